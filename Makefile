@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := mfsynth pipelines benchmarks tests
+
+.PHONY: demo test lint typecheck bench
+
+# One environment, filled by what each target needs; a change of the pins fills it anew.
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "installing mfsynth and what it needs into $(VENV)"
+	@$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "installing mfsynth, its tests and linters into $(VENV)"
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,sim]"
+	touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/mfsynth generate local --out out/demo --set name=demo
+	$(BIN)/mfsynth verify out/demo
+	$(BIN)/mfsynth report out/demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+typecheck: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/checks_power.py

@@ -1,0 +1,304 @@
+"""What each speed-up of sampling costs and gains.
+
+    python benchmarks/sampling.py [--model embedded] [--pairs 32] [--images 64]
+    python benchmarks/sampling.py --architecture released --size 512   (on a GPU, random weights)
+
+Prints a Markdown table with a row for every way of sampling: seconds a pair, forwards a pair (a
+guided step counts two), and peak GPU memory; and what it does to depth: the AbsRel of `i2d`
+against the ground truth of held-out simulator images, at the row's steps, and of the joint depth
+against the unhurried `i2d` depth of the same image (both scale-aligned). Times are medians of
+interleaved rounds, so that a busy machine slows all rows alike; compare rows of one table only.
+Random weights have no quality: with them only speed is printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mfsynth.config.presets import SAMPLER_PRESETS
+from mfsynth.evaluation import image_to_depth, score_depth
+from mfsynth.models.acceleration import Acceleration, accelerate
+from mfsynth.models.layouts import find_model
+from mfsynth.models.pipeline import ModalityForcingPipeline, ModalityForcingPipelineOutput
+from mfsynth.models.step_cache import step_cache
+from mfsynth.models.transformer import (
+    ModalityForcingTransformer2DModel,
+    ModalityForcingTransformerOutput,
+)
+from mfsynth.prompts import load_library
+from mfsynth.simulation import render_dataset
+
+HELD_OUT_SEED, VIEWS = 1001, 2
+# Of the i2d depth that the joint depth is compared with.
+UNHURRIED_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """A way of sampling.
+
+    Attributes:
+        name: in the table.
+        settings: arguments of the pipeline.
+        sequential: the two halves of a guided step in forwards of their own, one after the other.
+        cache: threshold of the step cache; 0 is none.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    sequential: bool = False
+    cache: float = 0.0
+
+
+@dataclass
+class Measured:
+    """Of one way: seconds a pair of every round, the rest from the last."""
+
+    seconds: list[float] = field(default_factory=list)
+    forwards: float = 0.0
+    peak_bytes: int = 0
+    agreement: float | None = None
+    i2d_abs_rel: float | None = None
+
+
+def ways(guidance: float) -> list[Way]:
+    """From the release's plain loop to the presets, one change at a time."""
+    plain = {
+        "num_inference_steps": 50,
+        "guidance_scale": guidance,
+        "log2_alpha": 5.0,
+    }
+
+    def way(name: str, **changes: Any) -> Way:
+        return Way(name, plain | changes)
+
+    return [
+        Way("plain: 50 steps, two forwards each", plain, sequential=True),
+        way("guidance in one batched forward"),
+        way("guidance on RGB's levels 0.3 to 1", guidance_interval=(0.3, 1.0)),
+        way("depth tokens from level 0.97", depth_start=0.97),
+        way("25 steps", num_inference_steps=25),
+        way("25 steps, spaced 0.3 for depth", num_inference_steps=25, depth_step_share=0.3),
+        Way("25 steps, step cache 0.1", plain | {"num_inference_steps": 25}, cache=0.1),
+        way("12 steps", num_inference_steps=12),
+        way("12 steps, spaced 0.3 for depth", num_inference_steps=12, depth_step_share=0.3),
+        way("12 steps, then 4 of a second pass", num_inference_steps=12, refine_steps=4),
+        *(Way(f"preset {name}", _preset(name, guidance)) for name in SAMPLER_PRESETS),
+    ]
+
+
+def _preset(name: str, guidance: float) -> dict[str, Any]:
+    """A preset as arguments of the pipeline, with the model's own guidance in place of 4."""
+    values = dict(SAMPLER_PRESETS[name])
+    steps, scale, depth_scale = (values.pop(key) for key in ("steps", "guidance", "depth_guidance"))
+    return values | {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "depth_guidance_scale": guidance if depth_scale == scale else depth_scale,
+    }
+
+
+@click.command()
+@click.option("--model", default="embedded", help="embedded, a model folder or a hub id.")
+@click.option("--architecture", type=click.Choice(["released"]), help="Random weights instead.")
+@click.option("--pairs", default=32, help="Joint pairs a round.")
+@click.option("--images", default=64, help="Held-out images for i2d.")
+@click.option("--rounds", default=2, help="Timed rounds.")
+@click.option("--batch-size", default=16)
+@click.option("--guidance", default=2.0, help="Scale of guidance; 4 for the released model.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the transformer's blocks.")
+@click.option("--fp8", is_flag=True, help="8-bit floats in the transformer's body.")
+@click.option("--size", type=int, help="Of the images; the model's own by default.")
+def main(
+    model: str,
+    architecture: str | None,
+    pairs: int,
+    images: int,
+    rounds: int,
+    batch_size: int,
+    guidance: float,
+    compiled: bool,
+    fp8: bool,
+    size: int | None,
+) -> None:
+    """Print the table."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = Acceleration(compile=compiled, quantization="fp8" if fp8 else "none")
+    pipeline: Any
+    if architecture:
+        pipeline = _RandomReleased()
+    else:
+        pipeline = ModalityForcingPipeline.from_pretrained(find_model(model).path)
+    accelerate(pipeline, settings, device)
+    pipeline.set_progress_bar_config(disable=True)
+    library = load_library("tabletop")
+    prompts = [library.prompt(i).text for i in range(pairs)]
+    embeds = pipeline.encode_prompts(prompts)
+
+    # Random weights have no autoencoder to decode with, and nothing worth decoding.
+    output_type = "latent" if architecture else "np"
+    table = {way: Measured() for way in ways(guidance)}
+    made: dict[Way, ModalityForcingPipelineOutput] = {}
+    for turn in range(rounds + 1):
+        for way, row in table.items():
+            started = time.perf_counter()
+            made[way] = _sample(pipeline, way, embeds, batch_size, size, row, output_type)
+            # The first round warms up.
+            if turn:
+                row.seconds.append((time.perf_counter() - started) / pairs)
+    if not architecture:
+        _judge(pipeline, table, made, images, batch_size)
+    where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    click.echo(f"{where}, batches of {batch_size}, {pairs} pairs, {images} images for i2d\n")
+    _print(table)
+
+
+class _RandomReleased(ModalityForcingPipeline):
+    """The 12 B architecture with random weights, and random prompts of its text encoder's shape."""
+
+    def __init__(self) -> None:
+        torch.set_default_dtype(torch.bfloat16)
+        transformer = ModalityForcingTransformer2DModel()
+        torch.set_default_dtype(torch.float32)
+        super().__init__(transformer, None, None)
+
+    def encode_prompts(self, prompts: Any) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        states = torch.randn(len(prompts), 512, 12288, generator=generator)
+        return states.to(self.transformer.device, torch.bfloat16)
+
+
+@contextmanager
+def _counted(pipeline: Any, row: Measured, pairs: int, sequential: bool) -> Iterator[None]:
+    transformer = pipeline.transformer
+    plain = transformer.forward
+    rows = 0
+
+    def forward(**inputs: Any) -> ModalityForcingTransformerOutput:
+        nonlocal rows
+        rows += len(inputs["rgb"])
+        return (functools.partial(_one_half_at_a_time, plain) if sequential else plain)(**inputs)
+
+    transformer.forward = forward
+    try:
+        yield
+    finally:
+        del transformer.forward
+        row.forwards = rows / pairs
+
+
+def _one_half_at_a_time(forward: Any, **inputs: Any) -> ModalityForcingTransformerOutput:
+    halves = []
+    for part in (0, 1):
+        mine = {
+            name: value.chunk(2)[part] if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }
+        halves.append(forward(**mine))
+    return ModalityForcingTransformerOutput(
+        rgb=torch.cat([half.rgb for half in halves]),
+        depth=torch.cat([half.depth for half in halves]),
+    )
+
+
+def _sample(
+    pipeline: Any,
+    way: Way,
+    embeds: torch.Tensor,
+    batch_size: int,
+    size: int | None,
+    row: Measured,
+    output_type: str,
+) -> ModalityForcingPipelineOutput:
+    rgb, depth = [], []
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    cache = step_cache(pipeline.transformer, way.cache) if way.cache else nullcontext()
+    with _counted(pipeline, row, len(embeds), way.sequential), cache:
+        for at in range(0, len(embeds), batch_size):
+            part = embeds[at : at + batch_size]
+            pairs = pipeline(
+                prompt_embeds=part,
+                seeds=range(at, at + len(part)),
+                height=size,
+                width=size,
+                output_type=output_type,
+                **way.settings,
+            )
+            rgb.append(pairs.rgb)
+            depth.append(pairs.depth)
+    if torch.cuda.is_available():
+        row.peak_bytes = torch.cuda.max_memory_allocated()
+    join = torch.cat if output_type == "latent" else np.concatenate
+    return ModalityForcingPipelineOutput(rgb=join(rgb), depth=join(depth))
+
+
+def _judge(
+    pipeline: ModalityForcingPipeline,
+    table: dict[Way, Measured],
+    made: dict[Way, ModalityForcingPipelineOutput],
+    images: int,
+    batch_size: int,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        held_out = render_dataset(
+            Path(folder) / "held-out",
+            scenes=-(-images // VIEWS),
+            views=VIEWS,
+            size=pipeline.config.height,
+            seed=HELD_OUT_SEED,
+            workers=2,
+        )
+        rgb, truth = np.array(held_out.rgb[:images]), np.array(held_out.depth[:images])
+    by_steps: dict[int, float] = {}
+    for way, row in table.items():
+        steps = way.settings["num_inference_steps"]
+        if steps not in by_steps:
+            estimate = image_to_depth(pipeline, rgb, steps=steps, batch_size=batch_size)
+            by_steps[steps] = score_depth(estimate, truth).abs_rel
+        row.i2d_abs_rel = by_steps[steps]
+        row.agreement = _agreement(pipeline, made[way], batch_size)
+
+
+def _agreement(
+    pipeline: ModalityForcingPipeline, pairs: ModalityForcingPipelineOutput, batch_size: int
+) -> float:
+    reference: NDArray[np.float32] = image_to_depth(
+        pipeline, pairs.rgb, steps=UNHURRIED_STEPS, batch_size=batch_size, seed=10_000
+    )
+    return score_depth(pairs.depth, reference).abs_rel
+
+
+def _print(table: dict[Way, Measured]) -> None:
+    plain = next(iter(table.values()))
+    click.echo(
+        "| sampling | s a pair | times faster | forwards a pair | peak GPU memory "
+        "| joint against i2d, AbsRel | i2d against truth, AbsRel |\n|---|---|---|---|---|---|---|"
+    )
+    for way, row in table.items():
+        seconds = float(np.median(row.seconds))
+        faster = float(np.median(plain.seconds)) / seconds
+        memory = f"{row.peak_bytes / 2**30:.1f} GiB" if row.peak_bytes else "–"
+        quality = [
+            "–" if value is None else f"{value:.4f}" for value in (row.agreement, row.i2d_abs_rel)
+        ]
+        click.echo(
+            f"| {way.name} | {seconds:.3f} | {faster:.2f} | {row.forwards:.1f} | {memory} "
+            f"| {quality[0]} | {quality[1]} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

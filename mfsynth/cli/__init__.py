@@ -1,0 +1,74 @@
+"""The command line: each command is a module that is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from mfsynth import __version__
+from mfsynth.errors import MfsynthError
+
+_COMMANDS = {
+    "finalize": "Write manifest, data card and Croissant file of a run.",
+    "gc": "Remove objects that no commit refers to.",
+    "generate": "Start or resume a run.",
+    "model": "Look at a model, or convert a released checkpoint.",
+    "prompts": "Look at prompt libraries.",
+    "report": "Write an HTML page of a run's pairs, scores and rejects.",
+    "status": "Show how far a run is, from its storage alone.",
+    "train": "Train a model from a training configuration.",
+    "verify": "Check a run's shards against their commits.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"mfsynth.cli.{name}")
+        return getattr(module, name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, _COMMANDS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "see 'mfsynth --help'"
+            ctx.fail(f"no command '{name}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mfsynth")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Verified synthetic RGB-D data sets from prompts."""
+    ctx.obj = {"debug": debug}
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command line; an error that a user can mend is one line and exit status 1."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return cli.main(args=arguments, prog_name="mfsynth")
+    except MfsynthError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

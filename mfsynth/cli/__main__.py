@@ -1,0 +1,5 @@
+"""`python -m mfsynth.cli`, for environments without the installed script."""
+
+from mfsynth.cli import main
+
+main()

@@ -1,0 +1,17 @@
+"""``mfsynth finalize``: the documents that a data set is given away with."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("url")
+def finalize(url: str) -> None:
+    """Write manifest.json, croissant.json and README.md of the run at URL."""
+    from mfsynth.shards.finalize import finalize as write_documents
+    from mfsynth.shards.store import RunStore
+
+    store = RunStore.open(url)
+    for key in write_documents(store):
+        click.echo(f"{store.url}/{key}")

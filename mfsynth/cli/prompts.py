@@ -1,0 +1,133 @@
+"""``mfsynth prompts``: look at prompts before a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mfsynth.prompts import PromptSource
+    from mfsynth.prompts.coverage import SlotCoverage
+
+_MISSING_SHOWN = 4
+
+
+@click.group()
+def prompts() -> None:
+    """Look at prompts before a run."""
+
+
+@prompts.command()
+@click.argument("source", metavar="CONFIG|LIBRARY")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts."
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Candidates over which coverage is counted.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of CONFIG.")
+def preview(source: str, samples: int, candidates: int, overrides: tuple[str, ...]) -> None:
+    """Show sample prompts, the size of the space, and how well its slots are covered.
+
+    The argument is a run's configuration or a prompt library: a YAML file, or the name of one in
+    configs/ or prompts/.
+    """
+    from rich.console import Console
+
+    from mfsynth.prompts import Grammar
+    from mfsynth.prompts.coverage import coverage
+
+    opened = _open(source, overrides)
+    slots = coverage(opened, range(candidates)) if isinstance(opened, Grammar) else ()
+    texts = [opened.prompt(candidate).text for candidate in range(samples)]
+    console = Console()
+    if console.is_terminal:
+        _show_rich(console, opened, texts, slots, candidates)
+    else:
+        _show_plain(opened, texts, slots, candidates)
+
+
+def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
+    from mfsynth.config import load_config
+    from mfsynth.config.documents import read_yaml
+    from mfsynth.config.names import did_you_mean
+    from mfsynth.config.resources import is_path, resource_names
+    from mfsynth.errors import MfsynthError
+    from mfsynth.prompts import load_library, open_prompts
+
+    if is_path(source):
+        document = read_yaml(source, "configuration or prompt library")
+        is_library = isinstance(document, dict) and "templates" in document
+    else:
+        is_library = source not in resource_names("configs") and source in resource_names("prompts")
+        if not is_library and source not in resource_names("configs"):
+            known = (*resource_names("configs"), *resource_names("prompts"))
+            raise MfsynthError(
+                f"{source!r}: neither a configuration nor a prompt library; "
+                f"{did_you_mean(source, known)}"
+            )
+    if not is_library:
+        config = load_config(source, overrides)
+        return open_prompts(config.prompts, config.seed)
+    if overrides:
+        raise MfsynthError(f"--set {overrides[0]}: {source} is a prompt library; name a CONFIG")
+    return load_library(source)
+
+
+def _size_line(source: PromptSource, texts: list[str]) -> str:
+    size = f"{source.size:,}" if source.size < 10**15 else f"{source.size:.2e}"
+    return f"space: {size} prompts; {len(set(texts))} of the {len(texts)} shown are different"
+
+
+def _missing(slot: SlotCoverage) -> str:
+    shown = ", ".join(option or '""' for option in slot.missing[:_MISSING_SHOWN])
+    rest = len(slot.missing) - _MISSING_SHOWN
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _show_plain(
+    source: PromptSource, texts: list[str], slots: tuple[SlotCoverage, ...], candidates: int
+) -> None:
+    for candidate, text in enumerate(texts):
+        click.echo(f"{candidate}: {text}")
+    click.echo(_size_line(source, texts))
+    if slots:
+        click.echo(f"coverage of slots by {candidates} candidates:")
+    for slot in slots:
+        missing = f", never: {_missing(slot)}" if slot.missing else ""
+        click.echo(f"  {slot.slot}: {slot.seen}/{len(slot.options)}{missing}")
+
+
+def _show_rich(
+    console: Console,
+    source: PromptSource,
+    texts: list[str],
+    slots: tuple[SlotCoverage, ...],
+    candidates: int,
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    samples = Table("candidate", "prompt", title="Prompts", title_justify="left")
+    for candidate, text in enumerate(texts):
+        samples.add_row(str(candidate), escape(text))
+    console.print(samples)
+    console.print(_size_line(source, texts))
+    if not slots:
+        return
+    table = Table(title=f"Coverage of slots by {candidates} candidates", title_justify="left")
+    table.add_column("slot")
+    table.add_column("options seen", justify="right")
+    table.add_column("never chosen")
+    for slot in slots:
+        colour = "yellow" if slot.missing else "green"
+        seen = f"[{colour}]{slot.seen}/{len(slot.options)}[/]"
+        table.add_row(slot.slot, seen, escape(_missing(slot)))
+    console.print(table)

@@ -1,0 +1,53 @@
+"""``mfsynth report``: a page of a run's pairs, scores and rejects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_PICTURE_PAIRS = 16
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write  [default: report.html in the run, or RUN.report.html here if the "
+    "run is not on a local disk]",
+)
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="Most accepted pairs to show; a random sample if there are more.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a contact sheet of 16 pairs, a PNG.",
+)
+def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None:
+    """Write an HTML page of the run at URL: pairs, scores, what was rejected and why.
+
+    The page is one file that needs nothing else. Only committed shards are shown.
+    """
+    from mfsynth.errors import MfsynthError
+    from mfsynth.reports import contact_sheet, render_page
+    from mfsynth.reports.collect import collect_report, sample_pairs
+    from mfsynth.reports.output import default_path, write_whole
+
+    content = collect_report(url, pairs=pairs)
+    path = out or default_path(url, content.name)
+    write_whole(path, render_page(content).encode())
+    click.echo(f"report: {path}")
+    if picture is not None:
+        from mfsynth.datasets import RGBDDataset
+
+        samples = sample_pairs(RGBDDataset(url), _PICTURE_PAIRS)
+        if not samples:
+            raise MfsynthError(f"{url} has no accepted pair to show; leave --picture out")
+        write_whole(picture, contact_sheet([(s.rgb, s.depth) for s in samples]))
+        click.echo(f"picture: {picture}")

@@ -1,0 +1,19 @@
+"""``mfsynth status``: how far a run is."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(url: str, as_json: bool) -> None:
+    """Show what the storage of the run at URL holds; asks no running job."""
+    import json
+
+    from mfsynth.shards.status import run_status
+    from mfsynth.shards.store import RunStore
+
+    found = run_status(RunStore.open(url))
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))

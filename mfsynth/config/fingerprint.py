@@ -1,0 +1,80 @@
+"""What a run is: its semantic settings and their fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mfsynth.config.schema import RunConfig
+
+FORMAT_VERSION = 1
+"""Of what a run stores; a run of another version cannot be continued."""
+
+_OPERATIONAL = {"target", "output", "runtime"}
+_NOT_SET = "not set"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Identifies what a run makes.
+
+    Attributes:
+        digest: SHA-256 (hexadecimal) over the settings as canonical JSON.
+        settings: The semantic settings, nested, JSON values only.
+    """
+
+    digest: str
+    settings: dict[str, Any]
+
+
+def fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
+    """The fingerprint of a run.
+
+    Args:
+        config: The configuration; ``target``, ``output`` and ``runtime`` do not count.
+        prompts_digest: The digest of the prompt source. It stands for ``config.prompts``, so
+            that a file may move but must not change.
+        model_revision: The revision that was loaded, which may be newer knowledge than
+            ``config.model.revision``.
+
+    Returns:
+        Digest and settings; equal settings give equal digests on every machine.
+    """
+    settings = config.model_dump(mode="json", exclude=_OPERATIONAL)
+    settings["prompts"] = {"digest": prompts_digest}
+    settings["model"]["revision"] = model_revision
+    settings["format_version"] = FORMAT_VERSION
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return Fingerprint(hashlib.sha256(canonical.encode()).hexdigest(), settings)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between the settings of two fingerprints.
+
+    Returns:
+        Lines such as ``"sampler.steps: 30 -> 50"``, sorted by key path.
+    """
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    return [
+        f"{path}: {_shown(before, path)} -> {_shown(after, path)}"
+        for path in sorted({*before, *after})
+        if before.get(path, _NOT_SET) != after.get(path, _NOT_SET)
+    ]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif value is not None:
+            # None means "not set" everywhere, and must not hide a section that was switched on.
+            yield f"{prefix}{key}", value
+
+
+def _shown(flat: Mapping[str, Any], path: str) -> str:
+    value = flat.get(path, _NOT_SET)
+    if isinstance(value, str):
+        # Digests are told apart by their beginning.
+        return f"{value[:12]}…" if path.endswith("digest") and value != _NOT_SET else value
+    return json.dumps(value)

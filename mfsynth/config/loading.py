@@ -1,0 +1,111 @@
+"""From YAML, ``--set`` and the command line to a validated configuration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mfsynth.config.credentials import without_credentials
+from mfsynth.config.documents import parse_yaml, read_yaml
+from mfsynth.config.explain import explain
+from mfsynth.config.resources import resolve_resource
+from mfsynth.config.schema import RunConfig
+from mfsynth.errors import MfsynthError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+_COMMAND_LINE = "--set"
+_ALTERNATIVES = {
+    "target.pairs": "target.candidates",
+    "target.candidates": "target.pairs",
+    "prompts.library": "prompts.file",
+    "prompts.file": "prompts.library",
+}
+
+
+def load_config(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    output: str | None = None,
+    pairs: int | None = None,
+) -> RunConfig:
+    """Load the configuration of a run.
+
+    Args:
+        name_or_path: The name of a configuration in ``configs/``, or a path or fsspec URL.
+        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win. Setting one of two
+            alternatives (such as ``target.pairs``) takes the other away.
+        output: Replaces ``output``.
+        pairs: Replaces ``target``.
+
+    Raises:
+        MfsynthError: One line that names the file or ``--set``, the key, and what to do.
+    """
+    given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
+    given += [("target.pairs", pairs)] if pairs is not None else []
+    return load_settings(RunConfig, "configs", name_or_path, overrides, given)
+
+
+def load_settings(
+    model: type[Settings],
+    kind: str,
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    given: Sequence[tuple[str, Any]] = (),
+) -> Settings:
+    """Load any configuration.
+
+    Args:
+        model: What it must be.
+        kind: The folder of shipped ones, ``"configs"`` or a folder in it.
+        name_or_path: The name of one in that folder, or a path or fsspec URL.
+        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win.
+        given: Keys and values that win over all.
+
+    Raises:
+        MfsynthError: One line that names the file or ``--set``, the key, and what to do.
+    """
+    url = resolve_resource(kind, name_or_path)
+    where = without_credentials(url)
+    values = read_yaml(url, "configuration")
+    if not isinstance(values, dict):
+        raise MfsynthError(f"{where}: configuration must be a mapping of keys to values")
+    settings = [*(_parse_override(override) for override in overrides), *given]
+    for key, value in settings:
+        values = _with_setting(values, key, value)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        path, problem = explain(error, model)
+        # A rule on a whole section is broken by a setting in it, and the other way round.
+        is_set = any(
+            f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
+            for key, _ in settings
+        )
+        parts = [_COMMAND_LINE if is_set else where, path, problem]
+        raise MfsynthError(": ".join(part for part in parts if part)) from error
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise MfsynthError(f"{_COMMAND_LINE} {override!r}: write it as key.path=value")
+    return key, parse_yaml(value, f"{_COMMAND_LINE} {key}")
+
+
+def _with_setting(values: Mapping[Any, Any], key: str, value: Any) -> dict[Any, Any]:
+    """A copy of nested values with one of them set."""
+    alternative = _ALTERNATIVES.get(key)
+    if alternative is not None:
+        section, _, name = alternative.partition(".")
+        if isinstance(values.get(section), Mapping):
+            rest = {other: kept for other, kept in values[section].items() if other != name}
+            values = {**values, section: rest}
+    head, _, tail = key.partition(".")
+    if not tail:
+        return {**values, head: value}
+    section_values = values.get(head)
+    if section_values is not None and not isinstance(section_values, Mapping):
+        raise MfsynthError(f"{_COMMAND_LINE} {key}: {head} is a value, not a section")
+    return {**values, head: _with_setting(section_values or {}, tail, value)}

@@ -1,0 +1,246 @@
+"""The configuration of a run, as everything in mfsynth reads it.
+
+All models are frozen, know all their keys, and convert no types (an integer is a fine float).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
+
+
+def _auto_or_count(value: Any) -> Any:
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value != "auto" and not count:
+        raise ValueError(f"must be auto or an integer of at least 1, not {value!r}")
+    return value
+
+
+AutoOrCount = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_count)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class TargetConfig(_Settings):
+    """When a run is finished: after this many accepted pairs, or this many candidates."""
+
+    pairs: Annotated[int, Field(ge=1)] | None = None
+    candidates: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "TargetConfig":
+        if (self.pairs is None) == (self.candidates is None):
+            raise ValueError("give exactly one of pairs and candidates")
+        return self
+
+
+class PromptsConfig(_Settings):
+    """Where prompts come from: a library, or a file of prompts.
+
+    Attributes:
+        library: The name of a library in ``prompts/``, or a path or fsspec URL of one.
+        file: A text, JSONL, CSV or Parquet file, local or on any fsspec URL.
+        column: The column or key of ``file`` that holds the prompts (not for text files).
+    """
+
+    library: NonEmpty | None = None
+    file: NonEmpty | None = None
+    column: NonEmpty = "prompt"
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "PromptsConfig":
+        if (self.library is None) == (self.file is None):
+            raise ValueError("give exactly one of library and file")
+        return self
+
+
+class ModelConfig(_Settings):
+    """Which model, and in what precision.
+
+    Attributes:
+        id: ``embedded``, a folder, or a hub id.
+        revision: The revision of a hub id; None for its newest.
+        dtype: The type of weights and activations.
+        quantization: ``fp8`` for 8-bit floats in the transformer's body, on a GPU that has them.
+    """
+
+    id: NonEmpty = "embedded"
+    revision: NonEmpty | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["none", "fp8"] = "none"
+
+
+class SamplerConfig(_Settings):
+    """How the model samples. What is not given comes from the preset.
+
+    Attributes:
+        preset: ``reference`` (as the released model), ``balanced`` or ``fast``.
+        mode: What is made of what: ``joint`` (RGB and depth), ``i2d``, ``d2i``.
+        steps: Denoising steps.
+        guidance: Scale of classifier-free guidance on RGB; 1 is none.
+        depth_guidance: The same on depth.
+        guidance_interval: Lowest and highest noise level at which guidance acts.
+        log2_alpha: Binary logarithm of the shift between the RGB and the depth schedule.
+        depth_step_share: How far steps are spaced for depth rather than for RGB.
+        depth_start: Noise level of depth above which its tokens are left out.
+        refine_steps: Steps of a second pass over depth, on the finished image.
+        refine_start: Noise level that the second pass begins at.
+        height: Of the images, in pixels; None, with ``width``, for the model's own size.
+        width: Of the images, in pixels.
+    """
+
+    preset: Literal["reference", "balanced", "fast"] = DEFAULT_PRESET
+    mode: Literal["joint", "i2d", "d2i"] = "joint"
+    steps: Annotated[int, Field(ge=1)]
+    guidance: Annotated[float, Field(ge=0)]
+    depth_guidance: Annotated[float, Field(ge=0)]
+    guidance_interval: Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+    log2_alpha: float
+    depth_step_share: Fraction
+    depth_start: Annotated[float, Field(gt=0, le=1)]
+    refine_steps: Annotated[int, Field(ge=0)]
+    refine_start: Annotated[float, Field(gt=0, le=1)]
+    height: Annotated[int, Field(ge=16)] | None = None
+    width: Annotated[int, Field(ge=16)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = SAMPLER_PRESETS.get(given.get("preset", DEFAULT_PRESET), {})
+        # A guidance that is set by hand is meant for both modalities.
+        same = {"depth_guidance": given["guidance"]} if "guidance" in given else {}
+        return {**preset, **same, **given}
+
+    @model_validator(mode="after")
+    def _rising_interval(self) -> "SamplerConfig":
+        low, high = self.guidance_interval
+        if low > high:
+            raise ValueError(f"guidance_interval is [{low}, {high}]; put the lower level first")
+        return self
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "SamplerConfig":
+        if (self.height is None) != (self.width is None):
+            raise ValueError("give both height and width, or neither for the model's own size")
+        return self
+
+
+class ValidityConfig(_Settings):
+    """Limits on the depth map as such.
+
+    Attributes:
+        min_valid_fraction: Least share of pixels with a depth.
+        max_far_fraction: Greatest share of the valid pixels at the model's far bound.
+        min_dynamic_range: Least ratio of the 98th to the 2nd percentile of depth.
+    """
+
+    min_valid_fraction: Fraction = 0.5
+    max_far_fraction: Fraction = 0.005
+    min_dynamic_range: Annotated[float, Field(ge=1)] = 1.3
+
+
+class RegistrationConfig(_Settings):
+    """Limit on how well depth edges lie on RGB edges.
+
+    Attributes:
+        min: Least shift-z, in standard deviations over shifts.
+    """
+
+    min: float = 1.5
+
+
+class FlyingPixelsConfig(_Settings):
+    """Limit on pixels between a foreground and its background.
+
+    Attributes:
+        max: Greatest share of depth jumps with a pixel between.
+    """
+
+    max: Fraction = 0.4
+
+
+class SelfAgreementConfig(_Settings):
+    """Limit on the difference of joint depth and the model's own depth of the RGB image.
+
+    Attributes:
+        max: Greatest mean relative difference after scale alignment (AbsRel).
+        steps: Denoising steps of the second, image-to-depth pass; it runs without guidance.
+    """
+
+    max: Annotated[float, Field(ge=0)] = 0.1
+    steps: Annotated[int, Field(ge=1)] = 10
+
+
+class ChecksConfig(_Settings):
+    """The checks of a run with their thresholds; one that is not named is not run."""
+
+    validity: ValidityConfig | None = None
+    registration: RegistrationConfig | None = None
+    flying_pixels: FlyingPixelsConfig | None = None
+    self_agreement: SelfAgreementConfig | None = None
+
+
+class RuntimeConfig(_Settings):
+    """How a run is carried out; nothing here changes what it makes.
+
+    Attributes:
+        workers: How many processes generate; ``auto`` for one a GPU, or one on a CPU machine.
+        batch_size: Candidates in a forward pass.
+        device: Where the model runs.
+        deadline_s: Seconds that a worker may be silent, starting or between two batches, before
+            it is killed and its shard tried again.
+        max_attempts: Attempts of a shard before its candidates run one by one.
+        ray_address: The cluster to join; None to start Ray on this machine.
+        attention: Which of diffusers' attention backends; None for torch's own.
+        compile: Whether the transformer's blocks are compiled, which slows the first batches.
+        offload: ``group`` keeps the transformer in main memory and brings it over block by block.
+    """
+
+    workers: AutoOrCount = "auto"
+    batch_size: AutoOrCount = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    deadline_s: Annotated[float, Field(gt=0)] = 1800.0
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    ray_address: NonEmpty | None = None
+    attention: NonEmpty | None = None
+    compile: bool = False
+    offload: Literal["none", "group"] = "none"
+
+
+class RunConfig(_Settings):
+    """A run. Semantic settings decide its samples; ``target``, ``output``, ``runtime`` do not.
+
+    Attributes:
+        name: Goes into keys and file names.
+        seed: Of all random choices.
+        target: When the run is finished.
+        shard_size: Candidates in a shard.
+        prompts: Where prompts come from.
+        model: Which model.
+        sampler: How it samples.
+        checks: What is checked.
+        keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
+        output: A folder or fsspec URL.
+        runtime: How the run is carried out.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    target: TargetConfig
+    shard_size: Annotated[int, Field(ge=1)] = 64
+    prompts: PromptsConfig
+    model: ModelConfig = ModelConfig()
+    sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
+    checks: ChecksConfig = ChecksConfig()
+    keep_reject_thumbnails: bool = True
+    output: NonEmpty
+    runtime: RuntimeConfig = RuntimeConfig()

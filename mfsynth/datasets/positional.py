@@ -1,0 +1,71 @@
+"""Byte ranges of stored objects, cheap enough to read one sample at a time."""
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from mfsynth.shards.store import RunStore
+
+# A run may have more shards than a process may have open files (often 1024).
+_MAX_OPEN_FILES = 64
+
+
+class RangeReader:
+    """Reads ranges of a run's objects: `pread` on local files, ranged requests elsewhere.
+
+    Safe for threads and forks, because `pread` uses no file position; pickles without its open
+    files, which every process opens for itself when it first needs them.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self._store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["store"])  # type: ignore[misc]
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Bytes `start` to `start + length`; fewer if the object ends before.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StoreError: A remote store failed.
+        """
+        if self._store.local_root is None:
+            return self._store.read_range(key, start, length)
+        return self._file(key).read(start, length)
+
+    def _file(self, key: str) -> "_OpenFile":
+        with self._lock:
+            file = self._files.get(key)
+            if file is None:
+                root = self._store.local_root
+                assert root is not None
+                file = self._files[key] = _OpenFile(str(root / key))
+                # The file is evicted, not closed: a thread may still be reading from it.
+                if len(self._files) > _MAX_OPEN_FILES:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(key)
+            return file
+
+
+class _OpenFile:
+    """A descriptor that is closed with its last user."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def read(self, start: int, length: int) -> bytes:
+        # A method, so that `self` lives until pread is back: a descriptor that was closed
+        # meanwhile could by then be another file's.
+        return os.pread(self._descriptor, length, start)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._descriptor)

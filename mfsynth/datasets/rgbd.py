@@ -1,0 +1,211 @@
+"""The pairs of a run as a sequence, which is also a map-style torch data set."""
+
+import math
+import operator
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mfsynth.datasets.positional import RangeReader
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.shards import codecs, tables
+from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.records import DepthMap, Receipt, RgbImage
+from mfsynth.shards.store import RunStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RGBDSample:
+    """One RGB-D pair with what is known about it.
+
+    Attributes:
+        sample_id: `[0-9a-z_-]+`, unique in the run.
+        rgb: uint8 (H, W, 3).
+        depth: float32 (H, W), z-depth in units of `depth_kind`, 0.0 = invalid.
+        valid: bool (H, W), depth > 0.
+        intrinsics: float64 (3, 3) pinhole matrix in pixels (OpenCV axes, integer pixel
+            centres), or None if unknown.
+        intrinsics_source: Where `intrinsics` came from, or None.
+        depth_kind: What the numbers in `depth` mean; metres only for the metric kinds.
+        prompt: Text that the pair was asked for with.
+        prompt_id: Stable hash of it.
+        candidate: Number of the candidate in the run.
+        seed: Noise seed.
+        scores: Score of every check; NaN where the check abstained.
+        mode: `joint`, `i2d` or `d2i`.
+        model_id: Model that made the pair.
+    """
+
+    sample_id: str
+    rgb: RgbImage
+    depth: DepthMap
+    valid: NDArray[np.bool_]
+    intrinsics: NDArray[np.float64] | None
+    intrinsics_source: IntrinsicsSource | None
+    depth_kind: DepthKind
+    prompt: str
+    prompt_id: str
+    candidate: int
+    seed: int
+    scores: Mapping[str, float]
+    mode: str
+    model_id: str
+
+
+class RGBDDataset:
+    """The committed pairs of a run, in the order of their candidates.
+
+    A plain sequence: `len`, integer and slice indices, iteration. That is all that
+    `torch.utils.data.DataLoader` asks of a map-style data set, with any number of workers and
+    any start method; torch itself isn't imported. The samples present when it is opened are the
+    samples it has: a run that goes on doesn't change an open data set.
+
+    Every read is checked against the CRC-32 of the index.
+
+    Args:
+        url: Local path or fsspec URL of a run.
+        transform: Applied to every sample, in the loading process; what it returns is what
+            indexing gives. A `DataLoader` can collate dicts of arrays, not `RGBDSample`s, so
+            pass one here or a `collate_fn` there.
+
+    Raises:
+        MfsynthError: There is no run, or a commit or an index can't be read.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        transform: Callable[[RGBDSample], Any] | None = None,
+    ) -> None:
+        self._store = RunStore.open(url)
+        read_run(self._store)
+        commits = read_commits(self._store)
+        self._reader = RangeReader(self._store)
+        self._transform = transform
+        self._tars = {shard: r.objects["tar"].key for shard, r in commits.items()}
+        self._index = _read_index(self._store, commits)
+
+    @property
+    def index(self) -> pa.Table:
+        """The joined Parquet index, row i for sample i: choose samples by it without decoding."""
+        return self._index
+
+    def __len__(self) -> int:
+        return int(self._index.num_rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Sample `index` (or a list of samples, for a slice), transformed.
+
+        Raises:
+            IndexError: There is no such sample.
+            MfsynthError: The shard is missing, truncated or damaged.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        sample = self._load(number % len(self))
+        return sample if self._transform is None else self._transform(sample)
+
+    def _load(self, number: int) -> RGBDSample:
+        row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
+        jpeg, png = self._members(row)
+        encoding = codecs.DepthEncoding(
+            codecs.DepthScale(row["depth_encoding"]),
+            row["depth_unit_per_code"],
+            row["depth_near"],
+            row["depth_far"],
+        )
+        depth = codecs.decode_depth(png, encoding)
+        intrinsics = None
+        if row["fx"] is not None:
+            intrinsics = np.array(
+                [[row["fx"], 0.0, row["cx"]], [0.0, row["fy"], row["cy"]], [0.0, 0.0, 1.0]]
+            )
+        source = row["intrinsics_source"]
+        return RGBDSample(
+            sample_id=row["sample_id"],
+            rgb=codecs.decode_jpeg(jpeg),
+            depth=depth,
+            valid=depth > 0,
+            intrinsics=intrinsics,
+            intrinsics_source=None if source is None else IntrinsicsSource(source),
+            depth_kind=DepthKind(row["depth_kind"]),
+            prompt=row["prompt"],
+            prompt_id=row["prompt_id"],
+            candidate=row["candidate"],
+            seed=row["seed"],
+            scores={
+                name.removeprefix(tables.SCORE_PREFIX): math.nan if value is None else value
+                for name, value in row.items()
+                if name.startswith(tables.SCORE_PREFIX)
+            },
+            mode=row["mode"],
+            model_id=row["model_id"],
+        )
+
+    def _members(self, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        sample_id, key = row["sample_id"], self._tars[row["shard"]]
+        # The members of a sample are neighbours in the tar: one read instead of two.
+        start = row["rgb_offset"]
+        length = row["depth_offset"] + row["depth_size"] - start
+        try:
+            data = self._reader.read(key, start, length)
+        except FileNotFoundError:
+            raise self._damaged(key, f"it is missing (wanted for {sample_id})") from None
+        except OSError as error:
+            raise self._damaged(key, f"{sample_id}: {error.strerror or error}") from error
+        if len(data) != length:
+            raise self._damaged(key, f"truncated: {sample_id} ends early")
+        members = []
+        for part in ("rgb", "depth"):
+            offset = row[f"{part}_offset"] - start
+            member = data[offset : offset + row[f"{part}_size"]]
+            if zlib.crc32(member) != row[f"{part}_crc32"]:
+                raise self._damaged(key, f"the {part} of {sample_id} changed (CRC-32 differs)")
+            members.append(member)
+        return members[0], members[1]
+
+    def _damaged(self, key: str, what: str) -> MfsynthError:
+        return MfsynthError(
+            f"{self._store.url}/{key}: {what}; `mfsynth verify` says what else is damaged"
+        )
+
+
+def _read_index(store: RunStore, commits: Mapping[int, Receipt]) -> pa.Table:
+    keys = [receipt.objects["index"].key for receipt in commits.values()]
+    parts = []
+    try:
+        found = store.read_many(keys)
+    except FileNotFoundError as error:
+        raise MfsynthError(f"{error} is missing, though its shard is committed") from None
+    for key in keys:
+        try:
+            parts.append(pq.read_table(pa.BufferReader(found[key])))
+        except pa.ArrowException as error:
+            raise MfsynthError(
+                f"{store.url}/{key}: truncated, or not Parquet; `mfsynth verify` says what "
+                "else is damaged"
+            ) from error
+    if not parts:
+        return tables.index_schema(()).empty_table()
+    return pa.concat_tables(parts).combine_chunks()

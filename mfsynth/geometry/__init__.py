@@ -1,0 +1,29 @@
+"""Cameras, depth kinds, alignment, back-projection and depth metrics. NumPy only."""
+
+from mfsynth.geometry.alignment import (
+    affine_least_squares,
+    depth_from_disparity_fit,
+    disparity_least_squares,
+    scale_l1,
+    scale_median,
+)
+from mfsynth.geometry.cameras import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.metrics import abs_rel, delta, silog
+from mfsynth.geometry.projection import backproject, pixel_rays, project
+
+__all__ = [
+    "DepthKind",
+    "Intrinsics",
+    "IntrinsicsSource",
+    "abs_rel",
+    "affine_least_squares",
+    "backproject",
+    "delta",
+    "depth_from_disparity_fit",
+    "disparity_least_squares",
+    "pixel_rays",
+    "project",
+    "scale_l1",
+    "scale_median",
+    "silog",
+]

@@ -1,0 +1,134 @@
+"""What is left open in a relative depth map, fitted to a reference.
+
+Each alignment allows a prediction other freedoms, so figures of different alignments aren't
+comparable: say which one was used (MODEL.md, section 5).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.geometry.selection import compared_values
+
+
+def scale_l1(
+    prediction: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
+) -> float:
+    """The scale s that minimises sum |s·p - g| / g, exactly.
+
+    The native alignment of scale-invariant depth. The sum is that of |p|/g · |s - g/p|, so its
+    minimiser is the median of g/p under the weights |p|/g.
+
+    Args:
+        prediction: Depth p, any shape; finite where valid.
+        target: Depth g, the same shape; positive and finite where valid.
+        valid: bool, the same shape.
+
+    Raises:
+        ValueError: See `compared_values`; or the prediction is zero at all valid pixels.
+    """
+    p, g = compared_values(prediction, target, valid)
+    p, g = p[p != 0], g[p != 0]  # these terms don't depend on the scale
+    if p.size == 0:
+        raise ValueError("the prediction is zero at all valid pixels, so no scale fits it")
+    ratio, weight = g / p, np.abs(p) / g
+    order = np.argsort(ratio)
+    cumulative = np.cumsum(weight[order])
+    middle = int(np.searchsorted(cumulative, 0.5 * cumulative[-1]))
+    return float(ratio[order[middle]])
+
+
+def scale_median(
+    prediction: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
+) -> float:
+    """The scale that makes the medians equal: median(g) / median(p).
+
+    The alignment of self-supervised monocular depth (Zhou et al., CVPR 2017).
+
+    Args:
+        prediction: Depth p, any shape; finite where valid, its median positive.
+        target: Depth g, the same shape; positive and finite where valid.
+        valid: bool, the same shape.
+
+    Raises:
+        ValueError: See `compared_values`; or the median prediction isn't positive.
+    """
+    p, g = compared_values(prediction, target, valid)
+    middle = float(np.median(p))
+    if middle <= 0:
+        raise ValueError(f"the median prediction must be positive, got {middle:g}")
+    return float(np.median(g)) / middle
+
+
+def affine_least_squares(
+    prediction: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """The scale s and shift t that minimise sum (s·p + t - g)²; Marigold's alignment.
+
+    A constant prediction says nothing about the scale: it gets s = 0 and t = mean(g), which is a
+    minimiser.
+
+    Args:
+        prediction: Depth p, any shape; finite where valid.
+        target: Depth g, the same shape; positive and finite where valid.
+        valid: bool, the same shape.
+
+    Raises:
+        ValueError: See `compared_values`.
+    """
+    return _fit_line(*compared_values(prediction, target, valid))
+
+
+def disparity_least_squares(
+    prediction: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """The scale s and shift t that minimise sum (s/p + t - 1/g)².
+
+    For models whose output is disparity up to an affine map; `depth_from_disparity_fit` applies
+    the result.
+
+    Args:
+        prediction: *Depth* p, any shape; positive where valid. Take 1/d of a disparity d first.
+        target: Depth g, the same shape; positive and finite where valid.
+        valid: bool, the same shape.
+
+    Raises:
+        ValueError: See `compared_values`; or the prediction isn't positive at some valid pixel.
+    """
+    p, g = compared_values(prediction, target, valid)
+    if not (p > 0).all():
+        raise ValueError("the prediction isn't positive at some valid pixel: it has no disparity")
+    return _fit_line(1 / p, 1 / g)
+
+
+def depth_from_disparity_fit(
+    prediction: NDArray[np.floating], scale: float, shift: float
+) -> NDArray[np.float32]:
+    """The depth 1 / (scale/p + shift), and 0 (invalid) where that isn't positive and finite.
+
+    Args:
+        prediction: Depth p, any shape; invalid where not positive.
+        scale: From `disparity_least_squares`.
+        shift: From `disparity_least_squares`.
+    """
+    p = prediction.astype(np.float64)
+    given = np.isfinite(p) & (p > 0)
+    disparity = scale / np.where(given, p, 1.0) + shift
+    kept = given & (disparity > 0)
+    depth = np.where(kept, 1 / np.where(kept, disparity, 1.0), 0.0)
+    with np.errstate(over="ignore"):
+        narrow = depth.astype(np.float32)
+    return np.where(np.isfinite(narrow), narrow, np.float32(0))
+
+
+def _fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    # Centred, because depths far from zero make the plain normal equations lose digits.
+    mean_x, mean_y = float(x.mean()), float(y.mean())
+    across = x - mean_x
+    spread = float(across @ across)
+    rounding = np.finfo(np.float64).eps * abs(mean_x)
+    if spread <= x.size * rounding**2:
+        return 0.0, mean_y
+    slope = float(across @ (y - mean_y)) / spread
+    return slope, mean_y - slope * mean_x

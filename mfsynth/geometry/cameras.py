@@ -1,0 +1,103 @@
+"""Pinhole cameras and what a depth map's numbers mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DepthKind(StrEnum):
+    """What one unit of a z-depth map is. Only the metric kinds may be called metres."""
+
+    SCALE_INVARIANT_Z = "scale_invariant_z"
+    METRIC_Z = "metric_z"
+    ESTIMATED_METRIC_Z = "estimated_metric_z"
+    AFFINE_INVARIANT_Z = "affine_invariant_z"
+
+
+class IntrinsicsSource(StrEnum):
+    """Where a sample's intrinsics come from, from least to most trustworthy."""
+
+    ASSUMED = "assumed"
+    ESTIMATED = "estimated"
+    RENDERED = "rendered"
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """A pinhole camera without distortion.
+
+    All values are pixels. Pixel centres have integer coordinates, so that the centre of an image
+    of width W and height H is ((W - 1) / 2, (H - 1) / 2); axes are OpenCV's: x right, y down,
+    z forward (DESIGN.md, "On disk").
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self) -> None:
+        values = (self.fx, self.fy, self.cx, self.cy)
+        if not all(math.isfinite(value) for value in values):
+            raise ValueError(f"intrinsics must be finite, got {values}")
+        if self.fx <= 0 or self.fy <= 0:
+            raise ValueError(f"focal lengths must be positive, got fx={self.fx}, fy={self.fy}")
+
+    @classmethod
+    def from_vertical_fov(cls, height: int, width: int, fov_degrees: float) -> Intrinsics:
+        """A centred camera with square pixels.
+
+        Args:
+            height: Image height in pixels.
+            width: Image width in pixels.
+            fov_degrees: Angle between the upper edge of the first row and the lower edge of the
+                last one, in (0, 180) degrees.
+
+        Raises:
+            ValueError: The size or the angle is out of range.
+        """
+        if height < 1 or width < 1:
+            raise ValueError(f"an image has at least one pixel, got {height}x{width}")
+        if not 0 < fov_degrees < 180:
+            raise ValueError(f"the field of view must be in (0, 180) degrees, got {fov_degrees}")
+        focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
+        return cls(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2)
+
+    @classmethod
+    def from_matrix(cls, matrix: NDArray[np.floating]) -> Intrinsics:
+        """The camera of a 3x3 matrix K without skew.
+
+        Raises:
+            ValueError: The matrix isn't 3x3, has skew, or its last row isn't (0, 0, 1).
+        """
+        k = np.asarray(matrix, dtype=np.float64)
+        if k.shape != (3, 3):
+            raise ValueError(f"an intrinsic matrix is 3x3, got {k.shape}")
+        if not (k[0, 1] == k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
+            raise ValueError("an intrinsic matrix here has no skew and ends with the row (0, 0, 1)")
+        return cls(fx=float(k[0, 0]), fy=float(k[1, 1]), cx=float(k[0, 2]), cy=float(k[1, 2]))
+
+    def matrix(self) -> NDArray[np.float64]:
+        """The 3x3 matrix K that takes camera coordinates to homogeneous pixels."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
+
+    def resized(self, scale_y: float, scale_x: float) -> Intrinsics:
+        """The camera after the image was resized by the factors (area-aligned, as in OpenCV).
+
+        Resizing keeps pixel *edges* aligned, so a centre c moves to (c + 1/2) · scale - 1/2.
+        """
+        return Intrinsics(
+            fx=self.fx * scale_x,
+            fy=self.fy * scale_y,
+            cx=(self.cx + 0.5) * scale_x - 0.5,
+            cy=(self.cy + 0.5) * scale_y - 0.5,
+        )
+
+    def cropped(self, top: int, left: int) -> Intrinsics:
+        """The camera after ``top`` rows and ``left`` columns were cut off."""
+        return Intrinsics(fx=self.fx, fy=self.fy, cx=self.cx - left, cy=self.cy - top)

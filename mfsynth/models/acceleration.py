@@ -1,0 +1,147 @@
+"""How a loaded pipeline is laid out on a device: attention, compilation, memory, precision."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    attention_backend,
+    dispatch_attention_fn,
+)
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.offloading import offload_groups
+from mfsynth.models.quantization import check_fp8, fp8_config, quantize_body
+from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+
+if TYPE_CHECKING:
+    from mfsynth.models.pipeline import ModalityForcingPipeline
+
+# A run has batches with and without guidance, with and without depth, of whole and of part shards.
+# Past torch's own limit, 8, a block that must compile as one graph fails.
+RECOMPILE_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """What makes a model faster or smaller.
+
+    Attributes:
+        attention: name of a diffusers attention backend, such as `native`, `flash`, `_flash_3` or
+            `sage`; None leaves it as it is.
+        compile: whether blocks are compiled; the first batch of every shape then takes longer.
+        offload: `group` keeps the transformer in main memory and brings over block by block.
+        quantization: `fp8` for 8-bit floats in the transformer's body; changes samples a little.
+            Only fast with `compile`.
+    """
+
+    attention: str | None = None
+    compile: bool = False
+    offload: Literal["none", "group"] = "none"
+    quantization: Literal["none", "fp8"] = "none"
+
+
+def accelerate(
+    pipeline: ModalityForcingPipeline, settings: Acceleration, device: torch.device | str
+) -> None:
+    """Put a pipeline on a device, in place and once, with whatever makes it faster or smaller.
+
+    To be called instead of `pipeline.to(device)`, on a pipeline in main memory with its adapters
+    fused, so that the full-precision model need not fit on the device. The text encoder stays
+    where it is; `offloading.on_device` brings it over while prompts are encoded. The autoencoder
+    decodes one image at a time.
+
+    Args:
+        pipeline: as loaded, on the CPU.
+        settings: what to do.
+        device: `cpu` or a CUDA device.
+
+    Raises:
+        MfsynthError: settings that the device, the installation or one another rule out.
+    """
+    device = torch.device(device)
+    transformer = pipeline.transformer
+    _check(settings, device, transformer.dtype)
+    if settings.attention is not None:
+        _set_attention(transformer, settings.attention, device)
+    if settings.quantization == "fp8":
+        quantize_body(transformer, fp8_config(), device)
+    # Before any hook: hooks decide what runs, which is nothing to compile.
+    if settings.compile:
+        compile_blocks(transformer)
+    if settings.offload == "group":
+        offload_groups(transformer, device)
+    else:
+        transformer.to(device)
+    if pipeline.vae is not None:
+        pipeline.vae.to(device)
+        pipeline.vae.enable_slicing()
+
+
+def compile_blocks(
+    transformer: ModalityForcingTransformer2DModel, backend: str = "inductor"
+) -> None:
+    """Compile every kind of block as one graph, shared by the blocks of a kind.
+
+    Their `forward` is compiled rather than, as by `compile_repeated_blocks`, their call, which
+    would take hooks of step caches and offloading into the graph, where they cannot be.
+
+    Args:
+        transformer: the model, without hooks so far.
+        backend: of `torch.compile`.
+    """
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
+    for module in transformer.modules():
+        if type(module).__name__ in transformer._repeated_blocks:
+            module.forward = torch.compile(module.forward, fullgraph=True, backend=backend)
+
+
+def _check(settings: Acceleration, device: torch.device, dtype: torch.dtype) -> None:
+    if settings.offload == "group" and device.type != "cuda":
+        raise MfsynthError(
+            f"runtime.offload: group offloading needs a GPU, not {device.type}; set it to none"
+        )
+    if settings.offload == "group" and settings.quantization == "fp8":
+        raise MfsynthError(
+            "runtime.offload: 8-bit weights cannot be offloaded in groups; set it to none, or "
+            "model.quantization to none"
+        )
+    if settings.quantization == "fp8":
+        check_fp8(device, dtype)
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if settings.compile and shutil.which(compiler) is None:
+        raise MfsynthError(
+            f"runtime.compile: there is no C++ compiler {compiler}; install one, or set it to false"
+        )
+
+
+def _set_attention(
+    transformer: ModalityForcingTransformer2DModel, name: str, device: torch.device
+) -> None:
+    place = "runtime.attention"
+    names = [backend.value for backend in AttentionBackendName]
+    if name not in names:
+        raise MfsynthError(f"{place}: {name!r} is none of {', '.join(names)}")
+    config = transformer.config
+    trial = torch.zeros(
+        *(1, 16, config.num_attention_heads, config.attention_head_dim),
+        device=device,
+        dtype=transformer.dtype,
+    )
+    try:
+        # It restores what was active before, and so leaves nothing behind where it fails.
+        with attention_backend(AttentionBackendName(name)):
+            dispatch_attention_fn(trial, trial, trial)
+    # Exception: missing packages, kernels that are not to be had or do not fit the device, the
+    # type or the size of heads: every backend has errors of its own for them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MfsynthError(f"{place}: {name} does not work here ({reason}); use native") from error
+    transformer.set_attention_backend(name)

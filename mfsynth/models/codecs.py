@@ -1,0 +1,140 @@
+"""Between maps and tokens: depth patches, RGB patches, RGB latents of a FLUX.2 autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+def patchify(maps: Tensor, patch: int) -> Tensor:
+    """Cut (B, C, H, W) into row-major tokens (B, H/p · W/p, C · p²), channel-major inside."""
+    batch, channels, height, width = maps.shape
+    rows, columns = height // patch, width // patch
+    cells = maps.reshape(batch, channels, rows, patch, columns, patch)
+    return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
+
+
+def unpatchify(tokens: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+    """Invert `patchify` for a grid of (rows, columns)."""
+    rows, columns = grid
+    cells = tokens.reshape(len(tokens), rows, columns, -1, patch, patch)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+
+
+def contract(z: Tensor) -> Tensor:
+    """Contract [0, ∞) to [0, 2) as mip-NeRF 360 does: z up to 1, 2 − 1/z above."""
+    return torch.where(z <= 1, z, 2 - 1 / z.clamp(min=1))
+
+
+def expand(z: Tensor) -> Tensor:
+    """Invert `contract`; values outside of (0, 2) have no preimage and become 0 (invalid)."""
+    far = 1 / (2 - z.clamp(max=2 - 1e-6))
+    return torch.where((z > 0) & (z < 2), torch.where(z <= 1, z, far), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DepthTokens:
+    """Depth as the model sees it.
+
+    Attributes:
+        values: (B, N, p²) contracted, standardised depth; 0 where invalid.
+        valid: (B, N, p²) bool.
+    """
+
+    values: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DepthCodec:
+    """Depth maps to pixel-space tokens and back (arXiv 2606.13676; no autoencoder).
+
+    A sample is divided by the mean of its own valid pixels, contracted, and standardised as
+    (z − mean) / std. The released model has mean 0 and std 1.
+
+    Attributes:
+        patch: pixels along a token's side.
+        mean: of the contracted depth.
+        std: of the contracted depth.
+    """
+
+    patch: int
+    mean: float = 0.0
+    std: float = 1.0
+
+    def encode(self, depth: Tensor) -> DepthTokens:
+        """Encode (B, H, W) z-depth in any unit; 0 marks invalid pixels."""
+        valid = depth > 0
+        count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        unit = (depth * valid).sum(dim=(1, 2), keepdim=True) / count
+        z = contract(depth / unit.clamp(min=torch.finfo(depth.dtype).tiny))
+        values = torch.where(valid, (z - self.mean) / self.std, 0.0)
+        return DepthTokens(
+            patchify(values[:, None], self.patch), patchify(valid[:, None], self.patch)
+        )
+
+    def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Decode (B, N, p²) to (B, H, W) float32 scale-invariant z-depth; 0 marks invalid."""
+        z = unpatchify(tokens.float(), self.patch, grid)[:, 0] * self.std + self.mean
+        return expand(z)
+
+
+class RGBCodec(Protocol):
+    """Images in [−1, 1], (B, 3, H, W), to tokens (B, N, C) and back."""
+
+    @property
+    def patch(self) -> int:
+        """Image pixels along a token's side."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return clean tokens."""
+
+    def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return images; values may leave [−1, 1] a little."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchCodec:
+    """RGB as plain pixel patches, for small models that need no autoencoder."""
+
+    patch: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Cut images into patches."""
+        return patchify(images, self.patch)
+
+    def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Put patches together."""
+        return unpatchify(tokens, self.patch, grid)
+
+
+class LatentCodec:
+    """RGB as latents of an `AutoencoderKLFlux2`, normalised by its batch-norm statistics."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+        self._latent_patch: int = vae.config.patch_size[0]
+
+    @property
+    def patch(self) -> int:
+        """Image pixels along a token's side."""
+        return self._latent_patch * 2 ** (len(self._vae.config.block_out_channels) - 1)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        bn = self._vae.bn
+        return bn.running_mean, torch.sqrt(bn.running_var + self._vae.config.batch_norm_eps)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode to the mode of the posterior."""
+        latents = self._vae.encode(images.to(self._vae.dtype)).latent_dist.mode()
+        mean, std = self._statistics()
+        return (patchify(latents, self._latent_patch) - mean) / std
+
+    def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Decode latents."""
+        mean, std = self._statistics()
+        latents = unpatchify(tokens.to(self._vae.dtype) * std + mean, self._latent_patch, grid)
+        return self._vae.decode(latents).sample

@@ -1,0 +1,249 @@
+"""From the released layout to a diffusers folder, or straight to a pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME
+from huggingface_hub import ModelCardData, split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.checkpoints import Checkpoint, Weights, open_checkpoint
+from mfsynth.models.layouts import (
+    CARD,
+    RELEASED_LICENCE,
+    RELEASED_SIZE,
+    RELEASED_TEXT_ENCODER,
+    RELEASED_TEXT_LAYERS,
+    RELEASED_TEXT_LENGTH,
+    RELEASED_VARIANTS,
+    UNKNOWN_LICENCE,
+    card_licence,
+    find_model,
+)
+from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.models.text_encoders import TextEncoder, find_text_encoder
+
+DEFAULT_SHARD_SIZE = "1GB"
+_WEIGHTS_PATTERN = "diffusion_pytorch_model{suffix}.safetensors"
+_CARD_TEXT = """---
+{front_matter}
+---
+
+# Modality Forcing
+
+A diffusers folder of mfsynth's `ModalityForcingPipeline`: text to paired images and depth, images
+to depth, depth to images.
+
+- Converted from {source}, variant `{variant}`, {mixing} mixing of the streams' noise levels. No
+  weight was changed; the depth head is stored in float32.
+- Text encoder: a copy of `{encoder}`, under its own licence.
+- Licence of the weights: {licence}. The data that they make must carry it.
+"""
+
+Report = Callable[[str], None]
+
+
+def convert(
+    source: str | Path,
+    destination: Path,
+    *,
+    text_encoder: str | Path = RELEASED_TEXT_ENCODER,
+    licence: str | None = None,
+    revision: str | None = None,
+    max_shard_size: int | str = DEFAULT_SHARD_SIZE,
+    report: Report = lambda _: None,
+) -> None:
+    """Convert a released checkpoint to a diffusers folder of `ModalityForcingPipeline`.
+
+    Parameters keep their type, but for the depth head, which becomes float32. Everything is
+    checked from headers before any data is read; then one shard and one tensor are in memory at
+    most. The folder appears whole or not at all.
+
+    Args:
+        source: folder, `model.safetensors` with its `config.json` beside it, or hub id.
+        destination: the new folder.
+        text_encoder: folder or hub id of the text encoder and its tokenizer, which are copied.
+        licence: of the weights, where the source has no card that says it.
+        revision: of a source on the hub; None for its newest.
+        max_shard_size: bytes of weights in a file, or text such as "1GB".
+        report: called with a line for each step.
+
+    Raises:
+        MfsynthError: the destination exists, the source is not a whole checkpoint of the released
+            layout, or the text encoder does not fit it.
+    """
+    if destination.exists():
+        raise MfsynthError(f"{destination} exists; name a folder that does not")
+    checkpoint = open_checkpoint(find_model(str(source), revision))
+    text = _text_encoder(checkpoint, text_encoder)
+    named = _licence(checkpoint, licence)
+    try:
+        with _staged(destination) as staging:
+            _save(checkpoint.transformer, staging / "transformer", max_shard_size, report)
+            _save(checkpoint.vae, staging / "vae", max_shard_size, report)
+            report(f"text encoder: {text.name}")
+            text.save(staging)
+            transformer, vae = checkpoint.transformer.model, checkpoint.vae.model
+            _pipeline(checkpoint, transformer, vae, text.model, text.tokenizer).save_config(staging)
+            (staging / CARD).write_text(_card(checkpoint, text, named))
+    except OSError as error:
+        raise MfsynthError(f"{destination}: cannot be written ({error})") from error
+
+
+def load_released(
+    source: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    text_encoder: str | Path = RELEASED_TEXT_ENCODER,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> ModalityForcingPipeline:
+    """Open a released checkpoint as it is, each tensor straight in its place.
+
+    Args:
+        source: folder, `model.safetensors` with its `config.json` beside it, or hub id.
+        dtype: of the weights in memory; the depth head is float32 always.
+        text_encoder: folder or hub id of the text encoder and its tokenizer.
+        revision: of a source on the hub; None for its newest.
+        local_files_only: whether what is on the hub must already be on this machine.
+
+    Raises:
+        MfsynthError: the source is not a whole checkpoint of the released layout, or the text
+            encoder does not fit it.
+    """
+    folder = find_model(str(source), revision, local_files_only=local_files_only)
+    checkpoint = open_checkpoint(folder)
+    text = _text_encoder(checkpoint, text_encoder, local_files_only)
+    return _pipeline(
+        checkpoint,
+        _load(checkpoint.transformer, dtype),
+        _load(checkpoint.vae, dtype),
+        text.load(dtype),
+        text.tokenizer,
+    )
+
+
+def _text_encoder(
+    checkpoint: Checkpoint, name: str | Path, local_files_only: bool = False
+) -> TextEncoder:
+    return find_text_encoder(
+        name,
+        RELEASED_TEXT_LAYERS,
+        checkpoint.transformer.model.config.joint_attention_dim,
+        local_files_only=local_files_only,
+    )
+
+
+def _pipeline(
+    checkpoint: Checkpoint, transformer: Any, vae: Any, text_encoder: Any, tokenizer: Any
+) -> ModalityForcingPipeline:
+    return ModalityForcingPipeline(
+        transformer=transformer,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        vae=vae,
+        text_encoder_layers=RELEASED_TEXT_LAYERS,
+        max_text_length=RELEASED_TEXT_LENGTH,
+        rgb_shift_mu=checkpoint.rgb_shift_mu,
+        depth_shift_mu=checkpoint.depth_shift_mu,
+        height=RELEASED_SIZE,
+        width=RELEASED_SIZE,
+    )
+
+
+def _load(weights: Weights, dtype: torch.dtype) -> Any:
+    state = dict(weights.cast(dtype).read(weights.places))
+    weights.model.load_state_dict(state, assign=True)
+    return weights.model.eval()
+
+
+def _save(weights: Weights, folder: Path, max_shard_size: int | str, report: Report) -> None:
+    planned = {
+        name: torch.empty(shape, dtype=weights.dtype(name), device="meta")
+        for name, shape in weights.shapes().items()
+    }
+    try:
+        split = split_torch_state_dict_into_shards(
+            planned, filename_pattern=_WEIGHTS_PATTERN, max_shard_size=max_shard_size
+        )
+    except ValueError as error:
+        raise MfsynthError(f"shard size {max_shard_size!r}: {error}") from error
+    weights.model.save_config(folder)
+    for number, (file, names) in enumerate(split.filename_to_tensors.items(), start=1):
+        save_file(dict(weights.read(names)), folder / file, metadata={"format": "pt"})
+        report(f"{folder.name}: file {number} of {len(split.filename_to_tensors)}")
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True))
+
+
+@contextmanager
+def _staged(destination: Path) -> Iterator[Path]:
+    """A folder beside the destination, which becomes it if all goes well and else disappears."""
+    staging = destination.with_name(f".{destination.name}.{secrets.token_hex(6)}.part")
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for path in staging.rglob("*"):
+            _sync(path)
+        staging.rename(destination)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    # A name that outlives a power cut must not stand for data that did not.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _licence(checkpoint: Checkpoint, given: str | None) -> dict[str, str]:
+    """The licence fields of the new card."""
+    folder = checkpoint.folder
+    fields = card_licence(folder.path)
+    if named := fields.get("license"):
+        if given not in (None, named):
+            raise MfsynthError(
+                f"--licence {given}: the card of {folder.name} says {named}; leave the option out"
+            )
+        return fields
+    if given is not None:
+        return {"license": given}
+    is_release = checkpoint.variant in RELEASED_VARIANTS
+    return {"license": RELEASED_LICENCE if is_release else UNKNOWN_LICENCE}
+
+
+def _card(checkpoint: Checkpoint, text: TextEncoder, licence: Mapping[str, Any]) -> str:
+    folder = checkpoint.folder
+    # Where a folder was on one machine is nobody else's business.
+    source = f"`{folder.path.resolve().name}`"
+    if folder.commit is not None:
+        source = f"`{folder.name}`, commit `{folder.commit}`"
+    front_matter = ModelCardData(
+        **licence,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=["rgb-d", "depth-estimation", "modality-forcing"],
+    ).to_yaml()
+    mixing = "with" if checkpoint.transformer.model.config.cross_stream_mixing else "without"
+    return _CARD_TEXT.format(
+        front_matter=front_matter,
+        source=source,
+        variant=checkpoint.variant,
+        mixing=mixing,
+        encoder=text.name,
+        licence=licence["license"],
+    )

@@ -1,0 +1,156 @@
+"""What a model is made of, from its small files and the headers of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from mfsynth.models.layouts import (
+    AUTOENCODER_FILES,
+    CONFIG,
+    PIPELINE_CLASS,
+    RELEASED_SIZE,
+    RELEASED_TEXT_ENCODER,
+    RELEASED_TEXT_LAYERS,
+    RELEASED_TEXT_LENGTH,
+    Layout,
+    ModelFolder,
+    find_model,
+    model_licence,
+    pipeline_index,
+    read_json,
+)
+from mfsynth.models.tensor_files import TensorHeader, read_headers
+
+_DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+_WEIGHTS_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSummary:
+    """One model of a pipeline.
+
+    Attributes:
+        name: its name in the pipeline.
+        kind: its class, or the hub id of what stands for it.
+        parameters: how many numbers its weights hold; None where they are not on this machine.
+        dtypes: types of the weights, the most frequent first.
+    """
+
+    name: str
+    kind: str
+    parameters: int | None
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """A pipeline.
+
+    Attributes:
+        id: as the user calls it.
+        layout: of its files.
+        kind: class of the pipeline.
+        licence: of its weights.
+        height: native height in pixels.
+        width: native width in pixels.
+        text_length: text tokens, padding included.
+        text_layers: hidden states of the text encoder that are used.
+        components: its models.
+    """
+
+    id: str
+    layout: Layout
+    kind: str
+    licence: str
+    height: int
+    width: int
+    text_length: int
+    text_layers: tuple[int, ...]
+    components: tuple[ComponentSummary, ...]
+
+
+def summarise(name: str, revision: str | None = None) -> ModelSummary:
+    """Summarise a model without loading or fetching weights.
+
+    Args:
+        name: `embedded`, a folder, a released `model.safetensors`, or a hub id.
+        revision: of a hub id; None for its newest.
+
+    Raises:
+        MfsynthError: there is no such model, or a file of its weights is not whole.
+    """
+    model = find_model(name, revision, weights=False)
+    licence = model_licence(model)
+    if model.layout is Layout.RELEASED:
+        return ModelSummary(
+            name,
+            model.layout,
+            PIPELINE_CLASS,
+            licence,
+            RELEASED_SIZE,
+            RELEASED_SIZE,
+            RELEASED_TEXT_LENGTH,
+            RELEASED_TEXT_LAYERS,
+            _released_components(model),
+        )
+    index = pipeline_index(model)
+    return ModelSummary(
+        name,
+        model.layout,
+        PIPELINE_CLASS,
+        licence,
+        index["height"],
+        index["width"],
+        index["max_text_length"],
+        tuple(index["text_encoder_layers"]),
+        tuple(
+            _component(component, entry[1], _weight_files(model.path / component))
+            for component, entry in index.items()
+            # Tokenizers have no such file, and components that were left out no folder.
+            if isinstance(entry, list) and (model.path / component / CONFIG).is_file()
+        ),
+    )
+
+
+def _released_components(model: ModelFolder) -> tuple[ComponentSummary, ...]:
+    halves = [model.path / name for name in AUTOENCODER_FILES.values()]
+    return (
+        _component(
+            "transformer", "ModalityForcingTransformer2DModel", [model.path / model.checkpoint]
+        ),
+        _component("text_encoder", RELEASED_TEXT_ENCODER, []),
+        _component("vae", "AutoencoderKLFlux2", halves),
+    )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in _WEIGHTS_NAMES:
+        if (index := folder / f"{name}.index.json").is_file():
+            return [folder / file for file in set(read_json(index).get("weight_map", {}).values())]
+        if (folder / name).is_file():
+            return [folder / name]
+    return []
+
+
+def _component(name: str, kind: str, files: list[Path]) -> ComponentSummary:
+    if not files or not all(file.is_file() for file in files):
+        return ComponentSummary(name, kind, None, ())
+    return ComponentSummary(name, kind, *_count(read_headers(file) for file in files))
+
+
+def _count(files: Iterable[Mapping[str, TensorHeader]]) -> tuple[int, tuple[str, ...]]:
+    """Count numbers and their types; what both halves of an autoencoder hold counts once."""
+    sizes: dict[str, int] = {}
+    shared: set[str] = set()
+    for headers in files:
+        for key, header in headers.items():
+            if key.endswith("num_batches_tracked") or key in shared:
+                continue
+            if key.startswith("bn."):
+                shared.add(key)
+            dtype = _DTYPE_NAMES.get(header.dtype, header.dtype)
+            sizes[dtype] = sizes.get(dtype, 0) + prod(header.shape)
+    return sum(sizes.values()), tuple(sorted(sizes, key=lambda dtype: -sizes[dtype]))

@@ -1,0 +1,235 @@
+"""Where a model is, which layout its files have, and what the files say before any weight.
+
+Nothing here imports torch: a driver looks a model up with it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mfsynth.config.names import did_you_mean
+from mfsynth.errors import MfsynthError
+
+EMBEDDED = "embedded"
+_EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+
+INDEX = "model_index.json"
+CARD = "README.md"
+CONFIG = "config.json"
+CHECKPOINT = "model.safetensors"
+AUTOENCODER_FILES = {"encoder": "ae_encoder.safetensors", "decoder": "ae_decoder.safetensors"}
+AUTOENCODER_CONFIG = "ae_config.json"
+PIPELINE_CLASS = "ModalityForcingPipeline"
+
+# What the release fixes outside of its files.
+RELEASED_TEXT_ENCODER = "Qwen/Qwen3-8B"
+RELEASED_TEXT_LAYERS = (9, 18, 27)
+RELEASED_TEXT_LENGTH = 512
+RELEASED_SIZE = 512
+RELEASED_SHIFT_MU = 1.1
+RELEASED_LICENCE = "cc-by-nc-4.0"
+# Name of a released variant → whether it mixes the streams' noise levels.
+RELEASED_VARIANTS = {"flux_rgbd_9b_v1": False, "flux_rgbd_9b_v2": True}
+UNKNOWN_LICENCE = "unknown"
+
+_RELEASED_FILES = (
+    f"{CONFIG}, {CHECKPOINT}, {AUTOENCODER_FILES['encoder']}, {AUTOENCODER_FILES['decoder']}"
+)
+_SMALL_FILES = [INDEX, CARD, CONFIG, AUTOENCODER_CONFIG, f"*/{CONFIG}"]
+_FOUND_SHOWN = 6
+
+
+class Layout(StrEnum):
+    """How a model's files are laid out."""
+
+    DIFFUSERS = "diffusers"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model's files on this machine.
+
+    Attributes:
+        name: as the user calls it.
+        path: the folder.
+        layout: of the files.
+        commit: of a hub model; None of a local folder.
+        checkpoint: name of the transformer's file in the released layout.
+    """
+
+    name: str
+    path: Path
+    layout: Layout
+    commit: str | None = None
+    checkpoint: str = CHECKPOINT
+
+
+def find_model(
+    name: str,
+    revision: str | None = None,
+    *,
+    weights: bool = True,
+    local_files_only: bool = False,
+) -> ModelFolder:
+    """Find a model: `embedded`, a folder, a released `model.safetensors`, or a hub id.
+
+    Args:
+        name: what to find.
+        revision: of a hub id; None for its newest.
+        weights: whether a hub model's weights are fetched, or only the small files about them.
+        local_files_only: whether a hub model must already be on this machine.
+
+    Raises:
+        MfsynthError: there is no such model, or it is neither a diffusers folder nor of the
+            released layout.
+    """
+    path = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name).expanduser()
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise MfsynthError(f"{path} is no model; name a folder or a released {CHECKPOINT}")
+        layout = _layout(path.parent, name)
+        if layout is not Layout.RELEASED:
+            raise MfsynthError(f"{path} is part of a {layout} folder; name the folder")
+        return ModelFolder(name, path.parent, layout, checkpoint=path.name)
+    if path.is_dir():
+        return ModelFolder(name, path, _layout(path, name))
+    snapshot = download(name, revision, _SMALL_FILES, local_files_only)
+    folder = ModelFolder(name, snapshot, _layout(snapshot, name), commit=snapshot.name)
+    if weights:
+        wanted = None
+        if folder.layout is Layout.RELEASED:
+            # An unknown variant is known to be one before its weights are fetched.
+            released_config(folder)
+            wanted = [CHECKPOINT, *AUTOENCODER_FILES.values()]
+        download(name, folder.commit, wanted, local_files_only)
+    return folder
+
+
+def is_released(
+    name: str | Path, revision: str | None = None, local_files_only: bool = False
+) -> bool:
+    """Whether a name is that of a model in the released layout."""
+    try:
+        model = find_model(str(name), revision, weights=False, local_files_only=local_files_only)
+    except MfsynthError:
+        return False
+    return model.layout is Layout.RELEASED
+
+
+def download(
+    name: str, revision: str | None, patterns: list[str] | None, local_files_only: bool = False
+) -> Path:
+    """Fetch a hub repository, or those of its files that fit the patterns.
+
+    Raises:
+        MfsynthError: there is no such repository, or it cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = snapshot_download(
+            name, revision=revision, allow_patterns=patterns, local_files_only=local_files_only
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise MfsynthError(
+            f"{name!r} is neither '{EMBEDDED}', nor a model folder, nor a hub repository that can "
+            f"be reached ({type(error).__name__})"
+        ) from error
+    return Path(snapshot)
+
+
+def pipeline_index(model: ModelFolder) -> dict[str, Any]:
+    """Read `model_index.json` of a diffusers folder.
+
+    Raises:
+        MfsynthError: it is of another pipeline than ours.
+    """
+    index = read_json(model.path / INDEX)
+    if index.get("_class_name") != PIPELINE_CLASS:
+        raise MfsynthError(f"{model.name} holds a {index.get('_class_name')}, not {PIPELINE_CLASS}")
+    return index
+
+
+def released_config(model: ModelFolder) -> dict[str, Any]:
+    """Read `config.json` of a released checkpoint.
+
+    Raises:
+        MfsynthError: it names no variant that is known, and has no sizes of its own.
+    """
+    config = read_json(model.path / CONFIG)
+    variant = config["variant"]
+    if "dit" not in config and variant not in RELEASED_VARIANTS:
+        raise MfsynthError(
+            f"{model.path / CONFIG}: variant {variant} is not known and there is no 'dit' with "
+            f"its sizes; {did_you_mean(variant, RELEASED_VARIANTS)}"
+        )
+    return config
+
+
+def card_licence(folder: Path) -> dict[str, str]:
+    """The licence fields of a folder's model card: `license`, and what explains it."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    card = folder / CARD
+    if not card.is_file():
+        return {}
+    try:
+        data = metadata_load(card) or {}
+    except (YAMLError, ValueError) as error:
+        raise MfsynthError(f"{card}: its front matter is not a YAML mapping") from error
+    return {
+        field: str(data[field])
+        for field in ("license", "license_name", "license_link")
+        if data.get(field)
+    }
+
+
+def model_licence(model: ModelFolder) -> str:
+    """The licence of a model's weights: its card's, or that of the release."""
+    if named := card_licence(model.path).get("license"):
+        return named
+    if model.layout is Layout.RELEASED and released_config(model)["variant"] in RELEASED_VARIANTS:
+        return RELEASED_LICENCE
+    return UNKNOWN_LICENCE
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        MfsynthError: the file is not one.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise MfsynthError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise MfsynthError(f"{path}: not a JSON object")
+    return value
+
+
+def _layout(folder: Path, name: str) -> Layout:
+    if (folder / INDEX).is_file():
+        return Layout.DIFFUSERS
+    if (folder / CONFIG).is_file():
+        config = read_json(folder / CONFIG)
+        if isinstance(config.get("variant"), str):
+            return Layout.RELEASED
+        kind = config.get("_class_name") or " ".join(config.get("architectures") or ["?"])
+        raise MfsynthError(
+            f"{name} is no model folder: it has no {INDEX}, and its {CONFIG} is of {kind} and "
+            "names no released 'variant'"
+        )
+    found = sorted(path.name for path in folder.iterdir())
+    shown = ", ".join(found[:_FOUND_SHOWN]) + (" …" if len(found) > _FOUND_SHOWN else "")
+    raise MfsynthError(
+        f"{name} is no model folder: it holds {shown or 'nothing'}, and neither {INDEX} nor a "
+        f"released checkpoint ({_RELEASED_FILES})"
+    )

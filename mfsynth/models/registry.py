@@ -1,0 +1,125 @@
+"""Model ids to pipelines: `embedded`, a local folder or checkpoint, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mfsynth.config import ModelConfig, RuntimeConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.models.layouts import (
+    AUTOENCODER_CONFIG,
+    AUTOENCODER_FILES,
+    CARD,
+    CONFIG,
+    RELEASED_SIZE,
+    Layout,
+    ModelFolder,
+    find_model,
+    model_licence,
+    pipeline_index,
+)
+
+if TYPE_CHECKING:
+    from mfsynth.models.pipeline import ModalityForcingPipeline
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a run and its data set must know of the model before any weight is loaded.
+
+    Attributes:
+        id: as the configuration gives it.
+        revision: commit of a hub model; SHA-256 of a local folder's files.
+        licence: the licence that the model's card names, or that of the release for a released
+            variant without a card; "unknown" otherwise.
+        height: native height in pixels.
+        width: native width in pixels.
+    """
+
+    id: str
+    revision: str
+    licence: str
+    height: int
+    width: int
+
+
+def model_info(model: ModelConfig) -> ModelInfo:
+    """Look a model up without loading it.
+
+    Raises:
+        MfsynthError: there is no such model, or it is not a Modality Forcing pipeline.
+    """
+    try:
+        folder = find_model(model.id, model.revision, weights=False)
+        height = width = RELEASED_SIZE
+        if folder.layout is Layout.DIFFUSERS:
+            index = pipeline_index(folder)
+            height, width = index["height"], index["width"]
+        licence = model_licence(folder)
+    except MfsynthError as error:
+        raise MfsynthError(f"model.id: {error}") from error
+    return ModelInfo(model.id, folder.commit or _hash(folder), licence, height, width)
+
+
+def load_pipeline(
+    model: ModelConfig, device: str, runtime: RuntimeConfig | None = None
+) -> ModalityForcingPipeline:
+    """Load a model's weights on a device, ready to sample without progress bars.
+
+    A checkpoint in the released layout is opened as it is, with the release's text encoder. The
+    text encoder is on the device only while it encodes.
+
+    Args:
+        model: which model, in what precision.
+        device: `cpu` or `cuda`.
+        runtime: attention, compilation and offloading; the defaults if None.
+
+    Raises:
+        MfsynthError: there is no such model, its files are not what they should be, or it can't be
+            run in that way on that device.
+    """
+    import torch
+
+    from mfsynth.models.acceleration import Acceleration, accelerate
+    from mfsynth.models.conversion import load_released
+    from mfsynth.models.pipeline import ModalityForcingPipeline
+
+    dtype = getattr(torch, model.dtype)
+    try:
+        folder = find_model(model.id, model.revision)
+        if folder.layout is Layout.RELEASED:
+            pipeline = load_released(model.id, dtype=dtype, revision=model.revision)
+        else:
+            pipeline_index(folder)
+            pipeline = ModalityForcingPipeline.from_pretrained(
+                folder.path, dtype=dtype, local_files_only=True
+            )
+    except MfsynthError as error:
+        raise MfsynthError(f"model.id: {error}") from error
+    runtime = runtime or RuntimeConfig()
+    settings = Acceleration(
+        attention=runtime.attention,
+        compile=runtime.compile,
+        offload=runtime.offload,
+        quantization=model.quantization,
+    )
+    accelerate(pipeline, settings, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _hash(folder: ModelFolder) -> str:
+    root = folder.path
+    if folder.layout is Layout.RELEASED:
+        names = (CONFIG, folder.checkpoint, *AUTOENCODER_FILES.values(), AUTOENCODER_CONFIG)
+        paths = [root / name for name in names]
+    else:
+        paths = [path for path in root.rglob("*") if path.name != CARD]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

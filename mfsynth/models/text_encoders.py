@@ -1,0 +1,127 @@
+"""The text encoder that a released checkpoint is used with: a folder or hub id of its own."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.layouts import CHECKPOINT, CONFIG, download, read_json
+from mfsynth.models.tensor_files import discrepancies, read_headers
+
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+_PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """A text encoder that fits a transformer, its weights not yet read.
+
+    Attributes:
+        name: hub id, or name of the folder.
+        folder: its files on this machine.
+        files: names of its configuration and weights.
+        model: the model without weights, on the meta device.
+        tokenizer: its tokenizer, with a chat template.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    model: Any
+    tokenizer: Any
+
+    def load(self, dtype: torch.dtype) -> Any:
+        """Load the weights."""
+        return type(self.model).from_pretrained(self.folder, dtype=dtype).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write the sub-folders `text_encoder` and `tokenizer` of a diffusers folder."""
+        target = folder / "text_encoder"
+        target.mkdir()
+        for name in self.files:
+            shutil.copyfile(self.folder / name, target / name)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def find_text_encoder(
+    name: str | Path,
+    layers: tuple[int, ...],
+    channels: int,
+    *,
+    local_files_only: bool = False,
+) -> TextEncoder:
+    """Find a text encoder and check from its small files and headers that it fits.
+
+    Args:
+        name: folder with a transformers model and its tokenizer, or hub id of one.
+        layers: hidden states that are concatenated.
+        channels: of a text token, as the transformer expects it.
+        local_files_only: whether a hub model must already be on this machine.
+
+    Raises:
+        MfsynthError: there is none, or it lacks weights, a chat template, layers or channels.
+    """
+    folder = Path(name).expanduser()
+    is_local = folder.is_dir()
+    if not is_local:
+        try:
+            folder = download(str(name), None, _PATTERNS, local_files_only)
+        except MfsynthError as error:
+            raise MfsynthError(
+                f"text encoder {str(name)!r} is neither a folder nor a hub repository that can be "
+                "reached; name another one with --text-encoder"
+            ) from error
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+        width, depth = config.hidden_size, config.num_hidden_layers
+    except (OSError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise MfsynthError(
+            f"text encoder {folder}: not a transformers model with its tokenizer ({reason})"
+        ) from error
+    if max(layers) > depth or width * len(layers) != channels:
+        raise MfsynthError(
+            f"text encoder {folder}: {depth} layers of {width} channels do not give hidden states "
+            f"{', '.join(map(str, layers))} of {channels // len(layers)} channels each"
+        )
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise MfsynthError(f"text encoder {folder}: its tokenizer has no chat template")
+    weights = _weight_files(folder)
+    _check_weights(folder, weights, model)
+    shown = folder.resolve().name if is_local else str(name)
+    return TextEncoder(shown, folder, (CONFIG, *weights), model, tokenizer)
+
+
+def _weight_files(folder: Path) -> tuple[str, ...]:
+    if (folder / _WEIGHTS_INDEX).is_file():
+        shards = read_json(folder / _WEIGHTS_INDEX).get("weight_map", {}).values()
+        # A file of the folder itself: a name must not lead a copy to another place.
+        return (_WEIGHTS_INDEX, *sorted({Path(shard).name for shard in shards}))
+    return (CHECKPOINT,)
+
+
+def _check_weights(folder: Path, files: tuple[str, ...], model: Any) -> None:
+    found = {
+        # A language model's file has the base model's names behind a prefix.
+        key.removeprefix(f"{model.base_model_prefix}."): header
+        for file in files
+        if file != _WEIGHTS_INDEX
+        for key, header in read_headers(folder / file).items()
+    }
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    used = {key: header for key, header in found.items() if key in expected}
+    if differences := discrepancies(expected, used):
+        raise MfsynthError(
+            f"text encoder {folder}: not the weights of a {type(model).__name__}: "
+            f"{'; '.join(differences)}"
+        )

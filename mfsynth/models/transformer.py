@@ -1,0 +1,541 @@
+"""The Modality Forcing transformer: text, RGB and depth streams with a noise level per modality.
+
+Text and RGB modules carry the names of diffusers' `Flux2Transformer2DModel`, so that weights and
+adapters of a FLUX.2 base fit without renaming; everything that Modality Forcing adds is called
+`depth_*`. Source: Duisterhof et al., arXiv 2606.13676, and the released 12 B checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin, AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps, apply_rotary_emb
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.normalization import AdaLayerNormContinuous
+from diffusers.models.transformers.transformer_flux2 import (
+    Flux2FeedForward,
+    Flux2Modulation,
+    Flux2PosEmbed,
+    Flux2SingleTransformerBlock,
+    Flux2TimestepGuidanceEmbeddings,
+)
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+RotaryEmbedding = tuple[Tensor, Tensor]
+
+_RGB_COUNTERPARTS = {
+    "depth_q_proj": "to_q",
+    "depth_k_proj": "to_k",
+    "depth_v_proj": "to_v",
+    "norm_depth_q": "norm_q",
+    "norm_depth_k": "norm_k",
+    "to_depth_out": "to_out.0",
+    "ff_depth": "ff",
+    "depth_time_embed": "time_guidance_embed",
+    "depth_double_stream_modulation": "double_stream_modulation_img",
+    "depth_single_stream_modulation": "single_stream_modulation",
+    "depth_decoder_modulation": "single_stream_modulation",
+    "depth_norm_out": "norm_out",
+}
+
+
+@dataclass
+class ModalityForcingTransformerOutput(BaseOutput):
+    """What one forward predicts.
+
+    Attributes:
+        rgb: (B, N, in_channels), the velocity ε − x of the RGB tokens, or their clean value x
+            where the model's `rgb_prediction` says so.
+        depth: (B, N, depth_channels) float32, the clean depth tokens x; None without depth.
+    """
+
+    rgb: Tensor
+    depth: Tensor | None
+
+
+class TripleStreamAttnProcessor:
+    """Joint attention over the concatenation [text, RGB, depth]."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: TripleStreamAttention,
+        text: Tensor,
+        rgb: Tensor,
+        depth: Tensor | None,
+        rotary: RotaryEmbedding,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the attended streams, each projected by its own output layer."""
+
+        def heads(states: Tensor) -> Tensor:
+            return states.unflatten(-1, (-1, attn.head_dim))
+
+        queries = [
+            attn.norm_added_q(heads(attn.add_q_proj(text))),
+            attn.norm_q(heads(attn.to_q(rgb))),
+        ]
+        keys = [
+            attn.norm_added_k(heads(attn.add_k_proj(text))),
+            attn.norm_k(heads(attn.to_k(rgb))),
+        ]
+        values = [heads(attn.add_v_proj(text)), heads(attn.to_v(rgb))]
+        if depth is not None:
+            queries.append(attn.norm_depth_q(heads(attn.depth_q_proj(depth))))
+            keys.append(attn.norm_depth_k(heads(attn.depth_k_proj(depth))))
+            values.append(heads(attn.depth_v_proj(depth)))
+        query = apply_rotary_emb(torch.cat(queries, dim=1), rotary, sequence_dim=1)
+        key = apply_rotary_emb(torch.cat(keys, dim=1), rotary, sequence_dim=1)
+        value = torch.cat(values, dim=1)
+        attended = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        attended = attended.flatten(2, 3).to(query.dtype)
+        text, rgb, rest = attended.tensor_split(
+            (text.shape[1], text.shape[1] + rgb.shape[1]), dim=1
+        )
+        return (
+            attn.to_add_out(text),
+            attn.to_out[0](rgb),
+            None if depth is None else attn.to_depth_out(rest),
+        )
+
+
+class TripleStreamAttention(nn.Module, AttentionModuleMixin):
+    """Projections and q/k RMS norms of the three streams; the processor does the attention."""
+
+    _default_processor_cls = TripleStreamAttnProcessor
+    _available_processors = [TripleStreamAttnProcessor]  # noqa: RUF012 (diffusers' interface)
+    _supports_qkv_fusion = False
+
+    def __init__(self, dim: int, heads: int, head_dim: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = head_dim
+
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.norm_q = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_k = nn.RMSNorm(head_dim, eps=eps)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=False)])
+
+        self.add_q_proj = nn.Linear(dim, dim, bias=False)
+        self.add_k_proj = nn.Linear(dim, dim, bias=False)
+        self.add_v_proj = nn.Linear(dim, dim, bias=False)
+        self.norm_added_q = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_added_k = nn.RMSNorm(head_dim, eps=eps)
+        self.to_add_out = nn.Linear(dim, dim, bias=False)
+
+        self.depth_q_proj = nn.Linear(dim, dim, bias=False)
+        self.depth_k_proj = nn.Linear(dim, dim, bias=False)
+        self.depth_v_proj = nn.Linear(dim, dim, bias=False)
+        self.norm_depth_q = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_depth_k = nn.RMSNorm(head_dim, eps=eps)
+        self.to_depth_out = nn.Linear(dim, dim, bias=False)
+
+        self.set_processor(TripleStreamAttnProcessor())  # type: ignore[operator]
+
+    def forward(
+        self, text: Tensor, rgb: Tensor, depth: Tensor | None, rotary: RotaryEmbedding
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Attend over (B, L, D) text, (B, N, D) RGB and (B, N, D) depth; the same shapes."""
+        return self.processor(self, text, rgb, depth, rotary)  # type: ignore[operator]
+
+
+def _modulate(states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return (1 + scale) * states + shift
+
+
+class TripleStreamBlock(nn.Module):
+    """A block in which text, RGB and depth keep their own weights and meet in one attention.
+
+    RGB and depth come and go as one sequence, under the argument names of diffusers' two-stream
+    blocks, so that diffusers' step caches see all that a block changes.
+    """
+
+    def __init__(self, dim: int, heads: int, head_dim: int, mlp_ratio: float, eps: float) -> None:
+        super().__init__()
+        self.norm1_context = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.norm1 = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.norm1_depth = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.attn = TripleStreamAttention(dim, heads, head_dim, eps)
+        self.norm2_context = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.norm2 = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.norm2_depth = nn.LayerNorm(dim, elementwise_affine=False, eps=eps)
+        self.ff_context = Flux2FeedForward(dim=dim, mult=mlp_ratio)
+        self.ff = Flux2FeedForward(dim=dim, mult=mlp_ratio)
+        self.ff_depth = Flux2FeedForward(dim=dim, mult=mlp_ratio)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        text_modulation: Tensor,
+        rgb_modulation: Tensor,
+        depth_modulation: Tensor | None,
+        rotary: RotaryEmbedding,
+    ) -> tuple[Tensor, Tensor]:
+        """Map the streams to the same shapes.
+
+        Args:
+            hidden_states: (B, 2 · N, D), [RGB, depth]; (B, N, D) without depth.
+            encoder_hidden_states: (B, L, D), text.
+            text_modulation: from `double_stream_modulation_txt`.
+            rgb_modulation: from `double_stream_modulation_img`.
+            depth_modulation: from `depth_double_stream_modulation`; None without depth.
+            rotary: of [text, RGB, depth].
+
+        Returns:
+            Text, and [RGB, depth].
+        """
+        text, rgb, depth = encoder_hidden_states, hidden_states, None
+        if depth_modulation is not None:
+            rgb, depth = hidden_states.chunk(2, dim=1)
+        (t_shift, t_scale, t_gate), text_mlp = Flux2Modulation.split(text_modulation, 2)
+        (r_shift, r_scale, r_gate), rgb_mlp = Flux2Modulation.split(rgb_modulation, 2)
+        depth_in = None
+        if depth is not None:
+            (d_shift, d_scale, d_gate), depth_mlp = Flux2Modulation.split(depth_modulation, 2)
+            depth_in = _modulate(self.norm1_depth(depth), d_shift, d_scale)
+        text_update, rgb_update, depth_update = self.attn(
+            _modulate(self.norm1_context(text), t_shift, t_scale),
+            _modulate(self.norm1(rgb), r_shift, r_scale),
+            depth_in,
+            rotary,
+        )
+        text = text + t_gate * text_update
+        rgb = rgb + r_gate * rgb_update
+
+        shift, scale, gate = text_mlp
+        text = text + gate * self.ff_context(_modulate(self.norm2_context(text), shift, scale))
+        shift, scale, gate = rgb_mlp
+        rgb = rgb + gate * self.ff(_modulate(self.norm2(rgb), shift, scale))
+        if depth is not None:
+            depth = depth + d_gate * depth_update
+            shift, scale, gate = depth_mlp
+            depth = depth + gate * self.ff_depth(_modulate(self.norm2_depth(depth), shift, scale))
+            rgb = torch.cat([rgb, depth], dim=1)
+        return text, rgb
+
+
+class SingleStreamBlock(Flux2SingleTransformerBlock):
+    """A block with one set of weights over [text, RGB, depth], in and out as the triple block."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        modulation: Tensor,
+        rotary: RotaryEmbedding,
+    ) -> tuple[Tensor, Tensor]:
+        """Map (B, 2 · N, D) [RGB, depth] and (B, L, D) text to text and [RGB, depth]."""
+        return super().forward(
+            hidden_states, encoder_hidden_states, modulation, rotary, split_hidden_states=True
+        )
+
+
+# With it, `enable_cache` and diffusers' other hooks know how to call the blocks.
+for _block in (TripleStreamBlock, SingleStreamBlock):
+    TransformerBlockRegistry.register(
+        _block,
+        TransformerBlockMetadata(
+            return_hidden_states_index=1, return_encoder_hidden_states_index=0
+        ),
+    )
+
+
+class CrossStreamTimeEmbedding(nn.Module):
+    """The other modality's noise level, through a small MLP and a scalar gate that starts at 0."""
+
+    def __init__(self, timestep_channels: int, dim: int) -> None:
+        super().__init__()
+        self.time_proj = Timesteps(timestep_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.timestep_embedder = TimestepEmbedding(timestep_channels, dim, sample_proj_bias=False)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        """Embed (B,) noise levels times 1000 as (B, D)."""
+        projected = self.time_proj(timestep).to(timestep.dtype)
+        return self.gate * self.timestep_embedder(projected)
+
+
+def position_ids(text_length: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """Positions of [text, RGB, depth] on the axes (time, row, column, sequence).
+
+    Text token s stands at (0, 0, 0, s), the RGB token of a grid cell at (0, row, column, 0) and
+    the depth token of the same cell at (1, row, column, 0).
+
+    Returns:
+        (text_length + 2 · rows · columns, 4) int64; grid cells in row-major order.
+    """
+    cell = torch.cartesian_prod(
+        torch.zeros(1, dtype=torch.int64, device=device),
+        torch.arange(rows, device=device),
+        torch.arange(columns, device=device),
+        torch.zeros(1, dtype=torch.int64, device=device),
+    )
+    text = torch.zeros(text_length, 4, dtype=torch.int64, device=device)
+    text[:, 3] = torch.arange(text_length, device=device)
+    depth = cell.clone()
+    depth[:, 0] = 1
+    return torch.cat([text, cell, depth])
+
+
+class ModalityForcingTransformer2DModel(
+    ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin, AttentionMixin
+):
+    """One diffusion transformer for images and depth (arXiv 2606.13676, §3).
+
+    `num_layers` triple-stream blocks, then `num_single_layers` blocks over the concatenation
+    [text, RGB, depth] in which depth tokens have a modulation of their own, then
+    `num_depth_decoder_layers` blocks over the depth tokens alone, then a head per modality. The
+    defaults are the released 11.92 B model.
+
+    Args:
+        in_channels: channels of an RGB token.
+        depth_channels: values of a depth token (patch height × patch width).
+        num_layers: triple-stream blocks.
+        num_single_layers: single-stream blocks.
+        num_depth_decoder_layers: blocks over the depth tokens alone.
+        attention_head_dim: channels of a head; the sum of `axes_dims_rope`.
+        num_attention_heads: heads; hidden size = heads × head dim.
+        joint_attention_dim: channels of a text token as it comes from the text encoder.
+        timestep_channels: channels of the sinusoidal time embedding.
+        mlp_ratio: inner size of the SwiGLU MLPs over the hidden size.
+        axes_dims_rope: rotary channels of the axes (time, row, column, sequence).
+        rope_theta: base of the rotary frequencies.
+        eps: of every norm.
+        cross_stream_mixing: whether each modality's modulation also sees the other's noise level
+            (`v2` of the released model; `v1` does not).
+        rgb_prediction: what the RGB head predicts: "velocity" (ε − x) or "sample" (x).
+        guidance_embeds: whether the guidance scale is an input, as in guidance-distilled bases.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = [  # noqa: RUF012
+        "TripleStreamBlock",
+        "SingleStreamBlock",
+        "Flux2SingleTransformerBlock",
+    ]
+    _repeated_blocks = _no_split_modules
+    # x̂ of the depth head is divided by t on its way to a velocity: bfloat16 is too coarse there.
+    _keep_in_fp32_modules = ["depth_norm_out", "depth_proj_out"]  # noqa: RUF012
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 128,
+        depth_channels: int = 256,
+        num_layers: int = 8,
+        num_single_layers: int = 24,
+        num_depth_decoder_layers: int = 4,
+        attention_head_dim: int = 128,
+        num_attention_heads: int = 32,
+        joint_attention_dim: int = 12288,
+        timestep_channels: int = 256,
+        mlp_ratio: float = 3.0,
+        axes_dims_rope: tuple[int, ...] = (32, 32, 32, 32),
+        rope_theta: int = 2000,
+        eps: float = 1e-6,
+        cross_stream_mixing: bool = True,
+        rgb_prediction: str = "velocity",
+        guidance_embeds: bool = False,
+    ) -> None:
+        super().__init__()
+        if rgb_prediction not in ("velocity", "sample"):
+            raise ValueError(f"rgb_prediction is {rgb_prediction!r}; use 'velocity' or 'sample'")
+        dim = num_attention_heads * attention_head_dim
+        self.pos_embed = Flux2PosEmbed(theta=rope_theta, axes_dim=list(axes_dims_rope))
+
+        self.x_embedder = nn.Linear(in_channels, dim, bias=False)
+        self.context_embedder = nn.Linear(joint_attention_dim, dim, bias=False)
+        self.depth_embedder = nn.Linear(depth_channels, dim, bias=False)
+
+        self.time_guidance_embed = Flux2TimestepGuidanceEmbeddings(
+            timestep_channels, dim, guidance_embeds=guidance_embeds
+        )
+        self.depth_time_embed = Flux2TimestepGuidanceEmbeddings(
+            timestep_channels, dim, guidance_embeds=False
+        )
+        if cross_stream_mixing:
+            self.depth_to_rgb_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
+            self.rgb_to_depth_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
+
+        self.double_stream_modulation_txt = Flux2Modulation(dim, mod_param_sets=2)
+        self.double_stream_modulation_img = Flux2Modulation(dim, mod_param_sets=2)
+        self.depth_double_stream_modulation = Flux2Modulation(dim, mod_param_sets=2)
+        self.single_stream_modulation = Flux2Modulation(dim, mod_param_sets=1)
+        self.depth_single_stream_modulation = Flux2Modulation(dim, mod_param_sets=1)
+        self.depth_decoder_modulation = Flux2Modulation(dim, mod_param_sets=1)
+
+        self.transformer_blocks = nn.ModuleList(
+            TripleStreamBlock(dim, num_attention_heads, attention_head_dim, mlp_ratio, eps)
+            for _ in range(num_layers)
+        )
+        self.single_transformer_blocks = nn.ModuleList(
+            SingleStreamBlock(
+                dim, num_attention_heads, attention_head_dim, mlp_ratio=mlp_ratio, eps=eps
+            )
+            for _ in range(num_single_layers)
+        )
+        self.depth_decoder_blocks = nn.ModuleList(
+            Flux2SingleTransformerBlock(
+                dim, num_attention_heads, attention_head_dim, mlp_ratio=mlp_ratio, eps=eps
+            )
+            for _ in range(num_depth_decoder_layers)
+        )
+
+        self.norm_out = AdaLayerNormContinuous(
+            dim, dim, elementwise_affine=False, eps=eps, bias=False
+        )
+        self.proj_out = nn.Linear(dim, in_channels, bias=False)
+        self.depth_norm_out = AdaLayerNormContinuous(
+            dim, dim, elementwise_affine=False, eps=eps, bias=False
+        )
+        self.depth_proj_out = nn.Linear(dim, depth_channels, bias=False)
+
+        self.gradient_checkpointing = False
+
+    @torch.no_grad()
+    def init_depth_from_rgb(self) -> None:
+        """Start the depth stream as a copy of the RGB stream, with a depth head of zeros.
+
+        The depth decoder starts as the last single-stream blocks. The embedding of depth patches
+        and the mixing of the streams' noise levels have nothing to start from and stay as they are.
+        """
+        state = self.state_dict()
+        for name, value in state.items():
+            source = self._rgb_counterpart(name)
+            if source is not None:
+                value.copy_(state[source])
+        self.depth_proj_out.weight.zero_()
+
+    def cast_body(self, dtype: torch.dtype) -> None:
+        """Cast everything but the depth head, which stays in float32."""
+        for name, module in self.named_children():
+            if name not in self._keep_in_fp32_modules:
+                module.to(dtype)
+
+    def _rgb_counterpart(self, name: str) -> str | None:
+        """The RGB parameter that a depth parameter starts from, if there is one."""
+        parts = name.split(".")
+        if parts[0] == "depth_decoder_blocks":
+            skipped = self.config.num_single_layers - self.config.num_depth_decoder_layers
+            return ".".join(["single_transformer_blocks", str(int(parts[1]) + skipped), *parts[2:]])
+        if not any(part in _RGB_COUNTERPARTS for part in parts):
+            return None
+        return ".".join(_RGB_COUNTERPARTS.get(part, part) for part in parts)
+
+    def forward(
+        self,
+        rgb: Tensor,
+        depth: Tensor | None,
+        text: Tensor,
+        rgb_timestep: Tensor,
+        depth_timestep: Tensor | None,
+        grid: tuple[int, int],
+        guidance: Tensor | None = None,
+    ) -> ModalityForcingTransformerOutput:
+        """Predict the RGB velocity and the clean depth at each modality's own noise level.
+
+        Without depth, no depth token is there to attend to: what is left is the text-to-image
+        model that the RGB and text weights came from.
+
+        Args:
+            rgb: (B, N, in_channels) noisy RGB tokens, row-major.
+            depth: (B, N, depth_channels) noisy depth tokens of the same grid cells, or None.
+            text: (B, L, joint_attention_dim) hidden states of the text encoder.
+            rgb_timestep: (B,) noise level of RGB in [0, 1]; 0 is clean, 1 is noise.
+            depth_timestep: (B,) noise level of depth in [0, 1]; None without depth.
+            grid: (rows, columns) with rows · columns = N.
+            guidance: (B,) guidance scale, where the model has `guidance_embeds`.
+        """
+        text_length, tokens = text.shape[1], rgb.shape[1]
+        rgb_time, depth_time = self._time_embeddings(
+            rgb_timestep, depth_timestep, guidance, rgb.dtype
+        )
+        length = text_length + tokens * (1 if depth is None else 2)
+        rotary = self.pos_embed(position_ids(text_length, *grid, device=rgb.device)[:length])
+
+        text = self.context_embedder(text)
+        rgb = self.x_embedder(rgb)
+        if depth is not None:
+            depth = self.depth_embedder(depth.to(rgb.dtype))
+
+        modulations = (
+            self.double_stream_modulation_txt(rgb_time),
+            self.double_stream_modulation_img(rgb_time),
+            None if depth_time is None else self.depth_double_stream_modulation(depth_time),
+        )
+        states = rgb if depth is None else torch.cat([rgb, depth], dim=1)
+        for block in self.transformer_blocks:
+            text, states = self._run(block, states, text, *modulations, rotary)
+
+        modulation = self.single_stream_modulation(rgb_time)[:, None]
+        if depth_time is not None:
+            modulation = torch.cat(
+                [
+                    modulation.expand(-1, text_length + tokens, -1),
+                    self.depth_single_stream_modulation(depth_time)[:, None].expand(-1, tokens, -1),
+                ],
+                dim=1,
+            )
+        for block in self.single_transformer_blocks:
+            text, states = self._run(block, states, text, modulation, rotary)
+        rgb, depth_states = states.tensor_split((tokens,), dim=1)
+        rgb = self.proj_out(self.norm_out(rgb, rgb_time))
+        if depth_time is None:
+            return ModalityForcingTransformerOutput(rgb=rgb, depth=None)
+
+        modulation = self.depth_decoder_modulation(depth_time)
+        depth_rotary = (rotary[0][-tokens:], rotary[1][-tokens:])
+        # In one layout: compiled blocks are compiled again for another.
+        depth_states = depth_states.contiguous()
+        for block in self.depth_decoder_blocks:
+            depth_states = self._run(block, depth_states, None, modulation, depth_rotary)
+
+        head_dtype = self.depth_proj_out.weight.dtype
+        depth_states = self.depth_norm_out(depth_states.to(head_dtype), depth_time.to(head_dtype))
+        return ModalityForcingTransformerOutput(
+            rgb=rgb, depth=self.depth_proj_out(depth_states).float()
+        )
+
+    def _time_embeddings(
+        self,
+        rgb: Tensor,
+        depth: Tensor | None,
+        guidance: Tensor | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor | None]:
+        rgb = rgb.to(dtype) * 1000
+        rgb_time = self.time_guidance_embed(
+            rgb, None if guidance is None else guidance.to(dtype) * 1000
+        )
+        if depth is None:
+            return rgb_time, None
+        depth = depth.to(dtype) * 1000
+        depth_time = self.depth_time_embed(depth, None)
+        if self.config.cross_stream_mixing:
+            rgb_time = rgb_time + self.depth_to_rgb_time_embed(depth)
+            depth_time = depth_time + self.rgb_to_depth_time_embed(rgb)
+        return rgb_time, depth_time
+
+    def _run(self, block: nn.Module, *args: Any) -> Any:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(block, *args)
+        return block(*args)

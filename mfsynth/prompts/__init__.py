@@ -1,0 +1,18 @@
+"""Prompts: a grammar with random access by candidate number, and plain files of prompts."""
+
+from mfsynth.prompts.english import words
+from mfsynth.prompts.grammar import Grammar
+from mfsynth.prompts.hashing import derive_seed
+from mfsynth.prompts.library import load_library
+from mfsynth.prompts.prompt import Prompt, PromptSource
+from mfsynth.prompts.sources import open_prompts
+
+__all__ = [
+    "Grammar",
+    "Prompt",
+    "PromptSource",
+    "derive_seed",
+    "load_library",
+    "open_prompts",
+    "words",
+]

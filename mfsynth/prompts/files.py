@@ -1,0 +1,168 @@
+"""Plain prompt sources: the rows of a text, JSONL, CSV or Parquet file."""
+
+import csv
+import hashlib
+import io
+import json
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import fsspec.utils
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfsynth.config.credentials import without_credentials
+from mfsynth.config.documents import decode_utf8, opened, read_bytes
+from mfsynth.config.names import did_you_mean
+from mfsynth.errors import MfsynthError
+from mfsynth.prompts.prompt import Prompt
+
+_WHAT = "prompt file"
+
+_Rows = Iterator[tuple[int, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FilePrompts:
+    """A prompt source over the rows of a file: candidate i has row i modulo their number.
+
+    Attributes:
+        texts: The prompts in the order of the file; at least one.
+        digest: SHA-256 (hexadecimal) over the prompts, whatever file format they come from.
+    """
+
+    texts: tuple[str, ...]
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return len(self.texts)
+
+    def prompt(self, candidate: int) -> Prompt:
+        """The prompt of a candidate (at least 0), without slots."""
+        if candidate < 0:
+            raise ValueError(f"candidate must be at least 0, not {candidate}")
+        return Prompt.from_text(self.texts[candidate % len(self.texts)])
+
+
+def open_file(url: str, column: str = "prompt") -> FilePrompts:
+    """Read the prompts of a file.
+
+    Args:
+        url: A local path or any fsspec URL that ends in ``.txt`` (a prompt a line), ``.jsonl``,
+            ``.csv`` (with a header) or ``.parquet``; all but the last also compressed, as in
+            ``.jsonl.gz``. Lines without text are left out of text and JSONL files.
+        column: The column or key that holds the prompts.
+
+    Raises:
+        MfsynthError: One line that names the file, the row and what to do.
+    """
+    shown = without_credentials(url)
+    texts = [_checked(text, f"{shown}:{row}") for row, text in _reader(url)(url, column)]
+    if not texts:
+        raise MfsynthError(f"{shown}: {_WHAT} has no prompts; add at least one")
+    sha = hashlib.sha256(b"file")
+    for text in texts:
+        encoded = text.encode()
+        # With its length, so that two prompts never read as one.
+        sha.update(b"%d:%s" % (len(encoded), encoded))
+    return FilePrompts(tuple(texts), sha.hexdigest())
+
+
+def _checked(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise MfsynthError(f"{where}: the prompt is {value!r:.40}, not a text; mend this row")
+    text = value.strip()
+    if not text:
+        raise MfsynthError(f"{where}: the prompt is empty; fill or remove this row")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise MfsynthError(f"{where}: a lone surrogate in the prompt; mend this row") from error
+    return text
+
+
+def _reader(url: str) -> Callable[[str, str], _Rows]:
+    path = without_credentials(url)
+    if fsspec.utils.infer_compression(path) is not None:
+        path = posixpath.splitext(path)[0]
+    suffix = posixpath.splitext(path)[1]
+    if suffix not in _READERS:
+        raise MfsynthError(
+            f"{without_credentials(url)}: not a {_WHAT}; it must end in {', '.join(_READERS)}"
+        )
+    return _READERS[suffix]
+
+
+def _lines(url: str) -> Iterator[tuple[int, str]]:
+    text = decode_utf8(read_bytes(url, _WHAT), url, _WHAT)
+    # Not splitlines(): it also breaks at characters that may stand in a prompt.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _read_text(url: str, column: str) -> _Rows:
+    yield from _lines(url)
+
+
+def _read_jsonl(url: str, column: str) -> _Rows:
+    shown = without_credentials(url)
+    for number, line in _lines(url):
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise MfsynthError(f"{shown}:{number}: not valid JSON; mend this line") from error
+        if not isinstance(row, dict):
+            raise MfsynthError(f"{shown}:{number}: not a JSON object; mend this line")
+        if column not in row:
+            raise _no_column(f"{shown}:{number}", column, list(row))
+        yield number, row[column]
+
+
+def _read_csv(url: str, column: str) -> _Rows:
+    shown = without_credentials(url)
+    text = decode_utf8(read_bytes(url, _WHAT), url, _WHAT)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if reader.fieldnames is not None and column not in reader.fieldnames:
+            raise _no_column(shown, column, list(reader.fieldnames))
+        for row in reader:
+            yield reader.line_num, row[column]
+    except csv.Error as error:
+        raise MfsynthError(
+            f"{shown}:{reader.reader.line_num}: not valid CSV: {error}; mend this line"
+        ) from error
+
+
+def _read_parquet(url: str, column: str) -> _Rows:
+    shown = without_credentials(url)
+    # Only the one column is fetched: prompts often lie beside images.
+    with opened(url, _WHAT) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+            names = file.schema_arrow.names
+            if column not in names:
+                raise _no_column(shown, column, names)
+            values = file.read(columns=[column]).column(column).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise MfsynthError(f"{shown}: not a readable Parquet file; make it again") from error
+    yield from enumerate(values, start=1)
+
+
+def _no_column(where: str, column: str, known: list[str]) -> MfsynthError:
+    return MfsynthError(
+        f"{where}: no column {column!r}; set prompts.column; {did_you_mean(column, known)}"
+    )
+
+
+_READERS: dict[str, Callable[[str, str], _Rows]] = {
+    ".txt": _read_text,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

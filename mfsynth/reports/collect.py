@@ -1,0 +1,155 @@
+"""Gathers what a report shows from the committed shards of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mfsynth.datasets import RGBDDataset, RGBDSample
+from mfsynth.reports import images
+from mfsynth.reports.colour import colour_depth
+from mfsynth.reports.content import (
+    SCORE_LABELS,
+    PairCard,
+    QuarantineCard,
+    ReasonCount,
+    RejectCard,
+    RunReport,
+    limits_of,
+    score_cells,
+)
+from mfsynth.reports.histogram import Limit, draw_histogram
+from mfsynth.reports.rejects import choose, read_rejects
+from mfsynth.shards.commits import RunManifest, read_commits, read_run, totals
+from mfsynth.shards.store import RunStore
+
+_SHOWN_SIDE = 320
+"""Larger images are shrunk to this, so that a page of 512-pixel pairs stays below a few MB."""
+
+
+def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSample]:
+    """Up to `count` pairs of a run, chosen at random, in the order of their candidates.
+
+    Raises:
+        MfsynthError: A shard is missing or damaged.
+    """
+    chosen = choose(len(dataset), count, np.random.default_rng(seed))
+    return [dataset[int(number)] for number in chosen]
+
+
+def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) -> RunReport:
+    """Reads a run for its report.
+
+    Counts and histograms are over all committed candidates; images are shown of a bounded random
+    sample, so the page of a large run is no larger than that of a small one.
+
+    Args:
+        url: Local path or fsspec URL of a run.
+        pairs: Most accepted pairs to show.
+        rejects: Most rejected, and most quarantined, candidates to show.
+        seed: Of the sample; the same seed and run give the same page.
+
+    Raises:
+        MfsynthError: There is no run, or a committed shard is missing or damaged.
+    """
+    store = RunStore.open(url)
+    manifest = read_run(store)
+    commits = read_commits(store)
+    sums = totals(commits)
+    dataset = RGBDDataset(url)
+    shown = sample_pairs(dataset, pairs, seed)
+    others = read_rejects(store, commits, rejects, np.random.default_rng(seed))
+    limits = limits_of(manifest.settings.get("checks", {}))
+    accepted_scores = {
+        name.removeprefix("check_"): [
+            math.nan if score is None else score for score in dataset.index[name].to_pylist()
+        ]
+        for name in dataset.index.column_names
+        if name.startswith("check_")
+    }
+    names = [*dict.fromkeys([*accepted_scores, *others.scores])]
+    most = max(sums.reasons.values(), default=1)
+    return RunReport(
+        name=manifest.run,
+        facts=_facts(manifest, shown),
+        candidates=sums.candidates,
+        accepted=sums.accepted,
+        rejected=sums.rejected,
+        quarantined=sums.quarantined,
+        shards=sums.shards,
+        seconds=sums.seconds,
+        pairs=tuple(_pair_card(sample, limits) for sample in shown),
+        rejects=tuple(_reject_card(row, limits) for row in others.rejected),
+        quarantine=tuple(
+            QuarantineCard(row["sample_id"], row["prompt"], row["seed"], "; ".join(row["reasons"]))
+            for row in others.quarantined
+        ),
+        reason_counts=tuple(
+            ReasonCount(SCORE_LABELS.get(name, name), number, number / most)
+            for name, number in sums.reasons.items()
+        ),
+        histograms=tuple(
+            draw_histogram(
+                name, accepted_scores.get(name, []), others.scores.get(name, []), limits.get(name)
+            )
+            for name in names
+        ),
+    )
+
+
+def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[str, str], ...]:
+    """Label and value of what made the run; what is not known is left out."""
+    model = manifest.model
+    sampler: Mapping[str, Any] = manifest.settings.get("sampler", {})
+    prompts: Mapping[str, Any] = manifest.config.get("prompts", {})
+    steps = (("steps", "steps"), ("guidance", "guidance"), ("log2_alpha", "log2 α"))
+    facts = {
+        "model": model.get("id"),
+        "revision": model.get("revision"),
+        "licence": model.get("licence"),
+        "mode": sampler.get("mode"),
+        "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
+        "prompts": prompts.get("library") or prompts.get("file"),
+        "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
+        "depth": str(shown[0].depth_kind).replace("_", " ") if shown else None,
+        "seed": manifest.settings.get("seed"),
+        "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
+        "fingerprint": manifest.fingerprint[:16],
+    }
+    return tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
+
+
+def _pair_card(sample: RGBDSample, limits: Mapping[str, Limit]) -> PairCard:
+    return PairCard(
+        sample_id=sample.sample_id,
+        prompt=sample.prompt,
+        seed=sample.seed,
+        rgb_uri=images.image_uri(images.fit(sample.rgb, _SHOWN_SIDE)),
+        depth_uri=images.image_uri(images.fit(colour_depth(sample.depth), _SHOWN_SIDE)),
+        width=sample.rgb.shape[1],
+        height=sample.rgb.shape[0],
+        scores=score_cells(sample.scores, limits),
+    )
+
+
+def _reject_card(row: Mapping[str, Any], limits: Mapping[str, Limit]) -> RejectCard:
+    thumbnail: bytes | None = row["thumbnail"]
+    return RejectCard(
+        sample_id=row["sample_id"],
+        prompt=row["prompt"],
+        seed=row["seed"],
+        thumbnail_uri=images.jpeg_uri(thumbnail) if thumbnail else None,
+        reasons=tuple(_in_words(reason, row, limits) for reason in row["reasons"]),
+    )
+
+
+def _in_words(reason: str, row: Mapping[str, Any], limits: Mapping[str, Limit]) -> str:
+    """A stored reason with its score and threshold, if it is the name of a score."""
+    score, limit = row.get(f"check_{reason}"), limits.get(reason)
+    label = SCORE_LABELS.get(reason, reason)
+    if score is None or limit is None:
+        return label
+    return f"{label} {score:.3g} {'<' if limit.is_minimum else '>'} {limit.value:g}"

@@ -1,0 +1,53 @@
+"""Arrays as image files and as data URIs."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_PNG_UP_TO = 128
+
+
+def fit(rgb: NDArray[np.uint8], longest_side: int) -> NDArray[np.uint8]:
+    """Shrinks an image (H, W, 3) so that its longer side fits; smaller ones stay as they are."""
+    height, width = rgb.shape[:2]
+    scale = longest_side / max(height, width)
+    if scale >= 1:
+        return rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def png(rgb: NDArray[np.uint8]) -> bytes:
+    """PNG file of an RGB image (H, W, 3)."""
+    return _encode(".png", rgb, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """JPEG file, quality 88, of an RGB image (H, W, 3)."""
+    return _encode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def image_uri(rgb: NDArray[np.uint8]) -> str:
+    """Data URI of an RGB image: PNG if it is small, where JPEG's blocks would show, else JPEG."""
+    if max(rgb.shape[:2]) <= _PNG_UP_TO:
+        return data_uri(png(rgb), "image/png")
+    return data_uri(jpeg(rgb), "image/jpeg")
+
+
+def jpeg_uri(data: bytes) -> str | None:
+    """Data URI of a stored JPEG, or None if the bytes are no JPEG."""
+    return data_uri(data, "image/jpeg") if data.startswith(b"\xff\xd8\xff") else None
+
+
+def data_uri(data: bytes, media_type: str) -> str:
+    """The bytes as a `data:` address that a page can carry in itself."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encode(suffix: str, rgb: NDArray[np.uint8], options: list[int]) -> bytes:
+    _, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()

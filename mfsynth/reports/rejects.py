@@ -1,0 +1,91 @@
+"""The candidates of a run that gave no pair: counts and scores of all, details of a few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import tables
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.store import RunStore
+
+
+@dataclass(slots=True)
+class RejectedRows:
+    """What a report needs of the rejects.
+
+    Attributes:
+        scores: Per score, the values of all rejected candidates; nan where the check abstained.
+        rejected: Rows (`tables.rejects_schema`) of the chosen rejected candidates.
+        quarantined: Rows of the chosen quarantined candidates.
+    """
+
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_rejects(
+    store: RunStore, commits: Mapping[int, Receipt], count: int, rng: np.random.Generator
+) -> RejectedRows:
+    """Reads the rejects of all committed shards, one shard at a time.
+
+    Args:
+        store: The run.
+        commits: Its receipts by shard.
+        count: How many rejected and how many quarantined candidates to choose, at random.
+        rng: Makes the choice.
+
+    Raises:
+        MfsynthError: The rejects of a committed shard are missing or damaged.
+    """
+    rows = RejectedRows()
+    outcomes = {tables.REJECTED: rows.rejected, tables.QUARANTINED: rows.quarantined}
+    totals = {
+        tables.REJECTED: sum(receipt.rejected for receipt in commits.values()),
+        tables.QUARANTINED: sum(receipt.quarantined for receipt in commits.values()),
+    }
+    wanted = {name: choose(total, count, rng) for name, total in totals.items()}
+    passed = dict.fromkeys(outcomes, 0)
+    for receipt in commits.values():
+        table = _read(store, receipt.objects["rejects"].key)
+        for name, chosen in outcomes.items():
+            part = table.filter(pc.equal(table["outcome"], name))
+            numbers = wanted[name] - passed[name]
+            inside = numbers[(numbers >= 0) & (numbers < part.num_rows)]
+            chosen += part.take(pa.array(inside)).to_pylist()
+            passed[name] += part.num_rows
+            if name == tables.REJECTED:
+                for score in tables.score_names(table.schema):
+                    values = pc.fill_null(part[f"{tables.SCORE_PREFIX}{score}"], float("nan"))
+                    rows.scores.setdefault(score, []).extend(values.to_pylist())
+    return rows
+
+
+def choose(total: int, count: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Up to `count` of the numbers below `total`, in rising order, every choice equally likely."""
+    if total <= count:
+        return np.arange(total, dtype=np.int64)
+    return np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
+
+
+def _read(store: RunStore, key: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(store.read_bytes(key)))
+    except FileNotFoundError:
+        raise MfsynthError(
+            f"{store.url}/{key} is missing, though its shard is committed; `mfsynth verify` says "
+            "what else is damaged"
+        ) from None
+    except pa.ArrowException as error:
+        raise MfsynthError(
+            f"{store.url}/{key}: truncated, or not Parquet; `mfsynth verify` says what else is "
+            "damaged"
+        ) from error

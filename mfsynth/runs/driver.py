@@ -1,0 +1,273 @@
+"""The driver of a run: asks the supervisor, obeys it, and tells it what came of it.
+
+Only `run.json` and the commits outlive it. It may be killed at any instant and started again with
+the same command; what it had in work is made again, what it had committed is not.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from mfsynth.config import Fingerprint, RunConfig, fingerprint
+from mfsynth.config.credentials import without_credentials
+from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo, model_info
+from mfsynth.prompts import open_prompts
+from mfsynth.runs.crew import Crew, OpenWorker, open_shard_worker
+from mfsynth.runs.plan import RunPlan
+from mfsynth.runs.progress import Display, PlainDisplay, RichDisplay, Standing, Tally
+from mfsynth.runs.protocol import FailureKind
+from mfsynth.runs.signals import StopRequests
+from mfsynth.runs.supervisor import (
+    Assign,
+    Commit,
+    CommitFailed,
+    Drain,
+    Event,
+    Finish,
+    KillWorker,
+    Outcome,
+    Policy,
+    ShardCommitted,
+    ShardFailed,
+    StartWorker,
+    Supervisor,
+    Tick,
+    View,
+    WorkerDied,
+    WorkerFailedToStart,
+    WorkerReady,
+)
+from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.layout import FORMAT_VERSION, new_attempt
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.store import RunStore
+
+# How long a signal or the display may wait while no worker speaks.
+POLL_S = 0.5
+_FAILURES = {
+    FailureKind.OUT_OF_MEMORY: "out of memory, trying a smaller batch",
+    FailureKind.ENVIRONMENT: "trying again later",
+    FailureKind.OTHER: "trying again with a fresh worker",
+}
+# Whatever decides the bytes of the output.
+RECORDED_PACKAGES = (
+    "mfsynth",
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "pyarrow",
+    "opencv-python-headless",
+    "simplejpeg",
+    "ray",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a sitting ended.
+
+    Attributes:
+        outcome: Finished, drained on request, or failed.
+        reason: One line; empty for a finished run.
+        tally: Totals of the run, earlier sittings included.
+        url: Where the output is, without credentials.
+        signal: The signal that asked to stop, or None.
+    """
+
+    outcome: Outcome
+    reason: str
+    tally: Tally
+    url: str
+    signal: int | None
+
+
+def generate(
+    config: RunConfig,
+    *,
+    open_worker: OpenWorker = open_shard_worker,
+    display: Display | None = None,
+) -> RunResult:
+    """Start or resume a run and drive it until its target is reached.
+
+    SIGTERM and SIGINT drain it: shards in work are finished and committed, no new ones begun.
+    A second signal stops at once. Handlers are restored on return.
+
+    Args:
+        config: The run.
+        open_worker: Makes the worker inside its process.
+        display: Where to show progress; by default rich on a terminal, plain lines elsewhere.
+
+    Raises:
+        MfsynthError: The run cannot start: prompts, model, output or Ray are not as they
+            should be. A run that fails later is a `RunResult` with its reason.
+    """
+    if config.sampler.mode != "joint":
+        raise MfsynthError(
+            f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
+            "generate begins with prompts only: set it to joint"
+        )
+    prompts = open_prompts(config.prompts, config.seed)
+    model = model_info(config.model)
+    store = RunStore.open(config.output)
+    identity = fingerprint(config, prompts.digest, model.revision)
+    open_run(store, run_manifest(config, identity, model))
+    if display is None:
+        display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
+    return _Sitting(config, RunPlan.of(config, prompts), store, display).run(open_worker)
+
+
+def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
+    """What is written into the output's `run.json`; it holds no credentials."""
+    resolved = config.model_dump(mode="json")
+    resolved["output"] = without_credentials(config.output)
+    if config.prompts.file is not None:
+        resolved["prompts"]["file"] = without_credentials(config.prompts.file)
+    return RunManifest(
+        format_version=FORMAT_VERSION,
+        run=config.name,
+        fingerprint=identity.digest,
+        settings=identity.settings,
+        config=resolved,
+        versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model={"id": model.id, "revision": model.revision, "licence": model.licence},
+    )
+
+
+class _Sitting:
+    """The work of one process on a run."""
+
+    def __init__(self, config: RunConfig, plan: RunPlan, store: RunStore, display: Display) -> None:
+        self._config = config
+        self._plan = plan
+        self._store = store
+        self._display = display
+        self._committed = read_commits(store)
+        self._target = config.target.pairs or config.target.candidates or 0
+        self._unit = "candidates" if config.target.pairs is None else "pairs"
+        self._tally = Tally.of(self._committed.values(), self._target, self._unit)
+        self._candidates_before = self._tally.candidates
+        self._ready_since: float | None = None
+
+    def run(self, open_worker: OpenWorker) -> RunResult:
+        # A finished run is recognised without starting anything.
+        if isinstance(end := self._supervisor(1, 1).begin(0.0)[-1], Finish):
+            return self._result(end)
+        with self._display, StopRequests() as stop:
+            self._say_what_is_there()
+            self._show(View(self._tally.gained, in_work=0, workers=0, starting=1), news=True)
+            with Crew(self._config, open_worker) as crew:
+                stop.install()  # ray.init sets a SIGTERM handler that ends the process
+                return self._drive(crew, stop)
+
+    def _supervisor(self, workers: int, batch_size: int) -> Supervisor:
+        policy = Policy(
+            target=self._target,
+            counts_pairs=self._unit == "pairs",
+            shard_size=self._config.shard_size,
+            workers=workers,
+            batch_size=batch_size,
+            deadline_s=self._config.runtime.deadline_s,
+            max_attempts=self._config.runtime.max_attempts,
+        )
+        return Supervisor(policy, self._committed.values(), new_attempt, random.Random())
+
+    def _drive(self, crew: Crew, stop: StopRequests) -> RunResult:
+        supervisor = self._supervisor(crew.crewing.workers, crew.crewing.batch_size)
+        events: deque[Event] = deque()
+        draining = False
+        actions = supervisor.begin(time.monotonic())
+        while True:
+            for action in actions:
+                match action:
+                    case StartWorker(worker):
+                        crew.start(worker)
+                    case KillWorker(worker):
+                        crew.kill(worker)
+                    case Assign(worker, assignment):
+                        crew.assign(worker, assignment, self._plan.shard(assignment.shard))
+                    case Commit(receipt):
+                        events.extend(self._commit(receipt))
+                    case Finish():
+                        return self._result(action, stop.first)
+            if stop.count > 1:
+                return self._result(Finish(Outcome.DRAINED, "stopped at once"), stop.first)
+            if stop.count and not draining:
+                draining = True
+                self._display.note(
+                    "finishing the shards in work, then stopping; a second signal stops at once "
+                    "and loses their work, nothing else"
+                )
+                events.append(Drain())
+            if not events:
+                events.extend(crew.poll(_patience(supervisor.wake_at())))
+            event = events.popleft() if events else Tick()
+            news = self._take_note(event)
+            actions = supervisor.handle(event, time.monotonic())
+            self._show(supervisor.view(), news=news)
+
+    def _commit(self, receipt: Receipt) -> list[Event]:
+        """Commit, and learn what the store holds; if another driver was faster, all it did."""
+        try:
+            if commit(self._store, receipt):
+                return [ShardCommitted(receipt)]
+            return [ShardCommitted(other) for other in read_commits(self._store).values()]
+        except MfsynthError as error:
+            return [CommitFailed(receipt.shard, str(error))]
+
+    def _take_note(self, event: Event) -> bool:
+        """Keep the books and tell people; True if a shard was committed."""
+        match event:
+            case WorkerReady():
+                self._ready_since = self._ready_since or time.monotonic()
+            case ShardCommitted(receipt) if receipt.shard not in self._committed:
+                self._committed[receipt.shard] = receipt
+                self._tally.add(receipt)
+                return True
+            case WorkerFailedToStart(worker, text) | WorkerDied(worker, text):
+                self._display.note(f"worker {worker}: {text}")
+            case ShardFailed(worker, kind, text):
+                self._display.note(f"worker {worker}: {_FAILURES[kind]}: {text}")
+            case CommitFailed(shard, text):
+                self._display.note(f"shard {shard} is not committed yet: {text}")
+        return False
+
+    def _say_what_is_there(self) -> None:
+        if self._tally.shards:
+            self._display.note(
+                f"resuming {self._store.url}: {self._tally.gained} of {self._target} "
+                f"{self._unit} are there, in {self._tally.shards} shards"
+            )
+        if not self._store.honours_create_if_absent():
+            self._display.note(
+                f"{self._store.url} ignores conditional writes: give it one driver at a time"
+            )
+
+    def _show(self, view: View, *, news: bool) -> None:
+        seconds = time.monotonic() - self._ready_since if self._ready_since else 0.0
+        made = self._tally.candidates - self._candidates_before + view.in_work
+        self._display.show(Standing(self._tally, view, seconds, made), news=news)
+
+    def _result(self, end: Finish, signal: int | None = None) -> RunResult:
+        return RunResult(end.outcome, end.reason, self._tally, self._store.url, signal)
+
+
+def _patience(wake_at: float | None) -> float:
+    if wake_at is None:
+        return POLL_S
+    return min(POLL_S, max(0.0, wake_at - time.monotonic()))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

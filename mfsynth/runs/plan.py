@@ -1,0 +1,65 @@
+"""What a run will make: candidates and shards as pure functions of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mfsynth.config import RunConfig
+from mfsynth.prompts import Prompt, PromptSource, derive_seed
+from mfsynth.shards.layout import sample_id
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair to be: everything that decides it besides the run's own settings.
+
+    Attributes:
+        index: Number in the run, from 0.
+        sample_id: Its key in the data set, should it be accepted.
+        prompt: What the model is given.
+        seed: Of its noise; in [0, 2**63).
+    """
+
+    index: int
+    sample_id: str
+    prompt: Prompt
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Random access to the candidates and shards of a run, without end and without state.
+
+    Attributes:
+        run: Name of the run.
+        seed: Of the run.
+        shard_size: Candidates in a shard.
+        prompts: Where the prompts come from.
+    """
+
+    run: str
+    seed: int
+    shard_size: int
+    prompts: PromptSource
+
+    @classmethod
+    def of(cls, config: RunConfig, prompts: PromptSource) -> RunPlan:
+        """The plan of a configuration."""
+        return cls(config.name, config.seed, config.shard_size, prompts)
+
+    def candidate(self, index: int) -> Candidate:
+        """Candidate `index`, the same on every machine and in every sitting."""
+        return Candidate(
+            index=index,
+            sample_id=sample_id(self.run, index),
+            prompt=self.prompts.prompt(index),
+            seed=derive_seed(self.seed, "noise", index),
+        )
+
+    def candidates_of(self, shard: int) -> range:
+        """Numbers of the candidates of a shard."""
+        return range(shard * self.shard_size, (shard + 1) * self.shard_size)
+
+    def shard(self, number: int) -> tuple[Candidate, ...]:
+        """The candidates of a shard."""
+        return tuple(map(self.candidate, self.candidates_of(number)))

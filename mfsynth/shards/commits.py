@@ -1,0 +1,206 @@
+"""What a run is and which shards it has: `run.json` and `_commits/`, nothing else.
+
+Both rest on one operation, `RunStore.create_if_absent`: the first of any number of drivers
+wins, the others learn what won. Nothing here is remembered outside the store.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mfsynth.config import differences
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.store import RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class RunManifest:
+    """`run.json`: what a run is. Written once, never changed.
+
+    Attributes:
+        format_version: Version of what is on disk.
+        run: Name of the run.
+        fingerprint: Digest over `settings`; equal digests may resume each other.
+        settings: The semantic settings.
+        config: The whole resolved configuration of the first start.
+        versions: Versions of the packages that decide the output.
+        created: ISO 8601, UTC.
+        model: `id`, `revision` and `licence` of the model, for the data card.
+    """
+
+    format_version: int
+    run: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: str
+    model: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Indented JSON with a final newline; `from_json` gives an equal manifest back."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "RunManifest":
+        """Read what `to_json` wrote; keys of later versions are ignored.
+
+        Raises:
+            MfsynthError: The text is not a run's description.
+        """
+        try:
+            values = json.loads(text)
+            known = {f.name for f in fields(cls)}
+            manifest = cls(**{name: values[name] for name in values if name in known})
+            if not isinstance(manifest.run, str) or not isinstance(manifest.settings, dict):
+                raise ValueError("run or settings is of the wrong type")
+        except (ValueError, TypeError) as error:
+            raise MfsynthError(f"not the description of a run ({error})") from error
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the committed shards of a run, of all its starts."""
+
+    shards: int
+    candidates: int
+    accepted: int
+    rejected: int
+    quarantined: int
+    seconds: float
+    size: int
+    reasons: Mapping[str, int]
+
+
+def open_run(store: RunStore, manifest: RunManifest) -> RunManifest:
+    """Start or resume the run `manifest` in `store`; returns the manifest that is stored there.
+
+    Visible: a new run's `run.json` at once. Idempotent: a retry, another driver or a later
+    start finds the same fingerprint and resumes.
+
+    Raises:
+        MfsynthError: Something else than a run lies there, or a run with another fingerprint
+            (the message names the settings that differ); nothing was changed.
+    """
+    stored = _stored_manifest(store)
+    if stored is None:
+        _require_empty(store)
+        if store.create_if_absent(layout.RUN_KEY, manifest.to_json().encode()):
+            return manifest
+        stored = read_run(store)
+    if stored.fingerprint != manifest.fingerprint:
+        changed = differences(stored.settings, manifest.settings)
+        raise MfsynthError(
+            f"{store.url} holds run {stored.run!r} with other settings "
+            f"({'; '.join(changed) or 'fingerprint'}); give another output, "
+            "or use the settings of that run to resume it"
+        )
+    return stored
+
+
+def read_run(store: RunStore) -> RunManifest:
+    """The manifest of the run in `store`.
+
+    Raises:
+        MfsynthError: There is no run, or one of a later version of mfsynth.
+    """
+    manifest = _stored_manifest(store)
+    if manifest is None:
+        raise MfsynthError(f"{store.url} is not a run: it has no {layout.RUN_KEY}")
+    return manifest
+
+
+def commit(store: RunStore, receipt: Receipt) -> bool:
+    """Commit an uploaded shard; True if this receipt is the shard's commit now.
+
+    Visible: when it returns; from then on readers see the shard. The first commit of a shard
+    wins, whoever makes it; the objects of the others are garbage for `gc`.
+    Idempotent: the winner's retry after a lost acknowledgement gets True again, because the
+    stored attempt is its own.
+    """
+    key = layout.commit_key(receipt.shard)
+    if store.create_if_absent(key, receipt.to_json().encode()):
+        return True
+    return _receipt(store, key, store.read_bytes(key)).attempt == receipt.attempt
+
+
+def read_commits(store: RunStore) -> dict[int, Receipt]:
+    """Receipts of all committed shards, by number, in order.
+
+    Raises:
+        MfsynthError: A commit can't be read as a receipt.
+    """
+    keys = [
+        key for key in store.list(layout.COMMITS_FOLDER) if layout.parse_commit_key(key) is not None
+    ]
+    receipts = (_receipt(store, key, data) for key, data in store.read_many(keys).items())
+    return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
+
+
+def gaps(commits: Mapping[int, Receipt]) -> list[int]:
+    """Shards below the last committed one that are not committed."""
+    return sorted({*range(max(commits, default=-1))} - {*commits})
+
+
+def totals(commits: Mapping[int, Receipt]) -> Totals:
+    """Sums over `commits`."""
+    receipts = commits.values()
+    reasons: dict[str, int] = {}
+    for receipt in receipts:
+        for reason, count in receipt.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return Totals(
+        shards=len(commits),
+        candidates=sum(r.candidates for r in receipts),
+        accepted=sum(r.accepted for r in receipts),
+        rejected=sum(r.rejected for r in receipts),
+        quarantined=sum(r.quarantined for r in receipts),
+        seconds=sum(r.total_seconds for r in receipts),
+        size=sum(stored.size for r in receipts for stored in r.objects.values()),
+        reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def _stored_manifest(store: RunStore) -> RunManifest | None:
+    root = store.local_root
+    if root is not None and root.exists() and not root.is_dir():
+        raise MfsynthError(f"{store.url} is a file, not a run; give the folder of a run")
+    try:
+        data = store.read_bytes(layout.RUN_KEY)
+    except FileNotFoundError:
+        return None
+    try:
+        manifest = RunManifest.from_json(data)
+    except MfsynthError as error:
+        raise MfsynthError(f"{store.url}/{layout.RUN_KEY}: {error}") from error
+    if manifest.format_version != layout.FORMAT_VERSION:
+        raise MfsynthError(
+            f"{store.url} has format version {manifest.format_version}, this mfsynth reads "
+            f"{layout.FORMAT_VERSION}; use the mfsynth that made it"
+        )
+    return manifest
+
+
+def _require_empty(store: RunStore) -> None:
+    # A start that was killed while it wrote run.json leaves a temporary, which is no one's data.
+    # Another driver may write run.json while we look: then create_if_absent decides.
+    other = store.any_key(but=lambda key: key.endswith(layout.PART_SUFFIX) or key == layout.RUN_KEY)
+    if other is not None and not store.exists(layout.RUN_KEY):
+        raise MfsynthError(
+            f"{store.url} is not a run: it has files (such as {other}) but no "
+            f"{layout.RUN_KEY}; give an empty or new folder"
+        )
+
+
+def _receipt(store: RunStore, key: str, data: bytes) -> Receipt:
+    try:
+        receipt = Receipt.from_json(data)
+    except MfsynthError as error:
+        raise MfsynthError(f"{store.url}/{key}: {error}") from error
+    if layout.parse_commit_key(key) != receipt.shard:
+        raise MfsynthError(f"{store.url}/{key}: is the receipt of shard {receipt.shard}")
+    return receipt

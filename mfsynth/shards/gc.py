@@ -1,0 +1,56 @@
+"""Objects that no commit refers to: losers of a race, leftovers of killed workers."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from mfsynth.shards import layout
+from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.store import Entry, RunStore
+
+# An uploaded object is garbage until its shard is committed, so a running job's must be left
+# alone. Its life before the commit is at most an attempt's deadline (half an hour by default)
+# and the time a driver may hang on its store. A day is far above any of it, and above clocks
+# that disagree; it costs a day of storage, where too short a time would cost a shard.
+DEFAULT_GRACE = timedelta(days=1)
+
+
+def garbage(
+    store: RunStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
+) -> Sequence[Entry]:
+    """Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the
+    temporaries of killed writers anywhere in the run, written more than `older_than` ago.
+
+    Objects whose age the store doesn't know count as young, unless `older_than` is zero.
+
+    Raises:
+        MfsynthError: There is no run, or a commit can't be read (then nothing is garbage,
+            because what it refers to isn't known).
+    """
+    read_run(store)
+    # Objects before commits: a shard that is committed meanwhile is seen as referred to.
+    folders = (*layout.FOLDERS.values(), layout.COMMITS_FOLDER)
+    entries = [entry for folder in folders for entry in store.entries(folder)]
+    entries += [e for e in store.top_level() if e.key.endswith(layout.PART_SUFFIX)]
+    kept = {o.key for receipt in read_commits(store).values() for o in receipt.objects.values()}
+    before = (now or datetime.now(UTC)) - older_than
+    return [
+        entry
+        for entry in entries
+        if entry.key not in kept
+        and _collectable(entry.key)
+        and (entry.modified <= before if entry.modified else not older_than)
+    ]
+
+
+def collect(store: RunStore, entries: Iterable[Entry]) -> int:
+    """Delete `entries`; returns their bytes. Idempotent: what is gone already is no error."""
+    size = 0
+    for entry in entries:
+        store.delete(entry.key)
+        size += entry.size
+    return size
+
+
+def _collectable(key: str) -> bool:
+    # Only what mfsynth writes: a stranger's file in one of our folders is not ours to delete.
+    return key.endswith(layout.PART_SUFFIX) or layout.parse_object_key(key) is not None

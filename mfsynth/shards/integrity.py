@@ -1,0 +1,170 @@
+"""Is a shard what its receipt says? One function, asked before the upload and by `verify`."""
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfsynth.shards import codecs, tables
+from mfsynth.shards.layout import (
+    DEPTH_SUFFIX,
+    JSON_SUFFIX,
+    MEMBER_SUFFIXES,
+    RGB_SUFFIX,
+    SAMPLE_ID,
+    member_name,
+    sample_id,
+)
+from mfsynth.shards.records import Receipt
+
+_SUFFIX_OF = {"rgb": RGB_SUFFIX, "depth": DEPTH_SUFFIX, "json": JSON_SUFFIX}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a local file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_problems(
+    receipt: Receipt, tar: Path, index: Path, rejects: Path, *, decode: bool
+) -> list[str]:
+    """Everything wrong with the contents of a shard, one line each; empty if it is sound.
+
+    Args:
+        receipt: What the shard should be.
+        tar: Local file of the tar.
+        index: Local file of the Parquet index.
+        rejects: Local file of the Parquet rejects.
+        decode: Whether to decode every image and depth map too.
+    """
+    problems: list[str] = []
+    rows = _rows(index, tables.index_schema, receipt.objects["index"].key, problems)
+    others = _rows(rejects, tables.rejects_schema, receipt.objects["rejects"].key, problems)
+    if rows is not None:
+        problems += _tar_problems(tar, rows, receipt.objects["tar"].key, decode)
+    if rows is not None and others is not None:
+        problems += _count_problems(receipt, rows, others)
+    return problems
+
+
+def _rows(path: Path, schema_of: Any, key: str, problems: list[str]) -> list[dict[str, Any]] | None:
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        problems.append(f"{key}: truncated, or not Parquet ({_line(error)})")
+        return None
+    if table.schema != schema_of(tables.score_names(table.schema)):
+        problems.append(f"{key}: its columns are not those of this format")
+        return None
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _count_problems(
+    receipt: Receipt, rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]
+) -> list[str]:
+    problems = []
+    outcomes = [row["outcome"] for row in others]
+    for kind, noun, claimed, found in (
+        ("index", "samples", receipt.accepted, len(rows)),
+        ("rejects", "rejected", receipt.rejected, outcomes.count(tables.REJECTED)),
+        ("rejects", "quarantined", receipt.quarantined, outcomes.count(tables.QUARANTINED)),
+    ):
+        if claimed != found:
+            key = receipt.objects[kind].key
+            problems.append(f"{key}: {found} {noun}, the receipt says {claimed}")
+    made = sorted(row["candidate"] for row in [*rows, *others])
+    first, count = receipt.first_candidate, receipt.candidates
+    if made != [*range(first, first + count)]:
+        missing = sorted({*range(first, first + count)} - {*made})
+        what = f"candidate {missing[0]} is missing" if missing else "candidates are there twice"
+        problems.append(f"{receipt.objects['index'].key}: {what} of {first} to {first + count - 1}")
+    for kind, members in (("index", rows), ("rejects", others)):
+        key = receipt.objects[kind].key
+        for row in members:
+            if row["sample_id"] != sample_id(receipt.run, row["candidate"]):
+                problems.append(f"{key}: {row['sample_id']!r} is not candidate {row['candidate']}")
+            if row["shard"] != receipt.shard:
+                problems.append(f"{key}: {row['sample_id']} says shard {row['shard']}")
+    if [row["row"] for row in rows] != [*range(len(rows))]:
+        problems.append(f"{receipt.objects['index'].key}: rows are not numbered from 0")
+    return problems
+
+
+def _tar_problems(path: Path, rows: Sequence[dict[str, Any]], key: str, decode: bool) -> list[str]:
+    problems: list[str] = []
+    expected = [(row, part) for row in rows for part in tables.MEMBERS]
+    try:
+        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+            # Members are read one by one, so that what comes before a break is still checked.
+            members = iter(tar)
+            for row, part in expected:
+                member = next(members, None)
+                name = member_name(row["sample_id"], _SUFFIX_OF[part])
+                if member is None:
+                    problems.append(f"{key}: truncated: {name} is missing")
+                    return problems
+                if not SAMPLE_ID.fullmatch(member.name.split(".", 1)[0]) or (
+                    not member.name.endswith(tuple(f".{s}" for s in MEMBER_SUFFIXES))
+                ):
+                    problems.append(f"{key}: member {member.name!r} is not KEY.<kind>")
+                if member.name != name:
+                    problems.append(f"{key}: {member.name!r} stands where {name} belongs")
+                    return problems
+                span = (row[f"{part}_offset"], row[f"{part}_size"])
+                if (member.offset_data, member.size) != span:
+                    problems.append(f"{key}: {name}: offset or size is not that of the index")
+                    continue
+                file.seek(member.offset_data)
+                data = file.read(member.size)
+                if len(data) != member.size:
+                    problems.append(f"{key}: truncated: {name} ends early")
+                    return problems
+                if zlib.crc32(data) != row[f"{part}_crc32"]:
+                    problems.append(f"{key}: {name}: its bytes changed (CRC-32 differs)")
+                elif decode and (fault := _decoding_fault(part, data, row)):
+                    problems.append(f"{key}: {name}: {fault}")
+            if (extra := next(members, None)) is not None:
+                problems.append(f"{key}: {extra.name!r} is not in the index")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        problems.append(f"{key}: truncated, or not a tar ({_line(error)})")
+        return problems
+    if not _ends_as_a_tar(path):
+        problems.append(f"{key}: truncated: the end of the archive is missing")
+    return problems
+
+
+def _ends_as_a_tar(path: Path) -> bool:
+    # tarfile takes an archive that was cut between two members for a whole one.
+    size = path.stat().st_size
+    end = 2 * tarfile.BLOCKSIZE
+    with path.open("rb") as file:
+        file.seek(max(size - end, 0))
+        return size % tarfile.RECORDSIZE == 0 and file.read() == bytes(end)
+
+
+def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
+    shape = (row["height"], row["width"])
+    try:
+        if part == "rgb":
+            found = codecs.decode_jpeg(data).shape[:2]
+        elif part == "depth":
+            codes = codecs.decode_codes(data)
+            found = codes.shape
+            if abs(float((codes > 0).mean()) - row["valid_fraction"]) > 1e-9:
+                return "its valid pixels are not those of the index"
+        else:
+            return None
+    except ValueError as error:
+        return f"does not decode ({_line(error)})"
+    return None if found == shape else f"is {found[1]}x{found[0]}, not {shape[1]}x{shape[0]}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

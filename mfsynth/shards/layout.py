@@ -1,0 +1,115 @@
+"""The names of everything a run stores.
+
+    run.json                                    what this run is
+    shards/<run>-000012.<attempt>.tar           accepted samples, WebDataset
+    index/<run>-000012.<attempt>.parquet        one row a sample, with offsets into the tar
+    rejects/<run>-000012.<attempt>.parquet      one row a candidate that gave no sample
+    _commits/000012.json                        the receipt that makes the three above count
+    manifest.json, croissant.json, README.md    written by finalize, made again at will
+
+Keys are relative to the root of the run, with forward slashes on every system.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+
+from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
+
+RUN_KEY = "run.json"
+MANIFEST_KEY = "manifest.json"
+CROISSANT_KEY = "croissant.json"
+CARD_KEY = "README.md"
+
+OBJECT_KINDS = ("tar", "index", "rejects")
+FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
+COMMITS_FOLDER = "_commits"
+PART_SUFFIX = ".part"
+
+RGB_SUFFIX = "rgb.jpg"
+DEPTH_SUFFIX = "depth.png"
+JSON_SUFFIX = "json"
+MEMBER_SUFFIXES = (RGB_SUFFIX, DEPTH_SUFFIX, JSON_SUFFIX)
+
+# A dot would end the key for every WebDataset reader; capitals collide on some file systems.
+SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
+_ATTEMPT = re.compile(r"[0-9a-z_-]+")
+_COMMIT = re.compile(rf"{COMMITS_FOLDER}/(\d{{6,}})\.json")
+_OBJECT = re.compile(
+    r"(?P<folder>shards|index|rejects)/(?P<run>[0-9a-z_-]+)-(?P<shard>\d{6,})"
+    r"\.(?P<attempt>[0-9a-z_-]+)\.(?P<suffix>tar|parquet)"
+)
+_SUFFIXES = {"tar": "tar", "index": "parquet", "rejects": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """What the key of a stored object says."""
+
+    kind: str
+    run: str
+    shard: int
+    attempt: str
+
+
+def new_attempt() -> str:
+    """A name that no other attempt at any shard has: 16 hexadecimal digits of randomness.
+
+    Attempt-unique keys mean that no two writers ever write to one key, so an upload needs no
+    lock and a retried upload can't damage a committed object.
+    """
+    return secrets.token_hex(8)
+
+
+def sample_id(run: str, candidate: int) -> str:
+    """`<run>-<candidate>`, nine digits at least, `[0-9a-z_-]+`."""
+    return f"{run}-{candidate:09d}"
+
+
+def object_key(kind: str, run: str, shard: int, attempt: str) -> str:
+    """Key of an object of one attempt at one shard; `kind` is one of `OBJECT_KINDS`."""
+    if not _ATTEMPT.fullmatch(attempt):
+        raise ValueError(f"attempt {attempt!r} is not [0-9a-z_-]+")
+    return f"{FOLDERS[kind]}/{run}-{shard:06d}.{attempt}.{_SUFFIXES[kind]}"
+
+
+def tar_key(run: str, shard: int, attempt: str) -> str:
+    """Key of the tar of accepted samples."""
+    return object_key("tar", run, shard, attempt)
+
+
+def index_key(run: str, shard: int, attempt: str) -> str:
+    """Key of the Parquet index of the tar."""
+    return object_key("index", run, shard, attempt)
+
+
+def rejects_key(run: str, shard: int, attempt: str) -> str:
+    """Key of the Parquet table of rejected and quarantined candidates."""
+    return object_key("rejects", run, shard, attempt)
+
+
+def commit_key(shard: int) -> str:
+    """Key of the receipt whose existence commits shard `shard`."""
+    return f"{COMMITS_FOLDER}/{shard:06d}.json"
+
+
+def parse_commit_key(key: str) -> int | None:
+    """Shard of a commit's key; None for any other key, such as a half-written temporary."""
+    match = _COMMIT.fullmatch(key)
+    return int(match[1]) if match and commit_key(int(match[1])) == key else None
+
+
+def parse_object_key(key: str) -> ObjectName | None:
+    """What `object_key` was given to make `key`; None for any other key."""
+    match = _OBJECT.fullmatch(key)
+    if match is None:
+        return None
+    kind = next(kind for kind, folder in FOLDERS.items() if folder == match["folder"])
+    if _SUFFIXES[kind] != match["suffix"]:
+        return None
+    return ObjectName(kind, match["run"], int(match["shard"]), match["attempt"])
+
+
+def member_name(key: str, suffix: str) -> str:
+    """Name of a member in the tar: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
+    return f"{key}.{suffix}"

@@ -1,0 +1,207 @@
+"""What a shard holds, and the receipt that says so.
+
+A candidate ends as exactly one of three types: a `Sample` (accepted), a `Reject` (the checks
+said no) or a `Quarantine` (making it failed: it crashed its worker).
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.shards import layout
+
+RgbImage = NDArray[np.uint8]
+DepthMap = NDArray[np.float32]
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """An accepted RGB-D pair.
+
+    Attributes:
+        sample_id: `layout.sample_id(run, candidate)`.
+        candidate: Number of the candidate in the run, from 0.
+        seed: Noise seed that the pair was sampled with.
+        prompt: Text of the prompt.
+        prompt_id: Stable hash of the prompt's text.
+        rgb: uint8 (H, W, 3).
+        depth: float32 (H, W), z-depth (distance along the optical axis), 0.0 = invalid.
+        scores: Score of every check; NaN where the check abstains.
+        mode: `joint`, `i2d` or `d2i`.
+        model_id: Model that made the pair.
+        depth_kind: What the numbers in `depth` mean; only `METRIC_Z` kinds are metres.
+        intrinsics: Pinhole camera in pixels, or None if unknown.
+        intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
+    """
+
+    sample_id: str
+    candidate: int
+    seed: int
+    prompt: str
+    prompt_id: str
+    rgb: RgbImage
+    depth: DepthMap
+    scores: Mapping[str, float]
+    mode: str
+    model_id: str
+    depth_kind: DepthKind
+    intrinsics: Intrinsics | None = None
+    intrinsics_source: IntrinsicsSource | None = None
+
+    def __post_init__(self) -> None:
+        _require_id(self.sample_id)
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise ValueError(f"rgb is {self.rgb.dtype} {self.rgb.shape}, not uint8 (H, W, 3)")
+        if self.depth.dtype != np.float32 or self.depth.shape != self.rgb.shape[:2]:
+            raise ValueError(
+                f"depth is {self.depth.dtype} {self.depth.shape}, not float32 {self.rgb.shape[:2]}"
+            )
+        if not np.all(np.isfinite(self.depth)) or bool(np.any(self.depth < 0)):
+            raise ValueError("depth has negative or non-finite values; invalid pixels are 0.0")
+        if (self.intrinsics is None) != (self.intrinsics_source is None):
+            raise ValueError("intrinsics and intrinsics_source go together")
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A candidate that was made and that the checks filtered out.
+
+    Attributes:
+        reasons: One short reason a failed check, for example `registration`.
+        thumbnail_jpeg: Small JPEG of the image, or None where thumbnails aren't kept.
+    """
+
+    sample_id: str
+    candidate: int
+    seed: int
+    prompt: str
+    prompt_id: str
+    scores: Mapping[str, float]
+    reasons: tuple[str, ...]
+    thumbnail_jpeg: bytes | None = None
+
+    def __post_init__(self) -> None:
+        _require_id(self.sample_id)
+        if not self.reasons:
+            raise ValueError(f"{self.sample_id}: a reject needs a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A candidate that could not be made: it failed, nothing judged it."""
+
+    sample_id: str
+    candidate: int
+    seed: int
+    prompt: str
+    prompt_id: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        _require_id(self.sample_id)
+
+
+Record = Sample | Reject | Quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An uploaded object: its key in the run, its size in bytes, its SHA-256 in hexadecimal."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one attempt at one shard uploaded; stored under `_commits/`, it is the commit.
+
+    Attributes:
+        run: Name of the run.
+        shard: Number of the shard.
+        attempt: Name of the attempt; equal attempts mean the same upload.
+        first_candidate: First candidate of the shard.
+        candidates: Number of candidates; accepted + rejected + quarantined.
+        accepted: Samples in the tar, and rows of the index.
+        rejected: Candidates that the checks filtered out.
+        quarantined: Candidates that could not be made.
+        objects: `tar`, `index` and `rejects`.
+        seconds: Wall seconds by phase; `total` is the whole shard (phases may overlap).
+        worker: Where it was made, for people.
+        created: ISO 8601, UTC.
+        reasons: How many rejected candidates failed each check; one may fail several.
+    """
+
+    run: str
+    shard: int
+    attempt: str
+    first_candidate: int
+    candidates: int
+    accepted: int
+    rejected: int
+    quarantined: int
+    objects: Mapping[str, StoredObject]
+    seconds: Mapping[str, float]
+    worker: str
+    created: str
+    reasons: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall seconds that the shard took: `seconds["total"]`, or else the sum of the phases."""
+        return self.seconds.get("total", math.fsum(self.seconds.values()))
+
+    def to_json(self) -> str:
+        """Indented JSON with a final newline; `from_json` gives an equal receipt back."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields["objects"] = {kind: asdict(stored) for kind, stored in self.objects.items()}
+        fields["seconds"] = dict(self.seconds)
+        fields["reasons"] = dict(sorted(self.reasons.items()))
+        return json.dumps(fields, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Receipt":
+        """Read what `to_json` wrote.
+
+        Raises:
+            MfsynthError: The text is not a receipt. The caller adds where it came from.
+        """
+        try:
+            fields = json.loads(text)
+            fields["objects"] = {
+                kind: StoredObject(str(o["key"]), int(o["size"]), str(o["sha256"]))
+                for kind, o in fields["objects"].items()
+            }
+            receipt = cls(**fields)
+            if set(receipt.objects) != set(layout.OBJECT_KINDS):
+                raise ValueError(f"objects are {sorted(receipt.objects)}")
+            numbers = (
+                receipt.shard,
+                receipt.first_candidate,
+                receipt.candidates,
+                receipt.accepted,
+                receipt.rejected,
+                receipt.quarantined,
+            )
+            if not all(isinstance(n, int) and n >= 0 for n in numbers):
+                raise ValueError("a count is not a number from 0")
+            if not all(isinstance(m, dict) for m in (receipt.seconds, receipt.reasons)):
+                raise ValueError("seconds or reasons is not an object")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise MfsynthError(f"not a receipt of a shard ({error})") from error
+        return receipt
+
+
+def _require_id(sample_id: str) -> None:
+    if not layout.SAMPLE_ID.fullmatch(sample_id):
+        raise ValueError(f"sample id {sample_id!r} is not [0-9a-z_-]+")

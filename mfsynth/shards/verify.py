@@ -1,0 +1,207 @@
+"""Does the store hold what the commits say? Every problem is one line that names the object."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, gaps, read_run
+from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.store import RunStore
+
+# Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify_run` found.
+
+    Attributes:
+        problems: One line each; none means that the run is sound.
+        deep: Whether the contents were checked, not the presence and the sizes alone.
+        shards: Committed shards.
+        pairs: Samples in them, by their receipts.
+        size: Bytes of their objects, by their receipts.
+    """
+
+    problems: tuple[str, ...]
+    deep: bool
+    shards: int
+    pairs: int
+    size: int
+
+
+def verify_run(
+    store: RunStore, deep: bool = True, on_shard: Callable[[int, int], None] | None = None
+) -> VerifyReport:
+    """Check every committed shard of a run. Changes nothing; safe beside a run in progress.
+
+    Shallow: receipts are consistent, shards are gap-free and cover their candidates, every
+    object is there with its size. Deep, in addition: SHA-256, Parquet schema, counts, every
+    candidate exactly once, ids over all shards, index offsets and CRC-32s against the tar,
+    every image and depth map decodes to the size that the index says.
+
+    Args:
+        store: The run.
+        deep: Whether to read the contents.
+        on_shard: Called with (shards done, shards) after each shard.
+
+    Raises:
+        MfsynthError: There is no run, or the store can't be read.
+    """
+    manifest = read_run(store)
+    # Commits before objects: what a running job commits meanwhile is not missed as an object.
+    receipts, problems = _receipts(store)
+    problems += _run_problems(manifest, receipts)
+    sizes = {
+        entry.key: entry.size
+        for folder in layout.FOLDERS.values()
+        for entry in store.entries(folder)
+    }
+    for receipt in receipts.values():
+        problems += [
+            _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
+        ]
+    if deep:
+        problems += _contents(store, receipts, sizes, on_shard)
+    return VerifyReport(
+        problems=tuple(problems),
+        deep=deep,
+        shards=len(receipts),
+        pairs=sum(receipt.accepted for receipt in receipts.values()),
+        size=sum(o.size for receipt in receipts.values() for o in receipt.objects.values()),
+    )
+
+
+def _receipts(store: RunStore) -> tuple[dict[int, Receipt], list[str]]:
+    receipts: dict[int, Receipt] = {}
+    problems: list[str] = []
+    keys = []
+    for key in store.list(layout.COMMITS_FOLDER):
+        if layout.parse_commit_key(key) is not None:
+            keys.append(key)
+        elif not key.endswith(layout.PART_SUFFIX):
+            problems.append(f"{key}: is not the name of a commit")
+    for key, data in store.read_many(keys).items():
+        shard = layout.parse_commit_key(key)
+        try:
+            receipt = Receipt.from_json(data)
+        except MfsynthError as error:
+            problems.append(f"shard {shard:06d}: {key}: {error}")
+            continue
+        if receipt.shard != shard:
+            problems.append(f"shard {shard:06d}: {key}: is the receipt of shard {receipt.shard}")
+            continue
+        receipts[receipt.shard] = receipt
+    return dict(sorted(receipts.items())), problems
+
+
+def _run_problems(manifest: RunManifest, receipts: Mapping[int, Receipt]) -> list[str]:
+    last = max(receipts, default=0)
+    problems = [
+        f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
+        for shard in gaps(receipts)
+    ]
+    size = manifest.settings.get("shard_size")
+    for shard, receipt in receipts.items():
+        key = layout.commit_key(shard)
+        if isinstance(size, int) and (receipt.first_candidate, receipt.candidates) != (
+            shard * size,
+            size,
+        ):
+            found = f"{receipt.candidates} candidates from {receipt.first_candidate}"
+            problems.append(
+                _of_shard(receipt, f"{key}: covers {found}, not {size} from {shard * size}")
+            )
+        made = receipt.accepted + receipt.rejected + receipt.quarantined
+        if made != receipt.candidates:
+            problems.append(
+                _of_shard(receipt, f"{key}: {made} outcomes for {receipt.candidates} candidates")
+            )
+        if receipt.run != manifest.run:
+            problems.append(_of_shard(receipt, f"{key}: is of run {receipt.run!r}"))
+    return problems
+
+
+def _object_problems(
+    manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
+) -> list[str]:
+    problems = []
+    for kind, stored in receipt.objects.items():
+        name = layout.parse_object_key(stored.key)
+        expected = (kind, manifest.run, receipt.shard, receipt.attempt)
+        if name is None or (name.kind, name.run, name.shard, name.attempt) != expected:
+            problems.append(f"{stored.key}: is not the {kind} of this attempt")
+        if stored.key not in sizes:
+            problems.append(f"{stored.key}: is missing")
+        elif sizes[stored.key] != stored.size:
+            problems.append(
+                f"{stored.key}: {sizes[stored.key]} bytes, the receipt says {stored.size}: "
+                "truncated or overwritten"
+            )
+    return problems
+
+
+def _contents(
+    store: RunStore,
+    receipts: Mapping[int, Receipt],
+    sizes: Mapping[str, int],
+    on_shard: Callable[[int, int], None] | None,
+) -> list[str]:
+    present = [r for r in receipts.values() if all(o.key in sizes for o in r.objects.values())]
+    problems: list[str] = []
+    shard_of: dict[str, int] = {}
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        checked = pool.map(lambda receipt: _deep(store, receipt, sizes), present)
+        for done, (receipt, (lines, ids)) in enumerate(zip(present, checked, strict=True), 1):
+            problems += [_of_shard(receipt, line) for line in lines]
+            for name in ids:
+                if name in shard_of:
+                    problems.append(
+                        _of_shard(
+                            receipt,
+                            f"{receipt.objects['index'].key}: {name} is in shard "
+                            f"{shard_of[name]} too",
+                        )
+                    )
+                shard_of[name] = receipt.shard
+            if on_shard is not None:
+                on_shard(done, len(present))
+    return problems
+
+
+def _deep(
+    store: RunStore, receipt: Receipt, sizes: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    with ExitStack() as stack:
+        paths = {
+            kind: stack.enter_context(store.local_copy(receipt.objects[kind].key))
+            for kind in layout.OBJECT_KINDS
+        }
+        problems = [
+            f"{stored.key}: its bytes changed (SHA-256 differs)"
+            for kind, stored in receipt.objects.items()
+            # Of another size it was reported before, and its hash differs of course.
+            if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256
+        ]
+        problems += shard_problems(
+            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True
+        )
+        try:
+            ids = pq.read_table(paths["index"], columns=["sample_id"], partitioning=None)
+        except (pa.ArrowException, OSError):
+            return problems, []
+        return problems, ids.column(0).to_pylist()
+
+
+def _of_shard(receipt: Receipt, line: str) -> str:
+    return f"shard {receipt.shard:06d}: {line}"

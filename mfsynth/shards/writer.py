@@ -1,0 +1,339 @@
+"""A shard while it is made: staged on the local disk, verified, then uploaded.
+
+The life of a shard:
+
+    staged      in a temporary folder of the worker; a kill loses it and nothing else
+    closed      complete, reopened and found sound; still local
+    uploaded    under keys that no other attempt has; no reader looks there yet
+    committed   its receipt is in `_commits/` (`mfsynth.shards.commits`); now it exists
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import codecs, layout, tables
+from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.records import (
+    Quarantine,
+    Receipt,
+    Record,
+    Reject,
+    Sample,
+    StoredObject,
+)
+from mfsynth.shards.store import RunStore, StoreError
+from mfsynth.shards.tar import TarWriter
+
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+_FOLDER_PREFIX = "mfsynth-spool-"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """A sample and the bytes of its three members."""
+
+    sample: Sample
+    encoding: codecs.DepthEncoding
+    rgb: bytes
+    depth: bytes
+    json: bytes
+
+
+def encode_sample(sample: Sample) -> EncodedSample:
+    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
+    depth, encoding = codecs.encode_depth(sample.depth)
+    description = json.dumps(
+        describe(sample, encoding), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+    return EncodedSample(
+        sample, encoding, codecs.encode_jpeg(sample.rgb), depth, description.encode()
+    )
+
+
+def describe(sample: Sample, encoding: codecs.DepthEncoding) -> dict[str, Any]:
+    """The sample's `KEY.json`: all that a stranger needs to decode and place the pair."""
+    camera = sample.intrinsics
+    height, width = sample.depth.shape
+    return {
+        "format_version": layout.FORMAT_VERSION,
+        "sample_id": sample.sample_id,
+        "candidate": sample.candidate,
+        "seed": sample.seed,
+        "prompt": sample.prompt,
+        "prompt_id": sample.prompt_id,
+        "width": width,
+        "height": height,
+        "intrinsics": (
+            {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
+        ),
+        "intrinsics_source": sample.intrinsics_source,
+        "camera_axes": "x right, y down, z forward",
+        "pixel_centres": "integer",
+        "depth": {
+            "kind": sample.depth_kind,
+            "measure": "z, not ray distance",
+            "encoding": encoding.scale,
+            "formula": codecs.FORMULAS[encoding.scale],
+            "unit_per_code": encoding.unit_per_code,
+            "near": encoding.near,
+            "far": encoding.far,
+        },
+        "scores": {
+            name: None if math.isnan(score) else score for name, score in sample.scores.items()
+        },
+        "mode": sample.mode,
+        "model_id": sample.model_id,
+        "digital_source_type": DIGITAL_SOURCE_TYPE,
+    }
+
+
+class ShardSpool:
+    """Collects the candidates of one shard on the local disk. Not thread-safe.
+
+        with ShardSpool(run=..., shard=..., attempt=..., ...) as spool:
+            for record in records:          # every candidate once, samples in rising order
+                spool.add(record)
+            spool.close()
+            receipt = spool.upload(store, seconds=..., worker=...)
+
+    Leaving the context removes the folder, whatever happened; a killed worker's is removed by
+    the next spool on the machine.
+
+    Args:
+        run: Name of the run.
+        shard: Number of the shard.
+        attempt: `layout.new_attempt()`; shared with no other attempt.
+        first_candidate: First candidate of the shard.
+        candidates: Number of candidates of the shard.
+        score_names: All the scores that the run's checks give; they fix the Parquet schema.
+        folder: Where to make the temporary folder; None = the system's (`TMPDIR`).
+    """
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        shard: int,
+        attempt: str,
+        first_candidate: int,
+        candidates: int,
+        score_names: Sequence[str],
+        folder: Path | None = None,
+    ) -> None:
+        self._run = run
+        self._shard = shard
+        self._attempt = attempt
+        self._range = range(first_candidate, first_candidate + candidates)
+        self._score_names = tuple(score_names)
+        self._parent = folder
+        self._rows: list[dict[str, Any]] = []
+        self._others: list[Reject | Quarantine] = []
+        self._seen: set[int] = set()
+        self._objects: dict[str, StoredObject] | None = None
+
+    def __enter__(self) -> "ShardSpool":
+        with _on_disk(self._parent):
+            parent = self._parent or Path(tempfile.gettempdir())
+            _remove_abandoned(parent)
+            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
+            self._lock = _lock(self._folder)
+            self._tar_file = self._path("tar").open("wb")
+        self._tar = TarWriter(self._tar_file)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Closing flushes, which fails again on a full disk and must not hide the first error.
+        with contextlib.suppress(OSError):
+            self._tar_file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def add(self, record: Record | EncodedSample) -> None:
+        """Stage a candidate's outcome.
+
+        Raises:
+            ValueError: The candidate is not of this shard, was added before, is a sample out of
+                order (the bytes of a tar must not depend on timing), or has an undeclared score.
+            MfsynthError: The local disk is full.
+        """
+        encoded = None
+        if isinstance(record, Sample):
+            record = encode_sample(record)
+        if isinstance(record, EncodedSample):
+            encoded, record = record, record.sample
+        self._admit(record)
+        if isinstance(record, (Reject, Quarantine)):
+            self._others.append(record)
+            return
+        assert encoded is not None
+        if self._rows and self._rows[-1]["candidate"] > record.candidate:
+            raise ValueError(f"{record.sample_id}: samples must come in the order of candidates")
+        with _on_disk(self._folder):
+            spans = tables.Spans(
+                **{
+                    part: self._tar.add(
+                        layout.member_name(record.sample_id, suffix), getattr(encoded, part)
+                    )
+                    for part, suffix in zip(tables.MEMBERS, layout.MEMBER_SUFFIXES, strict=True)
+                }
+            )
+        self._rows.append(
+            tables.index_row(record, self._shard, len(self._rows), encoded.encoding, spans)
+        )
+
+    def close(self) -> None:
+        """Finish the three files, read them back and compare them with what was added.
+
+        Raises:
+            ValueError: A candidate of the shard was never added.
+            MfsynthError: The local disk is full, or did not keep what was written.
+        """
+        if missing := sorted({*self._range} - self._seen):
+            raise ValueError(f"shard {self._shard}: candidate {missing[0]} has no outcome")
+        others = sorted(self._others, key=lambda record: record.candidate)
+        with _on_disk(self._folder):
+            self._tar.finish()
+            self._tar_file.flush()
+            os.fsync(self._tar_file.fileno())
+            self._tar_file.close()
+            names = self._score_names
+            tables.write_table(self._path("index"), self._rows, tables.index_schema(names))
+            tables.write_table(
+                self._path("rejects"),
+                [tables.reject_row(record, self._shard) for record in others],
+                tables.rejects_schema(names),
+            )
+            self._objects = {
+                kind: StoredObject(
+                    layout.object_key(kind, self._run, self._shard, self._attempt),
+                    self._path(kind).stat().st_size,
+                    sha256_of(self._path(kind)),
+                )
+                for kind in layout.OBJECT_KINDS
+            }
+        receipt = self._receipt(self._objects, {}, "")
+        paths = (self._path(kind) for kind in layout.OBJECT_KINDS)
+        if problems := shard_problems(receipt, *paths, decode=False):
+            raise MfsynthError(
+                f"the spool folder {self._folder} did not keep shard {self._shard}: {problems[0]}; "
+                "set TMPDIR to a sound disk"
+            )
+
+    def upload(self, store: RunStore, *, seconds: Mapping[str, float], worker: str) -> Receipt:
+        """Copy the closed shard to the store and return the receipt to commit.
+
+        Visible: to nobody; readers trust commits only. Idempotent: the keys belong to this
+        attempt, so a retry after a lost acknowledgement writes the same bytes again.
+
+        Args:
+            store: Where to.
+            seconds: Wall seconds by phase, with `total`.
+            worker: Where the shard was made, for people.
+
+        Raises:
+            StoreError: The store failed, or holds less than was sent.
+        """
+        if self._objects is None:
+            raise ValueError("close() the spool before upload()")
+        for kind, stored in self._objects.items():
+            store.put_file(self._path(kind), stored.key)
+            if (size := store.size(stored.key)) != stored.size:
+                raise StoreError(
+                    f"{store.url}/{stored.key}: {stored.size} bytes were sent, {size or 0} arrived"
+                )
+        return self._receipt(self._objects, seconds, worker)
+
+    def _admit(self, record: Sample | Reject | Quarantine) -> None:
+        name = record.sample_id
+        if record.candidate not in self._range:
+            raise ValueError(f"{name}: candidate {record.candidate} is not of shard {self._shard}")
+        if name != layout.sample_id(self._run, record.candidate):
+            raise ValueError(f"{name}: is not the id of candidate {record.candidate}")
+        if record.candidate in self._seen:
+            raise ValueError(f"{name}: was added before")
+        scores = {} if isinstance(record, Quarantine) else record.scores
+        if undeclared := sorted({*scores} - {*self._score_names}):
+            raise ValueError(f"{name}: the score {undeclared[0]!r} was not declared")
+        self._seen.add(record.candidate)
+
+    def _path(self, kind: str) -> Path:
+        return self._folder / kind
+
+    def _receipt(
+        self, objects: Mapping[str, StoredObject], seconds: Mapping[str, float], worker: str
+    ) -> Receipt:
+        rejects = [record for record in self._others if isinstance(record, Reject)]
+        return Receipt(
+            run=self._run,
+            shard=self._shard,
+            attempt=self._attempt,
+            first_candidate=self._range.start,
+            candidates=len(self._range),
+            accepted=len(self._rows),
+            rejected=len(rejects),
+            quarantined=len(self._others) - len(rejects),
+            objects=dict(objects),
+            seconds={phase: round(value, 4) for phase, value in seconds.items()},
+            worker=worker,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            reasons=dict(Counter(reason for record in rejects for reason in record.reasons)),
+        )
+
+
+def _lock(folder: Path) -> int:
+    # The kernel frees the lock with the process, however that ends. It is taken before the file
+    # has the name that others look for, so that nobody sees it unlocked while we live.
+    descriptor = os.open(folder / "locking", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (folder / "locking").rename(folder / _LOCK)
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{_FOLDER_PREFIX}*"):
+        # Locked (its worker lives), another user's, or being removed by someone else.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder / _LOCK, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _on_disk(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = folder or tempfile.gettempdir()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MfsynthError(
+                f"no space left in the spool folder {where}; free some, or set TMPDIR to a "
+                "larger disk, and run the same command again"
+            ) from error
+        raise MfsynthError(
+            f"can't write to the spool folder {where}: {error.strerror or error}; "
+            "set TMPDIR to a folder that can be written"
+        ) from error

@@ -1,0 +1,31 @@
+"""Tabletop scenes in MuJoCo: RGB, metric z-depth, intrinsics and captions, headless.
+
+A scene is described by a prompt of the tabletop library (`TabletopScene`), settled by physics and
+rendered from several cameras (`render_scene`); `render_dataset` fills a folder that training maps
+into memory (`CachedScenes`).
+"""
+
+from mfsynth.simulation.cache import CachedScenes, CacheSettings, render_dataset
+from mfsynth.simulation.cameras import CameraPose
+from mfsynth.simulation.rendering import (
+    DEFAULT_FOV_DEGREES,
+    RenderedView,
+    SceneRenderer,
+    render_scene,
+)
+from mfsynth.simulation.scene import SceneObject, TabletopScene, scene_prompts, scenes
+
+__all__ = [
+    "DEFAULT_FOV_DEGREES",
+    "CacheSettings",
+    "CachedScenes",
+    "CameraPose",
+    "RenderedView",
+    "SceneObject",
+    "SceneRenderer",
+    "TabletopScene",
+    "render_dataset",
+    "render_scene",
+    "scene_prompts",
+    "scenes",
+]

@@ -1,0 +1,209 @@
+"""RGB, z-depth and intrinsics of scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.geometry import Intrinsics
+from mfsynth.simulation.cameras import CameraPose
+from mfsynth.simulation.gl import gl_context, load_mujoco, no_opengl
+from mfsynth.simulation.physics import SettledScene, settle
+from mfsynth.simulation.scene import TabletopScene
+from mfsynth.simulation.views import RatedPose, choose_poses
+
+_NEAR, _FAR = 0.05, 8.0
+_PLACEMENTS = 5
+
+DEFAULT_FOV_DEGREES = 40.0
+"""Vertical field of view of all training images, so that a model's images have one, too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RenderedView:
+    """One image of a scene, with its geometry.
+
+    Attributes:
+        rgb: uint8 (H, W, 3), antialiased.
+        depth: float32 (H, W), z-depth in metres at pixel centres, everywhere valid.
+        intrinsics: The camera.
+        pose: Where it is, in the scene's world axes.
+        caption: The prompt's text.
+        scene_index: Number of the scene.
+        view_index: Number of the view in the scene.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    intrinsics: Intrinsics
+    pose: CameraPose
+    caption: str
+    scene_index: int
+    view_index: int
+
+
+class SceneRenderer:
+    """Renders one settled scene from any camera. A context manager; serves one thread.
+
+    Args:
+        settled: The scene.
+        height: Rows of the images.
+        width: Columns of the images.
+        supersample: Odd number k of samples down and across a pixel; RGB is their mean, depth
+            the one at the centre, because a mean of depths lies on no surface.
+
+    Raises:
+        MfsynthError: MuJoCo or its OpenGL is missing.
+    """
+
+    def __init__(
+        self, settled: SettledScene, height: int, width: int, supersample: int = 3
+    ) -> None:
+        if supersample < 1 or supersample % 2 == 0:
+            raise ValueError(f"supersample must be odd and positive, got {supersample}")
+        self._mujoco = load_mujoco()
+        gl_context()
+        mujoco = self._mujoco
+        self._settled = settled
+        self._factor = supersample
+        self._height, self._width = height, width
+        model = settled.model
+        model.vis.global_.offheight = height * supersample
+        model.vis.global_.offwidth = width * supersample
+        # A shadow map costs as much as a small image; its steps show in large ones.
+        model.vis.quality.shadowsize = 1024 if max(height, width) <= 128 else 4096
+        self._rect = mujoco.MjrRect(0, 0, width * supersample, height * supersample)
+        try:
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        except mujoco.FatalError as error:
+            raise no_opengl(error) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._scene = mujoco.MjvScene(model, maxgeom=100)
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = 1
+        self._camera = mujoco.MjvCamera()
+        self._rgb = np.empty((height * supersample, width * supersample, 3), dtype=np.uint8)
+        self._depth = np.empty((height * supersample, width * supersample), dtype=np.float32)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._context.free()
+
+    def render(
+        self, pose: CameraPose, intrinsics: Intrinsics
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """RGB uint8 (H, W, 3) and z-depth float32 (H, W) in metres."""
+        mujoco = self._mujoco
+        mujoco.mjv_updateScene(
+            self._settled.model,
+            self._settled.data,
+            self._option,
+            None,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        self._aim(pose, intrinsics)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(self._rgb, self._depth, self._rect, self._context)
+        return self._resolve_rgb(), self._resolve_depth()
+
+    def _aim(self, pose: CameraPose, intrinsics: Intrinsics) -> None:
+        """Give MuJoCo's two eyes, which it averages, one frustum."""
+        left = (intrinsics.cx + 0.5) / intrinsics.fx
+        right = (self._width - 0.5 - intrinsics.cx) / intrinsics.fx
+        top = (intrinsics.cy + 0.5) / intrinsics.fy
+        bottom = (self._height - 0.5 - intrinsics.cy) / intrinsics.fy
+        for eye in self._scene.camera:
+            eye.pos[:] = pose.position
+            eye.forward[:] = pose.rotation[:, 2]
+            eye.up[:] = -pose.rotation[:, 1]
+            eye.frustum_near = _NEAR
+            eye.frustum_far = _FAR
+            eye.frustum_top = top * _NEAR
+            eye.frustum_bottom = -bottom * _NEAR
+            eye.frustum_center = (right - left) / 2 * _NEAR
+            eye.frustum_width = (right + left) / 2 * _NEAR
+
+    def _resolve_rgb(self) -> NDArray[np.uint8]:
+        size = (self._width, self._height)
+        mean = cv2.resize(self._rgb[::-1], size, interpolation=cv2.INTER_AREA)
+        return np.asarray(mean, dtype=np.uint8)
+
+    def _resolve_depth(self) -> NDArray[np.float32]:
+        k = self._factor
+        buffer = self._depth[::-1][k // 2 :: k, k // 2 :: k].astype(np.float64)
+        # Reversed z with a depth range of [0, 1]: 1 at the near plane, 0 at the far one.
+        z = _NEAR * _FAR / (_NEAR + buffer * (_FAR - _NEAR))
+        return z.astype(np.float32)
+
+
+def render_scene(
+    scene: TabletopScene,
+    views: int,
+    height: int,
+    width: int,
+    *,
+    scene_index: int = 0,
+    fov_degrees: float = DEFAULT_FOV_DEGREES,
+    supersample: int = 3,
+) -> list[RenderedView]:
+    """Settle a scene, choose cameras that show all its objects, and render it.
+
+    Where no camera sees everything, objects are placed anew; after a few placements the clearest
+    is taken.
+
+    Args:
+        scene: What to render.
+        views: Number of cameras.
+        height: Rows of the images.
+        width: Columns of the images.
+        scene_index: Goes into the views.
+        fov_degrees: Vertical field of view.
+        supersample: Odd; see `SceneRenderer`.
+
+    Returns:
+        ``views`` images, a pure function of the arguments on one graphics driver.
+
+    Raises:
+        MfsynthError: MuJoCo or its OpenGL is missing.
+    """
+    intrinsics = Intrinsics.from_vertical_fov(height, width, fov_degrees)
+    settled, poses = _arrange(scene, views, intrinsics, height, width)
+    with SceneRenderer(settled, height, width, supersample) as renderer:
+        rendered = []
+        for view, rated in enumerate(poses):
+            rgb, depth = renderer.render(rated.pose, intrinsics)
+            rendered.append(
+                RenderedView(rgb, depth, intrinsics, rated.pose, scene.caption, scene_index, view)
+            )
+    return rendered
+
+
+def _arrange(
+    scene: TabletopScene, views: int, intrinsics: Intrinsics, height: int, width: int
+) -> tuple[SettledScene, list[RatedPose]]:
+    best: tuple[float, SettledScene, list[RatedPose]] | None = None
+    for placement in range(_PLACEMENTS):
+        settled = settle(scene.placed(placement))
+        poses = choose_poses(settled, views, intrinsics, height, width)
+        clearness = min((rated.clearness for rated in poses), default=1.0) * settled.is_tidy
+        if best is None or clearness > best[0]:
+            best = (clearness, settled, poses)
+        if settled.is_tidy and all(rated.is_clear for rated in poses):
+            break
+    assert best is not None
+    return best[1], best[2]

@@ -1,0 +1,1 @@
+"""Training of Modality Forcing models."""

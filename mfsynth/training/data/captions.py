@@ -1,0 +1,85 @@
+"""Captions of images in a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mfsynth.config.documents import decode_utf8, read_bytes
+from mfsynth.config.names import did_you_mean
+from mfsynth.errors import MfsynthError
+from mfsynth.training.data.settings import CaptionSettings
+
+_WHAT = "caption file"
+
+
+def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) -> tuple[str, ...]:
+    """The caption of every image.
+
+    Args:
+        settings: Where they come from.
+        root: The folder.
+        images: Paths of images, relative to it.
+
+    Raises:
+        MfsynthError: The file or one of its lines can't be read, a key isn't there, or an image
+            has no row.
+    """
+    if settings.file is None:
+        return (settings.constant or "",) * len(images)
+    path = str(root / settings.file)
+    found: dict[str, str] = {}
+    for line, row in _rows(path):
+        for key in (settings.image_key, settings.caption_key):
+            if not isinstance(row.get(key), str):
+                raise MfsynthError(
+                    f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
+                    f"captions.caption_key; {did_you_mean(key, map(str, row))}"
+                )
+        found[row[settings.image_key]] = row[settings.caption_key]
+    missing = [image for image in images if image not in found]
+    if missing:
+        raise MfsynthError(
+            f"{path}: {len(missing)} of {len(images)} images have no row, the first is "
+            f"{missing[0]}; add rows, with an empty text where there is no caption"
+        )
+    return tuple(found[image] for image in images)
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    text = decode_utf8(read_bytes(path, _WHAT), path, _WHAT)
+    if path.endswith(".jsonl"):
+        yield from _jsonl_rows(path, text)
+    elif path.endswith(".csv"):
+        yield from _csv_rows(path, text)
+    else:
+        raise MfsynthError(f"{path}: not a {_WHAT}; it must end in .jsonl or .csv")
+
+
+def _jsonl_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    # Not splitlines(): it also breaks at characters that may stand in a caption.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise MfsynthError(f"{path}:{number}: not valid JSON; mend this line") from error
+        if not isinstance(row, dict):
+            raise MfsynthError(f"{path}:{number}: not a JSON object; mend this line")
+        yield number, row
+
+
+def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise MfsynthError(
+            f"{path}:{reader.reader.line_num}: not valid CSV: {error}; mend this line"
+        ) from error

@@ -1,0 +1,140 @@
+"""Which image of a folder has which depth map, in the layouts that published data sets have.
+
+Every function gives pairs of paths: the image's, relative to the folder, and the depth map's, or
+None where the image has none.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mfsynth.errors import MfsynthError
+
+Pairs = list[tuple[str, Path | None]]
+
+_WILDCARD = re.compile(r"\*\*/|\*|\?|\[[^\]]+\]")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Folders that only one of KITTI's two trees has; without them, paths of a pair are the same.
+_KITTI_ONLY = re.compile(
+    r"\d{4}_\d\d_\d\d|data|train|val|proj_depth|groundtruth|velodyne_raw", re.ASCII
+)
+
+
+def pair_by_time(root: Path, max_seconds: float) -> Pairs:
+    """TUM: the lists rgb.txt and depth.txt of times and paths.
+
+    The closest two are paired first, and each once, as TUM's own tool does.
+    """
+    images, depths = _read_times(root / "rgb.txt"), _read_times(root / "depth.txt")
+    times = [time for time, _ in depths]
+    near = sorted(
+        (abs(times[j] - time), i, j)
+        for i, (time, _) in enumerate(images)
+        for j in range(
+            bisect_left(times, time - max_seconds), bisect_right(times, time + max_seconds)
+        )
+    )
+    depth_of: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, i, j in near:
+        if i not in depth_of and j not in taken:
+            depth_of[i] = j
+            taken.add(j)
+    return [
+        (path, root / depths[depth_of[i]][1] if i in depth_of else None)
+        for i, (_, path) in enumerate(images)
+    ]
+
+
+def pair_by_wildcards(root: Path, images: str, depths: str | None) -> Pairs:
+    """Images that match a pattern; depth maps by the same wildcards with other words about them.
+
+    Raises:
+        MfsynthError: The two patterns have other wildcards.
+    """
+    wildcards = _WILDCARD.findall(images)
+    if depths is not None and _WILDCARD.findall(depths) != wildcards:
+        raise MfsynthError(
+            f"depths {depths!r} must have the wildcards of images {images!r} in their order: "
+            f"{' '.join(wildcards) or 'none'}"
+        )
+    pattern = re.compile(_to_regex(images))
+    pairs: Pairs = []
+    for path in sorted(root.glob(images)):
+        relative = path.relative_to(root).as_posix()
+        match = pattern.fullmatch(relative)
+        if match is None or not path.is_file():
+            continue
+        depth = None
+        if depths is not None:
+            depth = root / _filled(depths, match.groups())
+        pairs.append((relative, depth if depth is not None and depth.is_file() else None))
+    return pairs
+
+
+def pair_trees(root: Path, depth_root: Path) -> Pairs:
+    """KITTI: two trees; a pair has the same drive, camera and number.
+
+    Raises:
+        MfsynthError: Two depth maps belong to one image.
+    """
+    depths: dict[tuple[str, ...], Path] = {}
+    for path in _files(depth_root, (".png",)):
+        other = depths.setdefault(_kitti_key(path, depth_root), path)
+        if other != path:
+            raise MfsynthError(
+                f"{other} and {path} are depth of the same image; name a folder below in depth_path"
+            )
+    return [
+        (path.relative_to(root).as_posix(), depths.get(_kitti_key(path, root)))
+        for path in _files(root, _IMAGE_SUFFIXES)
+    ]
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    return (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes)
+
+
+def _kitti_key(path: Path, root: Path) -> tuple[str, ...]:
+    folders = path.relative_to(root).parent.parts
+    return (*(name for name in folders if not _KITTI_ONLY.fullmatch(name)), path.stem)
+
+
+def _filled(pattern: str, values: Iterable[str]) -> str:
+    remaining = iter(values)
+    return _WILDCARD.sub(lambda _: next(remaining), pattern)
+
+
+def _to_regex(pattern: str) -> str:
+    parts, position = [], 0
+    for match in _WILDCARD.finditer(pattern):
+        parts.append(re.escape(pattern[position : match.start()]))
+        token = match[0]
+        if token.startswith("["):
+            parts.append(f"({token.replace('[!', '[^', 1)})")
+        else:
+            parts.append({"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}[token])
+        position = match.end()
+    return "".join([*parts, re.escape(pattern[position:])])
+
+
+def _read_times(path: Path) -> list[tuple[float, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MfsynthError(
+            f"{path}: {error.strerror}; a TUM sequence has rgb.txt and depth.txt"
+        ) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            rows.append((float(words[0]), words[1].strip()))
+        except (ValueError, IndexError):
+            raise MfsynthError(f"{path}:{number}: not a time and a path; mend this line") from None
+    return sorted(rows)

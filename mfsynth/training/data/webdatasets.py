@@ -1,0 +1,163 @@
+"""Plain WebDataset shards with random access."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.config.credentials import without_credentials
+from mfsynth.config.names import did_you_mean
+from mfsynth.errors import MfsynthError
+from mfsynth.training.data.images import decode_depth, decode_rgb, make_sample
+from mfsynth.training.data.sample import TrainingSample
+from mfsynth.training.data.settings import WebDatasetSettings
+from mfsynth.training.data.tars import TarFile, find_tars
+
+_IMAGE, _DEPTH, _CAPTION = range(3)
+_ABSENT = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WebDatasetSource:
+    """See `open_webdataset`; implements `Source`.
+
+    Attributes:
+        settings: What was opened.
+        tars: The shards.
+        keys: N names of samples.
+        shards: (N,) which of the shards.
+        spans: (N, 3, 2) position and size of image, depth and caption; a size of -1 says that
+            there is none.
+    """
+
+    settings: WebDatasetSettings
+    tars: tuple[TarFile, ...]
+    keys: tuple[str, ...]
+    shards: NDArray[np.int32]
+    spans: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        settings = self.settings
+        image, depth = self._read(index, _IMAGE), self._read(index, _DEPTH)
+        image_name = self._name(index, settings.image_key)
+        depth_name = self._name(index, settings.depth_key)
+        assert image is not None
+        rgb = decode_rgb(image, image_name, upright=depth is None)
+        values = None
+        if depth is not None:
+            camera = settings.ray_camera
+            values = decode_depth(
+                depth,
+                depth_name,
+                settings.codes_per_unit or 1.0,
+                None if camera is None else camera.intrinsics(),
+            )
+        return make_sample(rgb, values, self._caption(index), image_name, depth_name)
+
+    def captions(self) -> Iterator[str]:
+        """See `Source`."""
+        return (self._caption(index) for index in range(len(self)))
+
+    def _read(self, index: int, part: int) -> bytes | None:
+        start, size = self.spans[index, part].tolist()
+        return None if size == _ABSENT else self.tars[self.shards[index]].read(start, size)
+
+    def _name(self, index: int, key: str | None) -> str:
+        return f"{self.tars[self.shards[index]].name}/{self.keys[index]}.{key}"
+
+    def _caption(self, index: int) -> str:
+        data = self._read(index, _CAPTION)
+        if data is None:
+            return ""
+        settings = self.settings
+        name = self._name(index, settings.caption_key)
+        try:
+            text = data.decode("utf-8-sig")
+            if settings.caption_field is None:
+                return text.strip()
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            kind = "text" if settings.caption_field is None else "JSON"
+            raise MfsynthError(f"{name}: not UTF-8 {kind}; mend it or set caption_key") from error
+        known = document if isinstance(document, dict) else {}
+        caption = known.get(settings.caption_field)
+        if not isinstance(caption, str):
+            raise MfsynthError(
+                f"{name}: no text under {settings.caption_field!r}; set caption_field; "
+                f"{did_you_mean(settings.caption_field, known)}"
+            )
+        return caption
+
+
+def open_webdataset(settings: WebDatasetSettings) -> WebDatasetSource:
+    """Index tar files by their headers; the files in them are read when they are asked for.
+
+    A sample's name is a path up to the first dot of the file's name, what follows is the
+    extension, and its files are neighbours, as WebDataset has it.
+
+    Raises:
+        MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
+            the settings name.
+    """
+    tars = find_tars(settings.shards)
+    samples = [
+        (shard, key, files) for shard, tar in enumerate(tars) for key, files in _samples(tar)
+    ]
+    shown = without_credentials(settings.shards)
+    wanted = {settings.image_key: "image_key"}
+    if settings.depth_key is not None and settings.depth != "optional":
+        wanted[settings.depth_key] = "depth_key"
+    if settings.caption_key is not None:
+        wanted[settings.caption_key] = "caption_key"
+    if settings.depth == "paired" and settings.depth_key is not None:
+        samples = [sample for sample in samples if settings.depth_key in sample[2]]
+    if not samples:
+        raise MfsynthError(f"{shown}: no samples in {len(tars)} tar files; check the pattern")
+    for shard, key, files in samples:
+        for extension, setting in wanted.items():
+            if extension not in files:
+                hint = "or depth: optional; " if setting == "depth_key" else ""
+                raise MfsynthError(
+                    f"{tars[shard].name}/{key}: no file .{extension}; set {setting} {hint}"
+                    f"({did_you_mean(extension, files)})"
+                )
+    absent = (0, _ABSENT)
+    columns = (settings.image_key, settings.depth_key, settings.caption_key)
+    return WebDatasetSource(
+        settings=settings,
+        tars=tuple(tars),
+        keys=tuple(key for _, key, _ in samples),
+        shards=np.array([shard for shard, _, _ in samples], np.int32),
+        spans=np.array(
+            [[files.get(c, absent) if c else absent for c in columns] for _, _, files in samples],
+            np.int64,
+        ),
+    )
+
+
+def _samples(tar: TarFile) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
+    """Name of each sample, with position and size by extension."""
+    split = [(*_split(name), start, size) for name, start, size in tar.members()]
+    for key, members in groupby((m for m in split if m[1]), key=lambda member: member[0]):
+        files: dict[str, tuple[int, int]] = {}
+        for _, extension, start, size in members:
+            if extension in files:
+                raise MfsynthError(
+                    f"{tar.name}: {key}.{extension} is there twice; give samples names of their own"
+                )
+            files[extension] = (start, size)
+        yield key, files
+
+
+def _split(name: str) -> tuple[str, str]:
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return f"{folder}{slash}{stem}", extension

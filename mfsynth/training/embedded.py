@@ -1,0 +1,86 @@
+"""Building the parts of a small, self-contained model: tokenizer, text encoder, transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+
+from mfsynth.models.lapped import LappedCodec
+from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.training.config import TransformerConfig
+
+START, PAD, UNKNOWN = "<start>", "<pad>", "<unknown>"
+
+
+def build_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Build a word-level tokenizer over the words of the captions.
+
+    Its chat template puts a start token before the user's words, so that the empty prompt, too,
+    has a position to attend to.
+    """
+    core = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    # Sorted, so that equally frequent words get their numbers independently of the captions' order.
+    words = trainers.WordLevelTrainer(special_tokens=[PAD, UNKNOWN, START], show_progress=False)
+    core.train_from_iterator(sorted(captions), words)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=START,
+        padding_side="right",
+        chat_template="{{ bos_token }}{% for message in messages %} {{ message.content }}"
+        "{% endfor %}",
+    )
+
+
+def build_text_encoder(config: TransformerConfig, vocabulary_size: int) -> Qwen3Model:
+    """Build a small Qwen3 with random weights; every layer's output conditions the transformer."""
+    channels = config.text_channels
+    return Qwen3Model(
+        Qwen3Config(
+            vocab_size=vocabulary_size,
+            hidden_size=channels,
+            intermediate_size=3 * channels,
+            num_hidden_layers=config.text_layers,
+            num_attention_heads=channels // 16,
+            num_key_value_heads=channels // 16,
+            head_dim=16,
+            max_position_embeddings=config.text_length,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=0,
+        )
+    )
+
+
+def text_encoder_layers(config: TransformerConfig) -> tuple[int, ...]:
+    """Indices into `hidden_states`, of which 0 is the embedding."""
+    return tuple(range(1, config.text_layers + 1))
+
+
+def build_transformer(config: TransformerConfig) -> ModalityForcingTransformer2DModel:
+    """Build the joint transformer on a lapped transform of RGB, random but for its depth head.
+
+    RGB is predicted as the clean signal: of a velocity, most is noise, which a small hidden size
+    would have to carry through.
+    """
+    transformer = ModalityForcingTransformer2DModel(
+        in_channels=LappedCodec(config.patch, config.rgb_bands).channels,
+        depth_channels=config.patch**2,
+        num_layers=config.layers,
+        num_single_layers=config.single_layers,
+        num_depth_decoder_layers=config.depth_decoder_layers,
+        attention_head_dim=config.head_dim,
+        num_attention_heads=config.heads,
+        joint_attention_dim=config.text_layers * config.text_channels,
+        timestep_channels=64,
+        axes_dims_rope=config.rope_axes,
+        rope_theta=config.rope_theta,
+        rgb_prediction="sample",
+    )
+    transformer.depth_proj_out.weight.data.zero_()
+    return transformer

@@ -1,0 +1,152 @@
+"""The training recipe of Modality Forcing: noise levels per modality, and the losses.
+
+Source: arXiv 2606.13676, and the figures of its release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mfsynth.models.sampling import MIN_T
+
+# A sample with few valid pixels must not weigh as much as a dense one.
+MIN_VALID_PIXELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRecipe:
+    """How noise levels are drawn.
+
+    Attributes:
+        i2d_share: share of samples whose RGB is clean (t = 0).
+        d2i_share: share of samples whose depth is clean.
+        shared_share: among the others, share whose modalities have the same level but for their
+            different means.
+        rgb_mu: mean of the logit of RGB's t.
+        depth_mu: mean of the logit of depth's t. A small depth map of smooth surfaces needs more
+            noise than an image: at the same t its own noisy pixels already tell nearly everything,
+            and the model would never learn to look at the image.
+        sigma: standard deviation of the logits.
+    """
+
+    i2d_share: float = 0.2
+    d2i_share: float = 0.2
+    shared_share: float = 0.5
+    rgb_mu: float = 1.1
+    depth_mu: float = 1.1
+    sigma: float = 1.0
+
+
+def draw_noise_levels(
+    batch: int, recipe: NoiseRecipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given."""
+
+    case = torch.rand(batch, generator=generator)
+    shared = torch.rand(batch, generator=generator) < recipe.shared_share
+    rgb, depth = torch.randn(2, batch, generator=generator)
+    depth = torch.where(shared, rgb, depth)
+    rgb = torch.sigmoid(recipe.rgb_mu + recipe.sigma * rgb)
+    depth = torch.sigmoid(recipe.depth_mu + recipe.sigma * depth)
+    is_i2d = case < recipe.i2d_share
+    is_d2i = (case >= recipe.i2d_share) & (case < recipe.i2d_share + recipe.d2i_share)
+    return torch.where(is_i2d, 0.0, rgb), torch.where(is_d2i, 0.0, depth)
+
+
+def add_noise(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Rectified flow: z = (1 − t)·x + t·ε, with (B, N, C) tokens and (B,) levels."""
+    t = t[:, None, None]
+    return (1 - t) * clean + t * noise
+
+
+def clean_token_loss(prediction: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """Mean of (x̂ − x)² / max(t, 0.05)² over tokens, channels and the samples with t > 0.
+
+    The weight 1/t² makes it the loss of the velocity that x̂ implies.
+
+    Args:
+        prediction: (B, N, C) clean tokens x̂.
+        clean: (B, N, C) x.
+        t: (B,) noise level.
+    """
+    return _over_generated((prediction - clean).square().mean(dim=(1, 2)), t)
+
+
+def clean_signal_loss(
+    prediction: Tensor, clean: Tensor, valid: Tensor, t: Tensor, edge_weight: float = 0.0
+) -> Tensor:
+    """Σ m·(x̂ − x)² / max(t, 0.05)² ÷ max(Σ m, 64) per sample, over samples with t > 0.
+
+    The edge term adds the same for differences of the error between neighbouring valid pixels.
+    Both terms have the conditional mean as their minimiser, so the edge term changes what is
+    learnt first, not what is learnt; it penalises errors that jump between patches.
+
+    Args:
+        prediction: (B, C, H, W) clean signal x̂.
+        clean: (B, C, H, W) x; anything where invalid.
+        valid: (B, 1, H, W) bool, m.
+        t: (B,) noise level.
+        edge_weight: of the edge term.
+    """
+    errors = torch.where(valid, prediction - clean, 0.0)
+    losses = _mean_square(errors, valid)
+    for axis in (2, 3) if edge_weight else ():
+        size = errors.shape[axis] - 1
+        both = valid.narrow(axis, 0, size) & valid.narrow(axis, 1, size)
+        losses = losses + edge_weight * _mean_square(errors.diff(dim=axis), both)
+    return _over_generated(losses, t)
+
+
+def _over_generated(losses: Tensor, t: Tensor) -> Tensor:
+    generated = t > 0
+    weighted = losses / t.clamp(min=MIN_T).square() * generated
+    return weighted.sum() / generated.sum().clamp(min=1)
+
+
+def _mean_square(errors: Tensor, valid: Tensor) -> Tensor:
+    squares = torch.where(valid, errors.square().mean(dim=1, keepdim=True), 0.0)
+    return squares.sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp(min=MIN_VALID_PIXELS)
+
+
+def self_distillation_loss(
+    velocity: Tensor,
+    base_velocity: Tensor,
+    t_rgb: Tensor,
+    t_depth: Tensor,
+    noisy_depth_weight: float,
+    clean_depth_weight: float,
+) -> Tensor:
+    """Mean of (λ_hi·t_d + λ_lo·(1 − t_d))·‖v̂ − v_base‖² over the samples whose RGB is generated.
+
+    Keeps images as good as those of the text-to-image model that training started from: where
+    depth is noise it tells nothing, and the image is to be the base model's.
+
+    Args:
+        velocity: (B, N, C) of RGB, with gradient.
+        base_velocity: (B, N, C) of the frozen base for the same noisy RGB and text.
+        t_rgb: (B,) noise level of RGB.
+        t_depth: (B,) noise level of depth.
+        noisy_depth_weight: λ_hi, the weight at t_depth = 1.
+        clean_depth_weight: λ_lo, the weight at t_depth = 0.
+    """
+    weights = noisy_depth_weight * t_depth + clean_depth_weight * (1 - t_depth)
+    errors = (velocity - base_velocity.detach()).square().mean(dim=(1, 2))
+    generated = t_rgb > 0
+    return (errors * weights * generated).sum() / generated.sum().clamp(min=1)
+
+
+def health_probe(depth_loss: Callable[[Tensor], Tensor], rgb: Tensor) -> float:
+    """Ratio of the i2d loss with mismatched images to that with the right ones.
+
+    Near 1, the model ignores the image; a healthy model is well above.
+
+    Args:
+        depth_loss: the i2d depth loss of a fixed batch, with fixed noise, for given RGB tokens.
+        rgb: (B, N, C) clean RGB tokens of the batch, B at least 2.
+    """
+    with torch.no_grad():
+        return (depth_loss(rgb.roll(1, dims=0)) / depth_loss(rgb)).item()

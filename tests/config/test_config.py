@@ -1,0 +1,329 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mfsynth.config import RunConfig, differences, fingerprint, load_config
+from mfsynth.config.credentials import without_credentials
+from mfsynth.config.explain import explain, key_paths
+from mfsynth.config.presets import SAMPLER_PRESETS
+from mfsynth.config.schema import SamplerConfig
+from mfsynth.errors import MfsynthError
+
+MINIMAL = {
+    "name": "x",
+    "target": {"pairs": 4},
+    "prompts": {"library": "tabletop"},
+    "output": "out/x",
+}
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], str]:
+    def _save(values: Any) -> str:
+        path = tmp_path / "run.yaml"
+        path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+        return str(path)
+
+    return _save
+
+
+def _error(path: str, *overrides: str) -> str:
+    with pytest.raises(MfsynthError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(path, "FILE")
+
+
+def test_the_default_run_is_the_embedded_model_on_the_tabletop_library() -> None:
+    config = load_config("local")
+    assert config.model.id == "embedded"
+    assert config.prompts.library == "tabletop"
+    assert config.target.pairs == 64
+    assert config.output == "out/local"
+    assert None not in (config.checks.validity, config.checks.self_agreement)
+
+
+def test_a_check_that_is_not_named_is_off(save: Callable[[Any], str]) -> None:
+    checks = load_config(save({**MINIMAL, "checks": {"validity": {}}})).checks
+    assert checks.validity is not None
+    assert (checks.registration, checks.flying_pixels, checks.self_agreement) == (None,) * 3
+
+
+def test_a_configuration_cannot_be_changed(save: Callable[[Any], str]) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_config(save(MINIMAL)).sampler.steps = 3  # type: ignore[misc]
+
+
+def test_overrides_are_yaml_and_the_last_one_wins(save: Callable[[Any], str]) -> None:
+    overrides = ["sampler.steps=3", "sampler.steps=5", "sampler.guidance=1e-1", "runtime.workers=2"]
+    config = load_config(save(MINIMAL), [*overrides, "checks={registration: {min: 2}}"])
+    assert config.sampler.steps == 5
+    assert config.sampler.guidance == 0.1
+    assert config.runtime.workers == 2
+    assert config.checks.registration is not None
+    assert config.checks.registration.min == 2.0
+
+
+def test_null_switches_a_check_off() -> None:
+    assert load_config("local", ["checks.registration=null"]).checks.registration is None
+
+
+def test_the_command_line_sets_output_and_pairs(save: Callable[[Any], str]) -> None:
+    path = save({**MINIMAL, "target": {"candidates": 9}})
+    config = load_config(path, output="s3://bucket/run", pairs=7)
+    assert config.output == "s3://bucket/run"
+    assert (config.target.pairs, config.target.candidates) == (7, None)
+
+
+def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[Any], str]) -> None:
+    config = load_config(save(MINIMAL), ["target.candidates=8", "prompts.file=p.txt"])
+    assert (config.target.pairs, config.target.candidates) == (None, 8)
+    assert (config.prompts.library, config.prompts.file) == (None, "p.txt")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampler.step=3", "--set: sampler.step: unknown key; did you mean sampler.steps?"),
+        ("steps=3", "--set: steps: unknown key; did you mean sampler.steps?"),
+        ("smpler.steps=3", "--set: smpler: unknown key; did you mean sampler?"),
+        ("zzzz=3", "--set: zzzz: unknown key; known here: name, seed, target"),
+        ("sampler.steps=-1", "--set: sampler.steps: must be at least 1, not -1"),
+        ("sampler.steps=many", "--set: sampler.steps: must be an integer, not 'many'"),
+        ("sampler.steps=1.5", "--set: sampler.steps: must be an integer, not 1.5"),
+        ("sampler.steps=true", "--set: sampler.steps: must be an integer, not True"),
+        ("sampler.guidance=.nan", "--set: sampler.guidance: must be a finite number, not nan"),
+        (
+            "sampler.mode=joined",
+            "--set: sampler.mode: must be 'joint', 'i2d' or 'd2i', not 'joined'",
+        ),
+        (
+            "sampler.preset=turbo",
+            "--set: sampler.preset: must be 'reference', 'balanced' or 'fast', not 'turbo'",
+        ),
+        ("sampler.guidance_interval=[0.9, 0.1]", "--set: sampler: guidance_interval is [0.9, 0.1]"),
+        (
+            "sampler.guidance_interval=[0, 2]",
+            "--set: sampler.guidance_interval.1: must be at most 1, not 2",
+        ),
+        ("sampler.height=64", "--set: sampler: give both height and width, or neither"),
+        ("shard_size=0", "--set: shard_size: must be at least 1, not 0"),
+        ("seed=-1", "--set: seed: must be at least 0, not -1"),
+        ("name=My Run", "--set: name: may have a-z, 0-9, _ and -"),
+        ("name='x.y'", "--set: name: may have a-z, 0-9, _ and -"),
+        ('name="x\\n"', "--set: name: may have a-z, 0-9, _ and -"),
+        (f"name={'x' * 65}", "--set: name: must have at most 64 characters"),
+        ("output=''", "--set: output: must not be empty"),
+        ("output=", "--set: output: must be a text, not nothing"),
+        ("target={pairs: 1, candidates: 2}", "--set: target: give exactly one of pairs and cand"),
+        ("target={}", "--set: target: give exactly one of pairs and candidates"),
+        ("target.pairs=0", "--set: target.pairs: must be at least 1, not 0"),
+        ("prompts={}", "--set: prompts: give exactly one of library and file"),
+        ("checks.validity=3", "--set: checks.validity: must be a mapping of keys to values, not 3"),
+        (
+            "checks.validity.min_valid_fraction=2",
+            "checks.validity.min_valid_fraction: must be at m",
+        ),
+        (
+            "checks.flying_pixel.max=1",
+            "checks.flying_pixel: unknown key; did you mean checks.flying",
+        ),
+        ("runtime.workers=0", "--set: runtime.workers: must be auto or an integer of at least 1"),
+        ("runtime.batch_size=all", "--set: runtime.batch_size: must be auto or an integer of at"),
+        ("runtime.deadline_s=0", "--set: runtime.deadline_s: must be above 0, not 0"),
+        (
+            "model.dtype=float16",
+            "--set: model.dtype: must be 'float32' or 'bfloat16', not 'float16'",
+        ),
+        ("seed", "--set 'seed': write it as key.path=value"),
+        ("=3", "--set '=3': write it as key.path=value"),
+        ("sampler..steps=3", "--set 'sampler..steps=3': write it as key.path=value"),
+        ("name.x=3", "--set name.x: name is a value, not a section"),
+        ("seed=[1", "--set seed:1:3: not valid YAML"),
+    ],
+)
+def test_each_bad_setting_is_one_line_with_the_key(
+    save: Callable[[Any], str], override: str, message: str
+) -> None:
+    assert message in _error(save(MINIMAL), override)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "FILE: configuration is empty"),
+        ("- name", "FILE: configuration must be a mapping of keys to values"),
+        ("name: x\nname: y", "FILE:2:1: not valid YAML: the key 'name' is there twice"),
+        ("name: [x", "FILE:1:9: not valid YAML"),
+        ("name: x", "FILE: target: missing; add it"),
+        ("1: x", "FILE: 1: unknown key"),
+        ("nmae: x", "FILE: nmae: unknown key; did you mean name?"),
+        ("name: !!python/object/apply:os.getcwd []", "FILE:1:7: not valid YAML"),
+        ("? {a: b}\n: c", "FILE:1:3: not valid YAML"),
+    ],
+)
+def test_each_bad_file_is_one_line_with_its_name(
+    save: Callable[[Any], str], text: str, message: str
+) -> None:
+    assert message in _error(save(text))
+
+
+def test_mistakes_in_the_file_are_told_of_the_file(save: Callable[[Any], str]) -> None:
+    path = save({**MINIMAL, "sampler": {"step": 3}})
+    assert _error(path, "seed=3") == "FILE: sampler.step: unknown key; did you mean sampler.steps?"
+
+
+def test_a_missing_configuration_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "no.yaml")
+    assert _error(path) == "FILE: configuration not found; check the path"
+    with pytest.raises(MfsynthError, match=r"'locl': no such name in .*; did you mean local\?"):
+        load_config("locl")
+
+
+def test_every_key_is_suggested_for_its_misspelling(save: Callable[[Any], str]) -> None:
+    path = save(MINIMAL)
+    for key in key_paths(RunConfig):
+        section, _, name = key.rpartition(".")
+        if len(name) >= 4 and section.partition(".")[0] != "checks":
+            message = _error(path, f"{key}q=1")
+            assert f"{key}q: unknown key; did you mean {key}?" in message
+
+
+SEMANTIC = [
+    "name=y",
+    "seed=1",
+    "shard_size=8",
+    "sampler.steps=9",
+    "model.id=other",
+    "model.dtype=bfloat16",
+]
+OPERATIONAL = ["target.pairs=9", "output=z", "runtime.workers=3", "runtime.device=cpu"]
+
+
+@pytest.mark.parametrize(
+    "override", [*SEMANTIC, "checks.validity={}", "keep_reject_thumbnails=false"]
+)
+def test_semantic_settings_change_the_fingerprint(
+    save: Callable[[Any], str], override: str
+) -> None:
+    path = save(MINIMAL)
+    before = fingerprint(load_config(path), "p", "r")
+    after = fingerprint(load_config(path, [override]), "p", "r")
+    assert before.digest != after.digest
+    lines = differences(before.settings, after.settings)
+    assert lines
+    assert all(line.startswith(override.partition("=")[0]) for line in lines)
+
+
+@pytest.mark.parametrize("override", OPERATIONAL)
+def test_operational_settings_do_not(save: Callable[[Any], str], override: str) -> None:
+    path = save(MINIMAL)
+    before = fingerprint(load_config(path), "p", "r")
+    after = fingerprint(load_config(path, [override]), "p", "r")
+    assert before == after
+
+
+def test_prompts_count_by_content_and_models_by_the_revision_loaded(
+    save: Callable[[Any], str],
+) -> None:
+    path = save(MINIMAL)
+    config = load_config(path)
+    moved = load_config(path, ["prompts.file=elsewhere.txt"])
+    assert fingerprint(config, "p", "r") == fingerprint(moved, "p", "r")
+    assert fingerprint(config, "p", "r").digest != fingerprint(config, "q", "r").digest
+    assert fingerprint(config, "p", "r").digest != fingerprint(config, "p", "s").digest
+
+
+@pytest.mark.parametrize("preset", SAMPLER_PRESETS)
+def test_a_preset_gives_what_is_not_set_by_hand(save: Callable[[Any], str], preset: str) -> None:
+    plain = load_config(save(MINIMAL), [f"sampler.preset={preset}"]).sampler
+    for name, value in SAMPLER_PRESETS[preset].items():
+        assert getattr(plain, name) == value, name
+    changed = load_config(
+        save(MINIMAL), [f"sampler.preset={preset}", "sampler.steps=7", "sampler.guidance=2.0"]
+    ).sampler
+    assert (changed.steps, changed.guidance, changed.depth_guidance) == (7, 2.0, 2.0)
+    assert changed.log2_alpha == plain.log2_alpha
+
+
+def test_presets_name_every_setting_and_the_faster_ones_take_fewer_steps() -> None:
+    names = [set(preset) for preset in SAMPLER_PRESETS.values()]
+    assert names[0] == names[1] == names[2]
+    steps = [preset["steps"] + preset["refine_steps"] for preset in SAMPLER_PRESETS.values()]
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_a_resolved_sampler_reads_back_as_it_was(save: Callable[[Any], str]) -> None:
+    sampler = load_config(save(MINIMAL), ["sampler.preset=fast"]).sampler
+    assert SamplerConfig.model_validate_json(sampler.model_dump_json()) == sampler
+
+
+def test_the_fingerprint_is_the_same_on_every_machine(save: Callable[[Any], str]) -> None:
+    """Who changes it, also by a new setting, keeps all earlier runs from being continued."""
+    found = fingerprint(load_config(save(MINIMAL)), "p", "r")
+    assert found.digest == "6085a7096254558bbfdbdba57bcc6dcdd150b7109aff58bfc71d0e2934c6d23f"
+
+
+def test_differences_are_readable_lines() -> None:
+    old = {"sampler": {"steps": 30, "mode": "joint"}, "checks": {"validity": None}, "seed": 0}
+    new = {
+        "sampler": {"steps": 50, "mode": "joint"},
+        "checks": {"validity": {"min": 0.5}},
+        "seed": 0,
+    }
+    assert differences(old, new) == [
+        "checks.validity.min: not set -> 0.5",
+        "sampler.steps: 30 -> 50",
+    ]
+    assert differences({"prompts": {"digest": "a" * 64}}, {"prompts": {"digest": "b" * 64}}) == [
+        f"prompts.digest: {'a' * 12}… -> {'b' * 12}…"
+    ]
+
+
+_FLAT = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2))
+
+
+@settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(old=_FLAT, new=_FLAT)
+def test_exactly_the_settings_that_changed_are_told(
+    old: dict[str, int], new: dict[str, int]
+) -> None:
+    changed = [f"x.{key}" for key in "abcd" if old.get(key) != new.get(key)]
+    assert [line.split(":")[0] for line in differences({"x": old}, {"x": new})] == changed
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("out/x@y?z", "out/x@y?z"),
+        ("s3://key:secret@bucket/x", "s3://bucket/x"),
+        ("https://host/x?token=secret", "https://host/x"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("file:///x", "file:///x"),
+    ],
+)
+def test_urls_are_shown_without_credentials(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
+
+
+def test_a_wrong_kind_in_a_list_of_parts_is_told_the_kinds_there_are() -> None:
+    class One(BaseModel):
+        kind: Literal["one"]
+
+    class Two(BaseModel):
+        kind: Literal["two"]
+
+    class Whole(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        parts: list[Annotated[One | Two, Field(discriminator="kind")]]
+
+    with pytest.raises(ValidationError) as caught:
+        Whole.model_validate({"parts": [{"kind": "tow"}]})
+    assert explain(caught.value, Whole) == ("parts.0", "must be one of 'one', 'two', not 'tow'")

@@ -1,0 +1,87 @@
+"""Shared fixtures; nothing here or below may reach for the network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples in every run; `--hypothesis-profile default` looks for new ones.
+settings.register_profile("seeded", derandomize=True)
+settings.load_profile("seeded")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of the numeric vectors that the model must match."""
+    return DATA / "reference"
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete pipeline of a few thousand random weights that makes 32×32 pairs."""
+    import torch
+    from diffusers import AutoencoderKLFlux2
+
+    from mfsynth.models.pipeline import ModalityForcingPipeline
+    from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+    from mfsynth.training.config import TransformerConfig
+    from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
+
+    torch.manual_seed(0)
+    text = TransformerConfig(
+        patch=8,
+        rgb_bands=(4, 2),
+        layers=1,
+        single_layers=1,
+        depth_decoder_layers=1,
+        heads=2,
+        head_dim=16,
+        rope_axes=(4, 4, 4, 4),
+        rope_theta=100,
+        text_length=12,
+        text_layers=1,
+        text_channels=16,
+    )
+    tokenizer = build_tokenizer(["a red cube and a blue ball on a table"])
+    pipeline = ModalityForcingPipeline(
+        transformer=ModalityForcingTransformer2DModel(
+            in_channels=8,
+            depth_channels=64,
+            num_layers=1,
+            num_single_layers=1,
+            num_depth_decoder_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            timestep_channels=32,
+            axes_dims_rope=(4, 4, 4, 4),
+        ),
+        text_encoder=build_text_encoder(text, len(tokenizer)),
+        tokenizer=tokenizer,
+        vae=AutoencoderKLFlux2(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 8),
+            layers_per_block=1,
+            latent_channels=2,
+            norm_num_groups=8,
+            sample_size=32,
+        ),
+        text_encoder_layers=text_encoder_layers(text),
+        max_text_length=text.text_length,
+        depth_mean=1.0,
+        depth_std=0.4,
+        height=32,
+        width=32,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    pipeline.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny random model\n")
+    return folder

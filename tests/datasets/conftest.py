@@ -1,0 +1,10 @@
+import pytest
+import tiny_run
+
+from mfsynth.shards.store import RunStore
+
+
+@pytest.fixture
+def run_store(tmp_path) -> RunStore:
+    """A local run of three committed shards."""
+    return tiny_run.make_run(str(tmp_path / "run"))

@@ -1,0 +1,207 @@
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import uuid
+
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import make_sample
+
+from mfsynth.datasets import RGBDDataset, positional
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.shards import layout
+from mfsynth.shards.commits import commit, open_run, read_commits
+
+CANDIDATES = [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+def assert_is_sample(found, candidate):
+    sample = make_sample(candidate)
+    assert found.sample_id == sample.sample_id
+    assert (found.rgb.dtype, found.rgb.shape) == (np.uint8, sample.rgb.shape)
+    assert np.abs(found.rgb.astype(int) - sample.rgb).max() < 12
+    assert found.depth.dtype == np.float32
+    np.testing.assert_allclose(found.depth, sample.depth, rtol=5e-4)
+    np.testing.assert_array_equal(found.valid, sample.depth > 0)
+    assert found.valid.dtype == bool
+    assert (found.prompt, found.prompt_id) == (sample.prompt, sample.prompt_id)
+    assert (found.candidate, found.seed) == (candidate, sample.seed)
+    assert (found.mode, found.model_id) == ("joint", "embedded")
+    assert found.depth_kind is DepthKind.SCALE_INVARIANT_Z
+    assert found.scores == pytest.approx(sample.scores, nan_ok=True)
+    if sample.intrinsics is None:
+        assert found.intrinsics is None
+        assert found.intrinsics_source is None
+    else:
+        assert found.intrinsics.dtype == np.float64
+        np.testing.assert_array_equal(found.intrinsics, sample.intrinsics.matrix())
+        assert found.intrinsics_source is IntrinsicsSource.ASSUMED
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_every_committed_pair_is_read_back_in_order(run_store, remote):
+    url = run_store.url
+    if remote:
+        url = tiny_run.make_run(f"memory://{uuid.uuid4().hex}/run").url
+    dataset = RGBDDataset(url)
+    assert len(dataset) == 8
+    for found, candidate in zip(dataset, CANDIDATES, strict=True):
+        assert_is_sample(found, candidate)
+
+
+def test_it_is_a_sequence(run_store):
+    dataset = RGBDDataset(run_store.url)
+    assert_is_sample(dataset[-1], 9)
+    assert_is_sample(dataset[np.int64(4)], 6)
+    assert [sample.candidate for sample in dataset[2:5]] == [2, 3, 6]
+    for index in (8, -9):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+def test_the_index_chooses_samples_without_decoding(run_store):
+    dataset = RGBDDataset(run_store.url)
+    scores = dataset.index["check_registration"].to_numpy()
+    (best,) = np.flatnonzero(scores == scores.max())
+    assert dataset[best].candidate == 9
+
+
+def test_uncommitted_objects_are_not_data(run_store):
+    tiny_run.upload_shard(run_store, 3)
+    run_store.put_bytes("shards/.tiny-000003.ab.tar.cd.part", b"half")
+    run_store.put_bytes("_commits/.000003.json.ab.part", b"{")
+    assert len(RGBDDataset(run_store.url)) == 8
+
+
+def test_an_open_data_set_does_not_change_under_its_reader(run_store):
+    dataset = RGBDDataset(run_store.url)
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    assert len(dataset) == 8
+    assert len(RGBDDataset(run_store.url)) == 12
+
+
+def test_a_run_without_a_pair_is_an_empty_data_set(store_url):
+    dataset = RGBDDataset(store_url)
+    assert len(dataset) == 0
+    assert list(dataset) == []
+
+
+@pytest.fixture
+def store_url(tmp_path):
+    from mfsynth.shards.store import RunStore
+
+    store = RunStore.open(tmp_path / "empty")
+    open_run(store, tiny_run.make_manifest())
+    return store.url
+
+
+def to_arrays(sample):
+    return {"rgb": sample.rgb, "depth": sample.depth, "candidate": sample.candidate}
+
+
+def test_a_transform_is_applied_to_every_sample(run_store):
+    dataset = RGBDDataset(run_store.url, transform=to_arrays)
+    assert [item["candidate"] for item in dataset] == CANDIDATES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, None), (2, "fork"), (2, "spawn"), (2, "forkserver")]
+)
+def test_torch_loads_it_with_any_workers(run_store, workers, start):
+    from torch.utils.data import DataLoader
+
+    dataset = RGBDDataset(run_store.url, transform=to_arrays)
+    assert dataset[0]["candidate"] == 0  # files are open before the workers start
+    loader = DataLoader(
+        dataset, batch_size=2, num_workers=workers, multiprocessing_context=start, timeout=0
+    )
+    batches = list(loader)
+    assert [c for batch in batches for c in batch["candidate"].tolist()] == CANDIDATES
+    assert tuple(batches[0]["rgb"].shape) == (2, 24, 32, 3)
+
+
+def test_it_pickles_without_its_open_files(run_store):
+    dataset = RGBDDataset(run_store.url)
+    assert_is_sample(dataset[5], 7)
+    assert_is_sample(pickle.loads(pickle.dumps(dataset))[5], 7)
+
+
+def test_few_files_are_open_at_a_time(run_store, monkeypatch):
+    monkeypatch.setattr(positional, "_MAX_OPEN_FILES", 1)
+    dataset = RGBDDataset(run_store.url)
+    for _ in range(3):
+        assert [dataset[i].candidate for i in (0, 4, 1, 5)] == [0, 6, 1, 7]
+    assert len(dataset._reader._files) == 1
+
+
+def test_threads_may_share_it(run_store, monkeypatch):
+    monkeypatch.setattr(positional, "_MAX_OPEN_FILES", 1)
+    dataset = RGBDDataset(run_store.url)
+    seen: list[list[int]] = []
+
+    def read():
+        seen.append([dataset[i].candidate for _ in range(5) for i in range(8)])
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [CANDIDATES * 5] * 4
+
+
+def tar_of(store, shard=0):
+    return store.local_root / read_commits(store)[shard].objects["tar"].key
+
+
+def test_a_truncated_shard_is_one_clear_line_and_the_others_are_read(run_store):
+    path = tar_of(run_store, 1)
+    os.truncate(path, 600)
+    dataset = RGBDDataset(run_store.url)
+    with pytest.raises(MfsynthError, match=r"tiny-000001\..*truncated: tiny-000000006") as info:
+        dataset[4]
+    assert "\n" not in str(info.value)
+    assert_is_sample(dataset[3], 3)
+
+
+@pytest.mark.parametrize("part", ["rgb", "depth"])
+def test_a_flipped_bit_is_never_returned_as_data(run_store, part):
+    dataset = RGBDDataset(run_store.url)
+    path = tar_of(run_store)
+    data = bytearray(path.read_bytes())
+    data[dataset.index[f"{part}_offset"][2].as_py() + 30] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(MfsynthError, match=f"the {part} of tiny-000000002 changed"):
+        dataset[2]
+
+
+def test_a_missing_shard_is_one_clear_line(run_store):
+    tar_of(run_store).unlink()
+    with pytest.raises(MfsynthError, match=r"it is missing \(wanted for tiny-000000000\)"):
+        RGBDDataset(run_store.url)[0]
+
+
+def test_a_missing_or_truncated_index_is_one_clear_line(run_store):
+    key = read_commits(run_store)[1].objects["index"].key
+    run_store.put_bytes(key, run_store.read_bytes(key)[:-9])
+    with pytest.raises(MfsynthError, match=f"{key}: truncated, or not Parquet"):
+        RGBDDataset(run_store.url)
+    run_store.delete(key)
+    with pytest.raises(MfsynthError, match=f"{key} is missing"):
+        RGBDDataset(run_store.url)
+
+
+def test_a_place_without_a_run_is_one_clear_line(tmp_path):
+    with pytest.raises(MfsynthError, match=f"is not a run: it has no {layout.RUN_KEY}"):
+        RGBDDataset(tmp_path)
+
+
+def test_reading_a_run_needs_no_torch():
+    code = "import sys, mfsynth.datasets; print({'torch', 'ray'} & sys.modules.keys())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

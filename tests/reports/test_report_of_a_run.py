@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest_run import SHARD_SIZE, write_run
+
+from mfsynth.cli.report import report as command
+from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.reports import render_page
+from mfsynth.reports.collect import collect_report, sample_pairs
+from mfsynth.reports.output import write_whole
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+def test_counts_and_facts_come_from_the_commits(run):
+    report = collect_report(run)
+    assert (report.candidates, report.accepted, report.rejected, report.quarantined) == (
+        2 * SHARD_SIZE,
+        10,
+        4,
+        2,
+    )
+    assert report.shards == 2
+    assert report.seconds == 20
+    facts = dict(report.facts)
+    assert facts["licence"] == "Apache-2.0"
+    assert facts["image size"] == "48 × 48"
+    assert facts["depth"] == "scale invariant z"
+    assert facts["sampler"] == "steps 30, guidance 4.0, log2 α 5.0"
+    assert facts["prompts"] == "tabletop"
+    assert facts["started"] == "2026-01-02 03:04 UTC"
+
+
+def test_rejects_say_why_with_score_and_threshold(run):
+    rejects = collect_report(run).rejects
+    assert [reject.reasons for reject in rejects] == [("registration 0.82 < 1.5",)] * 4
+    assert [bool(reject.thumbnail_uri) for reject in rejects] == [True, False] * 2
+    assert collect_report(run).quarantine[0].reason == "worker died (signal 9)"
+
+
+def test_histograms_are_over_all_pairs_with_their_thresholds(run):
+    plots = {plot.name: plot for plot in collect_report(run, pairs=1, rejects=1).histograms}
+    assert set(plots) == {"valid_fraction", "registration", "self_agreement"}
+    assert plots["registration"].limit.value == 1.5
+    assert plots["registration"].failing == 4
+    assert plots["self_agreement"].abstained == 4
+
+
+def test_a_large_run_is_sampled_and_the_sample_is_repeatable(run):
+    report = collect_report(run, pairs=3, rejects=1)
+    assert len(report.pairs) == 3
+    assert len(report.rejects) == len(report.quarantine) == 1
+    assert report == collect_report(run, pairs=3, rejects=1)
+    assert report.pairs != collect_report(run, pairs=3, rejects=1, seed=1).pairs
+    chosen = [sample.candidate for sample in sample_pairs(RGBDDataset(run), 3)]
+    assert chosen == sorted(set(chosen))
+
+
+def test_the_page_of_a_run_is_well_formed_even_with_markup_in_its_prompts(tmp_path):
+    url = write_run(tmp_path, shards=1, prompt="<script>alert(1)</script> <b>&amp;")
+    page = render_page(collect_report(url))
+    root = ElementTree.fromstring(page.encode())
+    assert not list(root.iter("script"))
+    assert "<script" not in page
+
+
+def test_large_images_are_shrunk_for_the_page(tmp_path):
+    url = write_run(tmp_path, shards=1, side=480)
+    assert len(render_page(collect_report(url))) < 1_000_000
+
+
+def test_a_run_without_a_commit_gives_a_page(tmp_path):
+    assert "no committed candidate" in render_page(collect_report(write_run(tmp_path, shards=0)))
+
+
+def test_the_command_writes_page_and_picture(run, tmp_path):
+    page, picture = tmp_path / "new" / "page.html", tmp_path / "picture.png"
+    result = CliRunner().invoke(command, [run, "--out", str(page), "--picture", str(picture)])
+    assert result.exit_code == 0, result.output
+    assert str(page) in result.output
+    ElementTree.fromstring(page.read_bytes())
+    sheet = cv2.imdecode(np.frombuffer(picture.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape[1] > sheet.shape[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "picture.png"]
+
+
+def test_the_page_lies_in_a_local_run_by_default(tmp_path):
+    url = write_run(tmp_path / "run", shards=1)
+    result = CliRunner().invoke(command, [url])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_folder_that_is_no_run_is_a_clear_error(tmp_path):
+    with pytest.raises(MfsynthError, match="not a run"):
+        collect_report(str(tmp_path))
+
+
+@pytest.mark.parametrize("spoil", ["missing", "truncated"])
+def test_damaged_rejects_are_a_clear_error(tmp_path, spoil):
+    url = write_run(tmp_path, shards=1)
+    (path,) = (tmp_path / "rejects").iterdir()
+    path.unlink() if spoil == "missing" else path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(MfsynthError, match=r"rejects/real-000000.*verify"):
+        collect_report(url)
+
+
+def test_a_page_that_cannot_be_written_is_a_clear_error_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(MfsynthError, match="can't be written"):
+        write_whole(tmp_path / "file" / "page.html", b"page")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MfsynthError, match="can't be written"):
+        write_whole(tmp_path / "folder", b"page")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

@@ -1,0 +1,73 @@
+"""Runs for the tests of this folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from standin import accepted
+
+from mfsynth.config import RunConfig
+from mfsynth.prompts import derive_seed
+from mfsynth.shards.layout import sample_id
+
+
+class RunFolder:
+    """The configuration of a small run in a folder of its own."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self.output = folder / "out"
+        self.values: dict = {
+            "name": "small",
+            "target": {"pairs": 20},
+            "shard_size": 8,
+            "prompts": {"file": str(folder / "prompts.txt")},
+            "model": {"id": str(model)},
+            "sampler": {"steps": 1},
+            "checks": {"validity": {}},
+            "output": str(self.output),
+            "runtime": {"workers": 2, "batch_size": 4, "device": "cpu"},
+        }
+        (folder / "prompts.txt").write_text("a red cube\na blue ball\na green cone\n")
+
+    def config(self, **changes) -> RunConfig:
+        return RunConfig.model_validate(self.values | changes)
+
+    def file(self, **changes) -> Path:
+        path = self.folder / "run.yaml"
+        path.write_text(yaml.safe_dump(self.values | changes))
+        return path
+
+    def expected_ids(self, *, without: tuple[int, ...] = ()) -> list[str]:
+        """The ids that the stand-in model must give: the shortest prefix of whole shards."""
+        size, target = self.values["shard_size"], self.values["target"]["pairs"]
+        ids: list[str] = []
+        for shard in range(1000):
+            if len(ids) >= target:
+                return ids
+            ids += [
+                sample_id("small", i)
+                for i in range(shard * size, (shard + 1) * size)
+                if i not in without and accepted(derive_seed(0, "noise", i))
+            ]
+        raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Address of a small Ray cluster: to join one is faster than to start one a test."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    started = Cluster(initialize_head=True, head_node_args=node)
+    yield started.address
+    started.shutdown()
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, tiny_model_dir: Path) -> RunFolder:
+    return RunFolder(tmp_path, tiny_model_dir)

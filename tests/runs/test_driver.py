@@ -1,0 +1,149 @@
+"""The driver on a real Ray, with the stand-in model."""
+
+import pytest
+from standin import Behaviour, opener
+
+from mfsynth.config import RunConfig
+from mfsynth.runs.driver import RunResult, generate
+from mfsynth.runs.supervisor import Outcome
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.store import RunStore
+from mfsynth.shards.verify import verify_run
+
+
+class Lines:
+    """A display that remembers."""
+
+    def __init__(self):
+        self.notes, self.standings = [], []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def show(self, standing, *, news):
+        self.standings.append(standing.line())
+
+
+@pytest.fixture
+def joined(run_folder, cluster):
+    """A run whose driver joins the cluster of the tests."""
+    run_folder.values["runtime"]["ray_address"] = cluster
+    return run_folder
+
+
+def drive(config: RunConfig, display=None, **behaviour) -> RunResult:
+    display = display or Lines()
+    return generate(config, open_worker=opener(Behaviour(**behaviour)), display=display)
+
+
+def sample_ids(url) -> list[str]:
+    """All ids that a reader of the index of committed shards sees, in order of shards."""
+    import pyarrow.parquet as pq
+
+    receipts = read_commits(RunStore.open(str(url))).values()
+    tables = [pq.read_table(f"{url}/{receipt.objects['index'].key}") for receipt in receipts]
+    return [value for table in tables for value in table["sample_id"].to_pylist()]
+
+
+def assert_sound(run_folder, **expected):
+    assert sample_ids(run_folder.output) == run_folder.expected_ids(**expected)
+    assert not verify_run(RunStore.open(str(run_folder.output)), deep=True).problems
+
+
+def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder):
+    display = Lines()
+    result = drive(run_folder.config(), display)
+    assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
+    assert result.tally.accepted == len(run_folder.expected_ids())
+    assert_sound(run_folder)
+    assert any("pairs" in line and "rejected (dynamic_range" in line for line in display.standings)
+    # Finished is finished: the same command again starts nothing, not even Ray.
+    assert drive(run_folder.config(), start="crash").outcome is Outcome.FINISHED
+    # A larger target goes on from there.
+    run_folder.values["target"] = {"pairs": 30}
+    display = Lines()
+    assert drive(run_folder.config(), display).outcome is Outcome.FINISHED
+    assert display.notes[0].startswith(f"resuming {run_folder.output}: ")
+    assert_sound(run_folder)
+
+
+def test_a_worker_killed_in_the_middle_of_a_shard_is_replaced(joined):
+    display = Lines()
+    result = drive(joined.config(), display, crash_once=[2, 13], scratch=str(joined.folder))
+    assert result.outcome is Outcome.FINISHED
+    assert result.tally.quarantined == 0
+    assert len([note for note in display.notes if "its worker died" in note]) == 2
+    assert_sound(joined)
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(joined):
+    runtime = {**joined.values["runtime"], "deadline_s": 10.0}
+    result = drive(joined.config(runtime=runtime), hang_once=[5], scratch=str(joined.folder))
+    assert result.outcome is Outcome.FINISHED
+    assert_sound(joined)
+
+
+def test_only_the_candidate_that_always_kills_its_worker_is_quarantined(joined):
+    runtime = {**joined.values["runtime"], "max_attempts": 1}
+    result = drive(joined.config(runtime=runtime), crash=[5])
+    assert result.outcome is Outcome.FINISHED
+    assert result.tally.quarantined == 1
+    assert_sound(joined, without=(5,))
+
+
+def test_too_little_memory_halves_the_batch(joined):
+    display = Lines()
+    result = drive(joined.config(), display, memory=1)
+    assert result.outcome is Outcome.FINISHED
+    assert any("out of memory" in note for note in display.notes)
+    assert_sound(joined)
+
+
+@pytest.mark.parametrize(
+    ("start", "cause"),
+    [
+        ("error", "no worker could start: model.id: no such weights; give a model folder"),
+        ("raise", "no worker could start: ValueError: weights are of the wrong shape"),
+    ],
+)
+def test_when_no_worker_can_start_the_run_ends_with_the_cause(joined, start, cause):
+    result = drive(joined.config(), start=start)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, cause)
+
+
+def test_when_every_worker_dies_at_birth_the_run_ends(joined):
+    runtime = {**joined.values["runtime"], "max_attempts": 2}
+    result = drive(joined.config(runtime=runtime), start="crash")
+    assert result.outcome is Outcome.FAILED
+    assert result.reason.startswith("no worker could start: its worker died")
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_no_commit(joined):
+    runtime = {**joined.values["runtime"], "max_attempts": 2}
+    result = drive(joined.config(runtime=runtime), full_disk=True)
+    assert result.outcome is Outcome.FAILED
+    assert result.reason == f"no space left in {joined.output}"
+    assert sample_ids(joined.output) == []
+    # Space again: the same command goes on.
+    assert drive(joined.config()).outcome is Outcome.FINISHED
+    assert_sound(joined)
+
+
+def test_run_json_holds_no_credentials(run_folder):
+    from mfsynth.config import fingerprint
+    from mfsynth.models import model_info
+    from mfsynth.runs.driver import run_manifest
+
+    config = run_folder.config(
+        output="s3://key:secret@bucket/run?token=secret",
+        prompts={"file": "https://user:secret@host/prompts.txt"},
+    )
+    manifest = run_manifest(config, fingerprint(config, "0", "1"), model_info(config.model))
+    assert "secret" not in manifest.to_json()
+    assert manifest.model["licence"] == "apache-2.0"

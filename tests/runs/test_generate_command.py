@@ -1,0 +1,105 @@
+"""`mfsynth generate` and what people give it: one line, and nothing lost."""
+
+import json
+
+import pytest
+
+from mfsynth.cli import main
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run the command, which must refuse, and give back its one line."""
+
+    def run(*arguments) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["generate", *map(str, arguments)])
+        assert stop.value.code == 1
+        lines = capsys.readouterr().err.splitlines()
+        # What fails after the start has said "starting" before.
+        assert [line for line in lines if "starting workers" not in line] == lines[-1:]
+        assert lines[-1].startswith("error: ")
+        return lines[-1]
+
+    return run
+
+
+def test_an_unknown_model(run_folder, refused):
+    assert "model.id" in refused(run_folder.file(model={"id": "/no/such/model"}))
+    assert not run_folder.output.exists()
+
+
+def test_a_missing_prompt_file(run_folder, refused):
+    path = run_folder.folder / "gone.txt"
+    assert str(path) in refused(run_folder.file(prompts={"file": str(path)}))
+    assert not run_folder.output.exists()
+
+
+def test_an_empty_prompt_file(run_folder, refused):
+    path = run_folder.folder / "prompts.txt"
+    path.write_text("\n")
+    assert str(path) in refused(run_folder.file())
+
+
+def test_malformed_yaml(run_folder, refused):
+    path = run_folder.folder / "bad.yaml"
+    path.write_text("name: [unclosed\n")
+    assert str(path) in refused(path)
+
+
+def test_a_misspelt_setting(run_folder, refused):
+    assert "sampler.steps" in refused(run_folder.file(), "--set", "sampler.step=3")
+
+
+def test_an_output_that_cannot_be_written(run_folder, refused):
+    blocker = run_folder.folder / "file"
+    blocker.write_text("not a folder")
+    assert str(blocker) in refused(run_folder.file(), "--out", blocker / "out")
+    assert blocker.read_text() == "not a folder"
+
+
+def test_a_folder_that_is_no_run(run_folder, refused):
+    run_folder.output.mkdir()
+    (run_folder.output / "thesis.tex").write_text("years of work")
+    assert "is not a run" in refused(run_folder.file())
+    assert [path.name for path in run_folder.output.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_with_another_fingerprint_names_what_differs(run_folder, refused):
+    run_json = run_folder.output / "run.json"
+    from mfsynth.config import fingerprint, load_config
+    from mfsynth.models import model_info
+    from mfsynth.prompts import open_prompts
+    from mfsynth.runs.driver import run_manifest
+    from mfsynth.shards.commits import open_run
+    from mfsynth.shards.store import RunStore
+
+    config = load_config(str(run_folder.file()))
+    model = model_info(config.model)
+    identity = fingerprint(config, open_prompts(config.prompts, 0).digest, model.revision)
+    open_run(RunStore.open(config.output), run_manifest(config, identity, model))
+    before = run_json.read_bytes()
+    assert "sampler.steps: 1 -> 7" in refused(run_folder.file(), "--set", "sampler.steps=7")
+    assert run_json.read_bytes() == before
+    assert json.loads(before)["fingerprint"] == identity.digest
+
+
+def test_a_mode_that_needs_other_inputs(run_folder, refused):
+    assert "sampler.mode" in refused(run_folder.file(), "--set", "sampler.mode=i2d")
+
+
+def test_a_device_that_is_not_there(run_folder, refused, cluster):
+    changes = ("--set", "runtime.device=cuda", "--set", f"runtime.ray_address={cluster}")
+    assert "runtime.device" in refused(run_folder.file(), *changes)
+
+
+def test_a_cluster_that_is_not_there(run_folder, refused, monkeypatch):
+    import ray
+
+    def init(**settings):
+        raise ConnectionError(f"no answer from\n{settings['address']}")
+
+    monkeypatch.setattr(ray, "init", init)
+    line = refused(run_folder.file(), "--set", "runtime.ray_address=head:6379")
+    assert "runtime.ray_address" in line
+    assert "no answer from head:6379" in line

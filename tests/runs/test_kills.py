@@ -1,0 +1,163 @@
+"""SIGKILL, SIGTERM and second drivers: whole processes, nothing simulated but the model."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+from standin import Behaviour, as_arguments
+from test_driver import assert_sound, sample_ids
+
+PATIENCE_S = 240
+TOKEN = "MFSYNTH_TEST_TOKEN"
+
+
+class Process:
+    """A driver in a process group of its own, found again by a token in its environment."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.token = uuid.uuid4().hex
+        self.log = log
+        with log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                arguments,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, TOKEN: self.token},
+            )
+
+    def wait_for(self, condition) -> None:
+        """Until the condition holds, or the process has ended."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition() and self.popen.poll() is None:
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def kill_group(self) -> None:
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def end(self) -> int:
+        return self.popen.wait(PATIENCE_S)
+
+    def strays(self) -> list[psutil.Process]:
+        """Everything that this driver started and that still runs."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(TOKEN) == self.token:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def standin_process(run_folder, log="log.txt", **behaviour) -> Process:
+    return Process(as_arguments(run_folder.file(), Behaviour(**behaviour)), run_folder.folder / log)
+
+
+def commits(run_folder) -> int:
+    return len(list((run_folder.output / "_commits").glob("*.json")))
+
+
+def objects(run_folder) -> int:
+    return len([path for path in run_folder.output.rglob("*") if path.is_file()])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run_folder, seed):
+    rng = random.Random(seed)
+    run_folder.values["target"] = {"pairs": 60}
+    killed = []
+    for moment in sorted(rng.sample(range(40), 4)):
+        # Another number of workers in each sitting: it must not matter.
+        run_folder.values["runtime"]["workers"] = rng.randint(1, 3)
+        process = standin_process(run_folder, seconds=0.05)
+        process.wait_for(lambda moment=moment: objects(run_folder) >= moment)
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill_group()
+        killed.append(process)
+    last = standin_process(run_folder)
+    assert last.end() == 0, last.log.read_text()
+    assert_sound(run_folder)
+    for process in [*killed, last]:
+        process.wait_for(lambda: True)
+        deadline = time.monotonic() + 60
+        while (strays := process.strays()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not strays
+
+
+def terminate(process: Process) -> None:
+    process.popen.send_signal(signal.SIGTERM)
+
+
+def press_ctrl_c(process: Process) -> None:
+    os.killpg(process.popen.pid, signal.SIGINT)  # a terminal sends it to the whole group
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stop", "status"), [(terminate, 128 + signal.SIGTERM), (press_ctrl_c, 128 + signal.SIGINT)]
+)
+def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
+    run_folder, stop, status
+):
+    run_folder.values["target"] = {"pairs": 200}
+    process = standin_process(run_folder, seconds=0.1)
+    process.wait_for(lambda: commits(run_folder) >= 2)
+    stop(process)
+    assert process.end() == status
+    assert "drained stopped on request" in process.log.read_text()
+    assert "worker died" not in process.log.read_text()
+    drained = sample_ids(run_folder.output)
+    run_folder.values["target"] = {"pairs": len(drained) + 5}
+    last = standin_process(run_folder)
+    assert last.end() == 0, last.log.read_text()
+    assert_sound(run_folder)
+    assert sample_ids(run_folder.output)[: len(drained)] == drained
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_at_once(run_folder):
+    process = standin_process(run_folder, seconds=3600.0)
+    process.wait_for(lambda: "starting workers" in process.log.read_text() or process.strays()[6:])
+    process.popen.send_signal(signal.SIGINT)
+    process.wait_for(lambda: "a second signal stops at once" in process.log.read_text())
+    process.popen.send_signal(signal.SIGINT)
+    assert process.end() == 128 + signal.SIGINT
+
+
+@pytest.mark.slow
+def test_two_drivers_on_one_run_share_the_work_and_make_every_sample_once(run_folder):
+    run_folder.values["target"] = {"pairs": 40}
+    drivers = [standin_process(run_folder, f"log-{i}.txt", seconds=0.02) for i in range(2)]
+    for driver in drivers:
+        assert driver.end() == 0, driver.log.read_text()
+    assert_sound(run_folder)
+
+
+@pytest.mark.slow
+def test_the_command_line_with_a_model_resumes_after_a_kill(run_folder):
+    command = [sys.executable, "-c", "from mfsynth.cli import main; main()", "generate"]
+    command.append(str(run_folder.file(checks={})))
+    first = Process(command, run_folder.folder / "first.txt")
+    first.wait_for(lambda: commits(run_folder) >= 1)
+    first.kill_group()
+    before = sample_ids(run_folder.output)
+    second = Process(command, run_folder.folder / "second.txt")
+    assert second.end() == 0, second.log.read_text()
+    ids = sample_ids(run_folder.output)
+    assert ids == [f"small-{i:09d}" for i in range(24)]
+    assert {*before} <= {*ids}
+    log = second.log.read_text()
+    assert f"finished: {run_folder.output}" in log
+    assert "24 pairs in 3 shards" in log

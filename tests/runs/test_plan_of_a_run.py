@@ -1,0 +1,41 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mfsynth.prompts import Prompt
+from mfsynth.runs.plan import RunPlan
+
+
+class Numbers:
+    digest = "0" * 64
+    size = 10**12
+
+    def prompt(self, candidate: int) -> Prompt:
+        return Prompt.from_text(f"number {candidate}")
+
+
+@given(seed=st.integers(0, 2**40), size=st.integers(1, 100), shard=st.integers(0, 10**6))
+def test_shards_divide_the_candidates_in_order(seed, size, shard):
+    plan = RunPlan("run", seed, size, Numbers())
+    here, following = plan.candidates_of(shard), plan.candidates_of(shard + 1)
+    assert len(here) == size
+    assert here.stop == following.start
+
+
+@given(seed=st.integers(0, 2**40), index=st.integers(0, 10**9))
+def test_a_candidate_is_a_function_of_the_seed_and_its_number_alone(seed, index):
+    one = RunPlan("run", seed, 8, Numbers()).candidate(index)
+    assert one == RunPlan("run", seed, 64, Numbers()).candidate(index)
+    assert one.seed != RunPlan("run", seed + 1, 8, Numbers()).candidate(index).seed
+    assert 0 <= one.seed < 2**63
+
+
+def test_a_shard_holds_its_candidates_with_their_prompts():
+    shard = RunPlan("run", 0, 3, Numbers()).shard(2)
+    assert [c.sample_id for c in shard] == ["run-000000006", "run-000000007", "run-000000008"]
+    assert [c.prompt.text for c in shard] == ["number 6", "number 7", "number 8"]
+    assert len({c.seed for c in shard}) == 3
+
+
+def test_a_candidate_keeps_the_seed_it_had_in_every_release():
+    # A literal: a change of the derivation would silently change every resumed run.
+    assert RunPlan("run", 7, 8, Numbers()).candidate(123).seed == 517911576045571104

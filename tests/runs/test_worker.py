@@ -1,0 +1,162 @@
+import itertools
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+from standin import Behaviour, StandInPipeline, accepted
+
+from mfsynth.models import load_pipeline
+from mfsynth.prompts import open_prompts
+from mfsynth.runs.plan import RunPlan
+from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Progress
+from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
+from mfsynth.runs.worker import ShardWorker
+from mfsynth.shards.commits import commit
+from mfsynth.shards.store import RunStore
+
+
+def plan_of(config) -> RunPlan:
+    return RunPlan.of(config, open_prompts(config.prompts, config.seed))
+
+
+def standin(config, **behaviour) -> ShardWorker:
+    return ShardWorker(config, StandInPipeline(config, Behaviour(**behaviour)))
+
+
+def make(worker, config, shard=0, attempt="a", batch_size=4, **assignment):
+    candidates = plan_of(config).shard(shard)
+    task = Assignment(shard, attempt, batch_size, **assignment)
+    return list(worker.make_shard(task, candidates))
+
+
+def test_a_shard_accounts_for_every_candidate(run_folder):
+    config = run_folder.config()
+    *progress, made = make(standin(config), config, shard=1)
+    assert progress == [Progress(8, 0), Progress(12, 4), Progress(None, 8)]
+    assert isinstance(made, Made)
+    receipt = made.receipt
+    good = sum(accepted(c.seed) for c in plan_of(config).shard(1))
+    assert (receipt.first_candidate, receipt.candidates) == (8, 8)
+    assert (receipt.accepted, receipt.rejected, receipt.quarantined) == (good, 8 - good, 0)
+    assert receipt.reasons == {"dynamic_range": 8 - good}
+    assert {"generate", "check", "encode", "write", "upload", "total"} <= {*receipt.seconds}
+
+
+def test_what_is_made_is_in_the_store_and_not_committed(run_folder):
+    config = run_folder.config()
+    receipt = make(standin(config), config)[-1].receipt
+    store = RunStore.open(config.output)
+    assert {o.key for o in receipt.objects.values()} == {*store.list()}
+    assert commit(store, receipt)
+
+
+def test_two_attempts_with_one_batch_size_give_the_same_bytes(run_folder):
+    config = run_folder.config()
+    first, second = (make(standin(config), config, attempt=name)[-1].receipt for name in "ab")
+    assert first.objects["tar"].key != second.objects["tar"].key
+    assert first.objects["tar"].sha256 == second.objects["tar"].sha256
+    assert first.objects["index"].sha256 == second.objects["index"].sha256
+
+
+def test_isolation_announces_every_candidate_before_it_begins(run_folder):
+    config = run_folder.config()
+    messages = make(standin(config), config, isolate=True)
+    assert messages[:-1] == [*(Progress(i, i) for i in range(8)), Progress(None, 8)]
+
+
+def test_quarantined_candidates_are_recorded_and_not_made(run_folder):
+    config = run_folder.config()
+    worker = standin(config, raises=[3])
+    messages = make(worker, config, isolate=True, quarantined={3: "it died"})
+    receipt = messages[-1].receipt
+    assert receipt.quarantined == 1
+    assert receipt.accepted + receipt.rejected == 7
+    assert Progress(3, 3) not in messages
+
+
+def test_an_exception_is_a_failure_with_its_words(run_folder):
+    config = run_folder.config()
+    failed = make(standin(config, raises=[5]), config)[-1]
+    assert failed == Failed(FailureKind.OTHER, "ValueError: candidate 5 is impossible")
+    assert not RunStore.open(config.output).list()
+
+
+def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
+    config = run_folder.config()
+    worker = standin(config, memory=2)
+    assert make(worker, config)[-1].kind is FailureKind.OUT_OF_MEMORY
+    assert isinstance(make(worker, config, batch_size=2)[-1], Made)
+
+
+def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_folder, monkeypatch):
+    monkeypatch.setattr("mfsynth.runs.worker.UPLOAD_ATTEMPTS", 1)
+    run_folder.output.write_text("a file where the folder should be")
+    config = run_folder.config()
+    failed = make(standin(config), config)[-1]
+    assert failed.kind is FailureKind.ENVIRONMENT
+    assert str(run_folder.output) in failed.message
+
+
+def test_an_upload_that_fails_once_is_tried_again(run_folder, monkeypatch):
+    config = run_folder.config()
+    worker = standin(config)
+    upload, tries = RunStore.put_file, itertools.count()
+
+    def flaky(self, path, key):
+        if next(tries) == 0:
+            from mfsynth.shards.store import StoreError
+
+            raise StoreError("slow down")
+        upload(self, path, key)
+
+    monkeypatch.setattr(RunStore, "put_file", flaky)
+    monkeypatch.setattr("mfsynth.runs.worker.time.sleep", lambda seconds: None)
+    assert isinstance(make(worker, config)[-1], Made)
+
+
+def test_rejects_keep_a_picture_if_asked(run_folder):
+    import pyarrow.parquet as pq
+
+    for keep in (True, False):
+        config = run_folder.config(
+            keep_reject_thumbnails=keep, output=str(run_folder.folder / f"keep-{keep}")
+        )
+        receipt = make(standin(config), config)[-1].receipt
+        table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}").to_pylist()
+        assert table
+        assert all((row["thumbnail"] is not None) is keep for row in table)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 60), (700, 500)])
+def test_a_thumbnail_shows_image_and_depth_side_by_side(shape):
+    rgb = np.full((*shape, 3), 200, np.uint8)
+    depth = np.linspace(1, 5, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    depth[0, 0] = np.nan
+    jpeg = pair_thumbnail(rgb, depth)
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape[0] == min(shape[0], MAX_HEIGHT)
+    assert abs(image.shape[1] / image.shape[0] - 2 * shape[1] / shape[0]) < 0.02
+    left, right = np.split(image, 2, axis=1)
+    assert abs(left.mean() - 200) < 3
+    assert right.std() > 20
+
+
+def test_a_thumbnail_of_a_depth_map_with_no_valid_pixel_is_black_on_the_right():
+    jpeg = pair_thumbnail(np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16), np.float32))
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image[:, 20:].max() < 30
+
+
+def test_a_model_makes_pairs_with_a_second_opinion(run_folder):
+    config = run_folder.config(
+        shard_size=3,
+        sampler={"steps": 2},
+        checks={"validity": {"min_dynamic_range": 1.0}, "self_agreement": {"max": 1e9}},
+    )
+    worker = ShardWorker(config, load_pipeline(config.model, "cpu"))
+    receipt = make(worker, config, batch_size=2)[-1].receipt
+    assert receipt.accepted == 3
+    assert receipt.seconds["self_agreement"] > 0
+    with tarfile.open(f"{config.output}/{receipt.objects['tar'].key}") as tar:
+        assert len(tar.getnames()) == 9

@@ -1,0 +1,157 @@
+import multiprocessing
+import uuid
+from dataclasses import replace
+
+import pytest
+import tiny_run
+from tiny_run import make_manifest, upload_shard
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import (
+    RunManifest,
+    commit,
+    gaps,
+    open_run,
+    read_commits,
+    read_run,
+    totals,
+)
+from mfsynth.shards.store import RunStore, StoreError
+
+
+def test_the_same_fingerprint_resumes_and_run_json_stays(store):
+    first = make_manifest()
+    assert open_run(store, first) == first
+    again = replace(first, created="2027-01-01T00:00:00+00:00", config={"target": 9})
+    assert open_run(store, again) == first
+    assert read_run(store) == first
+
+
+def test_another_fingerprint_names_the_settings_that_differ(store):
+    open_run(store, make_manifest())
+    before = store.read_bytes("run.json")
+    with pytest.raises(MfsynthError) as info:
+        open_run(store, make_manifest("e" * 64, sampler={"steps": 50}, seed=1))
+    message = str(info.value)
+    assert "sampler.steps: 30 -> 50" in message
+    assert "seed: 0 -> 1" in message
+    assert "\n" not in message
+    assert store.read_bytes("run.json") == before
+
+
+def test_a_folder_with_other_files_is_no_run_and_is_left_alone(store):
+    store.put_bytes("holiday/photo.jpg", b"x")
+    with pytest.raises(MfsynthError, match=r"is not a run: .*holiday/photo.jpg.* empty"):
+        open_run(store, make_manifest())
+    assert list(store.list()) == ["holiday/photo.jpg"]
+
+
+def test_a_file_is_no_run(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(MfsynthError, match="is a file"):
+        open_run(RunStore.open(tmp_path / "file"), make_manifest())
+
+
+def test_a_killed_start_does_not_stop_the_next(store):
+    store.put_bytes(".run.json.0011.part", b'{"form')
+    store.local_root.joinpath("shards").mkdir()
+    open_run(store, make_manifest())
+
+
+def test_reading_what_is_no_run_is_one_clear_line(store):
+    with pytest.raises(MfsynthError, match=r"is not a run: it has no run\.json"):
+        read_run(store)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}"])
+def test_a_damaged_run_json_is_one_clear_line(store, text):
+    store.put_bytes("run.json", text)
+    with pytest.raises(MfsynthError, match=r"run.json: not the description of a run"):
+        read_run(store)
+
+
+def test_a_run_of_another_format_is_refused(store):
+    open_run(store, replace(make_manifest(), format_version=99))
+    with pytest.raises(MfsynthError, match="format version 99"):
+        read_run(store)
+
+
+def test_keys_of_later_versions_in_run_json_are_ignored():
+    text = make_manifest().to_json().replace("{", '{"invented": 1,', 1)
+    assert RunManifest.from_json(text) == make_manifest()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_first_commit_of_a_shard_wins(store, remote):
+    store = RunStore.open(f"memory://{uuid.uuid4().hex}/run") if remote else store
+    first, second = upload_shard(store, 0), upload_shard(store, 0)
+    assert commit(store, first)
+    assert not commit(store, second)
+    assert read_commits(store) == {0: first}
+
+
+def test_the_winner_who_lost_the_acknowledgement_wins_again(store):
+    receipt = upload_shard(store, 0)
+    assert commit(store, receipt)
+    assert commit(store, receipt)
+
+
+def test_of_processes_that_race_exactly_one_commits(store):
+    context = multiprocessing.get_context("spawn")
+    count = 3
+    barrier, results = context.Barrier(count), context.Queue()
+    racers = [
+        context.Process(target=tiny_run.race_to_commit, args=(store.url, barrier, results))
+        for _ in range(count)
+    ]
+    for racer in racers:
+        racer.start()
+    answers = [results.get(timeout=120) for _ in racers]
+    for racer in racers:
+        racer.join(60)
+    winners = [attempt for attempt, won in answers if won]
+    assert winners == [read_commits(store)[0].attempt]
+
+
+def test_commits_are_read_in_order_and_temporaries_are_no_commits(store):
+    for shard in (2, 0):
+        commit(store, upload_shard(store, shard))
+    store.put_bytes("_commits/.000001.json.ab.part", b"{")
+    commits = read_commits(store)
+    assert list(commits) == [0, 2]
+    assert gaps(commits) == [1]
+
+
+def test_a_damaged_commit_is_one_clear_line_that_names_it(store):
+    store.put_bytes("_commits/000003.json", b'{"run": ')
+    with pytest.raises(MfsynthError, match=r"_commits/000003.json: not a receipt"):
+        read_commits(store)
+
+
+def test_a_receipt_under_the_name_of_another_shard_is_refused(store):
+    store.put_bytes("_commits/000003.json", upload_shard(store, 0).to_json().encode())
+    with pytest.raises(MfsynthError, match="is the receipt of shard 0"):
+        read_commits(store)
+
+
+def test_totals_are_sums_over_commits(run_store):
+    sums = totals(read_commits(run_store))
+    assert (sums.shards, sums.candidates, sums.accepted) == (3, 18, 8)
+    assert (sums.rejected, sums.quarantined, sums.reasons) == (8, 2, {"registration": 8})
+    assert sums.seconds == 6.0
+    assert totals({}).accepted == 0
+
+
+def test_a_commit_that_fails_commits_nothing(store, monkeypatch):
+    receipt = upload_shard(store, 0)
+
+    def fail(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.link", fail)
+    with pytest.raises(StoreError, match="Permission denied"):
+        commit(store, receipt)
+    monkeypatch.undo()
+    assert read_commits(store) == {}
+    assert not store.list(layout.COMMITS_FOLDER)

@@ -1,0 +1,168 @@
+import json
+import re
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import tiny_run
+import yaml
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.finalize import finalize
+
+
+def documents(store):
+    finalize(store)
+    card = store.read_bytes("README.md").decode()
+    return (
+        json.loads(store.read_bytes("manifest.json")),
+        json.loads(store.read_bytes("croissant.json")),
+        yaml.safe_load(card.split("---\n")[1]),
+        card,
+    )
+
+
+def test_the_manifest_lists_every_committed_shard_without_a_gap(run_store):
+    manifest, *_ = documents(run_store)
+    assert [shard["shard"] for shard in manifest["shards"]] == [0, 1, 2]
+    assert [shard["first_candidate"] for shard in manifest["shards"]] == [0, 6, 12]
+    receipts = read_commits(run_store)
+    for shard in manifest["shards"]:
+        for kind in layout.OBJECT_KINDS:
+            stored = receipts[shard["shard"]].objects[kind]
+            assert shard[kind] == {
+                "key": stored.key,
+                "size": stored.size,
+                "sha256": stored.sha256,
+            }
+    assert manifest["counts"]["pairs"] == 8
+    assert manifest["sizes"] == [[32, 24]]
+    assert manifest["scores"] == list(tiny_run.SCORES)
+    assert {"name": "depth_unit_per_code", "type": "double", "nullable": False} in manifest[
+        "index_columns"
+    ]
+
+
+def test_the_card_has_the_licence_and_says_that_a_model_made_it(run_store):
+    _, _, matter, card = documents(run_store)
+    assert matter["license"] == "apache-2.0"
+    assert "trainedAlgorithmicMedia" in matter["tags"]
+    paths = matter["configs"][0]["data_files"][0]["path"]
+    assert paths == [read_commits(run_store)[k].objects["tar"].key for k in (0, 1)]
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in card
+    assert "relative: not metres" in card
+    assert "| registration | 8 |" in card
+
+
+@pytest.mark.parametrize(
+    ("licence", "matter"),
+    [
+        ("CC-BY-NC-4.0", {"license": "cc-by-nc-4.0"}),
+        (
+            "FLUX Non-Commercial License",
+            {"license": "other", "license_name": "FLUX Non-Commercial License"},
+        ),
+        (None, {"license": "unknown"}),
+    ],
+)
+def test_the_models_licence_is_the_data_sets(store, licence, matter):
+    model = {"id": "m"} if licence is None else {"id": "m", "licence": licence}
+    open_run(store, replace(tiny_run.make_manifest(), model=model))
+    commit(store, tiny_run.upload_shard(store, 0))
+    _, _, found, _ = documents(store)
+    assert matter.items() <= found.items()
+
+
+def test_the_code_in_the_card_decodes_the_depth(run_store):
+    *_, card = documents(run_store)
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    scope = {"tars": "nothing.tar"}
+    exec(code, scope)
+    from mfsynth.shards.writer import encode_sample
+
+    for sample in (
+        tiny_run.make_sample(3),
+        replace(tiny_run.make_sample(3), depth=tiny_run.make_sample(3).depth ** 9),
+    ):
+        encoded = encode_sample(sample)
+        members = {"rgb.jpg": encoded.rgb, "depth.png": encoded.depth, "json": encoded.json}
+        rgb, depth = scope["decode"](members)
+        np.testing.assert_allclose(depth, sample.depth, rtol=5e-4)
+        assert rgb.shape == sample.rgb.shape
+        assert cv2.PSNR(np.ascontiguousarray(rgb), sample.rgb) > 35
+
+
+def test_croissant_names_every_file_and_every_column(run_store):
+    manifest, croissant, *_ = documents(run_store)
+    assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert croissant["license"] == "https://spdx.org/licenses/Apache-2.0.html"
+    files = {
+        each["@id"]: each["sha256"]
+        for each in croissant["distribution"]
+        if each["@type"] == "cr:FileObject"
+    }
+    assert files == {
+        shard[kind]["key"]: shard[kind]["sha256"]
+        for shard in manifest["shards"]
+        for kind in layout.OBJECT_KINDS
+    }
+    (records,) = croissant["recordSet"]
+    columns = [field["source"]["extract"]["column"] for field in records["field"]]
+    assert columns == [column["name"] for column in manifest["index_columns"]]
+    ids = {each["@id"] for each in croissant["distribution"]}
+    assert all(field["source"]["fileSet"]["@id"] in ids for field in records["field"])
+
+
+def test_croissant_is_valid_for_its_own_library(run_store, tmp_path):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    finalize(run_store)
+    path = run_store.local_root / "croissant.json"
+    dataset = mlcroissant.Dataset(jsonld=path)
+    assert not dataset.metadata.ctx.issues.errors
+    ids = [record["pairs/sample_id"] for record in dataset.records("pairs")]
+    assert len(ids) == 8
+
+
+def test_finalizing_again_gives_the_same_and_later_follows_the_run(run_store):
+    first = documents(run_store)
+    assert documents(run_store) == first
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    assert documents(run_store)[0]["counts"]["shards"] == 4
+
+
+def test_what_no_commit_refers_to_is_in_no_document(run_store):
+    loser = tiny_run.upload_shard(run_store, 1)
+    finalize(run_store)
+    for key in ("manifest.json", "croissant.json", "README.md"):
+        assert loser.attempt.encode() not in run_store.read_bytes(key)
+
+
+def test_a_run_of_rejects_alone_can_be_finalized(store):
+    open_run(store, tiny_run.make_manifest())
+    rejects = [tiny_run.make_reject(i) for i in range(tiny_run.SHARD_SIZE)]
+    commit(store, tiny_run.upload_shard(store, 0, rejects))
+    manifest, *_ = documents(store)
+    assert manifest["counts"]["pairs"] == 0
+
+
+def test_a_gap_is_one_clear_line_and_nothing_is_written(run_store):
+    run_store.delete(layout.commit_key(1))
+    with pytest.raises(MfsynthError, match="shard 1 missing; start the run again"):
+        finalize(run_store)
+    assert not run_store.exists("manifest.json")
+
+
+def test_a_run_without_a_commit_is_one_clear_line(store):
+    open_run(store, tiny_run.make_manifest())
+    with pytest.raises(MfsynthError, match="no shard is committed yet"):
+        finalize(store)
+
+
+def test_a_damaged_index_is_one_clear_line(run_store):
+    key = read_commits(run_store)[1].objects["index"].key
+    run_store.put_bytes(key, b"PAR1")
+    with pytest.raises(MfsynthError, match=f"{key} is missing or damaged"):
+        finalize(run_store)

@@ -1,0 +1,63 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mfsynth.shards import layout
+from mfsynth.shards.layout import ObjectName
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
+NUMBERS = st.integers(0, 10**8)
+
+
+@given(st.sampled_from(layout.OBJECT_KINDS), NAMES, NUMBERS, NAMES)
+def test_the_key_of_an_object_says_what_it_is(kind, run, shard, attempt):
+    key = layout.object_key(kind, run, shard, attempt)
+    assert layout.parse_object_key(key) == ObjectName(kind, run, shard, attempt)
+
+
+@given(NUMBERS)
+def test_the_key_of_a_commit_says_its_shard(shard):
+    assert layout.parse_commit_key(layout.commit_key(shard)) == shard
+
+
+@given(NAMES, NUMBERS)
+def test_sample_ids_are_keys_that_every_reader_takes(run, candidate):
+    assert layout.SAMPLE_ID.fullmatch(layout.sample_id(run, candidate))
+
+
+def test_keys_read_as_in_the_design():
+    assert layout.tar_key("demo", 12, "ab12") == "shards/demo-000012.ab12.tar"
+    assert layout.index_key("demo", 12, "ab12") == "index/demo-000012.ab12.parquet"
+    assert layout.rejects_key("demo", 12, "ab12") == "rejects/demo-000012.ab12.parquet"
+    assert layout.commit_key(12) == "_commits/000012.json"
+    assert layout.sample_id("demo", 7) == "demo-000000007"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_commits/.000012.json.ab.part",
+        "_commits/12.json",
+        "_commits/0000012.json",
+        "_commits/x/000012.json",
+        "run.json",
+    ],
+)
+def test_other_keys_are_no_commits(key):
+    assert layout.parse_commit_key(key) is None
+
+
+@pytest.mark.parametrize(
+    "key", ["shards/a-000001.b.parquet", "index/a-000001.b.tar", "shards/.a-000001.b.tar.0.part"]
+)
+def test_other_keys_are_no_objects(key):
+    assert layout.parse_object_key(key) is None
+
+
+def test_an_attempt_is_never_named_twice():
+    assert len({layout.new_attempt() for _ in range(1000)}) == 1000
+
+
+def test_an_attempt_with_a_dot_is_refused():
+    with pytest.raises(ValueError, match="attempt"):
+        layout.tar_key("demo", 0, "a.b")

@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_run import make_reject, make_sample
+
+from mfsynth.geometry import Intrinsics
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample_id": "Tiny-1"},
+        {"sample_id": "tiny.1"},
+        {"rgb": np.zeros((24, 32, 3), np.float32)},
+        {"rgb": np.zeros((24, 32), np.uint8)},
+        {"depth": np.zeros((24, 31), np.float32)},
+        {"depth": np.zeros((24, 32), np.float64)},
+        {"depth": np.full((24, 32), np.nan, np.float32)},
+        {"depth": np.full((24, 32), -1, np.float32)},
+        {"intrinsics": Intrinsics(1, 1, 0, 0), "intrinsics_source": None},
+    ],
+)
+def test_a_sample_that_breaks_a_convention_is_refused(changes):
+    with pytest.raises(ValueError, match=r"sample id|rgb|depth|intrinsics"):
+        replace(make_sample(0), **changes)
+
+
+def test_a_reject_without_a_reason_is_refused():
+    with pytest.raises(ValueError, match="needs a reason"):
+        replace(make_reject(0), reasons=())

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import tiny_run
+
+from mfsynth.cli import main
+from mfsynth.shards import layout
+from mfsynth.shards.commits import read_commits
+
+
+@pytest.fixture
+def mfsynth(capsys):
+    """Run a command; returns (exit status, standard output, standard error)."""
+
+    def run(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leave:
+            status = leave.code
+        out, err = capsys.readouterr()
+        return status or 0, out, err
+
+    return run
+
+
+def test_verify_says_that_a_sound_run_is_sound(mfsynth, run_store):
+    status, out, err = mfsynth("verify", run_store.url)
+    assert (status, err) == (0, "")
+    assert "3 shards, 8 pairs" in out
+    assert "verified" in out
+
+
+def test_verify_prints_each_problem_and_fails(mfsynth, run_store):
+    path = run_store.local_root / read_commits(run_store)[0].objects["tar"].key
+    path.write_bytes(path.read_bytes()[:3000])
+    status, out, err = mfsynth("verify", run_store.url)
+    assert status == 1
+    assert [line[:14] for line in out.splitlines()] == ["shard 000000: "] * 2
+    assert "truncated" in out
+    assert err.startswith("error: 2 problems in ")
+    assert err.count("\n") == 1
+    status, out, _ = mfsynth("verify", "--shallow", run_store.url)
+    assert (status, len(out.splitlines())) == (1, 1)
+
+
+def test_status_prints_lines_or_json(mfsynth, run_store):
+    assert "pairs        8 of 18" in mfsynth("status", run_store.url)[1]
+    assert json.loads(mfsynth("status", "--json", run_store.url)[1])["pairs"] == 8
+
+
+def test_gc_leaves_young_objects_unless_told_otherwise(mfsynth, run_store):
+    tiny_run.upload_shard(run_store, 1)
+    assert "0 objects" in mfsynth("gc", run_store.url)[1]
+    assert "3 objects" in mfsynth("gc", run_store.url, "--older-than", "0", "--dry-run")[1]
+    assert len(run_store.list("shards")) == 4
+    assert "3 objects" in mfsynth("gc", run_store.url, "--older-than", "0")[1]
+    assert len(run_store.list("shards")) == 3
+
+
+def test_gc_refuses_an_age_that_it_can_not_read(mfsynth, run_store):
+    status, _, err = mfsynth("gc", run_store.url, "--older-than", "soon")
+    assert status == 2
+    assert "'soon' is not an age" in err
+
+
+def test_finalize_says_what_it_wrote(mfsynth, run_store):
+    status, out, _ = mfsynth("finalize", run_store.url)
+    assert status == 0
+    for key in (layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY):
+        assert f"{run_store.url}/{key}" in out
+        assert run_store.exists(key)
+
+
+@pytest.mark.parametrize("command", ["verify", "status", "gc", "finalize"])
+def test_a_folder_that_is_no_run_is_one_line_and_status_1(mfsynth, tmp_path, command):
+    status, _, err = mfsynth(command, tmp_path)
+    assert status == 1
+    assert err == f"error: {tmp_path} is not a run: it has no run.json\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_import_nothing_heavy_before_they_are_called():
+    modules = ["verify", "gc", "finalize", "status"]
+    code = "import sys\n" + "".join(f"import mfsynth.cli.{name}\n" for name in modules)
+    code += "print({'numpy', 'pyarrow', 'fsspec', 'torch', 'ray'} & sys.modules.keys())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

@@ -1,0 +1,212 @@
+import errno
+import os
+import pickle
+import subprocess
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from mfsynth.config.credentials import without_credentials
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.store import RunStore, StoreError, StoreFullError
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def any_store(request, tmp_path):
+    urls = {
+        "local": str(tmp_path / "run"),
+        "file": f"file://{tmp_path}/run",
+        "memory": f"memory://{uuid.uuid4().hex}/run",
+    }
+    return RunStore.open(urls[request.param])
+
+
+def test_what_was_put_is_read_back(any_store, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(200)))
+    any_store.put_file(source, "shards/a.tar")
+    any_store.put_bytes("README.md", b"read me")
+    assert any_store.read_bytes("shards/a.tar") == bytes(range(200))
+    assert any_store.read_range("shards/a.tar", 10, 5) == bytes(range(10, 15))
+    assert any_store.read_range("shards/a.tar", 195, 50) == bytes(range(195, 200))
+    with any_store.local_copy("shards/a.tar") as path:
+        assert path.read_bytes() == bytes(range(200))
+    assert any_store.read_many(["README.md", "shards/a.tar"]) == {
+        "README.md": b"read me",
+        "shards/a.tar": bytes(range(200)),
+    }
+    assert any_store.size("shards/a.tar") == 200
+    assert list(any_store.list()) == ["README.md", "shards/a.tar"]
+    assert list(any_store.list("shards")) == ["shards/a.tar"]
+    assert [entry.key for entry in any_store.top_level()] == ["README.md"]
+
+
+def test_a_put_replaces_and_a_delete_may_be_repeated(any_store):
+    any_store.put_bytes("a", b"1")
+    any_store.put_bytes("a", b"22")
+    assert any_store.read_bytes("a") == b"22"
+    any_store.delete("a")
+    any_store.delete("a")
+    assert not any_store.exists("a")
+
+
+def test_the_first_create_wins_and_keeps_its_bytes(any_store):
+    assert any_store.create_if_absent("_commits/000000.json", b"first")
+    assert not any_store.create_if_absent("_commits/000000.json", b"second")
+    assert any_store.read_bytes("_commits/000000.json") == b"first"
+
+
+def test_the_probe_of_conditional_writes_leaves_nothing(any_store):
+    assert any_store.honours_create_if_absent()
+    assert list(any_store.list()) == []
+
+
+def test_an_absent_object_is_a_file_not_found(any_store):
+    assert any_store.size("none") is None
+    assert list(any_store.list("none")) == []
+    with pytest.raises(FileNotFoundError):
+        any_store.read_bytes("none")
+    with pytest.raises(FileNotFoundError), any_store.local_copy("none"):
+        pass
+
+
+def test_a_listing_knows_when_things_were_written(any_store):
+    any_store.put_bytes("shards/a", b"1")
+    (entry,) = any_store.entries("shards")
+    assert abs(entry.modified - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_a_store_survives_pickling(any_store):
+    any_store.put_bytes("a", b"1")
+    assert pickle.loads(pickle.dumps(any_store)).read_bytes("a") == b"1"
+
+
+def test_a_write_that_fails_leaves_nothing_and_what_was_there_stays(store, monkeypatch):
+    store.put_bytes("README.md", b"old")
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match=r"can't write .*README.md: Input/output error"):
+        store.put_bytes("README.md", b"new")
+    with pytest.raises(StoreError):
+        store.create_if_absent("run.json", b"new")
+    monkeypatch.undo()
+    assert list(store.list()) == ["README.md"]
+    assert store.read_bytes("README.md") == b"old"
+
+
+def test_a_full_disk_is_one_clear_line(store, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreFullError, match=r"no space left .* committed shards are kept") as info:
+        store.create_if_absent("_commits/000000.json", b"x")
+    assert "\n" not in str(info.value)
+    monkeypatch.undo()
+    assert list(store.list()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    if os.name != "posix" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_really_full_disk_keeps_what_was_whole(small_disk, tmp_path):
+    store = RunStore.open(small_disk / "run")
+    store.put_bytes("run.json", b"{}")
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * 200_000)
+    with pytest.raises(StoreFullError, match="no space left"):
+        store.put_file(large, "shards/a.tar")
+    assert list(store.list()) == ["run.json"]
+
+
+def test_an_output_below_a_file_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("text")
+    store = RunStore.open(tmp_path / "file" / "run")
+    with pytest.raises(StoreError, match=r"can't create .*run.json: ") as info:
+        store.create_if_absent("run.json", b"{}")
+    assert "\n" not in str(info.value)
+
+
+def test_an_unwritable_output_is_one_clear_line(store, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(StoreError, match=r"can't create .*run.json: Permission denied"):
+        store.create_if_absent("run.json", b"{}")
+
+
+def test_an_unknown_protocol_is_one_clear_line():
+    with pytest.raises(MfsynthError, match=r"s4://.*not a local path or a URL") as info:
+        RunStore.open("s4://key:secret@bucket/run")
+    assert "secret" not in str(info.value)
+
+
+class _Failing(fsspec.AbstractFileSystem):
+    """A remote store whose every answer repeats the URL it was asked for."""
+
+    protocol = "failing"
+    url = "failing://user:hunter2@host/bucket?token=abracadabra"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "bucket"
+
+    def _fail(self, *args, **kwargs):
+        raise RuntimeError(f"401 for {self.url}\nuser hunter2 is not allowed, abracadabra")
+
+    cat_file = info = find = pipe_file = put_file = rm_file = walk = _fail
+
+
+def test_credentials_in_a_url_are_never_shown(tmp_path):
+    fsspec.register_implementation("failing", _Failing, clobber=True)
+    store = RunStore.open(_Failing.url)
+    (tmp_path / "file").write_bytes(b"")
+    attempts = [
+        lambda: store.read_bytes("a"),
+        lambda: store.put_bytes("a", b""),
+        lambda: store.put_file(tmp_path / "file", "a"),
+        lambda: store.create_if_absent("a", b""),
+        lambda: store.list(),
+        lambda: store.size("a"),
+        lambda: store.delete("a"),
+        lambda: store.any_key(but=lambda key: False),
+    ]
+    shown = [repr(store), store.url]
+    for attempt in attempts:
+        with pytest.raises(StoreError) as info:
+            attempt()
+        assert info.value.__cause__ is None
+        shown.append(str(info.value))
+    for text in shown:
+        assert "failing://host/bucket" in text
+        assert "hunter2" not in text
+        assert "abracadabra" not in text
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://key:se/cret@bucket/run", "s3://bucket/run"),
+        ("ftp://me:pw@host/run and http://a@b/c", "ftp://host/run and http://b/c"),
+        ("https://host/run?sig=1&x=2", "https://host/run"),
+        ("/home/me@work/run", "/home/me@work/run"),
+    ],
+)
+def test_users_passwords_and_queries_are_cut_out_of_urls(text, shown):
+    assert without_credentials(text) == shown

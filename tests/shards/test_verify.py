@@ -1,0 +1,223 @@
+import json
+import uuid
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+import tiny_run
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.integrity import sha256_of
+from mfsynth.shards.records import StoredObject
+from mfsynth.shards.verify import verify_run
+
+
+def key_of(store, kind, shard=0):
+    return read_commits(store)[shard].objects[kind].key
+
+
+def path_of(store, kind, shard=0):
+    return store.local_root / key_of(store, kind, shard)
+
+
+def recommit(store, shard=0, **changes):
+    """Rewrite a receipt so that it vouches for what is stored: a liar, not a broken disk."""
+    receipt = read_commits(store)[shard]
+    objects = {}
+    for kind, stored in receipt.objects.items():
+        path = store.local_root / stored.key
+        objects[kind] = StoredObject(stored.key, path.stat().st_size, sha256_of(path))
+    receipt = replace(receipt, objects=objects, **changes)
+    store.put_bytes(layout.commit_key(shard), receipt.to_json().encode())
+
+
+def problems(store, deep=True):
+    found = verify_run(store, deep).problems
+    assert all("\n" not in line for line in found)
+    return found
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_sound_run_has_no_problem(run_store, deep):
+    report = verify_run(run_store, deep)
+    assert report.problems == ()
+    assert (report.shards, report.pairs, report.deep) == (3, 8, deep)
+
+
+def test_a_sound_remote_run_has_no_problem():
+    assert problems(tiny_run.make_run(f"memory://{uuid.uuid4().hex}/run")) == ()
+
+
+def test_progress_is_told_for_every_shard(run_store):
+    told = []
+    verify_run(run_store, on_shard=lambda done, shards: told.append((done, shards)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("kind", layout.OBJECT_KINDS)
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_missing_object_is_one_line_with_shard_and_key(run_store, kind, deep):
+    key = key_of(run_store, kind, 1)
+    run_store.delete(key)
+    assert problems(run_store, deep) == (f"shard 000001: {key}: is missing",)
+
+
+@pytest.mark.parametrize("kind", layout.OBJECT_KINDS)
+def test_a_truncated_object_is_found_by_its_size_alone(run_store, kind):
+    path = path_of(run_store, kind)
+    path.write_bytes(path.read_bytes()[:-100])
+    (line,) = problems(run_store, deep=False)
+    assert line.startswith(f"shard 000000: {key_of(run_store, kind)}: ")
+    assert "truncated or overwritten" in line
+
+
+@pytest.mark.parametrize("keep", [0, 100, 512, 2048, 5120, -1024, -10240])
+def test_a_truncated_tar_is_found_even_if_the_receipt_vouches_for_it(run_store, keep):
+    path = path_of(run_store, "tar")
+    path.write_bytes(path.read_bytes()[:keep])
+    recommit(run_store)
+    (line,) = problems(run_store)
+    assert line.startswith(f"shard 000000: {key_of(run_store, 'tar')}: truncated")
+
+
+@pytest.mark.parametrize("kind", ["index", "rejects"])
+def test_a_truncated_table_is_found_even_if_the_receipt_vouches_for_it(run_store, kind):
+    path = path_of(run_store, kind)
+    path.write_bytes(path.read_bytes()[:-20])
+    recommit(run_store)
+    (line,) = problems(run_store)
+    assert f"{key_of(run_store, kind)}: truncated, or not Parquet" in line
+
+
+@pytest.mark.parametrize("part", ["rgb", "depth", "json"])
+def test_a_flipped_bit_is_found_by_hash_and_by_crc(run_store, part):
+    path = path_of(run_store, "tar")
+    row = pq.read_table(path_of(run_store, "index")).to_pylist()[2]
+    data = bytearray(path.read_bytes())
+    data[row[f"{part}_offset"] + 20] ^= 1
+    path.write_bytes(data)
+    by_hash, by_crc = problems(run_store)
+    assert by_hash.endswith("its bytes changed (SHA-256 differs)")
+    assert f"{row['sample_id']}.{part}" in by_crc
+    assert problems(run_store, deep=False) == ()
+
+
+def rewrite_index(store, change, shard=0):
+    path = path_of(store, "index", shard)
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+
+
+def test_an_index_that_points_elsewhere_is_found(run_store):
+    def change(rows):
+        rows[1]["depth_offset"] += 512
+
+    rewrite_index(run_store, change)
+    recommit(run_store)
+    (line,) = problems(run_store)
+    assert "offset or size is not that of the index" in line
+
+
+def test_a_picture_of_another_size_than_the_index_says_is_found(run_store):
+    def change(rows):
+        rows[0]["width"] = 31
+
+    rewrite_index(run_store, change)
+    recommit(run_store)
+    found = problems(run_store)
+    assert [line.split(": ", 2)[2] for line in found] == [
+        "tiny-000000000.rgb.jpg: is 32x24, not 31x24",
+        "tiny-000000000.depth.png: is 32x24, not 31x24",
+    ]
+
+
+def test_bytes_that_do_not_decode_are_found_though_every_hash_agrees(run_store):
+    import zlib
+
+    tar = path_of(run_store, "tar")
+    data = bytearray(tar.read_bytes())
+    rows = pq.read_table(path_of(run_store, "index")).to_pylist()
+    for part in ("rgb", "depth"):
+        start, size = rows[0][f"{part}_offset"], rows[0][f"{part}_size"]
+        data[start : start + 8] = b"notmedia"
+        rows[0][f"{part}_crc32"] = zlib.crc32(bytes(data[start : start + size]))
+    tar.write_bytes(data)
+    rewrite_index(run_store, lambda old: old.__setitem__(slice(None), rows))
+    recommit(run_store)
+    rgb, depth = problems(run_store)
+    assert "tiny-000000000.rgb.jpg: does not decode" in rgb
+    assert "tiny-000000000.depth.png: does not decode" in depth
+
+
+def test_a_missing_row_is_found(run_store):
+    rewrite_index(run_store, lambda rows: rows.pop())
+    recommit(run_store)
+    found = " | ".join(problems(run_store))
+    assert "is not in the index" in found
+    assert "3 samples, the receipt says 4" in found
+    assert "candidate 3 is missing of 0 to 5" in found
+
+
+def test_an_id_in_two_shards_is_found(run_store):
+    receipt = tiny_run.upload_shard(run_store, 0)
+    run_store.delete(layout.commit_key(1))
+    run_store.put_bytes(layout.commit_key(1), replace(receipt, shard=1).to_json().encode())
+    found = " | ".join(problems(run_store))
+    assert "tiny-000000000 is in shard 0 too" in found
+    assert "covers 6 candidates from 0, not 6 from 6" in found
+    assert "is not the tar of this attempt" in found
+
+
+def test_a_gap_is_found(run_store):
+    run_store.delete(layout.commit_key(1))
+    assert problems(run_store) == (
+        "shard 000001: _commits/000001.json: not committed, but shard 2 is",
+    )
+
+
+def test_a_receipt_of_another_run_is_found(run_store):
+    recommit(run_store, run="other")
+    assert any("is of run 'other'" in line for line in problems(run_store, deep=False))
+
+
+def test_outcomes_that_do_not_add_up_are_found(run_store):
+    recommit(run_store, rejected=2)
+    assert any("7 outcomes for 6 candidates" in line for line in problems(run_store, False))
+
+
+def test_a_damaged_commit_is_a_problem_not_a_crash(run_store):
+    run_store.put_bytes(layout.commit_key(2), b'{"run"')
+    (line,) = problems(run_store)
+    assert line.startswith("shard 000002: _commits/000002.json: not a receipt")
+
+
+def test_a_stray_file_among_the_commits_is_found(run_store):
+    run_store.put_bytes("_commits/7.json", b"{}")
+    assert problems(run_store) == ("_commits/7.json: is not the name of a commit",)
+
+
+def test_what_killed_writers_left_is_no_problem(run_store):
+    tiny_run.upload_shard(run_store, 3)
+    run_store.put_bytes("_commits/.000003.json.ab.part", b"{")
+    run_store.put_bytes("shards/.tiny-000003.ab.tar.cd.part", b"half")
+    assert problems(run_store) == ()
+
+
+def test_a_place_without_a_run_is_one_clear_line(store):
+    with pytest.raises(MfsynthError, match="is not a run"):
+        verify_run(store)
+
+
+def test_a_deleted_commit_is_mended_by_making_the_shard_again(run_store):
+    before = read_commits(run_store)[1]
+    path = path_of(run_store, "tar", 1)
+    path.write_bytes(b"")
+    run_store.delete(layout.commit_key(1))
+    assert commit(run_store, tiny_run.upload_shard(run_store, 1))
+    assert problems(run_store) == ()
+    assert read_commits(run_store)[1].objects["tar"].sha256 == before.objects["tar"].sha256
+    assert json.loads(run_store.read_bytes("run.json"))["run"] == "tiny"

@@ -1,0 +1,44 @@
+"""What simulation tests share."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from mfsynth.errors import MfsynthError
+from mfsynth.prompts import Prompt
+from mfsynth.simulation import TabletopScene
+
+
+@pytest.fixture(scope="session")
+def opengl():
+    """Skips where this machine can't render; the error says what to install."""
+    from mfsynth.simulation.gl import gl_context
+
+    try:
+        gl_context()
+    except MfsynthError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def tabletop_slots() -> dict[str, object]:
+    return {
+        "objects": [{"colour": "red", "shape": "cube"}, {"colour": "blue", "shape": "ball"}],
+        "table": "wooden",
+        "light": "bright",
+        "view": "from above",
+    }
+
+
+@pytest.fixture
+def make_scene(tabletop_slots):
+    """A scene of given slots; those not named are of a red cube and a blue ball."""
+
+    def make(seed: int = 0, **slots: object) -> TabletopScene:
+        return TabletopScene.from_prompt(prompt_of({**tabletop_slots, **slots}), seed)
+
+    return make
+
+
+def prompt_of(slots: Mapping[str, object]) -> Prompt:
+    return Prompt.from_text("objects on a table", slots)

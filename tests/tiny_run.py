@@ -1,0 +1,122 @@
+"""A small run of synthetic pairs, made the way a worker and a driver make one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, commit, open_run
+from mfsynth.shards.records import Quarantine, Receipt, Record, Reject, Sample
+from mfsynth.shards.store import RunStore
+from mfsynth.shards.writer import ShardSpool
+
+RUN = "tiny"
+SHARD_SIZE = 6
+SCORES = ("registration", "valid_fraction")
+
+
+def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
+    rng = np.random.default_rng(candidate)
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    depth = (1 + 0.05 * rows + 0.02 * columns + 0.1 * rng.random()).astype(np.float32)
+    depth[:2, :3] = 0
+    ramp = np.stack([rows * 8, columns * 6, rows + columns], axis=-1)
+    return Sample(
+        sample_id=layout.sample_id(RUN, candidate),
+        candidate=candidate,
+        seed=candidate * 7_000_000_000_001,
+        prompt=f"a red cube, number {candidate}",
+        prompt_id=f"{candidate:016x}",
+        rgb=np.clip(ramp + rng.integers(20), 0, 255).astype(np.uint8),
+        depth=depth,
+        scores={
+            "registration": 2.0 + candidate,
+            "valid_fraction": float("nan") if candidate == 1 else 0.99,
+        },
+        mode="joint",
+        model_id="embedded",
+        depth_kind=DepthKind.SCALE_INVARIANT_Z,
+        intrinsics=Intrinsics.from_vertical_fov(height, width, 55.0) if candidate % 2 else None,
+        intrinsics_source=IntrinsicsSource.ASSUMED if candidate % 2 else None,
+    )
+
+
+def make_reject(candidate: int, reasons: tuple[str, ...] = ("registration",)) -> Reject:
+    return Reject(
+        sample_id=layout.sample_id(RUN, candidate),
+        candidate=candidate,
+        seed=candidate,
+        prompt="a blurred mug",
+        prompt_id="00",
+        scores={"registration": 0.3},
+        reasons=reasons,
+        thumbnail_jpeg=b"\xff\xd8thumbnail",
+    )
+
+
+def make_quarantine(candidate: int) -> Quarantine:
+    return Quarantine(
+        sample_id=layout.sample_id(RUN, candidate),
+        candidate=candidate,
+        seed=candidate,
+        prompt="a cursed bowl",
+        prompt_id="01",
+        reason="its worker died 3 times",
+    )
+
+
+def make_records(shard: int) -> list[Record]:
+    """Four samples, a reject and a quarantine; shard 2 has no sample at all."""
+    first = shard * SHARD_SIZE
+    if shard == 2:
+        return [make_reject(first + i) for i in range(SHARD_SIZE)]
+    samples: list[Record] = [make_sample(first + i) for i in range(4)]
+    return [*samples, make_reject(first + 4), make_quarantine(first + 5)]
+
+
+def make_manifest(fingerprint: str = "f" * 64, **settings: object) -> RunManifest:
+    return RunManifest(
+        format_version=layout.FORMAT_VERSION,
+        run=RUN,
+        fingerprint=fingerprint,
+        settings={"seed": 0, "shard_size": SHARD_SIZE, "sampler": {"steps": 30}, **settings},
+        config={"name": RUN, "seed": 0, "shard_size": SHARD_SIZE},
+        versions={"mfsynth": "0.1.0"},
+        created="2026-01-01T00:00:00+00:00",
+        model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
+    )
+
+
+def upload_shard(
+    store: RunStore, shard: int, records: Sequence[Record] | None = None, attempt: str | None = None
+) -> Receipt:
+    with ShardSpool(
+        run=RUN,
+        shard=shard,
+        attempt=attempt or layout.new_attempt(),
+        first_candidate=shard * SHARD_SIZE,
+        candidates=SHARD_SIZE,
+        score_names=SCORES,
+    ) as spool:
+        for record in make_records(shard) if records is None else records:
+            spool.add(record)
+        spool.close()
+        return spool.upload(store, seconds={"denoise": 1.0, "total": 2.0}, worker="here")
+
+
+def make_run(url: str, shards: int = 3) -> RunStore:
+    """A run with its first `shards` shards committed; eight pairs in three."""
+    store = RunStore.open(url)
+    open_run(store, make_manifest())
+    for shard in range(shards):
+        assert commit(store, upload_shard(store, shard))
+    return store
+
+
+def race_to_commit(url: str, barrier, results) -> None:
+    """One of several processes that upload shard 0 and commit it at the same moment."""
+    store = RunStore.open(url)
+    receipt = upload_shard(store, 0)
+    barrier.wait(60)
+    results.put((receipt.attempt, commit(store, receipt)))

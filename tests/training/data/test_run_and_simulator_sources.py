@@ -1,0 +1,112 @@
+"""mfsynth's own runs and simulator images as training data."""
+
+import multiprocessing
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_run
+from training_files import assert_same_samples, one_line_error, source
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.geometry import DepthKind
+from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.store import RunStore
+from mfsynth.simulation import render_dataset
+
+SCENES = {"library": "tabletop", "size": 16, "seed": 3}
+
+
+def test_the_pairs_of_a_run_are_samples_with_their_prompts(tmp_path):
+    tiny_run.make_run(str(tmp_path))
+    opened = source(kind="mfsynth", url=str(tmp_path))
+    pairs = RGBDDataset(tmp_path)
+    assert len(opened) == len(pairs) == 8
+    for index in (7, 0):
+        np.testing.assert_array_equal(opened[index].rgb, pairs[index].rgb)
+        np.testing.assert_array_equal(opened[index].depth, pairs[index].depth)
+        assert opened[index].caption == pairs[index].prompt
+    assert list(opened.captions()) == [pair.prompt for pair in pairs]
+    assert_same_samples(pickle.loads(pickle.dumps(opened))[2], opened[2])
+
+
+def test_a_run_without_pairs_and_a_missing_one_are_told(tmp_path):
+    tiny_run.make_run(str(tmp_path / "run"), shards=0)
+    with one_line_error("the run has no committed pairs"):
+        source(kind="mfsynth", url=str(tmp_path / "run"))
+    with one_line_error("nowhere"):
+        source(kind="mfsynth", url=str(tmp_path / "nowhere"))
+
+
+def test_depth_of_unknown_shift_is_refused(tmp_path):
+    store = RunStore.open(str(tmp_path))
+    open_run(store, tiny_run.make_manifest())
+    records = [
+        replace(record, depth_kind=DepthKind.AFFINE_INVARIANT_Z)
+        if hasattr(record, "depth_kind")
+        else record
+        for record in tiny_run.make_records(0)
+    ]
+    assert commit(store, tiny_run.upload_shard(store, 0, records))
+    with one_line_error("affine_invariant_z is z-depth but for an unknown shift"):
+        source(kind="mfsynth", url=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def cached(opengl, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes") / "cache"
+    render_dataset(folder, scenes=3, views=1, **SCENES)
+    return str(folder)
+
+
+def test_cached_scenes_are_samples_and_pickle_without_their_images(cached):
+    opened = source(kind="cached_scenes", path=cached)
+    assert len(opened) == 3
+    assert opened[2].rgb.shape == (16, 16, 3)
+    assert (opened[2].depth > 0).all()
+    assert list(opened.captions()) == [sample.caption for sample in opened]
+    data = pickle.dumps(opened)
+    assert len(data) < 500
+    assert_same_samples(pickle.loads(data)[1], opened[1])
+
+
+def test_a_folder_without_rendered_scenes_is_told(tmp_path):
+    with one_line_error("holds no rendered scenes"):
+        source(kind="cached_scenes", path=str(tmp_path))
+
+
+def test_live_scenes_are_those_that_would_have_been_cached(cached):
+    live = source(kind="live_scenes", scenes=3, **SCENES)
+    stored = source(kind="cached_scenes", path=cached)
+    assert len(live) == 3
+    for index in (2, 0, 2):
+        assert_same_samples(live[index], stored[index])
+    assert list(live.captions()) == list(stored.captions())
+    with pytest.raises(IndexError):
+        live[3]
+    assert_same_samples(pickle.loads(pickle.dumps(live))[1], live[1])
+
+
+def test_rendering_in_a_fork_of_a_process_that_has_rendered_is_refused_instead_of_hanging(cached):
+    live = source(kind="live_scenes", scenes=3, **SCENES)
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_render_and_tell, args=(live, send), daemon=True)
+    child.start()
+    assert receive.poll(60)
+    assert "start_method spawn" in receive.recv()
+    child.join(60)
+
+
+def _render_and_tell(live, send):
+    try:
+        live[0]
+        send.send("rendered")
+    except Exception as error:
+        send.send(str(error))
+
+
+def test_an_unknown_prompt_library_is_told():
+    with one_line_error("tabeltop"):
+        source(kind="live_scenes", scenes=1, size=16, library="tabeltop")

@@ -1,0 +1,81 @@
+"""Settings of training data are typed: what is wrong is said before anything is read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from training_files import SETTINGS, one_line_error, write
+
+from mfsynth.config import load_settings
+from mfsynth.training.data import SourceSettings
+from mfsynth.training.data.settings import TumSettings
+from mfsynth.training.data.sparsity import AtMostPattern, LidarPattern
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: tuple[SourceSettings, ...]
+
+
+EXAMPLE = """
+data:
+  - kind: folder
+    layout: tum
+    path: /data/fr1
+    weight: 1.0
+    sparsity: [{kind: lidar, rings: 16}, {kind: at_most, share: 0.05}]
+  - {kind: live_scenes, scenes: 100, size: 64, weight: 3}
+"""
+
+
+def load(folder, text):
+    return load_settings(Document, "configs/train", str(write(Path(folder) / "t.yaml", text)))
+
+
+def test_yaml_becomes_settings_and_goes_back(tmp_path):
+    first, second = load(tmp_path, EXAMPLE).data
+    assert isinstance(first, TumSettings)
+    assert first.sparsity == (LidarPattern(rings=16), AtMostPattern(share=0.05))
+    assert first.codes_per_unit == 5000
+    assert second.weight == 3
+    document = yaml.safe_dump(Document(data=(first, second)).model_dump(mode="json"))
+    assert load(tmp_path, document).data == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("weight: 1.0", "weight: 0"), "weight: must be above 0, not 0"),
+        (("rings: 16", "rings: many"), "rings: must be an integer, not 'many'"),
+        (("share: 0.05", "share: 5"), "share: must be at most 1, not 5"),
+        (("kind: lidar", "kind: radar"), "radar"),
+        (("layout: tum", "layout: tun"), "tun"),
+        (("path: /data/fr1", "max_seconds: 1"), "path: missing; add it"),
+        (
+            ("layout: tum", "layout: generic\n    images: '*.jpg'\n    depths: '*.png'"),
+            "codes_per_unit is missing; say how many codes",
+        ),
+        (
+            ("weight: 1.0", "captions: {constant: a, file: b.csv}"),
+            "give one of constant and file",
+        ),
+        (("kind: live_scenes, scenes: 100", "kind: live_scenes"), "scenes: missing; add it"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, change, problem):
+    with one_line_error(rf"t\.yaml: data\.\d.*{problem}"):
+        load(tmp_path, EXAMPLE.replace(*change))
+
+
+def test_a_unit_must_be_given_with_depth_and_not_without():
+    tar = {"kind": "webdataset", "shards": "a.tar"}
+    SETTINGS.validate_python(tar)
+    with pytest.raises(ValidationError, match="codes_per_unit is missing"):
+        SETTINGS.validate_python({**tar, "depth_key": "png"})
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(ValidationError, match="mirorr"):
+        SETTINGS.validate_python({"kind": "mfsynth", "url": "x", "mirorr": True})

@@ -1,0 +1,79 @@
+"""Small images, depth maps and tar files, and settings as a YAML file would give them."""
+
+import io
+import re
+import tarfile
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from mfsynth.errors import MfsynthError
+from mfsynth.training.data import SourceSettings, open_source
+
+SETTINGS = TypeAdapter(SourceSettings)
+
+
+def image(number, height=6, width=8):
+    rng = np.random.default_rng(number)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def codes(number, height=6, width=8):
+    """Depth codes from 1, with a hole."""
+    rng = np.random.default_rng(1000 + number)
+    made = rng.integers(1, 65536, (height, width), dtype=np.uint16)
+    made[0, :2] = 0
+    return made
+
+
+def png(array):
+    done, data = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)
+    assert done
+    return data.tobytes()
+
+
+def jpeg(array):
+    done, data = cv2.imencode(".jpg", array[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert done
+    return data.tobytes()
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def write_tar(path, members):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def source(**settings):
+    return open_source(SETTINGS.validate_python(settings))
+
+
+@contextmanager
+def one_line_error(pattern):
+    """An error of one line that matches."""
+    with pytest.raises(MfsynthError) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    assert re.search(pattern, message), message
+
+
+def assert_same_samples(a, b):
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    assert (a.depth is None) == (b.depth is None)
+    if a.depth is not None:
+        np.testing.assert_array_equal(a.depth, b.depth)
+    assert a.caption == b.caption

@@ -1,0 +1,55 @@
+"""From a configuration to a model folder that loads: the whole of `mfsynth train`, tiny."""
+
+import pytest
+
+from mfsynth.config import ModelConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.models import load_pipeline, model_info
+from mfsynth.training.config import load_train_config
+
+TINY = [
+    "data.scenes=2",
+    "data.views=2",
+    "data.size=32",
+    "transformer.layers=1",
+    "transformer.single_layers=1",
+    "transformer.heads=1",
+    "transformer.text_layers=1",
+    "transformer.text_channels=16",
+    "optimiser.image_steps=1",
+    "optimiser.joint_steps=1",
+    "optimiser.batch_size=2",
+]
+
+
+def test_training_ends_with_a_model_that_makes_pairs_and_is_not_repeated(tmp_path):
+    pytest.importorskip("mujoco")
+    from mfsynth.training.run import train
+
+    config = load_train_config(
+        "embedded", [*TINY, f"data.cache={tmp_path / 'cache'}", f"output={tmp_path / 'out'}"]
+    )
+    said: list[str] = []
+    folder = train(config, said.append)
+    model = ModelConfig(id=str(folder))
+    assert model_info(model).height == 32
+    pairs = load_pipeline(model, "cpu")(["a red cube"], seeds=[0], num_inference_steps=2)
+    assert pairs.rgb.shape == (1, 32, 32, 3)
+
+    said.clear()
+    train(config, said.append)
+    assert any(line.startswith("resumed at step 2") for line in said)
+    assert not any(line.startswith("step ") for line in said)
+
+
+def test_a_misspelt_training_setting_is_told_its_right_name():
+    with pytest.raises(
+        MfsynthError, match=r"optimiser\.joint_step.*did you mean optimiser\.joint_steps"
+    ):
+        load_train_config("embedded", ["optimiser.joint_step=3"])
+
+
+def test_an_unknown_training_configuration_is_one_line():
+    with pytest.raises(MfsynthError, match="did you mean embedded") as caught:
+        load_train_config("embeded")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,219 @@
+"""The loop on a model of a few thousand weights and eight images."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from mfsynth.models.codecs import DepthCodec
+from mfsynth.models.lapped import LappedCodec
+from mfsynth.models.text import tokenize
+from mfsynth.training.config import OptimiserConfig, TransformerConfig
+from mfsynth.training.embedded import (
+    build_text_encoder,
+    build_tokenizer,
+    build_transformer,
+    text_encoder_layers,
+)
+from mfsynth.training.recipe import NoiseRecipe
+from mfsynth.training.trainer import Trainer, TrainingImages, learning_rate_factor
+
+SIZES = TransformerConfig(
+    patch=8,
+    rgb_bands=(4, 2),
+    layers=1,
+    single_layers=1,
+    depth_decoder_layers=1,
+    heads=2,
+    head_dim=16,
+    rope_axes=(4, 4, 4, 4),
+    rope_theta=100,
+    text_length=8,
+    text_layers=1,
+    text_channels=16,
+)
+CAPTIONS = ["a red cube", "a blue ball"] * 4
+
+
+def optimiser(**changes) -> OptimiserConfig:
+    settings = {
+        "image_steps": 2,
+        "joint_steps": 4,
+        "image_only_share": 0.2,
+        "batch_size": 4,
+        "muon_learning_rate": 1e-3,
+        "adamw_learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "decay_share": 0.5,
+        "weight_decay": 0.01,
+        "ema": 0.9,
+        "edge_weight": 0.5,
+        "text_dropout": 0.1,
+        "checkpoint_every": 3,
+    }
+    return OptimiserConfig(**(settings | changes))
+
+
+@pytest.fixture
+def data() -> TrainingImages:
+    rng = np.random.default_rng(0)
+    return TrainingImages(
+        rgb=rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8),
+        depth=rng.uniform(0.5, 2, (8, 16, 16)).astype(np.float32),
+        text=tokenize(build_tokenizer(CAPTIONS), CAPTIONS, SIZES.text_length),
+    )
+
+
+def make_trainer(config: OptimiserConfig, recipe: NoiseRecipe = NoiseRecipe()) -> Trainer:  # noqa: B008
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(CAPTIONS)
+    return Trainer(
+        build_transformer(SIZES),
+        build_text_encoder(SIZES, len(tokenizer)),
+        text_encoder_layers(SIZES),
+        tokenize(tokenizer, [""], SIZES.text_length),
+        LappedCodec(8, SIZES.rgb_bands),
+        DepthCodec(8, 1.0, 0.4),
+        config,
+        recipe,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_steps": 0, "joint_steps": 6},
+        {"image_steps": 4, "joint_steps": 2},
+        {"distillation": {"noisy_depth": 1.0, "clean_depth": 0.1}, "image_only_share": 0},
+    ],
+)
+def test_a_run_killed_and_resumed_equals_one_that_was_not(data, tmp_path, changes):
+    config = optimiser(**changes)
+    whole = make_trainer(config)
+    whole.run(data, tmp_path / "whole", lambda _: None)
+
+    killed = make_trainer(config)
+    original = killed._train_step
+
+    def until_step_five(data):
+        if killed.step == 5:
+            raise KeyboardInterrupt
+        return original(data)
+
+    killed._train_step = until_step_five
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(data, tmp_path / "parts", lambda _: None)
+
+    resumed = make_trainer(config)
+    assert resumed.resume(tmp_path / "parts")
+    assert resumed.step == 3
+    resumed.run(data, tmp_path / "parts", lambda _: None)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in whole.average.items():
+        assert torch.equal(value, resumed.average[name]), name
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
+    assert not make_trainer(optimiser()).resume(tmp_path)
+
+
+def record_losses(trainer: Trainer) -> list[dict[str, float]]:
+    losses: list[dict[str, float]] = []
+    original = trainer._train_step
+
+    def record(data):
+        losses.append(original(data))
+        return losses[-1]
+
+    trainer._train_step = record
+    return losses
+
+
+def test_training_lowers_the_losses(data, tmp_path):
+    ramp = np.linspace(0, 255, 16).astype(np.uint8)
+    image = np.broadcast_to(ramp[None, None, :, None], data.rgb.shape).copy()
+    depth = np.broadcast_to(1 + ramp / np.float32(255), data.depth.shape).copy()
+    # One level for all: what differs from step to step is then learning, not luck.
+    trainer = make_trainer(
+        optimiser(image_steps=0, joint_steps=40, warmup_steps=5, image_only_share=0),
+        NoiseRecipe(0, 0, 1, sigma=0),
+    )
+    losses = record_losses(trainer)
+    trainer.run(TrainingImages(image, depth, data.text), tmp_path, lambda _: None)
+    for name in ("rgb", "depth"):
+        values = [step[name] for step in losses]
+        assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5]), name
+
+
+def test_depth_joins_after_the_image_phase_as_a_copy_of_the_rgb_stream(data, tmp_path):
+    trainer = make_trainer(optimiser(image_steps=3, joint_steps=2, image_only_share=0))
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    losses = record_losses(trainer)
+    found = {}
+    original = trainer._start_depth
+
+    def start():
+        original()
+        found.update({k: v.clone() for k, v in trainer.model.state_dict().items()})
+
+    trainer._start_depth = start
+    trainer.run(data, tmp_path, lambda _: None)
+    assert [set(step) for step in losses] == [{"rgb"}] * 3 + [{"rgb", "depth"}] * 2
+    query = "transformer.transformer_blocks.0.attn."
+    assert not torch.equal(before[query + "to_q.weight"], found[query + "to_q.weight"])
+    assert torch.equal(found[query + "depth_q_proj.weight"], found[query + "to_q.weight"])
+    assert (found["transformer.depth_proj_out.weight"] == 0).all()
+
+
+def test_self_distillation_keeps_the_image_near_the_base(data, tmp_path):
+    """With a weight that drowns all else, RGB without depth stays what the first phase made it."""
+    drift = {}
+    for weight in (0.0, 300.0):
+        config = optimiser(
+            image_steps=10,
+            joint_steps=30,
+            image_only_share=0,
+            text_dropout=0,
+            distillation={"noisy_depth": weight, "clean_depth": weight},
+        )
+        trainer = make_trainer(config)
+        losses = record_losses(trainer)
+        trainer.run(data, tmp_path / str(weight), lambda _: None)
+        assert all(("distillation" in step) == (i >= 10) for i, step in enumerate(losses))
+        drift[weight] = np.mean([step["distillation"] for step in losses[-5:]]) / max(weight, 1)
+    assert drift[0.0] == 0
+    assert drift[300.0] < np.mean([step["rgb"] for step in losses[-5:]])
+
+
+def test_the_probe_is_logged_when_depth_is_trained(data, tmp_path):
+    said = []
+    make_trainer(optimiser()).run(data, tmp_path, said.append)
+    assert any("step 6 health probe 1.0" in line for line in said)
+    assert not any("step 0 health" in line for line in said)
+
+
+def test_some_batches_of_the_second_phase_are_images_alone(data, tmp_path):
+    trainer = make_trainer(optimiser(image_steps=0, joint_steps=40, image_only_share=0.5))
+    losses = record_losses(trainer)
+    trainer.run(data, tmp_path, lambda _: None)
+    assert 10 <= sum("depth" not in step for step in losses) <= 30
+
+
+def test_the_rate_warms_up_in_each_phase_stays_and_falls_at_the_end():
+    config = optimiser(image_steps=50, joint_steps=100, warmup_steps=10, decay_share=0.3)
+    rates = [learning_rate_factor(step, config) for step in range(151)]
+    for start in (0, 50):
+        assert rates[start] == pytest.approx(0.1)
+    assert rates[10:50] == [1] * 40
+    assert rates[60:120] == [1] * 60
+    assert all(later < earlier for earlier, later in pairwise(rates[121:146]))
+    assert rates[150] == pytest.approx(0.05)
+
+
+def test_the_depth_head_starts_at_zero():
+    transformer = build_transformer(SIZES)
+    assert (transformer.depth_proj_out.weight == 0).all()
+    assert transformer.depth_to_rgb_time_embed.gate.item() == 0
