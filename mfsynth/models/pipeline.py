@@ -262,7 +262,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             clean = torch.tensor(image, device=self._execution_device).permute(0, 3, 1, 2)
             rgb_tokens = rgb_codec.encode(clean.to(rgb_tokens.dtype) / 127.5 - 1)
         if mode is Mode.DEPTH_TO_IMAGE and depth is not None:
-            filled = np.stack([fill_nearest(np.asarray(one, np.float32)) for one in depth])
+            filled = np.stack([fill_nearest(one, one > 0) for one in np.asarray(depth, np.float32)])
             depth_tokens = depth_codec.encode(
                 torch.tensor(filled, device=self._execution_device)
             ).values

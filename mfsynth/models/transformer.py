@@ -324,6 +324,7 @@ class ModalityForcingTransformer2DModel(
             (`v2` of the released model; `v1` does not).
         rgb_prediction: what the RGB head predicts: "velocity" (ε − x) or "sample" (x).
         guidance_embeds: whether the guidance scale is an input, as in guidance-distilled bases.
+        depth_mask: whether the depth stream also sees which of its pixels hold a signal.
     """
 
     _supports_gradient_checkpointing = True
@@ -355,6 +356,7 @@ class ModalityForcingTransformer2DModel(
         cross_stream_mixing: bool = True,
         rgb_prediction: str = "velocity",
         guidance_embeds: bool = False,
+        depth_mask: bool = False,
     ) -> None:
         super().__init__()
         if rgb_prediction not in ("velocity", "sample"):
@@ -364,7 +366,7 @@ class ModalityForcingTransformer2DModel(
 
         self.x_embedder = nn.Linear(in_channels, dim, bias=False)
         self.context_embedder = nn.Linear(joint_attention_dim, dim, bias=False)
-        self.depth_embedder = nn.Linear(depth_channels, dim, bias=False)
+        self.depth_embedder = nn.Linear(depth_channels * (1 + depth_mask), dim, bias=False)
 
         self.time_guidance_embed = Flux2TimestepGuidanceEmbeddings(
             timestep_channels, dim, guidance_embeds=guidance_embeds
@@ -450,6 +452,7 @@ class ModalityForcingTransformer2DModel(
         depth_timestep: Tensor | None,
         grid: tuple[int, int],
         guidance: Tensor | None = None,
+        depth_valid: Tensor | None = None,
     ) -> ModalityForcingTransformerOutput:
         """Predict the RGB velocity and the clean depth at each modality's own noise level.
 
@@ -464,6 +467,8 @@ class ModalityForcingTransformer2DModel(
             depth_timestep: (B,) noise level of depth in [0, 1]; None without depth.
             grid: (rows, columns) with rows · columns = N.
             guidance: (B,) guidance scale, where the model has `guidance_embeds`.
+            depth_valid: (B, N, depth_channels) bool, which depth pixels hold a signal, where the
+                model has `depth_mask`; None for all.
         """
         text_length, tokens = text.shape[1], rgb.shape[1]
         rgb_time, depth_time = self._time_embeddings(
@@ -475,6 +480,9 @@ class ModalityForcingTransformer2DModel(
         text = self.context_embedder(text)
         rgb = self.x_embedder(rgb)
         if depth is not None:
+            if self.config.depth_mask:
+                mask = torch.ones_like(depth) if depth_valid is None else depth_valid.to(depth)
+                depth = torch.cat([depth, mask], dim=-1)
             depth = self.depth_embedder(depth.to(rgb.dtype))
 
         modulations = (
@@ -510,10 +518,13 @@ class ModalityForcingTransformer2DModel(
             depth_states = self._run(block, depth_states, None, modulation, depth_rotary)
 
         head_dtype = self.depth_proj_out.weight.dtype
-        depth_states = self.depth_norm_out(depth_states.to(head_dtype), depth_time.to(head_dtype))
-        return ModalityForcingTransformerOutput(
-            rgb=rgb, depth=self.depth_proj_out(depth_states).float()
-        )
+        # Mixed-precision training, too, leaves this head its precision.
+        with torch.autocast(rgb.device.type, enabled=False):
+            depth_states = self.depth_norm_out(
+                depth_states.to(head_dtype), depth_time.to(head_dtype)
+            )
+            depth_out = self.depth_proj_out(depth_states).float()
+        return ModalityForcingTransformerOutput(rgb=rgb, depth=depth_out)
 
     def _time_embeddings(
         self,

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mfsynth.config import load_settings
+from mfsynth.training.data import SourceSettings
+from mfsynth.training.invalid_depth import InvalidDepth
 from mfsynth.training.recipe import NoiseRecipe
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
-    """Simulator images: rendered once into `cache`, then memory-mapped."""
-
-    library: str
-    cache: Path
-    scenes: int = Field(gt=0)
-    views: int = Field(gt=0)
-    size: int = Field(gt=0)
-    seed: int
 
 
 class TransformerConfig(_Section):
@@ -55,13 +46,17 @@ class OptimiserConfig(_Section):
     """Two phases: text-to-image first, then image and depth together.
 
     Muon moves the matrices of the blocks, AdamW the rest. Both rates warm up at the start of each
-    phase, stay, and fall linearly over the last `decay_share` of the second.
+    phase, stay, and fall linearly over the last `decay_share` of the second. A step takes
+    `accumulate` batches of `batch_size` samples.
     """
 
     image_steps: int = Field(ge=0)
     joint_steps: int = Field(gt=0)
     image_only_share: float = Field(ge=0, lt=1)
     batch_size: int = Field(gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
     muon_learning_rate: float = Field(gt=0)
     adamw_learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
@@ -71,6 +66,7 @@ class OptimiserConfig(_Section):
     edge_weight: float = Field(ge=0)
     distillation: DistillationConfig | None = None
     text_dropout: float = Field(ge=0, le=1)
+    invalid_depth: InvalidDepth = "nearest"
     checkpoint_every: int = Field(gt=0)
 
     @model_validator(mode="after")
@@ -86,11 +82,23 @@ class OptimiserConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """Everything that decides an embedded-size training."""
+    """Everything that decides an embedded-size training.
+
+    Attributes:
+        name: Of the model.
+        seed: Of weights, data and noise.
+        size: Rows and columns of the images.
+        data: The parts of the training set.
+        transformer: Sizes of the model.
+        noise: How noise levels are drawn.
+        optimiser: Steps, rates and losses.
+        output: Folder of checkpoints and of the finished model.
+    """
 
     name: str
     seed: int
-    data: DataConfig
+    size: int = Field(gt=0)
+    data: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     transformer: TransformerConfig
     noise: NoiseRecipe
     optimiser: OptimiserConfig

@@ -62,7 +62,9 @@ def text_encoder_layers(config: TransformerConfig) -> tuple[int, ...]:
     return tuple(range(1, config.text_layers + 1))
 
 
-def build_transformer(config: TransformerConfig) -> ModalityForcingTransformer2DModel:
+def build_transformer(
+    config: TransformerConfig, *, depth_mask: bool = False
+) -> ModalityForcingTransformer2DModel:
     """Build the joint transformer on a lapped transform of RGB, random but for its depth head.
 
     RGB is predicted as the clean signal: of a velocity, most is noise, which a small hidden size
@@ -81,6 +83,7 @@ def build_transformer(config: TransformerConfig) -> ModalityForcingTransformer2D
         axes_dims_rope=config.rope_axes,
         rope_theta=config.rope_theta,
         rgb_prediction="sample",
+        depth_mask=depth_mask,
     )
     transformer.depth_proj_out.weight.data.zero_()
     return transformer

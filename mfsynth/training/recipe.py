@@ -31,6 +31,8 @@ class NoiseRecipe:
             noise than an image: at the same t its own noisy pixels already tell nearly everything,
             and the model would never learn to look at the image.
         sigma: standard deviation of the logits.
+        d2i_min_valid: share of valid pixels from which on depth may be a condition: a sparse map
+            is none, most of it would be made up.
     """
 
     i2d_share: float = 0.2
@@ -39,21 +41,33 @@ class NoiseRecipe:
     rgb_mu: float = 1.1
     depth_mu: float = 1.1
     sigma: float = 1.0
+    d2i_min_valid: float = 0.9
 
 
 def draw_noise_levels(
-    batch: int, recipe: NoiseRecipe, generator: torch.Generator
+    valid_share: Tensor, recipe: NoiseRecipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given."""
+    """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given.
 
+    A sample without any depth is an image alone: its depth is noise (t = 1).
+
+    Args:
+        valid_share: (B,) share of each sample's depth pixels that are valid.
+        recipe: the shares and spreads.
+        generator: on the CPU.
+    """
+    batch = len(valid_share)
     case = torch.rand(batch, generator=generator)
     shared = torch.rand(batch, generator=generator) < recipe.shared_share
     rgb, depth = torch.randn(2, batch, generator=generator)
     depth = torch.where(shared, rgb, depth)
     rgb = torch.sigmoid(recipe.rgb_mu + recipe.sigma * rgb)
     depth = torch.sigmoid(recipe.depth_mu + recipe.sigma * depth)
-    is_i2d = case < recipe.i2d_share
+    has_depth = valid_share > 0
+    is_i2d = (case < recipe.i2d_share) & has_depth
     is_d2i = (case >= recipe.i2d_share) & (case < recipe.i2d_share + recipe.d2i_share)
+    is_d2i &= has_depth & (valid_share >= recipe.d2i_min_valid)
+    depth = torch.where(has_depth, depth, 1.0)
     return torch.where(is_i2d, 0.0, rgb), torch.where(is_d2i, 0.0, depth)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from mfsynth.models.lapped import LappedCodec
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.text import tokenize
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
-from mfsynth.simulation import CachedScenes, render_dataset
+from mfsynth.simulation import render_dataset
 from mfsynth.training.config import TrainConfig
+from mfsynth.training.data import open_mixture
+from mfsynth.training.data.settings import CachedScenesSettings
 from mfsynth.training.embedded import (
     build_text_encoder,
     build_tokenizer,
     build_transformer,
     text_encoder_layers,
 )
-from mfsynth.training.trainer import DEPTH_MEAN, DEPTH_STD, Trainer, TrainingImages
+from mfsynth.training.trainer import DEPTH_MEAN, DEPTH_STD, Trainer
 
 Log = Callable[[str], None]
 
@@ -35,49 +38,50 @@ def train(config: TrainConfig, log: Log) -> Path:
         The folder of the finished pipeline, `<output>/model`.
     """
     torch.manual_seed(config.seed)
-    scenes = _scenes(config, log)
+    _render(config, log)
+    mixture = open_mixture(config.data, config.size, config.size)
     codec = DepthCodec(config.transformer.patch, DEPTH_MEAN, DEPTH_STD)
 
-    tokenizer = build_tokenizer(scenes.captions)
-    length = config.transformer.text_length
+    tokenizer = build_tokenizer(mixture.captions())
     text_encoder = build_text_encoder(config.transformer, len(tokenizer))
-    transformer = build_transformer(config.transformer)
+    transformer = build_transformer(
+        config.transformer, depth_mask=config.optimiser.invalid_depth == "noise"
+    )
     trainer = Trainer(
         transformer,
         text_encoder,
         text_encoder_layers(config.transformer),
-        tokenize(tokenizer, [""], length),
+        functools.partial(tokenize, tokenizer, max_length=config.transformer.text_length),
         LappedCodec(config.transformer.patch, config.transformer.rgb_bands),
         codec,
         config.optimiser,
         config.noise,
         config.seed,
+        "cuda" if torch.cuda.is_available() else "cpu",
     )
     if trainer.resume(config.output):
         log(f"resumed at step {trainer.step} from {config.output}")
     parameters = sum(p.numel() for p in trainer.model.parameters())
     log(f"{parameters / 1e6:.2f} M parameters in transformer and text encoder")
-    text = tokenize(tokenizer, scenes.captions, length)
-    trainer.run(TrainingImages(scenes.rgb, scenes.depth, text), config.output, log)
+    trainer.run(mixture, config.output, log)
 
     trainer.model.load_state_dict(trainer.average)
     return _export(config, transformer, text_encoder, tokenizer, codec)
 
 
-def _scenes(config: TrainConfig, log: Log) -> CachedScenes:
-    data = config.data
-    render_dataset(
-        data.cache,
-        library=data.library,
-        scenes=data.scenes,
-        views=data.views,
-        size=data.size,
-        seed=data.seed,
-        workers=2,
-    )
-    scenes = CachedScenes.open(data.cache)
-    log(f"{len(scenes)} images in {data.cache}")
-    return scenes
+def _render(config: TrainConfig, log: Log) -> None:
+    for part in config.data:
+        if isinstance(part, CachedScenesSettings) and part.render is not None:
+            scenes = render_dataset(
+                Path(part.path),
+                library=part.render.library,
+                scenes=part.render.scenes,
+                views=part.render.views,
+                size=config.size,
+                seed=part.render.seed,
+                workers=2,
+            )
+            log(f"{len(scenes)} images in {part.path}")
 
 
 def _export(
@@ -99,8 +103,8 @@ def _export(
         depth_shift_mu=config.noise.depth_mu,
         depth_mean=codec.mean,
         depth_std=codec.std,
-        height=config.data.size,
-        width=config.data.size,
+        height=config.size,
+        width=config.size,
         rgb_bands=config.transformer.rgb_bands,
     )
     folder = config.output / "model"

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, RGBCodec, unpatchify
 from mfsynth.models.sampling import sample_to_velocity
 from mfsynth.models.text import encode_tokens
+from mfsynth.models.transformer import ModalityForcingTransformerOutput
 from mfsynth.training.config import OptimiserConfig
+from mfsynth.training.data import Mixture, TrainingBatch, batches, collate
+from mfsynth.training.invalid_depth import fill_tokens_nearest
 from mfsynth.training.recipe import (
     NoiseRecipe,
     add_noise,
@@ -34,24 +39,40 @@ from mfsynth.training.recipe import (
 # Centre and spread of the contracted depth of tabletop scenes.
 DEPTH_MEAN, DEPTH_STD = 1.0, 0.4
 
-# The probe's images are those of the training set's beginning, at a level where their depth's own
-# noisy pixels tell little.
+# The probe's images are the stream's first with depth, at a level where their depth's own noisy
+# pixels tell little.
 PROBE_IMAGES, PROBE_LEVEL = 16, 0.9
 
+# A step of no finite gradient is left out; that many in a row won't mend themselves.
+MAX_SKIPPED_STEPS = 10
 
-@dataclass(frozen=True, slots=True)
-class TrainingImages:
-    """A training set.
+Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoisyDepth:
+    """Depth tokens on their way into the model; images are square.
 
     Attributes:
-        rgb: (N, H, W, 3) uint8, mapped from disk.
-        depth: (N, H, W) float32 in any unit, 0 where invalid, mapped from disk.
-        text: token ids and masks, (N, L) each.
+        clean: (B, N, p²) what the loss compares with; anything where invalid.
+        valid: (B, N, p²) bool.
+        seen: (B, N, p²) what is noised: `clean`, with something at invalid pixels.
+        noise: (B, N, p²) standard normal.
+        t: (B,) noise level.
+        grid: (rows, columns) of tokens.
     """
 
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    text: dict[str, Tensor]
+    clean: Tensor
+    valid: Tensor
+    seen: Tensor
+    noise: Tensor
+    t: Tensor
+    grid: tuple[int, int]
+
+    @property
+    def noisy(self) -> Tensor:
+        """(B, N, p²), what the model gets."""
+        return add_noise(self.seen, self.noise, self.t)
 
 
 def learning_rate_factor(step: int, config: OptimiserConfig) -> float:
@@ -76,35 +97,50 @@ class Trainer:
         transformer: Any,
         text_encoder: Any,
         layers: tuple[int, ...],
-        empty_prompt: dict[str, Tensor],
+        tokenize: Tokenize,
         rgb_codec: RGBCodec,
         depth_codec: DepthCodec,
         config: OptimiserConfig,
         recipe: NoiseRecipe,
         seed: int,
+        device: str = "cpu",
     ) -> None:
+        self._device = torch.device(device)
         self.model = nn.ModuleDict({"transformer": transformer, "text_encoder": text_encoder})
+        self.model.to(self._device)
+        if config.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
         self._transformer = transformer
         self._layers = layers
-        self._empty = empty_prompt
+        self._tokenize = tokenize
+        self._empty = tokenize([""])
         self._rgb_codec = rgb_codec
         self._depth_codec = depth_codec
         self._config = config
         self._recipe = recipe
         self._seed = seed
         self.step = 0
+        self._skipped = 0
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self._base: nn.ModuleDict | None = None
         self._optimisers = _build_optimisers(self.model, config)
 
-    def run(self, data: TrainingImages, folder: Path, log: Callable[[str], None]) -> None:
-        """Train to the configured step, saving checkpoints into `folder`."""
+    def run(self, data: Mixture, folder: Path, log: Callable[[str], None]) -> None:
+        """Train to the configured step, saving checkpoints into `folder`.
+
+        Raises:
+            MfsynthError: The loss stays infinite or NaN, or a sample can't be read.
+        """
         started, first = time.monotonic(), self.step
+        config, size = self._config, self._config.accumulate
+        stream = batches(
+            data, self._seed, config.batch_size, range(first * size, config.steps * size)
+        )
         losses: list[dict[str, float]] = []
         while self.step < self._config.steps:
             if self.step == self._config.image_steps > 0:
                 self._start_depth()
-            losses.append(self._train_step(data))
+            losses.append(self._train_step([next(stream) for _ in range(size)]))
             if self.step % 50 == 0:
                 means = "".join(
                     f" {name} {np.mean([step[name] for step in losses if name in step]):.4f}"
@@ -120,8 +156,8 @@ class Trainer:
                 )
             if self.step % self._config.checkpoint_every == 0 or self.step == self._config.steps:
                 self.save(folder)
-                if self.step > self._config.image_steps:
-                    log(f"step {self.step} health probe {self.probe(data):.2f} (1: blind to RGB)")
+                if self.step > self._config.image_steps and (probe := self.probe(data)):
+                    log(f"step {self.step} health probe {probe:.2f} (1: blind to RGB)")
 
     def _start_depth(self) -> None:
         if self._config.distillation is not None:
@@ -136,149 +172,177 @@ class Trainer:
         base.load_state_dict(state)
         return base.requires_grad_(False)
 
-    def probe(self, data: TrainingImages) -> float:
-        """Whether i2d looks at the image: see `health_probe`."""
-        generator = torch.Generator().manual_seed(self._seed)
-        count = min(PROBE_IMAGES, len(data.rgb))
-        images = torch.tensor(data.rgb[:count]).permute(0, 3, 1, 2) / 127.5 - 1
-        maps = torch.tensor(data.depth[:count])
-        depth = self._depth_codec.encode(maps)
-        level = torch.full((count,), PROBE_LEVEL)
-        noise = torch.randn(depth.values.shape, generator=generator)
-        empty = {name: ids.expand(count, -1) for name, ids in self._empty.items()}
-        text = encode_tokens(self.model["text_encoder"], empty, self._layers)
+    def probe(self, data: Mixture) -> float | None:
+        """Whether i2d looks at the image: see `health_probe`; None where hardly any has depth."""
+        drawn = (data.sample(self._seed, index) for index in range(4 * PROBE_IMAGES))
+        samples = [sample for sample in drawn if sample.depth is not None][:PROBE_IMAGES]
+        if len(samples) < 2:
+            return None
+        batch = collate(samples)
+        empty = {name: ids.expand(len(samples), -1) for name, ids in self._empty.items()}
+        level = torch.full((len(samples),), PROBE_LEVEL, device=self._device)
+        with torch.no_grad():
+            text = self._encode(self.model, empty)
+            depth = self._noisy_depth(batch, level, torch.Generator().manual_seed(self._seed))
 
-        def depth_loss(rgb: Tensor) -> Tensor:
-            output = self._transformer(
-                rgb=rgb,
-                depth=add_noise(depth.values, noise, level),
-                text=text,
-                rgb_timestep=torch.zeros(count),
-                depth_timestep=level,
-                grid=self._grid(images),
-            )
-            return self._depth_loss(output.depth, depth.values, maps, level)
+            def depth_loss(rgb: Tensor) -> Tensor:
+                output = self._predict(self._transformer, rgb, torch.zeros_like(level), text, depth)
+                return self._depth_loss(output.depth, depth)
 
-        return health_probe(depth_loss, self._rgb_codec.encode(images))
+            return health_probe(depth_loss, self._rgb_codec.encode(self._images(batch)))
 
-    def _train_step(self, data: TrainingImages) -> dict[str, float]:
+    def _train_step(self, parts: Sequence[TrainingBatch]) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.step)
-        size = self._config.batch_size
-        rows = torch.randperm(len(data.rgb), generator=generator)[:size].sort().values
-        mirror = torch.rand(size, generator=generator) < 0.5
-        image_only = torch.rand((), generator=generator) < self._config.image_only_share
-        tokens = self._text(data, rows, generator)
-        images = torch.from_numpy(data.rgb[rows.numpy()]).permute(0, 3, 1, 2) / 127.5 - 1
-        images = torch.where(mirror[:, None, None, None], images.flip(3), images)
-        if image_only or self.step < self._config.image_steps:
-            losses = self._image_losses(images, tokens, generator)
-        else:
-            maps = torch.from_numpy(data.depth[rows.numpy()])
-            maps = torch.where(mirror[:, None, None], maps.flip(2), maps)
-            losses = self._joint_losses(images, maps, tokens, generator)
+        drawn = torch.rand((), generator=generator).item() < self._config.image_only_share
+        image_only = drawn or self.step < self._config.image_steps
+        means: dict[str, float] = {}
+        for batch in parts:
+            losses = self._losses(batch, image_only, generator)
+            (torch.stack(list(losses.values())).sum() / len(parts)).backward()
+            for name, loss in losses.items():
+                means[name] = means.get(name, 0.0) + loss.item() / len(parts)
+        self._update(nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
+        return means
 
+    def _update(self, gradient_norm: Tensor) -> None:
         factor = learning_rate_factor(self.step, self._config)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.step += 1
+        finite = bool(gradient_norm.isfinite())
+        self._skipped = 0 if finite else self._skipped + 1
+        if self._skipped == MAX_SKIPPED_STEPS:
+            raise MfsynthError(
+                f"the gradient was infinite or NaN in {MAX_SKIPPED_STEPS} steps in a row, to step "
+                f"{self.step}; lower the learning rates and run again from the last checkpoint"
+            )
         for optimiser, rate in zip(self._optimisers, _rates(self._config), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
-            optimiser.step()
+            if finite:
+                optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        self._update_average()
-        return {name: loss.item() for name, loss in losses.items()}
+        if finite:
+            self._update_average()
 
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        patch = self._depth_codec.patch
-        return images.shape[2] // patch, images.shape[3] // patch
-
-    def _encode(self, model: nn.ModuleDict, tokens: dict[str, Tensor]) -> Tensor:
-        return encode_tokens(model["text_encoder"], tokens, self._layers)
-
-    def _image_losses(
-        self, images: Tensor, tokens: dict[str, Tensor], generator: torch.Generator
+    def _losses(
+        self, batch: TrainingBatch, image_only: bool, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        rgb = self._rgb_codec.encode(images)
-        spread = torch.randn(len(rgb), generator=generator)
-        t = torch.sigmoid(self._recipe.rgb_mu + self._recipe.sigma * spread)
-        noise = torch.randn(rgb.shape, generator=generator)
-        output = self._transformer(
-            rgb=add_noise(rgb, noise, t),
-            depth=None,
-            text=self._encode(self.model, tokens),
-            rgb_timestep=t,
-            depth_timestep=None,
-            grid=self._grid(images),
-        )
-        return {"rgb": clean_token_loss(output.rgb, rgb, t)}
-
-    def _joint_losses(
-        self,
-        images: Tensor,
-        maps: Tensor,
-        tokens: dict[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        grid = self._grid(images)
-        rgb = self._rgb_codec.encode(images)
-        depth = self._depth_codec.encode(maps)
-        t_rgb, t_depth = draw_noise_levels(len(rgb), self._recipe, generator)
-        rgb_noise = torch.randn(rgb.shape, generator=generator)
-        depth_noise = torch.randn(depth.values.shape, generator=generator)
-        noisy_rgb = add_noise(rgb, rgb_noise, t_rgb)
-        output = self._transformer(
-            rgb=noisy_rgb,
-            depth=add_noise(depth.values, depth_noise, t_depth),
-            text=self._encode(self.model, tokens),
-            rgb_timestep=t_rgb,
-            depth_timestep=t_depth,
-            grid=grid,
-        )
-        losses = {
-            "rgb": clean_token_loss(output.rgb, rgb, t_rgb),
-            "depth": self._depth_loss(output.depth, depth.values, maps, t_depth),
-        }
-        if self._base is not None and self._config.distillation is not None:
+        tokens = self._text(batch.captions, generator)
+        rgb = self._rgb_codec.encode(self._images(batch))
+        valid_share = (batch.depth > 0).float().mean(dim=(1, 2)) * (not image_only)
+        levels = draw_noise_levels(valid_share, self._recipe, generator)
+        t_rgb, t_depth = (level.to(self._device) for level in levels)
+        noisy_rgb = add_noise(rgb, self._noise(rgb.shape, generator), t_rgb)
+        depth = None if image_only else self._noisy_depth(batch, t_depth, generator)
+        text = self._encode(self.model, tokens)
+        if depth is not None and self._config.invalid_depth == "prediction":
+            depth = self._filled_by_average(depth, noisy_rgb, t_rgb, text)
+        output = self._predict(self._transformer, noisy_rgb, t_rgb, text, depth)
+        losses = {"rgb": clean_token_loss(output.rgb, rgb, t_rgb)}
+        if depth is None:
+            return losses
+        losses["depth"] = self._depth_loss(output.depth, depth)
+        weights = self._config.distillation
+        if self._base is not None and weights is not None:
             with torch.no_grad():
-                base = self._base["transformer"](
-                    rgb=noisy_rgb,
-                    depth=None,
-                    text=self._encode(self._base, tokens),
-                    rgb_timestep=t_rgb,
-                    depth_timestep=None,
-                    grid=grid,
-                )
+                base_text = self._encode(self._base, tokens)
+                base = self._predict(self._base["transformer"], noisy_rgb, t_rgb, base_text, None)
             level = t_rgb[:, None, None]
             losses["distillation"] = self_distillation_loss(
                 sample_to_velocity(noisy_rgb, output.rgb, level),
                 sample_to_velocity(noisy_rgb, base.rgb, level),
                 t_rgb,
                 t_depth,
-                self._config.distillation.noisy_depth,
-                self._config.distillation.clean_depth,
+                weights.noisy_depth,
+                weights.clean_depth,
             )
         return losses
 
-    def _depth_loss(self, predicted: Tensor, clean: Tensor, maps: Tensor, t: Tensor) -> Tensor:
+    def _images(self, batch: TrainingBatch) -> Tensor:
+        return batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
+
+    def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator).to(self._device)
+
+    def _text(self, captions: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
+        dropped = torch.rand(len(captions), generator=generator) < self._config.text_dropout
+        return {
+            name: torch.where(dropped[:, None], self._empty[name].cpu(), ids).to(self._device)
+            for name, ids in self._tokenize(captions).items()
+        }
+
+    def _encode(self, model: nn.ModuleDict, tokens: dict[str, Tensor]) -> Tensor:
+        with self._precision():
+            return encode_tokens(model["text_encoder"], tokens, self._layers)
+
+    def _noisy_depth(
+        self, batch: TrainingBatch, t: Tensor, generator: torch.Generator
+    ) -> NoisyDepth:
         patch = self._depth_codec.patch
-        grid = self._grid(maps[:, None])
-        return clean_signal_loss(
-            unpatchify(predicted, patch, grid),
-            unpatchify(clean, patch, grid),
-            maps[:, None] > 0,
-            t,
-            self._config.edge_weight,
+        rows, columns = (size // patch for size in batch.depth.shape[1:])
+        clean = self._depth_codec.encode(batch.depth)
+        noise = torch.randn(clean.values.shape, generator=generator)
+        if self._config.invalid_depth == "noise":
+            seen = torch.where(clean.valid, clean.values, noise)
+        else:
+            seen = fill_tokens_nearest(clean, patch, (rows, columns))
+        return NoisyDepth(
+            clean=clean.values.to(self._device),
+            valid=clean.valid.to(self._device),
+            seen=seen.to(self._device),
+            noise=noise.to(self._device),
+            t=t,
+            grid=(rows, columns),
         )
 
-    def _text(
-        self, data: TrainingImages, rows: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        dropped = torch.rand(len(rows), generator=generator) < self._config.text_dropout
-        return {
-            name: torch.where(dropped[:, None], self._empty[name], ids[rows])
-            for name, ids in data.text.items()
-        }
+    @torch.no_grad()
+    def _filled_by_average(
+        self, depth: NoisyDepth, rgb: Tensor, t_rgb: Tensor, text: Tensor
+    ) -> NoisyDepth:
+        prefix = "transformer."
+        weights = {k.removeprefix(prefix): v for k, v in self.average.items() if prefix in k}
+
+        def average(**inputs: Any) -> ModalityForcingTransformerOutput:
+            return functional_call(self._transformer, weights, (), inputs)
+
+        output = self._predict(average, rgb, t_rgb, text, depth)
+        assert output.depth is not None
+        return replace(depth, seen=torch.where(depth.valid, depth.clean, output.depth))
+
+    def _predict(
+        self,
+        transformer: Callable[..., ModalityForcingTransformerOutput],
+        rgb: Tensor,
+        t_rgb: Tensor,
+        text: Tensor,
+        depth: NoisyDepth | None,
+    ) -> ModalityForcingTransformerOutput:
+        side = math.isqrt(rgb.shape[1])
+        with self._precision():
+            output = transformer(
+                rgb=rgb,
+                depth=None if depth is None else depth.noisy,
+                text=text,
+                rgb_timestep=t_rgb,
+                depth_timestep=None if depth is None else depth.t,
+                grid=(side, side),
+                depth_valid=None if depth is None else depth.valid,
+            )
+        return ModalityForcingTransformerOutput(output.rgb.float(), output.depth)
+
+    def _precision(self) -> torch.autocast:
+        bfloat16 = self._config.precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16)
+
+    def _depth_loss(self, predicted: Tensor | None, depth: NoisyDepth) -> Tensor:
+        assert predicted is not None
+        patch = self._depth_codec.patch
+        return clean_signal_loss(
+            unpatchify(predicted, patch, depth.grid),
+            unpatchify(depth.clean, patch, depth.grid),
+            unpatchify(depth.valid, patch, depth.grid),
+            depth.t,
+            self._config.edge_weight,
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -11,7 +11,7 @@ def test_every_hole_gets_the_depth_of_a_nearest_valid_pixel(seed, share):
     depth = rng.uniform(1, 5, (12, 17)).astype(np.float32)
     valid = rng.random(depth.shape) < share
     valid[3, 4] = True
-    filled = fill_nearest(np.where(valid, depth, 0))
+    filled = fill_nearest(np.where(valid, depth, 0), valid)
     assert np.array_equal(filled[valid], depth[valid])
     places = np.argwhere(valid)
     for row, column in np.argwhere(~valid):

@@ -20,7 +20,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_the_cases_come_in_the_shares_that_the_recipe_says():
-    rgb, depth = draw_noise_levels(20_000, NoiseRecipe(0.2, 0.3, 0.4), seeded())
+    rgb, depth = draw_noise_levels(torch.ones(20_000), NoiseRecipe(0.2, 0.3, 0.4), seeded())
     assert (rgb == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert (depth == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert not ((rgb == 0) & (depth == 0)).any()
@@ -32,9 +32,19 @@ def test_the_cases_come_in_the_shares_that_the_recipe_says():
     assert abs(correlation) < 0.03
 
 
+def test_sparse_depth_is_never_given_and_an_image_alone_is_generated():
+    share = torch.tensor([0.0, 0.05, 1.0]).repeat(2000)
+    rgb, depth = draw_noise_levels(share, NoiseRecipe(0.4, 0.4), seeded())
+    assert (depth[share == 0.0] == 1).all()
+    assert (rgb[share == 0.0] > 0).all()
+    assert (depth[share == 0.05] > 0).all()
+    assert (rgb[share == 0.05] == 0).any()
+    assert (depth[share == 1.0] == 0).any()
+
+
 def test_levels_are_logit_normal_about_mu():
     recipe = NoiseRecipe(0, 0, 0, rgb_mu=1.1, depth_mu=2.0, sigma=0.8)
-    rgb, depth = (torch.logit(level) for level in draw_noise_levels(20_000, recipe, seeded()))
+    rgb, depth = map(torch.logit, draw_noise_levels(torch.ones(20_000), recipe, seeded()))
     assert rgb.mean().item() == pytest.approx(1.1, abs=0.03)
     assert depth.mean().item() == pytest.approx(2.0, abs=0.03)
     assert rgb.std().item() == pytest.approx(0.8, abs=0.03)

@@ -1,5 +1,7 @@
 """From a configuration to a model folder that loads: the whole of `mfsynth train`, tiny."""
 
+import json
+
 import pytest
 
 from mfsynth.config import ModelConfig
@@ -8,9 +10,7 @@ from mfsynth.models import load_pipeline, model_info
 from mfsynth.training.config import load_train_config
 
 TINY = [
-    "data.scenes=2",
-    "data.views=2",
-    "data.size=32",
+    "size=32",
     "transformer.layers=1",
     "transformer.single_layers=1",
     "transformer.heads=1",
@@ -22,12 +22,17 @@ TINY = [
 ]
 
 
+def tiny_scenes(folder) -> str:
+    render = {"scenes": 2, "views": 2}
+    return json.dumps([{"kind": "cached_scenes", "path": str(folder / "s"), "render": render}])
+
+
 def test_training_ends_with_a_model_that_makes_pairs_and_is_not_repeated(tmp_path):
     pytest.importorskip("mujoco")
     from mfsynth.training.run import train
 
     config = load_train_config(
-        "embedded", [*TINY, f"data.cache={tmp_path / 'cache'}", f"output={tmp_path / 'out'}"]
+        "embedded", [*TINY, f"data={tiny_scenes(tmp_path)}", f"output={tmp_path / 'out'}"]
     )
     said: list[str] = []
     folder = train(config, said.append)

@@ -1,15 +1,19 @@
 """The loop on a model of a few thousand weights and eight images."""
 
+import functools
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec
 from mfsynth.models.lapped import LappedCodec
 from mfsynth.models.text import tokenize
 from mfsynth.training.config import OptimiserConfig, TransformerConfig
+from mfsynth.training.data import Mixture, Part, TrainingSample
 from mfsynth.training.embedded import (
     build_text_encoder,
     build_tokenizer,
@@ -17,7 +21,7 @@ from mfsynth.training.embedded import (
     text_encoder_layers,
 )
 from mfsynth.training.recipe import NoiseRecipe
-from mfsynth.training.trainer import Trainer, TrainingImages, learning_rate_factor
+from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer, learning_rate_factor
 
 SIZES = TransformerConfig(
     patch=8,
@@ -55,13 +59,24 @@ def optimiser(**changes) -> OptimiserConfig:
     return OptimiserConfig(**(settings | changes))
 
 
+class InMemory(list[TrainingSample]):
+    """Implements `Source`."""
+
+    def captions(self) -> Iterator[str]:
+        return (sample.caption for sample in self)
+
+
+def mixture(rgb, depth, **part) -> Mixture:
+    samples = map(TrainingSample, rgb, depth, CAPTIONS)
+    return Mixture((Part(InMemory(samples), **part),), 16, 16)
+
+
 @pytest.fixture
-def data() -> TrainingImages:
+def data() -> Mixture:
     rng = np.random.default_rng(0)
-    return TrainingImages(
-        rgb=rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8),
-        depth=rng.uniform(0.5, 2, (8, 16, 16)).astype(np.float32),
-        text=tokenize(build_tokenizer(CAPTIONS), CAPTIONS, SIZES.text_length),
+    return mixture(
+        rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8),
+        rng.uniform(0.5, 2, (8, 16, 16)).astype(np.float32),
     )
 
 
@@ -69,10 +84,10 @@ def make_trainer(config: OptimiserConfig, recipe: NoiseRecipe = NoiseRecipe()) -
     torch.manual_seed(0)
     tokenizer = build_tokenizer(CAPTIONS)
     return Trainer(
-        build_transformer(SIZES),
+        build_transformer(SIZES, depth_mask=config.invalid_depth == "noise"),
         build_text_encoder(SIZES, len(tokenizer)),
         text_encoder_layers(SIZES),
-        tokenize(tokenizer, [""], SIZES.text_length),
+        functools.partial(tokenize, tokenizer, max_length=SIZES.text_length),
         LappedCodec(8, SIZES.rgb_bands),
         DepthCodec(8, 1.0, 0.4),
         config,
@@ -87,6 +102,7 @@ def make_trainer(config: OptimiserConfig, recipe: NoiseRecipe = NoiseRecipe()) -
         {"image_steps": 0, "joint_steps": 6},
         {"image_steps": 4, "joint_steps": 2},
         {"distillation": {"noisy_depth": 1.0, "clean_depth": 0.1}, "image_only_share": 0},
+        {"accumulate": 2, "invalid_depth": "prediction", "precision": "bfloat16"},
     ],
 )
 def test_a_run_killed_and_resumed_equals_one_that_was_not(data, tmp_path, changes):
@@ -132,17 +148,17 @@ def record_losses(trainer: Trainer) -> list[dict[str, float]]:
     return losses
 
 
-def test_training_lowers_the_losses(data, tmp_path):
+def test_training_lowers_the_losses(tmp_path):
     ramp = np.linspace(0, 255, 16).astype(np.uint8)
-    image = np.broadcast_to(ramp[None, None, :, None], data.rgb.shape).copy()
-    depth = np.broadcast_to(1 + ramp / np.float32(255), data.depth.shape).copy()
+    image = np.broadcast_to(ramp[None, None, :, None], (8, 16, 16, 3)).copy()
+    depth = np.broadcast_to(1 + ramp / np.float32(255), (8, 16, 16)).copy()
     # One level for all: what differs from step to step is then learning, not luck.
     trainer = make_trainer(
         optimiser(image_steps=0, joint_steps=40, warmup_steps=5, image_only_share=0),
         NoiseRecipe(0, 0, 1, sigma=0),
     )
     losses = record_losses(trainer)
-    trainer.run(TrainingImages(image, depth, data.text), tmp_path, lambda _: None)
+    trainer.run(mixture(image, depth), tmp_path, lambda _: None)
     for name in ("rgb", "depth"):
         values = [step[name] for step in losses]
         assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5]), name
@@ -217,3 +233,81 @@ def test_the_depth_head_starts_at_zero():
     transformer = build_transformer(SIZES)
     assert (transformer.depth_proj_out.weight == 0).all()
     assert transformer.depth_to_rgb_time_embed.gate.item() == 0
+
+
+def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("treatment", ["nearest", "noise", "prediction"])
+def test_depth_that_is_not_valid_changes_nothing(tmp_path, treatment):
+    """A map of few valid pixels trains; what its file holds elsewhere is not looked at."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    depth = rng.uniform(0.5, 2, (8, 16, 16)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.95] = 0
+    trainer = make_trainer(
+        optimiser(image_steps=0, joint_steps=4, image_only_share=0, invalid_depth=treatment)
+    )
+    losses = record_losses(trainer)
+    trainer.run(mixture(rgb, depth), tmp_path, lambda _: None)
+    assert all(np.isfinite(step["depth"]) and step["depth"] > 0 for step in losses)
+
+
+def test_samples_without_depth_train_the_image_alone(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    trainer = make_trainer(optimiser(image_steps=0, joint_steps=3, image_only_share=0))
+    losses = record_losses(trainer)
+    said = []
+    trainer.run(mixture(rgb, [None] * 8), tmp_path, said.append)
+    assert all(step["depth"] == 0 and step["rgb"] > 0 for step in losses)
+    assert not any("probe" in line for line in said)
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size(data, tmp_path):
+    """But for the noise, which is drawn batch by batch: so with noise levels of 0 for RGB."""
+    recipe = NoiseRecipe(i2d_share=1.0, d2i_share=0.0, depth_mu=-20.0)
+    plain = {"image_steps": 0, "joint_steps": 1, "image_only_share": 0, "text_dropout": 0}
+    whole = make_trainer(optimiser(**plain, batch_size=8), recipe)
+    whole.run(data, tmp_path / "whole", lambda _: None)
+    parts = make_trainer(optimiser(**plain, batch_size=4, accumulate=2), recipe)
+    parts.run(data, tmp_path / "parts", lambda _: None)
+    for name, value in snapshot(whole).items():
+        torch.testing.assert_close(parts.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_weight(data, tmp_path):
+    ends = []
+    for checkpointing in (False, True):
+        trainer = make_trainer(optimiser(gradient_checkpointing=checkpointing))
+        trainer.run(data, tmp_path / str(checkpointing), lambda _: None)
+        ends.append(snapshot(trainer))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value)
+
+
+def poison(trainer: Trainer, steps: range) -> None:
+    original = trainer._losses
+
+    def poisoned(*arguments):
+        factor = float("nan") if trainer.step in steps else 1.0
+        return {name: loss * factor for name, loss in original(*arguments).items()}
+
+    trainer._losses = poisoned
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(data, tmp_path):
+    trainer = make_trainer(optimiser(image_steps=0, joint_steps=1))
+    poison(trainer, range(1))
+    before = snapshot(trainer)
+    trainer.run(data, tmp_path, lambda _: None)
+    assert trainer.step == 1
+    assert all(torch.equal(value, before[name]) for name, value in snapshot(trainer).items())
+
+
+def test_a_training_that_stays_infinite_ends_with_what_to_do(data, tmp_path):
+    trainer = make_trainer(optimiser(image_steps=0, joint_steps=40, checkpoint_every=50))
+    poison(trainer, range(5, 40))
+    with pytest.raises(MfsynthError, match=r"to step 15; lower the learning rates"):
+        trainer.run(data, tmp_path, lambda _: None)
+    assert trainer.step == 5 + MAX_SKIPPED_STEPS

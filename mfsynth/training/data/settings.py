@@ -88,15 +88,34 @@ class RunSettings(PartSettings):
     url: NonEmpty
 
 
+class RenderSettings(Section):
+    """Simulator scenes to render into a folder.
+
+    Attributes:
+        library: Name or path of the prompt library.
+        scenes: How many.
+        views: Of each scene.
+        seed: Of prompts and scenes.
+    """
+
+    library: NonEmpty = "tabletop"
+    scenes: Count
+    views: Count
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class CachedScenesSettings(PartSettings):
-    """Simulator images that were rendered before.
+    """Simulator images on disk.
 
     Attributes:
         path: The folder.
+        render: What training renders into it first, as far as it isn't there yet; None where the
+            folder has been filled before.
     """
 
     kind: Literal["cached_scenes"]
     path: NonEmpty
+    render: RenderSettings | None = None
 
 
 class LiveScenesSettings(PartSettings):
