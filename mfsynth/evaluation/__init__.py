@@ -1,5 +1,7 @@
 """How good a model's depth is."""
 
+from mfsynth.evaluation.alignment import Alignment, align
 from mfsynth.evaluation.depth import DepthScore, image_to_depth, score_depth
+from mfsynth.evaluation.protocols import Protocol
 
-__all__ = ["DepthScore", "image_to_depth", "score_depth"]
+__all__ = ["Alignment", "DepthScore", "Protocol", "align", "image_to_depth", "score_depth"]

@@ -8,43 +8,66 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.geometry import abs_rel, delta, scale_l1
+from mfsynth.evaluation.alignment import Alignment, align
+from mfsynth.evaluation.protocols import PLAIN, Protocol
+from mfsynth.geometry import abs_rel, delta, silog
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.schedules import Mode
 
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Mean over images, after scale-only alignment of each (the exact L1 minimiser).
+    """Plain means over images of figures of each image.
 
     Attributes:
+        protocol: name of the protocol.
+        alignment: of predictions to the truth.
+        images: how many.
         abs_rel: mean |p − g| / g.
         delta1: share of pixels with max(p/g, g/p) < 1.25.
-        images: how many.
+        delta2: the same for 1.25².
+        delta3: the same for 1.25³.
+        silog: 100 · standard deviation of ln p − ln g.
     """
 
+    protocol: str
+    alignment: Alignment
+    images: int
     abs_rel: float
     delta1: float
-    images: int
+    delta2: float
+    delta3: float
+    silog: float
 
 
 def score_depth(
-    predictions: Iterable[NDArray[np.float32]], truths: Iterable[NDArray[np.float32]]
+    predictions: Iterable[NDArray[np.floating]],
+    truths: Iterable[NDArray[np.floating]],
+    protocol: Protocol = PLAIN,
+    alignment: Alignment = "scale",
 ) -> DepthScore:
-    """Score predicted depth maps; pixels that a prediction calls invalid (0) count as errors of 1.
+    """Score predicted depth maps; pixels that a prediction calls invalid (0) count as errors.
 
     Args:
         predictions: (H, W) maps in any unit.
-        truths: (H, W) z-depth maps; 0 marks pixels without ground truth.
+        truths: (H, W) z-depth maps; 0 or infinite where there is no ground truth.
+        protocol: what counts, and the range that predictions are clipped to.
+        alignment: see `align`.
+
+    Raises:
+        ValueError: An image has no valid pixel with a prediction, or there is no image.
     """
     rows = []
     for prediction, truth in zip(predictions, truths, strict=True):
-        valid = truth > 0
-        scale = scale_l1(prediction, truth, valid & (prediction > 0))
-        aligned = prediction * np.float32(scale)
-        rows.append((abs_rel(aligned, truth, valid), delta(aligned, truth, valid)))
-    absolute, within = np.mean(rows, axis=0)
-    return DepthScore(float(absolute), float(within), len(rows))
+        valid = protocol.valid(truth)
+        fitted = align(prediction, truth, valid, alignment, protocol.solve_side)
+        aligned = np.where(prediction > 0, fitted, 0.0).clip(*protocol.clip)
+        deltas = [delta(aligned, truth, valid, k) for k in (1, 2, 3)]
+        rows.append((abs_rel(aligned, truth, valid), *deltas, silog(aligned, truth, valid)))
+    if not rows:
+        raise ValueError("there is no image to score")
+    means = (float(mean) for mean in np.mean(rows, axis=0))
+    return DepthScore(protocol.name, alignment, len(rows), *means)
 
 
 def image_to_depth(

@@ -1,7 +1,7 @@
 """What is left open in a relative depth map, fitted to a reference.
 
 Each alignment allows a prediction other freedoms, so figures of different alignments aren't
-comparable: say which one was used (MODEL.md, section 5).
+comparable: say which one was used.
 """
 
 from __future__ import annotations

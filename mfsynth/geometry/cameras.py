@@ -33,7 +33,7 @@ class Intrinsics:
 
     All values are pixels. Pixel centres have integer coordinates, so that the centre of an image
     of width W and height H is ((W - 1) / 2, (H - 1) / 2); axes are OpenCV's: x right, y down,
-    z forward (DESIGN.md, "On disk").
+    z forward.
     """
 
     fx: float

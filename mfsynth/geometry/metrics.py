@@ -1,4 +1,4 @@
-"""How wrong a depth map is, on one image. Average over images afterwards (MODEL.md, section 5)."""
+"""How wrong a depth map is, on one image. Average over images afterwards."""
 
 from __future__ import annotations
 

@@ -1,0 +1,96 @@
+"""What each benchmark of monocular depth counts: valid pixels, crops, caps.
+
+The figures are those of Marigold (Ke et al., CVPR 2024), whose tables most others follow. Results
+of different protocols or alignments aren't comparable, so both are part of every result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value = TypeVar("Value", bound=np.generic)
+
+# KITTI's benchmark crop: rows and columns that every drive's images have.
+_KITTI_ROWS, _KITTI_COLUMNS = 352, 1216
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a map that counts, in shares of its rows and columns, start to end."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    def mask(self, height: int, width: int) -> NDArray[np.bool_]:
+        """bool (height, width); edges are rounded down, as in Garg's and Eigen's crops."""
+        inside = np.zeros((height, width), np.bool_)
+        rows = slice(int(self.top * height), int(self.bottom * height))
+        inside[rows, int(self.left * width) : int(self.right * width)] = True
+        return inside
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How predictions for one data set are scored.
+
+    Attributes:
+        name: As it stands in results.
+        nearest: Ground truth is valid above it, in the data set's unit.
+        farthest: And below it.
+        clip: Aligned predictions are brought into this range; its lower end is above 0.
+        window: The part that counts; None for all.
+        solve_side: Alignments are solved on a copy whose longer side has at most that many pixels,
+            taken by nearest neighbour; None for the map itself.
+    """
+
+    name: str
+    nearest: float = 0.0
+    farthest: float = math.inf
+    clip: tuple[float, float] = (1e-6, math.inf)
+    window: Window | None = None
+    solve_side: int | None = None
+
+    def valid(self, truth: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """bool (H, W): which pixels of a ground-truth map (H, W) count."""
+        inside = (truth > self.nearest) & (truth < self.farthest)
+        return inside if self.window is None else inside & self.window.mask(*truth.shape)
+
+
+PLAIN: Final = Protocol("plain")
+
+# NYUv2's rows 45 to 471 and columns 41 to 601, of 480 × 640: the ends lie half a pixel further,
+# so that rounding down gives them back exactly.
+_NYU_WINDOW = Window(45.5 / 480, 471.5 / 480, 41.5 / 640, 601.5 / 640)
+_EIGEN_WINDOW = Window(0.3324324, 0.91351351, 0.0359477, 0.96405229)
+
+NYU_V2: Final = Protocol("marigold/nyu_v2", 1e-3, 10, (1e-3, 10), _NYU_WINDOW)
+KITTI_EIGEN: Final = Protocol("marigold/kitti_eigen", 1e-5, 80, (1e-5, 80), _EIGEN_WINDOW)
+ETH3D: Final = Protocol("marigold/eth3d", 1e-5, math.inf, (1e-5, math.inf), solve_side=1024)
+SCANNET: Final = Protocol("marigold/scannet", 1e-3, 10, (1e-3, 10))
+DIODE: Final = Protocol("marigold/diode", 0, math.inf, (0.6, 350))
+
+
+def kitti_benchmark_crop(image: NDArray[Value]) -> NDArray[Value]:
+    """The bottom centre of an image or map, 352 × 1216; the model sees no more than that.
+
+    Args:
+        image: (H, W) or (H, W, 3), at least as large.
+
+    Raises:
+        ValueError: It is smaller.
+    """
+    height, width = image.shape[:2]
+    if height < _KITTI_ROWS or width < _KITTI_COLUMNS:
+        raise ValueError(
+            f"an image of {width}x{height} pixels has no KITTI crop of {_KITTI_COLUMNS}x"
+            f"{_KITTI_ROWS}; take the rectified images of the raw recordings"
+        )
+    left = (width - _KITTI_COLUMNS) // 2
+    return image[height - _KITTI_ROWS :, left : left + _KITTI_COLUMNS]
