@@ -266,13 +266,14 @@ class Trainer:
     def _text(self, captions: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
         dropped = torch.rand(len(captions), generator=generator) < self._config.text_dropout
         return {
-            name: torch.where(dropped[:, None], self._empty[name].cpu(), ids).to(self._device)
+            name: torch.where(dropped[:, None], self._empty[name], ids)
             for name, ids in self._tokenize(captions).items()
         }
 
     def _encode(self, model: nn.ModuleDict, tokens: dict[str, Tensor]) -> Tensor:
+        placed = {name: ids.to(self._device) for name, ids in tokens.items()}
         with self._precision():
-            return encode_tokens(model["text_encoder"], tokens, self._layers)
+            return encode_tokens(model["text_encoder"], placed, self._layers)
 
     def _noisy_depth(
         self, batch: TrainingBatch, t: Tensor, generator: torch.Generator
@@ -299,7 +300,9 @@ class Trainer:
         self, depth: NoisyDepth, rgb: Tensor, t_rgb: Tensor, text: Tensor
     ) -> NoisyDepth:
         prefix = "transformer."
-        weights = {k.removeprefix(prefix): v for k, v in self.average.items() if prefix in k}
+        weights = {
+            k.removeprefix(prefix): v for k, v in self.average.items() if k.startswith(prefix)
+        }
 
         def average(**inputs: Any) -> ModalityForcingTransformerOutput:
             return functional_call(self._transformer, weights, (), inputs)
@@ -375,7 +378,7 @@ class Trainer:
         path = folder / "checkpoint.safetensors"
         if not path.exists():
             return False
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "pt", device=str(self._device)) as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             self.step = json.loads(file.metadata()["training"])["step"]
 
