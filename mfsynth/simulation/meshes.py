@@ -83,6 +83,23 @@ def bowl(radius: float, height: float, wall: float) -> TriangleMesh:
     return lathe([(0, 0), *outside, *inside, (0, wall)])
 
 
+def bottle(radius: float, height: float) -> TriangleMesh:
+    """A closed bottle with a shoulder and a neck, standing on z = 0."""
+    neck = 0.4 * radius
+    body = [(radius, height * f) for f in (0.0, 0.2, 0.4, 0.55)]
+    shoulder = [(0.9 * radius, height * 0.62), (0.62 * radius, height * 0.69)]
+    top = [(neck, height * f) for f in (0.74, 0.87, 1.0)]
+    return lathe([(0, 0), *body, *shoulder, *top, (0, height)])
+
+
+def plate(radius: float, height: float, wall: float) -> TriangleMesh:
+    """A plate with a flat middle and a raised rim, standing on z = 0."""
+    foot = 0.62 * radius
+    outside = [(foot, 0.0), (0.82 * radius, 0.45 * height), (radius, height - 0.5 * wall)]
+    inside = [(radius, height), (0.8 * radius, 0.45 * height + wall), (foot, wall)]
+    return lathe([(0, 0), *outside, *inside, (0, wall)])
+
+
 def handle(reach: float, height: float, tube: float) -> TriangleMesh:
     """Half a ring in the x-z plane, bulging to +x from the z axis, centred on the origin.
 

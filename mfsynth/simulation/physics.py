@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from mfsynth.simulation import meshes, textures
 from mfsynth.simulation.gl import load_mujoco
-from mfsynth.simulation.scene import SceneObject, TabletopScene
+from mfsynth.simulation.scene import BOX_ASPECT, MAX_OBJECTS, Block, SceneObject, TabletopScene
 
 _TIMESTEP = 0.004
 _SETTLE_STEPS = 75
 _DROP_HEIGHT = 0.004
 _TABLE_THICKNESS = 0.03
-# MuJoCo shows and hides geometry by group: objects get one each, all else shares the last.
-SCENERY_GROUP = 5
+# MuJoCo shows and hides geometry by group: objects get one each, all else shares the last two.
+CLUTTER_GROUP = MAX_OBJECTS
+SCENERY_GROUP = MAX_OBJECTS + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +124,7 @@ def _add_room(mujoco: Any, spec: Any, scene: TabletopScene) -> None:
     room = scene.room
     table = _add_surface(mujoco, spec, "table", 1.0)
     floor = _add_surface(mujoco, spec, "floor", 2.0)
-    wall = _add_surface(mujoco, spec, "wall", 1.0)
+    wall = _add_surface(mujoco, spec, "wall", room.style.wall_repeat)
     box = mujoco.mjtGeom.mjGEOM_BOX
     half, top = room.table_half_width, _TABLE_THICKNESS / 2
 
@@ -141,6 +142,22 @@ def _add_room(mujoco: Any, spec: Any, scene: TabletopScene) -> None:
     for name, x, y in (("east", 1, 0), ("north", 0, 1), ("west", -1, 0), ("south", 0, -1)):
         size = [0.05 if x else reach, 0.05 if y else reach, tall]
         add(size, [x * (reach + 0.05), y * (reach + 0.05), middle], wall, name)
+    for item in room.furniture:
+        _add_block(mujoco, spec, item, ground, SCENERY_GROUP)
+    for item in scene.clutter:
+        _add_block(mujoco, spec, item, 0.0, CLUTTER_GROUP)
+
+
+def _add_block(mujoco: Any, spec: Any, item: Block, ground: float, group: int) -> None:
+    shapes, (length, _, height) = mujoco.mjtGeom, item.size
+    spec.worldbody.add_geom(
+        type=shapes.mjGEOM_CYLINDER if item.is_round else shapes.mjGEOM_BOX,
+        size=[length, height, 0] if item.is_round else item.size,
+        pos=[item.x, item.y, ground + height],
+        quat=[math.cos(item.yaw / 2), 0, 0, math.sin(item.yaw / 2)],
+        rgba=[*item.rgb, 1.0],
+        group=group,
+    )
 
 
 def _add_surface(mujoco: Any, spec: Any, name: str, repeat: float) -> str:
@@ -158,14 +175,16 @@ def _add_surface(mujoco: Any, spec: Any, name: str, repeat: float) -> str:
 
 def _paint(model: Any, scene: TabletopScene) -> None:
     """Fill in the textures; the specification takes pixels only one Python number at a time."""
-    rng = scene.rng(1)
-    colours = {
-        "table": (scene.table, scene.table_rgb),
-        "floor": ("floor", scene.room.floor),
-        "wall": ("wall", scene.room.wall),
+    rng, room = scene.rng(1), scene.room
+    images = {
+        "table": textures.surface(scene.table, scene.table_rgb, rng),
+        "floor": textures.surface(room.style.floor, room.floor, rng),
+        "wall": textures.surface(room.style.wall, room.wall, rng),
     }
-    for name, (kind, rgb) in colours.items():
-        image = textures.surface(kind, rgb, rng)
+    for i, item in enumerate(scene.objects):
+        if item.finish != "plain":
+            images[f"object{i}"] = textures.decoration(item.finish, item.rgb, rng)
+    for name, image in images.items():
         first = int(model.tex_adr[model.texture(name).id])
         model.tex_data[first : first + image.size] = image.ravel()
 
@@ -177,12 +196,8 @@ def _add_object(mujoco: Any, spec: Any, item: SceneObject, index: int) -> None:
         quat=[math.cos(item.yaw / 2), 0, 0, math.sin(item.yaw / 2)],
     )
     body.add_freejoint()
-    material = f"object{index}"
-    # Dark things are known by their highlights.
-    gloss = 0.9 if max(item.rgb) < 0.2 else 0.45
-    spec.add_material(name=material, rgba=[*item.rgb, 1.0], specular=gloss, shininess=0.4)
     common: dict[str, Any] = {
-        "material": material,
+        "material": _add_finish(mujoco, spec, item, f"object{index}"),
         "group": index,
         "mass": 0.3,
         "friction": [0.8, 0.01, 0.01],
@@ -190,8 +205,10 @@ def _add_object(mujoco: Any, spec: Any, item: SceneObject, index: int) -> None:
     }
     radius, height = item.radius, item.height
     geom = mujoco.mjtGeom
-    if item.shape == "cube":
-        body.add_geom(type=geom.mjGEOM_BOX, size=[radius] * 3, pos=[0, 0, radius], **common)
+    if item.shape in ("cube", "box"):
+        width = radius if item.shape == "cube" else BOX_ASPECT * radius
+        size = [radius, width, height / 2]
+        body.add_geom(type=geom.mjGEOM_BOX, size=size, pos=[0, 0, height / 2], **common)
     elif item.shape == "ball":
         body.add_geom(type=geom.mjGEOM_SPHERE, size=[radius, 0, 0], pos=[0, 0, radius], **common)
     elif item.shape == "cylinder":
@@ -213,11 +230,33 @@ def _add_object(mujoco: Any, spec: Any, item: SceneObject, index: int) -> None:
         )
 
 
+def _add_finish(mujoco: Any, spec: Any, item: SceneObject, name: str) -> str:
+    # Dark things are known by their highlights.
+    gloss = 0.9 if max(item.rgb) < 0.2 else 0.45
+    material = spec.add_material(name=name, specular=gloss, shininess=0.4)
+    if item.finish == "plain":
+        material.rgba = [*item.rgb, 1.0]
+        return name
+    spec.add_texture(
+        name=name,
+        type=mujoco.mjtTexture.mjTEXTURE_CUBE,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
+        width=textures.SIDE,
+        height=6 * textures.SIDE,
+    )
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    return name
+
+
 def _shell(item: SceneObject) -> meshes.TriangleMesh:
     if item.shape == "cone":
         return meshes.cone(item.radius, item.height)
     if item.shape == "mug":
         return meshes.mug(item.radius, item.height, wall=0.005)
+    if item.shape == "bottle":
+        return meshes.bottle(item.radius, item.height)
+    if item.shape == "plate":
+        return meshes.plate(item.radius, item.height, wall=0.005)
     return meshes.bowl(item.radius, item.height, wall=0.005)
 
 
@@ -234,11 +273,12 @@ def _add_mesh(mujoco: Any, spec: Any, name: str, mesh: meshes.TriangleMesh) -> s
 
 def _outline(item: SceneObject) -> NDArray[np.float64]:
     """Points in the object's own axes whose hull holds it."""
-    cube = item.shape == "cube"
-    corners, first = (4, np.pi / 4) if cube else (16, 0.0)
-    across = item.footprint if cube else item.radius
-    turns = first + 2 * np.pi / corners * np.arange(corners, dtype=np.float64)
-    ring = np.stack([across * np.cos(turns), across * np.sin(turns), np.zeros_like(turns)], axis=1)
+    if item.shape in ("cube", "box"):
+        width = item.radius * (BOX_ASPECT if item.shape == "box" else 1.0)
+        ring = np.array([(x * item.radius, y * width, 0.0) for x in (-1, 1) for y in (-1, 1)])
+    else:
+        turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+        ring = item.radius * np.stack([np.cos(turns), np.sin(turns), 0 * turns], axis=1)
     lid = np.array([0.0, 0.0, item.height])
     if item.shape == "cone":
         return np.concatenate([ring, lid[None]])

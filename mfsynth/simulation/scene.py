@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,6 +16,10 @@ from mfsynth.prompts import Prompt, PromptSource, derive_seed, load_library
 
 Rgb = tuple[float, float, float]
 
+MAX_OBJECTS = 4
+# Metres from the table's middle: beyond four objects side by side, within the smallest table.
+_CLUTTER_DISTANCE = (0.27, 0.36)
+
 COLOURS: Mapping[str, Rgb] = {
     "red": (0.80, 0.06, 0.06),
     "orange": (1.00, 0.52, 0.02),
@@ -23,6 +27,8 @@ COLOURS: Mapping[str, Rgb] = {
     "green": (0.07, 0.55, 0.14),
     "blue": (0.06, 0.22, 0.80),
     "purple": (0.46, 0.12, 0.66),
+    "pink": (0.98, 0.26, 0.58),
+    "turquoise": (0.05, 0.72, 0.70),
     "white": (0.97, 0.97, 0.96),
     "black": (0.05, 0.05, 0.055),
 }
@@ -31,7 +37,10 @@ TABLES: Mapping[str, Rgb] = {
     "white": (0.80, 0.79, 0.77),
     "grey": (0.41, 0.42, 0.44),
     "dark": (0.25, 0.24, 0.26),
+    "marble": (0.76, 0.77, 0.78),
+    "tiled": (0.44, 0.57, 0.60),
 }
+FINISHES = ("plain", "striped", "spotted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class ShapeRange:
     height: tuple[float, float]
 
 
-# Half an edge for the cube. A ball's, a cube's height follows from its radius.
+# Half the longest edge for cube and box. A ball's, a cube's height follows from its radius.
 SHAPES: Mapping[str, ShapeRange] = {
     "cube": ShapeRange((0.036, 0.044), (0.0, 0.0)),
     "ball": ShapeRange((0.040, 0.050), (0.0, 0.0)),
@@ -50,7 +59,12 @@ SHAPES: Mapping[str, ShapeRange] = {
     "cone": ShapeRange((0.045, 0.055), (0.100, 0.125)),
     "bowl": ShapeRange((0.056, 0.066), (0.046, 0.056)),
     "mug": ShapeRange((0.036, 0.042), (0.078, 0.092)),
+    "bottle": ShapeRange((0.026, 0.032), (0.110, 0.128)),
+    "plate": ShapeRange((0.058, 0.068), (0.018, 0.022)),
+    "box": ShapeRange((0.050, 0.060), (0.040, 0.050)),
 }
+BOX_ASPECT = 0.6
+"""Width of a box over its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ LIGHTS: Mapping[str, Lighting] = {
     "bright": Lighting((0.62, 0.62, 0.60), (0.22, 0.22, 0.23), (0.40, 0.40, 0.41)),
     "dim": Lighting((0.36, 0.36, 0.38), (0.10, 0.10, 0.11), (0.30, 0.30, 0.32)),
     "warm": Lighting((0.66, 0.54, 0.38), (0.19, 0.15, 0.10), (0.40, 0.33, 0.24)),
+    "cold": Lighting((0.40, 0.52, 0.66), (0.12, 0.15, 0.20), (0.28, 0.34, 0.42)),
 }
 
 
@@ -83,14 +98,81 @@ VIEWS: Mapping[str, View] = {
 
 
 @dataclass(frozen=True, slots=True)
+class RoomStyle:
+    """What a kind of room looks like: textures, each with two tones to mix colours from.
+
+    Attributes:
+        wall: Kind of the walls' surface.
+        wall_tones: Its colours lie between these.
+        wall_repeat: How often the texture comes along a wall.
+        floor: Kind of the floor's surface.
+        floor_tones: As for the walls.
+    """
+
+    wall: str
+    wall_tones: tuple[Rgb, Rgb]
+    wall_repeat: float
+    floor: str
+    floor_tones: tuple[Rgb, Rgb]
+
+
+# Where a prompt names no room.
+_BARE = RoomStyle(
+    "plain", ((0.72, 0.70, 0.66), (0.60, 0.64, 0.68)), 1.0,
+    "plain", ((0.42, 0.38, 0.34), (0.36, 0.37, 0.38)),
+)  # fmt: skip
+ROOMS: Mapping[str, RoomStyle] = {
+    "kitchen": RoomStyle(
+        "tiled", ((0.76, 0.78, 0.72), (0.62, 0.72, 0.74)), 2.0,
+        "tiled", ((0.52, 0.42, 0.36), (0.46, 0.45, 0.43)),
+    ),
+    "office": RoomStyle(
+        "plain", ((0.74, 0.71, 0.64), (0.58, 0.64, 0.70)), 2.0,
+        "plain", ((0.30, 0.33, 0.38), (0.36, 0.32, 0.30)),
+    ),
+    "workshop": RoomStyle(
+        "brick", ((0.58, 0.36, 0.28), (0.60, 0.52, 0.44)), 2.0,
+        "wooden", ((0.44, 0.34, 0.26), (0.34, 0.30, 0.27)),
+    ),
+}  # fmt: skip
+# Of what no prompt names: furniture and clutter.
+_MUTED: Sequence[Rgb] = (
+    (0.55, 0.44, 0.32), (0.36, 0.28, 0.22), (0.66, 0.64, 0.60),
+    (0.30, 0.32, 0.34), (0.40, 0.46, 0.42), (0.50, 0.42, 0.42),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A box or an upright cylinder that no prompt names: furniture, or clutter on the table.
+
+    Attributes:
+        is_round: Whether it is a cylinder.
+        rgb: Its colour, each in [0, 1].
+        size: Half its length, width and height in metres; a cylinder's length is its diameter.
+        x: Where its middle is, metres from the middle of the table.
+        y: The same along the other axis.
+        yaw: Turn about the vertical, radians.
+    """
+
+    is_round: bool
+    rgb: Rgb
+    size: tuple[float, float, float]
+    x: float
+    y: float
+    yaw: float
+
+
+@dataclass(frozen=True, slots=True)
 class SceneObject:
     """One object, standing on the table.
 
     Attributes:
         colour: Its name in the caption.
         shape: Its name in the caption.
+        finish: Its name in the caption, which leaves out "plain".
         rgb: The colour itself, each in [0, 1].
-        radius: Metres; half an edge for a cube.
+        radius: Metres; half the longest edge for a cube and a box.
         height: Metres.
         x: Where it stands, metres from the middle of the table.
         y: The same along the other axis.
@@ -99,6 +181,7 @@ class SceneObject:
 
     colour: str
     shape: str
+    finish: str
     rgb: Rgb
     radius: float
     height: float
@@ -111,6 +194,8 @@ class SceneObject:
         """Radius of the circle on the table that holds the object however it is turned."""
         if self.shape == "cube":
             return self.radius * math.sqrt(2)
+        if self.shape == "box":
+            return self.radius * math.hypot(1, BOX_ASPECT)
         if self.shape == "mug":
             return self.radius + self.handle_reach
         return self.radius
@@ -123,13 +208,15 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What stands behind the table, so that every pixel has a depth of a few metres at most."""
+    """What is around the table, so that every pixel has a depth of a few metres at most."""
 
+    style: RoomStyle
     wall: Rgb
     floor: Rgb
     half_width: float
     table_half_width: float
     table_height: float
+    furniture: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +225,8 @@ class TabletopScene:
 
     Attributes:
         caption: The prompt's text.
-        objects: One to three, without interpenetration.
+        objects: One to `MAX_OBJECTS`, without interpenetration.
+        clutter: On the table, away from the objects.
         table: Name of the table's material.
         table_rgb: Its colour.
         light: Name of the lighting.
@@ -152,6 +240,7 @@ class TabletopScene:
 
     caption: str
     objects: tuple[SceneObject, ...]
+    clutter: tuple[Block, ...]
     table: str
     table_rgb: Rgb
     light: str
@@ -167,7 +256,8 @@ class TabletopScene:
         """The scene that a tabletop prompt describes.
 
         Args:
-            prompt: With the slots ``objects``, ``table``, ``light`` and ``view``.
+            prompt: With the slots ``objects``, ``table``, ``light`` and ``view``. With a slot
+                ``room``, furniture and clutter come along; otherwise the room is bare.
             seed: Decides sizes, shades and places; nonnegative.
 
         Raises:
@@ -181,23 +271,19 @@ class TabletopScene:
             slots.choice("light", LIGHTS),
             slots.choice("view", VIEWS),
         )
+        style = ROOMS[slots.choice("room", ROOMS)] if slots.has("room") else None
         tone = rng.uniform(0.0, 1.0)
         scene = cls(
             caption=prompt.text,
-            objects=tuple(_sample_object(colour, shape, rng) for colour, shape in kinds),
+            objects=tuple(_sample_object(*kind, rng) for kind in kinds),
+            clutter=() if style is None else _sample_clutter(_rng(seed, 4)),
             table=table,
             table_rgb=_shade(TABLES[table], rng, 0.04),
             light=light,
             lighting=_dimmed(LIGHTS[light], rng.uniform(0.92, 1.06)),
             lamp=_lamp(rng),
             view=view,
-            room=Room(
-                wall=_mix((0.72, 0.70, 0.66), (0.60, 0.64, 0.68), tone),
-                floor=_mix((0.42, 0.38, 0.34), (0.36, 0.37, 0.38), tone),
-                half_width=rng.uniform(1.5, 1.9),
-                table_half_width=rng.uniform(0.45, 0.6),
-                table_height=rng.uniform(0.65, 0.75),
-            ),
+            room=_sample_room(style, tone, seed, rng),
             seed=seed,
         )
         return scene.placed(0)
@@ -258,24 +344,29 @@ class _Slots:
         self._slots = prompt.slots
         self._text = prompt.text
 
-    def choice(self, name: str, known: Mapping[str, object]) -> str:
+    def has(self, name: str) -> bool:
+        return name in self._slots
+
+    def choice(self, name: str, known: Collection[str]) -> str:
         return self._known(name, self._slots.get(name), known)
 
-    def objects(self) -> list[tuple[str, str]]:
+    def objects(self) -> list[tuple[str, str, str]]:
         found = self._slots.get("objects")
-        if isinstance(found, str) or not isinstance(found, Sequence) or not 1 <= len(found) <= 3:
-            raise self._error("objects", found, "a list of one to three objects")
+        listed = isinstance(found, Sequence) and not isinstance(found, str)
+        if not (listed and 1 <= len(cast("Sequence[object]", found)) <= MAX_OBJECTS):
+            raise self._error("objects", found, f"a list of one to {MAX_OBJECTS} objects")
         kinds = []
-        for i, item in enumerate(found):
+        for i, item in enumerate(cast("Sequence[object]", found)):
             if not isinstance(item, Mapping):
                 raise self._error(f"objects[{i}]", item, "a mapping with colour and shape")
             slots = cast("Mapping[str, object]", item)
             colour = self._known(f"objects[{i}].colour", slots.get("colour"), COLOURS)
             shape = self._known(f"objects[{i}].shape", slots.get("shape"), SHAPES)
-            kinds.append((colour, shape))
+            finish = self._known(f"objects[{i}].finish", slots.get("finish", "plain"), FINISHES)
+            kinds.append((colour, shape, finish))
         return kinds
 
-    def _known(self, name: str, value: object, known: Mapping[str, object]) -> str:
+    def _known(self, name: str, value: object, known: Collection[str]) -> str:
         if not isinstance(value, str) or value not in known:
             raise self._error(name, value, "one of " + ", ".join(known))
         return value
@@ -320,11 +411,58 @@ def _lamp(rng: Generator) -> tuple[float, float, float]:
     )
 
 
-def _sample_object(colour: str, shape: str, rng: Generator) -> SceneObject:
+def _sample_object(colour: str, shape: str, finish: str, rng: Generator) -> SceneObject:
     size = SHAPES[shape]
     radius = rng.uniform(*size.radius)
     height = rng.uniform(*size.height) if size.height[1] else 2 * radius
-    return SceneObject(colour, shape, _shade(COLOURS[colour], rng, 0.10), radius, height)
+    return SceneObject(colour, shape, finish, _shade(COLOURS[colour], rng, 0.10), radius, height)
+
+
+def _sample_room(style: RoomStyle | None, tone: float, seed: int, rng: Generator) -> Room:
+    look = style or _BARE
+    half_width = rng.uniform(1.5, 1.9)
+    return Room(
+        style=look,
+        wall=_mix(*look.wall_tones, tone),
+        floor=_mix(*look.floor_tones, tone),
+        half_width=half_width,
+        table_half_width=rng.uniform(0.45, 0.6),
+        table_height=rng.uniform(0.65, 0.75),
+        furniture=() if style is None else _sample_furniture(half_width, _rng(seed, 3)),
+    )
+
+
+def _sample_furniture(half_width: float, rng: Generator) -> tuple[Block, ...]:
+    """At most one cupboard or cabinet a wall, its back to it."""
+    furniture = []
+    for wall in rng.permutation(4)[: int(rng.integers(0, 4))]:
+        size = (rng.uniform(0.25, 0.6), rng.uniform(0.15, 0.25), rng.uniform(0.4, 0.95))
+        along, away = rng.uniform(-0.8, 0.8), half_width - size[1]
+        x, y = ((along, away), (away, along), (along, -away), (-away, along))[wall]
+        yaw = np.pi / 2 * (wall % 2)
+        furniture.append(Block(False, _muted(rng), size, x, y, yaw))
+    return tuple(furniture)
+
+
+def _sample_clutter(rng: Generator) -> tuple[Block, ...]:
+    """Books and tins towards the edge of the table, in directions that leave room between."""
+    clutter = []
+    first, count = rng.uniform(0, 2 * np.pi), int(rng.integers(0, 4))
+    for turn in first + 2 * np.pi / 3 * np.arange(count) + rng.uniform(-0.5, 0.5, count):
+        distance = rng.uniform(*_CLUTTER_DISTANCE)
+        is_round = bool(rng.uniform() < 0.4)
+        if is_round:
+            radius = rng.uniform(0.022, 0.032)
+            size = (radius, radius, rng.uniform(0.035, 0.055))
+        else:
+            size = (rng.uniform(0.05, 0.07), rng.uniform(0.035, 0.05), rng.uniform(0.008, 0.03))
+        x, y = distance * math.cos(turn), distance * math.sin(turn)
+        clutter.append(Block(is_round, _muted(rng), size, x, y, rng.uniform(-np.pi, np.pi)))
+    return tuple(clutter)
+
+
+def _muted(rng: Generator) -> Rgb:
+    return _shade(_MUTED[int(rng.integers(len(_MUTED)))], rng, 0.15)
 
 
 def _place(objects: Sequence[SceneObject], rng: Generator) -> tuple[SceneObject, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from mfsynth.geometry import Intrinsics
 from mfsynth.simulation.cameras import CameraPose, fitting_distance
 from mfsynth.simulation.gl import load_mujoco
-from mfsynth.simulation.physics import SettledScene
+from mfsynth.simulation.physics import CLUTTER_GROUP, SettledScene
 from mfsynth.simulation.scene import VIEWS
 
 _CANDIDATES = 10
@@ -19,6 +20,7 @@ _MARGIN = 0.10
 _RAYS = 40
 _CLEAR = 0.70
 _DETAIL_SHARE = 0.004
+_CLUTTER_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +30,7 @@ class RatedPose:
     Attributes:
         pose: The camera.
         clearness: Visible share of the object that is hidden most, in [0, 1]; halved where a
-            detail such as a mug's handle can't be seen.
+            detail such as a mug's handle can't be seen, or clutter fills the image.
     """
 
     pose: CameraPose
@@ -94,16 +96,16 @@ def _clearness(
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     directions = rays @ pose.rotation.T
 
-    objects = len(settled.scene.objects)
-    together = first_hits(settled, pose.position, directions, range(objects))
-    owner = np.append(settled.model.geom_group, -1)
+    objects = range(len(settled.scene.objects))
+    together = first_hits(settled, pose.position, directions, [*objects, CLUTTER_GROUP])
+    owner = np.append(settled.model.geom_group, -1)[together]
     worst = 1.0
-    for i in range(objects):
-        if objects == 1:
-            break
+    for i in objects:
         alone = np.count_nonzero(first_hits(settled, pose.position, directions, [i]) >= 0)
-        visible = np.count_nonzero(owner[together] == i)
+        visible = np.count_nonzero(owner == i)
         worst = min(worst, visible / alone if alone else 0.0)
+    if np.count_nonzero(owner == CLUTTER_GROUP) > _CLUTTER_SHARE * len(directions):
+        worst *= 0.5
     for detail in settled.details:
         if np.count_nonzero(together == detail) < _DETAIL_SHARE * len(directions):
             worst *= 0.5
@@ -114,7 +116,7 @@ def first_hits(
     settled: SettledScene,
     origin: NDArray[np.float64],
     directions: NDArray[np.float64],
-    groups: range | list[int],
+    groups: Sequence[int],
 ) -> NDArray[np.int32]:
     """The geometry id that each ray meets first, -1 for none; only groups named are there."""
     mujoco = load_mujoco()

@@ -16,7 +16,7 @@ from mfsynth.simulation.scene import COLOURS, LIGHTS, SHAPES, TABLES, VIEWS
 KINDS = [{"colour": c, "shape": s} for c, s in itertools.product(COLOURS, SHAPES)]
 SLOTS = st.fixed_dictionaries(
     {
-        "objects": st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
+        "objects": st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
         "table": st.sampled_from(list(TABLES)),
         "light": st.sampled_from(list(LIGHTS)),
         "view": st.sampled_from(list(VIEWS)),
@@ -69,8 +69,20 @@ def test_a_shade_has_the_hue_of_its_own_colour(slots, seed):
 @given(SLOTS, st.integers(0, 2**63 - 1))
 def test_objects_are_of_a_size_that_a_hand_can_hold(slots, seed):
     for item in scene_of(slots, seed).objects:
-        assert 0.04 <= item.height <= 0.13
+        assert 0.015 <= item.height <= 0.13
         assert 0.05 <= 2 * item.radius <= 0.14
+
+
+def test_a_room_is_furnished_only_where_a_prompt_names_it(tabletop_slots):
+    bare = [scene_of(tabletop_slots, seed) for seed in range(20)]
+    assert not any(scene.clutter or scene.room.furniture for scene in bare)
+    furnished = [scene_of({**tabletop_slots, "room": "kitchen"}, seed) for seed in range(20)]
+    assert any(scene.clutter for scene in furnished)
+    assert any(scene.room.furniture for scene in furnished)
+    assert {scene.room.style.wall for scene in furnished} == {"tiled"}
+    for scene in furnished:
+        for block in (*scene.clutter, *scene.room.furniture):
+            assert math.hypot(block.x, block.y) > 0.25
 
 
 def test_another_seed_gives_another_scene(make_scene):
@@ -114,10 +126,15 @@ def test_a_missing_slot_is_named(slot, tabletop_slots):
         ({"view": 3}, "view"),
         ({"objects": []}, "objects"),
         ({"objects": "cube"}, "objects"),
-        ({"objects": [{"colour": "red", "shape": "cube"}] * 4}, "objects"),
+        ({"objects": [{"colour": "red", "shape": "cube"}] * 5}, "objects"),
         ({"objects": ["cube"]}, r"objects\[0\]"),
-        ({"objects": [{"colour": "pink", "shape": "cube"}]}, r"objects\[0\]\.colour"),
+        ({"objects": [{"colour": "beige", "shape": "cube"}]}, r"objects\[0\]\.colour"),
         ({"objects": [{"colour": "red", "shape": "duck"}]}, r"objects\[0\]\.shape"),
+        (
+            {"objects": [{"colour": "red", "shape": "cube", "finish": "fluffy"}]},
+            r"objects\[0\]\.finish",
+        ),
+        ({"room": "cave"}, "room"),
     ],
 )
 def test_a_slot_that_the_simulator_does_not_know_is_named(change, name, tabletop_slots):

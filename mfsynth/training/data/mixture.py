@@ -64,8 +64,8 @@ class Mixture:
         Raises:
             MfsynthError: Its files can't be read; names them.
         """
-        draws = np.random.SeedSequence([seed, index]).spawn(3)
-        choice, geometry, pattern = (np.random.default_rng(draw) for draw in draws)
+        draws = np.random.SeedSequence([seed, index]).spawn(2)
+        choice, geometry = (np.random.default_rng(draw) for draw in draws)
         weights = np.array([part.weight for part in self.parts])
         number = int(choice.choice(len(self.parts), p=weights / weights.sum()))
         part = self.parts[number]
@@ -74,6 +74,8 @@ class Mixture:
         sample = fit(part.source[row], self.height, self.width, part.crop, part.mirror, geometry)
         if sample.depth is None:
             return sample
+        # A sensor measures an image once: new patterns in each epoch would add up to dense depth.
+        pattern = np.random.default_rng([seed, number, row])
         depth = sparsify(sample.depth, sample.rgb, part.sparsity, pattern)
         return replace(sample, depth=depth if depth.any() else None)
 
