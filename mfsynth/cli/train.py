@@ -10,13 +10,30 @@ import click
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )
-def train(config: str, overrides: tuple[str, ...]) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what it would need, and load nothing.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="How many the dry run counts with.",
+)
+def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> None:
     """Train the model that CONFIG describes, or go on where an interrupted training was.
 
-    CONFIG is a YAML file or the name of one in configs/train/.
+    CONFIG is a YAML file or the name of one in configs/train/. On many GPUs, start it with
+    `accelerate launch -m mfsynth.cli train CONFIG`, or the same with torchrun.
     """
     from mfsynth.training.config import load_train_config
+
+    settings = load_train_config(config, overrides)
+    if dry_run:
+        from mfsynth.training.dry_run import table
+        from mfsynth.training.estimate import estimate
+
+        click.echo(table(estimate(settings, gpus)))
+        return
+
     from mfsynth.training.run import train as run_training
 
-    folder = run_training(load_train_config(config, overrides), click.echo)
-    click.echo(f"model: {folder}")
+    run_training(settings, click.echo)

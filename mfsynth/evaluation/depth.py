@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from mfsynth.evaluation.alignment import Alignment, align
 from mfsynth.evaluation.protocols import PLAIN, Protocol
 from mfsynth.geometry import abs_rel, delta, silog
-from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.models.schedules import Mode
+
+if TYPE_CHECKING:
+    from mfsynth.models.pipeline import ModalityForcingPipeline
+
+ImageScore = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,43 @@ def score_depth(
     Raises:
         ValueError: An image has no valid pixel with a prediction, or there is no image.
     """
-    rows = []
-    for prediction, truth in zip(predictions, truths, strict=True):
-        valid = protocol.valid(truth)
-        fitted = align(prediction, truth, valid, alignment, protocol.solve_side)
-        aligned = np.where(prediction > 0, fitted, 0.0).clip(*protocol.clip)
-        deltas = [delta(aligned, truth, valid, k) for k in (1, 2, 3)]
-        rows.append((abs_rel(aligned, truth, valid), *deltas, silog(aligned, truth, valid)))
+    rows = [
+        score_image(prediction, truth, protocol, alignment)
+        for prediction, truth in zip(predictions, truths, strict=True)
+    ]
+    return mean_score(rows, protocol, alignment)
+
+
+def score_image(
+    prediction: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    protocol: Protocol,
+    alignment: Alignment,
+) -> ImageScore:
+    """AbsRel, δ1, δ2, δ3 and SIlog of one predicted depth map; see `score_depth`.
+
+    Raises:
+        ValueError: No valid pixel has a prediction.
+    """
+    valid = protocol.valid(truth)
+    fitted = align(prediction, truth, valid, alignment, protocol.solve_side)
+    aligned = np.where(prediction > 0, fitted, 0.0).clip(*protocol.clip)
+    delta1, delta2, delta3 = (delta(aligned, truth, valid, k) for k in (1, 2, 3))
+    return (
+        abs_rel(aligned, truth, valid),
+        delta1,
+        delta2,
+        delta3,
+        silog(aligned, truth, valid),
+    )
+
+
+def mean_score(rows: Sequence[ImageScore], protocol: Protocol, alignment: Alignment) -> DepthScore:
+    """Average the figures of images, however many pixels each has.
+
+    Raises:
+        ValueError: There is no image.
+    """
     if not rows:
         raise ValueError("there is no image to score")
     means = (float(mean) for mean in np.mean(rows, axis=0))
@@ -89,7 +123,7 @@ def image_to_depth(
         pairs = pipeline(
             [""] * len(images),
             seeds=range(seed + start, seed + start + len(images)),
-            mode=Mode.IMAGE_TO_DEPTH,
+            mode="i2d",
             image=images,
             num_inference_steps=steps,
             guidance_scale=1.0,

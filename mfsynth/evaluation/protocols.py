@@ -48,6 +48,7 @@ class Protocol:
         window: The part that counts; None for all.
         solve_side: Alignments are solved on a copy whose longer side has at most that many pixels,
             taken by nearest neighbour; None for the map itself.
+        images: How many the data set's published figures are the mean of; None without such.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Protocol:
     clip: tuple[float, float] = (1e-6, math.inf)
     window: Window | None = None
     solve_side: int | None = None
+    images: int | None = None
 
     def valid(self, truth: NDArray[np.floating]) -> NDArray[np.bool_]:
         """bool (H, W): which pixels of a ground-truth map (H, W) count."""
@@ -70,11 +72,15 @@ PLAIN: Final = Protocol("plain")
 _NYU_WINDOW = Window(45.5 / 480, 471.5 / 480, 41.5 / 640, 601.5 / 640)
 _EIGEN_WINDOW = Window(0.3324324, 0.91351351, 0.0359477, 0.96405229)
 
-NYU_V2: Final = Protocol("marigold/nyu_v2", 1e-3, 10, (1e-3, 10), _NYU_WINDOW)
-KITTI_EIGEN: Final = Protocol("marigold/kitti_eigen", 1e-5, 80, (1e-5, 80), _EIGEN_WINDOW)
-ETH3D: Final = Protocol("marigold/eth3d", 1e-5, math.inf, (1e-5, math.inf), solve_side=1024)
-SCANNET: Final = Protocol("marigold/scannet", 1e-3, 10, (1e-3, 10))
-DIODE: Final = Protocol("marigold/diode", 0, math.inf, (0.6, 350))
+NYU_V2: Final = Protocol("marigold/nyu_v2", 1e-3, 10, (1e-3, 10), _NYU_WINDOW, images=654)
+KITTI_EIGEN: Final = Protocol(
+    "marigold/kitti_eigen", 1e-5, 80, (1e-5, 80), _EIGEN_WINDOW, images=652
+)
+ETH3D: Final = Protocol(
+    "marigold/eth3d", 1e-5, math.inf, (1e-5, math.inf), solve_side=1024, images=454
+)
+SCANNET: Final = Protocol("marigold/scannet", 1e-3, 10, (1e-3, 10), images=800)
+DIODE: Final = Protocol("marigold/diode", 0, math.inf, (0.6, 350), images=771)
 
 
 def kitti_benchmark_crop(image: NDArray[Value]) -> NDArray[Value]:

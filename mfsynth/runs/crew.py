@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +45,8 @@ THREADS_PER_WORKER = 2
 CPU_BATCH_SIZE = 16
 # Halved until it fits, so it may be generous.
 CUDA_BATCH_SIZE = 32
+# One shard is made while another is written and uploaded.
+SHARDS_PER_WORKER = 2
 # Pixels never pass through Ray's object store: the smallest one it allows is plenty.
 OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -61,49 +63,76 @@ class ShardMaker(Protocol):
 OpenWorker = Callable[[RunConfig, str], ShardMaker]
 
 
+Resources = Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Crewing:
     """How many workers there are and what each one has.
 
     Attributes:
-        workers: Workers alive at a time.
+        workers: Workers alive at a time; None = as many as the nodes have room for.
         device: `cpu` or `cuda`; a `cuda` worker has one GPU for itself.
         threads: CPU cores, and threads, a worker.
         batch_size: Candidates made together, to begin with.
     """
 
-    workers: int
+    workers: int | None
     device: str
     threads: int
     batch_size: int
 
     @classmethod
-    def of(cls, runtime: RuntimeConfig, *, cpus: int, gpus: int) -> Crewing:
+    def of(cls, runtime: RuntimeConfig, nodes: Sequence[Resources]) -> Crewing:
         """Fill in what the configuration leaves to `auto`.
+
+        Args:
+            runtime: The configuration.
+            nodes: `CPU` and `GPU` of each node.
 
         Raises:
             MfsynthError: `cuda` is asked for and there is no GPU.
         """
+        joins = runtime.ray_address is not None
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         device = runtime.device
         if device == "auto":
             device = "cuda" if gpus else "cpu"
         if device == "cuda" and not gpus:
             raise MfsynthError(
-                "runtime.device: cuda, but Ray sees no GPU; set it to cpu, or mend the driver"
+                "runtime.device: cuda, but Ray sees no GPU; set it to cpu, mend the driver, or "
+                "give the cluster its first GPU node"
             )
         on_gpu = device == "cuda"
-        workers = gpus if on_gpu else max(1, cpus // THREADS_PER_WORKER)
-        if runtime.workers != "auto":
-            workers = runtime.workers
-        batch_size = CUDA_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
-        if runtime.batch_size != "auto":
-            batch_size = runtime.batch_size
-        if runtime.ray_address is None:
-            threads = max(1, cpus // workers)
-        else:
-            # An even share of a cluster may be more than any one of its machines has.
+        # The head of a cluster often has no cores to give, and may be all there is yet.
+        cpus = max((int(node.get("CPU", 0)) for node in nodes), default=0) or THREADS_PER_WORKER
+        if joins:
             threads = 1 if on_gpu else THREADS_PER_WORKER
-        return cls(workers, device, threads, batch_size)
+        else:
+            here = gpus if on_gpu else cpus // THREADS_PER_WORKER
+            workers = here if runtime.workers == "auto" else runtime.workers
+            threads = cpus // max(1, workers)
+        batch_size = CUDA_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
+        return cls(
+            workers=None if runtime.workers == "auto" else runtime.workers,
+            device=device,
+            threads=max(1, min(threads, cpus)),
+            batch_size=batch_size if runtime.batch_size == "auto" else runtime.batch_size,
+        )
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray must reserve for a worker."""
+        return {"CPU": self.threads, "GPU": 1} if self.device == "cuda" else {"CPU": self.threads}
+
+    def places(self, nodes: Sequence[Resources]) -> int:
+        """How many workers there may be on these nodes; a worker is never spread over two."""
+        if self.workers is not None:
+            return self.workers
+        return sum(
+            min(int(node.get(name, 0) // amount) for name, amount in self.bundle.items())
+            for node in nodes
+        )
 
 
 class Crew:
@@ -125,19 +154,15 @@ class Crew:
         self._config = config
         self._open_worker = open_worker
         self._connect(config.runtime)
-        resources = ray.cluster_resources()
         try:
-            self.crewing = Crewing.of(
-                config.runtime,
-                cpus=max(1, int(resources.get("CPU", 1))),
-                gpus=int(resources.get("GPU", 0)),
-            )
+            self.crewing = Crewing.of(config.runtime, self._nodes())
         except MfsynthError:
             ray.shutdown()
             raise
         self._actors: dict[int, Any] = {}
         self._starts: dict[ray.ObjectRef, int] = {}
-        self._streams: dict[ray.ObjectRefGenerator, int] = {}
+        self._streams: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}
+        self._asked_for = 0
 
     def __enter__(self) -> Crew:
         return self
@@ -150,7 +175,26 @@ class Crew:
     ) -> None:
         for number in list(self._actors):
             self.kill(number)
+        self.ask_for(0)
         self._ray.shutdown()
+
+    def places(self) -> int:
+        """How many workers there is room for now; nodes may have come or gone."""
+        return self.crewing.places(self._nodes())
+
+    def ask_for(self, workers: int) -> None:
+        """Tell the autoscaler of a joined cluster, if it has one, how many workers could work.
+
+        Without it a cluster that starts with few nodes would stay so: workers are only started
+        where there is room, so that none of them ever waits for a node. The wish outlives a
+        driver that is killed, until the next one's.
+        """
+        elastic = self._config.runtime.ray_address is not None and self.crewing.workers is None
+        if elastic and workers != self._asked_for:
+            from ray.autoscaler.sdk import request_resources
+
+            request_resources(bundles=[self.crewing.bundle] * workers)
+            self._asked_for = workers
 
     def start(self, number: int) -> None:
         """Begin to start a worker; `poll` tells when it is ready, or why it is not."""
@@ -161,6 +205,7 @@ class Crew:
                 # Ray also makes it the number of OpenMP threads (and so torch's) of the process.
                 num_cpus=crewing.threads,
                 num_gpus=1 if crewing.device == "cuda" else 0,
+                max_concurrency=SHARDS_PER_WORKER,
                 max_restarts=0,
                 max_task_retries=0,
             )
@@ -178,7 +223,7 @@ class Crew:
             .make_shard.options(num_returns="streaming", _generator_backpressure_num_objects=1)
             .remote(assignment, candidates)
         )
-        self._streams[stream] = number
+        self._streams[stream] = (number, assignment.shard)
 
     def kill(self, number: int) -> None:
         """End a worker at once; nothing more is heard of it."""
@@ -186,7 +231,7 @@ class Crew:
         if actor is not None:
             self._ray.kill(actor)
         self._starts = {ref: n for ref, n in self._starts.items() if n != number}
-        self._streams = {stream: n for stream, n in self._streams.items() if n != number}
+        self._streams = {stream: key for stream, key in self._streams.items() if key[0] != number}
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened, waiting for at most `timeout_s` seconds for something to."""
@@ -203,7 +248,9 @@ class Crew:
         from ray.exceptions import RayError
 
         is_start = ref in self._starts
-        number = self._starts.pop(ref) if is_start else self._streams[ref]
+        if not is_start and ref not in self._streams:
+            return None  # its worker's other shard told of the death already
+        number, shard = (self._starts.pop(ref), -1) if is_start else self._streams[ref]
         try:
             # RayError is the root of what ray.get raises: ActorDiedError (process or node gone),
             # OutOfMemoryError (Ray's memory monitor killed it), ActorUnavailableError (network),
@@ -215,19 +262,22 @@ class Crew:
             return None
         except RayError as error:
             self.kill(number)
-            return WorkerDied(number, _cause_of_death(error))
+            return WorkerDied(number, *_cause_of_death(error))
         match message:
             case Started():
                 return WorkerReady(number)
             case NotStarted(text):
                 return WorkerFailedToStart(number, text)
             case Progress(candidate, done):
-                return BatchStarted(number, candidate, done)
+                return BatchStarted(number, shard, candidate, done)
             case Made(receipt):
                 return ShardMade(number, receipt)
             case Failed(kind, text):
-                return ShardFailed(number, kind, text)
+                return ShardFailed(number, shard, kind, text)
         raise AssertionError(f"a worker sent {message!r}")
+
+    def _nodes(self) -> list[Resources]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _connect(self, runtime: RuntimeConfig) -> None:
         try:
@@ -307,10 +357,13 @@ def _quieten_ray() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def _cause_of_death(error: Exception) -> str:
+def _cause_of_death(error: Exception) -> tuple[str, bool]:
+    """In words, and whether the whole node is gone."""
     text = str(error)
+    if getattr(error, "preempted", False) or "node has died" in text or "node failure" in text:
+        return "its node is gone", True
     if match := re.search(r"Worker exit type: (\w+)", text):
-        return f"its worker died ({match[1].lower().replace('_', ' ')})"
+        return f"its worker died ({match[1].lower().replace('_', ' ')})", False
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # A traceback ends with the exception itself.
-    return f"its worker died: {lines[-1][:300] if lines else type(error).__name__}"
+    return f"its worker died: {lines[-1][:300] if lines else type(error).__name__}", False

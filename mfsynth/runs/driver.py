@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,7 @@ from mfsynth.runs.supervisor import (
     Finish,
     KillWorker,
     Outcome,
+    PlacesChanged,
     Policy,
     ShardCommitted,
     ShardFailed,
@@ -51,6 +53,15 @@ from mfsynth.shards.store import RunStore
 
 # How long a signal or the display may wait while no worker speaks.
 POLL_S = 0.5
+# A commit is a round trip to the store, during which other shards are made: a thousand workers
+# give more than ten a second, of 0.1 s each on an object store.
+COMMITS_AT_ONCE = 8
+# How often the driver looks while commits are under way, which wake nobody up.
+COMMIT_POLL_S = 0.05
+# How often the driver looks whether nodes have come or gone.
+LOOK_S = 5.0
+# The autoscaler is not asked for more workers than this, however long the run.
+ASK_FOR_AT_MOST = 1000
 _FAILURES = {
     FailureKind.OUT_OF_MEMORY: "out of memory, trying a smaller batch",
     FailureKind.ENVIRONMENT: "trying again later",
@@ -150,12 +161,16 @@ class _Sitting:
         self._plan = plan
         self._store = store
         self._display = display
-        self._committed = read_commits(store)
+        self._earlier = list(read_commits(store).values())
+        self._committed = {receipt.shard for receipt in self._earlier}
         self._target = config.target.pairs or config.target.candidates or 0
         self._unit = "candidates" if config.target.pairs is None else "pairs"
-        self._tally = Tally.of(self._committed.values(), self._target, self._unit)
+        self._tally = Tally.of(self._earlier, self._target, self._unit)
         self._candidates_before = self._tally.candidates
         self._ready_since: float | None = None
+        self._shown = 0.0
+        self._places = 0
+        self._look_at = 0.0
 
     def run(self, open_worker: OpenWorker) -> RunResult:
         # A finished run is recognised without starting anything.
@@ -164,9 +179,12 @@ class _Sitting:
         with self._display, StopRequests() as stop:
             self._say_what_is_there()
             self._show(View(self._tally.gained, in_work=0, workers=0, starting=1), news=True)
-            with Crew(self._config, open_worker) as crew:
+            with (
+                ThreadPoolExecutor(COMMITS_AT_ONCE, "commit") as committers,
+                Crew(self._config, open_worker) as crew,
+            ):
                 stop.install()  # ray.init sets a SIGTERM handler that ends the process
-                return self._drive(crew, stop)
+                return self._drive(crew, committers, stop)
 
     def _supervisor(self, workers: int, batch_size: int) -> Supervisor:
         policy = Policy(
@@ -178,11 +196,16 @@ class _Sitting:
             deadline_s=self._config.runtime.deadline_s,
             max_attempts=self._config.runtime.max_attempts,
         )
-        return Supervisor(policy, self._committed.values(), new_attempt, random.Random())
+        return Supervisor(policy, self._earlier, new_attempt, random.Random())
 
-    def _drive(self, crew: Crew, stop: StopRequests) -> RunResult:
-        supervisor = self._supervisor(crew.crewing.workers, crew.crewing.batch_size)
+    def _drive(self, crew: Crew, committers: ThreadPoolExecutor, stop: StopRequests) -> RunResult:
+        self._places = crew.places()
+        supervisor = self._supervisor(self._places, crew.crewing.batch_size)
+        self._earlier.clear()  # the receipts of a large run fill memory, and have been counted
+        if not self._places:
+            self._display.note(f"waiting for a node with room for a worker: {crew.crewing.bundle}")
         events: deque[Event] = deque()
+        commits: set[Future[list[Event]]] = set()
         draining = False
         actions = supervisor.begin(time.monotonic())
         while True:
@@ -195,8 +218,11 @@ class _Sitting:
                     case Assign(worker, assignment):
                         crew.assign(worker, assignment, self._plan.shard(assignment.shard))
                     case Commit(receipt):
-                        events.extend(self._commit(receipt))
+                        commits.add(committers.submit(self._commit, receipt))
                     case Finish():
+                        wait(commits)
+                        for event in _taken_from(commits):
+                            self._take_note(event)
                         return self._result(action, stop.first)
             if stop.count > 1:
                 return self._result(Finish(Outcome.DRAINED, "stopped at once"), stop.first)
@@ -207,19 +233,35 @@ class _Sitting:
                     "and loses their work, nothing else"
                 )
                 events.append(Drain())
+            events.extend(self._look_at_the_nodes(crew, supervisor))
+            events.extend(_taken_from(commits))
             if not events:
-                events.extend(crew.poll(_patience(supervisor.wake_at())))
+                patience = _patience(supervisor.wake_at())
+                events.extend(crew.poll(min(patience, COMMIT_POLL_S) if commits else patience))
             event = events.popleft() if events else Tick()
             news = self._take_note(event)
             actions = supervisor.handle(event, time.monotonic())
-            self._show(supervisor.view(), news=news)
+            if news or time.monotonic() - self._shown >= POLL_S:
+                self._show(supervisor.view(), news=news)
+
+    def _look_at_the_nodes(self, crew: Crew, supervisor: Supervisor) -> list[Event]:
+        if time.monotonic() < self._look_at:
+            return []
+        self._look_at = time.monotonic() + LOOK_S
+        crew.ask_for(supervisor.shards_to_make(ASK_FOR_AT_MOST))
+        before, self._places = self._places, crew.places()
+        if self._places == before:
+            return []
+        self._display.note(f"room for {self._places} workers, {before} before")
+        return [PlacesChanged(self._places)]
 
     def _commit(self, receipt: Receipt) -> list[Event]:
         """Commit, and learn what the store holds; if another driver was faster, all it did."""
         try:
             if commit(self._store, receipt):
                 return [ShardCommitted(receipt)]
-            return [ShardCommitted(other) for other in read_commits(self._store).values()]
+            others = read_commits(self._store, but=self._committed)
+            return [ShardCommitted(other) for other in others.values()]
         except MfsynthError as error:
             return [CommitFailed(receipt.shard, str(error))]
 
@@ -229,12 +271,12 @@ class _Sitting:
             case WorkerReady():
                 self._ready_since = self._ready_since or time.monotonic()
             case ShardCommitted(receipt) if receipt.shard not in self._committed:
-                self._committed[receipt.shard] = receipt
+                self._committed.add(receipt.shard)
                 self._tally.add(receipt)
                 return True
-            case WorkerFailedToStart(worker, text) | WorkerDied(worker, text):
+            case WorkerFailedToStart(worker, text) | WorkerDied(worker, text, _):
                 self._display.note(f"worker {worker}: {text}")
-            case ShardFailed(worker, kind, text):
+            case ShardFailed(worker, _, kind, text):
                 self._display.note(f"worker {worker}: {_FAILURES[kind]}: {text}")
             case CommitFailed(shard, text):
                 self._display.note(f"shard {shard} is not committed yet: {text}")
@@ -252,12 +294,20 @@ class _Sitting:
             )
 
     def _show(self, view: View, *, news: bool) -> None:
-        seconds = time.monotonic() - self._ready_since if self._ready_since else 0.0
+        self._shown = time.monotonic()
+        seconds = self._shown - self._ready_since if self._ready_since else 0.0
         made = self._tally.candidates - self._candidates_before + view.in_work
         self._display.show(Standing(self._tally, view, seconds, made), news=news)
 
     def _result(self, end: Finish, signal: int | None = None) -> RunResult:
         return RunResult(end.outcome, end.reason, self._tally, self._store.url, signal)
+
+
+def _taken_from(commits: set[Future[list[Event]]]) -> list[Event]:
+    """What the commits that are through have led to; they leave the set."""
+    through = {commit for commit in commits if commit.done()}
+    commits -= through
+    return [event for commit in through for event in commit.result()]
 
 
 def _patience(wake_at: float | None) -> float:

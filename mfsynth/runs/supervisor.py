@@ -14,11 +14,17 @@ with unfinished ones counted at their most, still fall short of the target. The 
 shards therefore depends on the configuration alone, not on the number of workers, on the order in
 which they finish, or on where the run was killed, and it has no gaps.
 
+**Workers are never idle while there is work.** A worker that has made all candidates of a shard
+and only has to write and upload it takes the next shard already. Near the end, when workers are
+left without a shard, a shard that is late (`SLOW`) is given to another one as well: whichever
+attempt is made first counts, the other's objects are garbage. Places for workers may come and go
+with the nodes of a cluster.
+
 **Failures.** An attempt that dies, fails or goes silent is tried again by a fresh worker. After
 `Policy.max_attempts` such ends the shard is made candidate by candidate; a candidate that ends
 `STRIKES` attempts of that kind is quarantined with its reason, and only that one. Out of memory
 halves the batch. A failing environment (a full disk, a store out of reach) is given time, with
-jitter.
+jitter. A worker that goes down with its node is nobody's fault, up to `MAX_LOSSES` nodes a shard.
 
 **It always ends.** Every worker that owes an answer has a deadline, every wait has an end, and
 each kind of failure has a limit after which the run stops and says why.
@@ -33,6 +39,7 @@ from enum import StrEnum
 from itertools import count
 
 from mfsynth.runs.protocol import Assignment, FailureKind
+from mfsynth.runs.timers import Timers
 from mfsynth.shards.records import Receipt
 
 # One death may be the machine's fault; a candidate that ends two attempts while it is alone in
@@ -44,6 +51,14 @@ MAX_CULPRITS = 4
 # At an acceptance of 2 % the chance to see no pair among so many candidates is below 1e-4.
 MAX_CANDIDATES_WITHOUT_A_PAIR = 512
 MAX_BACKOFF_S = 60.0
+# Spot nodes come and go: at a chance of 15 % to lose one during a shard, ten in a row are one
+# shard in 10^8. Beyond that the shard is taken to be what kills them.
+MAX_LOSSES = 10
+# An attempt is late when it takes this many times as long as attempts do on average. Second ones
+# are made by workers that have nothing else to do, so that one too many costs next to nothing.
+SLOW = 1.2
+# A second attempt may fall to a straggler too.
+ATTEMPTS_AT_ONCE = 3
 
 
 # --- events ---------------------------------------------------------------------------------
@@ -66,17 +81,22 @@ class WorkerFailedToStart:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The worker's process is gone, whatever it was doing."""
+    """The worker's process is gone, whatever it was doing; `node_lost`: with its whole node."""
 
     worker: int
     message: str
+    node_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStarted:
-    """A sign of life: `done` candidates are made, the batch that begins at `candidate` is next."""
+    """A sign of life: `done` candidates are made, the batch that begins at `candidate` is next.
+
+    `candidate` is None once all are made: what is left is to write and upload the shard.
+    """
 
     worker: int
+    shard: int
     candidate: int | None
     done: int
 
@@ -94,6 +114,7 @@ class ShardFailed:
     """The attempt is over, the worker lives."""
 
     worker: int
+    shard: int
     kind: FailureKind
     message: str
 
@@ -111,6 +132,13 @@ class CommitFailed:
 
     shard: int
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesChanged:
+    """Nodes came or went: there is room for this many workers now."""
+
+    places: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +160,7 @@ Event = (
     | ShardFailed
     | ShardCommitted
     | CommitFailed
+    | PlacesChanged
     | Drain
     | Tick
 )
@@ -156,7 +185,10 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Give the worker a shard; answered by batches, then made, failed or died."""
+    """Give the worker a shard; answered by batches, then made, failed or died.
+
+    It may still be writing another one.
+    """
 
     worker: int
     assignment: Assignment
@@ -199,9 +231,10 @@ class Policy:
         target: What the gains of the committed shards must reach.
         counts_pairs: A shard's gain is its accepted pairs; otherwise all of its candidates.
         shard_size: Candidates a shard, the most that a shard can gain.
-        workers: Workers alive at a time, at most.
+        workers: Places for workers, to begin with.
         batch_size: Candidates made together, until memory runs out.
-        deadline_s: Seconds that a worker may be silent while it starts or between two batches.
+        deadline_s: Seconds that a worker may be silent while it starts or between two batches, and
+            that a run waits for a node when it has none.
         max_attempts: Ends of a shard before it is made candidate by candidate; failures of the
             environment before the run stops.
     """
@@ -221,33 +254,48 @@ class Policy:
 
 @dataclass(slots=True)
 class _Shard:
-    """A shard that is not committed: its troubles so far, and its receipt once it is made."""
+    """A shard that is not committed: who is at it, and its troubles so far."""
 
+    attempts: int = 0
     failures: int = 0
+    losses: int = 0
     environment_failures: int = 0
     commit_failures: int = 0
     not_before: float = 0.0
     strikes: dict[int, int] = field(default_factory=dict)
     quarantined: dict[int, str] = field(default_factory=dict)
-    receipt: Receipt | None = None
     committing: bool = False
 
 
-class _State(StrEnum):
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
+@dataclass(slots=True)
+class _Attempt:
+    """What a worker does about a shard."""
+
+    batch_size: int
+    isolated: bool
+    began: float
+    heard: float
+    candidate: int | None = None
+    done: int = 0
+    writing: bool = False
 
 
 @dataclass(slots=True)
 class _Worker:
-    state: _State
-    deadline: float
-    shard: int = -1
-    batch_size: int = 0
-    isolated: bool = False
-    candidate: int | None = None
-    done: int = 0
+    """A worker, and its attempts by shard: one that is made, and one that is written."""
+
+    ready: bool = False
+    attempts: dict[int, _Attempt] = field(default_factory=dict)
+
+    def may_take_another(self) -> bool:
+        """Whether it has nothing to make; an isolated attempt is alone to the very end."""
+        return self.ready and (
+            not self.attempts
+            or (
+                len(self.attempts) == 1
+                and all(a.writing and not a.isolated for a in self.attempts.values())
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,18 +338,33 @@ class Supervisor:
         self._policy = policy
         self._new_attempt = new_attempt
         self._rng = rng
+        # Every shard below the frontier is either committed, and then in `_gains`, or in
+        # `_shards`; of those, the made ones are in `_held` and the ones nobody is at in `_loose`.
+        self._frontier = 0
         self._gains: dict[int, int] = {}
+        self._shards: dict[int, _Shard] = {}
+        self._held: dict[int, Receipt] = {}
+        self._loose: set[int] = set()
         self._prefix = 0  # shards below this one are committed …
         self._prefix_gain = 0  # … and add this much
         self._top = 0  # no shard from here on is committed
+        self._gained = 0
+        self._held_gain = 0
         self._accepted = 0
         self._candidates = 0
-        self._gained = 0
         self._barren = 0
-        self._shards: dict[int, _Shard] = {}
+        self._shards_timed = 0
+        self._seconds = 0.0
         self._workers: dict[int, _Worker] = {}
+        # Workers by what they can be given: nothing yet, anything, a shard to make while they
+        # write one. A dictionary is a set that remembers its order.
+        self._starting: dict[int, None] = {}
+        self._idle: dict[int, None] = {}
+        self._writing: dict[int, None] = {}
         self._numbers = count()
+        self._places = policy.workers
         self._slots = policy.workers
+        self._no_place_since: float | None = None
         self._any_ready = False
         self._start_failures = 0
         self._start_not_before = 0.0
@@ -310,6 +373,9 @@ class Supervisor:
         self._draining = False
         self._now = 0.0
         self._finish: Finish | None = None
+        # Deadlines of attempts, and of starts with no shard in the key; and ends of waits.
+        self._deadlines: Timers[tuple[int, int | None]] = Timers()
+        self._waits: Timers[int | None] = Timers()
         for receipt in committed:
             self._note_commit(receipt)
         self._barren = 0  # a new sitting is a new chance
@@ -339,8 +405,8 @@ class Supervisor:
                 self._ready(worker)
             case WorkerFailedToStart(worker, message):
                 actions += self._failed_to_start(worker, message)
-            case WorkerDied(worker, message):
-                self._died(worker, message)
+            case WorkerDied(worker, message, node_lost):
+                self._died(worker, message, node_lost=node_lost)
             case BatchStarted():
                 self._batch_started(event)
             case ShardMade(worker, receipt):
@@ -351,6 +417,8 @@ class Supervisor:
                 self._note_commit(receipt)
             case CommitFailed(shard, message):
                 self._commit_failed(shard, message)
+            case PlacesChanged(places):
+                self._change_places(places)
             case Drain():
                 self._draining = True
             case Tick():
@@ -360,38 +428,91 @@ class Supervisor:
 
     def wake_at(self) -> float | None:
         """When a `Tick` is due at the latest; None if only an event can change anything."""
-        times = [w.deadline for w in self._workers.values() if w.state is not _State.IDLE]
-        times += [shard.not_before for shard in self._shards.values()]
-        times.append(self._start_not_before)
-        # What is already possible was done, or waits for an event and not for time.
-        return min((time for time in times if time > self._now), default=None)
+        for _ in self._waits.due(self._now):
+            pass  # what is already possible was done, or waits for an event and not for time
+        times = [self._deadlines.earliest(), self._waits.earliest()]
+        if self._no_place_since is not None:
+            times.append(self._no_place_since + self._policy.deadline_s)
+        if self._idle and self._shards_timed:
+            times += self._stragglers().values()
+        return min((t for t in times if t is not None and t > self._now), default=None)
 
     def view(self) -> View:
         """Where things stand."""
-        states = [worker.state for worker in self._workers.values()]
-        receipts = [shard.receipt for shard in self._shards.values() if shard.receipt]
+        in_work: dict[int, int] = {}
+        for worker in self._workers.values():
+            for number, attempt in worker.attempts.items():
+                if number in self._shards and number not in self._held:
+                    in_work[number] = max(in_work.get(number, 0), attempt.done)
         return View(
-            gained=self._gained + sum(map(self._policy.gain, receipts)),
-            in_work=sum(worker.done for worker in self._workers.values()),
-            workers=len(states) - states.count(_State.STARTING),
-            starting=states.count(_State.STARTING),
+            gained=self._gained + self._held_gain,
+            in_work=sum(in_work.values()),
+            workers=len(self._workers) - len(self._starting),
+            starting=len(self._starting),
         )
+
+    def shards_to_make(self, at_most: int) -> int:
+        """How many shards the target is expected to need yet, those in work included."""
+        in_work = len(self._shards) - len(self._held) - len(self._loose)
+        wanted = 0 if self.finished or self._draining else sum(1 for _ in self._wanted(at_most))
+        return min(at_most, in_work + wanted)
 
     # --- events ---
 
     def _ready(self, number: int) -> None:
         worker = self._workers.get(number)
-        if worker is not None and worker.state is _State.STARTING:
-            worker.state = _State.IDLE
+        if worker is not None and not worker.ready:
+            worker.ready = True
+            self._deadlines.cancel((number, None))
+            self._refile(number)
             self._any_ready = True
             self._start_failures = 0
 
+    def _refile(self, number: int) -> None:
+        """Put a worker where `_give_out_work` looks for it."""
+        for file in (self._starting, self._idle, self._writing):
+            file.pop(number, None)
+        if (worker := self._workers.get(number)) is None:
+            return
+        if not worker.ready:
+            self._starting[number] = None
+        elif not worker.attempts:
+            self._idle[number] = None
+        elif worker.may_take_another():
+            self._writing[number] = None
+
+    def _remove(self, number: int) -> _Worker | None:
+        """Forget a worker; its attempts are over."""
+        if (worker := self._workers.pop(number, None)) is None:
+            return None
+        self._deadlines.cancel((number, None))
+        self._refile(number)
+        for shard in worker.attempts:
+            self._deadlines.cancel((number, shard))
+            self._release(shard)
+        return worker
+
+    def _release(self, number: int) -> None:
+        if (shard := self._shards.get(number)) is not None:
+            shard.attempts -= 1
+            if not shard.attempts and number not in self._held:
+                self._loose.add(number)
+
+    def _end_attempt(self, number: int, shard: int) -> _Attempt | None:
+        worker = self._workers.get(number)
+        if worker is None or shard not in worker.attempts:
+            return None
+        attempt = worker.attempts.pop(shard)
+        self._deadlines.cancel((number, shard))
+        self._release(shard)
+        self._refile(number)
+        return attempt
+
     def _failed_to_start(self, number: int, message: str) -> list[Action]:
-        worker = self._workers.pop(number, None)
-        if worker is None:
+        if self._remove(number) is None:
             return []
         if self._any_ready:
-            self._start_not_before = self._now + self._backoff(self._start_failures + 1)
+            self._wait_to_start()
         else:
             # Its place never worked and would fail again.
             self._slots -= 1
@@ -402,86 +523,118 @@ class Supervisor:
         self._start_failures += 1
         self._start_message = message
 
+    def _wait_to_start(self) -> None:
+        self._start_not_before = self._now + self._backoff(self._start_failures + 1)
+        self._waits.set(None, self._start_not_before)
+
     def _may_start(self) -> bool:
         """Whether a new worker has a chance: some worker works, or not too many failed."""
-        if any(worker.state is not _State.STARTING for worker in self._workers.values()):
+        if len(self._workers) > len(self._starting):
             return True
         return self._slots > 0 and self._start_failures < self._policy.max_attempts
 
-    def _died(self, number: int, message: str) -> None:
-        worker = self._workers.pop(number, None)
+    def _change_places(self, places: int) -> None:
+        if places > self._places:
+            self._start_failures = 0  # a new place is a new chance
+        self._slots += places - self._places
+        self._places = places
+
+    def _died(self, number: int, message: str, *, node_lost: bool = False) -> None:
+        worker = self._remove(number)
         if worker is None:
             return
-        if worker.state is _State.STARTING:
-            self._start_not_before = self._now + self._backoff(self._start_failures + 1)
+        if not worker.ready:
+            self._wait_to_start()
             self._not_started(message)
-        elif worker.state is _State.BUSY:
-            self._blame(worker, message)
-
-    def _busy(self, number: int) -> _Worker | None:
-        worker = self._workers.get(number)
-        return worker if worker is not None and worker.state is _State.BUSY else None
+        for shard, attempt in worker.attempts.items():
+            # Which of the two it was can't be told; one that is innocent soon runs alone.
+            self._blame(shard, attempt, message, node_lost=node_lost)
 
     def _batch_started(self, event: BatchStarted) -> None:
-        if (worker := self._busy(event.worker)) is not None:
-            worker.candidate, worker.done = event.candidate, event.done
-            worker.deadline = self._now + self._policy.deadline_s
+        worker = self._workers.get(event.worker)
+        attempt = worker.attempts.get(event.shard) if worker is not None else None
+        if attempt is not None:
+            attempt.candidate, attempt.done = event.candidate, event.done
+            attempt.writing = event.candidate is None
+            attempt.heard = self._now
+            self._set_deadline(event.worker, event.shard)
+            if attempt.writing:
+                self._refile(event.worker)
+
+    def _set_deadline(self, worker: int, shard: int | None) -> None:
+        self._deadlines.set((worker, shard), self._now + self._policy.deadline_s)
 
     def _made(self, number: int, receipt: Receipt) -> None:
-        worker = self._busy(number)
-        if worker is None or worker.shard != receipt.shard:
+        attempt = self._end_attempt(number, receipt.shard)
+        if attempt is None:
             return
-        worker.state, worker.done = _State.IDLE, 0
-        # Another driver may have committed the shard meanwhile: then this receipt is garbage.
-        if (shard := self._shards.get(receipt.shard)) is not None:
-            shard.receipt = receipt
+        self._shards_timed += 1
+        self._seconds += self._now - attempt.began
+        # Another attempt, or another driver, may have been faster: then this receipt is garbage.
+        if receipt.shard in self._shards and receipt.shard not in self._held:
+            self._loose.discard(receipt.shard)
+            self._held[receipt.shard] = receipt
+            self._held_gain += self._policy.gain(receipt)
 
     def _failed(self, event: ShardFailed) -> list[Action]:
-        if (worker := self._busy(event.worker)) is None:
+        if (attempt := self._end_attempt(event.worker, event.shard)) is None:
             return []
-        shard = self._shards.get(worker.shard)
-        too_large = event.kind is FailureKind.OUT_OF_MEMORY and worker.batch_size > 1
+        too_large = event.kind is FailureKind.OUT_OF_MEMORY and attempt.batch_size > 1
         if not too_large and event.kind is not FailureKind.ENVIRONMENT:
             # An error can leave a device's context broken for good: only a fresh process is
             # known to be clean.
-            del self._workers[event.worker]
-            self._blame(worker, event.message)
+            self._remove(event.worker)
+            self._blame(event.shard, attempt, event.message)
             return [KillWorker(event.worker)]
-        worker.state, worker.done = _State.IDLE, 0
+        shard = self._shards.get(event.shard)
         if too_large:
-            self._batch_size = min(self._batch_size, worker.batch_size // 2)
-        elif shard is not None:
+            self._batch_size = min(self._batch_size, attempt.batch_size // 2)
+        elif shard is not None and event.shard not in self._held:
             shard.environment_failures += 1
-            shard.not_before = self._now + self._backoff(shard.environment_failures)
+            self._wait(event.shard, shard.environment_failures)
             if shard.environment_failures >= self._policy.max_attempts:
                 self._stop(event.message)
         return []
 
-    def _blame(self, worker: _Worker, message: str) -> None:
+    def _wait(self, number: int, failures: int) -> None:
+        self._shards[number].not_before = self._now + self._backoff(failures)
+        self._waits.set(number, self._shards[number].not_before)
+
+    def _blame(
+        self, number: int, attempt: _Attempt, message: str, *, node_lost: bool = False
+    ) -> None:
         """Book the end of an attempt against its shard or, where it is known, its candidate."""
-        if (shard := self._shards.get(worker.shard)) is None:
-            return
-        if worker.isolated and worker.candidate is not None:
-            shard.strikes[worker.candidate] = shard.strikes.get(worker.candidate, 0) + 1
-            if shard.strikes[worker.candidate] >= STRIKES:
-                shard.quarantined[worker.candidate] = message
+        shard = self._shards.get(number)
+        if shard is None or number in self._held or shard.attempts:
+            return  # another attempt has made it, or may yet
+        if node_lost and shard.losses < MAX_LOSSES:
+            shard.losses += 1
+        elif attempt.isolated and attempt.candidate is not None:
+            shard.strikes[attempt.candidate] = shard.strikes.get(attempt.candidate, 0) + 1
+            if shard.strikes[attempt.candidate] >= STRIKES:
+                shard.quarantined[attempt.candidate] = message
             if len(shard.quarantined) >= MAX_CULPRITS:
                 self._stop(
-                    f"{MAX_CULPRITS} candidates of shard {worker.shard} failed one by one, the "
-                    f"last one ({worker.candidate}) with: {message}"
+                    f"{MAX_CULPRITS} candidates of shard {number} failed one by one, the "
+                    f"last one ({attempt.candidate}) with: {message}"
                 )
         else:
             shard.failures += 1
             if shard.failures >= 2 * self._policy.max_attempts:
-                self._stop(f"shard {worker.shard} fails with no candidate to blame: {message}")
+                self._stop(f"shard {number} fails with no candidate to blame: {message}")
 
     def _note_commit(self, receipt: Receipt) -> None:
-        if receipt.shard in self._gains:
+        number = receipt.shard
+        if number in self._gains:
             return
-        self._shards.pop(receipt.shard, None)
-        self._gains[receipt.shard] = self._policy.gain(receipt)
+        self._reach(number + 1)
+        del self._shards[number]
+        self._loose.discard(number)
+        if (held := self._held.pop(number, None)) is not None:
+            self._held_gain -= self._policy.gain(held)
+        self._gains[number] = self._policy.gain(receipt)
         self._gained += self._policy.gain(receipt)
-        self._top = max(self._top, receipt.shard + 1)
+        self._top = max(self._top, number + 1)
         self._accepted += receipt.accepted
         self._candidates += receipt.candidates
         self._barren = 0 if receipt.accepted else self._barren + receipt.candidates
@@ -489,63 +642,79 @@ class Supervisor:
             self._prefix_gain += self._gains[self._prefix]
             self._prefix += 1
 
+    def _reach(self, frontier: int) -> None:
+        for number in range(self._frontier, frontier):
+            self._shards[number] = _Shard()
+            self._loose.add(number)
+        self._frontier = max(self._frontier, frontier)
+
     def _commit_failed(self, number: int, message: str) -> None:
         if (shard := self._shards.get(number)) is None:
             return
         shard.committing = False
         shard.commit_failures += 1
-        shard.not_before = self._now + self._backoff(shard.commit_failures)
+        self._wait(number, shard.commit_failures)
         if shard.commit_failures >= self._policy.max_attempts:
             self._stop(message)
 
     def _enforce_deadlines(self) -> list[Action]:
-        late = [
-            number
-            for number, worker in self._workers.items()
-            if worker.state is not _State.IDLE and worker.deadline <= self._now
-        ]
-        for number in late:
+        actions: list[Action] = []
+        for number, _ in self._deadlines.due(self._now):
             self._died(number, f"silent for {self._policy.deadline_s:g} s (runtime.deadline_s)")
-        return [KillWorker(number) for number in late]
+            actions.append(KillWorker(number))
+        return actions
 
     # --- decisions ---
 
     def _next_actions(self) -> list[Action]:
-        actions = [] if self.finished else self._commit_what_is_certain()
-        self._decide_the_end()
+        certain = self._boundary(1.0)
+        actions = [] if self.finished else self._commit_what_is_certain(certain)
+        self._decide_the_end(certain)
         if self._finish is not None:
             return [*actions, self._finish]
         if not self._draining:
             actions += self._give_out_work()
         return actions
 
-    def _held_and_certain(self) -> Iterator[_Shard]:
-        """Made shards, not committed, that belong to the prefix whatever the lower ones gain."""
-        most = self._prefix_gain
-        for number in range(self._prefix, max(self._top, 1 + max(self._shards, default=-1))):
-            # A gap below a commit is filled whatever the target: finished runs have no gaps.
-            if most >= self._policy.target and number >= self._top:
-                return
-            shard = self._shards.get(number)
-            if number in self._gains:
-                most += self._gains[number]
-            elif shard is not None and shard.receipt is not None:
-                most += self._policy.gain(shard.receipt)
-                yield shard
-            else:
-                most += self._policy.shard_size
+    def _expected(self, rate: float) -> float:
+        """Gain of all shards below the frontier, unfinished candidates accepted at `rate`."""
+        unfinished = len(self._shards) - len(self._held)
+        return self._gained + self._held_gain + rate * self._policy.shard_size * unfinished
 
-    def _commit_what_is_certain(self) -> list[Action]:
+    def _boundary(self, rate: float) -> int:
+        """End of the shortest prefix expected to reach the target, at most the frontier.
+
+        With a rate of 1, what is below it belongs to the data set whatever the rest gains. A gap
+        below a commit is filled whatever the target: finished runs have no gaps.
+        """
+        target = self._policy.target
+        if self._expected(rate) < target:
+            return self._frontier
+        total = float(self._prefix_gain)
+        for number in range(self._prefix, self._frontier):
+            if total >= target:
+                return max(number, self._top)
+            if number in self._gains:
+                total += self._gains[number]
+            elif number in self._held:
+                total += self._policy.gain(self._held[number])
+            else:
+                total += rate * self._policy.shard_size
+        return self._frontier
+
+    def _commit_what_is_certain(self, certain: int) -> list[Action]:
         actions: list[Action] = []
-        for shard in self._held_and_certain():
-            if not shard.committing and shard.not_before <= self._now and shard.receipt:
+        for number in sorted(self._held):
+            shard = self._shards[number]
+            if number < certain and not shard.committing and shard.not_before <= self._now:
                 shard.committing = True
-                actions.append(Commit(shard.receipt))
+                actions.append(Commit(self._held[number]))
         return actions
 
-    def _decide_the_end(self) -> None:
+    def _decide_the_end(self, certain: int) -> None:
         if self._finish is not None:
             return
+        self._note_places()
         if self._prefix_gain >= self._policy.target and self._prefix >= self._top:
             self._finish = Finish(Outcome.FINISHED)
         elif self._policy.counts_pairs and self._barren >= MAX_CANDIDATES_WITHOUT_A_PAIR:
@@ -553,69 +722,133 @@ class Supervisor:
                 f"none of the last {self._barren} candidates was accepted: see the reasons with "
                 "`mfsynth report`, then mend the prompts or the checks"
             )
-        elif next(self._held_and_certain(), None) is not None:
+        elif any(number < certain for number in self._held):
             pass  # what is whole is committed first
-        elif self._draining and not self._shards_in_work():
+        elif self._draining and len(self._shards) == len(self._held) + len(self._loose):
             self._finish = Finish(Outcome.DRAINED, "stopped on request")
+        elif self._no_place_since is not None:
+            if self._now >= self._no_place_since + self._policy.deadline_s:
+                self._stop(
+                    f"no node to work on for {self._policy.deadline_s:g} s (runtime.deadline_s); "
+                    "give the cluster nodes, then run the same command again"
+                )
         elif not self._workers and not self._may_start():
             self._stop(f"no worker could start: {self._start_message}")
 
+    def _note_places(self) -> None:
+        if self._places > 0 or self._workers:
+            self._no_place_since = None
+        elif self._no_place_since is None:
+            self._no_place_since = self._now
+
     def _give_out_work(self) -> list[Action]:
         actions: list[Action] = []
-        idle = [n for n, worker in self._workers.items() if worker.state is _State.IDLE]
-        starting = len(self._workers) - len(idle) - len(self._shards_in_work())
-        may_start = self._start_not_before <= self._now and self._may_start()
-        for number in self._wanted():
-            if idle:
-                actions.append(self._assign(idle.pop(0), number))
+        starting = len(self._starting)
+        room = len(self._idle) + len(self._writing)
+        new = 0
+        if self._start_not_before <= self._now and self._may_start():
+            new = max(0, self._slots - len(self._workers))
+        if not room + new:
+            return []
+        wanted = self._wanted(room + starting + new)
+        for number in wanted:
+            if (worker := self._worker_for(number)) is not None:
+                actions.append(self._assign(worker, number))
             elif starting:
                 starting -= 1
-            elif len(self._workers) < self._slots and may_start:
-                worker = next(self._numbers)
-                deadline = self._now + self._policy.deadline_s
-                self._workers[worker] = _Worker(_State.STARTING, deadline)
-                actions.append(StartWorker(worker))
-            else:
-                break
-        return actions
+            elif new:
+                new -= 1
+                actions.append(self._start())
+        return actions + self._give_out_second_attempts()
 
-    def _shards_in_work(self) -> set[int]:
-        return {w.shard for w in self._workers.values() if w.state is _State.BUSY}
+    def _worker_for(self, number: int) -> int | None:
+        """A worker for the shard: one with nothing to do, else one that only writes."""
+        if self._idle:
+            return next(iter(self._idle))
+        # A death must name its culprit: nothing else may go on beside a shard under suspicion.
+        if self._writing and not self._is_isolated(number):
+            return next(iter(self._writing))
+        return None
 
-    def _wanted(self) -> Iterator[int]:
+    def _is_isolated(self, number: int) -> bool:
+        shard = self._shards.get(number)
+        return shard is not None and shard.failures >= self._policy.max_attempts
+
+    def _wanted(self, at_most: int) -> Iterator[int]:
         """Shards to be made now, lowest first: as many as the target is expected to need.
 
         Unfinished shards count at the acceptance seen so far, so that workers neither wait for
         the last shard's result nor make many shards that the prefix will not need.
         """
         rate = (self._accepted + 1) / (self._candidates + 2) if self._policy.counts_pairs else 1.0
-        in_work = self._shards_in_work()
-        expected = float(self._prefix_gain)
-        for number in count(self._prefix):
-            if expected >= self._policy.target and number >= self._top:
+        expected = self._expected(rate)
+        needed = self._boundary(rate) if self._loose else 0
+        again = [
+            number
+            for number in sorted(self._loose)
+            if number < needed and self._shards[number].not_before <= self._now
+        ]
+        yield from again[:at_most]
+        for number in range(self._frontier, self._frontier + at_most - len(again)):
+            if expected >= self._policy.target:
                 return
-            shard = self._shards.get(number)
-            if number in self._gains:
-                expected += self._gains[number]
-            elif shard is not None and shard.receipt is not None:
-                expected += self._policy.gain(shard.receipt)
-            else:
-                expected += rate * self._policy.shard_size
-                if number not in in_work and (shard is None or shard.not_before <= self._now):
-                    yield number
+            yield number
+            expected += rate * self._policy.shard_size
 
-    def _assign(self, worker_number: int, number: int) -> Assign:
-        shard = self._shards.setdefault(number, _Shard())
-        isolate = shard.failures >= self._policy.max_attempts
+    def _start(self) -> StartWorker:
+        number = next(self._numbers)
+        self._workers[number] = _Worker()
+        self._refile(number)
+        self._set_deadline(number, None)
+        return StartWorker(number)
+
+    def _assign(self, worker: int, number: int) -> Assign:
+        self._reach(number + 1)
+        shard = self._shards[number]
+        shard.attempts += 1
+        self._loose.discard(number)
+        isolate = self._is_isolated(number)
         batch_size = 1 if isolate else self._batch_size
-        self._workers[worker_number] = _Worker(
-            _State.BUSY, self._now + self._policy.deadline_s, number, batch_size, isolate
+        self._workers[worker].attempts[number] = _Attempt(
+            batch_size, isolate, began=self._now, heard=self._now
         )
+        self._refile(worker)
+        self._set_deadline(worker, number)
         attempt = self._new_attempt()
         return Assign(
-            worker_number,
-            Assignment(number, attempt, batch_size, isolate, dict(shard.quarantined)),
+            worker, Assignment(number, attempt, batch_size, isolate, dict(shard.quarantined))
         )
+
+    def _give_out_second_attempts(self) -> list[Action]:
+        """Late shards for workers that are left without one, lowest first."""
+        if not self._idle or not self._shards_timed:
+            return []
+        late = sorted(n for n, at in self._stragglers().items() if at <= self._now)
+        # Both lists are walked, and assigning takes workers out of one of them.
+        return [
+            self._assign(worker, number)
+            for worker, number in zip([*self._idle], late, strict=False)
+        ]
+
+    def _stragglers(self) -> dict[int, float]:
+        """Shards that may get one more attempt, and when: as soon as all they have are late."""
+        late_at: dict[int, float] = {}
+        for worker in self._workers.values():
+            for number, attempt in worker.attempts.items():
+                shard = self._shards.get(number)
+                if (
+                    shard is not None
+                    and shard.attempts < ATTEMPTS_AT_ONCE
+                    and number not in self._held
+                    and not attempt.isolated
+                ):
+                    late_at[number] = max(late_at.get(number, 0.0), self._late_at(attempt))
+        return late_at
+
+    def _late_at(self, attempt: _Attempt) -> float:
+        """When the batch in work, or at last the whole shard, is overdue."""
+        due = min(1.0, (attempt.done + attempt.batch_size) / self._policy.shard_size)
+        return attempt.began + SLOW * due * self._seconds / self._shards_timed
 
     def _backoff(self, failures: int) -> float:
         return min(MAX_BACKOFF_S, 2.0**failures) * self._rng.uniform(0.5, 1.0)

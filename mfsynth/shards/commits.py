@@ -5,7 +5,7 @@ wins, the others learn what won. Nothing here is remembered outside the store.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -128,14 +128,20 @@ def commit(store: RunStore, receipt: Receipt) -> bool:
     return _receipt(store, key, store.read_bytes(key)).attempt == receipt.attempt
 
 
-def read_commits(store: RunStore) -> dict[int, Receipt]:
+def read_commits(store: RunStore, *, but: Container[int] = ()) -> dict[int, Receipt]:
     """Receipts of all committed shards, by number, in order.
+
+    Args:
+        store: Of the run.
+        but: Shards whose receipts are known and need not be read.
 
     Raises:
         MfsynthError: A commit can't be read as a receipt.
     """
     keys = [
-        key for key in store.list(layout.COMMITS_FOLDER) if layout.parse_commit_key(key) is not None
+        key
+        for key in store.list(layout.COMMITS_FOLDER)
+        if (shard := layout.parse_commit_key(key)) is not None and shard not in but
     ]
     receipts = (_receipt(store, key, data) for key, data in store.read_many(keys).items())
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}

@@ -112,7 +112,7 @@ def index_row(
         "depth_near": encoding.near,
         "depth_far": encoding.far,
         "depth_kind": str(sample.depth_kind),
-        "valid_fraction": float(np.mean(sample.depth > 0)),
+        "valid_fraction": np.count_nonzero(sample.depth > 0) / sample.depth.size,
         "mode": sample.mode,
         "model_id": sample.model_id,
         **_score_values(sample.scores),

@@ -19,10 +19,30 @@ class _Section(BaseModel):
 
 
 class TransformerConfig(_Section):
-    """Sizes of the transformer and of the text encoder that is trained with it."""
+    """Sizes of the transformer and of the text encoder that feeds it.
+
+    Attributes:
+        patch: Pixels along a token's side.
+        rgb_bands: Frequencies of luma and of chroma of the lapped transform that RGB tokens hold,
+            predicted as the clean signal; None where they are an autoencoder's latents, predicted
+            as a velocity.
+        latent_channels: Of an RGB token where it is an autoencoder's latents.
+        layers: Triple-stream blocks.
+        single_layers: Single-stream blocks.
+        depth_decoder_layers: Blocks over the depth tokens alone.
+        heads: Attention heads.
+        head_dim: Channels of a head; the sum of `rope_axes`.
+        rope_axes: Rotary channels of time, row, column and sequence.
+        rope_theta: Base of the rotary frequencies.
+        timestep_channels: Of the sinusoidal embedding of a noise level.
+        text_length: Text tokens, padding included.
+        text_layers: Hidden states of the text encoder that are concatenated.
+        text_channels: Of each of them.
+    """
 
     patch: int = Field(gt=0)
-    rgb_bands: tuple[int, int]
+    rgb_bands: tuple[int, int] | None = None
+    latent_channels: int = Field(default=128, gt=0)
     layers: int = Field(gt=0)
     single_layers: int = Field(gt=0)
     depth_decoder_layers: int = Field(gt=0)
@@ -30,9 +50,40 @@ class TransformerConfig(_Section):
     head_dim: int = Field(gt=0)
     rope_axes: tuple[int, int, int, int]
     rope_theta: int = Field(gt=1)
+    timestep_channels: int = Field(default=64, gt=0)
     text_length: int = Field(gt=0)
     text_layers: int = Field(gt=0)
     text_channels: int = Field(gt=0)
+
+
+class PretrainedConfig(_Section):
+    """A FLUX.2 pipeline whose text encoder and autoencoder are used, frozen.
+
+    Attributes:
+        id: Folder or hub id.
+        revision: Of a hub id; None for its newest.
+        text_states: Indices into the text encoder's hidden states.
+        transformer: Whether training starts from its text-to-image weights, too.
+    """
+
+    id: str
+    revision: str | None = None
+    text_states: tuple[int, ...] = (9, 18, 27)
+    transformer: bool = False
+
+
+class LoraConfig(_Section):
+    """Low-rank adapters on the text-to-image weights, which then stay as they are.
+
+    The depth modules are new, and trained whole.
+
+    Attributes:
+        rank: Of every adapter.
+        alpha: Their scale is alpha / rank.
+    """
+
+    rank: int = Field(gt=0)
+    alpha: int = Field(gt=0)
 
 
 class DistillationConfig(_Section):
@@ -45,9 +96,31 @@ class DistillationConfig(_Section):
 class OptimiserConfig(_Section):
     """Two phases: text-to-image first, then image and depth together.
 
-    Muon moves the matrices of the blocks, AdamW the rest. Both rates warm up at the start of each
-    phase, stay, and fall linearly over the last `decay_share` of the second. A step takes
-    `accumulate` batches of `batch_size` samples.
+    A step takes `accumulate` batches of `batch_size` samples in every process. Rates warm up at
+    the start of each phase, stay, and fall linearly over the last `decay_share` of the second.
+
+    Attributes:
+        image_steps: Of the first phase; 0 where training starts from a text-to-image model.
+        joint_steps: Of the second.
+        image_only_share: Steps of the second phase without depth.
+        batch_size: Samples that a process sees at once.
+        accumulate: Batches of a step.
+        precision: Of the forward; weights that are trained stay in float32.
+        gradient_checkpointing: Whether blocks are computed again in the backward pass.
+        sharding: "none" has all of the weights in every process, "fsdp" a part in each.
+        muon_learning_rate: Of the matrices inside of blocks, moved by Muon; None for AdamW.
+        adamw_learning_rate: Of the rest, or of all.
+        depth_learning_rate: Of the depth modules, where it differs; with AdamW alone.
+        warmup_steps: Of each phase.
+        decay_share: Of the second phase.
+        weight_decay: Of all weights.
+        ema: Memory of the weights' moving average, which is the model that comes out.
+        edge_weight: See `clean_signal_loss`.
+        distillation: Keeps images near the text-to-image model's; None for not at all.
+        text_dropout: Share of samples that see the empty caption.
+        invalid_depth: What the depth stream sees at pixels without depth.
+        checkpoint_every: Steps.
+        workers: Processes that load data ahead, for every process that trains.
     """
 
     image_steps: int = Field(ge=0)
@@ -57,8 +130,10 @@ class OptimiserConfig(_Section):
     accumulate: int = Field(default=1, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    muon_learning_rate: float = Field(gt=0)
+    sharding: Literal["none", "fsdp"] = "none"
+    muon_learning_rate: float | None = Field(default=None, gt=0)
     adamw_learning_rate: float = Field(gt=0)
+    depth_learning_rate: float | None = Field(default=None, gt=0)
     warmup_steps: int = Field(ge=0)
     decay_share: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)
@@ -68,11 +143,21 @@ class OptimiserConfig(_Section):
     text_dropout: float = Field(ge=0, le=1)
     invalid_depth: InvalidDepth = "nearest"
     checkpoint_every: int = Field(gt=0)
+    workers: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _base_to_distil(self) -> Self:
-        if self.distillation is not None and not self.image_steps:
-            raise ValueError("distillation needs a base model; give image_steps, or leave it out")
+    def _moves_every_weight_once(self) -> Self:
+        if self.muon_learning_rate is None:
+            return self
+        if self.sharding == "fsdp":
+            raise ValueError(
+                "Muon needs whole matrices, and with sharding fsdp a process has some of their "
+                "rows; leave muon_learning_rate out, and AdamW moves all weights"
+            )
+        if self.depth_learning_rate is not None:
+            raise ValueError(
+                "depth_learning_rate is one of AdamW alone; leave it or muon_learning_rate out"
+            )
         return self
 
     @property
@@ -81,8 +166,27 @@ class OptimiserConfig(_Section):
         return self.image_steps + self.joint_steps
 
 
+class SamplesConfig(_Section):
+    """What is sampled at every checkpoint, for TensorBoard.
+
+    The images are the training stream's first with depth; the prompts are their captions unless
+    given.
+
+    Attributes:
+        prompts: For joint samples.
+        images: For depth of given images.
+        steps: Of each sampling.
+        guidance: Scale of guidance in joint samples.
+    """
+
+    prompts: tuple[str, ...] = ()
+    images: int = Field(default=8, gt=0)
+    steps: int = Field(default=20, gt=0)
+    guidance: float = Field(default=2.0, ge=1)
+
+
 class TrainConfig(_Section):
-    """Everything that decides an embedded-size training.
+    """Everything that decides a training.
 
     Attributes:
         name: Of the model.
@@ -90,8 +194,11 @@ class TrainConfig(_Section):
         size: Rows and columns of the images.
         data: The parts of the training set.
         transformer: Sizes of the model.
+        pretrained: What it starts from; None for a small model that is trained as a whole.
+        lora: Adapters in place of training the text-to-image weights.
         noise: How noise levels are drawn.
         optimiser: Steps, rates and losses.
+        samples: What is sampled at every checkpoint.
         output: Folder of checkpoints and of the finished model.
     """
 
@@ -100,9 +207,61 @@ class TrainConfig(_Section):
     size: int = Field(gt=0)
     data: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     transformer: TransformerConfig
+    pretrained: PretrainedConfig | None = None
+    lora: LoraConfig | None = None
     noise: NoiseRecipe
     optimiser: OptimiserConfig
+    samples: SamplesConfig = SamplesConfig()
     output: Path
+
+    @property
+    def from_image_model(self) -> bool:
+        """Whether the text-to-image weights are pretrained ones."""
+        return self.pretrained is not None and self.pretrained.transformer
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        sizes, optimiser = self.transformer, self.optimiser
+        if (sizes.rgb_bands is None) != (self.pretrained is not None):
+            raise ValueError(
+                "give either transformer.rgb_bands, for a small model of its own, or pretrained, "
+                "for the text encoder and autoencoder of a FLUX.2 model"
+            )
+        if self.size % sizes.patch:
+            raise ValueError(f"size {self.size} is no multiple of transformer.patch {sizes.patch}")
+        if self.pretrained is not None and len(self.pretrained.text_states) != sizes.text_layers:
+            raise ValueError(
+                f"transformer.text_layers is {sizes.text_layers}, but pretrained.text_states names "
+                f"{len(self.pretrained.text_states)}"
+            )
+        if self.from_image_model and optimiser.image_steps:
+            raise ValueError(
+                "pretrained.transformer is a text-to-image model already; set "
+                "optimiser.image_steps to 0"
+            )
+        if self.from_image_model and optimiser.invalid_depth == "noise":
+            raise ValueError(
+                "optimiser.invalid_depth noise needs a depth mask, which a model from FLUX.2 has "
+                "not; use nearest or prediction"
+            )
+        if self.pretrained is None and optimiser.sharding == "fsdp":
+            raise ValueError(
+                "optimiser.sharding fsdp is for large models, with the frozen text encoder of "
+                "pretrained; set it to none"
+            )
+        if self.lora is not None and not self.from_image_model:
+            raise ValueError("lora adapts a pretrained model; set pretrained.transformer to true")
+        if self.lora is not None and optimiser.sharding == "fsdp":
+            raise ValueError(
+                "lora trains few weights, in a precision of their own, which sharding fsdp can't "
+                "mix; set optimiser.sharding to none"
+            )
+        if optimiser.distillation and not (optimiser.image_steps or self.from_image_model):
+            raise ValueError(
+                "optimiser.distillation needs a base model; give optimiser.image_steps or "
+                "pretrained.transformer, or leave it out"
+            )
+        return self
 
 
 def load_train_config(name_or_path: str, overrides: Sequence[str] = ()) -> TrainConfig:

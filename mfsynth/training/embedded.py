@@ -1,4 +1,4 @@
-"""Building the parts of a small, self-contained model: tokenizer, text encoder, transformer."""
+"""The text side of a small, self-contained model: tokenizer and text encoder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-from mfsynth.models.lapped import LappedCodec
-from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import TransformerConfig
 
 START, PAD, UNKNOWN = "<start>", "<pad>", "<unknown>"
@@ -60,30 +58,3 @@ def build_text_encoder(config: TransformerConfig, vocabulary_size: int) -> Qwen3
 def text_encoder_layers(config: TransformerConfig) -> tuple[int, ...]:
     """Indices into `hidden_states`, of which 0 is the embedding."""
     return tuple(range(1, config.text_layers + 1))
-
-
-def build_transformer(
-    config: TransformerConfig, *, depth_mask: bool = False
-) -> ModalityForcingTransformer2DModel:
-    """Build the joint transformer on a lapped transform of RGB, random but for its depth head.
-
-    RGB is predicted as the clean signal: of a velocity, most is noise, which a small hidden size
-    would have to carry through.
-    """
-    transformer = ModalityForcingTransformer2DModel(
-        in_channels=LappedCodec(config.patch, config.rgb_bands).channels,
-        depth_channels=config.patch**2,
-        num_layers=config.layers,
-        num_single_layers=config.single_layers,
-        num_depth_decoder_layers=config.depth_decoder_layers,
-        attention_head_dim=config.head_dim,
-        num_attention_heads=config.heads,
-        joint_attention_dim=config.text_layers * config.text_channels,
-        timestep_channels=64,
-        axes_dims_rope=config.rope_axes,
-        rope_theta=config.rope_theta,
-        rgb_prediction="sample",
-        depth_mask=depth_mask,
-    )
-    transformer.depth_proj_out.weight.data.zero_()
-    return transformer

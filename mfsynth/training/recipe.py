@@ -5,9 +5,10 @@ Source: arXiv 2606.13676, and the figures of its release.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,8 +45,18 @@ class NoiseRecipe:
     d2i_min_valid: float = 0.9
 
 
+def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generator, ...]:
+    """A source of random numbers for each sample, of its number in the stream and the seed alone.
+
+    What a sample gets does then not depend on who else is in its batch, nor on the process that
+    has it.
+    """
+    states = (np.random.SeedSequence([seed, number]).generate_state(1) for number in numbers)
+    return tuple(torch.Generator().manual_seed(int(state[0])) for state in states)
+
+
 def draw_noise_levels(
-    valid_share: Tensor, recipe: NoiseRecipe, generator: torch.Generator
+    valid_share: Tensor, recipe: NoiseRecipe, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
     """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given.
 
@@ -54,13 +65,11 @@ def draw_noise_levels(
     Args:
         valid_share: (B,) share of each sample's depth pixels that are valid.
         recipe: the shares and spreads.
-        generator: on the CPU.
+        generators: B on the CPU, one for each sample.
     """
-    batch = len(valid_share)
-    case = torch.rand(batch, generator=generator)
-    shared = torch.rand(batch, generator=generator) < recipe.shared_share
-    rgb, depth = torch.randn(2, batch, generator=generator)
-    depth = torch.where(shared, rgb, depth)
+    case, same = torch.stack([torch.rand(2, generator=one) for one in generators]).unbind(1)
+    rgb, depth = torch.stack([torch.randn(2, generator=one) for one in generators]).unbind(1)
+    depth = torch.where(same < recipe.shared_share, rgb, depth)
     rgb = torch.sigmoid(recipe.rgb_mu + recipe.sigma * rgb)
     depth = torch.sigmoid(recipe.depth_mu + recipe.sigma * depth)
     has_depth = valid_share > 0
@@ -77,8 +86,23 @@ def add_noise(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * clean + t * noise
 
 
+def velocity_loss(prediction: Tensor, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Mean over tokens and channels of (v̂ − (ε − x))² for each sample; 0 where t = 0.
+
+    Args:
+        prediction: (B, N, C) velocity v̂.
+        clean: (B, N, C) x.
+        noise: (B, N, C) ε.
+        t: (B,) noise level.
+
+    Returns:
+        (B,)
+    """
+    return (prediction - (noise - clean)).square().mean(dim=(1, 2)) * (t > 0)
+
+
 def clean_token_loss(prediction: Tensor, clean: Tensor, t: Tensor) -> Tensor:
-    """Mean of (x̂ − x)² / max(t, 0.05)² over tokens, channels and the samples with t > 0.
+    """Mean over tokens and channels of (x̂ − x)² / max(t, 0.05)² for each sample; 0 where t = 0.
 
     The weight 1/t² makes it the loss of the velocity that x̂ implies.
 
@@ -86,14 +110,17 @@ def clean_token_loss(prediction: Tensor, clean: Tensor, t: Tensor) -> Tensor:
         prediction: (B, N, C) clean tokens x̂.
         clean: (B, N, C) x.
         t: (B,) noise level.
+
+    Returns:
+        (B,)
     """
-    return _over_generated((prediction - clean).square().mean(dim=(1, 2)), t)
+    return _as_velocity((prediction - clean).square().mean(dim=(1, 2)), t)
 
 
 def clean_signal_loss(
     prediction: Tensor, clean: Tensor, valid: Tensor, t: Tensor, edge_weight: float = 0.0
 ) -> Tensor:
-    """Σ m·(x̂ − x)² / max(t, 0.05)² ÷ max(Σ m, 64) per sample, over samples with t > 0.
+    """Σ m·(x̂ − x)² / max(t, 0.05)² ÷ max(Σ m, 64) for each sample; 0 where t = 0.
 
     The edge term adds the same for differences of the error between neighbouring valid pixels.
     Both terms have the conditional mean as their minimiser, so the edge term changes what is
@@ -105,6 +132,9 @@ def clean_signal_loss(
         valid: (B, 1, H, W) bool, m.
         t: (B,) noise level.
         edge_weight: of the edge term.
+
+    Returns:
+        (B,)
     """
     errors = torch.where(valid, prediction - clean, 0.0)
     losses = _mean_square(errors, valid)
@@ -112,13 +142,11 @@ def clean_signal_loss(
         size = errors.shape[axis] - 1
         both = valid.narrow(axis, 0, size) & valid.narrow(axis, 1, size)
         losses = losses + edge_weight * _mean_square(errors.diff(dim=axis), both)
-    return _over_generated(losses, t)
+    return _as_velocity(losses, t)
 
 
-def _over_generated(losses: Tensor, t: Tensor) -> Tensor:
-    generated = t > 0
-    weighted = losses / t.clamp(min=MIN_T).square() * generated
-    return weighted.sum() / generated.sum().clamp(min=1)
+def _as_velocity(losses: Tensor, t: Tensor) -> Tensor:
+    return losses / t.clamp(min=MIN_T).square() * (t > 0)
 
 
 def _mean_square(errors: Tensor, valid: Tensor) -> Tensor:
@@ -134,7 +162,7 @@ def self_distillation_loss(
     noisy_depth_weight: float,
     clean_depth_weight: float,
 ) -> Tensor:
-    """Mean of (λ_hi·t_d + λ_lo·(1 − t_d))·‖v̂ − v_base‖² over the samples whose RGB is generated.
+    """(λ_hi·t_d + λ_lo·(1 − t_d)) times the mean of (v̂ − v_base)² for each sample; 0 where t = 0.
 
     Keeps images as good as those of the text-to-image model that training started from: where
     depth is noise it tells nothing, and the image is to be the base model's.
@@ -146,11 +174,13 @@ def self_distillation_loss(
         t_depth: (B,) noise level of depth.
         noisy_depth_weight: λ_hi, the weight at t_depth = 1.
         clean_depth_weight: λ_lo, the weight at t_depth = 0.
+
+    Returns:
+        (B,)
     """
     weights = noisy_depth_weight * t_depth + clean_depth_weight * (1 - t_depth)
     errors = (velocity - base_velocity.detach()).square().mean(dim=(1, 2))
-    generated = t_rgb > 0
-    return (errors * weights * generated).sum() / generated.sum().clamp(min=1)
+    return errors * weights * (t_rgb > 0)
 
 
 def health_probe(depth_loss: Callable[[Tensor], Tensor], rgb: Tensor) -> float:

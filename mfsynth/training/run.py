@@ -2,71 +2,71 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mfsynth.models.codecs import DepthCodec
-from mfsynth.models.lapped import LappedCodec
-from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.models.text import tokenize
-from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.errors import MfsynthError
 from mfsynth.simulation import render_dataset
+from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.data import open_mixture
+from mfsynth.training.data import Mixture, open_mixture
 from mfsynth.training.data.settings import CachedScenesSettings
-from mfsynth.training.embedded import (
-    build_text_encoder,
-    build_tokenizer,
-    build_transformer,
-    text_encoder_layers,
-)
-from mfsynth.training.trainer import DEPTH_MEAN, DEPTH_STD, Trainer
-
-Log = Callable[[str], None]
+from mfsynth.training.parts import build_parts
+from mfsynth.training.processes import join_processes
+from mfsynth.training.progress import Log
+from mfsynth.training.sampling import GridSampler
+from mfsynth.training.tensorboard import Board, is_installed
+from mfsynth.training.trainer import Trainer
 
 
 def train(config: TrainConfig, log: Log) -> Path:
     """Render, train, export.
 
-    Run again after an interruption, it goes on where it was.
+    Run again after an interruption, it goes on where it was. Started in several processes by
+    `accelerate launch`, `torchrun` or Ray Train, they train together.
+
+    Args:
+        config: what to train.
+        log: takes lines about the progress; those of the main process.
 
     Returns:
         The folder of the finished pipeline, `<output>/model`.
     """
+    processes = join_processes()
+    if not processes.is_main_process:
+        log = _quiet
     torch.manual_seed(config.seed)
-    _render(config, log)
-    mixture = open_mixture(config.data, config.size, config.size)
-    codec = DepthCodec(config.transformer.patch, DEPTH_MEAN, DEPTH_STD)
-
-    tokenizer = build_tokenizer(mixture.captions())
-    text_encoder = build_text_encoder(config.transformer, len(tokenizer))
-    transformer = build_transformer(
-        config.transformer, depth_mask=config.optimiser.invalid_depth == "noise"
-    )
-    trainer = Trainer(
-        transformer,
-        text_encoder,
-        text_encoder_layers(config.transformer),
-        functools.partial(tokenize, tokenizer, max_length=config.transformer.text_length),
-        LappedCodec(config.transformer.patch, config.transformer.rgb_bands),
-        codec,
-        config.optimiser,
-        config.noise,
-        config.seed,
-        "cuda" if torch.cuda.is_available() else "cpu",
-    )
+    with processes.local_main_process_first():
+        _render(config, log)
+        mixture = open_mixture(config.data, config.size, config.size)
+        parts = build_parts(config, mixture.captions())
+    trainer = Trainer(parts, config.optimiser, config.noise, config.seed, processes)
     if trainer.resume(config.output):
         log(f"resumed at step {trainer.step} from {config.output}")
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    log(f"{parameters / 1e6:.2f} M parameters in transformer and text encoder")
-    trainer.run(mixture, config.output, log)
+    trained = sum(p.numel() for p in trainer.average.values())
+    log(f"{trained / 1e6:.2f} M parameters to train, processes: {processes.num_processes}")
+    board, sampler = None, None
+    if is_installed(log):
+        # All processes sample: each may have a part of the weights. One writes.
+        sampler = GridSampler(parts, config, mixture)
+        if processes.is_main_process:
+            board = Board(config.output / "tensorboard", trainer.step)
+    trainer.run(mixture, config.output, log, board, sampler)
+    if board is not None:
+        board.close()
 
-    trainer.model.load_state_dict(trainer.average)
-    return _export(config, transformer, text_encoder, tokenizer, codec)
+    folder = config.output / "model"
+    if processes.is_main_process:
+        _export(config, mixture, folder)
+        log(f"model: {folder}")
+    processes.wait_for_everyone()
+    processes.end_training()
+    return folder
+
+
+def _quiet(_line: str) -> None:
+    pass
 
 
 def _render(config: TrainConfig, log: Log) -> None:
@@ -84,29 +84,20 @@ def _render(config: TrainConfig, log: Log) -> None:
             log(f"{len(scenes)} images in {part.path}")
 
 
-def _export(
-    config: TrainConfig,
-    transformer: ModalityForcingTransformer2DModel,
-    text_encoder: Any,
-    tokenizer: Any,
-    codec: DepthCodec,
-) -> Path:
+def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
+    """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in."""
+    latest = latest_checkpoint(config.output)
+    if latest is None:
+        raise MfsynthError(f"{config.output} has no checkpoint to export; train again")
+    parts = build_parts(config, mixture.captions())
+    trained = parts.model.trained()
+    with torch.no_grad():
+        for name, value in read_part(latest[1], AVERAGE):
+            trained[name].copy_(value)
+    transformer = parts.model.transformer
+    if parts.model.has_adapters:
+        transformer.fuse_lora()
+        transformer.unload_lora()
     transformer.cast_body(torch.bfloat16)
-    text_encoder.bfloat16()
-    pipeline = ModalityForcingPipeline(
-        transformer=transformer,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        text_encoder_layers=text_encoder_layers(config.transformer),
-        max_text_length=config.transformer.text_length,
-        rgb_shift_mu=config.noise.rgb_mu,
-        depth_shift_mu=config.noise.depth_mu,
-        depth_mean=codec.mean,
-        depth_std=codec.std,
-        height=config.size,
-        width=config.size,
-        rgb_bands=config.transformer.rgb_bands,
-    )
-    folder = config.output / "model"
-    pipeline.save_pretrained(folder)
-    return folder
+    parts.text_encoder.bfloat16()
+    parts.pipeline(config).save_pretrained(folder)

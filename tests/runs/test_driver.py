@@ -1,12 +1,14 @@
 """The driver on a real Ray, with the stand-in model."""
 
+import threading
+
 import pytest
 from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
 from mfsynth.runs.driver import RunResult, generate
 from mfsynth.runs.supervisor import Outcome
-from mfsynth.shards.commits import read_commits
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.store import RunStore
 from mfsynth.shards.verify import verify_run
 
@@ -71,6 +73,21 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
     assert drive(run_folder.config(), display).outcome is Outcome.FINISHED
     assert display.notes[0].startswith(f"resuming {run_folder.output}: ")
     assert_sound(run_folder)
+
+
+def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
+    from mfsynth.runs import driver
+
+    both = threading.Barrier(2, timeout=60)
+
+    def commit_when_another_does(store, receipt):
+        both.wait()
+        return commit(store, receipt)
+
+    monkeypatch.setattr(driver, "commit", commit_when_another_does)
+    joined.values["target"] = {"candidates": 32}  # four shards: two pairs of commits
+    assert drive(joined.config()).outcome is Outcome.FINISHED
+    assert len(read_commits(RunStore.open(str(joined.output)))) == 4
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard_is_replaced(joined):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mfsynth.runs.protocol import FailureKind
 from mfsynth.runs.supervisor import (
+    ATTEMPTS_AT_ONCE,
     MAX_CULPRITS,
     Assign,
     BatchStarted,
@@ -18,6 +19,7 @@ from mfsynth.runs.supervisor import (
     Finish,
     KillWorker,
     Outcome,
+    PlacesChanged,
     Policy,
     ShardCommitted,
     ShardFailed,
@@ -32,6 +34,9 @@ from mfsynth.runs.supervisor import (
 from mfsynth.shards.records import Receipt
 
 SHARD_SIZE = 8
+FAULTS = ("die", "hang", "oom", "store", "other")
+# What a worker may still say of a shard when it is given the next one.
+WRITTEN = (ShardMade, WorkerDied, ShardFailed)
 
 
 def policy(**changes) -> Policy:
@@ -78,25 +83,39 @@ class World:
     """Workers and a store that obey a supervisor and fail at random.
 
     Every fault spends from a budget, so that a world of finite troubles must end in success.
-    `toxic` candidates kill any worker that makes them. `store` outlives its drivers.
+    `toxic` candidates kill any worker that makes them. `store` outlives its drivers. A worker
+    makes one shard and writes another, in any order of their events.
     """
 
     def __init__(
-        self, rng, accepted, *, faults=0, toxic=(), birth=0.1, chance=0.1, patience=10_000
+        self,
+        rng,
+        accepted,
+        *,
+        faults=0,
+        toxic=(),
+        birth=0.1,
+        chance=0.1,
+        moves=0,
+        patience=10_000,
     ):
         self.rng = rng
         self.accepted = accepted
         self.faults = faults
         self.toxic = frozenset(toxic)
         self.birth, self.chance = birth, chance
+        self.moves = moves
+        self.places = 0
         self.store: dict[int, Receipt] = {}
         self.now = 0.0
         self.steps = patience
         self.commits: list[Receipt] = []
         self.quarantined: dict[int, str] = {}
         self.assignments = []
+        self.second_attempts = 0
         self.names = count()
         self.pending: list[Receipt] = []
+        self.asked: dict[int, str] = {}
 
     def trouble(self, chance: float) -> bool:
         if self.faults > 0 and self.rng.random() < chance:
@@ -113,8 +132,9 @@ class World:
             lambda: f"{token:x}-{next(self.names)}",
             random.Random(0),
         )
-        self.pending = []
-        workers: dict[int, list] = {}  # worker → its remaining script of events
+        self.pending, self.asked = [], {}
+        self.places = policy.workers
+        workers: dict[int, dict] = {}  # worker → shard (None: its start) → script of events
         todo = supervisor.begin(self.now)
         for step in count():
             finish = self.carry_out(todo, workers)
@@ -128,18 +148,30 @@ class World:
             if step == drain_after:
                 todo = supervisor.handle(Drain(), self.now)
                 continue
-            ready = [number for number, script in workers.items() if script]
+            ready = [
+                (number, shard)
+                for number, scripts in workers.items()
+                for shard, script in scripts.items()
+                if script
+            ]
+            # A cluster without a node gets one before anyone loses patience.
+            deserted = not self.places and not ready and not self.pending
+            if self.moves and (deserted or self.rng.random() < 0.2):
+                todo = supervisor.handle(self.move(workers), self.now)
+                continue
             if self.pending and (not ready or self.rng.random() < 0.5):
                 todo = supervisor.handle(self.commit(self.pending.pop(0)), self.now)
             elif ready and self.rng.random() < 0.9:
-                number = self.rng.choice(ready)
-                event = workers[number].pop(0)
+                number, shard = self.rng.choice(ready)
+                event = workers[number][shard].pop(0)
                 if event is None:  # it hangs, and says nothing ever again
-                    workers[number], todo = [], []
+                    workers[number][shard], todo = [], []
                     continue
                 self.now += self.rng.random()
                 if isinstance(event, WorkerDied):
                     del workers[number]
+                elif isinstance(event, (ShardMade, ShardFailed, WorkerReady)):
+                    del workers[number][shard]
                 todo = supervisor.handle(event, self.now)
             else:
                 wake = supervisor.wake_at()
@@ -148,62 +180,87 @@ class World:
                     self.now = max(self.now, wake or 0.0)
                 todo = supervisor.handle(Tick(), self.now)
 
+    def move(self, workers):
+        """A node comes, or goes with a worker or before one was on it."""
+        self.moves -= 1
+        if workers and self.moves and self.rng.random() < 0.5:
+            lost = self.rng.choice([*workers])
+            del workers[lost]
+            return WorkerDied(lost, "node lost", node_lost=True)
+        # The last change gives room, or the run would rightly end without having finished.
+        self.places = self.rng.randint(0 if self.moves else 1, 6)
+        return PlacesChanged(self.places)
+
     def carry_out(self, actions, workers) -> Finish | None:
         for action in actions:
             match action:
                 case StartWorker(worker):
                     assert worker not in workers
+                    assert len(workers) < self.places
                     if self.trouble(self.birth):
                         script = [WorkerDied(worker, "died at birth")]
                     elif self.trouble(self.birth):
                         script = [None]
                     else:
                         script = [WorkerReady(worker)]
-                    workers[worker] = script
+                    workers[worker] = {None: script}
                 case KillWorker(worker):
                     workers.pop(worker, None)
                 case Assign(worker, assignment):
-                    assert workers[worker] == []
-                    self.assignments.append(assignment)
-                    workers[worker] = self.script(worker, assignment)
+                    self.assign(workers[worker], worker, assignment, workers)
                 case Commit(receipt):
+                    attempt = self.asked.setdefault(receipt.shard, receipt.attempt)
+                    assert attempt == receipt.attempt, "two attempts were to be committed"
                     self.pending.append(receipt)
                 case Finish():
                     self.pending = []
                     return action
         return None
 
+    def assign(self, scripts, worker, assignment, workers):
+        # One shard is made at a time; another may be written beside it, none beside an isolated.
+        assert all(not s or isinstance(s[0], WRITTEN) or s[0] is None for s in scripts.values())
+        assert len(scripts) <= (0 if assignment.isolate else 1)
+        attempts = sum(assignment.shard in other for other in workers.values())
+        assert attempts < ATTEMPTS_AT_ONCE
+        self.second_attempts += attempts
+        self.assignments.append(assignment)
+        scripts[assignment.shard] = self.script(worker, assignment)
+
     def script(self, worker, assignment):
-        first = assignment.shard * SHARD_SIZE
+        shard = assignment.shard
+        first = shard * SHARD_SIZE
         events = []
         done = 0
         todo = [c for c in range(first, first + SHARD_SIZE) if c not in assignment.quarantined]
         for at in range(0, len(todo), assignment.batch_size):
             batch = todo[at : at + assignment.batch_size]
-            events.append(BatchStarted(worker, batch[0], done))
+            events.append(BatchStarted(worker, shard, batch[0], done))
             if self.toxic & set(batch):
                 return [*events, WorkerDied(worker, "toxic")]
             if self.trouble(self.chance):
-                fault = self.rng.choice(["die", "hang", "oom", "store", "other"])
-                return (
-                    events
-                    + {
-                        "die": [WorkerDied(worker, "killed")],
-                        "hang": [None],
-                        "oom": [ShardFailed(worker, FailureKind.OUT_OF_MEMORY, "memory")],
-                        "store": [ShardFailed(worker, FailureKind.ENVIRONMENT, "store")],
-                        "other": [ShardFailed(worker, FailureKind.OTHER, "bug")],
-                    }[fault]
-                )
+                return [*events, self.fault(worker, shard, FAULTS)]
             done += len(batch)
         made = receipt(
-            assignment.shard,
-            min(self.accepted(assignment.shard), done),
+            shard,
+            min(self.accepted(shard), done),
             assignment.attempt,
             len(assignment.quarantined),
         )
         self.quarantined |= assignment.quarantined
-        return [*events, BatchStarted(worker, None, done), ShardMade(worker, made)]
+        events.append(BatchStarted(worker, shard, None, done))
+        if self.trouble(self.chance):
+            return [*events, self.fault(worker, shard, ("die", "hang", "store"))]
+        return [*events, ShardMade(worker, made)]
+
+    def fault(self, worker, shard, kinds):
+        return {
+            "die": WorkerDied(worker, "killed"),
+            "hang": None,
+            "oom": ShardFailed(worker, shard, FailureKind.OUT_OF_MEMORY, "memory"),
+            "store": ShardFailed(worker, shard, FailureKind.ENVIRONMENT, "store"),
+            "other": ShardFailed(worker, shard, FailureKind.OTHER, "bug"),
+        }[self.rng.choice(kinds)]
 
     def commit(self, receipt):
         """What the driver does: create if absent, then report what the store holds."""
@@ -397,7 +454,7 @@ def test_a_worker_that_dies_while_it_starts_is_started_again():
 
 def test_a_silent_worker_is_killed_and_its_shard_goes_to_another():
     supervisor, assign = with_one_worker(deadline_s=10.0)
-    assert supervisor.handle(BatchStarted(assign.worker, 0, 0), 9.0) == []
+    assert supervisor.handle(BatchStarted(assign.worker, 0, 0, 0), 9.0) == []
     assert supervisor.wake_at() == 19.0
     actions = supervisor.handle(Tick(), 19.0)
     assert one(actions, KillWorker).worker == assign.worker
@@ -416,7 +473,7 @@ def test_what_a_killed_worker_says_is_not_listened_to():
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_worker():
     supervisor, assign = with_one_worker(batch_size=4)
-    oom = ShardFailed(assign.worker, FailureKind.OUT_OF_MEMORY, "memory")
+    oom = ShardFailed(assign.worker, 0, FailureKind.OUT_OF_MEMORY, "memory")
     actions = supervisor.handle(oom, 1.0)
     assert not any(isinstance(a, KillWorker) for a in actions)
     assert one(actions, Assign).assignment.batch_size == 2
@@ -424,13 +481,13 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_worker():
 
 def test_out_of_memory_with_a_batch_of_one_is_a_failure_like_any_other():
     supervisor, assign = with_one_worker(batch_size=1)
-    oom = ShardFailed(assign.worker, FailureKind.OUT_OF_MEMORY, "memory")
+    oom = ShardFailed(assign.worker, 0, FailureKind.OUT_OF_MEMORY, "memory")
     assert one(supervisor.handle(oom, 1.0), KillWorker).worker == assign.worker
 
 
 def test_a_store_error_waits_and_then_ends_the_run_with_its_own_words():
     supervisor, assign = with_one_worker(max_attempts=2, target=16, counts_pairs=False)
-    error = ShardFailed(assign.worker, FailureKind.ENVIRONMENT, "disk full")
+    error = ShardFailed(assign.worker, 0, FailureKind.ENVIRONMENT, "disk full")
     # The other shard of the target may go on; the failed one waits.
     actions = supervisor.handle(error, 1.0)
     assert all(a.assignment.shard != 0 for a in actions if isinstance(a, Assign))
@@ -492,3 +549,172 @@ def test_when_every_candidate_fails_the_run_stops_instead_of_quarantining_on():
 def test_no_more_workers_are_started_than_there_is_work(workers):
     started = new(workers=workers, target=8, counts_pairs=False).begin(0.0)
     assert started == [StartWorker(0)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    workers=st.integers(0, 6),
+    target=st.integers(1, 60),
+    moves=st.integers(1, 40),
+    faults=st.integers(0, 15),
+)
+def test_nodes_that_come_and_go_change_nothing_of_what_is_committed(
+    seed, workers, target, moves, faults
+):
+    gains = gains_of(seed)
+    world = World(random.Random(seed), gains, faults=faults, moves=moves)
+    finish = world.run(policy(workers=workers, target=target, **PATIENT))
+    assert finish == Finish(Outcome.FINISHED)
+    assert sorted(world.store) == minimal_prefix(gains, target)
+    assert not world.quarantined
+
+
+def test_second_attempts_are_part_of_these_worlds():
+    made = 0
+    for seed in range(40):
+        world = World(random.Random(seed), gains_of(seed), faults=15)
+        assert world.run(policy(workers=6, target=40, **PATIENT)) == Finish(Outcome.FINISHED)
+        made += world.second_attempts
+    assert made
+
+
+def ready(supervisor, actions, now=0.0):
+    """All workers that were started are ready; the assignments that follow."""
+    started = [a.worker for a in actions if isinstance(a, StartWorker)]
+    given = [a for n in started for a in supervisor.handle(WorkerReady(n), now)]
+    return [a for a in given if isinstance(a, Assign)]
+
+
+def test_a_worker_that_only_has_to_write_its_shard_takes_the_next_one():
+    supervisor, first = with_one_worker(target=24, counts_pairs=False)
+    assert supervisor.handle(BatchStarted(first.worker, 0, 4, 4), 1.0) == []
+    second = one(supervisor.handle(BatchStarted(first.worker, 0, None, 8), 2.0), Assign)
+    assert (second.worker, second.assignment.shard) == (first.worker, 1)
+    # One to make and one to write is all that it can take.
+    assert supervisor.handle(BatchStarted(first.worker, 1, None, 8), 3.0) == []
+    actions = supervisor.handle(ShardMade(first.worker, receipt(0, 8)), 4.0)
+    assert one(actions, Commit).receipt.shard == 0
+    assert one(actions, Assign).assignment.shard == 2
+
+
+def test_a_death_frees_both_shards_of_a_worker():
+    supervisor, first = with_one_worker(target=24, counts_pairs=False)
+    supervisor.handle(BatchStarted(first.worker, 0, None, 8), 1.0)
+    actions = supervisor.handle(WorkerDied(first.worker, "killed"), 2.0)
+    again = ready(supervisor, actions, 3.0)
+    assert [a.assignment.shard for a in again] == [0]
+    worker = again[0].worker
+    follows = supervisor.handle(BatchStarted(worker, 0, None, 8), 4.0)
+    assert one(follows, Assign).assignment.shard == 1
+
+
+def two_shards_one_late(now, **changes):
+    """Worker 0 made shard 0 in 10 s; worker 1 is at shard 1 since 0 s. What follows at `now`."""
+    supervisor = new(workers=2, target=16, counts_pairs=False, **changes)
+    first, second = ready(supervisor, supervisor.begin(0.0))
+    supervisor.handle(BatchStarted(second.worker, 1, 8, 0), 0.0)
+    actions = supervisor.handle(
+        ShardMade(first.worker, receipt(0, 8, first.assignment.attempt)), 10.0
+    )
+    assert one(actions, Commit)
+    return supervisor, second, [*actions[1:], *supervisor.handle(Tick(), now)]
+
+
+def test_a_silent_straggler_is_given_to_an_idle_worker_too_and_the_first_to_finish_counts():
+    supervisor, second, actions = two_shards_one_late(11.9, batch_size=8)
+    assert actions == []
+    assert supervisor.wake_at() == 12.0
+    copy = one(supervisor.handle(Tick(), 12.0), Assign)
+    assert copy.worker != second.worker
+    assert copy.assignment.shard == 1
+    assert copy.assignment.attempt != second.assignment.attempt
+    assert supervisor.handle(Tick(), 40.0) == []  # late again, but nobody is idle
+    commit = one(supervisor.handle(ShardMade(copy.worker, receipt(1, 8, "copy")), 41.0), Commit)
+    assert commit.receipt.attempt == "copy"
+    late = supervisor.handle(ShardMade(second.worker, receipt(1, 8, "late")), 42.0)
+    assert not any(isinstance(a, Commit) for a in late)
+    supervisor.handle(ShardCommitted(receipt(0, 8)), 43.0)
+    assert supervisor.handle(ShardCommitted(commit.receipt), 43.0) == [Finish(Outcome.FINISHED)]
+
+
+def test_a_shard_has_three_attempts_at_most():
+    supervisor = new(workers=5, target=40, counts_pairs=False, batch_size=8)
+    *quick, slow = ready(supervisor, supervisor.begin(0.0))
+    for assign in quick:
+        shard = assign.assignment.shard
+        supervisor.handle(ShardMade(assign.worker, receipt(shard, 8)), 10.0)
+    shards = []
+    for now in (12.0, 24.0, 36.0, 48.0):
+        actions = supervisor.handle(Tick(), now)
+        shards.append([a.assignment.shard for a in actions if isinstance(a, Assign)])
+    assert shards == [[slow.assignment.shard], [slow.assignment.shard], [], []]
+
+
+def test_a_straggler_is_known_by_its_speed_before_it_is_silent():
+    _, _, actions = two_shards_one_late(10.0, batch_size=2)
+    # No 2 of 8 in 10 s, when a whole shard takes 10.
+    assert one(actions, Assign).assignment.shard == 1
+
+
+def test_a_shard_that_comes_along_as_others_do_is_not_made_twice():
+    supervisor, second, actions = two_shards_one_late(10.0, batch_size=8)
+    assert actions == []
+    assert supervisor.handle(BatchStarted(second.worker, 1, None, 8), 11.0) == []
+    commit = one(supervisor.handle(ShardMade(second.worker, receipt(1, 8)), 11.5), Commit)
+    assert commit.receipt.shard == 1
+
+
+def test_the_death_of_one_of_two_attempts_costs_the_shard_nothing():
+    supervisor, second, actions = two_shards_one_late(15.0, max_attempts=1)
+    copy = one(actions, Assign)
+    assert supervisor.handle(WorkerDied(second.worker, "killed"), 16.0) == []
+    actions = supervisor.handle(WorkerDied(copy.worker, "killed"), 17.0)
+    (again,) = ready(supervisor, actions, 18.0)
+    assert again.assignment.isolate  # one failure, though two workers died
+
+
+def test_new_nodes_get_workers_and_lost_ones_are_not_waited_for():
+    supervisor = new(workers=1, target=80, counts_pairs=False)
+    (first,) = ready(supervisor, supervisor.begin(0.0))
+    more = supervisor.handle(PlacesChanged(3), 1.0)
+    assert len(more) == 2
+    assert [a.assignment.shard for a in ready(supervisor, more, 2.0)] == [1, 2]
+    assert supervisor.handle(PlacesChanged(2), 3.0) == []
+    # Its place is gone with it: no other worker is started, and its shard goes to the next free.
+    assert supervisor.handle(WorkerDied(first.worker, "lost", node_lost=True), 4.0) == []
+    (busy, *_) = more
+    following = supervisor.handle(BatchStarted(busy.worker, 1, None, 8), 5.0)
+    assert one(following, Assign).assignment.shard == 0
+
+
+def test_lost_nodes_are_not_held_against_a_shard():
+    supervisor = new(workers=1, max_attempts=1)
+    (assign,) = ready(supervisor, supervisor.begin(0.0))
+    for now in range(1, 8):
+        lost = WorkerDied(assign.worker, "lost", node_lost=True)
+        (assign,) = ready(supervisor, supervisor.handle(lost, now), now)
+        assert assign.assignment.shard == 0
+        assert not assign.assignment.isolate
+
+
+def test_a_cluster_without_nodes_is_waited_for_but_not_for_ever():
+    supervisor = new(workers=0, deadline_s=60.0)
+    assert supervisor.begin(5.0) == []
+    assert supervisor.wake_at() == 65.0
+    assert one(supervisor.handle(PlacesChanged(1), 50.0), StartWorker)
+    alone = new(workers=0, deadline_s=60.0)
+    alone.begin(5.0)
+    finish = one(alone.handle(Tick(), 65.0), Finish)
+    assert finish.outcome is Outcome.FAILED
+    assert finish.reason.startswith("no node to work on for 60 s")
+
+
+def test_what_is_left_to_make_can_be_asked_for_nodes_in_advance():
+    supervisor = new(workers=1, target=24, counts_pairs=False)
+    assert supervisor.shards_to_make(100) == 3
+    assert supervisor.shards_to_make(2) == 2
+    ready(supervisor, supervisor.begin(0.0))
+    assert supervisor.shards_to_make(100) == 3
+    supervisor.handle(ShardCommitted(receipt(1, 8)), 1.0)
+    assert supervisor.shards_to_make(100) == 2

@@ -1,5 +1,7 @@
 import itertools
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -57,6 +59,29 @@ def test_two_attempts_with_one_batch_size_give_the_same_bytes(run_folder):
     assert first.objects["tar"].key != second.objects["tar"].key
     assert first.objects["tar"].sha256 == second.objects["tar"].sha256
     assert first.objects["index"].sha256 == second.objects["index"].sha256
+
+
+def test_the_next_shard_is_made_while_one_is_uploaded(run_folder, monkeypatch):
+    config = run_folder.config()
+    worker = standin(config)
+    may_upload, put_file = threading.Event(), RunStore.put_file
+
+    def put_file_later(self, local_path, key):
+        assert may_upload.wait(60)
+        put_file(self, local_path, key)
+
+    monkeypatch.setattr(RunStore, "put_file", put_file_later)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(make, worker, config, shard=0)
+        second = worker.make_shard(Assignment(1, "b", 4), plan_of(config).shard(1))
+        while next(second) != Progress(None, 8):
+            pass
+        assert not first.done()
+        may_upload.set()
+        receipts = [first.result()[-1].receipt, next(second).receipt]
+    alone = make(standin(config), config, shard=1, attempt="c")[-1].receipt
+    assert [receipt.shard for receipt in receipts] == [0, 1]
+    assert receipts[1].objects["tar"].sha256 == alone.objects["tar"].sha256
 
 
 def test_isolation_announces_every_candidate_before_it_begins(run_folder):

@@ -35,6 +35,22 @@ def test_decoded_depth_is_within_the_stated_relative_error(depth):
     assert np.all(error <= encoding.relative_error * (1 + 1e-6) + FLOAT32_ROUNDING)
 
 
+@given(MAPS, st.sampled_from([0.0, -1.0, np.nan, np.inf]))
+@settings(max_examples=200, deadline=None)
+def test_codes_are_what_the_formulas_say_to_the_last_bit(depth, invalid):
+    depth[depth == 0] = invalid
+    codes, encoding = codecs.quantise_depth(depth)
+    valid = np.isfinite(depth) & (depth > 0)
+    values = depth[valid].astype(np.float64)
+    if encoding.scale is DepthScale.LINEAR:
+        exact = values / encoding.unit_per_code
+    else:
+        exact = 1.0 + (np.log(values) - math.log(encoding.near)) / encoding.unit_per_code
+    expected = np.zeros(depth.shape, np.uint16)
+    expected[valid] = np.clip(np.rint(exact), 1, codecs.MAX_CODE)
+    np.testing.assert_array_equal(codes, expected)
+
+
 @given(MAPS)
 @settings(max_examples=100, deadline=None)
 def test_the_error_bound_is_small_and_the_scale_follows_the_range(depth):

@@ -11,7 +11,9 @@ from mfsynth.training.recipe import (
     clean_token_loss,
     draw_noise_levels,
     health_probe,
+    sample_generators,
     self_distillation_loss,
+    velocity_loss,
 )
 
 
@@ -20,7 +22,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_the_cases_come_in_the_shares_that_the_recipe_says():
-    rgb, depth = draw_noise_levels(torch.ones(20_000), NoiseRecipe(0.2, 0.3, 0.4), seeded())
+    rgb, depth = draw_noise_levels(
+        torch.ones(20_000), NoiseRecipe(0.2, 0.3, 0.4), [seeded()] * 20_000
+    )
     assert (rgb == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert (depth == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert not ((rgb == 0) & (depth == 0)).any()
@@ -34,7 +38,7 @@ def test_the_cases_come_in_the_shares_that_the_recipe_says():
 
 def test_sparse_depth_is_never_given_and_an_image_alone_is_generated():
     share = torch.tensor([0.0, 0.05, 1.0]).repeat(2000)
-    rgb, depth = draw_noise_levels(share, NoiseRecipe(0.4, 0.4), seeded())
+    rgb, depth = draw_noise_levels(share, NoiseRecipe(0.4, 0.4), [seeded()] * len(share))
     assert (depth[share == 0.0] == 1).all()
     assert (rgb[share == 0.0] > 0).all()
     assert (depth[share == 0.05] > 0).all()
@@ -44,7 +48,8 @@ def test_sparse_depth_is_never_given_and_an_image_alone_is_generated():
 
 def test_levels_are_logit_normal_about_mu():
     recipe = NoiseRecipe(0, 0, 0, rgb_mu=1.1, depth_mu=2.0, sigma=0.8)
-    rgb, depth = map(torch.logit, draw_noise_levels(torch.ones(20_000), recipe, seeded()))
+    levels = draw_noise_levels(torch.ones(20_000), recipe, [seeded()] * 20_000)
+    rgb, depth = map(torch.logit, levels)
     assert rgb.mean().item() == pytest.approx(1.1, abs=0.03)
     assert depth.mean().item() == pytest.approx(2.0, abs=0.03)
     assert rgb.std().item() == pytest.approx(0.8, abs=0.03)
@@ -60,7 +65,7 @@ def test_noise_is_added_along_the_straight_line():
 
 
 def loss_of(prediction, clean, valid, t, edge_weight=0.5):
-    return clean_signal_loss(prediction, clean, valid, t, edge_weight)
+    return clean_signal_loss(prediction, clean, valid, t, edge_weight).mean()
 
 
 @given(seed=st.integers(0, 100), edge_weight=st.sampled_from([0.0, 0.5]))
@@ -100,12 +105,28 @@ def test_without_edges_the_loss_is_that_of_the_implied_velocity():
     )
 
 
-def test_the_token_loss_is_that_of_the_implied_velocity_and_leaves_clean_samples_out():
+def test_losses_of_clean_tokens_and_of_the_velocity_that_they_imply_are_the_same():
     clean, noise, prediction = (torch.randn(2, 6, 5) for _ in range(3))
     t = torch.tensor([0.0, 0.4])
-    velocity = (add_noise(clean, noise, t) - prediction)[1] / 0.4
-    expected = (velocity - (noise - clean)[1]).square().mean()
-    torch.testing.assert_close(clean_token_loss(prediction, clean, t), expected)
+    velocity = (add_noise(clean, noise, t) - prediction) / 0.4
+    losses = clean_token_loss(prediction, clean, t)
+    torch.testing.assert_close(losses, velocity_loss(velocity, clean, noise, t))
+    assert losses[0] == 0
+    assert losses[1].item() == pytest.approx((velocity - noise + clean)[1].square().mean().item())
+
+
+def test_the_right_velocity_has_no_loss():
+    clean, noise = torch.randn(2, 6, 5), torch.randn(2, 6, 5)
+    assert (velocity_loss(noise - clean, clean, noise, torch.tensor([0.2, 1.0])) == 0).all()
+
+
+def test_random_numbers_are_the_samples_own():
+    """Of its number and the seed, whoever else is in the batch."""
+    batch, alone = sample_generators(3, range(40, 44)), sample_generators(3, [42])
+    draws = [torch.rand(3, generator=one) for one in batch]
+    assert torch.equal(draws[2], torch.rand(3, generator=alone[0]))
+    other_seed = torch.rand(3, generator=sample_generators(4, [42])[0])
+    assert len({tuple(draw.tolist()) for draw in [*draws, other_seed]}) == 5
 
 
 def test_few_valid_pixels_weigh_less_than_a_dense_sample():
@@ -144,8 +165,8 @@ def test_self_distillation_weighs_by_depths_level_and_leaves_given_images_out():
     base = torch.zeros(3, 4, 2, requires_grad=True)
     t_rgb, t_depth = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([1.0, 0.25, 0.5])
     loss = self_distillation_loss(velocity, base, t_rgb, t_depth, 2.0, 0.4)
-    assert loss.item() == pytest.approx((2.0 + (0.5 + 0.3)) / 2)
-    loss.backward()
+    assert loss.tolist() == pytest.approx([2.0, 0.5 + 0.3, 0.0])
+    loss.sum().backward()
     assert base.grad is None
     assert (velocity.grad[:2] != 0).all()
     assert (velocity.grad[2] == 0).all()
@@ -154,7 +175,7 @@ def test_self_distillation_weighs_by_depths_level_and_leaves_given_images_out():
 def test_self_distillation_of_the_base_itself_is_nothing():
     velocity = torch.randn(2, 4, 2)
     t = torch.full((2,), 0.5)
-    assert self_distillation_loss(velocity, velocity, t, t, 1.0, 1.0).item() == 0
+    assert (self_distillation_loss(velocity, velocity, t, t, 1.0, 1.0) == 0).all()
 
 
 def test_the_probe_tells_a_model_that_looks_at_the_image_from_one_that_does_not():

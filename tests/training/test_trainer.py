@@ -1,99 +1,32 @@
 """The loop on a model of a few thousand weights and eight images."""
 
-import functools
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from tiny_training import (
+    SIZES,
+    make_trainer,
+    mixture,
+    optimiser,
+    random_mixture,
+    record_losses,
+    snapshot,
+    stop_before,
+)
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.codecs import DepthCodec
-from mfsynth.models.lapped import LappedCodec
-from mfsynth.models.text import tokenize
-from mfsynth.training.config import OptimiserConfig, TransformerConfig
-from mfsynth.training.data import Mixture, Part, TrainingSample
-from mfsynth.training.embedded import (
-    build_text_encoder,
-    build_tokenizer,
-    build_transformer,
-    text_encoder_layers,
-)
+from mfsynth.training.data import Mixture
+from mfsynth.training.optimisers import learning_rate_factor
+from mfsynth.training.parts import build_transformer
 from mfsynth.training.recipe import NoiseRecipe
-from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer, learning_rate_factor
-
-SIZES = TransformerConfig(
-    patch=8,
-    rgb_bands=(4, 2),
-    layers=1,
-    single_layers=1,
-    depth_decoder_layers=1,
-    heads=2,
-    head_dim=16,
-    rope_axes=(4, 4, 4, 4),
-    rope_theta=100,
-    text_length=8,
-    text_layers=1,
-    text_channels=16,
-)
-CAPTIONS = ["a red cube", "a blue ball"] * 4
-
-
-def optimiser(**changes) -> OptimiserConfig:
-    settings = {
-        "image_steps": 2,
-        "joint_steps": 4,
-        "image_only_share": 0.2,
-        "batch_size": 4,
-        "muon_learning_rate": 1e-3,
-        "adamw_learning_rate": 1e-3,
-        "warmup_steps": 2,
-        "decay_share": 0.5,
-        "weight_decay": 0.01,
-        "ema": 0.9,
-        "edge_weight": 0.5,
-        "text_dropout": 0.1,
-        "checkpoint_every": 3,
-    }
-    return OptimiserConfig(**(settings | changes))
-
-
-class InMemory(list[TrainingSample]):
-    """Implements `Source`."""
-
-    def captions(self) -> Iterator[str]:
-        return (sample.caption for sample in self)
-
-
-def mixture(rgb, depth, **part) -> Mixture:
-    samples = map(TrainingSample, rgb, depth, CAPTIONS)
-    return Mixture((Part(InMemory(samples), **part),), 16, 16)
+from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer
 
 
 @pytest.fixture
 def data() -> Mixture:
-    rng = np.random.default_rng(0)
-    return mixture(
-        rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8),
-        rng.uniform(0.5, 2, (8, 16, 16)).astype(np.float32),
-    )
-
-
-def make_trainer(config: OptimiserConfig, recipe: NoiseRecipe = NoiseRecipe()) -> Trainer:  # noqa: B008
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(CAPTIONS)
-    return Trainer(
-        build_transformer(SIZES, depth_mask=config.invalid_depth == "noise"),
-        build_text_encoder(SIZES, len(tokenizer)),
-        text_encoder_layers(SIZES),
-        functools.partial(tokenize, tokenizer, max_length=SIZES.text_length),
-        LappedCodec(8, SIZES.rgb_bands),
-        DepthCodec(8, 1.0, 0.4),
-        config,
-        recipe,
-        seed=0,
-    )
+    return random_mixture()
 
 
 @pytest.mark.parametrize(
@@ -111,14 +44,7 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(data, tmp_path, change
     whole.run(data, tmp_path / "whole", lambda _: None)
 
     killed = make_trainer(config)
-    original = killed._train_step
-
-    def until_step_five(data):
-        if killed.step == 5:
-            raise KeyboardInterrupt
-        return original(data)
-
-    killed._train_step = until_step_five
+    stop_before(killed, 5)
     with pytest.raises(KeyboardInterrupt):
         killed.run(data, tmp_path / "parts", lambda _: None)
 
@@ -134,18 +60,6 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(data, tmp_path, change
 
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
     assert not make_trainer(optimiser()).resume(tmp_path)
-
-
-def record_losses(trainer: Trainer) -> list[dict[str, float]]:
-    losses: list[dict[str, float]] = []
-    original = trainer._train_step
-
-    def record(data):
-        losses.append(original(data))
-        return losses[-1]
-
-    trainer._train_step = record
-    return losses
 
 
 def test_training_lowers_the_losses(tmp_path):
@@ -235,10 +149,6 @@ def test_the_depth_head_starts_at_zero():
     assert transformer.depth_to_rgb_time_embed.gate.item() == 0
 
 
-def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-
 @pytest.mark.parametrize("treatment", ["nearest", "noise", "prediction"])
 def test_one_valid_pixel_in_twenty_is_enough_to_train_on(tmp_path, treatment):
     rng = np.random.default_rng(0)
@@ -264,13 +174,15 @@ def test_samples_without_depth_train_the_image_alone(tmp_path):
 
 
 def test_two_accumulated_batches_are_one_of_twice_the_size(data, tmp_path):
-    """But for the noise, which is drawn batch by batch: so with noise levels of 0 for RGB."""
-    recipe = NoiseRecipe(i2d_share=1.0, d2i_share=0.0, depth_mu=-20.0)
-    plain = {"image_steps": 0, "joint_steps": 1, "image_only_share": 0, "text_dropout": 0}
-    whole = make_trainer(optimiser(**plain, batch_size=8), recipe)
+    plain = {"image_steps": 1, "joint_steps": 3}
+    whole = make_trainer(optimiser(**plain, batch_size=8))
+    losses = record_losses(whole)
     whole.run(data, tmp_path / "whole", lambda _: None)
-    parts = make_trainer(optimiser(**plain, batch_size=4, accumulate=2), recipe)
+    parts = make_trainer(optimiser(**plain, batch_size=4, accumulate=2))
+    losses_of_parts = record_losses(parts)
     parts.run(data, tmp_path / "parts", lambda _: None)
+    for step, step_of_parts in zip(losses, losses_of_parts, strict=True):
+        assert step_of_parts == pytest.approx(step, rel=1e-4)
     for name, value in snapshot(whole).items():
         torch.testing.assert_close(parts.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 

@@ -1,0 +1,299 @@
+"""CPU time of a pair on its way from arrays to a committed shard, as Markdown tables.
+
+    python benchmarks/data_plane.py [--pairs 192] [--rounds 3]
+
+The first table sets mfsynth's writer against webdataset's `ShardWriter` and Ray Data's
+`write_webdataset`, both with what they do by default: Pillow. All three are given the same
+arrays, 512×512 squares of the measured frames of tests/data/real_rgbd, and the same quantisation
+of depth, which Pillow needs too. They differ in what else they do: mfsynth alone hashes, writes an
+index, reads the shard back, forces it to the disk and commits it. JPEG quality is each one's own
+default (95, 100, 75).
+
+The second drives the worker of a run with a generator that needs no CPU and makes a batch in the
+time of `--rate` pairs a second, with every check switched on: how busy the threads behind it are,
+and for what share of the (wall) time it had to wait for them.
+
+CPU seconds are those of all threads and child processes. They don't depend on what else the
+machine does, as wall seconds do; only ratios inside of one run mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+from checks_power import Frame, load_frames
+from numpy.typing import NDArray
+
+from mfsynth.config import RunConfig
+from mfsynth.geometry import DepthKind
+from mfsynth.prompts import Prompt
+from mfsynth.runs.crew import SHARDS_PER_WORKER
+from mfsynth.runs.plan import Candidate
+from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
+from mfsynth.runs.worker import ShardWorker
+from mfsynth.shards.codecs import quantise_depth
+from mfsynth.shards.commits import commit
+from mfsynth.shards.layout import new_attempt, sample_id
+from mfsynth.shards.records import Sample
+from mfsynth.shards.store import RunStore
+from mfsynth.shards.writer import ShardSpool
+
+SIDE = 512
+SHARD_SIZE = 64
+BATCH = 16
+RUN = "bench"
+PROMPT = "a red cube on a wooden table in bright light, seen from above"
+RAY_OBJECT_STORE = 2**30
+
+OURS = "mfsynth: hashes, index, read back, fsync, commit"
+
+Write = Callable[[Sequence[Frame], Path], None]
+
+
+def squares() -> list[Frame]:
+    """The frames' middles, scaled to RGB uint8 (512, 512, 3) and depth float32 (512, 512)."""
+    frames = []
+    for rgb, depth in load_frames():
+        left = (rgb.shape[1] - rgb.shape[0]) // 2
+        middle = np.s_[:, left : left + rgb.shape[0]]
+        frames.append(
+            (
+                cv2.resize(rgb[middle], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR),
+                cv2.resize(depth[middle], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST),
+            )
+        )
+    return frames
+
+
+# --- the writers ----------------------------------------------------------------------------
+
+
+def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
+    store = RunStore.open(folder)
+    for shard, first in enumerate(range(0, len(pairs), SHARD_SIZE)):
+        part = pairs[first : first + SHARD_SIZE]
+        with ShardSpool(
+            run=RUN,
+            shard=shard,
+            attempt=new_attempt(),
+            first_candidate=first,
+            candidates=len(part),
+            score_names=("registration",),
+        ) as spool:
+            for number, (rgb, depth) in enumerate(part, first):
+                spool.add(
+                    Sample(
+                        sample_id=sample_id(RUN, number),
+                        candidate=number,
+                        seed=number,
+                        prompt=PROMPT,
+                        prompt_id=f"{number:016x}",
+                        rgb=rgb,
+                        depth=depth,
+                        scores={"registration": 2.0},
+                        mode="joint",
+                        model_id="none",
+                        depth_kind=DepthKind.SCALE_INVARIANT_Z,
+                    )
+                )
+            spool.close()
+            commit(store, spool.upload(store, seconds={}, worker="here"))
+
+
+def write_shardwriter(pairs: Sequence[Frame], folder: Path) -> None:
+    from webdataset import ShardWriter
+
+    with ShardWriter(f"{folder}/%06d.tar", maxcount=SHARD_SIZE, verbose=0) as writer:
+        for number, pair in enumerate(pairs):
+            writer.write(plain_row(number, *pair))
+
+
+def plain_row(number: int, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> dict[str, Any]:
+    """A pair as both libraries take it; as much in its JSON as a reader of depth needs."""
+    codes, encoding = quantise_depth(depth)
+    about = {
+        "prompt": PROMPT,
+        "seed": number,
+        "unit_per_code": encoding.unit_per_code,
+        "near": encoding.near,
+        "encoding": str(encoding.scale),
+    }
+    key = sample_id(RUN, number)
+    return {"__key__": key, "rgb.jpg": rgb, "depth.png": codes, "json": about}
+
+
+class RayDataWriter:
+    """Ray Data with as many CPUs as the machine has; the pairs lie in its store beforehand."""
+
+    def __init__(self, pairs: Sequence[Frame]) -> None:
+        import ray
+
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=RAY_OBJECT_STORE,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = [{"number": n, "rgb": rgb, "depth": d} for n, (rgb, d) in enumerate(pairs)]
+        blocks = max(1, len(pairs) // SHARD_SIZE)
+        self._pairs = ray.data.from_items(rows, override_num_blocks=blocks).materialize()
+
+    def __call__(self, pairs: Sequence[Frame], folder: Path) -> None:
+        rows = self._pairs.map(lambda row: plain_row(row["number"], row["rgb"], row["depth"]))
+        rows.write_webdataset(str(folder))
+
+
+def of_all_processes() -> float:
+    """CPU seconds of this process and all its living and ended descendants so far."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
+def compare(pairs: Sequence[Frame], rounds: int) -> None:
+    spent: dict[str, list[float]] = {}
+    size: dict[str, int] = {}
+
+    def measure(name: str, write: Write, cpu_seconds: Callable[[], float]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            before = cpu_seconds()
+            write(pairs, Path(folder))
+            spent.setdefault(name, []).append((cpu_seconds() - before) / len(pairs))
+            size[name] = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+
+    # The first round loads modules and starts processes. Ray comes last: its threads in this
+    # process would count to the others.
+    for _ in range(rounds + 1):
+        measure(OURS, write_mfsynth, time.process_time)
+        measure("webdataset `ShardWriter`", write_shardwriter, time.process_time)
+    with_ray = RayDataWriter(pairs)
+    for _ in range(rounds + 1):
+        measure("Ray Data `write_webdataset`", with_ray, of_all_processes)
+    print(f"{len(pairs)} pairs of {SIDE}×{SIDE}, median of {rounds} rounds\n")
+    print("| writer | CPU ms a pair | of mfsynth's | kB a pair |")
+    print("|---|---|---|---|")
+    middles = {name: statistics.median(seconds[1:]) for name, seconds in spent.items()}
+    for name, middle in middles.items():
+        kilobytes = size[name] / len(pairs) / 1e3
+        print(f"| {name} | {middle * 1e3:.1f} | {middle / middles[OURS]:.2f}× | {kilobytes:.0f} |")
+
+
+# --- the worker behind a generator ----------------------------------------------------------
+
+
+@dataclass
+class Pairs:
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+
+class TimedGenerator:
+    """Stands for a model on a GPU: a batch takes its time, and none of the CPU's."""
+
+    def __init__(self, frames: Sequence[Frame], rate: float) -> None:
+        self._frames = frames
+        self._rate = rate
+        self.busy = 0.0
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Sequence[str]:
+        return prompts
+
+    def __call__(self, *, seeds: Sequence[int], mode: str, **settings: Any) -> Pairs:
+        began = time.perf_counter()
+        if mode == "joint":  # the second opinion is part of the same pair
+            time.sleep(len(seeds) / self._rate)
+        chosen = [self._frames[seed % len(self._frames)] for seed in seeds]
+        pairs = Pairs(np.stack([rgb for rgb, _ in chosen]), np.stack([d for _, d in chosen]))
+        self.busy += time.perf_counter() - began
+        return pairs
+
+
+def make_and_commit(
+    worker: ShardWorker, shard: int, folder: str, made_all: threading.Event
+) -> None:
+    numbers = range(shard * SHARD_SIZE, (shard + 1) * SHARD_SIZE)
+    candidates = [Candidate(n, sample_id(RUN, n), Prompt(PROMPT, f"{n:016x}"), n) for n in numbers]
+    try:
+        for message in worker.make_shard(Assignment(shard, new_attempt(), BATCH), candidates):
+            match message:
+                case Progress(None, _):
+                    made_all.set()
+                case Made(receipt):
+                    commit(RunStore.open(folder), receipt)
+                case Failed(_, text):
+                    raise RuntimeError(text)
+    finally:
+        made_all.set()
+
+
+def overlap(frames: Sequence[Frame], shards: int, rate: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.model_validate(
+            {
+                "name": RUN,
+                "target": {"candidates": shards * SHARD_SIZE},
+                "prompts": {"library": "tabletop"},
+                "checks": {
+                    "validity": {},
+                    "registration": {},
+                    "flying_pixels": {},
+                    "self_agreement": {},
+                },
+                "output": folder,
+            }
+        )
+        generator = TimedGenerator(frames, rate)
+        worker = ShardWorker(config, generator)
+        cpu, wall = time.process_time(), time.perf_counter()
+        # As the supervisor does it: the next shard begins when all of this one's pairs are made.
+        with ThreadPoolExecutor(SHARDS_PER_WORKER) as actor:
+            written = []
+            for shard in range(shards):
+                made_all = threading.Event()
+                written.append(actor.submit(make_and_commit, worker, shard, folder, made_all))
+                made_all.wait()
+            generated = time.perf_counter() - wall
+            for future in written:
+                future.result()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    pairs = shards * SHARD_SIZE
+    print(f"\n{shards} shards of {SHARD_SIZE} at {rate:g} pairs a second, all checks on\n")
+    print(
+        "| CPU ms a pair, checks included | busy cores | pairs generated a second "
+        "| generator held up | last pair made to last shard committed |"
+    )
+    print("|---|---|---|---|---|")
+    print(
+        f"| {cpu / pairs * 1e3:.1f} | {cpu / pairs * rate:.2f} | {pairs / generated:.1f} "
+        f"| {1 - generator.busy / generated:.1%} | {wall - generated:.1f} s |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=20.0, help="pairs a second")
+    parser.add_argument("--shards", type=int, default=6, help="of the second table")
+    args = parser.parse_args()
+    frames = squares()
+    compare([frames[number % len(frames)] for number in range(args.pairs)], args.rounds)
+    overlap(frames, args.shards, args.rate)
+
+
+if __name__ == "__main__":
+    main()

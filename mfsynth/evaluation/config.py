@@ -1,0 +1,149 @@
+"""Typed configuration of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mfsynth.config import ModelConfig, load_settings
+from mfsynth.evaluation.alignment import Alignment
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PublishedSettings(_Section):
+    """A published data set, extracted.
+
+    Attributes:
+        kind: Which.
+        path: Its folder.
+        split: The list of images that its protocol names; None for all in the folder.
+    """
+
+    kind: Literal["nyu_v2", "eth3d", "scannet", "diode"]
+    path: NonEmpty
+    split: NonEmpty | None = None
+
+
+class KittiSettings(_Section):
+    """KITTI with Eigen's test split.
+
+    Attributes:
+        path: The raw recordings: DATE/DRIVE/image_02/data/N.png.
+        depth_path: The annotated depth: DRIVE/proj_depth/groundtruth/image_02/N.png, or the folder
+            of its train/ and val/; None for the same folder.
+        split: The list of images; the recordings alone don't say which are Eigen's.
+    """
+
+    kind: Literal["kitti_eigen"]
+    path: NonEmpty
+    depth_path: NonEmpty | None = None
+    split: NonEmpty
+
+
+class RenderSettings(_Section):
+    """Simulator scenes to render into a folder.
+
+    Attributes:
+        library: Name or path of the prompt library.
+        scenes: How many.
+        views: Of each scene.
+        size: Rows and columns.
+        seed: Of prompts and scenes; scenes that a model was not trained on have one of their own.
+    """
+
+    library: NonEmpty = "tabletop"
+    scenes: Count
+    views: Count
+    size: Count
+    seed: Seed
+
+
+class CachedScenesSettings(_Section):
+    """Simulator images on disk.
+
+    Attributes:
+        path: The folder.
+        render: What is rendered into it first, as far as it isn't there yet; None where the folder
+            has been filled before.
+    """
+
+    kind: Literal["cached_scenes"]
+    path: NonEmpty
+    render: RenderSettings | None = None
+
+
+class RunSettings(_Section):
+    """The pairs of an mfsynth run.
+
+    Attributes:
+        url: A local path or fsspec URL of the run.
+        limit: How many pairs at most, the first ones; None for all.
+    """
+
+    kind: Literal["mfsynth"]
+    url: NonEmpty
+    limit: Count | None = None
+
+
+SetSettings = Annotated[
+    PublishedSettings | KittiSettings | CachedScenesSettings | RunSettings,
+    Field(discriminator="kind"),
+]
+
+
+class EvaluateConfig(_Section):
+    """Everything that decides the results of an evaluation.
+
+    Attributes:
+        model: Which model, in what precision.
+        steps: Euler steps of image-to-depth.
+        seed: Of the first image's noise; image i has seed + i.
+        height: Of the images that the model sees; None, with `width`, for the model's own size.
+        width: Likewise.
+        batch_size: Images in a forward pass; as many are in memory, in their own size.
+        data: The sets.
+        alignments: How predictions are fitted to the ground truth; results for each.
+        output: Folder of the results.
+    """
+
+    model: ModelConfig = ModelConfig()
+    steps: Count
+    seed: Seed = 0
+    height: Count | None = None
+    width: Count | None = None
+    batch_size: Count
+    data: Annotated[tuple[SetSettings, ...], Field(min_length=1, strict=False)]
+    alignments: Annotated[tuple[Alignment, ...], Field(min_length=1, strict=False)]
+    output: NonEmpty
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.height is None) != (self.width is None):
+            raise ValueError("give both height and width, or neither for the model's own size")
+        return self
+
+
+def load_evaluate_config(
+    name_or_path: str, overrides: Sequence[str] = (), *, output: str | None = None
+) -> EvaluateConfig:
+    """Load an evaluation: the name of one in configs/evaluate/, a path, or a URL.
+
+    Args:
+        name_or_path: See above.
+        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win.
+        output: Replaces ``output``.
+
+    Raises:
+        MfsynthError: One line that names the file, the key, and what to do.
+    """
+    given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
+    return load_settings(EvaluateConfig, "configs/evaluate", name_or_path, overrides, given)

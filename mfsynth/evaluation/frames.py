@@ -1,0 +1,61 @@
+"""Images with ground truth, in sets that are read one image at a time."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.evaluation.protocols import Protocol
+
+RgbImage = NDArray[np.uint8]
+DepthMap = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """An image with its ground truth, both of the same field of view.
+
+    Attributes:
+        name: Where it is, for messages.
+        rgb: uint8 (H, W, 3).
+        depth: float32 (h, w), z-depth, 0 = invalid, with what a data set's own mask leaves out.
+            In metres, but for runs: theirs is in the run's unit.
+    """
+
+    name: str
+    rgb: RgbImage
+    depth: DepthMap
+
+
+class Frames(typing.Protocol):
+    """A sequence of frames; each is read when it is asked for."""
+
+    def __len__(self) -> int:
+        """How many; at least one."""
+        ...
+
+    def __getitem__(self, index: int) -> Frame:
+        """Frame `index`, from 0.
+
+        Raises:
+            MfsynthError: Its files can't be read; names them.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """Frames with the protocol that they are scored by.
+
+    Attributes:
+        name: As it stands in results.
+        protocol: What counts.
+        frames: The images and their ground truth.
+    """
+
+    name: str
+    protocol: Protocol
+    frames: Frames

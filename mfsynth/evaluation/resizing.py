@@ -1,0 +1,46 @@
+"""Images to the size that a model takes, its depth back to the size of the ground truth."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mfsynth.evaluation.frames import DepthMap, RgbImage
+from mfsynth.geometry.filling import fill_nearest
+
+
+def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:
+    """(H, W, 3) to (height, width, 3): mean over a new pixel's area, linear where there are more.
+
+    Without a crop or a border: other proportions are squeezed, as the whole field of view counts.
+    """
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    resized = cv2.resize(rgb, (width, height), interpolation=_interpolation(rgb, height, width))
+    return np.asarray(resized, np.uint8)
+
+
+def resize_depth(depth: DepthMap, height: int, width: int) -> DepthMap:
+    """(h, w) to (height, width), as `resize_image`; where the nearest pixel is 0, so is the result.
+
+    Invalid pixels are no depth of 0: their neighbours don't blend with them.
+    """
+    if depth.shape == (height, width):
+        return depth
+    given = depth > 0
+    if not given.any():
+        return np.zeros((height, width), np.float32)
+    filled = cv2.resize(
+        fill_nearest(depth, given),
+        (width, height),
+        interpolation=_interpolation(depth, height, width),
+    )
+    kept = cv2.resize(
+        given.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    return np.where(kept > 0, filled, np.float32(0))
+
+
+def _interpolation(image: RgbImage | DepthMap, height: int, width: int) -> int:
+    smaller = height < image.shape[0] or width < image.shape[1]
+    return cv2.INTER_AREA if smaller else cv2.INTER_LINEAR

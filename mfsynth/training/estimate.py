@@ -1,0 +1,318 @@
+"""What a training would need, from its configuration alone: nothing is loaded or fetched.
+
+Memory per GPU, of P trained parameters over N GPUs:
+
+- weights: 4 P in float32; in bfloat16 autocast's copies besides, 2 P. Frozen ones in the precision
+  of the forward.
+- gradients 4 P; AdamW's moments 8 P, Muon's 4 P; the average 4 P; the base of distillation 4 for
+  every text-to-image parameter, where it isn't the model without its adapters.
+- FSDP divides all of these by N, but for what is frozen; it has no copies, but gathers what is in
+  use: two blocks and a block's gradients in the precision of the forward, and weights and
+  gradients of what is outside of blocks in float32.
+- activations: for every sample, block, token that the block sees, and channel, 66 bytes in bfloat16
+  (117 in float32): what autograd saves, counted (`tests/training/test_estimate.py`). With
+  checkpointing, the inputs of all blocks, 2 (4) bytes, and the 66 of one.
+
+Workspaces, fragmentation, and the forwards of frozen parts come on top: leave a tenth free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLFlux2
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen3Config, Qwen3Model
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.text import encode_tokens
+from mfsynth.training.config import TrainConfig
+from mfsynth.training.embedded import build_text_encoder, text_encoder_layers
+from mfsynth.training.joint import JointModel
+from mfsynth.training.optimisers import is_block_matrix, is_depth
+from mfsynth.training.parts import build_transformer, choose_trained, rgb_channels
+
+SAVED_BYTES = {"bfloat16": 66, "float32": 117}
+_BYTES = {"bfloat16": 2, "float32": 4}
+
+# Text encoders of FLUX.2 [klein] 4B and 9B by their channels: Qwen3 4B and 8B. They share the rest.
+_QWEN3 = {
+    2560: {"hidden_size": 2560, "intermediate_size": 9728},
+    4096: {"hidden_size": 4096, "intermediate_size": 12288},
+}
+_QWEN3_COMMON = {
+    "vocab_size": 151936,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+# A small text encoder knows the words of its captions; some hundred is what they have.
+_SMALL_VOCABULARY = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Numbers of parameters.
+
+    Attributes:
+        image: of the transformer without depth: a text-to-image model.
+        depth: of what Modality Forcing adds.
+        adapters: of LoRA.
+        text: of the text encoder.
+        autoencoder: of the autoencoder, 0 where RGB tokens are a fixed transform.
+        trained: of all these.
+        frozen: of all these.
+        matrices: trained, inside of blocks; what Muon would move.
+        image_trained: trained, neither for depth nor of adapters.
+        block: of the largest block.
+        outside: of the transformer outside of blocks.
+    """
+
+    image: int
+    depth: int
+    adapters: int
+    text: int
+    autoencoder: int
+    trained: int
+    frozen: int
+    matrices: int
+    image_trained: int
+    block: int
+    outside: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on a GPU, by what takes them."""
+
+    weights: float
+    frozen: float
+    gradients: float
+    optimiser: float
+    average: float
+    base: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        held = self.weights + self.frozen + self.gradients + self.optimiser
+        return held + self.average + self.base + self.activations
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Floating-point operations for one sample; a multiplication and its addition are two.
+
+    Attributes:
+        forward: of the joint transformer, RGB and depth.
+        step: of a step with depth: forward, backward, recomputation, and all frozen forwards.
+    """
+
+    forward: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """A configuration's needs."""
+
+    config: TrainConfig
+    gpus: int
+    parameters: Parameters
+    flops: Flops
+
+    @property
+    def samples(self) -> int:
+        """Of a step."""
+        return self.gpus * self.config.optimiser.batch_size * self.config.optimiser.accumulate
+
+    @property
+    def tokens(self) -> int:
+        """Of a sample: text, RGB and depth."""
+        return sum(_tokens(self.config))
+
+    def memory(self, sharding: str, checkpointing: bool) -> Memory:
+        """Of a GPU; see the formulas above.
+
+        Args:
+            sharding: "none" or "fsdp".
+            checkpointing: of gradients.
+        """
+        of, optimiser = self.parameters, self.config.optimiser
+        size = _BYTES[optimiser.precision]
+        muon = of.matrices if optimiser.muon_learning_rate is not None else 0
+        base = 0
+        if optimiser.distillation is not None and self.config.lora is None:
+            base = of.image_trained
+        if sharding == "fsdp":
+            share = 1 / self.gpus
+            in_use, in_use_gradients = 2 * size * of.block + 4 * of.outside, size * of.block
+            in_use_gradients += 4 * of.outside
+        else:
+            share, in_use_gradients = 1.0, 0
+            in_use = 2 * of.trained if optimiser.precision == "bfloat16" else 0
+        return Memory(
+            weights=4 * of.trained * share + in_use,
+            frozen=size * of.frozen,
+            gradients=4 * of.trained * share + in_use_gradients,
+            optimiser=(8 * (of.trained - muon) + 4 * muon) * share,
+            average=4 * of.trained * share,
+            base=4 * base * share,
+            activations=optimiser.batch_size * activation_bytes(self.config, checkpointing),
+        )
+
+
+def activation_bytes(config: TrainConfig, checkpointing: bool) -> float:
+    """What autograd keeps of one sample with depth."""
+    sizes, precision = config.transformer, config.optimiser.precision
+    dim, (_, depth, _) = sizes.heads * sizes.head_dim, _tokens(config)
+    every = sum(_tokens(config))
+    seen = every * (sizes.layers + sizes.single_layers) + depth * sizes.depth_decoder_layers
+    if checkpointing:
+        return dim * (_BYTES[precision] * seen + SAVED_BYTES[precision] * every)
+    return dim * SAVED_BYTES[precision] * seen
+
+
+def estimate(config: TrainConfig, gpus: int) -> Estimate:
+    """Build the configuration's models without memory, and count.
+
+    Args:
+        config: of the training.
+        gpus: that train together.
+
+    Raises:
+        MfsynthError: its text encoder is none whose architecture is known.
+    """
+    # What the codec keeps of its table must not be made on the meta device.
+    rgb_channels(config.transformer)
+    with torch.device("meta"):
+        model, text_encoder, vae = _build(config)
+    parameters = _count(model, text_encoder, vae)
+    # Autocast knows no meta device; fake tensors have no memory either, and say that they are on
+    # the CPU.
+    with FakeTensorMode():
+        for part in (model, text_encoder, vae):
+            _fake(part)
+        flops = _flops(config, model, text_encoder, vae)
+    return Estimate(config, gpus, parameters, flops)
+
+
+def _build(config: TrainConfig) -> tuple[JointModel, Any, Any]:
+    sizes = config.transformer
+    mask = config.optimiser.invalid_depth == "noise"
+    transformer = build_transformer(sizes, depth_mask=mask)
+    if config.optimiser.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if config.pretrained is None:
+        small = build_text_encoder(sizes, _SMALL_VOCABULARY)
+        return JointModel(transformer, small, text_encoder_layers(sizes)), small, None
+    choose_trained(transformer, config.lora)
+    if sizes.text_channels not in _QWEN3:
+        raise MfsynthError(
+            f"transformer.text_channels: no text encoder of {sizes.text_channels} channels is "
+            f"known to the dry run; those of FLUX.2 [klein] have {', '.join(map(str, _QWEN3))}"
+        )
+    text_encoder = Qwen3Model(Qwen3Config(**_QWEN3_COMMON, **_QWEN3[sizes.text_channels]))
+    vae = AutoencoderKLFlux2()
+    for part in (text_encoder, vae):
+        part.requires_grad_(False)
+    return JointModel(transformer), text_encoder, vae
+
+
+def _fake(module: nn.Module | None) -> None:
+    for part in module.modules() if module is not None else ():
+        for name, weight in part.named_parameters(recurse=False):
+            empty = torch.empty(weight.shape, dtype=weight.dtype)
+            setattr(part, name, nn.Parameter(empty, weight.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _tokens(config: TrainConfig) -> tuple[int, int, int]:
+    side = config.size // config.transformer.patch
+    return config.transformer.text_length, side**2, side**2
+
+
+def _count(model: JointModel, text_encoder: nn.Module, vae: nn.Module | None) -> Parameters:
+    names = dict(model.transformer.named_parameters())
+    text, autoencoder = _size(text_encoder), 0 if vae is None else _size(vae)
+    trained = model.trained()
+    adapters = sum(p.numel() for name, p in names.items() if "lora_" in name)
+    depth = sum(p.numel() for name, p in names.items() if is_depth(name))
+    whole = sum(p.numel() for p in names.values())
+    trained_size = sum(p.numel() for p in trained.values())
+    blocks = [
+        _size(block)
+        for name in ("transformer_blocks", "single_transformer_blocks", "depth_decoder_blocks")
+        for block in getattr(model.transformer, name)
+    ]
+    return Parameters(
+        image=whole - depth - adapters,
+        depth=depth,
+        adapters=adapters,
+        text=text,
+        autoencoder=autoencoder,
+        trained=trained_size,
+        frozen=whole + text + autoencoder - trained_size,
+        matrices=sum(p.numel() for name, p in trained.items() if is_block_matrix(name, p)),
+        image_trained=sum(
+            p.numel() for name, p in trained.items() if not is_depth(name) and "lora_" not in name
+        ),
+        block=max(blocks),
+        outside=whole - sum(blocks),
+    )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _flops(config: TrainConfig, model: JointModel, text_encoder: Any, vae: Any) -> Flops:
+    sizes = config.transformer
+    length, cells, _ = _tokens(config)
+    side = config.size // sizes.patch
+    channels = model.transformer.config.in_channels
+    ids = torch.zeros(1, length, dtype=torch.int64)
+    tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    text: Any = torch.zeros(1, length, sizes.text_layers * sizes.text_channels)
+    if model.text_encoder is not None:
+        text = tokens
+    image = {
+        "rgb": torch.zeros(1, cells, channels),
+        "t_rgb": torch.ones(1),
+        "text": text,
+        "grid": (side, side),
+    }
+    both = image | {"depth": torch.zeros(1, cells, sizes.patch**2), "t_depth": torch.ones(1)}
+    states = config.pretrained.text_states if config.pretrained is not None else ()
+    # Attention is counted where it is made of products.
+    with sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad():
+            forward = _counted(lambda: model(**both))
+            frozen = 0.0
+            if config.optimiser.distillation is not None:
+                frozen += _counted(lambda: model(**image))
+            if config.optimiser.invalid_depth == "prediction":
+                frozen += forward
+            if vae is not None:
+                frozen += _counted(lambda: encode_tokens(text_encoder, tokens, states))
+                frozen += _counted(lambda: vae.encode(torch.zeros(1, 3, config.size, config.size)))
+
+        def step() -> None:
+            output = model(**both)
+            (output.rgb.sum() + output.depth.sum()).backward()
+
+        return Flops(forward, _counted(step) + frozen)
+
+
+def _counted(work: Any) -> float:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())

@@ -1,0 +1,96 @@
+"""What moves which weights, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mfsynth.training.config import OptimiserConfig
+
+Optimisers = tuple[torch.optim.Optimizer, ...]
+
+MAX_GRADIENT_NORM = 1.0
+
+
+def learning_rate_factor(step: int, config: OptimiserConfig) -> float:
+    """Warm up in each phase, stay, and fall linearly to 5 % at the end of the second."""
+    start = config.image_steps if step >= config.image_steps else 0
+    warm = min(1.0, (step - start + 1) / max(1, config.warmup_steps))
+    decay_steps = max(1, round(config.joint_steps * config.decay_share))
+    left = min(1.0, (config.steps - step) / decay_steps)
+    return warm * max(0.05, left)
+
+
+def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfig) -> Optimisers:
+    """AdamW for all weights; or Muon for the matrices inside of blocks, and AdamW for the rest.
+
+    Args:
+        trained: parameters by their names in a `JointModel`.
+        config: rates and decay.
+    """
+    muon_rate, rate = config.muon_learning_rate, config.adamw_learning_rate
+    matrices = {
+        name: parameter
+        for name, parameter in trained.items()
+        if muon_rate is not None and is_block_matrix(name, parameter)
+    }
+    rest = {name: parameter for name, parameter in trained.items() if name not in matrices}
+    depth = {name: parameter for name, parameter in rest.items() if is_depth(name)}
+    backbone = [parameter for name, parameter in rest.items() if name not in depth]
+    groups = [
+        {"params": backbone, "lr": rate, "name": "adamw"},
+        {
+            "params": list(depth.values()),
+            "lr": config.depth_learning_rate or rate,
+            "name": "adamw_depth",
+        },
+    ]
+    adamw = torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        betas=(0.9, 0.95),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    if muon_rate is None:
+        return (adamw,)
+    muon = torch.optim.Muon(
+        [{"params": list(matrices.values()), "name": "muon"}],
+        lr=muon_rate,
+        weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return muon, adamw
+
+
+def is_depth(name: str) -> bool:
+    """Whether a parameter is one of those that Modality Forcing adds to a text-to-image model."""
+    return "depth" in name
+
+
+def is_block_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix inside of a block of transformer or text encoder."""
+    return parameter.ndim == 2 and ("blocks." in name or ".layers." in name)
+
+
+def step(optimisers: Optimisers, factor: float) -> None:
+    """Move the weights, each group at its own rate times a factor."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            # Where the rate began is what a scheduler of torch would keep under this name, too.
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        optimiser.step()
+
+
+def rates(optimisers: Optimisers) -> dict[str, float]:
+    """The present learning rate of each group of weights."""
+    return {
+        group["name"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups
+    }
+
+
+def forget_gradients(optimisers: Optimisers) -> None:
+    """Free all gradients."""
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# A run on Slurm: Ray on every node of the allocation, the driver on the first.
+#
+#   sbatch --nodes=4 --gpus-per-node=8 pipelines/slurm.sh released --out /scratch/kitchen --pairs 100000
+#
+# What follows the script are the arguments of `mfsynth generate`. The environment with mfsynth,
+# the model and the output lie on a file system that all nodes share; activate the environment
+# before you submit. When its time is over, the shards in work are lost, one or two a GPU; the same
+# command goes on from there.
+#SBATCH --job-name=mfsynth
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --time=08:00:00
+set -euo pipefail
+
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
+
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
+  ray symmetric-run --address "${nodes[0]}:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
+  --num-cpus "${SLURM_CPUS_ON_NODE:-1}" --num-gpus "${SLURM_GPUS_ON_NODE:-0}" \
+  -- mfsynth generate "$@" --set runtime.ray_address=auto

@@ -1,0 +1,27 @@
+"""Train on a Ray cluster: the job behind `mfsynth train`, in a worker for every GPU.
+
+    python pipelines/train.py klein-4b 16
+
+Started on the head node, or anywhere with RAY_ADDRESS set; without a cluster, on this machine.
+"""
+
+import sys
+
+import torch
+
+from mfsynth.errors import MfsynthError
+from mfsynth.training.cluster import train_on_ray
+from mfsynth.training.config import load_train_config
+
+
+def main(config: str, workers: str, *overrides: str) -> None:
+    """Train, or go on where an interrupted training was."""
+    use_gpu = torch.cuda.is_available()
+    train_on_ray(load_train_config(config, overrides), int(workers), use_gpu=use_gpu)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except MfsynthError as error:
+        sys.exit(f"error: {error}")

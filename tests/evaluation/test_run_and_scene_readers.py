@@ -1,0 +1,84 @@
+"""Runs of mfsynth and rendered scenes as ground truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny_run
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.config import EvaluateConfig
+from mfsynth.evaluation.protocols import PLAIN
+from mfsynth.evaluation.readers import open_run, open_scenes, open_set
+from mfsynth.geometry import DepthKind
+from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import open_run as start_run
+from mfsynth.shards.store import RunStore
+
+
+def test_a_run_gives_its_pairs(tmp_path):
+    url = str(tmp_path / "run")
+    tiny_run.make_run(url)
+    found = open_run(url)
+    pairs = RGBDDataset(url)
+    assert (found.name, found.protocol) == (url, PLAIN)
+    assert len(found.frames) == len(pairs) == 8
+    for index in (0, 7):
+        np.testing.assert_array_equal(found.frames[index].rgb, pairs[index].rgb)
+        np.testing.assert_array_equal(found.frames[index].depth, pairs[index].depth)
+        assert pairs[index].sample_id in found.frames[index].name
+    assert len(open_run(url, limit=3).frames) == 3
+    assert len(open_run(url, limit=30).frames) == 8
+
+
+def test_a_run_without_ground_truth_is_refused(tmp_path):
+    with pytest.raises(MfsynthError, match="nothing"):
+        open_run(str(tmp_path / "nothing"))
+
+    empty = str(tmp_path / "empty")
+    tiny_run.make_run(empty, shards=0)
+    with pytest.raises(MfsynthError, match="empty: the run has no committed pairs"):
+        open_run(empty)
+
+    store = RunStore.open(str(tmp_path / "shifted"))
+    start_run(store, tiny_run.make_manifest())
+    shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
+    commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))
+    with pytest.raises(MfsynthError, match="affine_invariant_z can't be ground truth"):
+        open_run(str(tmp_path / "shifted"))
+
+
+def test_a_run_is_named_without_its_credentials(monkeypatch):
+    monkeypatch.setattr("mfsynth.evaluation.readers.runs.RGBDDataset", lambda url: [])
+    with pytest.raises(MfsynthError) as caught:
+        open_run("s3://key:secret@bucket/run")
+    assert "secret" not in str(caught.value)
+
+
+def test_scenes_are_rendered_once_and_read_in_metres(tmp_path):
+    pytest.importorskip("mujoco")
+    folder = str(tmp_path / "scenes")
+    render = {"scenes": 2, "views": 2, "size": 16, "seed": 5}
+    config = EvaluateConfig.model_validate(
+        {
+            "steps": 1,
+            "batch_size": 1,
+            "alignments": ["scale"],
+            "output": "out",
+            "data": [{"kind": "cached_scenes", "path": folder, "render": render}],
+        }
+    )
+    told = []
+    found = open_set(config.data[0], lambda *counts: told.append(counts))
+    assert told[-1] == (2, 2)
+    assert (found.name, found.protocol) == ("tabletop scenes, seed 5", PLAIN)
+    assert len(found.frames) == 4
+    frame = found.frames[3]
+    assert frame.rgb.shape == (16, 16, 3)
+    assert 0.1 < frame.depth.min() < frame.depth.max() < 20
+
+    again = open_scenes(folder).frames[3]
+    np.testing.assert_array_equal(again.depth, frame.depth)
+    with pytest.raises(MfsynthError, match="holds no rendered scenes"):
+        open_scenes(str(tmp_path / "nowhere"))

@@ -1,0 +1,125 @@
+"""The files that launch a run elsewhere, checked as far as can be without that elsewhere."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mfsynth.config import load_config
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+RAY_CLUSTER = PIPELINES / "ray_cluster.yaml"
+RAYJOB = PIPELINES / "rayjob.yaml"
+SLURM = PIPELINES / "slurm.sh"
+RAY = Path(sys.executable).with_name("ray")
+
+
+def rayjob() -> dict:
+    return yaml.safe_load(RAYJOB.read_text())
+
+
+def documented(path: Path) -> str:
+    """The `mfsynth generate …` in a file's comments, in one line."""
+    text = re.sub(r"\s*\\\n#\s*", " ", path.read_text())
+    return re.search(r'mfsynth generate [^"\n]*', text)[0]
+
+
+@pytest.mark.parametrize(
+    "command", [rayjob()["spec"]["entrypoint"], documented(RAY_CLUSTER)], ids=["rayjob", "cluster"]
+)
+def test_the_commands_are_ones_that_mfsynth_takes(command):
+    from mfsynth.cli.generate import generate
+
+    program, verb, *arguments = shlex.split(command)
+    assert (program, verb) == ("mfsynth", "generate")
+    given = generate.make_context(verb, arguments).params
+    config = load_config(
+        given["config"], given["overrides"], output=given["out"], pairs=given["pairs"]
+    )
+    assert config.runtime.ray_address == "auto"
+    assert config.runtime.device == "cuda"
+    assert config.output.startswith("s3://")
+
+
+def test_the_cluster_is_one_that_ray_takes():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(yaml.safe_load(RAY_CLUSTER.read_text()))
+    validate_config(config)
+    kinds = config["available_node_types"]
+    head, spot = kinds[config["head_node_type"]], kinds["spot_gpu"]
+    assert head["resources"] == {"CPU": 0}
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert spot["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert 1 <= spot["min_workers"] < spot["max_workers"] <= config["max_workers"]
+    assert spot["resources"]["GPU"] == 1
+
+
+def test_the_rayjob_has_one_image_a_gpu_a_worker_and_no_secret():
+    import ray
+
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    groups = [cluster["headGroupSpec"], workers]
+    containers = [group["template"]["spec"]["containers"][0] for group in groups]
+    assert len({container["image"] for container in containers}) == 1
+    assert containers[1]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert 1 <= workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert cluster["rayVersion"] == ray.__version__
+    for group, container in zip(groups, containers, strict=True):
+        volumes = {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+        assert "env" not in container  # credentials come from a secret, by name
+
+
+def stub(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def run_on_slurm(tmp_path: Path, srun: str, nodes: str, *arguments: str):
+    """Run the script as Slurm would on its first node, with stand-ins for Slurm's commands."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    stub(commands, "scontrol", "printf '127.0.0.1\\n127.0.0.2\\n'")
+    stub(commands, "srun", srun)
+    slurm = {
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": nodes,
+        "SLURM_CPUS_ON_NODE": "2",
+        "PATH": f"{commands}:{RAY.parent}:{os.environ['PATH']}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    return subprocess.run(
+        ["bash", SLURM, *arguments],
+        env={**os.environ, **slurm},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_slurm_script_starts_ray_on_every_node_and_the_run_on_the_first(tmp_path):
+    done = run_on_slurm(
+        tmp_path, "printf '%s\\n' \"$@\"", "2", "released", "--out", "/scratch/my run"
+    )
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[:2] == ["--nodes=2", "--ntasks=2"]
+    split = words.index("--")
+    ray = words[words.index("ray") : split]
+    assert ray[1:6] == ["symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "2"]
+    assert ray[6:] == ["--num-cpus", "2", "--num-gpus", "0"]
+    assert words[split + 1 :] == [
+        *("mfsynth", "generate", "released", "--out", "/scratch/my run"),
+        *("--set", "runtime.ray_address=auto"),
+    ]

@@ -1,0 +1,108 @@
+"""Two processes on the CPU against one with twice the batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import record_losses, save_flux2, trainer_data_sampler
+
+from mfsynth.training.checkpoints import latest_checkpoint
+
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+# Without depth, with depth left out of a step, and with both; base and average in use.
+SETTINGS = {
+    "image_steps": 2,
+    "joint_steps": 4,
+    "image_only_share": 0.4,
+    "muon_learning_rate": None,
+    "adamw_learning_rate": 1e-3,
+    "accumulate": 2,
+    "batch_size": 2,
+    "invalid_depth": "prediction",
+    "distillation": {"noisy_depth": 1.0, "clean_depth": 0.1},
+}
+
+CHANGES = {
+    "small": {},
+    "sharded": {"sharding": "fsdp"},
+    "adapters": {"lora": {"rank": 2, "alpha": 2}, "image_steps": 0, "joint_steps": 6},
+}
+
+
+def launch(folder: Path, flux2: str, settings, *stop: int) -> int:
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*TORCHRUN, f"--master-port={port}", str(HERE / "train_here.py")]
+    done = subprocess.run(
+        [*command, str(folder), flux2, json.dumps(settings), *map(str, stop)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    if not stop:
+        assert done.returncode == 0, done.stderr[-3000:]
+    return done.returncode
+
+
+def parts_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    step, checkpoint = latest_checkpoint(folder)
+    assert step == 6
+    return {path.stem: load_file(path) for path in checkpoint.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def flux2(tmp_path_factory):
+    return str(save_flux2(tmp_path_factory.mktemp("flux2")))
+
+
+def assert_close(one, other):
+    assert set(one) == set(other) >= {"model", "average", "optimiser"}
+    for part, tensors in one.items():
+        assert set(tensors) == set(other[part])
+        for name, value in tensors.items():
+            torch.testing.assert_close(
+                other[part][name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHANGES)
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, flux2, kind):
+    changes = CHANGES[kind]
+    model, settings = "" if kind == "small" else flux2, SETTINGS | changes
+    alone = settings | {"batch_size": 4, "sharding": "none"}
+    trainer, data, sampler = trainer_data_sampler(model, alone)
+    losses = record_losses(trainer)
+    trainer.run(data, tmp_path / "one", lambda _: None, sampler=sampler)
+
+    launch(tmp_path / "two", model, settings)
+    summary = json.loads((tmp_path / "two" / "losses.json").read_text())
+    assert summary["processes"] == 2
+    for step, expected in zip(summary["losses"], losses, strict=True):
+        assert step == pytest.approx(expected, rel=1e-4)
+    assert_close(parts_of(tmp_path / "one"), parts_of(tmp_path / "two"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(tmp_path, flux2, sharding):
+    model, settings = flux2 if sharding == "fsdp" else "", SETTINGS | {"sharding": sharding}
+    launch(tmp_path / "whole", model, settings)
+    assert launch(tmp_path / "parts", model, settings, 3) != 0
+    assert latest_checkpoint(tmp_path / "parts")[0] == 3
+    launch(tmp_path / "parts", model, settings)
+    assert json.loads((tmp_path / "parts" / "losses.json").read_text())["resumed"]
+    whole, parts = parts_of(tmp_path / "whole"), parts_of(tmp_path / "parts")
+    for part, tensors in whole.items():
+        assert all(torch.equal(value, parts[part][name]) for name, value in tensors.items()), part

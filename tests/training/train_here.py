@@ -1,0 +1,40 @@
+"""What each process of a test with several runs: FOLDER FLUX2 OPTIMISER_JSON [STOP].
+
+Trains a tiny model, its own or in latents of FLUX2, into the folder; the main process writes
+losses.json there.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tiny_training import record_losses, trainer_data_sampler
+
+from mfsynth.training.processes import join_processes
+
+
+def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> None:
+    processes = join_processes()
+    trainer, data, sampler = trainer_data_sampler(flux2, json.loads(settings))
+    resumed = trainer.resume(folder)
+    losses = record_losses(trainer)
+    if stop is not None:
+        save = trainer.save
+
+        def save_and_die(folder):
+            save(folder)
+            if trainer.step >= stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        trainer.save = save_and_die
+    trainer.run(data, folder, lambda _: None, sampler=sampler)
+    if processes.is_main_process:
+        summary = {"resumed": resumed, "processes": processes.num_processes, "losses": losses}
+        (folder / "losses.json").write_text(json.dumps(summary))
+    processes.end_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:4], *map(int, sys.argv[4:]))
