@@ -198,3 +198,15 @@ def test_a_corrupt_file_is_one_line_also_from_a_worker(mixture, tmp_path, worker
 def test_a_mixture_of_nothing_is_told():
     with one_line_error("data: no source of training data"):
         open_mixture([], 8, 8)
+
+
+def test_an_image_keeps_its_sparsity_pattern_in_all_epochs():
+    part = Part(Numbered("a", 3), sparsity=(AtMostPattern(share=0.25),))
+    mixture = Mixture((part,), 8, 8)
+    masks: dict[str, list[bytes]] = {}
+    for index in range(4 * 3):
+        sample = mixture.sample(0, index)
+        masks.setdefault(sample.caption, []).append((sample.depth > 0).tobytes())
+    assert [len(of_image) for of_image in masks.values()] == [4, 4, 4]
+    assert all(len(set(of_image)) == 1 for of_image in masks.values())
+    assert len({of_image[0] for of_image in masks.values()}) == 3
