@@ -119,6 +119,8 @@ class OptimiserConfig(_Section):
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
         invalid_depth: What the depth stream sees at pixels without depth.
+        complete_depth: Whether sparse depth is a condition of images, too, made dense by what the
+            weights' moving average tells from the image; without it, only dense depth is.
         checkpoint_every: Steps.
         workers: Processes that load data ahead, for every process that trains.
     """
@@ -142,6 +144,7 @@ class OptimiserConfig(_Section):
     distillation: DistillationConfig | None = None
     text_dropout: float = Field(ge=0, le=1)
     invalid_depth: InvalidDepth = "nearest"
+    complete_depth: bool = False
     checkpoint_every: int = Field(gt=0)
     workers: int = Field(default=0, ge=0)
 

@@ -110,7 +110,7 @@ class Objective:
     ) -> None:
         self._parts = parts
         self._config = config
-        self._recipe = recipe
+        self._recipe = replace(recipe, d2i_min_valid=0.0) if config.complete_depth else recipe
         self._seed = seed
         self._device = device
         self._empty = self._tokenize([""])
@@ -163,6 +163,8 @@ class Objective:
             kept = self._base_velocity(batch, base)
         if batch.depth is not None and self._config.invalid_depth == "prediction":
             batch = self._filled_by_average(batch, batch.depth, average)
+        if batch.depth is not None and self._config.complete_depth:
+            batch = self._completed_by_average(batch, batch.depth, average)
         output = self._predict(forward, batch)
         losses = {"rgb": self._rgb_loss(output.rgb, batch)}
         if batch.depth is not None:
@@ -272,6 +274,34 @@ class Objective:
         seen = torch.where(depth.valid, depth.clean, predicted)
         return replace(batch, depth=replace(depth, seen=seen))
 
+    def _completed_by_average(
+        self, batch: NoisyBatch, depth: NoisyDepth, average: Mapping[str, Tensor]
+    ) -> NoisyBatch:
+        """Depth that is a condition, made dense by what the average tells from the image."""
+        sparse = (depth.t == 0) & ~depth.valid.all(dim=(1, 2))
+        rows = sparse.nonzero()[:, 0]
+        if not len(rows):
+            # Processes that share the weights have to make the same forwards.
+            rows = rows.new_zeros(1)
+        noise = depth.noise[rows]
+        everywhere = torch.ones_like(depth.valid[rows])
+        given = NoisyBatch(
+            rgb=batch.rgb[rows],
+            rgb_noise=batch.rgb_noise[rows],
+            t_rgb=torch.zeros_like(batch.t_rgb[rows]),
+            text=_rows_of(batch.text, rows),
+            depth=NoisyDepth(noise, everywhere, noise, noise, torch.ones_like(depth.t[rows])),
+            grid=batch.grid,
+        )
+        with exchanged(self._parts.model, average):
+            predicted = self.predict(given).depth
+        assert predicted is not None
+        dense = torch.where(depth.valid[rows], depth.clean[rows], predicted)
+        seen = depth.seen.index_copy(0, rows, dense)
+        seen = torch.where(sparse[:, None, None], seen, depth.seen)
+        valid = depth.valid | sparse[:, None, None]
+        return replace(batch, depth=replace(depth, seen=seen, valid=valid))
+
     def _tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
         return tokenize(self._parts.tokenizer, captions, max_length=self._parts.text_length)
 
@@ -279,6 +309,12 @@ class Objective:
         """(rows, columns) of a batch's tokens."""
         rows, columns = (size // self._parts.depth_codec.patch for size in batch.depth.shape[1:])
         return rows, columns
+
+
+def _rows_of(text: Text, rows: Tensor) -> Text:
+    if isinstance(text, Tensor):
+        return text[rows]
+    return {name: tokens[rows] for name, tokens in text.items()}
 
 
 def _noise(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:

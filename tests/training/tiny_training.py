@@ -76,16 +76,13 @@ def random_mixture() -> Mixture:
     )
 
 
-def make_trainer(
-    config: OptimiserConfig,
-    recipe: NoiseRecipe = NoiseRecipe(),  # noqa: B008
-) -> Trainer:
+def make_parts(config: OptimiserConfig) -> Parts:
     torch.manual_seed(0)
     tokenizer = build_tokenizer(CAPTIONS)
     text_encoder = build_text_encoder(SIZES, len(tokenizer))
     transformer = build_transformer(SIZES, depth_mask=config.invalid_depth == "noise")
     layers = text_encoder_layers(SIZES)
-    parts = Parts(
+    return Parts(
         JointModel(transformer, text_encoder, layers),
         text_encoder,
         tokenizer,
@@ -95,7 +92,13 @@ def make_trainer(
         LappedCodec(8, (4, 2)),
         DepthCodec(8, 1.0, 0.4),
     )
-    return Trainer(parts, config, recipe, 0, join_processes())
+
+
+def make_trainer(
+    config: OptimiserConfig,
+    recipe: NoiseRecipe = NoiseRecipe(),  # noqa: B008
+) -> Trainer:
+    return Trainer(make_parts(config), config, recipe, 0, join_processes())
 
 
 def save_flux2(folder: Path) -> Path:

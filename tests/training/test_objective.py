@@ -1,0 +1,96 @@
+"""What the model is shown."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_training import make_parts, optimiser, random_mixture
+
+from mfsynth.training.data import TrainingBatch, collate
+from mfsynth.training.objective import NoisyBatch, Objective
+from mfsynth.training.recipe import NoiseRecipe
+
+ALL_D2I = NoiseRecipe(i2d_share=0, d2i_share=1)
+
+
+class Shown:
+    """A forward that remembers its depth."""
+
+    def __init__(self, model) -> None:
+        self.model = model
+
+    def __call__(self, **inputs):
+        self.depth = inputs["depth"]
+        return self.model(**inputs)
+
+
+@pytest.fixture
+def sparse() -> TrainingBatch:
+    dense = random_mixture()
+    samples = [dense.sample(0, index) for index in range(4)]
+    for sample in samples:
+        sample.depth[:, 1::2] = 0
+    return collate(samples)
+
+
+def make_objective(**changes) -> tuple[Objective, Shown, dict[str, torch.Tensor]]:
+    config = optimiser(text_dropout=0, **changes)
+    parts = make_parts(config)
+    parts.model.transformer.init_depth_from_rgb()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in parts.model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    # Its own, and not the weights that are trained: what it fills in must come from it.
+    average = {name: 0.9 * p.detach().clone() for name, p in parts.model.trained().items()}
+    objective = Objective(parts, config, ALL_D2I, 0, torch.device("cpu"))
+    return objective, Shown(parts.model), average
+
+
+def shown(objective, forward, batch: NoisyBatch, average) -> torch.Tensor:
+    objective.losses(forward, batch, average, None)
+    return forward.depth
+
+
+def test_sparse_depth_is_no_condition(sparse):
+    objective, _, _ = make_objective()
+    assert (objective.prepare(sparse, range(4)).depth.t > 0).all()
+
+
+def test_completed_depth_is_a_condition_with_the_valid_pixels_as_they_are(sparse):
+    objective, forward, average = make_objective(complete_depth=True)
+    batch = objective.prepare(sparse, range(4))
+    assert (batch.depth.t == 0).all()
+    depth = shown(objective, forward, batch, average)
+    valid = batch.depth.valid
+    assert torch.equal(depth[valid], batch.depth.clean[valid])
+    assert not torch.isclose(depth, batch.depth.seen)[~valid].any()
+
+
+def test_what_completes_depth_is_the_averages_and_of_the_clean_image(sparse):
+    objective, forward, average = make_objective(complete_depth=True)
+    batch = objective.prepare(sparse, range(4))
+    depth = shown(objective, forward, batch, average)
+    other_noise = replace(batch, rgb_noise=batch.rgb_noise.flip(0), t_rgb=batch.t_rgb / 2)
+    assert torch.equal(shown(objective, forward, other_noise, average), depth)
+    invalid = ~batch.depth.valid
+    other_image = replace(batch, rgb=batch.rgb.flip(0))
+    assert not torch.isclose(shown(objective, forward, other_image, average), depth)[invalid].any()
+    other_average = {name: 0.8 * value for name, value in average.items()}
+    assert not torch.isclose(shown(objective, forward, batch, other_average), depth)[invalid].any()
+
+
+def test_depth_that_is_generated_and_dense_depth_stay_as_they_are(sparse):
+    objective, forward, average = make_objective(complete_depth=True)
+    batch = objective.prepare(sparse, range(4))
+    generated = replace(batch, depth=replace(batch.depth, t=torch.full((4,), 0.5)))
+    assert torch.equal(shown(objective, forward, generated, average), generated.depth.noisy)
+    dense = replace(batch, depth=replace(batch.depth, valid=torch.ones_like(batch.depth.valid)))
+    assert torch.equal(shown(objective, forward, dense, average), dense.depth.noisy)
+
+
+def test_a_condition_has_no_loss(sparse):
+    objective, forward, average = make_objective(complete_depth=True)
+    batch = objective.prepare(sparse, range(4))
+    losses = objective.losses(forward, batch, average, None)
+    assert losses["depth"].item() == 0
+    assert losses["rgb"].item() > 0
