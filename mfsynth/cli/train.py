@@ -19,13 +19,25 @@ import click
     help="How many the dry run counts with.",
 )
 def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> None:
-    """Train the model that CONFIG describes, or go on where an interrupted training was.
+    """Train what CONFIG describes, or go on where an interrupted training was.
 
-    CONFIG is a YAML file or the name of one in configs/train/. On many GPUs, start it with
+    CONFIG describes a Modality Forcing model or a depth estimator. It is a YAML file or the name
+    of one in configs/train/. On many GPUs, start a model's training with
     `accelerate launch -m mfsynth.cli train CONFIG`, or the same with torchrun.
     """
+    from mfsynth.errors import MfsynthError
     from mfsynth.training.config import load_train_config
+    from mfsynth.training.estimator import (
+        describes_estimator,
+        load_estimator_config,
+        train_estimator,
+    )
 
+    if describes_estimator(config):
+        if dry_run:
+            raise MfsynthError("--dry-run is for transformers; an estimator trains on any machine")
+        train_estimator(load_estimator_config(config, overrides), click.echo)
+        return
     settings = load_train_config(config, overrides)
     if dry_run:
         from mfsynth.training.dry_run import table

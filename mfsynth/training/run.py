@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 
 from mfsynth.errors import MfsynthError
-from mfsynth.simulation import render_dataset
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture
-from mfsynth.training.data.settings import CachedScenesSettings
+from mfsynth.training.data.simulated import render_scenes
 from mfsynth.training.parts import build_parts
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
@@ -38,7 +37,7 @@ def train(config: TrainConfig, log: Log) -> Path:
         log = _quiet
     torch.manual_seed(config.seed)
     with processes.local_main_process_first():
-        _render(config, log)
+        render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)
         parts = build_parts(config, mixture.captions())
     trainer = Trainer(parts, config.optimiser, config.noise, config.seed, processes)
@@ -67,21 +66,6 @@ def train(config: TrainConfig, log: Log) -> Path:
 
 def _quiet(_line: str) -> None:
     pass
-
-
-def _render(config: TrainConfig, log: Log) -> None:
-    for part in config.data:
-        if isinstance(part, CachedScenesSettings) and part.render is not None:
-            scenes = render_dataset(
-                Path(part.path),
-                library=part.render.library,
-                scenes=part.render.scenes,
-                views=part.render.views,
-                size=config.size,
-                seed=part.render.seed,
-                workers=2,
-            )
-            log(f"{len(scenes)} images in {part.path}")
 
 
 def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from mfsynth.errors import MfsynthError
 from mfsynth.training.config import load_train_config
+from mfsynth.training.estimator import describes_estimator, load_estimator_config
 
-CONFIGS = sorted(
-    path.stem for path in (Path(__file__).parents[2] / "configs" / "train").glob("*.yaml")
-)
+ALL = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
+ESTIMATORS = [name for name in ALL if describes_estimator(name)]
+CONFIGS = sorted({*ALL} - {*ESTIMATORS})
 
 
 def test_all_are_there():
@@ -28,6 +29,13 @@ def test_each_is_valid_and_named_as_its_file(name):
         assert config.optimiser.image_only_share >= 0.3
         assert config.optimiser.distillation is not None
         assert config.optimiser.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_each_estimators_is_valid_and_named_as_its_file(name):
+    config = load_estimator_config(name)
+    assert config.name == name
+    assert config.output.name == name
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mfsynth.errors import MfsynthError
-from mfsynth.simulation import CachedScenes, render_scene, scene_prompts, scenes
+from mfsynth.simulation import CachedScenes, render_dataset, render_scene, scene_prompts, scenes
 from mfsynth.simulation.gl import gl_context
 from mfsynth.training.data.sample import TrainingSample
+from mfsynth.training.data.settings import CachedScenesSettings, SourceSettings
+from mfsynth.training.progress import Log
+
+
+def render_scenes(settings: Sequence[SourceSettings], size: int, log: Log) -> None:
+    """Render what training needs, as far as it isn't there yet.
+
+    Args:
+        settings: All parts of a training set.
+        size: Rows and columns of the images.
+        log: Takes a line for each part that is rendered.
+    """
+    for part in settings:
+        if isinstance(part, CachedScenesSettings) and part.render is not None:
+            images = render_dataset(
+                part.path,
+                library=part.render.library,
+                scenes=part.render.scenes,
+                views=part.render.views,
+                size=size,
+                seed=part.render.seed,
+                workers=2,
+            )
+            log(f"{len(images)} images in {part.path}")
 
 
 class CachedScenesSource:

@@ -1,0 +1,127 @@
+"""A plain supervised depth network: the second opinion that shares nothing with the joint model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.layouts import CONFIG
+
+EMBEDDED_ESTIMATOR = "embedded"
+_EMBEDDED_FOLDER = Path(__file__).parent / "embedded_estimator"
+
+_GROUPS = 8
+# The first level has half of the image's rows and columns: the cheapest place to begin.
+_PATCH = 2
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside an identity, each after a group norm and SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_GROUPS, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(_GROUPS, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        update = self.conv1(nn.functional.silu(self.norm1(features)))
+        return features + self.conv2(nn.functional.silu(self.norm2(update)))
+
+
+class DepthEstimator(ModelMixin, ConfigMixin):
+    """A convolutional U-Net from an image to the logarithm of its depth, up to a constant.
+
+    Args:
+        widths: channels of each level, multiples of 8; a level has half of the last one's rows and
+            columns, the first half of the image's.
+        blocks: residual blocks of a level, on the way down and again on the way up.
+        size: rows and columns of the images that it was trained on.
+    """
+
+    @register_to_config
+    def __init__(self, widths: tuple[int, ...] = (48, 96, 160), blocks: int = 2, size: int = 64):
+        super().__init__()
+        self.stem = nn.Conv2d(3 * _PATCH**2, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(_blocks(width, blocks) for width in widths)
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+        )
+        self.enlarge = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths)
+        )
+        self.up = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
+        self.norm_out = nn.GroupNorm(_GROUPS, widths[0])
+        self.head = nn.Conv2d(widths[0], _PATCH**2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Estimate log depth.
+
+        Args:
+            images: (B, 3, H, W) in [−1, 1]; H and W multiples of 2 to the number of levels.
+
+        Returns:
+            (B, H, W) natural logarithm of z-depth, up to a constant of each image's own.
+        """
+        features = self.stem(nn.functional.pixel_unshuffle(images, _PATCH))
+        skipped = []
+        for level, blocks in enumerate(self.down):
+            if level:
+                skipped.append(features)
+                features = self.reduce[level - 1](features)
+            features = blocks(features)
+        for level in reversed(range(len(self.up))):
+            features = nn.functional.interpolate(self.enlarge[level](features), scale_factor=2)
+            features = self.up[level](features + skipped[level])
+        out = self.head(nn.functional.silu(self.norm_out(features)))
+        return nn.functional.pixel_shuffle(out, _PATCH)[:, 0]
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
+    """Load an estimator on the CPU, in float32.
+
+    Args:
+        name: `embedded`, or a folder that `mfsynth train` wrote.
+
+    Raises:
+        MfsynthError: there is no such estimator.
+    """
+    folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
+    if not (folder / CONFIG).is_file():
+        raise MfsynthError(
+            f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
+            "`mfsynth train estimator` wrote"
+        )
+    model = DepthEstimator.from_pretrained(folder, local_files_only=True)
+    return model.float().eval()
+
+
+@torch.no_grad()
+def estimate_depth(model: DepthEstimator, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Depth of images, up to a scale of each.
+
+    Args:
+        model: from `load_estimator`.
+        rgb: uint8 (B, H, W, 3).
+
+    Returns:
+        float32 (B, H, W) z-depth, positive everywhere; its geometric mean over an image is 1.
+    """
+    images = torch.from_numpy(rgb).to(model.device).permute(0, 3, 1, 2) / 127.5 - 1
+    logs = model(images.to(model.dtype)).float()
+    depth: NDArray[np.float32] = (logs - logs.mean(dim=(1, 2), keepdim=True)).exp().cpu().numpy()
+    return depth

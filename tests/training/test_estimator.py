@@ -1,0 +1,146 @@
+"""The plain depth network: its loss, its training, and what comes out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny_training import mixture
+from torch.testing import assert_close
+
+from mfsynth.cli.train import train
+from mfsynth.errors import MfsynthError
+from mfsynth.models.estimator import DepthEstimator, estimate_depth, load_estimator
+from mfsynth.training.estimator import EstimatorTrainer, load_estimator_config, log_depth_loss
+
+TINY = ("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4")
+
+
+def ramp_mixture(**part):
+    """Images whose brightness is their depth."""
+    ramps = np.linspace(0, 255, 16) * np.linspace(0.5, 1, 8)[:, None]
+    rgb = np.broadcast_to(ramps[:, None, :, None], (8, 16, 16, 3)).astype(np.uint8)
+    return mixture(rgb, (1 + rgb[..., 0] / 85).astype(np.float32), **part)
+
+
+def tiny_config(output, *changes):
+    return load_estimator_config("estimator", [*TINY, f"output={output}", *changes])
+
+
+def random_maps(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    depth = torch.rand(3, 16, 16, generator=generator) + 0.5
+    return torch.randn(3, 16, 16, generator=generator), depth
+
+
+def test_the_loss_is_zero_for_the_right_depth_in_any_unit():
+    _, depth = random_maps()
+    assert_close(log_depth_loss((7 * depth).log(), depth), torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_a_constant_scale_of_depth_or_of_the_prediction_changes_nothing():
+    prediction, depth = random_maps()
+    expected = log_depth_loss(prediction, depth)
+    assert_close(log_depth_loss(prediction, 1000 * depth), expected)
+    assert_close(log_depth_loss(prediction + 3, depth), expected)
+
+
+def test_invalid_pixels_have_no_gradient():
+    prediction, depth = random_maps()
+    depth[:, ::2] = 0
+    prediction.requires_grad_()
+    log_depth_loss(prediction, depth).sum().backward()
+    assert (prediction.grad[:, ::2] == 0).all()
+    assert (prediction.grad[:, 1::2] != 0).any()
+
+
+def test_an_image_with_few_valid_pixels_weighs_less_and_one_with_none_nothing():
+    prediction, depth = random_maps()
+    depth[0] = 0
+    depth[1:, 2:] = 0  # 32 of 64 pixels that count in full
+    errors = prediction[1, :2] - depth[1, :2].log()
+    losses = log_depth_loss(prediction, depth)
+    assert losses[0] == 0
+    assert losses[1].item() == pytest.approx((errors - errors.mean()).abs().sum().item() / 64)
+
+
+def test_training_learns_depth_from_one_pixel_in_twenty(tmp_path):
+    config = tiny_config(tmp_path, "steps=150", "warmup_steps=5", "ema=0.9")
+    trainer = EstimatorTrainer(config)
+    data = ramp_mixture(sparsity=config.data[0].sparsity)
+    said: list[str] = []
+    trainer.run(data, said.append)
+    trainer.export(tmp_path / "model")
+    model = load_estimator(str(tmp_path / "model"))
+    samples = [data.parts[0].source[index] for index in range(8)]
+    depth = estimate_depth(model, np.stack([sample.rgb for sample in samples]))
+    for found, sample in zip(depth, samples, strict=True):
+        error = np.log(found / sample.depth)
+        assert np.abs(error - np.median(error)).mean() < 0.1
+    assert said[-1].startswith("step 150/150 depth")
+
+
+def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
+    steps = ("steps=6", "checkpoint_every=2")
+    whole = EstimatorTrainer(tiny_config(tmp_path / "whole", *steps))
+    whole.run(ramp_mixture(), lambda _: None)
+
+    killed = EstimatorTrainer(tiny_config(tmp_path / "parts", *steps))
+    update = killed._update
+
+    def dies() -> None:
+        if killed.step == 3:
+            raise KeyboardInterrupt
+        update()
+
+    killed._update = dies
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(ramp_mixture(), lambda _: None)
+    resumed = EstimatorTrainer(tiny_config(tmp_path / "parts", *steps))
+    assert resumed.resume()
+    assert resumed.step == 2
+    resumed.run(ramp_mixture(), lambda _: None)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in whole.average.items():
+        assert torch.equal(value, resumed.average[name]), name
+
+
+def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path):
+    trainer = EstimatorTrainer(tiny_config(tmp_path, "steps=2"))
+    next(iter(trainer.model.parameters())).data.fill_(math.nan)
+    with pytest.raises(MfsynthError, match="lower learning_rate"):
+        trainer.run(ramp_mixture(), lambda _: None)
+
+
+def test_estimated_depth_is_positive_with_a_geometric_mean_of_one():
+    torch.manual_seed(0)
+    model = DepthEstimator((8, 16), 1, 32)
+    rgb = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    depth = estimate_depth(model, rgb)
+    assert depth.shape == (2, 32, 48)
+    assert depth.dtype == np.float32
+    assert (depth > 0).all()
+    np.testing.assert_allclose(np.log(depth).mean(axis=(1, 2)), 0, atol=1e-5)
+
+
+def test_an_unknown_estimator_is_one_line(tmp_path):
+    with pytest.raises(MfsynthError, match="no depth estimator: name embedded") as caught:
+        load_estimator(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_trains_what_the_configuration_describes(tmp_path):
+    pytest.importorskip("mujoco")
+    render = "{library: tabletop_rooms, scenes: 2, views: 2, seed: 1}"
+    data = f"data=[{{kind: cached_scenes, path: {tmp_path / 's'}, render: {render}}}]"
+    settings = [*TINY, data, "steps=1", f"output={tmp_path / 'out'}"]
+    arguments = ["estimator", *(part for setting in settings for part in ("--set", setting))]
+    CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert load_estimator(str(tmp_path / "out/model")).config.size == 16
+
+
+def test_a_dry_run_is_not_for_estimators():
+    with pytest.raises(MfsynthError, match="--dry-run is for transformers"):
+        CliRunner().invoke(train, ["estimator", "--dry-run"], catch_exceptions=False)
