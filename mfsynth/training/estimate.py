@@ -113,10 +113,12 @@ class Flops:
     Attributes:
         forward: of the joint transformer, RGB and depth.
         step: of a step with depth: forward, backward, recomputation, and all frozen forwards.
+        image_step: of a step without depth, likewise.
     """
 
     forward: float
     step: float
+    image_step: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,20 +298,25 @@ def _flops(config: TrainConfig, model: JointModel, text_encoder: Any, vae: Any) 
     with sdpa_kernel(SDPBackend.MATH):
         with torch.no_grad():
             forward = _counted(lambda: model(**both))
-            frozen = 0.0
+            encoding = frozen = 0.0
             if config.optimiser.distillation is not None:
                 frozen += _counted(lambda: model(**image))
             if config.optimiser.invalid_depth == "prediction":
                 frozen += forward
+            if config.optimiser.complete_depth:
+                frozen += config.noise.d2i_share * forward
             if vae is not None:
-                frozen += _counted(lambda: encode_tokens(text_encoder, tokens, states))
-                frozen += _counted(lambda: vae.encode(torch.zeros(1, 3, config.size, config.size)))
+                encoding += _counted(lambda: encode_tokens(text_encoder, tokens, states))
+                encoding += _counted(
+                    lambda: vae.encode(torch.zeros(1, 3, config.size, config.size))
+                )
 
         def step() -> None:
             output = model(**both)
             (output.rgb.sum() + output.depth.sum()).backward()
 
-        return Flops(forward, _counted(step) + frozen)
+        image_step = _counted(lambda: model(**image).rgb.sum().backward())
+        return Flops(forward, _counted(step) + frozen + encoding, image_step + encoding)
 
 
 def _counted(work: Any) -> float:
