@@ -44,7 +44,7 @@ import psutil
 
 from mfsynth.config import RunConfig
 from mfsynth.runs import supervisor as supervisors
-from mfsynth.runs.driver import generate
+from mfsynth.runs.driver import POLL_S, generate
 from mfsynth.runs.progress import Tally
 from mfsynth.runs.protocol import Assignment
 from mfsynth.runs.supervisor import (
@@ -158,6 +158,7 @@ class Simulation:
         self.useful = self.available = self.loading = 0.0
         self.cpu = 0.0
         self.events = 0
+        self.shown = 0.0
         policy = Policy(
             target=int(ACCEPTED * SHARD_SIZE * shards),
             counts_pairs=True,
@@ -197,8 +198,9 @@ class Simulation:
         def handle() -> list[Action]:
             actions = self.supervisor.handle(event, self.now)
             self.supervisor.wake_at()
-            if isinstance(event, ShardCommitted):  # then the driver shows how things stand
+            if self.now - self.shown >= POLL_S:  # then the driver shows how things stand
                 self.supervisor.view()
+                self.shown = self.now
             return actions
 
         return self.timed(handle)
@@ -404,10 +406,10 @@ class Silent:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def note(self, text: str) -> None:
+    def tell(self, news: Any) -> None:
         pass
 
-    def show(self, standing: Any, *, news: bool) -> None:
+    def show(self, standing: Any) -> None:
         standing.line()
 
 

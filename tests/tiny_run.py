@@ -1,12 +1,15 @@
 """A small run of synthetic pairs, made the way a worker and a driver make one."""
 
+import hashlib
+import io
+import tarfile
 from collections.abc import Sequence
 
 import numpy as np
 
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run
+from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.records import Quarantine, Receipt, Record, Reject, Sample
 from mfsynth.shards.store import RunStore
 from mfsynth.shards.writer import ShardSpool
@@ -112,6 +115,27 @@ def make_run(url: str, shards: int = 3) -> RunStore:
     for shard in range(shards):
         assert commit(store, upload_shard(store, shard))
     return store
+
+
+def make_missing_shards(url: str, shards: int) -> RunStore:
+    """What a driver does at every start, in one process."""
+    store = RunStore.open(url)
+    open_run(store, make_manifest())
+    for shard in sorted({*range(shards)} - {*read_commits(store)}):
+        commit(store, upload_shard(store, shard))
+    return store
+
+
+def contents(store: RunStore) -> list[tuple[str, str]]:
+    """Name and SHA-256 of every member of every committed tar, in order."""
+    members = []
+    for receipt in read_commits(store).values():
+        data = io.BytesIO(store.read_bytes(receipt.objects["tar"].key))
+        with tarfile.open(fileobj=data) as tar:
+            for member in tar:
+                body = tar.extractfile(member).read()
+                members.append((member.name, hashlib.sha256(body).hexdigest()))
+    return members
 
 
 def race_to_commit(url: str, barrier, results) -> None:

@@ -45,7 +45,7 @@ def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
     store = RunStore.open(url)
     entries = garbage(store, older_than)
     for entry in entries:
-        click.echo(entry.key)
+        click.echo(entry.key if entry.upload is None else f"{entry.key} (unfinished upload)")
     size = sum(entry.size for entry in entries)
     if not dry_run:
         collect(store, entries)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from mfsynth.runs.driver import RunResult
+    from mfsynth.runs.news import Watcher
 
 
 @click.command()
@@ -12,7 +18,16 @@ import click
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )
-def generate(config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or one JSON object a line on standard error.",
+)
+def generate(
+    config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...], log: str
+) -> None:
     """Start or resume a run: generate RGB-D pairs from prompts.
 
     CONFIG is a YAML file or the name of one in configs/. The same command resumes a run that was
@@ -21,30 +36,59 @@ def generate(config: str, out: str | None, pairs: int | None, overrides: tuple[s
     Exit status: 0 finished, 1 error, 130 or 143 stopped by a signal after finishing the shards in
     work.
     """
+    if log == "json":
+        _with_json_lines(config, out, pairs, overrides)
+    else:
+        _with_text(config, out, pairs, overrides)
+
+
+def _run(
+    config: str,
+    out: str | None,
+    pairs: int | None,
+    overrides: tuple[str, ...],
+    display: Watcher | None,
+) -> RunResult:
     from mfsynth.config import load_config
 
     settings = load_config(config, overrides, output=out, pairs=pairs)
 
     # After the configuration, so that its errors don't wait for torch.
-    from mfsynth.errors import MfsynthError
     from mfsynth.runs.driver import generate as drive
+
+    return drive(settings, display=display)
+
+
+def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]) -> None:
+    from mfsynth.errors import MfsynthError
     from mfsynth.runs.supervisor import Outcome
 
-    result = drive(settings)
-    tally = result.tally
-    summary = f"{tally.accepted} pairs in {tally.shards} shards"
-    if tally.candidates:
-        summary += f", {tally.acceptance:.0%} of {tally.candidates} candidates accepted"
-    if rejects := tally.rejects():
-        summary += f", {rejects}"
-    if result.outcome is Outcome.FAILED:
-        raise MfsynthError(
-            f"{result.reason} ({result.url}: {summary}; the same command goes on from there)"
-        )
-    click.echo(summary)
-    if result.outcome is Outcome.FINISHED:
-        click.echo(f"finished: {result.url}")
-        click.echo(f"next: mfsynth verify {result.url}; mfsynth report {result.url}")
-        return
-    click.echo(f"{result.reason}: {result.url}; the same command goes on from there")
-    raise SystemExit(128 + (result.signal or 0))
+    result = _run(config, out, pairs, overrides, None)
+    click.echo("\n".join(result.lines()))
+    match result.outcome:
+        case Outcome.FAILED:
+            raise MfsynthError(
+                f"{result.reason} ({result.url}: the same command goes on from there)"
+            )
+        case Outcome.FINISHED:
+            click.echo(f"finished: {result.url}")
+            click.echo(f"next: mfsynth verify {result.url}; mfsynth report {result.url}")
+        case Outcome.DRAINED:
+            click.echo(f"{result.reason}: {result.url}; the same command goes on from there")
+    raise SystemExit(result.exit_status)
+
+
+def _with_json_lines(
+    config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]
+) -> None:
+    from mfsynth.errors import MfsynthError
+    from mfsynth.runs.logs import JsonLog, json_lines, log_end, log_error
+
+    with json_lines():
+        try:
+            result = _run(config, out, pairs, overrides, JsonLog())
+        except MfsynthError as error:
+            log_error(str(error))
+            raise SystemExit(1) from error
+        log_end(result)
+    raise SystemExit(result.exit_status)

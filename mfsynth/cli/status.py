@@ -11,9 +11,13 @@ import click
 def status(url: str, as_json: bool) -> None:
     """Show what the storage of the run at URL holds; asks no running job."""
     import json
+    from datetime import UTC, datetime
 
     from mfsynth.shards.status import run_status
     from mfsynth.shards.store import RunStore
 
     found = run_status(RunStore.open(url))
-    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        click.echo("\n".join([*found.lines(), *found.news(datetime.now(UTC))]))

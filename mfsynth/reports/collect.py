@@ -23,8 +23,9 @@ from mfsynth.reports.content import (
 )
 from mfsynth.reports.histogram import Limit, draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
-from mfsynth.shards.commits import RunManifest, read_commits, read_run, totals
+from mfsynth.shards.commits import RunManifest, read_commits, read_run
 from mfsynth.shards.store import RunStore
+from mfsynth.shards.totals import by_count, totals
 
 _SHOWN_SIDE = 320
 """Larger images are shrunk to this, so that a page of 512-pixel pairs stays below a few MB."""
@@ -58,7 +59,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     store = RunStore.open(url)
     manifest = read_run(store)
     commits = read_commits(store)
-    sums = totals(commits)
+    sums = totals(commits.values())
     dataset = RGBDDataset(url)
     shown = sample_pairs(dataset, pairs, seed)
     others = read_rejects(store, commits, rejects, np.random.default_rng(seed))
@@ -89,7 +90,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
         ),
         reason_counts=tuple(
             ReasonCount(SCORE_LABELS.get(name, name), number, number / most)
-            for name, number in sums.reasons.items()
+            for name, number in by_count(sums.reasons)
         ),
         histograms=tuple(
             draw_histogram(

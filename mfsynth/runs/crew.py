@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mfsynth.config import RunConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.runs.metrics import GpuMemory
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
     Assignment,
@@ -49,6 +51,15 @@ CUDA_BATCH_SIZE = 32
 SHARDS_PER_WORKER = 2
 # Pixels never pass through Ray's object store: the smallest one it allows is plenty.
 OBJECT_STORE_BYTES = 80 * 2**20
+# A head may be started again. Ray itself ends the driver in mid-call when it has lost sight of it
+# for so long as is set here; by then we must be through, and leaving such a cluster takes time.
+HEAD_PATIENCE_S = 30.0
+RAYS_PATIENCE_S = 180
+PROBE_S = 1.0
+
+
+class ClusterLostError(MfsynthError):
+    """The cluster went away under a run; the same command goes on, on any other one."""
 
 
 class ShardMaker(Protocol):
@@ -148,12 +159,16 @@ class Crew:
 
     def __init__(self, config: RunConfig, open_worker: OpenWorker) -> None:
         _quieten_ray()
+        if config.runtime.ray_address is not None:
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RAYS_PATIENCE_S))
         import ray
 
         self._ray = ray
         self._config = config
         self._open_worker = open_worker
         self._connect(config.runtime)
+        context = ray.get_runtime_context()
+        self._head, self._own_node = context.gcs_address, context.get_node_id()
         try:
             self.crewing = Crewing.of(config.runtime, self._nodes())
         except MfsynthError:
@@ -175,11 +190,16 @@ class Crew:
     ) -> None:
         for number in list(self._actors):
             self.kill(number)
-        self.ask_for(0)
+        if self._head_answers():
+            self.ask_for(0)
         self._ray.shutdown()
 
     def places(self) -> int:
-        """How many workers there is room for now; nodes may have come or gone."""
+        """How many workers there is room for now; nodes may have come or gone.
+
+        Raises:
+            ClusterLostError: The cluster's head is gone, or the node that the driver is on.
+        """
         return self.crewing.places(self._nodes())
 
     def ask_for(self, workers: int) -> None:
@@ -193,12 +213,19 @@ class Crew:
         if elastic and workers != self._asked_for:
             from ray.autoscaler.sdk import request_resources
 
+            self._await_head()
             request_resources(bundles=[self.crewing.bundle] * workers)
             self._asked_for = workers
 
     def start(self, number: int) -> None:
-        """Begin to start a worker; `poll` tells when it is ready, or why it is not."""
+        """Begin to start a worker; `poll` tells when it is ready, or why it is not.
+
+        Raises:
+            ClusterLostError: The cluster's head is gone.
+        """
         crewing = self.crewing
+        # Ray gives the head the code of every actor, and waits for it.
+        self._await_head()
         actor = (
             self._ray.remote(_Actor)
             .options(
@@ -277,7 +304,33 @@ class Crew:
         raise AssertionError(f"a worker sent {message!r}")
 
     def _nodes(self) -> list[Resources]:
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        self._await_head()
+        nodes = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+        if self._own_node not in nodes:
+            raise ClusterLostError(
+                "the Ray node that the driver is on is gone, and its workers with it; "
+                "mend the node, then run the same command again"
+            )
+        return [node["Resources"] for node in nodes.values()]
+
+    def _await_head(self) -> None:
+        gone_since = time.monotonic()
+        while not self._head_answers():
+            if time.monotonic() >= gone_since + HEAD_PATIENCE_S:
+                raise ClusterLostError(
+                    f"the head of the Ray cluster ({self._head}) has not answered for "
+                    f"{HEAD_PATIENCE_S:g} s; start a cluster, then run the same command again"
+                )
+            time.sleep(PROBE_S)
+
+    def _head_answers(self) -> bool:
+        # Asking Ray would block until the head is back, or end the process.
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
+        except OSError:
+            return False
+        return True
 
     def _connect(self, runtime: RuntimeConfig) -> None:
         try:
@@ -304,7 +357,7 @@ class Crew:
             where = runtime.ray_address or "on this machine"
             raise MfsynthError(
                 f"Ray does not start ({where}): {' '.join(str(error).split())[:200]}; "
-                "see runtime.ray_address"
+                "see runtime.ray_address, and RAY_AUTH_MODE if the cluster asks for a token"
             ) from error
 
 
@@ -316,6 +369,7 @@ class _Actor:
         self._config = config
         self._device = device
         self._worker: ShardMaker | None = None
+        self._gpu_memory = GpuMemory(config.name)
 
     def start(self) -> Started | NotStarted:
         """Load the model. Not in the constructor, whose errors Ray turns into deaths."""
@@ -332,7 +386,9 @@ class _Actor:
         self, assignment: Assignment, candidates: Sequence[Candidate]
     ) -> Iterator[Message]:
         assert self._worker is not None
-        yield from self._worker.make_shard(assignment, candidates)
+        for message in self._worker.make_shard(assignment, candidates):
+            self._gpu_memory.report()
+            yield message
 
 
 def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
@@ -359,7 +415,12 @@ def _quieten_ray() -> None:
 
 def _cause_of_death(error: Exception) -> tuple[str, bool]:
     """In words, and whether the whole node is gone."""
+    from ray.exceptions import ActorUnavailableError
+
     text = str(error)
+    if isinstance(error, ActorUnavailableError):
+        # Of a process that dies on its own its node tells, in time: here nobody was left to tell.
+        return "its node does not answer", True
     if getattr(error, "preempted", False) or "node has died" in text or "node failure" in text:
         return "its node is gone", True
     if match := re.search(r"Worker exit type: (\w+)", text):

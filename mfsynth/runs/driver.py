@@ -9,21 +9,31 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from mfsynth.config import Fingerprint, RunConfig, fingerprint
-from mfsynth.config.credentials import without_credentials
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.prompts import open_prompts
-from mfsynth.runs.crew import Crew, OpenWorker, open_shard_worker
-from mfsynth.runs.plan import RunPlan
-from mfsynth.runs.progress import Display, PlainDisplay, RichDisplay, Standing, Tally
-from mfsynth.runs.protocol import FailureKind
+from mfsynth.runs.crew import ClusterLostError, Crew, OpenWorker, open_shard_worker
+from mfsynth.runs.displays import PlainDisplay, RichDisplay
+from mfsynth.runs.metrics import RunMetrics
+from mfsynth.runs.news import (
+    Announcement,
+    Cause,
+    Committed,
+    Failure,
+    News,
+    Watcher,
+    failure_in,
+)
+from mfsynth.runs.plan import RunPlan, recorded_config
+from mfsynth.runs.progress import Standing, Tally, failure_counts
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import (
     Assign,
@@ -37,19 +47,18 @@ from mfsynth.runs.supervisor import (
     PlacesChanged,
     Policy,
     ShardCommitted,
-    ShardFailed,
     StartWorker,
     Supervisor,
     Tick,
     View,
-    WorkerDied,
-    WorkerFailedToStart,
     WorkerReady,
 )
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.commits import RunManifest, commit, gaps, open_run, read_commits
 from mfsynth.shards.layout import FORMAT_VERSION, new_attempt
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.status import RunStatus
 from mfsynth.shards.store import RunStore
+from mfsynth.wording import duration
 
 # How long a signal or the display may wait while no worker speaks.
 POLL_S = 0.5
@@ -62,11 +71,6 @@ COMMIT_POLL_S = 0.05
 LOOK_S = 5.0
 # The autoscaler is not asked for more workers than this, however long the run.
 ASK_FOR_AT_MOST = 1000
-_FAILURES = {
-    FailureKind.OUT_OF_MEMORY: "out of memory, trying a smaller batch",
-    FailureKind.ENVIRONMENT: "trying again later",
-    FailureKind.OTHER: "trying again with a fresh worker",
-}
 # Whatever decides the bytes of the output.
 RECORDED_PACKAGES = (
     "mfsynth",
@@ -89,22 +93,50 @@ class RunResult:
         outcome: Finished, drained on request, or failed.
         reason: One line; empty for a finished run.
         tally: Totals of the run, earlier sittings included.
+        status: The same as `mfsynth status` shows it.
         url: Where the output is, without credentials.
+        seconds: Wall time of this sitting.
+        gained: What this sitting added to the target.
+        failures: Of this sitting, by cause.
         signal: The signal that asked to stop, or None.
     """
 
     outcome: Outcome
     reason: str
     tally: Tally
+    status: RunStatus
     url: str
+    seconds: float
+    gained: int
+    failures: Mapping[Cause, int]
     signal: int | None
+
+    @property
+    def exit_status(self) -> int:
+        """Of the process: as shells have it where a signal asked to stop."""
+        match self.outcome:
+            case Outcome.FINISHED:
+                return 0
+            case Outcome.FAILED:
+                return 1
+            case Outcome.DRAINED:
+                return 128 + (self.signal or 0)
+
+    def lines(self) -> list[str]:
+        """For people: the whole run, then this sitting."""
+        failures = failure_counts(self.failures) or "none"
+        return [
+            *self.status.lines(),
+            f"this time    {self.gained} {self.tally.unit} in {duration(self.seconds)}, "
+            f"failures: {failures}",
+        ]
 
 
 def generate(
     config: RunConfig,
     *,
     open_worker: OpenWorker = open_shard_worker,
-    display: Display | None = None,
+    display: Watcher | None = None,
 ) -> RunResult:
     """Start or resume a run and drive it until its target is reached.
 
@@ -129,24 +161,21 @@ def generate(
     model = model_info(config.model)
     store = RunStore.open(config.output)
     identity = fingerprint(config, prompts.digest, model.revision)
-    open_run(store, run_manifest(config, identity, model))
+    manifest = open_run(store, run_manifest(config, identity, model))
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
-    return _Sitting(config, RunPlan.of(config, prompts), store, display).run(open_worker)
+    plan = RunPlan.of(config, prompts)
+    return _Sitting(config, plan, store, manifest, display).run(open_worker)
 
 
 def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
-    resolved = config.model_dump(mode="json")
-    resolved["output"] = without_credentials(config.output)
-    if config.prompts.file is not None:
-        resolved["prompts"]["file"] = without_credentials(config.prompts.file)
     return RunManifest(
         format_version=FORMAT_VERSION,
         run=config.name,
         fingerprint=identity.digest,
         settings=identity.settings,
-        config=resolved,
+        config=recorded_config(config),
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
@@ -156,17 +185,29 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
 class _Sitting:
     """The work of one process on a run."""
 
-    def __init__(self, config: RunConfig, plan: RunPlan, store: RunStore, display: Display) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        plan: RunPlan,
+        store: RunStore,
+        manifest: RunManifest,
+        display: Watcher,
+    ) -> None:
+        self._began = time.monotonic()
         self._config = config
         self._plan = plan
         self._store = store
+        self._manifest = manifest
         self._display = display
+        self._watchers = [display]
         self._earlier = list(read_commits(store).values())
         self._committed = {receipt.shard for receipt in self._earlier}
         self._target = config.target.pairs or config.target.candidates or 0
         self._unit = "candidates" if config.target.pairs is None else "pairs"
         self._tally = Tally.of(self._earlier, self._target, self._unit)
         self._candidates_before = self._tally.candidates
+        self._gained_before = self._tally.gained
+        self._failures: Counter[Cause] = Counter()
         self._ready_since: float | None = None
         self._shown = 0.0
         self._places = 0
@@ -178,13 +219,17 @@ class _Sitting:
             return self._result(end)
         with self._display, StopRequests() as stop:
             self._say_what_is_there()
-            self._show(View(self._tally.gained, in_work=0, workers=0, starting=1), news=True)
             with (
                 ThreadPoolExecutor(COMMITS_AT_ONCE, "commit") as committers,
                 Crew(self._config, open_worker) as crew,
+                RunMetrics(self._config.name) as metrics,
             ):
+                self._watchers.append(metrics)
                 stop.install()  # ray.init sets a SIGTERM handler that ends the process
-                return self._drive(crew, committers, stop)
+                try:
+                    return self._drive(crew, committers, stop)
+                except ClusterLostError as error:
+                    return self._result(Finish(Outcome.FAILED, str(error)), stop.first)
 
     def _supervisor(self, workers: int, batch_size: int) -> Supervisor:
         policy = Policy(
@@ -203,7 +248,10 @@ class _Sitting:
         supervisor = self._supervisor(self._places, crew.crewing.batch_size)
         self._earlier.clear()  # the receipts of a large run fill memory, and have been counted
         if not self._places:
-            self._display.note(f"waiting for a node with room for a worker: {crew.crewing.bundle}")
+            bundle = crew.crewing.bundle
+            self._announce(
+                "waiting_for_node", f"waiting for a node with room for a worker: {bundle}", **bundle
+            )
         events: deque[Event] = deque()
         commits: set[Future[list[Event]]] = set()
         draining = False
@@ -213,8 +261,11 @@ class _Sitting:
                 match action:
                     case StartWorker(worker):
                         crew.start(worker)
-                    case KillWorker(worker):
+                    case KillWorker(worker, reason):
                         crew.kill(worker)
+                        if reason:
+                            text = f"worker {worker}: {reason}"
+                            self._tell(Failure(Cause.DEADLINE, text, worker))
                     case Assign(worker, assignment):
                         crew.assign(worker, assignment, self._plan.shard(assignment.shard))
                     case Commit(receipt):
@@ -223,14 +274,16 @@ class _Sitting:
                         wait(commits)
                         for event in _taken_from(commits):
                             self._take_note(event)
+                        self._show(supervisor.view())
                         return self._result(action, stop.first)
             if stop.count > 1:
                 return self._result(Finish(Outcome.DRAINED, "stopped at once"), stop.first)
             if stop.count and not draining:
                 draining = True
-                self._display.note(
+                self._announce(
+                    "draining",
                     "finishing the shards in work, then stopping; a second signal stops at once "
-                    "and loses their work, nothing else"
+                    "and loses their work, nothing else",
                 )
                 events.append(Drain())
             events.extend(self._look_at_the_nodes(crew, supervisor))
@@ -239,10 +292,10 @@ class _Sitting:
                 patience = _patience(supervisor.wake_at())
                 events.extend(crew.poll(min(patience, COMMIT_POLL_S) if commits else patience))
             event = events.popleft() if events else Tick()
-            news = self._take_note(event)
+            self._take_note(event)
             actions = supervisor.handle(event, time.monotonic())
-            if news or time.monotonic() - self._shown >= POLL_S:
-                self._show(supervisor.view(), news=news)
+            if time.monotonic() - self._shown >= POLL_S:
+                self._show(supervisor.view())
 
     def _look_at_the_nodes(self, crew: Crew, supervisor: Supervisor) -> list[Event]:
         if time.monotonic() < self._look_at:
@@ -252,7 +305,12 @@ class _Sitting:
         before, self._places = self._places, crew.places()
         if self._places == before:
             return []
-        self._display.note(f"room for {self._places} workers, {before} before")
+        self._announce(
+            "places_changed",
+            f"room for {self._places} workers, {before} before",
+            places=self._places,
+            before=before,
+        )
         return [PlacesChanged(self._places)]
 
     def _commit(self, receipt: Receipt) -> list[Event]:
@@ -265,42 +323,74 @@ class _Sitting:
         except MfsynthError as error:
             return [CommitFailed(receipt.shard, str(error))]
 
-    def _take_note(self, event: Event) -> bool:
-        """Keep the books and tell people; True if a shard was committed."""
+    def _take_note(self, event: Event) -> None:
+        """Keep the books and tell people."""
         match event:
             case WorkerReady():
                 self._ready_since = self._ready_since or time.monotonic()
             case ShardCommitted(receipt) if receipt.shard not in self._committed:
                 self._committed.add(receipt.shard)
                 self._tally.add(receipt)
-                return True
-            case WorkerFailedToStart(worker, text) | WorkerDied(worker, text, _):
-                self._display.note(f"worker {worker}: {text}")
-            case ShardFailed(worker, _, kind, text):
-                self._display.note(f"worker {worker}: {_FAILURES[kind]}: {text}")
-            case CommitFailed(shard, text):
-                self._display.note(f"shard {shard} is not committed yet: {text}")
-        return False
+                self._tell(Committed(receipt))
+            case _ if failure := failure_in(event):
+                self._tell(failure)
 
     def _say_what_is_there(self) -> None:
-        if self._tally.shards:
-            self._display.note(
-                f"resuming {self._store.url}: {self._tally.gained} of {self._target} "
-                f"{self._unit} are there, in {self._tally.shards} shards"
+        there, url = self._tally, self._store.url
+        fields: dict[str, str | int | float] = {
+            "url": url,
+            "unit": self._unit,
+            "target": self._target,
+            "gained": there.gained,
+        }
+        if there.shards:
+            wanted = f"{there.gained} of {self._target} {self._unit} are there"
+            self._announce(
+                "resuming", f"resuming {url}: {wanted}, in {there.shards} shards", **fields
             )
+        else:
+            wanted = f"{self._target} {self._unit} to make"
+            self._announce("starting", f"starting workers for {url}: {wanted}", **fields)
         if not self._store.honours_create_if_absent():
-            self._display.note(
-                f"{self._store.url} ignores conditional writes: give it one driver at a time"
+            self._announce(
+                "one_driver_only", f"{url} ignores conditional writes: give it one driver at a time"
             )
 
-    def _show(self, view: View, *, news: bool) -> None:
+    def _announce(self, event: str, text: str, **fields: str | int | float) -> None:
+        self._tell(Announcement(event, text, fields))
+
+    def _tell(self, news: News) -> None:
+        if isinstance(news, Failure):
+            self._failures[news.cause] += 1
+        for watcher in self._watchers:
+            watcher.tell(news)
+
+    def _show(self, view: View) -> None:
         self._shown = time.monotonic()
-        seconds = self._shown - self._ready_since if self._ready_since else 0.0
-        made = self._tally.candidates - self._candidates_before + view.in_work
-        self._display.show(Standing(self._tally, view, seconds, made), news=news)
+        standing = Standing(
+            tally=self._tally,
+            view=view,
+            seconds=self._shown - self._ready_since if self._ready_since else 0.0,
+            made=self._tally.candidates - self._candidates_before + view.in_work,
+            shard_size=self._config.shard_size,
+            failures=self._failures,
+        )
+        for watcher in self._watchers:
+            watcher.show(standing)
 
     def _result(self, end: Finish, signal: int | None = None) -> RunResult:
-        return RunResult(end.outcome, end.reason, self._tally, self._store.url, signal)
+        missing = gaps(self._committed)
+        return RunResult(
+            outcome=end.outcome,
+            reason=end.reason,
+            tally=self._tally,
+            status=RunStatus.of(self._manifest, self._store.url, self._tally, missing),
+            url=self._store.url,
+            seconds=time.monotonic() - self._began,
+            gained=self._tally.gained - self._gained_before,
+            failures=self._failures,
+            signal=signal,
+        )
 
 
 def _taken_from(commits: set[Future[list[Event]]]) -> list[Event]:

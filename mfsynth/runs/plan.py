@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mfsynth.config import RunConfig
+from mfsynth.config.credentials import without_credentials
 from mfsynth.prompts import Prompt, PromptSource, derive_seed
 from mfsynth.shards.layout import sample_id
 
@@ -63,3 +65,12 @@ class RunPlan:
     def shard(self, number: int) -> tuple[Candidate, ...]:
         """The candidates of a shard."""
         return tuple(map(self.candidate, self.candidates_of(number)))
+
+
+def recorded_config(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as JSON values, as `run.json` keeps it: without credentials."""
+    values = config.model_dump(mode="json")
+    values["output"] = without_credentials(config.output)
+    if config.prompts.file is not None:
+        values["prompts"]["file"] = without_credentials(config.prompts.file)
+    return values

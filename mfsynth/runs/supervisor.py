@@ -178,9 +178,13 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End the worker without waiting; whatever it still says is not listened to."""
+    """End the worker without waiting; whatever it still says is not listened to.
+
+    `reason` is one line where nobody but the supervisor knows it: the worker's silence.
+    """
 
     worker: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +288,18 @@ class _Attempt:
 class _Worker:
     """A worker, and its attempts by shard: one that is made, and one that is written."""
 
+    since: float  # when it was started, then when it was last left without a shard
     ready: bool = False
     attempts: dict[int, _Attempt] = field(default_factory=dict)
+
+    def view(self, number: int, now: float) -> WorkerView:
+        """What it does; of two shards, the one that it makes and not the one that it writes."""
+        if not self.attempts:
+            state = WorkerState.IDLE if self.ready else WorkerState.STARTING
+            return WorkerView(number, state, now - self.since)
+        shard, attempt = min(self.attempts.items(), key=lambda item: item[1].writing)
+        state = WorkerState.WRITING if attempt.writing else WorkerState.MAKING
+        return WorkerView(number, state, now - attempt.began, shard, attempt.done)
 
     def may_take_another(self) -> bool:
         """Whether it has nothing to make; an isolated attempt is alone to the very end."""
@@ -298,6 +312,34 @@ class _Worker:
         )
 
 
+class WorkerState(StrEnum):
+    """What a worker does; `WRITING` is all that comes after a shard's last candidate."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    MAKING = "making"
+    WRITING = "writing"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """What a person wants to know of a worker.
+
+    Attributes:
+        worker: Its number.
+        state: What it does.
+        seconds: For how long: since it was started or left without a shard, or was given it.
+        shard: The one it is at, or None.
+        made: Candidates of that shard made so far.
+    """
+
+    worker: int
+    state: WorkerState
+    seconds: float
+    shard: int | None = None
+    made: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a person wants to know of a supervisor.
@@ -305,14 +347,12 @@ class View:
     Attributes:
         gained: Progress towards the target, committed and held shards together.
         in_work: Candidates made so far in shards that are in work.
-        workers: Workers that are ready.
-        starting: Workers that load their model.
+        workers: All that are alive, in the order of their numbers.
     """
 
     gained: int
     in_work: int
-    workers: int
-    starting: int
+    workers: tuple[WorkerView, ...] = ()
 
 
 class Supervisor:
@@ -447,8 +487,7 @@ class Supervisor:
         return View(
             gained=self._gained + self._held_gain,
             in_work=sum(in_work.values()),
-            workers=len(self._workers) - len(self._starting),
-            starting=len(self._starting),
+            workers=tuple(w.view(number, self._now) for number, w in self._workers.items()),
         )
 
     def shards_to_make(self, at_most: int) -> int:
@@ -462,7 +501,7 @@ class Supervisor:
     def _ready(self, number: int) -> None:
         worker = self._workers.get(number)
         if worker is not None and not worker.ready:
-            worker.ready = True
+            worker.ready, worker.since = True, self._now
             self._deadlines.cancel((number, None))
             self._refile(number)
             self._any_ready = True
@@ -503,6 +542,7 @@ class Supervisor:
         if worker is None or shard not in worker.attempts:
             return None
         attempt = worker.attempts.pop(shard)
+        worker.since = self._now
         self._deadlines.cancel((number, shard))
         self._release(shard)
         self._refile(number)
@@ -660,8 +700,9 @@ class Supervisor:
     def _enforce_deadlines(self) -> list[Action]:
         actions: list[Action] = []
         for number, _ in self._deadlines.due(self._now):
-            self._died(number, f"silent for {self._policy.deadline_s:g} s (runtime.deadline_s)")
-            actions.append(KillWorker(number))
+            reason = f"silent for {self._policy.deadline_s:g} s (runtime.deadline_s)"
+            self._died(number, reason)
+            actions.append(KillWorker(number, reason))
         return actions
 
     # --- decisions ---
@@ -797,7 +838,7 @@ class Supervisor:
 
     def _start(self) -> StartWorker:
         number = next(self._numbers)
-        self._workers[number] = _Worker()
+        self._workers[number] = _Worker(since=self._now)
         self._refile(number)
         self._set_deadline(number, None)
         return StartWorker(number)

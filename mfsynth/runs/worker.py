@@ -28,7 +28,7 @@ from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Message, Progress
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
-from mfsynth.shards.store import RunStore, StoreError, StoreFullError
+from mfsynth.shards.store import RunStore, StoreError, StoreFullError, StoreRefusedError
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 
 # At 512x512 all checks and the encoding of a pair take one core some 40 ms: two threads keep well
@@ -187,7 +187,10 @@ class ShardWorker:
                 waiting.popleft().result()
             for candidate in candidates:
                 if (reason := assignment.quarantined.get(candidate.index)) is not None:
-                    spool.add(Quarantine(**_identity(candidate), reason=reason))
+                    again = f"mfsynth reproduce {self._store.url} {candidate.index}"
+                    spool.add(
+                        Quarantine(**_identity(candidate), reason=f"{reason}; to see it: {again}")
+                    )
             with clock("write"):
                 spool.close()
             yield Made(self._upload(spool, clock))
@@ -265,7 +268,7 @@ class ShardWorker:
                 with clock("upload"):
                     receipt = spool.upload(self._store, seconds={}, worker=self._host)
                 return replace(receipt, seconds=clock.total())
-            except StoreFullError:
+            except (StoreFullError, StoreRefusedError):
                 raise
             except StoreError:
                 if attempt == UPLOAD_ATTEMPTS:

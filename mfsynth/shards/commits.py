@@ -5,7 +5,7 @@ wins, the others learn what won. Nothing here is remembered outside the store.
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -60,20 +60,6 @@ class RunManifest:
         except (ValueError, TypeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the committed shards of a run, of all its starts."""
-
-    shards: int
-    candidates: int
-    accepted: int
-    rejected: int
-    quarantined: int
-    seconds: float
-    size: int
-    reasons: Mapping[str, int]
 
 
 def open_run(store: RunStore, manifest: RunManifest) -> RunManifest:
@@ -147,28 +133,9 @@ def read_commits(store: RunStore, *, but: Container[int] = ()) -> dict[int, Rece
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
 
 
-def gaps(commits: Mapping[int, Receipt]) -> list[int]:
+def gaps(commits: Collection[int]) -> list[int]:
     """Shards below the last committed one that are not committed."""
     return sorted({*range(max(commits, default=-1))} - {*commits})
-
-
-def totals(commits: Mapping[int, Receipt]) -> Totals:
-    """Sums over `commits`."""
-    receipts = commits.values()
-    reasons: dict[str, int] = {}
-    for receipt in receipts:
-        for reason, count in receipt.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    return Totals(
-        shards=len(commits),
-        candidates=sum(r.candidates for r in receipts),
-        accepted=sum(r.accepted for r in receipts),
-        rejected=sum(r.rejected for r in receipts),
-        quarantined=sum(r.quarantined for r in receipts),
-        seconds=sum(r.total_seconds for r in receipts),
-        size=sum(stored.size for r in receipts for stored in r.objects.values()),
-        reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-    )
 
 
 def _stored_manifest(store: RunStore) -> RunManifest | None:

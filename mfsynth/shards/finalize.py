@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import cards, layout, tables
 from mfsynth.shards.codecs import FORMULAS
-from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run, totals
+from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import listed
 from mfsynth.shards.store import RunStore
+from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.writer import DIGITAL_SOURCE_TYPE
 
 CONVENTIONS = {
@@ -64,7 +65,7 @@ def build_manifest(
     run: RunManifest, commits: Mapping[int, Receipt], index: pa.Table
 ) -> dict[str, Any]:
     """The content of `manifest.json`; `index` needs the columns of `_SUMMARISED`."""
-    sums = totals(commits)
+    sums = totals(commits.values())
     distinct = {name: sorted(set(index[name].to_pylist())) for name in _SUMMARISED[:-2]}
     return {
         "format_version": run.format_version,
@@ -83,7 +84,7 @@ def build_manifest(
             "pairs": sums.accepted,
             "rejected": sums.rejected,
             "quarantined": sums.quarantined,
-            "rejected_by_reason": dict(sums.reasons),
+            "rejected_by_reason": dict(by_count(sums.reasons)),
             "bytes": sums.size,
         },
         "modes": distinct["mode"],

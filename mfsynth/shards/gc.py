@@ -9,8 +9,8 @@ from mfsynth.shards.store import Entry, RunStore
 
 # An uploaded object is garbage until its shard is committed, so a running job's must be left
 # alone. Its life before the commit is at most an attempt's deadline (half an hour by default)
-# and the time a driver may hang on its store. A day is far above any of it, and above clocks
-# that disagree; it costs a day of storage, where too short a time would cost a shard.
+# and the time a driver may hang on its store. A day is far above any of it; it costs a day of
+# storage, where too short a time would cost a shard.
 DEFAULT_GRACE = timedelta(days=1)
 
 
@@ -18,9 +18,12 @@ def garbage(
     store: RunStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
 ) -> Sequence[Entry]:
     """Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the
-    temporaries of killed writers anywhere in the run, written more than `older_than` ago.
+    temporaries and unfinished uploads of killed writers anywhere in the run, written more than
+    `older_than` ago.
 
-    Objects whose age the store doesn't know count as young, unless `older_than` is zero.
+    Ages are by the store's own clock, whatever that of this machine says; to read it, a probe is
+    written and removed. Objects whose age the store doesn't know count as young, unless
+    `older_than` is zero.
 
     Raises:
         MfsynthError: There is no run, or a commit can't be read (then nothing is garbage,
@@ -31,22 +34,22 @@ def garbage(
     folders = (*layout.FOLDERS.values(), layout.COMMITS_FOLDER)
     entries = [entry for folder in folders for entry in store.entries(folder)]
     entries += [e for e in store.top_level() if e.key.endswith(layout.PART_SUFFIX)]
+    uploads = store.unfinished_uploads()
     kept = {o.key for receipt in read_commits(store).values() for o in receipt.objects.values()}
-    before = (now or datetime.now(UTC)) - older_than
-    return [
-        entry
-        for entry in entries
-        if entry.key not in kept
-        and _collectable(entry.key)
-        and (entry.modified <= before if entry.modified else not older_than)
-    ]
+    unreferenced = [e for e in entries if e.key not in kept and _collectable(e.key)]
+    # Of a committed object, too: its upload was tried again.
+    unreferenced += [e for e in uploads if _collectable(e.key)]
+    if not unreferenced or not older_than:
+        return unreferenced
+    before = (now or store.clock() or datetime.now(UTC)) - older_than
+    return [entry for entry in unreferenced if entry.modified and entry.modified <= before]
 
 
 def collect(store: RunStore, entries: Iterable[Entry]) -> int:
     """Delete `entries`; returns their bytes. Idempotent: what is gone already is no error."""
     size = 0
     for entry in entries:
-        store.delete(entry.key)
+        store.discard(entry)
         size += entry.size
     return size
 

@@ -1,21 +1,48 @@
 """How far a run is, from its storage alone."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from mfsynth.shards.commits import gaps, read_commits, read_run, totals
+from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run
+from mfsynth.shards.records import Receipt
 from mfsynth.shards.store import RunStore
+from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.wording import counts, duration, size
+
+# Commits of the newest hour tell the present speed, whatever pauses the run had before. Receipts
+# have their time in whole seconds, so that less than a minute of them tells little.
+PACE_WINDOW = timedelta(hours=1)
+PACE_SHORTEST = timedelta(minutes=1)
+_HOSTS_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run was lately.
+
+    Attributes:
+        pairs_per_hour: Accepted pairs, of all workers together.
+        hours: Over which this was seen, at most one, up to the newest shard.
+    """
+
+    pairs_per_hour: float
+    hours: float
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Sums over the committed shards of all starts of a run.
+    """Sums over the committed shards of all sittings of a run.
 
     Attributes:
         run: Name of the run.
         url: Where it is, without credentials.
         created: When it was first started, ISO 8601, UTC.
+        last_shard: When the newest shard was made, ISO 8601, UTC; None before the first commit.
+        target_pairs: Pairs that its first start wanted, if it was pairs; a later one may differ.
         shards: Committed shards.
         missing_shards: Shards below the last committed one that are not committed.
         candidates: Candidates in the committed shards.
@@ -24,13 +51,19 @@ class RunStatus:
         quarantined: Candidates that could not be made.
         reasons: How many rejected candidates failed each check; one may fail several.
         acceptance: pairs / candidates, in [0, 1]; None before the first commit.
+        worker_seconds: Of all shards.
         seconds_per_pair: Worker seconds a pair; None without a pair.
+        seconds_by_phase: Worker seconds; phases overlap.
+        hosts: Shards by the machine that made them.
         size: Bytes of the committed objects.
+        pace: How fast it was lately; None if that is not known.
     """
 
     run: str
     url: str
     created: str
+    last_shard: str | None
+    target_pairs: int | None
     shards: int
     missing_shards: tuple[int, ...]
     candidates: int
@@ -39,8 +72,43 @@ class RunStatus:
     quarantined: int
     reasons: Mapping[str, int]
     acceptance: float | None
+    worker_seconds: float
     seconds_per_pair: float | None
+    seconds_by_phase: Mapping[str, float]
+    hosts: Mapping[str, int]
     size: int
+    pace: Pace | None = None
+
+    @classmethod
+    def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
+        """The status of a run whose receipts were summed already; its pace is not known.
+
+        Args:
+            manifest: What the run is.
+            url: Where it is, without credentials.
+            sums: Over all its commits.
+            missing: Shards below the last committed one that are not committed.
+        """
+        return cls(
+            run=manifest.run,
+            url=url,
+            created=manifest.created,
+            last_shard=sums.last or None,
+            target_pairs=(manifest.config.get("target") or {}).get("pairs"),
+            shards=sums.shards,
+            missing_shards=tuple(missing),
+            candidates=sums.candidates,
+            pairs=sums.accepted,
+            rejected=sums.rejected,
+            quarantined=sums.quarantined,
+            reasons=dict(by_count(sums.reasons)),
+            acceptance=sums.acceptance,
+            worker_seconds=sums.seconds,
+            seconds_per_pair=sums.seconds / sums.accepted if sums.accepted else None,
+            seconds_by_phase=dict(sorted(sums.phases.items(), key=lambda item: -item[1])),
+            hosts=dict(by_count(sums.hosts)),
+            size=sums.size,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -49,21 +117,44 @@ class RunStatus:
     def lines(self) -> list[str]:
         """For people."""
         lines = [
-            f"run          {self.run}  ({self.url}, started {self.created})",
-            f"shards       {self.shards} committed, {self.size / 1e6:.1f} MB",
-            f"pairs        {self.pairs} of {self.candidates} candidates",
+            f"run          {self.run}, {self.url}, started {self.created}",
+            f"pairs        {self.pairs} of {self.candidates} candidates"
+            + (f", {self.acceptance:.1%} accepted" if self.acceptance is not None else ""),
+            f"rejected     {self.rejected}" + (f": {counts(self.reasons)}" if self.reasons else ""),
+            f"quarantined  {self.quarantined}",
+            f"shards       {self.shards} committed, {size(self.size)}",
         ]
-        if self.acceptance is not None:
-            lines.append(f"acceptance   {self.acceptance:.1%}")
-        if self.seconds_per_pair is not None:
-            lines.append(f"cost         {self.seconds_per_pair:.2f} worker seconds a pair")
-        lines.append(f"rejected     {self.rejected}")
-        lines += [f"  {count:>9}  {reason}" for reason, count in self.reasons.items()]
-        lines.append(f"quarantined  {self.quarantined}")
+        if self.hosts:
+            lines.append(f"by machine   {counts(self.hosts, _HOSTS_SHOWN)}")
+        if self.worker_seconds:
+            pair = f", {self.seconds_per_pair:.2f} s a pair" if self.seconds_per_pair else ""
+            lines.append(f"worker time  {duration(self.worker_seconds)}{pair}")
+        if self.seconds_by_phase:
+            lines.append(f"by phase     {_shares(self.seconds_by_phase, self.worker_seconds)}")
         if self.missing_shards:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"
             )
+        return lines
+
+    def news(self, now: datetime) -> list[str]:
+        """For people who see the run from elsewhere: is it alive, how fast, for how long yet.
+
+        Args:
+            now: With a time zone.
+        """
+        lines = []
+        if self.last_shard is not None:
+            age = max(0.0, (now - datetime.fromisoformat(self.last_shard)).total_seconds())
+            lines.append(f"last shard   {duration(age)} ago, {self.last_shard}")
+        if self.pace is not None:
+            line = f"pace         {self.pace.pairs_per_hour:.0f} pairs/h, seen over "
+            line += duration(3600 * self.pace.hours)
+            wanted = (self.target_pairs or 0) - self.pairs
+            if wanted > 0 and self.pace.pairs_per_hour:
+                left = duration(3600 * wanted / self.pace.pairs_per_hour)
+                line += f"; {left} to the {self.target_pairs} pairs of the first start"
+            lines.append(line)
         return lines
 
 
@@ -75,22 +166,21 @@ def run_status(store: RunStore) -> RunStatus:
     """
     manifest = read_run(store)
     commits = read_commits(store)
-    sums = totals(commits)
-    return RunStatus(
-        run=manifest.run,
-        url=store.url,
-        created=manifest.created,
-        shards=sums.shards,
-        missing_shards=tuple(gaps(commits)),
-        candidates=sums.candidates,
-        pairs=sums.accepted,
-        rejected=sums.rejected,
-        quarantined=sums.quarantined,
-        reasons=sums.reasons,
-        acceptance=sums.accepted / sums.candidates if sums.candidates else None,
-        seconds_per_pair=sums.seconds / sums.accepted if sums.accepted else None,
-        size=sums.size,
-    )
+    status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
+    return replace(status, pace=pace_of(commits.values()))
+
+
+def pace_of(receipts: Iterable[Receipt]) -> Pace | None:
+    """How fast the newest hour of shards was made; None if they tell nothing.
+
+    The oldest shard in it only says when the others began.
+    """
+    made = sorted((datetime.fromisoformat(r.created), r.accepted) for r in receipts)
+    recent = [(at, pairs) for at, pairs in made if at >= made[-1][0] - PACE_WINDOW]
+    if not recent or recent[-1][0] - recent[0][0] < PACE_SHORTEST:
+        return None
+    hours = (recent[-1][0] - recent[0][0]).total_seconds() / 3600
+    return Pace(sum(pairs for _, pairs in recent[1:]) / hours, hours)
 
 
 def listed(shards: tuple[int, ...] | list[int], limit: int = 8) -> str:
@@ -98,3 +188,9 @@ def listed(shards: tuple[int, ...] | list[int], limit: int = 8) -> str:
     shown = ", ".join(str(shard) for shard in shards[:limit])
     more = f" and {len(shards) - limit} more" if len(shards) > limit else ""
     return f"shard{'s' if len(shards) > 1 else ''} {shown}{more}"
+
+
+def _shares(seconds: Mapping[str, float], whole: float) -> str:
+    """`generate 90%, check 4%`, phases below half a percent left out."""
+    shares = {phase: spent / whole for phase, spent in seconds.items() if spent >= 0.005 * whole}
+    return ", ".join(f"{phase} {share:.0%}" for phase, share in shares.items())

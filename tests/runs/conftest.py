@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray_nodes import Nodes
 from standin import accepted
 
 from mfsynth.config import RunConfig
@@ -66,6 +67,16 @@ def cluster() -> Iterator[str]:
     started = Cluster(initialize_head=True, head_node_args=node)
     yield started.address
     started.shutdown()
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """A cluster of two nodes that a test may break."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
+    started = Nodes(2)
+    yield started
+    started.cluster.shutdown()
 
 
 @pytest.fixture

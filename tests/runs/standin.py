@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import numpy as np
 from mfsynth.config import RunConfig, load_config
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
+from mfsynth.runs import crew, driver
 from mfsynth.runs.worker import ShardWorker
+from mfsynth.shards import gc, layout, writer
 from mfsynth.shards.store import RunStore, StoreFullError
 
 SIZE = 16
@@ -37,7 +40,11 @@ class Behaviour:
         memory: Largest batch that fits.
         start: `error`, `raise` or `crash` when the model is loaded.
         full_disk: Every upload finds the disk full.
-        scratch: A folder for what must be remembered over processes.
+        wait_from: Candidates from this one on wait for `go`.
+        hold_once: The first upload of this shard waits for `go`; the file `held` says where.
+        clock_days: How far the calendar of the process, driver or worker, is ahead.
+        patience: How many seconds a driver waits for a cluster's head.
+        scratch: A folder for what must be remembered over processes, and for the file `go`.
     """
 
     seconds: float = 0.0
@@ -48,6 +55,10 @@ class Behaviour:
     memory: int = 1000
     start: str = ""
     full_disk: bool = False
+    wait_from: int = 10**9
+    hold_once: int = -1
+    clock_days: float = 0.0
+    patience: float = 30.0
     scratch: str = ""
 
     def first_time(self, what: str) -> bool:
@@ -56,6 +67,13 @@ class Behaviour:
         except FileExistsError:
             return False
         return True
+
+    def go(self) -> None:
+        (Path(self.scratch) / "go").touch()
+
+    def wait(self) -> None:
+        while not (Path(self.scratch) / "go").exists():
+            time.sleep(0.05)
 
 
 @dataclass
@@ -90,6 +108,8 @@ class StandInPipeline:
             os.kill(os.getpid(), signal.SIGKILL)
         if candidate in behaviour.hang_once and behaviour.first_time(f"hang-{candidate}"):
             time.sleep(3600)
+        if candidate >= behaviour.wait_from:
+            behaviour.wait()
         if candidate in behaviour.raises:
             raise ValueError(f"candidate {candidate} is impossible")
         if batch > behaviour.memory:
@@ -122,7 +142,36 @@ def open_standin(config: RunConfig, device: str, *, behaviour: Behaviour) -> Sha
             raise StoreFullError(f"no space left in {self.url}")
 
         RunStore.put_file = put_file
+    if behaviour.hold_once >= 0:
+        hold_an_upload(behaviour)
+    set_the_calendar(behaviour)
     return ShardWorker(config, StandInPipeline(config, behaviour))
+
+
+def hold_an_upload(behaviour: Behaviour) -> None:
+    put_file = RunStore.put_file
+
+    def hold(self, local_path, key):
+        name = layout.parse_object_key(key)
+        if name.shard == behaviour.hold_once and behaviour.first_time("held"):
+            (Path(behaviour.scratch) / "held").write_text(str(os.getpid()))
+            behaviour.wait()
+        put_file(self, local_path, key)
+
+    RunStore.put_file = hold
+
+
+def set_the_calendar(behaviour: Behaviour) -> None:
+    """For everything that asks Python for the date; clocks that only go forward stay right."""
+    ahead = timedelta(days=behaviour.clock_days)
+
+    class Calendar(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + ahead
+
+    for module in (driver, gc, writer):
+        module.datetime = Calendar
 
 
 def opener(behaviour: Behaviour):
@@ -135,9 +184,10 @@ def opener(behaviour: Behaviour):
 
 
 def main(config: str, behaviour: str = "{}") -> int:
-    from mfsynth.runs.driver import generate
-
-    result = generate(load_config(config), open_worker=opener(Behaviour(**json.loads(behaviour))))
+    given = Behaviour(**json.loads(behaviour))
+    set_the_calendar(given)
+    crew.HEAD_PATIENCE_S = given.patience
+    result = driver.generate(load_config(config), open_worker=opener(given))
     print(result.outcome, result.reason, flush=True)
     return 128 + result.signal if result.signal else 0
 

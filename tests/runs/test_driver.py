@@ -7,6 +7,7 @@ from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
 from mfsynth.runs.driver import RunResult, generate
+from mfsynth.runs.news import Committed
 from mfsynth.runs.supervisor import Outcome
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.store import RunStore
@@ -25,10 +26,11 @@ class Lines:
     def __exit__(self, *_):
         pass
 
-    def note(self, text):
-        self.notes.append(text)
+    def tell(self, news):
+        if not isinstance(news, Committed):
+            self.notes.append(news.text)
 
-    def show(self, standing, *, news):
+    def show(self, standing):
         self.standings.append(standing.line())
 
 

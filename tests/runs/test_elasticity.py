@@ -8,6 +8,7 @@ from standin import Behaviour, opener
 from test_driver import Lines, assert_sound
 
 from mfsynth.runs.driver import generate
+from mfsynth.runs.news import Announcement, Committed
 from mfsynth.runs.supervisor import Outcome
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
@@ -33,18 +34,19 @@ class Nodes(Lines):
         super().__init__()
         self.cluster = cluster
         self.nodes = []
+        self.shards = 0
 
-    def note(self, text):
-        super().note(text)
-        if text.startswith("waiting for a node"):
-            self.add()
-
-    def show(self, standing, *, news):
-        super().show(standing, news=news)
-        if news and standing.tally.shards == 2:
-            self.add()
-        if news and standing.tally.shards == 10:
-            self.cluster.remove_node(self.nodes.pop(0))
+    def tell(self, news):
+        super().tell(news)
+        match news:
+            case Announcement("waiting_for_node"):
+                self.add()
+            case Committed():
+                self.shards += 1
+                if self.shards == 2:
+                    self.add()
+                if self.shards == 10:
+                    self.cluster.remove_node(self.nodes.pop(0))
 
     def add(self):
         self.nodes.append(self.cluster.add_node(**NODE))
@@ -65,7 +67,7 @@ def test_nodes_that_join_get_workers_and_one_that_leaves_costs_nothing(
     assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
     assert_sound(run_folder)
     notes = display.notes
-    assert notes[0].startswith("waiting for a node with room for a worker")
+    assert notes[1].startswith("waiting for a node with room for a worker")
     assert "room for 1 workers, 0 before" in notes
     assert "room for 2 workers, 1 before" in notes
     assert "room for 1 workers, 2 before" in notes

@@ -1,7 +1,8 @@
 import pytest
 
-from mfsynth.runs.progress import PlainDisplay, RichDisplay, Standing, Tally, duration
-from mfsynth.runs.supervisor import View
+from mfsynth.runs.news import Cause
+from mfsynth.runs.progress import Standing, Tally
+from mfsynth.runs.supervisor import View, WorkerState, WorkerView
 from mfsynth.shards.records import Receipt
 
 
@@ -23,8 +24,9 @@ def receipt(shard, accepted=6, rejected=2, quarantined=0, **reasons) -> Receipt:
     )
 
 
-def standing(tally, made=0, seconds=0.0, in_work=0, workers=1) -> Standing:
-    return Standing(tally, View(tally.gained, in_work, workers, 0), seconds, made)
+def standing(tally, made=0, seconds=0.0, in_work=0, workers=(), failures=None) -> Standing:
+    view = View(tally.gained, in_work, tuple(workers))
+    return Standing(tally, view, seconds, made, 8, failures or {})
 
 
 def test_totals_include_earlier_sittings():
@@ -40,41 +42,34 @@ def test_the_time_left_follows_rate_and_acceptance():
     now = standing(tally, made=20, seconds=10.0, in_work=4)
     assert now.rate == pytest.approx(2.0)
     assert now.eta_s == pytest.approx(6.0)
-    assert "12/24 pairs, 2 shards, +4 candidates in work, 75% accepted" in now.line()
-    assert "about 6 s left" in now.line()
+    assert now.advance() == (
+        "12/24 pairs, 2 shards, +4 in work, 75% accepted, 2.00 candidates/s, about 6 s left"
+    )
 
 
 def test_nothing_is_claimed_before_anything_is_known():
-    line = standing(Tally.of([], 24, "pairs"), workers=0).line()
-    assert line == "0/24 pairs, 0 shards, no worker"
+    assert standing(Tally.of([], 24, "pairs")).line() == "0/24 pairs, 0 shards; no worker"
+
+
+def test_a_target_that_is_reached_has_no_time_left():
+    done = Tally.of([receipt(0, registration=2)], 6, "pairs")
+    now = standing(done, made=8, seconds=4.0)
+    assert now.advance() == "6/6 pairs, 1 shard, 75% accepted, 2.00 candidates/s"
 
 
 def test_a_target_in_candidates_counts_candidates():
     assert Tally.of([receipt(0)], 24, "candidates").gained == 8
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 s"), (300, "5 min"), (3 * 3600, "3.0 h"), (89.9, "90 s")]
-)
-def test_durations_read_well(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_plain_lines_come_with_news_and_when_it_was_quiet_for_long(capsys):
-    now = [0.0]
-    with PlainDisplay(clock=lambda: now[0]) as display:
-        quiet = standing(Tally.of([], 9, "pairs"))
-        display.show(quiet, news=False)
-        display.show(quiet, news=True)
-        now[0] = 14.0
-        display.show(quiet, news=False)
-        now[0] = 16.0
-        display.show(quiet, news=False)
-    assert len(capsys.readouterr().err.splitlines()) == 2
-
-
-def test_the_terminal_display_takes_text_as_text(capsys):
-    with RichDisplay() as display:
-        display.note("[red]not markup[/red]")
-        display.show(standing(Tally.of([receipt(0)], 9, "pairs")), news=True)
-    assert "[red]not markup[/red]" in capsys.readouterr().err
+def test_workers_are_counted_by_what_they_do_and_failures_by_cause():
+    workers = [
+        WorkerView(0, WorkerState.MAKING, 3.0, 4, 2),
+        WorkerView(1, WorkerState.STARTING, 9.0),
+        WorkerView(2, WorkerState.MAKING, 5.0, 5, 0),
+    ]
+    failures = {Cause.OUT_OF_MEMORY: 1, Cause.WORKER_DIED: 2}
+    now = standing(Tally.of([], 24, "pairs"), workers=workers, failures=failures)
+    assert now.workers() == {"starting": 1, "idle": 0, "making": 2, "writing": 0}
+    assert now.line() == (
+        "0/24 pairs, 0 shards; 1 starting, 2 making; 3 failures (worker died 2, out of memory 1)"
+    )

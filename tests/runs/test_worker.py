@@ -15,7 +15,7 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Progres
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit
-from mfsynth.shards.store import RunStore
+from mfsynth.shards.store import RunStore, StoreFullError, StoreRefusedError
 
 
 def plan_of(config) -> RunPlan:
@@ -138,6 +138,21 @@ def test_an_upload_that_fails_once_is_tried_again(run_folder, monkeypatch):
     monkeypatch.setattr(RunStore, "put_file", flaky)
     monkeypatch.setattr("mfsynth.runs.worker.time.sleep", lambda seconds: None)
     assert isinstance(make(worker, config)[-1], Made)
+
+
+@pytest.mark.parametrize("error", [StoreFullError, StoreRefusedError])
+def test_an_upload_that_waiting_does_not_help_is_not_tried_again(run_folder, monkeypatch, error):
+    tries = []
+
+    def refuse(self, path, key):
+        tries.append(key)
+        raise error("renew the store's credentials")
+
+    monkeypatch.setattr(RunStore, "put_file", refuse)
+    config = run_folder.config()
+    failed = make(standin(config), config)[-1]
+    assert failed == Failed(FailureKind.ENVIRONMENT, "renew the store's credentials")
+    assert len(tries) == 1
 
 
 def test_rejects_keep_a_picture_if_asked(run_folder):

@@ -15,9 +15,9 @@ from mfsynth.shards.commits import (
     open_run,
     read_commits,
     read_run,
-    totals,
 )
 from mfsynth.shards.store import RunStore, StoreError
+from mfsynth.shards.totals import totals
 
 
 def test_the_same_fingerprint_resumes_and_run_json_stays(store):
@@ -136,11 +136,11 @@ def test_a_receipt_under_the_name_of_another_shard_is_refused(store):
 
 
 def test_totals_are_sums_over_commits(run_store):
-    sums = totals(read_commits(run_store))
+    sums = totals(read_commits(run_store).values())
     assert (sums.shards, sums.candidates, sums.accepted) == (3, 18, 8)
     assert (sums.rejected, sums.quarantined, sums.reasons) == (8, 2, {"registration": 8})
     assert sums.seconds == 6.0
-    assert totals({}).accepted == 0
+    assert totals([]).accepted == 0
 
 
 def test_a_commit_that_fails_commits_nothing(store, monkeypatch):

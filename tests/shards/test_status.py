@@ -1,8 +1,12 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
 import tiny_run
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run
-from mfsynth.shards.status import listed, run_status
+from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.status import Pace, listed, pace_of, run_status
 
 
 def test_status_is_a_sum_over_the_commits(run_store):
@@ -36,3 +40,50 @@ def test_a_run_that_just_began_has_a_status(store):
 def test_many_shards_are_listed_in_short():
     assert listed([3]) == "shard 3"
     assert listed([*range(20)]) == "shards 0, 1, 2, 3, 4, 5, 6, 7 and 12 more"
+
+
+def test_status_says_what_took_the_time_and_where_it_was_made(run_store):
+    status = run_status(run_store)
+    assert (status.worker_seconds, status.seconds_by_phase) == (6.0, {"denoise": 3.0})
+    assert status.hosts == {"here": 3}
+    text = "\n".join(status.lines())
+    assert "by phase     denoise 50%" in text
+    assert "by machine   here 3" in text
+
+
+def receipts_at(run_store, *minutes):
+    """A receipt of 4 pairs for each minute."""
+    (receipt, *_) = read_commits(run_store).values()
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        replace(receipt, created=(start + timedelta(minutes=m)).isoformat(timespec="seconds"))
+        for m in minutes
+    ]
+
+
+def test_the_pace_is_that_of_the_newest_hour(run_store):
+    # Two shards long ago, then 4 pairs every ten minutes; the oldest only says when they began.
+    pace = pace_of(receipts_at(run_store, -5000, -4000, 40, 30, 20, 10, 0))
+    assert pace == Pace(pairs_per_hour=pytest.approx(24.0), hours=pytest.approx(40 / 60))
+
+
+@pytest.mark.parametrize("minutes", [(), (3,), (0, 0.5)])
+def test_too_few_shards_tell_no_pace(run_store, minutes):
+    assert pace_of(receipts_at(run_store, *minutes)) is None
+
+
+def test_news_of_a_run_from_elsewhere(run_store):
+    status = replace(
+        run_status(run_store),
+        last_shard="2026-01-01T00:00:00+00:00",
+        pace=Pace(24.0, 0.5),
+        target_pairs=20,
+    )
+    lines = status.news(datetime(2026, 1, 1, 0, 5, tzinfo=UTC))
+    assert lines == [
+        "last shard   5 min ago, 2026-01-01T00:00:00+00:00",
+        "pace         24 pairs/h, seen over 30 min; 30 min to the 20 pairs of the first start",
+    ]
+    # A target that is reached, or that a later start raised, is no news.
+    assert len(replace(status, target_pairs=8).news(datetime.now(UTC))) == 2
+    assert "first start" not in replace(status, target_pairs=8).news(datetime.now(UTC))[1]

@@ -2,6 +2,7 @@ import errno
 import os
 import pickle
 import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,6 +155,38 @@ def test_an_unknown_protocol_is_one_clear_line():
     with pytest.raises(MfsynthError, match=r"s4://.*not a local path or a URL") as info:
         RunStore.open("s4://key:secret@bucket/run")
     assert "secret" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("gs://bucket/run", r'pip install "mfsynth\[gcs\]"'),
+        ("abfs://container@account/run", r'pip install "mfsynth\[azure\]"'),
+        ("oss://bucket/run", "install it with pip"),
+    ],
+)
+def test_a_missing_package_is_one_clear_line(monkeypatch, url, remedy):
+    for package in ("gcsfs", "adlfs", "ossfs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MfsynthError, match=remedy) as info:
+        RunStore.open(url)
+    assert "\n" not in str(info.value)
+
+
+def test_a_folder_that_can_not_be_read_is_never_an_empty_one(store, monkeypatch):
+    store.put_bytes("_commits/000000.json", b"{}")
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    for list_it in (
+        lambda: store.entries("_commits"),
+        lambda: store.top_level(),
+        lambda: store.any_key(but=lambda key: False),
+    ):
+        with pytest.raises(StoreError, match=r"can't list .*: Input/output error"):
+            list_it()
 
 
 class _Failing(fsspec.AbstractFileSystem):

@@ -1,0 +1,268 @@
+"""What it costs to resume a run on S3, in seconds and requests, as a Markdown table.
+
+    python benchmarks/object_store.py [--commits 5000] [--latency 0,20,100] [--moto]
+
+A new process opens the store, opens the run and reads its commits, as a driver does before it
+starts workers. The store answers on loopback from another process. It is a minimal one of this
+script, which knows only what is needed here and answers as late as it is told: moto, which the
+tests use, needs longer for an answer than the client does for a question (`--moto` shows it).
+
+Seconds and CPU are those of the client from the first line that touches the store; the
+interpreter's start and the imports of mfsynth are not in them, those of s3fs are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+from xml.sax.saxutils import escape
+
+import click
+import fsspec
+from aiohttp import ClientSession, web
+
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, open_run, read_commits
+from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.store import RunStore
+
+SHARD_SIZE = 64
+PAGE = 1000
+BUCKET = "bench"
+URL = f"s3://{BUCKET}/run"
+WRITERS = 16
+MOTO_COMMITS = 500
+
+MANIFEST = RunManifest(
+    format_version=layout.FORMAT_VERSION,
+    run="bench",
+    fingerprint="f" * 64,
+    settings={"seed": 0, "shard_size": SHARD_SIZE},
+    config={},
+    versions={},
+    created="2026-01-01T00:00:00+00:00",
+)
+
+
+def receipt_of(shard: int) -> Receipt:
+    attempt = f"{shard:016x}"
+    return Receipt(
+        run="bench",
+        shard=shard,
+        attempt=attempt,
+        first_candidate=shard * SHARD_SIZE,
+        candidates=SHARD_SIZE,
+        accepted=51,
+        rejected=13,
+        quarantined=0,
+        objects={
+            kind: StoredObject(layout.object_key(kind, "bench", shard, attempt), 10**7, "0" * 64)
+            for kind in layout.OBJECT_KINDS
+        },
+        seconds={"generate": 110.0, "check": 2.1, "upload": 1.5, "total": 120.0},
+        worker="node",
+        created="2026-01-01T00:00:00+00:00",
+        reasons={"flying_pixels": 9, "registration": 4},
+    )
+
+
+# --- A store --------------------------------------------------------------------------------
+
+
+@dataclass
+class MinimalS3:
+    """Objects in memory, listed in pages; latency in seconds."""
+
+    latency: float
+    objects: dict[str, bytes] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path == "/-/latency":
+            self.latency = float(request.query["seconds"])
+            self.requests.clear()
+            self.most_in_flight = 0
+            return web.Response()
+        if request.path == "/-/requests":
+            return web.json_response({**self.requests, "in flight": self.most_in_flight})
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.latency)
+            return await self._answer(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        key = request.path.removeprefix(f"/{BUCKET}/")
+        if request.method == "GET" and "list-type" in request.query:
+            self.requests["list"] += 1
+            return self._page(request.query)
+        self.requests[request.method.lower()] += 1
+        if request.method == "PUT":
+            if "If-None-Match" in request.headers and key in self.objects:
+                return _error(412, "PreconditionFailed")
+            self.objects[key] = await request.read()
+            return web.Response(headers={"ETag": '"0"'})
+        if key not in self.objects:
+            return _error(404, "NoSuchKey")
+        modified = {"ETag": '"0"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        return web.Response(body=self.objects[key], headers=modified)
+
+    def _page(self, asked: Any) -> web.Response:
+        after, prefix = asked.get("continuation-token", ""), asked.get("prefix", "")
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+        page, more = keys[:PAGE], len(keys) > PAGE
+        rows = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key])}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>0</ETag></Contents>"
+            for key in page
+        )
+        token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
+        return web.Response(
+            text=f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>"
+            f"<KeyCount>{len(page)}</KeyCount>{token}{rows}</ListBucketResult>",
+            content_type="application/xml",
+        )
+
+
+def _error(status: int, code: str) -> web.Response:
+    text = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+    return web.Response(status=status, text=text, content_type="application/xml")
+
+
+def serve_minimal(port: Connection) -> None:
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{key:.*}", MinimalS3(0.0).answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port.send(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def serve_moto(port: Connection) -> None:
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    port.send(server.get_host_and_port()[1])
+    server._thread.join()
+
+
+@contextmanager
+def serving(server: Any) -> Iterator[str]:
+    """URL of a server in another process."""
+    here, there = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=server, args=(there,), daemon=True)
+    process.start()
+    url = f"http://127.0.0.1:{here.recv()}"
+    os.environ.update(
+        AWS_ENDPOINT_URL=url,
+        AWS_ACCESS_KEY_ID="bench",
+        AWS_SECRET_ACCESS_KEY="bench",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+    fsspec.filesystem("s3").clear_instance_cache()
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.join()
+
+
+def ask(url: str) -> bytes:
+    async def get() -> bytes:
+        async with ClientSession() as session, session.get(url) as response:
+            return await response.read()
+
+    return asyncio.run(get())
+
+
+# --- The measurement ------------------------------------------------------------------------
+
+
+def write(commits: int) -> None:
+    store = RunStore.open(URL)
+    open_run(store, MANIFEST)
+
+    def commit(shard: int) -> None:
+        key, text = layout.commit_key(shard), receipt_of(shard).to_json()
+        assert store.create_if_absent(key, text.encode())
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(commit, range(commits)))
+
+
+def resume_here() -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    store = RunStore.open(URL)
+    open_run(store, MANIFEST)
+    commits = len(read_commits(store))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps({"commits": commits, "wall": wall, "cpu": cpu}))
+
+
+def resume(commits: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--resume"]
+    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True).stdout)
+    assert found["commits"] == commits
+    return found
+
+
+@click.command()
+@click.option("--commits", default=5000, show_default=True)
+@click.option("--latency", default="0,20,100", show_default=True, help="Milliseconds, several.")
+@click.option("--moto", is_flag=True, help="Also against moto, with fewer commits.")
+@click.option("--resume", "is_resume", is_flag=True, hidden=True)
+def main(commits: int, latency: str, moto: bool, is_resume: bool) -> None:
+    """Measure what it costs to resume a run on S3."""
+    if is_resume:
+        resume_here()
+        return
+    print(
+        "| store | commits | answers after ms | seconds to resume | CPU s of the client "
+        "| list requests | other requests | at once |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    with serving(serve_minimal) as url:
+        write(commits)
+        for late in (float(text) for text in latency.split(",")):
+            ask(f"{url}/-/latency?seconds={late / 1e3}")
+            found = resume(commits)
+            requests = json.loads(ask(f"{url}/-/requests"))
+            at_once, lists = requests.pop("in flight"), requests.pop("list")
+            print(
+                f"| minimal | {commits} | {late:g} | {found['wall']:.1f} | {found['cpu']:.1f} "
+                f"| {lists} | {sum(requests.values())} | {at_once} |",
+                flush=True,
+            )
+    if moto:
+        with serving(serve_moto):
+            fsspec.filesystem("s3").mkdir(BUCKET)
+            write(MOTO_COMMITS)
+            found = resume(MOTO_COMMITS)
+            print(f"| moto | {MOTO_COMMITS} | – | {found['wall']:.1f} | {found['cpu']:.1f} | | | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""`mfsynth plan`: what a run will take."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("config", default="local")
+@click.option("--out", metavar="URL", help="Where the run will be; what is there counts.")
+@click.option("--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
+)
+@click.option("--from", "measured_at", metavar="URL", help="Another run to take the speed from.")
+@click.option("--gpus", type=click.IntRange(min=1), help="Workers; each has one GPU.")
+@click.option("--price", type=click.FloatRange(min=0), help="Of a GPU for an hour.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(
+    config: str,
+    out: str | None,
+    pairs: int | None,
+    overrides: tuple[str, ...],
+    measured_at: str | None,
+    gpus: int | None,
+    price: float | None,
+    as_json: bool,
+) -> None:
+    """Say what the rest of a run takes: shards, GPU hours, bytes, cost.
+
+    CONFIG is a YAML file or the name of one in configs/. Speed, acceptance and bytes come from
+    shards that were made already: those of the run itself (make some with a small --pairs), or
+    with --from those of another run. Loading models comes on top.
+    """
+    import json
+
+    from mfsynth.config import load_config
+    from mfsynth.runs.budget import plan_budget
+
+    settings = load_config(config, overrides, output=out, pairs=pairs)
+    found = plan_budget(settings, measured_at=measured_at, workers=gpus, price=price)
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))

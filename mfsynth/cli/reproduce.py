@@ -1,0 +1,33 @@
+"""`mfsynth reproduce`: one candidate of a run, again."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("url")
+@click.argument("candidate", type=click.IntRange(min=0))
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+def reproduce(url: str, candidate: int, device: str) -> None:
+    """Make one candidate of the run at URL again, alone and in this process.
+
+    For a CANDIDATE in quarantine: it fails here as it did in its worker, where a debugger can see
+    it. Changes nothing in the run.
+    """
+    from mfsynth.errors import MfsynthError
+    from mfsynth.runs.protocol import Failed
+    from mfsynth.runs.reproduce import find_candidate, make_again
+
+    config, found = find_candidate(url, candidate)
+    # Before it is made: it may end the process.
+    click.echo(f"{found.sample_id}: seed {found.seed}, prompt {found.prompt.text!r}", err=True)
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    end = make_again(config, found, device)
+    if isinstance(end, Failed):
+        raise MfsynthError(f"{found.sample_id} can't be made: {end.message}")
+    reasons = ", ".join(end.receipt.reasons)
+    click.echo(f"{found.sample_id}: {f'rejected ({reasons})' if reasons else 'accepted'}")

@@ -1,0 +1,285 @@
+"""What a run will take, from what shards took that were made already. No speed is assumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mfsynth.config import RunConfig, differences
+from mfsynth.errors import MfsynthError
+from mfsynth.runs.plan import recorded_config
+from mfsynth.shards.commits import RunManifest, read_commits, read_run
+from mfsynth.shards.layout import RUN_KEY
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.store import RunStore
+from mfsynth.wording import size
+
+# What decides speed, acceptance and bytes of a candidate.
+_WORK = ("prompts", "model", "sampler", "checks")
+# What must be the same for a run to go on, as far as can be told without prompts and model: a file
+# of prompts may have moved.
+_RUN = ("name", "seed", "shard_size", "model", "sampler", "checks", "keep_reject_thumbnails")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number that was measured, or follows from one.
+
+    Attributes:
+        value: Of any unit.
+        error: Its standard error over shards; None where a single shard was measured.
+    """
+
+    value: float
+    error: float | None = None
+
+    @classmethod
+    def ratio(cls, tops: Sequence[float], bottoms: Sequence[float]) -> Amount:
+        """Quotient of two sums over shards, with the usual error of a ratio of means."""
+        value = sum(tops) / sum(bottoms)
+        if (count := len(tops)) < 2:
+            return cls(value)
+        left = math.fsum((t - value * b) ** 2 for t, b in zip(tops, bottoms, strict=True))
+        return cls(value, math.sqrt(left * count / (count - 1)) / sum(bottoms))
+
+    def times(self, factor: float) -> Amount:
+        """The amount of so many; `factor` is taken to be exact."""
+        return Amount(self.value * factor, None if self.error is None else self.error * factor)
+
+    def text(self, decimals: int = 1) -> str:
+        """`12.4 ± 0.8`: the value and two standard errors."""
+        shown = f"{self.value:.{decimals}f}"
+        return shown if self.error is None else f"{shown} ± {2 * self.error:.{decimals}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What committed shards took.
+
+    Attributes:
+        url: Of their run, without credentials.
+        unit: `pairs` or `candidates`, what the other fields are per.
+        shards: How many were measured.
+        gained: Units in them.
+        acceptance: Pairs a candidate.
+        candidates: Candidates a unit.
+        seconds: Worker seconds a unit.
+        size: Bytes a unit, those of rejected candidates included.
+    """
+
+    url: str
+    unit: str
+    shards: int
+    gained: int
+    acceptance: Amount
+    candidates: Amount
+    seconds: Amount
+    size: Amount
+
+    @classmethod
+    def of(cls, url: str, receipts: Sequence[Receipt], unit: str) -> Measurement:
+        """Sums and ratios over receipts.
+
+        Raises:
+            MfsynthError: They hold no unit.
+        """
+        candidates = [receipt.candidates for receipt in receipts]
+        pairs = [receipt.accepted for receipt in receipts]
+        units = pairs if unit == "pairs" else candidates
+        if not sum(units):
+            raise MfsynthError(
+                f"{url}: none of {sum(candidates)} candidates was accepted, so nothing can be "
+                "planned from it; see the reasons with `mfsynth status`"
+            )
+        return cls(
+            url=url,
+            unit=unit,
+            shards=len(receipts),
+            gained=sum(units),
+            acceptance=Amount.ratio(pairs, candidates),
+            candidates=Amount.ratio(candidates, units),
+            seconds=Amount.ratio([receipt.total_seconds for receipt in receipts], units),
+            size=Amount.ratio([_size(receipt) for receipt in receipts], units),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is yet to be made of a run, and what it takes.
+
+    Attributes:
+        measured: What it follows from.
+        target: Units that end the run.
+        there: Units that are committed already.
+        shards: Still to be made.
+        candidates: In them.
+        worker_hours: For them; a worker has one GPU, or its share of a machine without one.
+        wall_hours: With so many workers; None if their number is not known.
+        workers: Their number, or None.
+        size: Bytes.
+        cost: In the currency of the price; None without one.
+        differences: Settings in which the measured run was another one.
+    """
+
+    measured: Measurement
+    target: int
+    there: int
+    shards: int
+    candidates: int
+    worker_hours: Amount
+    wall_hours: Amount | None
+    workers: int | None
+    size: Amount
+    cost: Amount | None
+    differences: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        measured, unit = self.measured, self.measured.unit
+        one = unit.removesuffix("s")
+        over = f"{measured.shards} shard{'s' if measured.shards > 1 else ''}"
+        lines = [
+            f"target       {self.target} {unit}, {self.there} there",
+            f"measured     {measured.gained} {unit} in {over}, {measured.url}",
+            f"  accepted   {measured.acceptance.times(100).text()} %",
+            f"  worker     {measured.seconds.text(2)} s a {one}",
+            f"  storage    {measured.size.times(1e-3).text()} kB a {one}",
+            f"to make      {self.shards} shards, {self.candidates} candidates",
+            f"worker time  {self.worker_hours.text(_decimals(self.worker_hours))} h "
+            "(GPU hours, where workers have GPUs)",
+        ]
+        if self.wall_hours is not None:
+            wall = self.wall_hours.text(_decimals(self.wall_hours))
+            lines.append(f"wall time    {wall} h on {self.workers} workers")
+        lines.append(f"storage      {size(self.size.value)}")
+        if self.cost is not None:
+            lines.append(f"cost         {self.cost.text(2)}")
+        if measured.shards > 1:
+            lines.append(f"±            two standard errors over {over}")
+        if self.differences:
+            lines.append("beware       the measured run had other settings (there -> here):")
+            lines += [f"  {line}" for line in self.differences]
+        return lines
+
+
+def budget(
+    measured: Measurement,
+    *,
+    target: int,
+    shard_size: int,
+    there: int = 0,
+    workers: int | None = None,
+    price: float | None = None,
+) -> Budget:
+    """What reaching a target takes, in whole shards.
+
+    Starting workers and loading models comes on top.
+
+    Args:
+        measured: Speed, acceptance and bytes.
+        target: Units of the measurement.
+        shard_size: Candidates in a shard.
+        there: Units that are there already.
+        workers: How many there will be.
+        price: Of a worker for an hour.
+    """
+    missing = max(0, target - there)
+    shards = math.ceil(missing * measured.candidates.value / shard_size)
+    # Whole shards make some more units than are missing.
+    units = shards * shard_size / measured.candidates.value
+    hours = measured.seconds.times(units / 3600)
+    # A worker makes whole shards, so the last wave takes as long as any.
+    waves = math.ceil(shards / workers) / shards if workers and shards else 0.0
+    return Budget(
+        measured=measured,
+        target=target,
+        there=there,
+        shards=shards,
+        candidates=shards * shard_size,
+        worker_hours=hours,
+        wall_hours=hours.times(waves) if workers else None,
+        workers=workers,
+        size=measured.size.times(units),
+        cost=None if price is None else hours.times(price),
+    )
+
+
+def plan_budget(
+    config: RunConfig, *, measured_at: str | None, workers: int | None, price: float | None
+) -> Budget:
+    """The budget of what is missing of a run, from its own shards or those of another run.
+
+    Args:
+        config: The run.
+        measured_at: URL of a run to take speed, acceptance and bytes from; None for its own.
+        workers: How many there will be; None for those of the configuration, if it has a number.
+        price: Of a worker for an hour.
+
+    Raises:
+        MfsynthError: There is nothing to measure, or the output holds another run.
+    """
+    unit = "candidates" if config.target.pairs is None else "pairs"
+    own = RunStore.open(config.output)
+    there = _receipts_of_this_run(own, config)
+    source, receipts = own, there
+    changed: tuple[str, ...] = ()
+    if measured_at is not None:
+        source = RunStore.open(measured_at)
+        changed = tuple(differences(*_settings(_WORK, read_run(source), config)))
+        receipts = [*read_commits(source).values()]
+    if not receipts:
+        raise MfsynthError(
+            f"{source.url} has no committed shard to measure; make some first, for example "
+            "`mfsynth generate CONFIG --pairs 64`, or name another run with --from URL"
+        )
+    if workers is None and isinstance(config.runtime.workers, int):
+        workers = config.runtime.workers
+    found = budget(
+        Measurement.of(source.url, receipts, unit),
+        target=config.target.pairs or config.target.candidates or 0,
+        shard_size=config.shard_size,
+        there=sum(r.accepted if unit == "pairs" else r.candidates for r in there),
+        workers=workers,
+        price=price,
+    )
+    return replace(found, differences=changed)
+
+
+def _receipts_of_this_run(store: RunStore, config: RunConfig) -> list[Receipt]:
+    if not store.exists(RUN_KEY):
+        return []
+    if changed := differences(*_settings(_RUN, read_run(store), config)):
+        raise MfsynthError(
+            f"{store.url} holds a run with other settings ({'; '.join(changed)}); give another "
+            f"output with --out, and `--from {store.url}` to plan from its speed all the same"
+        )
+    return [*read_commits(store).values()]
+
+
+def _settings(
+    names: Sequence[str], manifest: RunManifest, config: RunConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a run as it was first started, and as it is configured now."""
+    now = recorded_config(config)
+    before = {name: manifest.config.get(name) for name in names}
+    # None stands for the newest one, which may be the one that is named now.
+    models = [values for values in (before["model"], now["model"]) if values]
+    if any(values.get("revision") is None for values in models):
+        for values in models:
+            values["revision"] = None
+    return before, {name: now[name] for name in names}
+
+
+def _size(receipt: Receipt) -> int:
+    return sum(stored.size for stored in receipt.objects.values())
+
+
+def _decimals(hours: Amount) -> int:
+    """So that a run of minutes does not take 0.0 hours."""
+    return 1 if hours.value >= 10 else 3

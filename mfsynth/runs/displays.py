@@ -1,0 +1,162 @@
+"""How a run shows itself to people: rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mfsynth.runs.news import Announcement, Cause, Committed, Failure, News
+from mfsynth.runs.progress import Standing
+from mfsynth.runs.supervisor import WorkerView
+from mfsynth.wording import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+# Often enough to see that it lives, seldom enough for a log file; news may come sooner, but a
+# thousand workers commit ten shards a second.
+PLAIN_INTERVAL_S = 15.0
+PLAIN_NEWS_S = 3.0
+# What fits below a bar. Of more workers, those that are longest at their shards are of interest.
+WORKERS_SHOWN = 8
+LONGEST_SHOWN = 3
+# When a store fails, it fails for a thousand workers: the counts tell of the others.
+FAILURE_LINES = 5
+FAILURE_LINES_S = 60.0
+
+
+class FailureLines:
+    """Which failures get a line of their own: a few of a cause a minute."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lines: dict[Cause, deque[float]] = defaultdict(lambda: deque(maxlen=FAILURE_LINES))
+
+    def admits(self, failure: Failure) -> bool:
+        """Whether this one does; then it counts."""
+        lines, now = self._lines[failure.cause], self._clock()
+        if len(lines) == FAILURE_LINES and now - lines[0] < FAILURE_LINES_S:
+            return False
+        lines.append(now)
+        return True
+
+
+class PlainDisplay:
+    """A line soon after a shard is committed, and now and then between, on standard error."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = -math.inf
+        self._due = False
+        self._failures = FailureLines(clock)
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tell(self, news: News) -> None:
+        """Write a line, at once or with the next standing."""
+        match news:
+            case Committed():
+                self._due = True
+            case Announcement(text=text):
+                _write(text)
+            case Failure(text=text) if self._failures.admits(news):
+                _write(text)
+
+    def show(self, standing: Standing) -> None:
+        """Write a line if there is news or it has been quiet for long."""
+        if self._clock() - self._last >= (PLAIN_NEWS_S if self._due else PLAIN_INTERVAL_S):
+            _write(standing.line())
+            self._due, self._last = False, self._clock()
+
+
+class RichDisplay:
+    """A bar with numbers and workers below it, redrawn in place, on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, transient=True)
+        self._failures = FailureLines(time.monotonic)
+
+    def __enter__(self) -> RichDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tell(self, news: News) -> None:
+        """Write a line above the bar."""
+        match news:
+            case Announcement(text=text):
+                self._print(text)
+            case Failure(text=text) if self._failures.admits(news):
+                self._print(text, "yellow")
+
+    def show(self, standing: Standing) -> None:
+        """Redraw."""
+        self._live.update(rendering(standing))
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def rendering(standing: Standing) -> RenderableType:
+    """A standing as `RichDisplay` draws it."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    tally = standing.tally
+    there = min(tally.gained, tally.target)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(ProgressBar(tally.target, there, width=60), f"{there / tally.target:.0%}")
+    parts: list[RenderableType] = [bar, Text(standing.advance())]
+    if rejects := tally.rejects():
+        parts.append(Text(rejects))
+    if troubles := standing.troubles():
+        parts.append(Text(troubles, style="yellow"))
+    workers = standing.view.workers
+    if 0 < len(workers) <= WORKERS_SHOWN:
+        return Group(*parts, _table(workers, standing.shard_size))
+    parts.append(Text(f"{len(workers)} workers: {standing.crew()}" if workers else "no worker yet"))
+    if longest := _longest(workers):
+        parts.append(_table(longest, standing.shard_size))
+    return Group(*parts)
+
+
+def _longest(workers: Sequence[WorkerView]) -> list[WorkerView]:
+    busy = (worker for worker in workers if worker.shard is not None)
+    return sorted(busy, key=lambda worker: -worker.seconds)[:LONGEST_SHOWN]
+
+
+def _table(workers: Sequence[WorkerView], shard_size: int) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("worker", justify="right")
+    table.add_column("state")
+    table.add_column("shard", justify="right")
+    table.add_column("candidates", justify="right")
+    table.add_column("for", justify="right")
+    for worker in workers:
+        at = ("", "")
+        if worker.shard is not None:
+            at = (str(worker.shard), f"{worker.made} of {shard_size}")
+        table.add_row(str(worker.worker), worker.state.value, *at, duration(worker.seconds))
+    return table
+
+
+def _write(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

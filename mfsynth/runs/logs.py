@@ -1,0 +1,155 @@
+"""A run's log for programs: JSON objects, one a line, on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mfsynth.config.credentials import without_credentials
+from mfsynth.runs.news import Announcement, Committed, Failure, News
+from mfsynth.runs.progress import Standing
+from mfsynth.runs.supervisor import Outcome
+
+if TYPE_CHECKING:
+    from mfsynth.runs.driver import RunResult
+
+# As often as the plain display.
+PROGRESS_INTERVAL_S = 15.0
+_LOGGER = logging.getLogger("mfsynth.run")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: `time` (UTC), `level`, `event`, `message`, and its fields.
+
+    Records of libraries, which know no events, have their logger's name as `event`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As JSON, in one line; URLs in it lose their credentials."""
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": getattr(record, "event", record.name),
+            "message": message,
+            **getattr(record, "fields", {}),
+        }
+        clean = {n: without_credentials(v) if isinstance(v, str) else v for n, v in line.items()}
+        return json.dumps(clean, ensure_ascii=False, default=str)
+
+
+@contextmanager
+def json_lines() -> Iterator[None]:
+    """While it is entered, all logging and all warnings of the process are JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, [handler]
+    _LOGGER.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers = before
+
+
+class JsonLog:
+    """Tells of a run in the log; enter `json_lines` around it.
+
+    Args:
+        clock: Seconds of any clock that never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._shown: float | None = None
+
+    def __enter__(self) -> JsonLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tell(self, news: News) -> None:
+        """Write a line."""
+        match news:
+            case Announcement(event, text, fields):
+                _write(logging.INFO, event, text, fields)
+            case Failure(cause, text, worker, shard):
+                blamed = {"cause": cause.value, "worker": worker, "shard": shard}
+                _write(logging.WARNING, "failure", text, blamed)
+            case Committed(receipt):
+                _write(
+                    logging.INFO,
+                    "shard_committed",
+                    f"shard {receipt.shard}: {receipt.accepted} of {receipt.candidates} accepted",
+                    {
+                        "shard": receipt.shard,
+                        "attempt": receipt.attempt,
+                        "host": receipt.worker,
+                        "candidates": receipt.candidates,
+                        "pairs": receipt.accepted,
+                        "rejected": receipt.rejected,
+                        "quarantined": receipt.quarantined,
+                        "reasons": dict(receipt.reasons),
+                        "seconds": dict(receipt.seconds),
+                    },
+                )
+
+    def show(self, standing: Standing) -> None:
+        """Write a line now and then."""
+        if self._shown is not None and self._clock() - self._shown < PROGRESS_INTERVAL_S:
+            return
+        self._shown = self._clock()
+        tally = standing.tally
+        _write(
+            logging.INFO,
+            "progress",
+            standing.line(),
+            {
+                "unit": tally.unit,
+                "gained": tally.gained,
+                "target": tally.target,
+                "shards": tally.shards,
+                "candidates": tally.candidates,
+                "in_work": standing.view.in_work,
+                "acceptance": tally.acceptance,
+                "candidates_per_second": standing.rate,
+                "seconds_left": standing.eta_s,
+                "workers": standing.workers(),
+                "failures": dict(standing.failures),
+            },
+        )
+
+
+def log_end(result: RunResult) -> None:
+    """Log how a sitting ended, with the status of the whole run."""
+    level = logging.ERROR if result.outcome is Outcome.FAILED else logging.INFO
+    summary = {
+        "outcome": result.outcome.value,
+        "reason": result.reason or None,
+        "seconds": round(result.seconds, 3),
+        "gained": result.gained,
+        "failures": dict(result.failures),
+        "status": result.status.to_dict(),
+    }
+    _write(level, "ended", result.reason or result.outcome.value, summary)
+
+
+def log_error(text: str) -> None:
+    """Log why a run cannot start."""
+    _write(logging.ERROR, "error", text, {})
+
+
+def _write(level: int, event: str, text: str, fields: Mapping[str, Any]) -> None:
+    known = {name: value for name, value in fields.items() if value is not None}
+    _LOGGER.log(level, "%s", text, extra={"event": event, "fields": known})

@@ -1,0 +1,67 @@
+"""One candidate of a run made again, alone and in this process.
+
+For candidates in quarantine: where a worker died, a debugger or a profiler can now watch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+from mfsynth.config import RunConfig, differences, fingerprint
+from mfsynth.errors import MfsynthError
+from mfsynth.models import model_info
+from mfsynth.prompts import open_prompts
+from mfsynth.runs.crew import OpenWorker, open_shard_worker
+from mfsynth.runs.plan import Candidate, RunPlan
+from mfsynth.runs.protocol import Assignment, Failed, Made
+from mfsynth.shards.commits import read_run
+from mfsynth.shards.layout import new_attempt
+from mfsynth.shards.store import RunStore
+
+
+def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
+    """Candidate `index` of the run at `url`, and the run's configuration. Changes nothing there.
+
+    Raises:
+        MfsynthError: There is no run, or its prompts or model are not what they were.
+    """
+    store = RunStore.open(url)
+    manifest = read_run(store)
+    config = RunConfig.model_validate(manifest.config)
+    prompts = open_prompts(config.prompts, config.seed)
+    identity = fingerprint(config, prompts.digest, model_info(config.model).revision)
+    if identity.digest != manifest.fingerprint:
+        changed = "; ".join(differences(manifest.settings, identity.settings))
+        raise MfsynthError(
+            f"{store.url} can't be reproduced: {changed or 'fingerprint'}; "
+            "restore what the run was made from"
+        )
+    return config, RunPlan.of(config, prompts).candidate(index)
+
+
+def make_again(
+    config: RunConfig,
+    candidate: Candidate,
+    device: str,
+    *,
+    open_worker: OpenWorker = open_shard_worker,
+) -> Made | Failed:
+    """Make and check a candidate as a worker does; the output of the run is not touched.
+
+    Ends the process if that is what the candidate does.
+
+    Args:
+        config: The run.
+        candidate: Of the run.
+        device: `cpu` or `cuda`.
+        open_worker: Makes the worker.
+
+    Returns:
+        The receipt of a shard of one, which is thrown away; or why it could not be made.
+    """
+    assignment = Assignment(candidate.index // config.shard_size, new_attempt(), 1, isolate=True)
+    with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
+        elsewhere = config.model_copy(update={"output": folder})
+        *_, end = open_worker(elsewhere, device).make_shard(assignment, [candidate])
+    assert isinstance(end, Made | Failed)
+    return end

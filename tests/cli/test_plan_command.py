@@ -1,0 +1,112 @@
+"""`mfsynth plan` from the receipts of real runs."""
+
+import json
+
+import pytest
+import tiny_run
+import yaml
+
+from mfsynth.cli import main
+from mfsynth.config import RunConfig
+from mfsynth.runs.plan import recorded_config
+from mfsynth.shards.commits import open_run
+from mfsynth.shards.store import RunStore
+
+
+@pytest.fixture
+def values(tmp_path) -> dict:
+    return {
+        "name": tiny_run.RUN,
+        "target": {"pairs": 800},
+        "shard_size": tiny_run.SHARD_SIZE,
+        "prompts": {"library": "tabletop"},
+        "output": str(tmp_path / "run"),
+    }
+
+
+@pytest.fixture
+def plan(tmp_path, capsys):
+    """Run the command on values; gives back exit status, output and errors."""
+
+    def run(values, *arguments):
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(values))
+        with pytest.raises(SystemExit) as stop:
+            main(["plan", str(path), *map(str, arguments)])
+        shown = capsys.readouterr()
+        return stop.value.code or 0, shown.out, shown.err
+
+    return run
+
+
+def make_run(values, shards=3):
+    """A run of the configuration with shards of 4, 4 and 0 pairs, two worker seconds each."""
+    config = RunConfig.model_validate(values)
+    manifest = tiny_run.make_manifest()
+    store = RunStore.open(values["output"])
+    changes = {name: getattr(manifest, name) for name in manifest.__slots__}
+    open_run(store, type(manifest)(**changes | {"config": recorded_config(config)}))
+    return tiny_run.make_run(values["output"], shards)
+
+
+def test_a_run_is_planned_from_its_own_shards(values, plan):
+    store = make_run(values)
+    status, out, _ = plan(values, "--json", "--gpus", 4, "--price", 3.0)
+    found = json.loads(out)
+    assert status == 0
+    assert (found["target"], found["there"]) == (800, 8)
+    # 792 pairs at 8 in 18, in shards of 6.
+    assert (found["shards"], found["candidates"]) == (297, 1782)
+    assert found["worker_hours"]["value"] == pytest.approx(297 * 2 / 3600)
+    assert found["wall_hours"]["value"] == pytest.approx(75 * 2 / 3600)
+    assert found["cost"]["value"] == pytest.approx(3 * 297 * 2 / 3600)
+    size = sum(
+        entry.size for folder in ("shards", "index", "rejects") for entry in store.entries(folder)
+    )
+    assert found["size"]["value"] == pytest.approx(297 * size / 3)
+
+
+def test_a_run_is_planned_from_another_one_and_what_differs_is_told(values, plan, tmp_path):
+    make_run(values)
+    other = {**values, "output": str(tmp_path / "new"), "sampler": {"steps": 99}, "seed": 7}
+    status, out, _ = plan(other, "--from", values["output"])
+    assert status == 0
+    assert "target       800 pairs, 0 there" in out
+    assert "  sampler.steps: 30 -> 99" in out
+    assert "seed" not in out
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_a_measurement_it_says_how_to_get_one(values, plan):
+    status, out, err = plan(values)
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "mfsynth generate CONFIG --pairs 64" in err
+    assert "--from URL" in err
+
+
+def test_an_output_of_another_run_is_refused(values, plan):
+    make_run(values)
+    status, _, err = plan({**values, "shard_size": 8})
+    assert status == 1
+    assert "shard_size: 6 -> 8" in err
+
+
+def test_a_finished_run_takes_nothing(values, plan):
+    make_run(values)
+    status, out, _ = plan(values, "--pairs", 8, "--gpus", 2)
+    assert status == 0
+    assert "to make      0 shards, 0 candidates" in out
+    assert "wall time    0.000" in out
+
+
+def test_prompts_that_moved_and_a_revision_that_was_found_are_the_same_run(values, plan):
+    make_run(values)
+    moved = {
+        **values,
+        "prompts": {"file": "elsewhere/prompts.txt"},
+        "model": {"id": "embedded", "revision": "r1"},
+    }
+    status, out, _ = plan(moved)
+    assert status == 0
+    assert "8 there" in out

@@ -1,0 +1,65 @@
+"""One candidate again: what quarantine points to."""
+
+import pyarrow.parquet as pq
+import pytest
+from standin import Behaviour, accepted, opener
+from test_driver import drive
+
+from mfsynth.cli import main
+from mfsynth.errors import MfsynthError
+from mfsynth.runs.protocol import Failed, FailureKind, Made
+from mfsynth.runs.reproduce import find_candidate, make_again
+from mfsynth.runs.supervisor import Outcome
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.store import RunStore
+
+BAD = 5
+
+
+@pytest.fixture
+def finished(run_folder, cluster):
+    """A finished run, made by the stand-in, with one candidate in quarantine."""
+    run_folder.values["target"] = {"candidates": 8}
+    run_folder.values["runtime"] |= {"ray_address": cluster, "max_attempts": 1}
+    assert drive(run_folder.config(), raises=[BAD]).outcome is Outcome.FINISHED
+    return run_folder
+
+
+def stored_files(run_folder) -> dict:
+    return {path: path.read_bytes() for path in run_folder.output.rglob("*") if path.is_file()}
+
+
+def test_quarantine_says_why_and_what_to_type_to_see_it(finished, capsys):
+    [receipt] = read_commits(RunStore.open(str(finished.output))).values()
+    table = pq.read_table(finished.output / receipt.objects["rejects"].key).to_pylist()
+    [row] = [row for row in table if row["outcome"] == "quarantined"]
+    [reason] = row["reasons"]
+    cause, command = reason.split("; to see it: mfsynth ")
+    assert (row["candidate"], cause) == (BAD, f"ValueError: candidate {BAD} is impossible")
+    before = stored_files(finished)
+    with pytest.raises(SystemExit) as stop:
+        # The model that the configuration names, unlike the stand-in, has nothing against it.
+        main([*command.split(), "--device", "cpu"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr()
+    assert f"{row['sample_id']}: seed {row['seed']}, prompt {row['prompt']!r}" in shown.err
+    assert shown.out.startswith(f"{row['sample_id']}: ")
+    assert stored_files(finished) == before
+
+
+def test_a_candidate_ends_as_it_did_in_its_run(finished):
+    open_worker = opener(Behaviour(raises=[BAD]))
+    for index in range(8):
+        config, candidate = find_candidate(str(finished.output), index)
+        end = make_again(config, candidate, "cpu", open_worker=open_worker)
+        if index == BAD:
+            assert end == Failed(FailureKind.OTHER, f"ValueError: candidate {BAD} is impossible")
+        else:
+            assert isinstance(end, Made)
+            assert end.receipt.accepted == accepted(candidate.seed)
+
+
+def test_a_run_whose_prompts_have_changed_cannot_be_reproduced(finished):
+    (finished.folder / "prompts.txt").write_text("something else\n")
+    with pytest.raises(MfsynthError, match=r"can't be reproduced: prompts\.digest"):
+        find_candidate(str(finished.output), BAD)

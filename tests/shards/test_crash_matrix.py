@@ -1,0 +1,324 @@
+"""SIGKILL at every step, in a local folder and on S3: what is left is whole, a restart finishes it.
+
+A step of a local run is a call that touches the disk. A step on S3 is a request: the process dies
+before it is carried out, or when it was and the answer is on its way. The spool is on the local
+disk in both, and is killed in the local runs.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from random import Random
+
+import pytest
+import tiny_run
+from s3_server import INTERNAL_ERROR, Answer, Faults, S3Server
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.shards import layout
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.finalize import finalize
+from mfsynth.shards.gc import collect, garbage
+from mfsynth.shards.store import RunStore
+from mfsynth.shards.verify import verify_run
+
+SHARDS = 2
+# Every call that makes bytes durable, publishes or removes a name.
+DISK_STEPS = ((os, "fsync"), (os, "link"), (os, "remove"), (Path, "replace"), (Path, "unlink"))
+# Of the steps on S3, so that the matrix takes a minute on one core; the commits are all tried.
+S3_SHARE = 0.4
+DOCUMENTS = {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
+
+
+# --- What is killed: one process' work, which finishes what is unfinished -------------------
+
+
+def generate(url: str) -> None:
+    tiny_run.make_missing_shards(url, SHARDS)
+
+
+def finalize_run(url: str) -> None:
+    finalize(RunStore.open(url))
+
+
+def remove_garbage(url: str) -> None:
+    store = RunStore.open(url)
+    collect(store, garbage(store, timedelta()))
+
+
+Work = Callable[[str], None]
+
+
+def in_a_child(
+    work: Work, url: str, spool: str, environment: Mapping[str, str], die_at: int | None
+) -> None:
+    """Do `work`; die at a step of the disk, if one is given."""
+    os.environ.update(environment)
+    tempfile.tempdir = spool
+    taken = 0
+
+    def counted(step: Callable) -> Callable:
+        def run(*args, **kwargs):
+            nonlocal taken
+            taken += 1
+            if taken == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*args, **kwargs)
+
+        return run
+
+    if die_at is not None:
+        for owner, name in DISK_STEPS:
+            setattr(owner, name, counted(getattr(owner, name)))
+    work(url)
+
+
+# --- Where, and how it is killed ------------------------------------------------------------
+
+
+@dataclass
+class LocalDisk:
+    folder: Path
+    runs: int = 0
+
+    def new_url(self) -> str:
+        self.runs += 1
+        return str(self.folder / f"run-{self.runs}")
+
+    def kills(self, work: Work, prepare: Callable[[], str]) -> Iterator[str]:
+        """Kill `work` at every step, one after the other; gives its URL each time."""
+        step = 0
+        while True:
+            step += 1
+            url = prepare()
+            child = start(work, url, self.folder, {}, step)
+            child.join(60)
+            if child.exitcode == 0:
+                assert step > 4
+                return
+            assert child.exitcode == -signal.SIGKILL
+            yield url
+
+
+@dataclass
+class S3:
+    folder: Path
+    server: S3Server
+    bucket: str = ""
+    runs: int = 0
+    dice: Random = field(default_factory=lambda: Random(0))
+
+    def new_url(self) -> str:
+        self.bucket = self.bucket or self.server.new_bucket()
+        self.runs += 1
+        return f"{self.bucket}/run-{self.runs}"
+
+    def kills(self, work: Work, prepare: Callable[[], str]) -> Iterator[str]:
+        asked: list[str] = []
+        url = prepare()
+        with self.server.harmed_by(Faults(refuse=asked.append)):
+            work(url)
+        for number, kind in enumerate(asked):
+            for carried_out in (False, True):
+                if kind != "create" and self.dice.random() > S3_SHARE:
+                    continue
+                url = prepare()
+                self._kill(work, url, number, carried_out)
+                yield url
+
+    def _kill(self, work: Work, url: str, number: int, carried_out: bool) -> None:
+        children: list[BaseProcess] = []
+        seen = 0
+
+        def die_before(kind: str) -> Answer | None:
+            nonlocal seen
+            seen += 1
+            if carried_out or seen <= number:
+                return None
+            children[0].kill()
+            return INTERNAL_ERROR
+
+        def die_after(kind: str) -> bool:
+            if carried_out and seen > number:
+                children[0].kill()
+                return True
+            return False
+
+        with self.server.harmed_by(Faults(refuse=die_before, lose=die_after)):
+            children.append(start(work, url, self.folder, self.server.environment, None))
+            children[0].join(60)
+            assert children[0].exitcode == -signal.SIGKILL
+            self.server.settle()
+
+
+def start(
+    work: Work, url: str, spool: Path, environment: Mapping[str, str], die_at: int | None
+) -> BaseProcess:
+    # Of a server process, because this one has threads, which no fork survives.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "s3fs", "moto.server", "mfsynth.datasets"])
+    child = context.Process(target=in_a_child, args=(work, url, str(spool), environment, die_at))
+    child.start()
+    return child
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request, tmp_path) -> LocalDisk | S3:
+    if request.param == "local":
+        return LocalDisk(tmp_path)
+    return S3(tmp_path, request.getfixturevalue("s3"))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> list[tuple[str, str]]:
+    """Contents of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return tiny_run.contents(tiny_run.make_run(str(folder / "run"), SHARDS))
+
+
+# --- What must hold then --------------------------------------------------------------------
+
+
+def assert_readers_see_whole_shards_only(store: RunStore, expected: list[tuple[str, str]]) -> None:
+    if not store.exists(layout.RUN_KEY):
+        assert not read_commits(store)
+        return
+    assert verify_run(store).problems == ()
+    found = tiny_run.contents(store)
+    assert found == expected[: len(found)]
+    assert [s.sample_id for s in RGBDDataset(store.url)] == ids(found)
+    for key in DOCUMENTS & {*store.list()}:
+        text = store.read_bytes(key).decode()
+        assert text.endswith("\n")
+        assert not key.endswith("json") or json.loads(text)
+
+
+def assert_finished(store: RunStore, expected: list[tuple[str, str]]) -> None:
+    assert verify_run(store).problems == ()
+    assert tiny_run.contents(store) == expected
+    assert [s.sample_id for s in RGBDDataset(store.url)] == ids(expected)
+
+
+def assert_gc_removes_exactly_the_garbage(store: RunStore) -> None:
+    before = {*store.list()}
+    receipts = read_commits(store)
+    wanted = {layout.RUN_KEY} | (DOCUMENTS & before)
+    wanted |= {layout.commit_key(shard) for shard in receipts}
+    wanted |= {stored.key for r in receipts.values() for stored in r.objects.values()}
+    found = garbage(store, timedelta())
+    assert {entry.key for entry in found if entry.upload is None} == before - wanted
+    collect(store, found)
+    assert {*store.list()} == wanted
+    assert not store.unfinished_uploads()
+
+
+def ids(contents: list[tuple[str, str]]) -> list[str]:
+    return list(dict.fromkeys(name.split(".")[0] for name, _ in contents))
+
+
+# --- The matrix -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_step_is_whole_and_ends_like_one_that_was_not(place, expected):
+    points = 0
+    for url in place.kills(generate, place.new_url):
+        points += 1
+        store = RunStore.open(url)
+        assert_readers_see_whole_shards_only(store, expected)
+        generate(url)
+        assert_finished(store, expected)
+        assert_gc_removes_exactly_the_garbage(store)
+        assert_finished(store, expected)
+    assert points >= 10
+    spools = [path for path in place.folder.iterdir() if path.name.startswith("mfsynth-spool")]
+    assert spools == []
+
+
+@pytest.mark.slow
+def test_a_resume_killed_at_any_step_is_whole_and_ends_like_one_that_was_not(place, expected):
+    """Of a run whose last shard was uploaded and not committed."""
+    store = tiny_run.make_run(place.new_url(), SHARDS)
+
+    def uncommit() -> str:
+        store.delete(layout.commit_key(SHARDS - 1))
+        return store.url
+
+    for _ in place.kills(generate, uncommit):
+        assert_readers_see_whole_shards_only(store, expected)
+        generate(store.url)
+        assert_finished(store, expected)
+        assert_gc_removes_exactly_the_garbage(store)
+
+
+@pytest.mark.slow
+def test_finalize_killed_at_any_step_leaves_whole_documents(place, expected):
+    store = tiny_run.make_run(place.new_url(), SHARDS)
+    finalize(store)
+    documents = {key: store.read_bytes(key) for key in DOCUMENTS}
+
+    def remove_documents() -> str:
+        for key in DOCUMENTS:
+            store.delete(key)
+        return store.url
+
+    for _ in place.kills(finalize_run, remove_documents):
+        left = DOCUMENTS & {*store.list()}
+        assert all(store.read_bytes(key) == documents[key] for key in left)
+        assert_readers_see_whole_shards_only(store, expected)
+        finalize(store)
+        assert all(store.read_bytes(key) == documents[key] for key in DOCUMENTS)
+        assert_gc_removes_exactly_the_garbage(store)
+        assert_finished(store, expected)
+
+
+@pytest.mark.slow
+def test_gc_killed_at_any_step_takes_nothing_that_is_committed(place, expected):
+    store = tiny_run.make_run(place.new_url(), SHARDS)
+
+    def litter() -> str:
+        tiny_run.upload_shard(store, 0)
+        store.put_bytes("_commits/.000001.json.00.part", b"half")
+        return store.url
+
+    for _ in place.kills(remove_garbage, litter):
+        assert_finished(store, expected)
+        assert_gc_removes_exactly_the_garbage(store)
+        assert_finished(store, expected)
+
+
+LARGE = layout.tar_key(tiny_run.RUN, SHARDS, "ab")
+
+
+def upload_in_parts(url: str) -> None:
+    import s3fs.core
+
+    # The smallest parts that S3 takes.
+    s3fs.core.calculate_chunksize = lambda size, chunksize=None: 5 * 2**20
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(11 * 2**20))
+        file.flush()
+        RunStore.open(url).put_file(Path(file.name), LARGE)
+
+
+@pytest.mark.slow
+def test_an_upload_in_parts_killed_at_any_step_leaves_nothing_but_garbage(
+    s3, tmp_path, expected, monkeypatch
+):
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda size, chunksize=None: 5 * 2**20)
+    place = S3(tmp_path, s3)
+    store = tiny_run.make_run(place.new_url(), SHARDS)
+    unfinished = 0
+    for _ in place.kills(upload_in_parts, lambda: store.url):
+        assert store.size(LARGE) in (None, 11 * 2**20)
+        unfinished += len(store.unfinished_uploads())
+        assert_finished(store, expected)
+        assert_gc_removes_exactly_the_garbage(store)
+    assert unfinished
