@@ -1,0 +1,284 @@
+"""The claims of Modality Forcing in miniature: the same training with one thing changed at a time.
+
+    python benchmarks/claims.py [--seeds 3] [--only sparse]
+
+Every arm trains a model of about a million parameters on the embedded model's images, a few minutes
+each on two cores, and is measured on held-out scenes. A finished arm is a row of the results file,
+which is committed: called again, the script trains what is missing and prints the tables of
+`docs/results.md` from all rows.
+
+A reference network judges what has no ground truth, the depth of generated images: a
+`DepthEstimator` trained on dense depth with three times the compute of an arm. The plain networks
+among the arms have the compute of the arm `sparse`: multiplications and additions of all forwards
+and backwards, counted.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from model_card import BATCH, HELD_OUT_SEED, agreement, estimate, generate
+from torch.utils.flop_counter import FlopCounterMode
+
+from mfsynth.evaluation.depth import image_to_depth
+from mfsynth.models.estimator import DepthEstimator
+from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.simulation import CachedScenes, render_dataset
+from mfsynth.training.config import TrainConfig, load_train_config
+from mfsynth.training.data import open_mixture
+from mfsynth.training.data.simulated import render_scenes
+from mfsynth.training.estimate import estimate as estimate_cost
+from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
+from mfsynth.training.joint import exchanged
+from mfsynth.training.parts import build_parts
+from mfsynth.training.processes import join_processes
+from mfsynth.training.trainer import Trainer
+
+BASE = "embedded-rooms"
+MINIATURE = (
+    "transformer.layers=1",
+    "transformer.single_layers=3",
+    "transformer.heads=3",
+    "optimiser.image_steps=800",
+    "optimiser.joint_steps=1600",
+    "optimiser.warmup_steps=50",
+    "optimiser.ema=0.995",
+    "optimiser.checkpoint_every=400",
+)
+HELD_OUT, PROMPTS = 256, 128
+STEPS, GUIDANCE = 20, 2.0
+# Where depth follows RGB at the recipe's own distance of their means: ln α = 2.5 − 1.1.
+DIAGONAL = 2.02
+REFERENCE_COMPUTE = 3.0
+
+PLAIN = {"plain network, sparse": True, "plain network, dense": False}
+REFERENCE = "reference network"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A training.
+
+    Attributes:
+        changes: settings that differ from `sparse`.
+        log2_alpha: of its joint samples.
+    """
+
+    changes: tuple[str, ...] = ()
+    log2_alpha: float = 5.0
+
+
+def arms(base: TrainConfig) -> Mapping[str, Arm]:
+    """All models, by name; `sparse` is what the others differ from."""
+    cost = estimate_cost(base, gpus=1).flops
+    freed = base.optimiser.image_steps * cost.image_step / cost.step
+    longer = base.optimiser.joint_steps + round(freed)
+    data = base.data[0].model_dump(mode="json", exclude_defaults=True) | {"sparsity": []}
+    return {
+        "sparse": Arm(),
+        "dense": Arm((f"data={json.dumps([data])}",)),
+        "no images first": Arm(("optimiser.image_steps=0",)),
+        "no images first, same compute": Arm(
+            ("optimiser.image_steps=0", f"optimiser.joint_steps={longer}")
+        ),
+        "width 64": Arm(("transformer.heads=2",)),
+        "width 160": Arm(("transformer.heads=5",)),
+        "shared noise": Arm(
+            ("noise.i2d_share=0", "noise.d2i_share=0", "noise.shared_share=1"), DIAGONAL
+        ),
+        "invalid: noise and mask": Arm(("optimiser.invalid_depth=noise",)),
+        "invalid: own prediction": Arm(("optimiser.invalid_depth=prediction",)),
+        "sparse depth never a condition": Arm(("optimiser.complete_depth=false",)),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What an arm came to with one seed.
+
+    Attributes:
+        arm: its name.
+        seed: of weights, data and noise.
+        parameters: that were trained.
+        petaflop: that training took.
+        scores: AbsRel of each comparison, by its name.
+    """
+
+    arm: str
+    seed: int
+    parameters: int
+    petaflop: float
+    scores: Mapping[str, float]
+
+
+@click.command()
+@click.option("--seeds", default=3, help="Trainings of each arm.")
+@click.option("--only", help="One arm.")
+@click.option("--results", default="docs/results.jsonl", type=click.Path(path_type=Path))
+@click.option("--out", default="out/claims", type=click.Path(path_type=Path))
+def main(seeds: int, only: str | None, results: Path, out: Path) -> None:
+    """Train what is missing, and print the tables."""
+    base = load_train_config(BASE, MINIATURE)
+    render_scenes(base.data, base.size, click.echo)
+    held_out = render_dataset(
+        out / "held-out",
+        scenes=HELD_OUT,
+        views=1,
+        size=base.size,
+        seed=HELD_OUT_SEED,
+        workers=2,
+        library="tabletop_rooms",
+    )
+    compute = _compute(base)
+    for seed in range(seeds):
+        reference = _plain(False, seed, REFERENCE_COMPUTE * compute, out)
+        networks = {name: _plain(sparse, seed, compute, out) for name, sparse in PLAIN.items()}
+        for name, network in {**networks, REFERENCE: reference}.items():
+            if (only or name) == name and (name, seed) not in _done(results):
+                error, _ = agreement(estimate(network.model, held_out.rgb), held_out.depth)
+                size = sum(p.numel() for p in network.average.values())
+                _add(results, Row(name, seed, size, compute / 1e15, {"i2d": error}))
+        for name, arm in arms(base).items():
+            if (only or name) == name and (name, seed) not in _done(results):
+                row = _measure(name, arm, seed, held_out, reference, networks, out)
+                _add(results, row)
+    click.echo(tables(_rows(results)))
+
+
+def _compute(config: TrainConfig) -> float:
+    """Floating-point operations of a whole training."""
+    cost, of = estimate_cost(config, gpus=1).flops, config.optimiser
+    images = of.image_steps + of.image_only_share * of.joint_steps
+    both = (1 - of.image_only_share) * of.joint_steps
+    return of.batch_size * (images * cost.image_step + both * cost.step)
+
+
+def _train(config: TrainConfig) -> tuple[Trainer, ModalityForcingPipeline]:
+    """Train, or go on; the pipeline has the averaged weights."""
+    torch.manual_seed(config.seed)
+    mixture = open_mixture(config.data, config.size, config.size)
+    parts = build_parts(config, mixture.captions())
+    trainer = Trainer(parts, config.optimiser, config.noise, config.seed, join_processes())
+    trainer.resume(config.output)
+    trainer.run(mixture, config.output, click.echo)
+    pipeline = parts.pipeline(config)
+    pipeline.set_progress_bar_config(disable=True)
+    return trainer, pipeline
+
+
+def _plain(sparse: bool, seed: int, compute: float, out: Path) -> EstimatorTrainer:
+    """Train a plain network with that many operations, or load it; it has its averaged weights."""
+    output = out / f"plain-{'sparse' if sparse else 'dense'}-{compute:.2e}-{seed}"
+    config = load_estimator_config("estimator", [f"seed={seed}", f"output={output}"])
+    if not sparse:
+        parts = tuple(part.model_copy(update={"sparsity": ()}) for part in config.data)
+        config = config.model_copy(update={"data": parts})
+    steps = round(compute / (config.batch_size * _plain_flops(config)))
+    config = config.model_copy(update={"steps": steps})
+    trainer = EstimatorTrainer(config)
+    trainer.resume()
+    trainer.run(open_mixture(config.data, config.size, config.size), click.echo)
+    trainer.model.load_state_dict(trainer.average)
+    return trainer
+
+
+def _plain_flops(config: EstimatorConfig) -> float:
+    model = DepthEstimator(config.estimator.widths, config.estimator.blocks, config.size)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, config.size, config.size)).sum().backward()
+    return float(counter.get_total_flops())
+
+
+def _measure(
+    name: str,
+    arm: Arm,
+    seed: int,
+    held_out: CachedScenes,
+    reference: EstimatorTrainer,
+    networks: Mapping[str, EstimatorTrainer],
+    out: Path,
+) -> Row:
+    output = out / f"{name.replace(' ', '-').replace(':', '').replace(',', '')}-{seed}"
+    config = load_train_config(BASE, [*MINIATURE, *arm.changes, f"seed={seed}", f"output={output}"])
+    trainer, pipeline = _train(config)
+    captions = held_out.captions[:PROMPTS]
+    with exchanged(trainer.model, trainer.average):
+
+        def own(images: np.ndarray) -> np.ndarray:
+            return image_to_depth(pipeline, images, steps=STEPS // 2, batch_size=BATCH)
+
+        scores = {"i2d": agreement(own(held_out.rgb), held_out.depth)[0]}
+        rgb, joint = generate(pipeline, captions, STEPS, GUIDANCE, log2_alpha=arm.log2_alpha)
+        judged = estimate(reference.model, rgb)
+        scores["joint"] = agreement(joint, judged)[0]
+        given = held_out.depth[:PROMPTS]
+        made, _ = generate(pipeline, captions, STEPS, GUIDANCE, depth=given)
+        scores["d2i"] = agreement(estimate(reference.model, made), given)[0]
+        if name == "sparse":
+            # Depth that is noise to the end tells the image nothing: text to image.
+            alone, _ = generate(pipeline, captions, STEPS, GUIDANCE, depth_start=0.0)
+            judged = estimate(reference.model, alone)
+            scores["image first, then its own i2d"] = agreement(own(alone), judged)[0]
+            for network, plain in networks.items():
+                found = agreement(estimate(plain.model, alone), judged)[0]
+                scores[f"image first, then {network}"] = found
+    size = sum(p.numel() for p in trainer.average.values())
+    return Row(name, seed, size, _compute(config) / 1e15, scores)
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """All rows as Markdown: means over seeds, and the smallest and largest where there are more."""
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.arm, []).append(row)
+    names = ("i2d", "joint", "d2i")
+    lines = [
+        "| arm | seeds | parameters | PFLOP | i2d against truth | joint | d2i |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm, group in grouped.items():
+        cells = [_spread([row.scores[n] for row in group if n in row.scores]) for n in names]
+        size = f"{group[0].parameters / 1e6:.2f} M"
+        lines.append(
+            f"| {arm} | {len(group)} | {size} | {group[0].petaflop:.3f} | {' | '.join(cells)} |"
+        )
+    first = grouped.get("sparse", [])
+    lines += ["", "| depth of generated images | AbsRel |", "|---|---|"]
+    lines += [f"| joint | {_spread([row.scores['joint'] for row in first])} |"]
+    for name in first[0].scores if first else ():
+        if name.startswith("image first"):
+            lines.append(f"| {name} | {_spread([row.scores[name] for row in first])} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.4f}–{max(values):.4f})"
+
+
+def _rows(results: Path) -> list[Row]:
+    if not results.exists():
+        return []
+    return [Row(**json.loads(line)) for line in results.read_text().splitlines()]
+
+
+def _done(results: Path) -> set[tuple[str, int]]:
+    return {(row.arm, row.seed) for row in _rows(results)}
+
+
+def _add(results: Path, row: Row) -> None:
+    with results.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Measure a small model on held-out scenes: what its card states.
+
+    python benchmarks/model_card.py [--model embedded] [--scenes 512]
+
+Four things, on scenes of the library that it was trained on, rendered from another seed:
+
+- depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
+  image comes to: a constant, and the mean depth map of other scenes;
+- depth of its joint samples against its own i2d on the images that it made;
+- images for rendered depth (d2i): the embedded estimator's depth of them against the given one,
+  beside the estimator's error on the rendered images themselves;
+- whether the objects that a prompt names are in the image (`prompt_following.py`).
+
+Prints Markdown tables. Needs the training images, which it renders if they aren't there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from prompt_following import follow, train_judge
+
+from mfsynth.config import ModelConfig
+from mfsynth.evaluation.depth import image_to_depth
+from mfsynth.evaluation.readers import open_scenes
+from mfsynth.evaluation.run import predictor, score_set
+from mfsynth.geometry.alignment import scale_l1
+from mfsynth.geometry.metrics import abs_rel, delta
+from mfsynth.models import load_pipeline, model_info
+from mfsynth.models.estimator import estimate_depth, load_estimator
+from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.simulation import CachedScenes, render_dataset
+
+HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
+BATCH = 32
+
+Images = NDArray[np.uint8]
+Depths = NDArray[np.float32]
+
+
+@click.command()
+@click.option("--model", default="embedded", help="embedded, or a model folder.")
+@click.option("--estimator", default="embedded", help="embedded, or an estimator's folder.")
+@click.option("--scenes", default=512, help="Held-out scenes, one view each.")
+@click.option("--steps", default=20, help="Euler steps of joint and d2i; i2d takes half of them.")
+@click.option("--guidance", default=2.0, help="Guidance scale of joint and d2i.")
+@click.option("--library", default="tabletop_rooms", help="Prompt library of the scenes.")
+@click.option(
+    "--training",
+    default="out/train/tabletop_rooms64",
+    type=click.Path(path_type=Path),
+    help="Rendered training images: what the judge of prompts learns from.",
+)
+@click.option(
+    "--cache",
+    default="out/benchmarks",
+    type=click.Path(path_type=Path),
+    help="Keeps rendered scenes and the judge.",
+)
+def main(
+    model: str,
+    estimator: str,
+    scenes: int,
+    steps: int,
+    guidance: float,
+    library: str,
+    training: Path,
+    cache: Path,
+) -> None:
+    """Print the figures of a small model's card."""
+    config = ModelConfig(id=model, dtype="float32")
+    size = model_info(config).height
+    held_out, others = (
+        render_dataset(
+            cache / f"{library}-{seed}-{size}",
+            scenes=scenes,
+            views=1,
+            size=size,
+            seed=seed,
+            workers=2,
+            library=library,
+        )
+        for seed in (HELD_OUT_SEED, BASELINE_SEED)
+    )
+    pipeline = load_pipeline(config, "cpu")
+    click.echo(f"{scenes} held-out scenes of {library}, one view each, {size}×{size}\n")
+
+    depth_table(pipeline, cache / f"{library}-{HELD_OUT_SEED}-{size}", others, steps // 2)
+
+    captions = held_out.captions
+    rgb, joint = generate(pipeline, captions, steps, guidance)
+    retextured, _ = generate(pipeline, captions, steps, guidance, held_out.depth)
+    own = image_to_depth(pipeline, rgb, steps=steps // 2, batch_size=BATCH)
+    network = load_estimator(estimator)
+    comparisons = {
+        "joint depth, own i2d of the image": (joint, own),
+        "joint depth, estimator on the image": (joint, estimate(network, rgb)),
+        "given depth, estimator on the d2i image": (held_out.depth, estimate(network, retextured)),
+        "true depth, estimator on the rendered image": (
+            held_out.depth,
+            estimate(network, held_out.rgb),
+        ),
+    }
+    click.echo("\n| depth and second opinion | AbsRel | δ1 |\n|---|---|---|")
+    for name, (depth, opinion) in comparisons.items():
+        click.echo(f"| {name} | {' | '.join(f'{v:.4f}' for v in agreement(opinion, depth))} |")
+
+    judge = train_judge(CachedScenes.open(training), cache)
+    click.echo("\n| found, of what the prompt names | objects | colours | shapes |")
+    click.echo("|---|---|---|---|")
+    for name, images, asked in (
+        ("in rendered images", held_out.rgb, captions),
+        ("in joint samples", rgb, captions),
+        ("in d2i samples", retextured, captions),
+        ("in joint samples of other prompts", rgb, (*captions[1:], captions[0])),
+    ):
+        found = follow(judge, images, asked)
+        click.echo(f"| {name} | {found.objects:.0%} | {found.colours:.0%} | {found.shapes:.0%} |")
+
+
+def depth_table(
+    pipeline: ModalityForcingPipeline, held_out: Path, others: CachedScenes, steps: int
+) -> None:
+    """Print depth of rendered images against the truth."""
+    size = others.settings.size
+    mean_map = others.depth.mean(axis=0)
+    predictors = {
+        f"i2d, {steps} steps": predictor(pipeline, size, size, steps=steps),
+        "i2d, 1 step": predictor(pipeline, size, size, steps=1),
+        "mean depth map": lambda images, first: [mean_map] * len(images),
+        "constant depth": lambda images, first: [np.ones_like(mean_map)] * len(images),
+    }
+    click.echo("| depth of rendered images | AbsRel | δ1 |\n|---|---|---|")
+    for name, predict in predictors.items():
+        scores = score_set(open_scenes(str(held_out)), predict, ["scale"], BATCH, lambda *_: None)
+        (score,) = scores.scores
+        click.echo(f"| {name} | {score.abs_rel:.4f} | {score.delta1:.4f} |")
+
+
+def generate(
+    pipeline: ModalityForcingPipeline,
+    captions: Sequence[str],
+    steps: int,
+    guidance: float,
+    depth: Depths | None = None,
+    **settings: float,
+) -> tuple[Images, Depths]:
+    """Joint samples; or images for given depth. Sample i has seed i."""
+    rgb, made = [], []
+    for rows in batch_slices(len(captions)):
+        given = {} if depth is None else {"mode": "d2i", "depth": np.array(depth[rows])}
+        pairs = pipeline(
+            list(captions[rows]),
+            seeds=range(len(captions))[rows],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            **given,
+            **settings,
+        )
+        rgb.append(pairs.rgb)
+        made.append(pairs.depth)
+    return np.concatenate(rgb), np.concatenate(made)
+
+
+def estimate(network, rgb: Images) -> Depths:
+    return np.concatenate(
+        [estimate_depth(network, np.array(rgb[r])) for r in batch_slices(len(rgb))]
+    )
+
+
+def batch_slices(count: int) -> Iterator[slice]:
+    return (slice(start, start + BATCH) for start in range(0, count, BATCH))
+
+
+def agreement(predictions: Depths, references: Depths) -> tuple[float, float]:
+    """AbsRel and δ1 after scale-only alignment per image, means over images."""
+    scores = []
+    for prediction, reference in zip(predictions, references, strict=True):
+        valid = (prediction > 0) & (reference > 0)
+        aligned = scale_l1(prediction, reference, valid) * prediction
+        scores.append((abs_rel(aligned, reference, valid), delta(aligned, reference, valid, 1)))
+    absolute, close = np.mean(scores, axis=0)
+    return float(absolute), float(close)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Whether the objects that a prompt names are in the image: judged by a network of its own.
+
+The judge is a small convolutional classifier that learns from rendered scenes which pairs of colour
+and shape, which table and which view a caption names. Three figures bound each other: what it finds
+in held-out rendered images (the most that any generator can reach), in generated ones, and in
+generated ones when it is asked for another prompt's objects (chance).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mfsynth.models.estimator import ResidualBlock
+from mfsynth.simulation import CachedScenes
+from mfsynth.simulation.scene import COLOURS, SHAPES
+
+WIDTHS = (32, 64, 128)
+STEPS, BATCH, RATE = 2500, 64, 2e-3
+
+_OBJECT = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+_COLOURS, _SHAPES = list(COLOURS), list(SHAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Shares of what is named that the judge finds.
+
+    Attributes:
+        objects: Of the objects, with their colour and their shape.
+        colours: Of the colours of objects.
+        shapes: Of the shapes.
+    """
+
+    objects: float
+    colours: float
+    shapes: float
+
+
+class Judge(nn.Module):
+    """Logits of each pair of colour and shape being in an image: (B, colours · shapes)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, WIDTHS[0], 3, padding=1)]
+        for fine, coarse in zip(WIDTHS, (*WIDTHS[1:], WIDTHS[-1]), strict=True):
+            layers += [ResidualBlock(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1)]
+        self.features = nn.Sequential(*layers, ResidualBlock(WIDTHS[-1]))
+        self.head = nn.Linear(WIDTHS[-1], len(COLOURS) * len(SHAPES))
+
+    def forward(self, images: Tensor) -> Tensor:
+        # An object is somewhere: each place votes, and the strongest vote counts.
+        votes = self.head(self.features(images).flatten(2).transpose(1, 2))
+        return torch.logsumexp(votes, dim=1)
+
+
+def named(caption: str) -> list[tuple[int, int]]:
+    """(colour, shape) of every object that a caption names."""
+    return [
+        (_COLOURS.index(colour), _SHAPES.index(shape))
+        for colour, shape in _OBJECT.findall(caption.lower())
+    ]
+
+
+def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> Judge:
+    """Train the judge, or load what an earlier call has trained."""
+    torch.manual_seed(seed)
+    judge = Judge()
+    file = cache / f"judge-{seed}.safetensors"
+    if file.exists():
+        judge.load_state_dict(load_file(file))
+        return judge.eval()
+    labels = torch.zeros(len(scenes), len(COLOURS), len(SHAPES))
+    for row, caption in enumerate(scenes.captions):
+        for colour, shape in named(caption):
+            labels[row, colour, shape] = 1
+    optimiser = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, STEPS)
+    generator = np.random.default_rng(seed)
+    with click.progressbar(range(STEPS), label="training the judge") as steps:
+        for _ in steps:
+            rows = np.sort(generator.choice(len(scenes), BATCH, replace=False))
+            images = _as_input(scenes.rgb[rows])
+            if generator.random() < 0.5:
+                images = images.flip(3)
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                judge(images), labels[rows].flatten(1), reduction="sum"
+            )
+            (loss / BATCH).backward()
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+    cache.mkdir(parents=True, exist_ok=True)
+    save_file(judge.state_dict(), file)
+    return judge.eval()
+
+
+@torch.no_grad()
+def follow(judge: Judge, images: NDArray[np.uint8], captions: Sequence[str]) -> Found:
+    """Look for the objects of each caption in its image.
+
+    As many objects are taken as found as the caption names, the likeliest ones: the judge can't
+    gain by seeing everything everywhere.
+    """
+    right = {"objects": 0, "colours": 0, "shapes": 0}
+    asked = 0
+    for start in range(0, len(images), BATCH):
+        logits = judge(_as_input(images[start : start + BATCH]))
+        for row, caption in zip(logits, captions[start : start + BATCH], strict=True):
+            wanted = named(caption)
+            asked += len(wanted)
+            best = row.topk(len(wanted)).indices
+            found = [divmod(int(index), len(SHAPES)) for index in best]
+            right["objects"] += _shared(wanted, found)
+            right["colours"] += _shared([w[0] for w in wanted], [f[0] for f in found])
+            right["shapes"] += _shared([w[1] for w in wanted], [f[1] for f in found])
+    return Found(**{name: count / asked for name, count in right.items()})
+
+
+def _shared(wanted: Sequence[object], found: Sequence[object]) -> int:
+    left = list(found)
+    count = 0
+    for one in wanted:
+        if one in left:
+            left.remove(one)
+            count += 1
+    return count
+
+
+def _as_input(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2) / 127.5 - 1
