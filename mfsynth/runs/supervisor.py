@@ -278,7 +278,6 @@ class _Attempt:
     batch_size: int
     isolated: bool
     began: float
-    heard: float
     candidate: int | None = None
     done: int = 0
     writing: bool = False
@@ -596,7 +595,6 @@ class Supervisor:
         if attempt is not None:
             attempt.candidate, attempt.done = event.candidate, event.done
             attempt.writing = event.candidate is None
-            attempt.heard = self._now
             self._set_deadline(event.worker, event.shard)
             if attempt.writing:
                 self._refile(event.worker)
@@ -850,9 +848,7 @@ class Supervisor:
         self._loose.discard(number)
         isolate = self._is_isolated(number)
         batch_size = 1 if isolate else self._batch_size
-        self._workers[worker].attempts[number] = _Attempt(
-            batch_size, isolate, began=self._now, heard=self._now
-        )
+        self._workers[worker].attempts[number] = _Attempt(batch_size, isolate, began=self._now)
         self._refile(worker)
         self._set_deadline(worker, number)
         attempt = self._new_attempt()
