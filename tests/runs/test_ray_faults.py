@@ -63,13 +63,15 @@ def test_a_worker_that_cannot_be_reached_is_no_failure_of_its_shard():
 def test_two_drivers_on_one_cluster_outlive_a_node_and_one_of_them(run_folder, nodes):
     run_folder.values["target"] = {"pairs": 60}
     run_folder.values["runtime"] |= {"ray_address": nodes.address, "workers": 1}
-    crash = {"crash_once": [13, 29], "scratch": str(run_folder.folder), "seconds": 0.1}
-    first, second = (standin_process(run_folder, f"log-{i}.txt", **crash) for i in range(2))
+    scratch = str(run_folder.folder)
+    faults = {"crash_once": [13, 29], "wait_from": 32, "scratch": scratch}
+    first, second = (standin_process(run_folder, f"log-{i}.txt", **faults) for i in range(2))
     second.wait_for(lambda: commits(run_folder) >= 2)
     first.kill_group()
     nodes.raylet(nodes.nodes[0]).kill()
     nodes.add()
-    third = standin_process(run_folder, "log-2.txt", **crash)
+    third = standin_process(run_folder, "log-2.txt", **faults)
+    Behaviour(scratch=scratch).go()
     for driver in (second, third):
         assert driver.end() == 0, driver.log.read_text()
         assert driver.log.read_text().splitlines()[-1].startswith("finished")
@@ -120,7 +122,8 @@ def test_a_driver_whose_head_is_killed_ends_with_one_line_and_goes_on_elsewhere(
         environment.setenv("RAY_AUTH_MODE", "disabled")
         started, address = head(run_folder.folder, "head.txt")
         run_folder.values["runtime"]["ray_address"] = address
-        process = standin_process(run_folder, seconds=0.2, patience=2.0)
+        never = {"wait_from": 16, "scratch": str(run_folder.folder)}
+        process = standin_process(run_folder, patience=2.0, **never)
     process.wait_for(lambda: commits(run_folder) >= 1)
     kill_all(started)
     process.end()

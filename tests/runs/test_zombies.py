@@ -128,13 +128,15 @@ def test_a_driver_that_wakes_up_after_another_has_finished_the_run_adds_nothing(
 ):
     run_folder.values["target"] = {"pairs": 40}
     run_folder.values["runtime"] |= {"ray_address": cluster, "workers": 1}
-    sleeper = standin_process(run_folder, "sleeper.txt", seconds=0.2)
+    scratch = str(run_folder.folder)
+    sleeper = standin_process(run_folder, "sleeper.txt", wait_from=24, scratch=scratch)
     sleeper.wait_for(lambda: commits(run_folder) >= 2)
     sleeper.popen.send_signal(signal.SIGSTOP)
     other = standin_process(run_folder, "other.txt")
     assert other.end() == 0, other.log.read_text()
     assert_sound(run_folder)
     before = {path: path.read_bytes() for path in (run_folder.output / "_commits").iterdir()}
+    Behaviour(scratch=scratch).go()
     sleeper.popen.send_signal(signal.SIGCONT)
     assert sleeper.end() == 0, sleeper.log.read_text()
     assert sleeper.log.read_text().splitlines()[-1].startswith("finished")
@@ -148,7 +150,8 @@ def test_a_driver_that_wakes_up_after_another_has_finished_the_run_adds_nothing(
 def test_clocks_that_are_days_apart_change_no_sample(run_folder, cluster):
     run_folder.values["target"] = {"pairs": 40}
     run_folder.values["runtime"] |= {"ray_address": cluster}
-    early = standin_process(run_folder, "early.txt", seconds=0.1, clock_days=3)
+    never = {"wait_from": 24, "scratch": str(run_folder.folder)}
+    early = standin_process(run_folder, "early.txt", clock_days=3, **never)
     early.wait_for(lambda: commits(run_folder) >= 2)
     early.kill_group()
     late = standin_process(run_folder, "late.txt", clock_days=-3)
