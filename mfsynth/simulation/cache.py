@@ -32,6 +32,9 @@ from mfsynth.simulation.scene import scenes as number_scenes
 _CHUNK_SCENES = 16
 _FORMAT_VERSION = 1
 
+# Rendering processes that die one after the other, with no chunk finished between them.
+_MAX_DEATHS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
@@ -171,8 +174,8 @@ def render_dataset(
         _finish(root, settings)
     except BrokenProcessPool as error:
         raise MfsynthError(
-            f"a process that rendered into {root} was killed, perhaps for want of memory; "
-            "run again to resume, with fewer workers"
+            f"processes that rendered into {root} were killed {_MAX_DEATHS} times in a row, "
+            "perhaps for want of memory; run again to resume, with fewer workers"
         ) from error
     except OSError as error:
         raise MfsynthError(
@@ -218,13 +221,25 @@ def _reserve(path: Path) -> None:
 def _render_missing(
     root: Path, settings: CacheSettings, workers: int, progress: Callable[[int, int], None]
 ) -> None:
-    chunks = range(-(-settings.scenes // _CHUNK_SCENES))
-    missing = [chunk for chunk in chunks if not _marker(root, chunk).exists()]
-    done = sum(len(_scenes_of(settings, chunk)) for chunk in chunks if chunk not in set(missing))
-    progress(done, settings.scenes)
-    for chunk in _rendered(root, settings, missing, workers):
-        done += len(_scenes_of(settings, chunk))
+    deaths = 0
+    while missing := _missing(root, settings):
+        done = settings.scenes - sum(len(_scenes_of(settings, chunk)) for chunk in missing)
         progress(done, settings.scenes)
+        try:
+            for chunk in _rendered(root, settings, missing, workers):
+                deaths = 0
+                done += len(_scenes_of(settings, chunk))
+                progress(done, settings.scenes)
+        except BrokenProcessPool:
+            # A driver that corrupts memory once in thousands of scenes must not end the rest.
+            deaths += 1
+            if deaths == _MAX_DEATHS:
+                raise
+
+
+def _missing(root: Path, settings: CacheSettings) -> list[int]:
+    chunks = range(-(-settings.scenes // _CHUNK_SCENES))
+    return [chunk for chunk in chunks if not _marker(root, chunk).exists()]
 
 
 def _rendered(

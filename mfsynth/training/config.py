@@ -197,7 +197,10 @@ class TrainConfig(_Section):
         size: Rows and columns of the images.
         data: The parts of the training set.
         transformer: Sizes of the model.
-        pretrained: What it starts from; None for a small model that is trained as a whole.
+        initial: A Modality Forcing model of the same sizes whose weights training goes on from:
+            `embedded`, a folder in diffusers' layout, or a hub id.
+        pretrained: A FLUX.2 model to start from, or to take frozen parts of; None for a small model
+            that is trained as a whole.
         lora: Adapters in place of training the text-to-image weights.
         noise: How noise levels are drawn.
         optimiser: Steps, rates and losses.
@@ -210,6 +213,7 @@ class TrainConfig(_Section):
     size: int = Field(gt=0)
     data: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     transformer: TransformerConfig
+    initial: str | None = None
     pretrained: PretrainedConfig | None = None
     lora: LoraConfig | None = None
     noise: NoiseRecipe
@@ -242,6 +246,12 @@ class TrainConfig(_Section):
                 "pretrained.transformer is a text-to-image model already; set "
                 "optimiser.image_steps to 0"
             )
+        if self.initial is not None and (self.from_image_model or optimiser.image_steps):
+            raise ValueError(
+                "initial is a model of images and depth already; set optimiser.image_steps to 0 "
+                "and pretrained.transformer to false"
+            )
+        starts_trained = self.from_image_model or self.initial is not None
         if self.from_image_model and optimiser.invalid_depth == "noise":
             raise ValueError(
                 "optimiser.invalid_depth noise needs a depth mask, which a model from FLUX.2 has "
@@ -252,16 +262,16 @@ class TrainConfig(_Section):
                 "optimiser.sharding fsdp is for large models, with the frozen text encoder of "
                 "pretrained; set it to none"
             )
-        if self.lora is not None and not self.from_image_model:
+        if self.lora is not None and (self.pretrained is None or not starts_trained):
             raise ValueError("lora adapts a pretrained model; set pretrained.transformer to true")
         if self.lora is not None and optimiser.sharding == "fsdp":
             raise ValueError(
                 "lora trains few weights, in a precision of their own, which sharding fsdp can't "
                 "mix; set optimiser.sharding to none"
             )
-        if optimiser.distillation and not (optimiser.image_steps or self.from_image_model):
+        if optimiser.distillation and not (optimiser.image_steps or starts_trained):
             raise ValueError(
-                "optimiser.distillation needs a base model; give optimiser.image_steps or "
+                "optimiser.distillation needs a base model; give optimiser.image_steps, initial or "
                 "pretrained.transformer, or leave it out"
             )
         return self

@@ -25,6 +25,7 @@ from mfsynth.training.checkpoints import (
     restore_optimisers,
     write_checkpoint,
 )
+from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, SourceSettings, batches, open_mixture
 from mfsynth.training.data.simulated import render_scenes
 from mfsynth.training.progress import Log, Progress
@@ -139,6 +140,10 @@ class EstimatorTrainer:
         Raises:
             MfsynthError: The loss is no number, or a sample can't be read.
         """
+        with fast_on(self._device):
+            self._run(data, log)
+
+    def _run(self, data: Mixture, log: Log) -> None:
         config = self._config
         progress = Progress(self.step, config.steps)
         for batch in batches(data, config.seed, config.batch_size, range(self.step, config.steps)):

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from accelerate import init_empty_weights
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
 
-from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, LatentCodec, RGBCodec
-from mfsynth.models.flux2 import from_flux2
 from mfsynth.models.lapped import LappedCodec
-from mfsynth.models.layouts import download
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
-from mfsynth.training.config import LoraConfig, PretrainedConfig, TrainConfig, TransformerConfig
+from mfsynth.training.config import LoraConfig, TrainConfig, TransformerConfig
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.joint import JointModel
+from mfsynth.training.pretrained import (
+    InitialModel,
+    check_fit,
+    flux2_folder,
+    load_frozen_parts,
+    load_image_model,
+)
 
 # Centre and spread of the contracted depth of most scenes.
 DEPTH_MEAN, DEPTH_STD = 1.0, 0.4
@@ -91,36 +93,27 @@ def build_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
         captions: all of them; a text encoder that is trained knows their words.
 
     Raises:
-        MfsynthError: `pretrained.id` can't be had, or is not a FLUX.2 pipeline of these sizes.
+        MfsynthError: `initial` can't be had or has other sizes; `pretrained.id` can't be had, or
+            is not a FLUX.2 pipeline of these sizes.
     """
-    sizes = config.transformer
-    depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
     if config.pretrained is None:
-        assert sizes.rgb_bands is not None
-        tokenizer = build_tokenizer(captions)
-        text_encoder = build_text_encoder(sizes, len(tokenizer))
-        layers = text_encoder_layers(sizes)
-        transformer = build_transformer(sizes, depth_mask=config.optimiser.invalid_depth == "noise")
-        return Parts(
-            JointModel(transformer, text_encoder, layers),
-            text_encoder,
-            tokenizer,
-            layers,
-            sizes.text_length,
-            None,
-            LappedCodec(sizes.patch, sizes.rgb_bands),
-            depth_codec,
-        )
+        return _small_parts(config, captions)
+    sizes = config.transformer
     # Frozen weights are read as they are computed with.
     bfloat16 = config.optimiser.precision == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    folder = _pretrained_folder(config.pretrained)
-    text_encoder, tokenizer, vae = _frozen_parts(folder, dtype)
-    if config.from_image_model:
-        transformer = _from_image_model(folder, sizes, dtype)
+    folder = flux2_folder(config.pretrained)
+    text_encoder, tokenizer, vae = load_frozen_parts(folder, dtype)
+    depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
+    if config.initial is not None:
+        initial = InitialModel.find(config.initial)
+        transformer = initial.transformer(_expected(config), dtype)
+        depth_codec = initial.depth_codec(sizes.patch)
+    elif config.from_image_model:
+        transformer = load_image_model(folder, sizes, _expected(config), dtype)
     else:
-        transformer = build_transformer(sizes, depth_mask=config.optimiser.invalid_depth == "noise")
-    _check_fit(sizes, config.pretrained.text_states, text_encoder, vae, folder)
+        transformer = _new_transformer(config)
+    check_fit(sizes, config.pretrained.text_states, text_encoder, vae, folder)
     choose_trained(transformer, config.lora)
     return Parts(
         JointModel(transformer),
@@ -132,6 +125,45 @@ def build_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
         LatentCodec(vae),
         depth_codec,
     )
+
+
+def _small_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
+    """A model that is trained as a whole: new, or gone on from."""
+    sizes = config.transformer
+    assert sizes.rgb_bands is not None
+    if config.initial is None:
+        tokenizer = build_tokenizer(captions)
+        text_encoder = build_text_encoder(sizes, len(tokenizer))
+        transformer = _new_transformer(config)
+        depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
+    else:
+        initial = InitialModel.find(config.initial)
+        transformer = initial.transformer(_expected(config), torch.float32)
+        text_encoder, tokenizer = initial.text_parts(sizes)
+        depth_codec = initial.depth_codec(sizes.patch)
+    layers = text_encoder_layers(sizes)
+    return Parts(
+        JointModel(transformer, text_encoder, layers),
+        text_encoder,
+        tokenizer,
+        layers,
+        sizes.text_length,
+        None,
+        LappedCodec(sizes.patch, sizes.rgb_bands),
+        depth_codec,
+    )
+
+
+def _new_transformer(config: TrainConfig) -> ModalityForcingTransformer2DModel:
+    return build_transformer(
+        config.transformer, depth_mask=config.optimiser.invalid_depth == "noise"
+    )
+
+
+def _expected(config: TrainConfig) -> Mapping[str, Any]:
+    """The sizes that a transformer must have, as diffusers keeps them."""
+    with init_empty_weights():
+        return _new_transformer(config).config
 
 
 def build_transformer(
@@ -190,79 +222,3 @@ def choose_trained(transformer: ModalityForcingTransformer2DModel, lora: LoraCon
         parameter.requires_grad_(lora is None or "lora_" in name or "depth" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def _pretrained_folder(pretrained: PretrainedConfig) -> Path:
-    folder = Path(pretrained.id).expanduser()
-    if folder.is_dir():
-        return folder
-    wanted = ["text_encoder/*", "tokenizer/*", "vae/*"]
-    if pretrained.transformer:
-        wanted.append("transformer/*")
-    try:
-        return download(pretrained.id, pretrained.revision, wanted)
-    except MfsynthError as error:
-        raise MfsynthError(
-            f"pretrained.id: {pretrained.id!r} is neither a folder nor a hub repository that can "
-            "be reached; accept its licence on the hub and log in, or name a folder with its files"
-        ) from error
-
-
-def _frozen_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    try:
-        text_encoder = AutoModel.from_pretrained(folder / "text_encoder", dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_flux2(folder, error) from error
-    for part in (text_encoder, vae):
-        part.requires_grad_(False).eval()
-    return text_encoder, tokenizer, vae
-
-
-def _from_image_model(
-    folder: Path, sizes: TransformerConfig, dtype: torch.dtype
-) -> ModalityForcingTransformer2DModel:
-    try:
-        base = Flux2Transformer2DModel.from_pretrained(
-            folder, subfolder="transformer", torch_dtype=dtype
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_flux2(folder, error) from error
-    joint = from_flux2(
-        base, depth_patch=sizes.patch, num_depth_decoder_layers=sizes.depth_decoder_layers
-    )
-    with torch.device("meta"):
-        expected = build_transformer(sizes).config
-    for key, value in expected.items():
-        if not key.startswith("_") and joint.config[key] != value:
-            raise MfsynthError(
-                f"{folder / 'transformer'}: its {key} is {joint.config[key]}, not the {value} of "
-                "the configuration's transformer; change either"
-            )
-    return joint
-
-
-def _check_fit(
-    sizes: TransformerConfig, states: tuple[int, ...], text_encoder: Any, vae: Any, folder: Path
-) -> None:
-    codec = LatentCodec(vae)
-    channels = vae.config.latent_channels * vae.config.patch_size[0] * vae.config.patch_size[1]
-    found = {
-        "transformer.text_channels": (sizes.text_channels, text_encoder.config.hidden_size),
-        "transformer.latent_channels": (sizes.latent_channels, channels),
-        "transformer.patch": (sizes.patch, codec.patch),
-    }
-    for key, (given, has) in found.items():
-        if given != has:
-            raise MfsynthError(f"{key} is {given}, but {folder} has {has}; change either")
-    if max(states) > text_encoder.config.num_hidden_layers:
-        raise MfsynthError(
-            f"pretrained.text_states: {folder} has hidden states up to "
-            f"{text_encoder.config.num_hidden_layers}, not {max(states)}"
-        )
-
-
-def _not_flux2(folder: Path, error: Exception) -> MfsynthError:
-    reason = " ".join(str(error).split())
-    return MfsynthError(f"pretrained.id: {folder} is not a FLUX.2 pipeline ({reason})")

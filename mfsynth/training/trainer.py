@@ -24,6 +24,7 @@ from mfsynth.training.checkpoints import (
     write_checkpoint,
 )
 from mfsynth.training.config import OptimiserConfig
+from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, TrainingBatch, batches, collate
 from mfsynth.training.joint import exchanged
 from mfsynth.training.objective import NoisyBatch, Objective
@@ -116,17 +117,18 @@ class Trainer:
         config = self._config
         progress = Progress(self.step, config.steps)
         stream = self._stream(data)
-        while self.step < config.steps:
-            if self.step == config.image_steps > 0:
-                self._start_depth()
-            progress.add(self._train_step([next(stream) for _ in range(config.accumulate)]))
-            is_saved = self.step % config.checkpoint_every == 0 or self.step == config.steps
-            if self.step % PROGRESS_EVERY == 0 or is_saved:
-                self._write_scalars(progress, board)
-                log(progress.line(self.step))
-            if is_saved:
-                self.save(folder)
-                self._look(data, log, board, sampler)
+        with fast_on(self._accelerator.device):
+            while self.step < config.steps:
+                if self.step == config.image_steps > 0:
+                    self._start_depth()
+                progress.add(self._train_step([next(stream) for _ in range(config.accumulate)]))
+                is_saved = self.step % config.checkpoint_every == 0 or self.step == config.steps
+                if self.step % PROGRESS_EVERY == 0 or is_saved:
+                    self._write_scalars(progress, board)
+                    log(progress.line(self.step))
+                if is_saved:
+                    self.save(folder)
+                    self._look(data, log, board, sampler)
 
     def _write_scalars(self, progress: Progress, board: Board | None) -> None:
         if board is None:

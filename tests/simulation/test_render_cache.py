@@ -2,11 +2,13 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,28 @@ def test_a_finished_folder_is_left_as_it_is(tmp_path):
 
 def test_two_processes_render_the_same_as_one(tmp_path, uninterrupted):
     assert_same(render_dataset(tmp_path / "scenes", **SETTINGS, workers=2), uninterrupted)
+
+
+def test_a_rendering_process_that_dies_is_replaced(tmp_path, uninterrupted):
+    killed = []
+
+    def kill_once(done, total):
+        if done and not killed:
+            killed.append(done)
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    folder = tmp_path / "scenes"
+    assert_same(render_dataset(folder, **SETTINGS, workers=2, progress=kill_once), uninterrupted)
+    assert killed
+
+
+def test_processes_that_always_die_end_the_rendering(tmp_path, monkeypatch, uninterrupted):
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_end_with_parent", partial(os._exit, 1))
+        with pytest.raises(MfsynthError, match="killed 3 times in a row"):
+            render_dataset(tmp_path / "scenes", **SETTINGS, workers=2)
+    assert_same(render_dataset(tmp_path / "scenes", **SETTINGS), uninterrupted)
 
 
 def test_other_settings_are_refused_by_name(tmp_path):

@@ -1,0 +1,142 @@
+"""Going on from a Modality Forcing model that was trained before."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import (
+    CAPTIONS,
+    SIZE,
+    SIZES,
+    flux2_config,
+    flux2_mixture,
+    make_flux2_trainer,
+    optimiser,
+    random_mixture,
+    save_flux2,
+)
+
+from mfsynth.errors import MfsynthError
+from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
+from mfsynth.training.config import TrainConfig
+from mfsynth.training.parts import build_parts
+from mfsynth.training.processes import join_processes
+from mfsynth.training.run import _export
+from mfsynth.training.trainer import Trainer
+
+RELEASED = Path(__file__).parents[1] / "data" / "reference"
+
+
+def config(output: Path, **changes) -> TrainConfig:
+    settings = {
+        "name": "tiny",
+        "seed": 0,
+        "size": SIZE,
+        "data": [{"kind": "mfsynth", "url": "unused"}],
+        "transformer": SIZES.model_dump(),
+        "noise": {},
+        "optimiser": optimiser().model_dump(),
+        "output": output,
+    }
+    return TrainConfig.model_validate(settings | changes)
+
+
+def further(output: Path, initial: object, **changes) -> TrainConfig:
+    settings = {"initial": str(initial), "optimiser": optimiser(image_steps=0).model_dump()}
+    return config(output, **(settings | changes))
+
+
+def run(settings: TrainConfig) -> Trainer:
+    parts = build_parts(settings, CAPTIONS)
+    trainer = Trainer(parts, settings.optimiser, settings.noise, 0, join_processes())
+    trainer.run(random_mixture(), settings.output, lambda _: None)
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The folder of a trained model, and of its last checkpoint."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("first")
+    settings = config(folder)
+    run(settings)
+    _export(settings, random_mixture(), folder / "model")
+    return folder / "model", latest_checkpoint(folder)[1]
+
+
+def test_it_starts_from_the_weights_that_came_out(first, tmp_path):
+    model, checkpoint = first
+    parts = build_parts(further(tmp_path, model), ["other words"])
+    ours = dict(parts.model.named_parameters())
+    for name, value in read_part(checkpoint, AVERAGE):
+        kept = value if "depth_proj_out" in name or "depth_norm_out" in name else value.bfloat16()
+        torch.testing.assert_close(ours[name], kept.float(), rtol=0, atol=0)
+    assert all(parameter.dtype == torch.float32 for parameter in ours.values())
+    assert parts.tokenizer(CAPTIONS[0]).input_ids == parts.tokenizer("A RED CUBE").input_ids
+    assert parts.tokenizer.unk_token_id not in parts.tokenizer(CAPTIONS[0]).input_ids
+
+
+def test_training_goes_on_and_what_comes_out_can_be_gone_on_from(first, tmp_path):
+    settings = further(tmp_path / "a", first[0])
+    before = build_parts(settings, []).model.state_dict()
+    trainer = run(settings)
+    moved = [n for n, v in trainer.average.items() if not torch.equal(v, before[n])]
+    assert "transformer.depth_proj_out.weight" in moved
+    assert any("text_encoder" in name for name in moved)
+    _export(settings, random_mixture(), tmp_path / "model")
+    build_parts(further(tmp_path / "b", tmp_path / "model"), [])
+
+
+def test_the_first_model_is_the_base_of_distillation(first, tmp_path):
+    weights = {"noisy_depth": 1.0, "clean_depth": 0.1}
+    settings = optimiser(image_steps=0, distillation=weights).model_dump()
+    trainer = run(further(tmp_path, first[0], optimiser=settings))
+    base = build_parts(further(tmp_path, first[0]), []).model.state_dict()
+    assert trainer._base
+    assert all(torch.equal(value, base[name]) for name, value in trainer._base.items())
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])
+def test_a_model_with_frozen_parts_goes_on_whole_or_with_adapters(tmp_path, lora):
+    flux2 = save_flux2(tmp_path / "flux2")
+    settings = flux2_config(flux2, tmp_path / "first")
+    trainer, _ = make_flux2_trainer(settings)
+    trainer.run(flux2_mixture(), settings.output, lambda _: None)
+    _export(settings, flux2_mixture(), tmp_path / "model")
+    frozen = {"id": str(flux2), "text_states": [1, 2]}
+    second = flux2_config(
+        flux2, tmp_path / "second", initial=str(tmp_path / "model"), pretrained=frozen, lora=lora
+    )
+    parts = build_parts(second, [])
+    states = parts.model.transformer.state_dict()
+    for name, value in trainer.average.items():
+        name = name.removeprefix("transformer.")
+        ours = states.get(name, states.get(name.replace(".weight", ".base_layer.weight")))
+        torch.testing.assert_close(ours, value, rtol=2**-8, atol=0)
+    going_on, _ = make_flux2_trainer(second)
+    going_on.run(flux2_mixture(), second.output, lambda _: None)
+    _export(second, flux2_mixture(), tmp_path / "second-model")
+
+
+def test_other_sizes_are_named(first, tmp_path):
+    for changes, said in (
+        ({"single_layers": 2}, "num_single_layers is 1, not the 2"),
+        ({"rgb_bands": (4, 3)}, "in_channels is"),
+        ({"text_length": 9}, "not the"),
+    ):
+        sizes = SIZES.model_dump() | changes
+        with pytest.raises(MfsynthError, match=said) as caught:
+            build_parts(further(tmp_path, first[0], transformer=sizes), [])
+        assert "\n" not in str(caught.value)
+
+
+def test_no_model_and_one_in_the_released_layout_are_told(tmp_path):
+    with pytest.raises(MfsynthError, match="initial: "):
+        build_parts(further(tmp_path, tmp_path / "nothing"), [])
+    with pytest.raises(MfsynthError, match=r"initial: .*mfsynth model convert"):
+        build_parts(further(tmp_path, RELEASED), [])
+
+
+def test_it_has_no_text_to_image_phase(tmp_path):
+    with pytest.raises(ValueError, match=r"set optimiser\.image_steps to 0"):
+        config(tmp_path, initial="embedded")
