@@ -121,7 +121,7 @@ def estimate_depth(model: DepthEstimator, rgb: NDArray[np.uint8]) -> NDArray[np.
     Returns:
         float32 (B, H, W) z-depth, positive everywhere; its geometric mean over an image is 1.
     """
-    images = torch.from_numpy(rgb).to(model.device).permute(0, 3, 1, 2) / 127.5 - 1
+    images = torch.tensor(rgb, device=model.device).permute(0, 3, 1, 2) / 127.5 - 1
     logs = model(images.to(model.dtype)).float()
     depth: NDArray[np.float32] = (logs - logs.mean(dim=(1, 2), keepdim=True)).exp().cpu().numpy()
     return depth

@@ -11,7 +11,9 @@ from torch.testing import assert_close
 
 from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
+from mfsynth.evaluation import score_depth
 from mfsynth.models.estimator import DepthEstimator, estimate_depth, load_estimator
+from mfsynth.simulation import render_dataset
 from mfsynth.training.estimator import EstimatorTrainer, load_estimator_config, log_depth_loss
 
 TINY = ("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4")
@@ -144,3 +146,14 @@ def test_the_command_trains_what_the_configuration_describes(tmp_path):
 def test_a_dry_run_is_not_for_estimators():
     with pytest.raises(MfsynthError, match="--dry-run is for transformers"):
         CliRunner().invoke(train, ["estimator", "--dry-run"], catch_exceptions=False)
+
+
+def test_the_embedded_estimator_knows_scenes_that_it_has_not_seen(tmp_path):
+    pytest.importorskip("mujoco")
+    held_out = render_dataset(
+        tmp_path / "scenes", scenes=12, views=1, size=64, seed=1001, library="tabletop_rooms"
+    )
+    depth = estimate_depth(load_estimator(), held_out.rgb)
+    assert score_depth(depth, held_out.depth).abs_rel < 0.05
+    others = np.roll(depth, 1, axis=0)
+    assert score_depth(others, held_out.depth).abs_rel > 0.1
