@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from mfsynth.simulation import CachedScenes
 from mfsynth.simulation.scene import COLOURS, SHAPES
 
 WIDTHS = (32, 64, 128)
-STEPS, BATCH, RATE = 2500, 64, 2e-3
+STEPS, BATCH, RATE = 3000, 64, 2e-3
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
 _COLOURS, _SHAPES = list(COLOURS), list(SHAPES)
@@ -52,15 +53,18 @@ class Judge(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, WIDTHS[0], 3, padding=1)]
-        for fine, coarse in zip(WIDTHS, (*WIDTHS[1:], WIDTHS[-1]), strict=True):
+        for fine, coarse in pairwise(WIDTHS):
             layers += [ResidualBlock(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1)]
-        self.features = nn.Sequential(*layers, ResidualBlock(WIDTHS[-1]))
-        self.head = nn.Linear(WIDTHS[-1], len(COLOURS) * len(SHAPES))
+        self.features = nn.Sequential(*layers, ResidualBlock(WIDTHS[-1]), ResidualBlock(WIDTHS[-1]))
+        self.colours = nn.Linear(WIDTHS[-1], len(COLOURS))
+        self.shapes = nn.Linear(WIDTHS[-1], len(SHAPES))
 
     def forward(self, images: Tensor) -> Tensor:
-        # An object is somewhere: each place votes, and the strongest vote counts.
-        votes = self.head(self.features(images).flatten(2).transpose(1, 2))
-        return torch.logsumexp(votes, dim=1)
+        # An object is somewhere: each place votes, and the strongest vote counts. What is red looks
+        # the same on a cube and on a ball.
+        places = self.features(images).flatten(2).transpose(1, 2)
+        votes = self.colours(places)[..., None] + self.shapes(places)[..., None, :]
+        return torch.logsumexp(votes.flatten(2), dim=1)
 
 
 def named(caption: str) -> list[tuple[int, int]]:

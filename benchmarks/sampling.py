@@ -40,7 +40,7 @@ from mfsynth.models.transformer import (
 from mfsynth.prompts import load_library
 from mfsynth.simulation import render_dataset
 
-HELD_OUT_SEED, VIEWS = 1001, 2
+LIBRARY, HELD_OUT_SEED, VIEWS = "tabletop_rooms", 1001, 2
 # Of the i2d depth that the joint depth is compared with.
 UNHURRIED_STEPS = 20
 
@@ -143,7 +143,7 @@ def main(
         pipeline = ModalityForcingPipeline.from_pretrained(find_model(model).path)
     accelerate(pipeline, settings, device)
     pipeline.set_progress_bar_config(disable=True)
-    library = load_library("tabletop")
+    library = load_library(LIBRARY)
     prompts = [library.prompt(i).text for i in range(pairs)]
     embeds = pipeline.encode_prompts(prompts)
 
@@ -260,6 +260,7 @@ def _judge(
             size=pipeline.config.height,
             seed=HELD_OUT_SEED,
             workers=2,
+            library=LIBRARY,
         )
         rgb, truth = np.array(held_out.rgb[:images]), np.array(held_out.depth[:images])
     by_steps: dict[int, float] = {}
