@@ -205,6 +205,8 @@ class TrainConfig(_Section):
         noise: How noise levels are drawn.
         optimiser: Steps, rates and losses.
         samples: What is sampled at every checkpoint.
+        licence: Of the model that comes out, by its short name; left out where training starts from
+            another model, whose licence it then has.
         output: Folder of checkpoints and of the finished model.
     """
 
@@ -219,6 +221,7 @@ class TrainConfig(_Section):
     noise: NoiseRecipe
     optimiser: OptimiserConfig
     samples: SamplesConfig = SamplesConfig()
+    licence: str | None = None
     output: Path
 
     @property

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, LatentCodec
 from mfsynth.models.flux2 import from_flux2
-from mfsynth.models.layouts import Layout, download, find_model, pipeline_index
+from mfsynth.models.layouts import CARD, Layout, download, find_model, pipeline_index
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import PretrainedConfig, TransformerConfig
 
@@ -98,7 +98,7 @@ def flux2_folder(pretrained: PretrainedConfig) -> Path:
     folder = Path(pretrained.id).expanduser()
     if folder.is_dir():
         return folder
-    wanted = ["text_encoder/*", "tokenizer/*", "vae/*"]
+    wanted = ["text_encoder/*", "tokenizer/*", "vae/*", CARD]
     if pretrained.transformer:
         wanted.append("transformer/*")
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mfsynth.errors import MfsynthError
+from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture
@@ -40,6 +41,8 @@ def train(config: TrainConfig, log: Log) -> Path:
         render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)
         parts = build_parts(config, mixture.captions())
+        # What the card can't say is told now, not after days of training.
+        licence_fields(config)
     trainer = Trainer(parts, config.optimiser, config.noise, config.seed, processes)
     if trainer.resume(config.output):
         log(f"resumed at step {trainer.step} from {config.output}")
@@ -85,3 +88,4 @@ def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
     transformer.cast_body(torch.bfloat16)
     parts.text_encoder.bfloat16()
     parts.pipeline(config).save_pretrained(folder)
+    write_card(config, folder)
