@@ -41,10 +41,10 @@ def _error(path: str, *overrides: str) -> str:
     return message.replace(path, "FILE")
 
 
-def test_the_default_run_is_the_embedded_model_on_the_tabletop_library() -> None:
+def test_the_default_run_is_the_embedded_model_on_the_library_that_it_knows() -> None:
     config = load_config("local")
     assert config.model.id == "embedded"
-    assert config.prompts.library == "tabletop"
+    assert config.prompts.library == "tabletop_rooms"
     assert config.target.pairs == 64
     assert config.output == "out/local"
     assert None not in (config.checks.validity, config.checks.self_agreement)

@@ -15,17 +15,20 @@ def _preview(*arguments: str) -> str:
     )
 
 
-@pytest.mark.parametrize("source", ["tabletop", "local"])
-def test_samples_size_and_coverage_are_shown(source: str) -> None:
-    lines = _preview(source, "--samples", "2", "--candidates", "1").splitlines()
+def test_samples_size_and_coverage_are_shown() -> None:
+    lines = _preview("tabletop", "--samples", "2", "--candidates", "1").splitlines()
     assert lines[0] == f"0: {load_library('tabletop').prompt(0).text}"
     assert lines[2] == "space: 10,183,680 prompts; 2 of the 2 shown are different"
     assert lines[3] == "coverage of slots by 1 candidates:"
     assert "  light: 1/3, never: dim, warm" in lines
 
 
+def test_a_configuration_shows_the_library_that_it_names() -> None:
+    assert _preview("local", "--samples", "2") == _preview("tabletop_rooms", "--samples", "2")
+
+
 def test_the_seed_of_the_configuration_counts() -> None:
-    text = load_library("tabletop", seed=7).prompt(0).text
+    text = load_library("tabletop_rooms", seed=7).prompt(0).text
     assert _preview("local", "--set", "seed=7", "--samples", "1").startswith(f"0: {text}\n")
 
 
