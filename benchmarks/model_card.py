@@ -2,7 +2,8 @@
 
     python benchmarks/model_card.py [--model embedded] [--scenes 512]
 
-Four things, on scenes of the library that it was trained on, rendered from another seed:
+Four things, on scenes of the library that it was trained on, rendered from another seed; joint
+samples and images are made as `configs/local.yaml` says:
 
 - depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
   image comes to: a constant, and the mean depth map of other scenes;
@@ -18,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 from prompt_following import follow, train_judge
 
-from mfsynth.config import ModelConfig
+from mfsynth.config import ModelConfig, load_config
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.evaluation.readers import open_scenes
 from mfsynth.evaluation.run import predictor, score_set
@@ -36,7 +38,7 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
 
 HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
-BATCH = 32
+BATCH, I2D_STEPS = 32, 10
 
 Images = NDArray[np.uint8]
 Depths = NDArray[np.float32]
@@ -46,8 +48,6 @@ Depths = NDArray[np.float32]
 @click.option("--model", default="embedded", help="embedded, or a model folder.")
 @click.option("--estimator", default="embedded", help="embedded, or an estimator's folder.")
 @click.option("--scenes", default=512, help="Held-out scenes, one view each.")
-@click.option("--steps", default=20, help="Euler steps of joint and d2i; i2d takes half of them.")
-@click.option("--guidance", default=2.0, help="Guidance scale of joint and d2i.")
 @click.option("--library", default="tabletop_rooms", help="Prompt library of the scenes.")
 @click.option(
     "--training",
@@ -65,8 +65,6 @@ def main(
     model: str,
     estimator: str,
     scenes: int,
-    steps: int,
-    guidance: float,
     library: str,
     training: Path,
     cache: Path,
@@ -89,12 +87,27 @@ def main(
     pipeline = load_pipeline(config, "cpu")
     click.echo(f"{scenes} held-out scenes of {library}, one view each, {size}×{size}\n")
 
-    depth_table(pipeline, cache / f"{library}-{HELD_OUT_SEED}-{size}", others, steps // 2)
+    depth_table(pipeline, cache / f"{library}-{HELD_OUT_SEED}-{size}", others)
 
     captions = held_out.captions
-    rgb, joint = generate(pipeline, captions, steps, guidance)
-    retextured, _ = generate(pipeline, captions, steps, guidance, held_out.depth)
-    own = image_to_depth(pipeline, rgb, steps=steps // 2, batch_size=BATCH)
+    sampler = load_config("local").sampler
+    rgb, joint = generate(
+        pipeline,
+        captions,
+        sampler.steps,
+        sampler.guidance,
+        depth_guidance_scale=sampler.depth_guidance,
+        guidance_interval=sampler.guidance_interval,
+        log2_alpha=sampler.log2_alpha,
+        depth_step_share=sampler.depth_step_share,
+        depth_start=sampler.depth_start,
+        refine_steps=sampler.refine_steps,
+        refine_start=sampler.refine_start,
+    )
+    retextured, _ = generate(
+        pipeline, captions, sampler.steps, sampler.guidance, depth=held_out.depth
+    )
+    own = image_to_depth(pipeline, rgb, steps=I2D_STEPS, batch_size=BATCH)
     network = load_estimator(estimator)
     comparisons = {
         "joint depth, own i2d of the image": (joint, own),
@@ -122,14 +135,12 @@ def main(
         click.echo(f"| {name} | {found.objects:.0%} | {found.colours:.0%} | {found.shapes:.0%} |")
 
 
-def depth_table(
-    pipeline: ModalityForcingPipeline, held_out: Path, others: CachedScenes, steps: int
-) -> None:
+def depth_table(pipeline: ModalityForcingPipeline, held_out: Path, others: CachedScenes) -> None:
     """Print depth of rendered images against the truth."""
     size = others.settings.size
     mean_map = others.depth.mean(axis=0)
     predictors = {
-        f"i2d, {steps} steps": predictor(pipeline, size, size, steps=steps),
+        f"i2d, {I2D_STEPS} steps": predictor(pipeline, size, size, steps=I2D_STEPS),
         "i2d, 1 step": predictor(pipeline, size, size, steps=1),
         "mean depth map": lambda images, first: [mean_map] * len(images),
         "constant depth": lambda images, first: [np.ones_like(mean_map)] * len(images),
@@ -147,7 +158,7 @@ def generate(
     steps: int,
     guidance: float,
     depth: Depths | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> tuple[Images, Depths]:
     """Joint samples; or images for given depth. Sample i has seed i."""
     rgb, made = [], []
