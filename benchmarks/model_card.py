@@ -90,22 +90,14 @@ def main(
     depth_table(pipeline, cache / f"{library}-{HELD_OUT_SEED}-{size}", others)
 
     captions = held_out.captions
-    sampler = load_config("local").sampler
-    rgb, joint = generate(
+    sampling = load_config("local").sampler.pipeline_arguments()
+    rgb, joint = generate(pipeline, captions, **sampling)
+    retextured, _ = generate(
         pipeline,
         captions,
-        sampler.steps,
-        sampler.guidance,
-        depth_guidance_scale=sampler.depth_guidance,
-        guidance_interval=sampler.guidance_interval,
-        log2_alpha=sampler.log2_alpha,
-        depth_step_share=sampler.depth_step_share,
-        depth_start=sampler.depth_start,
-        refine_steps=sampler.refine_steps,
-        refine_start=sampler.refine_start,
-    )
-    retextured, _ = generate(
-        pipeline, captions, sampler.steps, sampler.guidance, depth=held_out.depth
+        depth=held_out.depth,
+        num_inference_steps=sampling["num_inference_steps"],
+        guidance_scale=sampling["guidance_scale"],
     )
     own = image_to_depth(pipeline, rgb, steps=I2D_STEPS, batch_size=BATCH)
     network = load_estimator(estimator)
@@ -155,22 +147,18 @@ def depth_table(pipeline: ModalityForcingPipeline, held_out: Path, others: Cache
 def generate(
     pipeline: ModalityForcingPipeline,
     captions: Sequence[str],
-    steps: int,
-    guidance: float,
     depth: Depths | None = None,
-    **settings: Any,
+    **sampling: Any,
 ) -> tuple[Images, Depths]:
-    """Joint samples; or images for given depth. Sample i has seed i."""
+    """Joint samples, or images for given depth, sampled with `sampling`. Sample i has seed i."""
     rgb, made = [], []
     for rows in batch_slices(len(captions)):
         given = {} if depth is None else {"mode": "d2i", "depth": np.array(depth[rows])}
         pairs = pipeline(
             list(captions[rows]),
             seeds=range(len(captions))[rows],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
             **given,
-            **settings,
+            **sampling,
         )
         rgb.append(pairs.rgb)
         made.append(pairs.depth)

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from mfsynth.config.presets import SAMPLER_PRESETS
+from mfsynth.config.schema import SamplerConfig
 from mfsynth.evaluation import image_to_depth, score_depth
 from mfsynth.models.acceleration import Acceleration, accelerate
 from mfsynth.models.layouts import find_model
@@ -101,13 +102,16 @@ def ways(guidance: float) -> list[Way]:
 
 def _preset(name: str, guidance: float) -> dict[str, Any]:
     """A preset as arguments of the pipeline, with the model's own guidance in place of 4."""
-    values = dict(SAMPLER_PRESETS[name])
-    steps, scale, depth_scale = (values.pop(key) for key in ("steps", "guidance", "depth_guidance"))
-    return values | {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "depth_guidance_scale": guidance if depth_scale == scale else depth_scale,
-    }
+    values = SAMPLER_PRESETS[name]
+    same = values["depth_guidance"] == values["guidance"]
+    sampler = SamplerConfig.model_validate(
+        {
+            "preset": name,
+            "guidance": guidance,
+            "depth_guidance": guidance if same else values["depth_guidance"],
+        }
+    )
+    return sampler.pipeline_arguments()
 
 
 @click.command()
@@ -232,10 +236,8 @@ def _sample(
             pairs = pipeline(
                 prompt_embeds=part,
                 seeds=range(at, at + len(part)),
-                height=size,
-                width=size,
                 output_type=output_type,
-                **way.settings,
+                **(way.settings | {"height": size, "width": size}),
             )
             rgb.append(pairs.rgb)
             depth.append(pairs.depth)

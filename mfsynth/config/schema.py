@@ -110,6 +110,16 @@ class SamplerConfig(_Settings):
     height: Annotated[int, Field(ge=16)] | None = None
     width: Annotated[int, Field(ge=16)] | None = None
 
+    def pipeline_arguments(self) -> dict[str, Any]:
+        """All of it but preset and mode, as `mfsynth.models.ModalityForcingPipeline` calls it."""
+        names = {
+            "steps": "num_inference_steps",
+            "guidance": "guidance_scale",
+            "depth_guidance": "depth_guidance_scale",
+        }
+        values = self.model_dump(exclude={"preset", "mode"})
+        return {names.get(name, name): value for name, value in values.items()}
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:

@@ -202,17 +202,7 @@ class ShardWorker:
                 prompt_embeds=embeds,
                 seeds=[candidate.seed for candidate in candidates],
                 mode=sampler.mode,
-                num_inference_steps=sampler.steps,
-                guidance_scale=sampler.guidance,
-                depth_guidance_scale=sampler.depth_guidance,
-                guidance_interval=sampler.guidance_interval,
-                log2_alpha=sampler.log2_alpha,
-                depth_step_share=sampler.depth_step_share,
-                depth_start=sampler.depth_start,
-                refine_steps=sampler.refine_steps,
-                refine_start=sampler.refine_start,
-                height=sampler.height,
-                width=sampler.width,
+                **sampler.pipeline_arguments(),
             )
         i2d_depth = None
         if (agreement := self._config.checks.self_agreement) is not None:
