@@ -1,12 +1,15 @@
 """Measure a small model on held-out scenes: what its card states.
 
     python benchmarks/model_card.py [--model embedded] [--scenes 512]
+    python benchmarks/model_card.py --seed 1003 --scenes 128 --set sampler.log2_alpha=7
 
 Four things, on scenes of the library that it was trained on, rendered from another seed; joint
-samples and images are made as `configs/local.yaml` says:
+samples and images are made as `configs/local.yaml` says. What is to be chosen is compared on scenes
+of a third seed, as in the second line: a card's figures are of scenes that nothing was chosen on.
 
 - depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
-  image comes to: a constant, and the mean depth map of other scenes;
+  image comes to: a constant, and the mean depth map of other scenes; and of the mean of several
+  samples, which tells how much of the error is their scatter;
 - depth of its joint samples against its own i2d on the images that it made;
 - images for rendered depth (d2i): the embedded estimator's depth of them against the given one,
   beside the estimator's error on the rendered images themselves;
@@ -38,7 +41,7 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
 
 HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
-BATCH, I2D_STEPS = 32, 10
+BATCH, I2D_STEPS, I2D_SAMPLES = 32, 10, 4
 
 Images = NDArray[np.uint8]
 Depths = NDArray[np.float32]
@@ -48,6 +51,10 @@ Depths = NDArray[np.float32]
 @click.option("--model", default="embedded", help="embedded, or a model folder.")
 @click.option("--estimator", default="embedded", help="embedded, or an estimator's folder.")
 @click.option("--scenes", default=512, help="Held-out scenes, one view each.")
+@click.option("--seed", default=HELD_OUT_SEED, help="Of the scenes.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of configs/local.yaml."
+)
 @click.option("--library", default="tabletop_rooms", help="Prompt library of the scenes.")
 @click.option(
     "--training",
@@ -65,6 +72,8 @@ def main(
     model: str,
     estimator: str,
     scenes: int,
+    seed: int,
+    overrides: tuple[str, ...],
     library: str,
     training: Path,
     cache: Path,
@@ -72,25 +81,28 @@ def main(
     """Print the figures of a small model's card."""
     config = ModelConfig(id=model, dtype="float32")
     size = model_info(config).height
+    held_out_folder, others_folder = (
+        cache / f"{library}-{number}-{scenes}-{size}" for number in (seed, BASELINE_SEED)
+    )
     held_out, others = (
         render_dataset(
-            cache / f"{library}-{seed}-{size}",
+            folder,
             scenes=scenes,
             views=1,
             size=size,
-            seed=seed,
+            seed=number,
             workers=2,
             library=library,
         )
-        for seed in (HELD_OUT_SEED, BASELINE_SEED)
+        for folder, number in ((held_out_folder, seed), (others_folder, BASELINE_SEED))
     )
     pipeline = load_pipeline(config, "cpu")
     click.echo(f"{scenes} held-out scenes of {library}, one view each, {size}×{size}\n")
 
-    depth_table(pipeline, cache / f"{library}-{HELD_OUT_SEED}-{size}", others)
+    depth_table(pipeline, held_out_folder, others)
 
     captions = held_out.captions
-    sampling = load_config("local").sampler.pipeline_arguments()
+    sampling = load_config("local", overrides).sampler.pipeline_arguments()
     rgb, joint = generate(pipeline, captions, **sampling)
     retextured, _ = generate(
         pipeline,
@@ -131,8 +143,15 @@ def depth_table(pipeline: ModalityForcingPipeline, held_out: Path, others: Cache
     """Print depth of rendered images against the truth."""
     size = others.settings.size
     mean_map = others.depth.mean(axis=0)
+    samples = [
+        predictor(pipeline, size, size, steps=I2D_STEPS, seed=1_000_000 * number)
+        for number in range(I2D_SAMPLES)
+    ]
     predictors = {
-        f"i2d, {I2D_STEPS} steps": predictor(pipeline, size, size, steps=I2D_STEPS),
+        f"i2d, {I2D_STEPS} steps": samples[0],
+        f"mean of {I2D_SAMPLES} such samples": lambda images, first: list(
+            np.mean([sample(images, first) for sample in samples], axis=0)
+        ),
         "i2d, 1 step": predictor(pipeline, size, size, steps=1),
         "mean depth map": lambda images, first: [mean_map] * len(images),
         "constant depth": lambda images, first: [np.ones_like(mean_map)] * len(images),

@@ -6,6 +6,10 @@ which pixels are valid: at inference all of them are the model's to make. Three 
 - ``nearest``: the depth of the nearest valid pixel, noised like the rest.
 - ``noise``: noise alone, and a channel tells which pixels hold a signal; at inference all do.
 - ``prediction``: what the moving average of the model itself predicts there, noised like the rest.
+
+All of them divide depth by the mean of the map filled as by ``nearest``, as inference does with depth
+that it is given: the mean of the valid pixels alone scatters with where they happen to be, and the
+model would have that scatter to guess.
 """
 
 from __future__ import annotations
@@ -16,26 +20,21 @@ import torch
 from torch import Tensor
 
 from mfsynth.geometry.filling import fill_nearest
-from mfsynth.models.codecs import DepthTokens, patchify, unpatchify
 
 InvalidDepth = Literal["nearest", "noise", "prediction"]
 
 
-def fill_tokens_nearest(tokens: DepthTokens, patch: int, grid: tuple[int, int]) -> Tensor:
-    """Give every invalid pixel the value of the nearest valid one of its sample.
+def fill_invalid(depth: Tensor) -> Tensor:
+    """Give every invalid pixel the depth of the nearest valid one of its map.
 
     Args:
-        tokens: (B, N, p²) on the CPU.
-        patch: p.
-        grid: (rows, columns) of tokens.
+        depth: (B, H, W) on the CPU, in any unit; 0 marks invalid pixels.
 
     Returns:
-        (B, N, p²); samples without any valid pixel as they were.
+        (B, H, W); maps without any valid pixel as they were.
     """
-    maps = unpatchify(tokens.values, patch, grid)[:, 0]
-    valid = unpatchify(tokens.valid, patch, grid)[:, 0]
     filled = [
-        torch.from_numpy(fill_nearest(values.numpy(), mask.numpy())) if mask.any() else values
-        for values, mask in zip(maps, valid, strict=True)
+        torch.from_numpy(fill_nearest(one.numpy(), mask.numpy())) if mask.any() else one
+        for one, mask in zip(depth, depth > 0, strict=True)
     ]
-    return patchify(torch.stack(filled)[:, None], patch)
+    return torch.stack(filled)

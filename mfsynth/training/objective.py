@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfsynth.models.codecs import unpatchify
+from mfsynth.models.codecs import patchify, unpatchify
 from mfsynth.models.sampling import sample_to_velocity
 from mfsynth.models.text import encode_tokens, tokenize
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import TrainingBatch
-from mfsynth.training.invalid_depth import fill_tokens_nearest
+from mfsynth.training.invalid_depth import fill_invalid
 from mfsynth.training.joint import Prediction, Text, exchanged, without_adapters
 from mfsynth.training.parts import Parts
 from mfsynth.training.recipe import (
@@ -207,13 +207,11 @@ class Objective:
     ) -> NoisyDepth:
         """Encode depth, fill its invalid pixels, and draw its noise for levels t, (B,)."""
         codec = self._parts.depth_codec
-        clean = codec.encode(batch.depth)
-        noise = _noise(clean.values.shape, generators)
-        if self._config.invalid_depth == "noise":
-            seen = torch.where(clean.valid, clean.values, noise)
-        else:
-            seen = fill_tokens_nearest(clean, codec.patch, self.grid(batch))
-        placed = (part.to(self._device) for part in (clean.values, clean.valid, seen, noise, t))
+        clean = codec.encode(fill_invalid(batch.depth)).values
+        valid = patchify((batch.depth > 0)[:, None], codec.patch)
+        noise = _noise(clean.shape, generators)
+        seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean
+        placed = (part.to(self._device) for part in (clean, valid, seen, noise, t))
         return NoisyDepth(*placed)
 
     def depth_loss(self, output: Prediction, batch: NoisyBatch) -> Tensor:

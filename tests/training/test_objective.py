@@ -8,7 +8,7 @@ from tiny_training import make_parts, optimiser, random_mixture
 
 from mfsynth.training.data import TrainingBatch, collate
 from mfsynth.training.objective import NoisyBatch, Objective
-from mfsynth.training.recipe import NoiseRecipe
+from mfsynth.training.recipe import NoiseRecipe, sample_generators
 
 ALL_D2I = NoiseRecipe(i2d_share=0, d2i_share=1)
 
@@ -94,3 +94,18 @@ def test_a_condition_has_no_loss(sparse):
     losses = objective.losses(forward, batch, average, None)
     assert losses["depth"].item() == 0
     assert losses["rgb"].item() > 0
+
+
+@pytest.mark.parametrize("treatment", ["nearest", "noise", "prediction"])
+def test_the_scale_of_depth_is_that_of_the_whole_map_wherever_it_is_known(sparse, treatment):
+    dense = torch.ones_like(sparse.depth)
+    dense[:, :, 8:] = 3.0
+    uneven = dense.clone()
+    # Of the far half, one column in eight.
+    uneven[:, :, 9:] = 0
+    objective, _, _ = make_objective(invalid_depth=treatment)
+    levels, generators = torch.ones(4), sample_generators(0, range(4))
+    whole = objective.noisy_depth(replace(sparse, depth=dense), levels, generators)
+    part = objective.noisy_depth(replace(sparse, depth=uneven), levels, generators)
+    assert part.valid.float().mean() == 9 / 16
+    assert torch.equal(part.clean[part.valid], whole.clean[part.valid])
