@@ -7,7 +7,7 @@ which pixels are valid: at inference all of them are the model's to make. Three 
 - ``noise``: noise alone, and a channel tells which pixels hold a signal; at inference all do.
 - ``prediction``: what the moving average of the model itself predicts there, noised like the rest.
 
-All of them divide depth by the mean of the map filled as by ``nearest``, as inference does$
+All of them divide depth by the mean of the map filled as by ``nearest``, as inference does
 with depth that it is given: the mean of the valid pixels alone scatters with where they happen to
 be, and the model would have that scatter to guess.
 """
