@@ -1,7 +1,7 @@
 """Measure a small model on held-out scenes: what its card states.
 
     python benchmarks/model_card.py [--model embedded] [--scenes 512]
-    python benchmarks/model_card.py --seed 1003 --scenes 128 --set sampler.log2_alpha=7
+    python benchmarks/model_card.py --seed 1003 --scenes 128 --set sampler.guidance=2
 
 Four things, on scenes of the library that it was trained on, rendered from another seed; joint
 samples and images are made as `configs/local.yaml` says. What is to be chosen is compared on scenes
@@ -10,7 +10,8 @@ of a third seed, as in the second line: a card's figures are of scenes that noth
 - depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
   image comes to: a constant, and the mean depth map of other scenes; and of the mean of several
   samples, which tells how much of the error is their scatter;
-- depth of its joint samples against its own i2d on the images that it made;
+- depth of its joint samples against its own i2d on the images that it made, with and without a
+  second pass over depth;
 - images for rendered depth (d2i): the embedded estimator's depth of them against the given one,
   beside the estimator's error on the rendered images themselves;
 - whether the objects that a prompt names are in the image (`prompt_following.py`).
@@ -104,6 +105,8 @@ def main(
     captions = held_out.captions
     sampling = load_config("local", overrides).sampler.pipeline_arguments()
     rgb, joint = generate(pipeline, captions, **sampling)
+    # The same images: a second pass is over depth alone.
+    _, once = generate(pipeline, captions, **(sampling | {"refine_steps": 0}))
     retextured, _ = generate(
         pipeline,
         captions,
@@ -115,6 +118,7 @@ def main(
     network = load_estimator(estimator)
     comparisons = {
         "joint depth, own i2d of the image": (joint, own),
+        "joint depth before its second pass, the same": (once, own),
         "joint depth, estimator on the image": (joint, estimate(network, rgb)),
         "given depth, estimator on the d2i image": (held_out.depth, estimate(network, retextured)),
         "true depth, estimator on the rendered image": (
