@@ -248,14 +248,14 @@ def tables(rows: Sequence[Row]) -> str:
         grouped.setdefault(row.arm, []).append(row)
     names = ("i2d", "joint", "d2i")
     lines = [
-        "| arm | seeds | parameters | TFLOP | i2d against truth | joint | d2i |",
+        "| arm | seeds | parameters | PFLOP | i2d against truth | joint | d2i |",
         "|---|---|---|---|---|---|---|",
     ]
     for arm, group in grouped.items():
         cells = [_spread([row.scores[n] for row in group if n in row.scores]) for n in names]
         size = f"{group[0].parameters / 1e6:.2f} M"
         lines.append(
-            f"| {arm} | {len(group)} | {size} | {group[0].petaflop * 1e3:.1f} | {' | '.join(cells)} |"
+            f"| {arm} | {len(group)} | {size} | {group[0].petaflop:.3f} | {' | '.join(cells)} |"
         )
     first = grouped.get("sparse", [])
     lines += ["", "| depth of generated images | AbsRel |", "|---|---|"]
