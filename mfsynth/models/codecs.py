@@ -36,19 +36,6 @@ def expand(z: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class DepthTokens:
-    """Depth as the model sees it.
-
-    Attributes:
-        values: (B, N, p²) contracted, standardised depth; 0 where invalid.
-        valid: (B, N, p²) bool.
-    """
-
-    values: Tensor
-    valid: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class DepthCodec:
     """Depth maps to pixel-space tokens and back (arXiv 2606.13676; no autoencoder).
 
@@ -65,16 +52,14 @@ class DepthCodec:
     mean: float = 0.0
     std: float = 1.0
 
-    def encode(self, depth: Tensor) -> DepthTokens:
-        """Encode (B, H, W) z-depth in any unit; 0 marks invalid pixels."""
+    def encode(self, depth: Tensor) -> Tensor:
+        """Encode (B, H, W) z-depth in any unit, 0 = invalid, to (B, N, p²); 0 where invalid."""
         valid = depth > 0
         count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         unit = (depth * valid).sum(dim=(1, 2), keepdim=True) / count
         z = contract(depth / unit.clamp(min=torch.finfo(depth.dtype).tiny))
         values = torch.where(valid, (z - self.mean) / self.std, 0.0)
-        return DepthTokens(
-            patchify(values[:, None], self.patch), patchify(valid[:, None], self.patch)
-        )
+        return patchify(values[:, None], self.patch)
 
     def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Decode (B, N, p²) to (B, H, W) float32 scale-invariant z-depth; 0 marks invalid."""

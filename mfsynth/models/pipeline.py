@@ -263,9 +263,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             rgb_tokens = rgb_codec.encode(clean.to(rgb_tokens.dtype) / 127.5 - 1)
         if mode is Mode.DEPTH_TO_IMAGE and depth is not None:
             filled = np.stack([fill_nearest(one, one > 0) for one in np.asarray(depth, np.float32)])
-            depth_tokens = depth_codec.encode(
-                torch.tensor(filled, device=self._execution_device)
-            ).values
+            depth_tokens = depth_codec.encode(torch.tensor(filled, device=self._execution_device))
 
         refine_steps = refine_steps if mode is Mode.JOINT else 0
         with self.progress_bar(total=num_inference_steps + refine_steps) as bar:

@@ -205,9 +205,9 @@ class Objective:
     def noisy_depth(
         self, batch: TrainingBatch, t: Tensor, generators: Sequence[torch.Generator]
     ) -> NoisyDepth:
-        """Encode depth, fill its invalid pixels, and draw its noise for levels t, (B,)."""
+        """Fill invalid depth, encode it, and draw its noise for levels t, (B,)."""
         codec = self._parts.depth_codec
-        clean = codec.encode(fill_invalid(batch.depth)).values
+        clean = codec.encode(fill_invalid(batch.depth))
         valid = patchify((batch.depth > 0)[:, None], codec.patch)
         noise = _noise(clean.shape, generators)
         seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean

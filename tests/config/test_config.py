@@ -1,4 +1,3 @@
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,6 @@ from mfsynth.config.explain import explain, key_paths
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models.pipeline import ModalityForcingPipeline
 
 MINIMAL = {
     "name": "x",
@@ -265,14 +263,6 @@ def test_presets_name_every_setting_and_the_faster_ones_take_fewer_steps() -> No
 def test_a_resolved_sampler_reads_back_as_it_was(save: Callable[[Any], str]) -> None:
     sampler = load_config(save(MINIMAL), ["sampler.preset=fast"]).sampler
     assert SamplerConfig.model_validate_json(sampler.model_dump_json()) == sampler
-
-
-def test_the_pipeline_takes_every_setting_of_the_sampler() -> None:
-    sampler = SamplerConfig.model_validate({"preset": "fast", "steps": 7, "guidance": 2.0})
-    arguments = sampler.pipeline_arguments()
-    assert len(arguments) == len(SamplerConfig.model_fields) - len(["preset", "mode"])
-    assert arguments.keys() <= inspect.signature(ModalityForcingPipeline.__call__).parameters.keys()
-    assert (arguments["num_inference_steps"], arguments["guidance_scale"]) == (7, 2.0)
 
 
 def test_the_fingerprint_is_the_same_on_every_machine(save: Callable[[Any], str]) -> None:

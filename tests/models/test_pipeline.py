@@ -1,3 +1,4 @@
+import inspect
 from contextlib import contextmanager
 
 import numpy as np
@@ -5,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfsynth.config import ModelConfig
+from mfsynth.config import ModelConfig, SamplerConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline, model_info
+from mfsynth.models.pipeline import ModalityForcingPipeline
 
 PROMPTS = ["a red cube on a table", "a blue ball"]
 
@@ -254,3 +256,11 @@ def test_an_unknown_model_is_one_clear_error(name):
 def test_a_folder_that_is_no_model_is_one_clear_error(tmp_path):
     with pytest.raises(MfsynthError, match="is no model folder"):
         load_pipeline(ModelConfig(id=str(tmp_path)), "cpu")
+
+
+def test_the_pipeline_takes_every_setting_of_the_sampler() -> None:
+    sampler = SamplerConfig.model_validate({"preset": "fast", "steps": 7, "guidance": 2.0})
+    arguments = sampler.pipeline_arguments()
+    assert len(arguments) == len(SamplerConfig.model_fields) - len(["preset", "mode"])
+    assert arguments.keys() <= inspect.signature(ModalityForcingPipeline.__call__).parameters.keys()
+    assert (arguments["num_inference_steps"], arguments["guidance_scale"]) == (7, 2.0)
