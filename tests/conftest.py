@@ -24,6 +24,18 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="session")
+def opengl() -> None:
+    """Skips where this machine can't render; the error says what to install."""
+    from mfsynth.errors import MfsynthError
+    from mfsynth.simulation.gl import gl_context
+
+    try:
+        gl_context()
+    except MfsynthError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete pipeline of a few thousand random weights that makes 32×32 pairs."""
     import torch

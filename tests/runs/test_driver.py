@@ -102,7 +102,7 @@ def test_a_worker_killed_in_the_middle_of_a_shard_is_replaced(joined):
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(joined):
-    runtime = {**joined.values["runtime"], "deadline_s": 10.0}
+    runtime = {**joined.values["runtime"], "deadline_s": 20.0}
     result = drive(joined.config(runtime=runtime), hang_once=[5], scratch=str(joined.folder))
     assert result.outcome is Outcome.FINISHED
     assert_sound(joined)

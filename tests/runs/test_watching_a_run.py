@@ -46,7 +46,7 @@ def drive(config, display, **behaviour):
 
 def test_failures_are_counted_by_cause(joined):
     # A second worker would make the shard of one that hangs before it is overdue.
-    runtime = {**joined.values["runtime"], "deadline_s": 10.0, "workers": 1}
+    runtime = {**joined.values["runtime"], "deadline_s": 20.0, "workers": 1}
     result = drive(
         joined.config(runtime=runtime),
         Standings(),

@@ -4,20 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from mfsynth.errors import MfsynthError
 from mfsynth.prompts import Prompt
 from mfsynth.simulation import TabletopScene
-
-
-@pytest.fixture(scope="session")
-def opengl():
-    """Skips where this machine can't render; the error says what to install."""
-    from mfsynth.simulation.gl import gl_context
-
-    try:
-        gl_context()
-    except MfsynthError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture
