@@ -1,11 +1,14 @@
 """Shared fixtures; nothing here or below may reach for the network."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from pathlib import Path
+# Processes that tests start find what tests share, too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 import pytest
 from hypothesis import settings

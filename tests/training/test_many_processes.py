@@ -14,7 +14,7 @@ from tiny_training import record_losses, save_flux2, trainer_data_sampler
 
 from mfsynth.training.checkpoints import latest_checkpoint
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 # Without depth, with depth left out of a step, and with both; base and average in use.
 SETTINGS = {
@@ -41,7 +41,7 @@ def launch(folder: Path, flux2: str, settings, *stop: int) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [*TORCHRUN, f"--master-port={port}", str(HERE / "train_here.py")]
+    command = [*TORCHRUN, f"--master-port={port}", str(SUPPORT / "train_here.py")]
     done = subprocess.run(
         [*command, str(folder), flux2, json.dumps(settings), *map(str, stop)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},

@@ -18,7 +18,7 @@ from training_files import (
     write,
 )
 
-REAL = Path(__file__).parents[2] / "data" / "real_rgbd"
+REAL = Path(__file__).parents[1] / "data" / "real_rgbd"
 
 
 def assert_sample(sample, number, unit, caption=""):

@@ -1,6 +1,6 @@
 """A long run under random faults, compared with one that had none.
 
-    python benchmarks/soak.py [--minutes 30] [--seed 0] [--folder FOLDER]
+    python tests/soak/soak.py [--minutes 30] [--seed 0] [--folder FOLDER]
 
 Starts a Ray cluster of several nodes on this machine, and a driver on it with real workers, a real
 store and a model that costs nothing. Every few seconds something goes wrong: `FAULTS` says what.
