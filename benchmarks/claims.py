@@ -27,17 +27,17 @@ from model_card import BATCH, HELD_OUT_SEED, agreement, estimate, generate
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.evaluation.depth import image_to_depth
-from mfsynth.models.estimator import DepthEstimator, load_estimator
+from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
+from mfsynth.sources.simulated import render_scenes
+from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
 from mfsynth.training.data import open_mixture
-from mfsynth.training.data.simulated import render_scenes
-from mfsynth.training.estimate import estimate as estimate_cost
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
-from mfsynth.training.joint import exchanged
-from mfsynth.training.parts import build_parts
+from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.processes import join_processes
+from mfsynth.training.requirements import estimate as estimate_cost
 from mfsynth.training.trainer import Trainer
 
 BASE = "embedded"
@@ -163,7 +163,7 @@ def _train(config: TrainConfig) -> tuple[Trainer, ModalityForcingPipeline]:
     """Train, or go on; the pipeline has the averaged weights."""
     torch.manual_seed(config.seed)
     mixture = open_mixture(config.data, config.size, config.size)
-    parts = build_parts(config, mixture.captions())
+    parts = build_components(config, mixture.captions())
     trainer = Trainer(parts, config.optimiser, config.noise, config.seed, join_processes())
     trainer.resume(config.output)
     trainer.run(mixture, config.output, click.echo)
@@ -216,7 +216,7 @@ def _measure(
     config = load_train_config(BASE, [*MINIATURE, *arm.changes, f"seed={seed}", f"output={output}"])
     trainer, pipeline = _train(config)
     captions = held_out.captions[:PROMPTS]
-    with exchanged(trainer.model, trainer.average):
+    with swapped_weights(trainer.model, trainer.average):
 
         def own(images: np.ndarray) -> np.ndarray:
             return image_to_depth(pipeline, images, steps=1, batch_size=BATCH)

@@ -39,16 +39,16 @@ from numpy.typing import NDArray
 from mfsynth.config import RunConfig
 from mfsynth.geometry import DepthKind
 from mfsynth.prompts import Prompt
-from mfsynth.runs.crew import SHARDS_PER_WORKER
 from mfsynth.runs.plan import Candidate
+from mfsynth.runs.pool import SHARDS_PER_WORKER
 from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.codecs import quantise_depth
 from mfsynth.shards.commits import commit
 from mfsynth.shards.layout import new_attempt, sample_id
 from mfsynth.shards.records import Sample
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.writer import ShardSpool
+from mfsynth.storage.store import ObjectStore
 
 SIDE = 512
 SHARD_SIZE = 64
@@ -81,7 +81,7 @@ def squares() -> list[Frame]:
 
 
 def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
-    store = RunStore.open(folder)
+    store = ObjectStore.open(folder)
     for shard, first in enumerate(range(0, len(pairs), SHARD_SIZE)):
         part = pairs[first : first + SHARD_SIZE]
         with ShardSpool(
@@ -233,7 +233,7 @@ def make_and_commit(
                 case Progress(None, _):
                     made_all.set()
                 case Made(receipt):
-                    commit(RunStore.open(folder), receipt)
+                    commit(ObjectStore.open(folder), receipt)
                 case Failed(_, text):
                     raise RuntimeError(text)
     finally:

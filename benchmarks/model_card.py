@@ -37,7 +37,7 @@ from mfsynth.evaluation.run import predictor, score_set
 from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import abs_rel, delta
 from mfsynth.models import load_pipeline, model_info
-from mfsynth.models.estimator import estimate_depth, load_estimator
+from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
 

@@ -37,7 +37,7 @@ from aiohttp import ClientSession, web
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, open_run, read_commits
 from mfsynth.shards.records import Receipt, StoredObject
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
 PAGE = 1000
@@ -202,7 +202,7 @@ def ask(url: str) -> bytes:
 
 
 def write(commits: int) -> None:
-    store = RunStore.open(URL)
+    store = ObjectStore.open(URL)
     open_run(store, MANIFEST)
 
     def commit(shard: int) -> None:
@@ -215,7 +215,7 @@ def write(commits: int) -> None:
 
 def resume_here() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
-    store = RunStore.open(URL)
+    store = ObjectStore.open(URL)
     open_run(store, MANIFEST)
     commits = len(read_commits(store))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

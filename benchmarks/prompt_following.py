@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mfsynth.models.estimator import ResidualBlock
+from mfsynth.models.estimators.embedded import ResidualBlock
 from mfsynth.simulation import CachedScenes
 from mfsynth.simulation.scene import COLOURS, SHAPES
 

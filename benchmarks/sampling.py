@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.evaluation import image_to_depth, score_depth
-from mfsynth.models.acceleration import Acceleration, accelerate
-from mfsynth.models.layouts import find_model
+from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
+from mfsynth.models.acceleration.step_cache import step_cache
+from mfsynth.models.locations import find_model
 from mfsynth.models.pipeline import ModalityForcingPipeline, ModalityForcingPipelineOutput
-from mfsynth.models.step_cache import step_cache
 from mfsynth.models.transformer import (
     ModalityForcingTransformer2DModel,
     ModalityForcingTransformerOutput,

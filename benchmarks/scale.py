@@ -45,7 +45,6 @@ import psutil
 from mfsynth.config import RunConfig
 from mfsynth.runs import supervisor as supervisors
 from mfsynth.runs.driver import POLL_S, generate
-from mfsynth.runs.progress import Tally
 from mfsynth.runs.protocol import Assignment
 from mfsynth.runs.supervisor import (
     Action,
@@ -66,11 +65,12 @@ from mfsynth.runs.supervisor import (
     WorkerDied,
     WorkerReady,
 )
+from mfsynth.runs.watching.snapshot import RunTotals
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.records import Receipt, StoredObject
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
 BATCH = 4  # as in configs/released.yaml
@@ -103,7 +103,7 @@ WORLDS = (
 SHARD_S, SHARD_SIGMA = 120.0, 0.1
 WRITE_S, LOAD_S, COMMIT_S = 6.0, 60.0, 0.1
 SLOW_NODE, SLOW_ATTEMPT = 1.5, 3.0
-NEW_NODE_S, LOOK_S = 300.0, 5.0
+NEW_NODE_S, NODE_POLL_S = 300.0, 5.0
 
 
 def receipt_of(shard: int, attempt: str, rng: random.Random) -> Receipt:
@@ -225,7 +225,7 @@ class Simulation:
             self.at(self.rng.expovariate(1 / self.world.node_life), lambda: self.lose(node))
         while self.unplaced and len(node.workers) < GPUS_A_NODE:
             self.settle(self.unplaced.pop(0), node)
-        self.at(LOOK_S, self.look)
+        self.at(NODE_POLL_S, self.look)
         return []
 
     def look(self) -> list[Event]:
@@ -233,7 +233,7 @@ class Simulation:
 
     def lose(self, node: Node) -> list[Event]:
         self.nodes.remove(node)
-        self.at(LOOK_S, self.look)
+        self.at(NODE_POLL_S, self.look)
         self.at(self.rng.lognormvariate(math.log(NEW_NODE_S), 0.5), self.add_node)
         lost = sorted(node.workers)
         for worker in lost:
@@ -311,7 +311,7 @@ class Simulation:
 
 def row(world: World, workers: int, shards: int) -> str:
     if not world.second_attempts:
-        supervisors.SLOW = math.inf
+        supervisors.STRAGGLER_FACTOR = math.inf
     before = psutil.Process().memory_info().rss
     simulation = Simulation(world, workers, shards)
     simulation.run()
@@ -348,13 +348,13 @@ def resume(folder: str, shards: int) -> None:
     """In a process of its own: what a driver does before it starts workers."""
     idle = psutil.Process().memory_info().rss
     cpu, wall = time.process_time(), time.perf_counter()
-    receipts = list(read_commits(RunStore.open(folder)).values())
-    tally = Tally.of(receipts, 1, "pairs")
+    receipts = list(read_commits(ObjectStore.open(folder)).values())
+    totals = RunTotals.of(receipts, 1, "pairs")
     policy = Policy(10**9, True, SHARD_SIZE, 1, BATCH, 1800.0, 3)
     supervisor = Supervisor(policy, receipts, layout.new_attempt, random.Random())
     supervisor.begin(0.0)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    assert tally.shards == shards
+    assert totals.shards == shards
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak - idle}))
 
@@ -406,11 +406,11 @@ class Silent:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def tell(self, news: Any) -> None:
+    def tell(self, notice: Any) -> None:
         pass
 
-    def show(self, standing: Any) -> None:
-        standing.line()
+    def show(self, snapshot: Any) -> None:
+        snapshot.line()
 
 
 def measure_driver(shards: int, streams: int) -> None:

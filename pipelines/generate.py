@@ -15,7 +15,7 @@ from mfsynth.runs.driver import generate
 def main(config: str, output: str) -> None:
     """Start the run, or resume it."""
     result = generate(load_config(config, output=output))
-    print(f"{result.outcome}: {result.tally.accepted} pairs in {result.url} {result.reason}")
+    print(f"{result.outcome}: {result.totals.accepted} pairs in {result.url} {result.reason}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from mfsynth.checks.flying_pixels import flying_pixels
 from mfsynth.checks.registration import registration, shift_scores
 from mfsynth.checks.self_agreement import self_agreement
-from mfsynth.checks.suite import CheckedPair, Verdict, run_checks, score_names
 from mfsynth.checks.validity import dynamic_range, far_fraction, valid_fraction
+from mfsynth.checks.verdict import CheckedPair, Verdict, run_checks, score_names
 
 __all__ = [
     "CheckedPair",

@@ -10,8 +10,8 @@ import click
 def finalize(url: str) -> None:
     """Write manifest.json, croissant.json and README.md of the run at URL."""
     from mfsynth.shards.finalize import finalize as write_documents
-    from mfsynth.shards.store import RunStore
+    from mfsynth.storage.store import ObjectStore
 
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     for key in write_documents(store):
         click.echo(f"{store.url}/{key}")

@@ -40,9 +40,9 @@ class _Age(click.ParamType[Any]):
 def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
     """Remove objects of the run at URL that no commit refers to."""
     from mfsynth.shards.gc import collect, garbage
-    from mfsynth.shards.store import RunStore
+    from mfsynth.storage.store import ObjectStore
 
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     entries = garbage(store, older_than)
     for entry in entries:
         click.echo(entry.key if entry.upload is None else f"{entry.key} (unfinished upload)")

@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from mfsynth.runs.driver import RunResult
-    from mfsynth.runs.news import Watcher
+    from mfsynth.runs.watching.notices import Observer
 
 
 @click.command()
@@ -47,7 +47,7 @@ def _run(
     out: str | None,
     pairs: int | None,
     overrides: tuple[str, ...],
-    display: Watcher | None,
+    display: Observer | None,
 ) -> RunResult:
     from mfsynth.config import load_config
 
@@ -82,7 +82,7 @@ def _with_json_lines(
     config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]
 ) -> None:
     from mfsynth.errors import MfsynthError
-    from mfsynth.runs.logs import JsonLog, json_lines, log_end, log_error
+    from mfsynth.runs.watching.jsonlog import JsonLog, json_lines, log_end, log_error
 
     with json_lines():
         try:

@@ -14,10 +14,10 @@ def status(url: str, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from mfsynth.shards.status import run_status
-    from mfsynth.shards.store import RunStore
+    from mfsynth.storage.store import ObjectStore
 
-    found = run_status(RunStore.open(url))
+    found = run_status(ObjectStore.open(url))
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        click.echo("\n".join([*found.lines(), *found.news(datetime.now(UTC))]))
+        click.echo("\n".join([*found.lines(), *found.live_lines(datetime.now(UTC))]))

@@ -40,8 +40,8 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
         return
     settings = load_train_config(config, overrides)
     if dry_run:
-        from mfsynth.training.dry_run import table
-        from mfsynth.training.estimate import estimate
+        from mfsynth.training.requirements import estimate
+        from mfsynth.training.requirements_table import table
 
         click.echo(table(estimate(settings, gpus)))
         return

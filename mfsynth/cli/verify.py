@@ -17,10 +17,10 @@ def verify(url: str, shallow: bool) -> None:
     import time
 
     from mfsynth.errors import MfsynthError
-    from mfsynth.shards.store import RunStore
     from mfsynth.shards.verify import verify_run
+    from mfsynth.storage.store import ObjectStore
 
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     shown = time.monotonic()
 
     def progress(done: int, shards: int) -> None:

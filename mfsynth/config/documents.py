@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 import fsspec
 import yaml
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
 
 
 class _StrictLoader(yaml.SafeLoader):

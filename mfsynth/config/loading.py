@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.config.documents import parse_yaml, read_yaml
 from mfsynth.config.explain import explain
 from mfsynth.config.resources import resolve_resource
 from mfsynth.config.schema import RunConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

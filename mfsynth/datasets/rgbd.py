@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mfsynth.datasets.positional import RangeReader
+from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.shards.records import DepthMap, Receipt, RgbImage
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ class RGBDDataset:
         *,
         transform: Callable[[RGBDSample], Any] | None = None,
     ) -> None:
-        self._store = RunStore.open(url)
+        self._store = ObjectStore.open(url)
         read_run(self._store)
         commits = read_commits(self._store)
         self._reader = RangeReader(self._store)
@@ -191,7 +191,7 @@ class RGBDDataset:
         )
 
 
-def _read_index(store: RunStore, commits: Mapping[int, Receipt]) -> pa.Table:
+def _read_index(store: ObjectStore, commits: Mapping[int, Receipt]) -> pa.Table:
     keys = [receipt.objects["index"].key for receipt in commits.values()]
     parts = []
     try:

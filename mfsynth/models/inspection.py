@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from mfsynth.models.layouts import (
+from mfsynth.models.locations import (
     AUTOENCODER_FILES,
     CONFIG,
     PIPELINE_CLASS,
@@ -22,7 +22,7 @@ from mfsynth.models.layouts import (
     pipeline_index,
     read_json,
 )
-from mfsynth.models.tensor_files import TensorHeader, read_headers
+from mfsynth.models.released.tensor_files import TensorHeader, read_headers
 
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _WEIGHTS_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
+from mfsynth.models.acceleration.offloading import on_device
 from mfsynth.models.codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
-from mfsynth.models.lapped import LappedCodec
-from mfsynth.models.layouts import is_released
-from mfsynth.models.offloading import on_device
+from mfsynth.models.lapped_transform import LappedTransformCodec
+from mfsynth.models.locations import is_released
 from mfsynth.models.sampling import OnStep, Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_tokens, tokenize
@@ -131,12 +131,13 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> ModalityForcingPipeline:
         """Open a diffusers folder or hub repository, or a checkpoint in the released layout.
 
-        For the latter, keyword arguments are those of `mfsynth.models.conversion.load_released`.
+        For the latter, keyword arguments are those of
+        `mfsynth.models.released.conversion.load_released`.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             # Imported here: the conversion builds this pipeline.
-            from mfsynth.models.conversion import load_released
+            from mfsynth.models.released.conversion import load_released
 
             return load_released(name, **kwargs)
         return super().from_pretrained(name, **kwargs)
@@ -160,7 +161,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             return LatentCodec(self.vae)
         if self.config.rgb_bands is not None:
             luma, chroma = self.config.rgb_bands
-            return LappedCodec(self.depth_codec.patch, (luma, chroma))
+            return LappedTransformCodec(self.depth_codec.patch, (luma, chroma))
         return PatchCodec(round((self.transformer.config.in_channels / 3) ** 0.5))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:

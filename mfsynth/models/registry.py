@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models.layouts import (
+from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
     CARD,
@@ -82,9 +82,9 @@ def load_pipeline(
     """
     import torch
 
-    from mfsynth.models.acceleration import Acceleration, accelerate
-    from mfsynth.models.conversion import load_released
+    from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
     from mfsynth.models.pipeline import ModalityForcingPipeline
+    from mfsynth.models.released.conversion import load_released
 
     dtype = getattr(torch, model.dtype)
     try:

@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.prompts.grammar import Grammar
@@ -21,6 +20,7 @@ from mfsynth.prompts.slots import (
     reachable_slots,
     referenced_slots,
 )
+from mfsynth.storage.credentials import without_credentials
 
 ALGORITHM = 1
 """Part of the digest; to be raised whenever the same file would give other prompts."""

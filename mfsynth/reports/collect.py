@@ -24,8 +24,8 @@ from mfsynth.reports.content import (
 from mfsynth.reports.histogram import Limit, draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.totals import by_count, totals
+from mfsynth.storage.store import ObjectStore
 
 _SHOWN_SIDE = 320
 """Larger images are shrunk to this, so that a page of 512-pixel pairs stays below a few MB."""
@@ -56,7 +56,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     Raises:
         MfsynthError: There is no run, or a committed shard is missing or damaged.
     """
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     manifest = read_run(store)
     commits = read_commits(store)
     sums = totals(commits.values())

@@ -8,12 +8,12 @@ import secrets
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 def default_path(url: str, run: str) -> Path:
     """`report.html` in a run on a local disk; for other stores `RUN.report.html` here."""
-    root = RunStore.open(url).local_root
+    root = ObjectStore.open(url).local_root
     return Path(f"{run}.report.html") if root is None else root / "report.html"
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import tables
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class RejectedRows:
 
 
 def read_rejects(
-    store: RunStore, commits: Mapping[int, Receipt], count: int, rng: np.random.Generator
+    store: ObjectStore, commits: Mapping[int, Receipt], count: int, rng: np.random.Generator
 ) -> RejectedRows:
     """Reads the rejects of all committed shards, one shard at a time.
 
@@ -76,7 +76,7 @@ def choose(total: int, count: int, rng: np.random.Generator) -> np.ndarray[Any, 
     return np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
 
 
-def _read(store: RunStore, key: str) -> pa.Table:
+def _read(store: ObjectStore, key: str) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(store.read_bytes(key)))
     except FileNotFoundError:

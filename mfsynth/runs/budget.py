@@ -9,12 +9,12 @@ from typing import Any
 
 from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import size
 from mfsynth.runs.plan import recorded_config
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore
-from mfsynth.wording import size
+from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
 _WORK = ("prompts", "model", "sampler", "checks")
@@ -225,12 +225,12 @@ def plan_budget(
         MfsynthError: There is nothing to measure, or the output holds another run.
     """
     unit = "candidates" if config.target.pairs is None else "pairs"
-    own = RunStore.open(config.output)
+    own = ObjectStore.open(config.output)
     there = _receipts_of_this_run(own, config)
     source, receipts = own, there
     changed: tuple[str, ...] = ()
     if measured_at is not None:
-        source = RunStore.open(measured_at)
+        source = ObjectStore.open(measured_at)
         changed = tuple(differences(*_settings(_WORK, read_run(source), config)))
         receipts = [*read_commits(source).values()]
     if not receipts:
@@ -251,7 +251,7 @@ def plan_budget(
     return replace(found, differences=changed)
 
 
-def _receipts_of_this_run(store: RunStore, config: RunConfig) -> list[Receipt]:
+def _receipts_of_this_run(store: ObjectStore, config: RunConfig) -> list[Receipt]:
     if not store.exists(RUN_KEY):
         return []
     if changed := differences(*_settings(_RUN, read_run(store), config)):

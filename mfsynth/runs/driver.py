@@ -18,22 +18,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mfsynth.config import Fingerprint, RunConfig, fingerprint
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import duration
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.prompts import open_prompts
-from mfsynth.runs.crew import ClusterLostError, Crew, OpenWorker, open_shard_worker
-from mfsynth.runs.displays import PlainDisplay, RichDisplay
-from mfsynth.runs.metrics import RunMetrics
-from mfsynth.runs.news import (
-    Announcement,
-    Cause,
-    Committed,
-    Failure,
-    News,
-    Watcher,
-    failure_in,
-)
 from mfsynth.runs.plan import RunPlan, recorded_config
-from mfsynth.runs.progress import Standing, Tally, failure_counts
+from mfsynth.runs.pool import ClusterLostError, OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import (
     Assign,
@@ -53,12 +42,23 @@ from mfsynth.runs.supervisor import (
     View,
     WorkerReady,
 )
+from mfsynth.runs.watching.metrics import RunMetrics
+from mfsynth.runs.watching.notices import (
+    Announcement,
+    Cause,
+    Committed,
+    Failure,
+    Notice,
+    Observer,
+    failure_in,
+)
+from mfsynth.runs.watching.snapshot import RunTotals, Snapshot, failure_counts
+from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, commit, gaps, open_run, read_commits
 from mfsynth.shards.layout import FORMAT_VERSION, new_attempt
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import RunStatus
-from mfsynth.shards.store import RunStore
-from mfsynth.wording import duration
+from mfsynth.storage.store import ObjectStore
 
 # How long a signal or the display may wait while no worker speaks.
 POLL_S = 0.5
@@ -68,9 +68,9 @@ COMMITS_AT_ONCE = 8
 # How often the driver looks while commits are under way, which wake nobody up.
 COMMIT_POLL_S = 0.05
 # How often the driver looks whether nodes have come or gone.
-LOOK_S = 5.0
+NODE_POLL_S = 5.0
 # The autoscaler is not asked for more workers than this, however long the run.
-ASK_FOR_AT_MOST = 1000
+MAX_REQUESTED_WORKERS = 1000
 # Whatever decides the bytes of the output.
 RECORDED_PACKAGES = (
     "mfsynth",
@@ -87,23 +87,23 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a sitting ended.
+    """How a session ended.
 
     Attributes:
         outcome: Finished, drained on request, or failed.
         reason: One line; empty for a finished run.
-        tally: Totals of the run, earlier sittings included.
+        totals: Totals of the run, earlier sessions included.
         status: The same as `mfsynth status` shows it.
         url: Where the output is, without credentials.
-        seconds: Wall time of this sitting.
-        gained: What this sitting added to the target.
-        failures: Of this sitting, by cause.
+        seconds: Wall time of this session.
+        gained: What this session added to the target.
+        failures: Of this session, by cause.
         signal: The signal that asked to stop, or None.
     """
 
     outcome: Outcome
     reason: str
-    tally: Tally
+    totals: RunTotals
     status: RunStatus
     url: str
     seconds: float
@@ -123,11 +123,11 @@ class RunResult:
                 return 128 + (self.signal or 0)
 
     def lines(self) -> list[str]:
-        """For people: the whole run, then this sitting."""
+        """For people: the whole run, then this session."""
         failures = failure_counts(self.failures) or "none"
         return [
             *self.status.lines(),
-            f"this time    {self.gained} {self.tally.unit} in {duration(self.seconds)}, "
+            f"this time    {self.gained} {self.totals.unit} in {duration(self.seconds)}, "
             f"failures: {failures}",
         ]
 
@@ -136,7 +136,7 @@ def generate(
     config: RunConfig,
     *,
     open_worker: OpenWorker = open_shard_worker,
-    display: Watcher | None = None,
+    display: Observer | None = None,
 ) -> RunResult:
     """Start or resume a run and drive it until its target is reached.
 
@@ -159,13 +159,13 @@ def generate(
         )
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
-    store = RunStore.open(config.output)
+    store = ObjectStore.open(config.output)
     identity = fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
     plan = RunPlan.of(config, prompts)
-    return _Sitting(config, plan, store, manifest, display).run(open_worker)
+    return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
 def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
@@ -182,16 +182,16 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
     )
 
 
-class _Sitting:
+class _Session:
     """The work of one process on a run."""
 
     def __init__(
         self,
         config: RunConfig,
         plan: RunPlan,
-        store: RunStore,
+        store: ObjectStore,
         manifest: RunManifest,
-        display: Watcher,
+        display: Observer,
     ) -> None:
         self._began = time.monotonic()
         self._config = config
@@ -199,19 +199,19 @@ class _Sitting:
         self._store = store
         self._manifest = manifest
         self._display = display
-        self._watchers = [display]
+        self._observers = [display]
         self._earlier = list(read_commits(store).values())
         self._committed = {receipt.shard for receipt in self._earlier}
         self._target = config.target.pairs or config.target.candidates or 0
         self._unit = "candidates" if config.target.pairs is None else "pairs"
-        self._tally = Tally.of(self._earlier, self._target, self._unit)
-        self._candidates_before = self._tally.candidates
-        self._gained_before = self._tally.gained
+        self._totals = RunTotals.of(self._earlier, self._target, self._unit)
+        self._candidates_before = self._totals.candidates
+        self._gained_before = self._totals.gained
         self._failures: Counter[Cause] = Counter()
         self._ready_since: float | None = None
         self._shown = 0.0
         self._places = 0
-        self._look_at = 0.0
+        self._poll_nodes_at = 0.0
 
     def run(self, open_worker: OpenWorker) -> RunResult:
         # A finished run is recognised without starting anything.
@@ -221,13 +221,13 @@ class _Sitting:
             self._say_what_is_there()
             with (
                 ThreadPoolExecutor(COMMITS_AT_ONCE, "commit") as committers,
-                Crew(self._config, open_worker) as crew,
+                WorkerPool(self._config, open_worker) as pool,
                 RunMetrics(self._config.name) as metrics,
             ):
-                self._watchers.append(metrics)
+                self._observers.append(metrics)
                 stop.install()  # ray.init sets a SIGTERM handler that ends the process
                 try:
-                    return self._drive(crew, committers, stop)
+                    return self._drive(pool, committers, stop)
                 except ClusterLostError as error:
                     return self._result(Finish(Outcome.FAILED, str(error)), stop.first)
 
@@ -243,12 +243,14 @@ class _Sitting:
         )
         return Supervisor(policy, self._earlier, new_attempt, random.Random())
 
-    def _drive(self, crew: Crew, committers: ThreadPoolExecutor, stop: StopRequests) -> RunResult:
-        self._places = crew.places()
-        supervisor = self._supervisor(self._places, crew.crewing.batch_size)
+    def _drive(
+        self, pool: WorkerPool, committers: ThreadPoolExecutor, stop: StopRequests
+    ) -> RunResult:
+        self._places = pool.places()
+        supervisor = self._supervisor(self._places, pool.resources.batch_size)
         self._earlier.clear()  # the receipts of a large run fill memory, and have been counted
         if not self._places:
-            bundle = crew.crewing.bundle
+            bundle = pool.resources.bundle
             self._announce(
                 "waiting_for_node", f"waiting for a node with room for a worker: {bundle}", **bundle
             )
@@ -260,20 +262,20 @@ class _Sitting:
             for action in actions:
                 match action:
                     case StartWorker(worker):
-                        crew.start(worker)
+                        pool.start(worker)
                     case KillWorker(worker, reason):
-                        crew.kill(worker)
+                        pool.kill(worker)
                         if reason:
                             text = f"worker {worker}: {reason}"
                             self._tell(Failure(Cause.DEADLINE, text, worker))
                     case Assign(worker, assignment):
-                        crew.assign(worker, assignment, self._plan.shard(assignment.shard))
+                        pool.assign(worker, assignment, self._plan.shard(assignment.shard))
                     case Commit(receipt):
                         commits.add(committers.submit(self._commit, receipt))
                     case Finish():
                         wait(commits)
                         for event in _taken_from(commits):
-                            self._take_note(event)
+                            self._record(event)
                         self._show(supervisor.view())
                         return self._result(action, stop.first)
             if stop.count > 1:
@@ -286,23 +288,23 @@ class _Sitting:
                     "and loses their work, nothing else",
                 )
                 events.append(Drain())
-            events.extend(self._look_at_the_nodes(crew, supervisor))
+            events.extend(self._poll_nodes(pool, supervisor))
             events.extend(_taken_from(commits))
             if not events:
                 patience = _patience(supervisor.wake_at())
-                events.extend(crew.poll(min(patience, COMMIT_POLL_S) if commits else patience))
+                events.extend(pool.poll(min(patience, COMMIT_POLL_S) if commits else patience))
             event = events.popleft() if events else Tick()
-            self._take_note(event)
+            self._record(event)
             actions = supervisor.handle(event, time.monotonic())
             if time.monotonic() - self._shown >= POLL_S:
                 self._show(supervisor.view())
 
-    def _look_at_the_nodes(self, crew: Crew, supervisor: Supervisor) -> list[Event]:
-        if time.monotonic() < self._look_at:
+    def _poll_nodes(self, pool: WorkerPool, supervisor: Supervisor) -> list[Event]:
+        if time.monotonic() < self._poll_nodes_at:
             return []
-        self._look_at = time.monotonic() + LOOK_S
-        crew.ask_for(supervisor.shards_to_make(ASK_FOR_AT_MOST))
-        before, self._places = self._places, crew.places()
+        self._poll_nodes_at = time.monotonic() + NODE_POLL_S
+        pool.request_workers(supervisor.shards_to_make(MAX_REQUESTED_WORKERS))
+        before, self._places = self._places, pool.places()
         if self._places == before:
             return []
         self._announce(
@@ -318,25 +320,25 @@ class _Sitting:
         try:
             if commit(self._store, receipt):
                 return [ShardCommitted(receipt)]
-            others = read_commits(self._store, but=self._committed)
+            others = read_commits(self._store, exclude=self._committed)
             return [ShardCommitted(other) for other in others.values()]
         except MfsynthError as error:
             return [CommitFailed(receipt.shard, str(error))]
 
-    def _take_note(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         """Keep the books and tell people."""
         match event:
             case WorkerReady():
                 self._ready_since = self._ready_since or time.monotonic()
             case ShardCommitted(receipt) if receipt.shard not in self._committed:
                 self._committed.add(receipt.shard)
-                self._tally.add(receipt)
+                self._totals.add(receipt)
                 self._tell(Committed(receipt))
             case _ if failure := failure_in(event):
                 self._tell(failure)
 
     def _say_what_is_there(self) -> None:
-        there, url = self._tally, self._store.url
+        there, url = self._totals, self._store.url
         fields: dict[str, str | int | float] = {
             "url": url,
             "unit": self._unit,
@@ -359,35 +361,35 @@ class _Sitting:
     def _announce(self, event: str, text: str, **fields: str | int | float) -> None:
         self._tell(Announcement(event, text, fields))
 
-    def _tell(self, news: News) -> None:
-        if isinstance(news, Failure):
-            self._failures[news.cause] += 1
-        for watcher in self._watchers:
-            watcher.tell(news)
+    def _tell(self, notice: Notice) -> None:
+        if isinstance(notice, Failure):
+            self._failures[notice.cause] += 1
+        for observer in self._observers:
+            observer.tell(notice)
 
     def _show(self, view: View) -> None:
         self._shown = time.monotonic()
-        standing = Standing(
-            tally=self._tally,
+        snapshot = Snapshot(
+            totals=self._totals,
             view=view,
             seconds=self._shown - self._ready_since if self._ready_since else 0.0,
-            made=self._tally.candidates - self._candidates_before + view.in_work,
+            made=self._totals.candidates - self._candidates_before + view.in_work,
             shard_size=self._config.shard_size,
             failures=self._failures,
         )
-        for watcher in self._watchers:
-            watcher.show(standing)
+        for observer in self._observers:
+            observer.show(snapshot)
 
     def _result(self, end: Finish, signal: int | None = None) -> RunResult:
         missing = gaps(self._committed)
         return RunResult(
             outcome=end.outcome,
             reason=end.reason,
-            tally=self._tally,
-            status=RunStatus.of(self._manifest, self._store.url, self._tally, missing),
+            totals=self._totals,
+            status=RunStatus.of(self._manifest, self._store.url, self._totals, missing),
             url=self._store.url,
             seconds=time.monotonic() - self._began,
-            gained=self._tally.gained - self._gained_before,
+            gained=self._totals.gained - self._gained_before,
             failures=self._failures,
             signal=signal,
         )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfsynth.config import RunConfig
-from mfsynth.config.credentials import without_credentials
 from mfsynth.prompts import Prompt, PromptSource, derive_seed
 from mfsynth.shards.layout import sample_id
+from mfsynth.storage.credentials import without_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class RunPlan:
         return cls(config.name, config.seed, config.shard_size, prompts)
 
     def candidate(self, index: int) -> Candidate:
-        """Candidate `index`, the same on every machine and in every sitting."""
+        """Candidate `index`, the same on every machine and in every session."""
         return Candidate(
             index=index,
             sample_id=sample_id(self.run, index),

@@ -11,12 +11,12 @@ from mfsynth.config import RunConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import model_info
 from mfsynth.prompts import open_prompts
-from mfsynth.runs.crew import OpenWorker, open_shard_worker
 from mfsynth.runs.plan import Candidate, RunPlan
+from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.shards.commits import read_run
 from mfsynth.shards.layout import new_attempt
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
@@ -25,7 +25,7 @@ def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
     Raises:
         MfsynthError: There is no run, or its prompts or model are not what they were.
     """
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     manifest = read_run(store)
     config = RunConfig.model_validate(manifest.config)
     prompts = open_prompts(config.prompts, config.seed)

@@ -16,15 +16,16 @@ which they finish, or on where the run was killed, and it has no gaps.
 
 **Workers are never idle while there is work.** A worker that has made all candidates of a shard
 and only has to write and upload it takes the next shard already. Near the end, when workers are
-left without a shard, a shard that is late (`SLOW`) is given to another one as well: whichever
-attempt is made first counts, the other's objects are garbage. Places for workers may come and go
-with the nodes of a cluster.
+left without a shard, a shard that is late (`STRAGGLER_FACTOR`) is given to another one as well:
+whichever attempt is made first counts, the other's objects are garbage. Places for workers may come
+and go with the nodes of a cluster.
 
 **Failures.** An attempt that dies, fails or goes silent is tried again by a fresh worker. After
 `Policy.max_attempts` such ends the shard is made candidate by candidate; a candidate that ends
-`STRIKES` attempts of that kind is quarantined with its reason, and only that one. Out of memory
-halves the batch. A failing environment (a full disk, a store out of reach) is given time, with
-jitter. A worker that goes down with its node is nobody's fault, up to `MAX_LOSSES` nodes a shard.
+`MAX_CANDIDATE_FAILURES` attempts of that kind is quarantined with its reason, and only that one.
+Out of memory halves the batch. A failing environment (a full disk, a store out of reach) is given
+time, with jitter. A worker that goes down with its node is nobody's fault, up to `MAX_NODE_LOSSES`
+nodes a shard.
 
 **It always ends.** Every worker that owes an answer has a deadline, every wait has an end, and
 each kind of failure has a limit after which the run stops and says why.
@@ -44,19 +45,19 @@ from mfsynth.shards.records import Receipt
 
 # One death may be the machine's fault; a candidate that ends two attempts while it is alone in
 # its worker is taken at its word.
-STRIKES = 2
+MAX_CANDIDATE_FAILURES = 2
 # Single prompts can be bad. When so many of one shard are, the model or the machine is, and to
 # quarantine on would empty the data set.
-MAX_CULPRITS = 4
+MAX_QUARANTINED_PER_SHARD = 4
 # At an acceptance of 2 % the chance to see no pair among so many candidates is below 1e-4.
 MAX_CANDIDATES_WITHOUT_A_PAIR = 512
 MAX_BACKOFF_S = 60.0
 # Spot nodes come and go: at a chance of 15 % to lose one during a shard, ten in a row are one
 # shard in 10^8. Beyond that the shard is taken to be what kills them.
-MAX_LOSSES = 10
+MAX_NODE_LOSSES = 10
 # An attempt is late when it takes this many times as long as attempts do on average. Second ones
 # are made by workers that have nothing else to do, so that one too many costs next to nothing.
-SLOW = 1.2
+STRAGGLER_FACTOR = 1.2
 # A second attempt may fall to a straggler too.
 ATTEMPTS_AT_ONCE = 3
 
@@ -378,12 +379,13 @@ class Supervisor:
         self._new_attempt = new_attempt
         self._rng = rng
         # Every shard below the frontier is either committed, and then in `_gains`, or in
-        # `_shards`; of those, the made ones are in `_held` and the ones nobody is at in `_loose`.
+        # `_shards`; of those, the made ones are in `_held` and the ones nobody is at in
+        # `_unassigned`.
         self._frontier = 0
         self._gains: dict[int, int] = {}
         self._shards: dict[int, _Shard] = {}
         self._held: dict[int, Receipt] = {}
-        self._loose: set[int] = set()
+        self._unassigned: set[int] = set()
         self._prefix = 0  # shards below this one are committed …
         self._prefix_gain = 0  # … and add this much
         self._top = 0  # no shard from here on is committed
@@ -391,7 +393,7 @@ class Supervisor:
         self._held_gain = 0
         self._accepted = 0
         self._candidates = 0
-        self._barren = 0
+        self._candidates_since_last_pair = 0
         self._shards_timed = 0
         self._seconds = 0.0
         self._workers: dict[int, _Worker] = {}
@@ -417,7 +419,7 @@ class Supervisor:
         self._waits: Timers[int | None] = Timers()
         for receipt in committed:
             self._note_commit(receipt)
-        self._barren = 0  # a new sitting is a new chance
+        self._candidates_since_last_pair = 0  # a new session is a new chance
 
     @property
     def finished(self) -> bool:
@@ -491,7 +493,7 @@ class Supervisor:
 
     def shards_to_make(self, at_most: int) -> int:
         """How many shards the target is expected to need yet, those in work included."""
-        in_work = len(self._shards) - len(self._held) - len(self._loose)
+        in_work = len(self._shards) - len(self._held) - len(self._unassigned)
         wanted = 0 if self.finished or self._draining else sum(1 for _ in self._wanted(at_most))
         return min(at_most, in_work + wanted)
 
@@ -502,11 +504,11 @@ class Supervisor:
         if worker is not None and not worker.ready:
             worker.ready, worker.since = True, self._now
             self._deadlines.cancel((number, None))
-            self._refile(number)
+            self._index_worker(number)
             self._any_ready = True
             self._start_failures = 0
 
-    def _refile(self, number: int) -> None:
+    def _index_worker(self, number: int) -> None:
         """Put a worker where `_give_out_work` looks for it."""
         for file in (self._starting, self._idle, self._writing):
             file.pop(number, None)
@@ -524,7 +526,7 @@ class Supervisor:
         if (worker := self._workers.pop(number, None)) is None:
             return None
         self._deadlines.cancel((number, None))
-        self._refile(number)
+        self._index_worker(number)
         for shard in worker.attempts:
             self._deadlines.cancel((number, shard))
             self._release(shard)
@@ -534,7 +536,7 @@ class Supervisor:
         if (shard := self._shards.get(number)) is not None:
             shard.attempts -= 1
             if not shard.attempts and number not in self._held:
-                self._loose.add(number)
+                self._unassigned.add(number)
 
     def _end_attempt(self, number: int, shard: int) -> _Attempt | None:
         worker = self._workers.get(number)
@@ -544,7 +546,7 @@ class Supervisor:
         worker.since = self._now
         self._deadlines.cancel((number, shard))
         self._release(shard)
-        self._refile(number)
+        self._index_worker(number)
         return attempt
 
     def _failed_to_start(self, number: int, message: str) -> list[Action]:
@@ -597,7 +599,7 @@ class Supervisor:
             attempt.writing = event.candidate is None
             self._set_deadline(event.worker, event.shard)
             if attempt.writing:
-                self._refile(event.worker)
+                self._index_worker(event.worker)
 
     def _set_deadline(self, worker: int, shard: int | None) -> None:
         self._deadlines.set((worker, shard), self._now + self._policy.deadline_s)
@@ -610,7 +612,7 @@ class Supervisor:
         self._seconds += self._now - attempt.began
         # Another attempt, or another driver, may have been faster: then this receipt is garbage.
         if receipt.shard in self._shards and receipt.shard not in self._held:
-            self._loose.discard(receipt.shard)
+            self._unassigned.discard(receipt.shard)
             self._held[receipt.shard] = receipt
             self._held_gain += self._policy.gain(receipt)
 
@@ -645,16 +647,16 @@ class Supervisor:
         shard = self._shards.get(number)
         if shard is None or number in self._held or shard.attempts:
             return  # another attempt has made it, or may yet
-        if node_lost and shard.losses < MAX_LOSSES:
+        if node_lost and shard.losses < MAX_NODE_LOSSES:
             shard.losses += 1
         elif attempt.isolated and attempt.candidate is not None:
             shard.strikes[attempt.candidate] = shard.strikes.get(attempt.candidate, 0) + 1
-            if shard.strikes[attempt.candidate] >= STRIKES:
+            if shard.strikes[attempt.candidate] >= MAX_CANDIDATE_FAILURES:
                 shard.quarantined[attempt.candidate] = message
-            if len(shard.quarantined) >= MAX_CULPRITS:
+            if len(shard.quarantined) >= MAX_QUARANTINED_PER_SHARD:
                 self._stop(
-                    f"{MAX_CULPRITS} candidates of shard {number} failed one by one, the "
-                    f"last one ({attempt.candidate}) with: {message}"
+                    f"{MAX_QUARANTINED_PER_SHARD} candidates of shard {number} failed one by one, "
+                    f"the last one ({attempt.candidate}) with: {message}"
                 )
         else:
             shard.failures += 1
@@ -665,9 +667,9 @@ class Supervisor:
         number = receipt.shard
         if number in self._gains:
             return
-        self._reach(number + 1)
+        self._open_shards_to(number + 1)
         del self._shards[number]
-        self._loose.discard(number)
+        self._unassigned.discard(number)
         if (held := self._held.pop(number, None)) is not None:
             self._held_gain -= self._policy.gain(held)
         self._gains[number] = self._policy.gain(receipt)
@@ -675,15 +677,17 @@ class Supervisor:
         self._top = max(self._top, number + 1)
         self._accepted += receipt.accepted
         self._candidates += receipt.candidates
-        self._barren = 0 if receipt.accepted else self._barren + receipt.candidates
+        self._candidates_since_last_pair = (
+            0 if receipt.accepted else self._candidates_since_last_pair + receipt.candidates
+        )
         while self._prefix in self._gains:
             self._prefix_gain += self._gains[self._prefix]
             self._prefix += 1
 
-    def _reach(self, frontier: int) -> None:
+    def _open_shards_to(self, frontier: int) -> None:
         for number in range(self._frontier, frontier):
             self._shards[number] = _Shard()
-            self._loose.add(number)
+            self._unassigned.add(number)
         self._frontier = max(self._frontier, frontier)
 
     def _commit_failed(self, number: int, message: str) -> None:
@@ -756,14 +760,17 @@ class Supervisor:
         self._note_places()
         if self._prefix_gain >= self._policy.target and self._prefix >= self._top:
             self._finish = Finish(Outcome.FINISHED)
-        elif self._policy.counts_pairs and self._barren >= MAX_CANDIDATES_WITHOUT_A_PAIR:
+        elif (
+            self._policy.counts_pairs
+            and self._candidates_since_last_pair >= MAX_CANDIDATES_WITHOUT_A_PAIR
+        ):
             self._stop(
-                f"none of the last {self._barren} candidates was accepted: see the reasons with "
-                "`mfsynth report`, then mend the prompts or the checks"
+                f"none of the last {self._candidates_since_last_pair} candidates was accepted: "
+                "see the reasons with `mfsynth report`, then mend the prompts or the checks"
             )
         elif any(number < certain for number in self._held):
             pass  # what is whole is committed first
-        elif self._draining and len(self._shards) == len(self._held) + len(self._loose):
+        elif self._draining and len(self._shards) == len(self._held) + len(self._unassigned):
             self._finish = Finish(Outcome.DRAINED, "stopped on request")
         elif self._no_place_since is not None:
             if self._now >= self._no_place_since + self._policy.deadline_s:
@@ -821,10 +828,10 @@ class Supervisor:
         """
         rate = (self._accepted + 1) / (self._candidates + 2) if self._policy.counts_pairs else 1.0
         expected = self._expected(rate)
-        needed = self._boundary(rate) if self._loose else 0
+        needed = self._boundary(rate) if self._unassigned else 0
         again = [
             number
-            for number in sorted(self._loose)
+            for number in sorted(self._unassigned)
             if number < needed and self._shards[number].not_before <= self._now
         ]
         yield from again[:at_most]
@@ -837,19 +844,19 @@ class Supervisor:
     def _start(self) -> StartWorker:
         number = next(self._numbers)
         self._workers[number] = _Worker(since=self._now)
-        self._refile(number)
+        self._index_worker(number)
         self._set_deadline(number, None)
         return StartWorker(number)
 
     def _assign(self, worker: int, number: int) -> Assign:
-        self._reach(number + 1)
+        self._open_shards_to(number + 1)
         shard = self._shards[number]
         shard.attempts += 1
-        self._loose.discard(number)
+        self._unassigned.discard(number)
         isolate = self._is_isolated(number)
         batch_size = 1 if isolate else self._batch_size
         self._workers[worker].attempts[number] = _Attempt(batch_size, isolate, began=self._now)
-        self._refile(worker)
+        self._index_worker(worker)
         self._set_deadline(worker, number)
         attempt = self._new_attempt()
         return Assign(
@@ -885,7 +892,7 @@ class Supervisor:
     def _late_at(self, attempt: _Attempt) -> float:
         """When the batch in work, or at last the whole shard, is overdue."""
         due = min(1.0, (attempt.done + attempt.batch_size) / self._policy.shard_size)
-        return attempt.began + SLOW * due * self._seconds / self._shards_timed
+        return attempt.began + STRAGGLER_FACTOR * due * self._seconds / self._shards_timed
 
     def _backoff(self, failures: int) -> float:
         return min(MAX_BACKOFF_S, 2.0**failures) * self._rng.uniform(0.5, 1.0)

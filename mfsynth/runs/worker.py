@@ -28,8 +28,8 @@ from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Message, Progress
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
-from mfsynth.shards.store import RunStore, StoreError, StoreFullError, StoreRefusedError
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
+from mfsynth.storage.store import ObjectStore, StoreError, StoreFullError, StoreRefusedError
 
 # At 512x512 all checks and the encoding of a pair take one core some 40 ms: two threads keep well
 # ahead of a model that makes 20 pairs a second.
@@ -119,7 +119,7 @@ class ShardWorker:
 
     def __init__(self, config: RunConfig, pipeline: Pipeline) -> None:
         self._config = config
-        self._store = RunStore.open(config.output)
+        self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
         self._score_names = score_names(config.checks)
         self._host = socket.gethostname()

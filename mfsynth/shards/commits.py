@@ -1,6 +1,6 @@
 """What a run is and which shards it has: `run.json` and `_commits/`, nothing else.
 
-Both rest on one operation, `RunStore.create_if_absent`: the first of any number of drivers
+Both rest on one operation, `ObjectStore.create_if_absent`: the first of any number of drivers
 wins, the others learn what won. Nothing here is remembered outside the store.
 """
 
@@ -13,7 +13,7 @@ from mfsynth.config import differences
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RunManifest:
         return manifest
 
 
-def open_run(store: RunStore, manifest: RunManifest) -> RunManifest:
+def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
     """Start or resume the run `manifest` in `store`; returns the manifest that is stored there.
 
     Visible: a new run's `run.json` at once. Idempotent: a retry, another driver or a later
@@ -88,7 +88,7 @@ def open_run(store: RunStore, manifest: RunManifest) -> RunManifest:
     return stored
 
 
-def read_run(store: RunStore) -> RunManifest:
+def read_run(store: ObjectStore) -> RunManifest:
     """The manifest of the run in `store`.
 
     Raises:
@@ -100,7 +100,7 @@ def read_run(store: RunStore) -> RunManifest:
     return manifest
 
 
-def commit(store: RunStore, receipt: Receipt) -> bool:
+def commit(store: ObjectStore, receipt: Receipt) -> bool:
     """Commit an uploaded shard; True if this receipt is the shard's commit now.
 
     Visible: when it returns; from then on readers see the shard. The first commit of a shard
@@ -114,12 +114,12 @@ def commit(store: RunStore, receipt: Receipt) -> bool:
     return _receipt(store, key, store.read_bytes(key)).attempt == receipt.attempt
 
 
-def read_commits(store: RunStore, *, but: Container[int] = ()) -> dict[int, Receipt]:
+def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[int, Receipt]:
     """Receipts of all committed shards, by number, in order.
 
     Args:
         store: Of the run.
-        but: Shards whose receipts are known and need not be read.
+        exclude: Shards whose receipts are known and need not be read.
 
     Raises:
         MfsynthError: A commit can't be read as a receipt.
@@ -127,7 +127,7 @@ def read_commits(store: RunStore, *, but: Container[int] = ()) -> dict[int, Rece
     keys = [
         key
         for key in store.list(layout.COMMITS_FOLDER)
-        if (shard := layout.parse_commit_key(key)) is not None and shard not in but
+        if (shard := layout.parse_commit_key(key)) is not None and shard not in exclude
     ]
     receipts = (_receipt(store, key, data) for key, data in store.read_many(keys).items())
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
@@ -138,7 +138,7 @@ def gaps(commits: Collection[int]) -> list[int]:
     return sorted({*range(max(commits, default=-1))} - {*commits})
 
 
-def _stored_manifest(store: RunStore) -> RunManifest | None:
+def _stored_manifest(store: ObjectStore) -> RunManifest | None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
         raise MfsynthError(f"{store.url} is a file, not a run; give the folder of a run")
@@ -158,10 +158,12 @@ def _stored_manifest(store: RunStore) -> RunManifest | None:
     return manifest
 
 
-def _require_empty(store: RunStore) -> None:
+def _require_empty(store: ObjectStore) -> None:
     # A start that was killed while it wrote run.json leaves a temporary, which is no one's data.
     # Another driver may write run.json while we look: then create_if_absent decides.
-    other = store.any_key(but=lambda key: key.endswith(layout.PART_SUFFIX) or key == layout.RUN_KEY)
+    other = store.any_key(
+        ignoring=lambda key: key.endswith(layout.PART_SUFFIX) or key == layout.RUN_KEY
+    )
     if other is not None and not store.exists(layout.RUN_KEY):
         raise MfsynthError(
             f"{store.url} is not a run: it has files (such as {other}) but no "
@@ -169,7 +171,7 @@ def _require_empty(store: RunStore) -> None:
         )
 
 
-def _receipt(store: RunStore, key: str, data: bytes) -> Receipt:
+def _receipt(store: ObjectStore, key: str, data: bytes) -> Receipt:
     try:
         receipt = Receipt.from_json(data)
     except MfsynthError as error:

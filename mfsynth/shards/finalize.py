@@ -17,9 +17,9 @@ from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import listed
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.writer import DIGITAL_SOURCE_TYPE
+from mfsynth.storage.store import ObjectStore
 
 CONVENTIONS = {
     "rgb": "JPEG, 8 bits, sRGB",
@@ -31,7 +31,7 @@ CONVENTIONS = {
 }
 
 
-def finalize(store: RunStore) -> list[str]:
+def finalize(store: ObjectStore) -> list[str]:
     """Write the three documents of a run; returns their keys.
 
     Visible: each as a whole, over its predecessor. Idempotent, and to be run again after the
@@ -103,7 +103,7 @@ def build_manifest(
 _SUMMARISED = ("mode", "depth_kind", "model_id", "width", "height")
 
 
-def _index_table(store: RunStore, commits: Mapping[int, Receipt]) -> pa.Table:
+def _index_table(store: ObjectStore, commits: Mapping[int, Receipt]) -> pa.Table:
     parts = []
     for receipt in commits.values():
         key = receipt.objects["index"].key

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits, read_run
-from mfsynth.shards.store import Entry, RunStore
+from mfsynth.storage.store import Entry, ObjectStore
 
 # An uploaded object is garbage until its shard is committed, so a running job's must be left
 # alone. Its life before the commit is at most an attempt's deadline (half an hour by default)
@@ -15,7 +15,7 @@ DEFAULT_GRACE = timedelta(days=1)
 
 
 def garbage(
-    store: RunStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
+    store: ObjectStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
 ) -> Sequence[Entry]:
     """Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the
     temporaries and unfinished uploads of killed writers anywhere in the run, written more than
@@ -45,7 +45,7 @@ def garbage(
     return [entry for entry in unreferenced if entry.modified and entry.modified <= before]
 
 
-def collect(store: RunStore, entries: Iterable[Entry]) -> int:
+def collect(store: ObjectStore, entries: Iterable[Entry]) -> int:
     """Delete `entries`; returns their bytes. Idempotent: what is gone already is no error."""
     size = 0
     for entry in entries:

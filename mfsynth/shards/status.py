@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from mfsynth.formatting import counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.totals import Totals, by_count, totals
-from mfsynth.wording import counts, duration, size
+from mfsynth.storage.store import ObjectStore
 
 # Commits of the newest hour tell the present speed, whatever pauses the run had before. Receipts
 # have their time in whole seconds, so that less than a minute of them tells little.
@@ -35,7 +35,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Sums over the committed shards of all sittings of a run.
+    """Sums over the committed shards of all sessions of a run.
 
     Attributes:
         run: Name of the run.
@@ -137,7 +137,7 @@ class RunStatus:
             )
         return lines
 
-    def news(self, now: datetime) -> list[str]:
+    def live_lines(self, now: datetime) -> list[str]:
         """For people who see the run from elsewhere: is it alive, how fast, for how long yet.
 
         Args:
@@ -158,7 +158,7 @@ class RunStatus:
         return lines
 
 
-def run_status(store: RunStore) -> RunStatus:
+def run_status(store: ObjectStore) -> RunStatus:
     """The status of the run in `store`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Sums over the committed shards of a run, whoever made them and in however many sittings."""
+"""Sums over the committed shards of a run, whoever made them and in however many sessions."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, read_run
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
 _MAX_THREADS = 8
@@ -40,7 +40,7 @@ class VerifyReport:
 
 
 def verify_run(
-    store: RunStore, deep: bool = True, on_shard: Callable[[int, int], None] | None = None
+    store: ObjectStore, deep: bool = True, on_shard: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
     """Check every committed shard of a run. Changes nothing; safe beside a run in progress.
 
@@ -81,7 +81,7 @@ def verify_run(
     )
 
 
-def _receipts(store: RunStore) -> tuple[dict[int, Receipt], list[str]]:
+def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
     receipts: dict[int, Receipt] = {}
     problems: list[str] = []
     keys = []
@@ -151,7 +151,7 @@ def _object_problems(
 
 
 def _contents(
-    store: RunStore,
+    store: ObjectStore,
     receipts: Mapping[int, Receipt],
     sizes: Mapping[str, int],
     on_shard: Callable[[int, int], None] | None,
@@ -180,7 +180,7 @@ def _contents(
 
 
 def _deep(
-    store: RunStore, receipt: Receipt, sizes: Mapping[str, int]
+    store: ObjectStore, receipt: Receipt, sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
     with ExitStack() as stack:
         paths = {

@@ -35,8 +35,8 @@ from mfsynth.shards.records import (
     Sample,
     StoredObject,
 )
-from mfsynth.shards.store import RunStore, StoreError
 from mfsynth.shards.tar import TarWriter
+from mfsynth.storage.store import ObjectStore, StoreError
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -240,7 +240,7 @@ class ShardSpool:
                 "set TMPDIR to a sound disk"
             )
 
-    def upload(self, store: RunStore, *, seconds: Mapping[str, float], worker: str) -> Receipt:
+    def upload(self, store: ObjectStore, *, seconds: Mapping[str, float], worker: str) -> Receipt:
         """Copy the closed shard to the store and return the receipt to commit.
 
         Visible: to nobody; readers trust commits only. Idempotent: the keys belong to this

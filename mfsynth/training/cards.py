@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.layouts import CARD, UNKNOWN_LICENCE, card_licence
+from mfsynth.models.locations import CARD, UNKNOWN_LICENCE, card_licence
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.pretrained import InitialModel, flux2_folder
 

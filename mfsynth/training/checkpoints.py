@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mfsynth.training.optimisers import Optimisers
-from mfsynth.training.processes import like, whole
+from mfsynth.training.processes import gather_full, shard_like
 
 MODEL, AVERAGE, BASE, OPTIMISER = "model", "average", "base", "optimiser"
 
@@ -56,7 +56,7 @@ def write_checkpoint(
     for part, tensors in parts.items():
         gathered: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            value = whole(tensor)
+            value = gather_full(tensor)
             if is_main:
                 gathered[name] = value.cpu().contiguous()
         if is_main:
@@ -105,5 +105,5 @@ def restore_optimisers(
         name, key = full_name.rsplit(".", 1)
         parameter = trained[name]
         is_counter = value.ndim == 0
-        placed = value.to(parameter.device) if is_counter else like(value, parameter)
+        placed = value.to(parameter.device) if is_counter else shard_like(value, parameter)
         owner[parameter].state[parameter][key] = placed

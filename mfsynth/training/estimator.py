@@ -14,7 +14,8 @@ from mfsynth.config import load_settings
 from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
-from mfsynth.models.estimator import DepthEstimator
+from mfsynth.models.estimators.embedded import DepthEstimator
+from mfsynth.sources.simulated import render_scenes
 from mfsynth.training.checkpoints import (
     AVERAGE,
     MODEL,
@@ -27,7 +28,6 @@ from mfsynth.training.checkpoints import (
 )
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, SourceSettings, batches, open_mixture
-from mfsynth.training.data.simulated import render_scenes
 from mfsynth.training.progress import Log, Progress
 from mfsynth.training.recipe import MIN_VALID_PIXELS
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from mfsynth.models.codecs import patchify, unpatchify
 from mfsynth.models.sampling import sample_to_velocity
 from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import TrainingBatch
 from mfsynth.training.invalid_depth import fill_invalid
-from mfsynth.training.joint import Prediction, Text, exchanged, without_adapters
-from mfsynth.training.parts import Parts
+from mfsynth.training.joint_model import Prediction, Text, swapped_weights, without_adapters
 from mfsynth.training.recipe import (
     NoiseRecipe,
     add_noise,
@@ -102,7 +102,7 @@ class Objective:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ModelComponents,
         config: OptimiserConfig,
         recipe: NoiseRecipe,
         seed: int,
@@ -259,14 +259,14 @@ class Objective:
 
     def _base_velocity(self, batch: NoisyBatch, base: Mapping[str, Tensor]) -> Tensor:
         model = self._parts.model
-        with exchanged(model, base), without_adapters(model):
+        with swapped_weights(model, base), without_adapters(model):
             output = self.predict(replace(batch, depth=None))
         return self._velocity(output.rgb, batch)
 
     def _filled_by_average(
         self, batch: NoisyBatch, depth: NoisyDepth, average: Mapping[str, Tensor]
     ) -> NoisyBatch:
-        with exchanged(self._parts.model, average):
+        with swapped_weights(self._parts.model, average):
             predicted = self.predict(batch).depth
         assert predicted is not None
         seen = torch.where(depth.valid, depth.clean, predicted)
@@ -291,7 +291,7 @@ class Objective:
             depth=NoisyDepth(noise, everywhere, noise, noise, torch.ones_like(depth.t[rows])),
             grid=batch.grid,
         )
-        with exchanged(self._parts.model, average):
+        with swapped_weights(self._parts.model, average):
             predicted = self.predict(given).depth
         assert predicted is not None
         dense = torch.where(depth.valid[rows], depth.clean[rows], predicted)

@@ -90,7 +90,7 @@ def rates(optimisers: Optimisers) -> dict[str, float]:
     }
 
 
-def forget_gradients(optimisers: Optimisers) -> None:
+def zero_gradients(optimisers: Optimisers) -> None:
     """Free all gradients."""
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)

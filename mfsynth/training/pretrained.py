@@ -13,8 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, LatentCodec
-from mfsynth.models.flux2 import from_flux2
-from mfsynth.models.layouts import CARD, Layout, download, find_model, pipeline_index
+from mfsynth.models.locations import CARD, Layout, download, find_model, pipeline_index
+from mfsynth.models.released.flux2 import from_flux2
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import PretrainedConfig, TransformerConfig
 

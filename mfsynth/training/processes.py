@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mfsynth.errors import MfsynthError
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import OptimiserConfig
-from mfsynth.training.joint import JointModel
+from mfsynth.training.joint_model import JointModel
 
 # Others wait while one renders scenes, fetches a model, or writes a large checkpoint.
 _PATIENCE = timedelta(hours=6)
@@ -73,17 +73,18 @@ def distribute(model: JointModel, config: OptimiserConfig, accelerator: Accelera
     ):
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=block_policy, reshard_after_forward=True)
-    # It gives up whole weights after a forward, too: between two, their values may be exchanged.
+    # It gives up whole weights after a forward, too: between two, other values may
+    # be swapped in.
     fully_shard(transformer, mesh=mesh, reshard_after_forward=True)
     return model
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_full(tensor: Tensor) -> Tensor:
     """The whole of a tensor of which this process may have a part; all processes must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """This process's part of a whole tensor, placed and cut as a parameter is."""
     if not isinstance(parameter, DTensor):
         return tensor.to(parameter.device)

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.simulated import render_scenes
+from mfsynth.training.build import build_components
 from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture
-from mfsynth.training.data.simulated import render_scenes
-from mfsynth.training.parts import build_parts
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
 from mfsynth.training.sampling import GridSampler
@@ -40,7 +40,7 @@ def train(config: TrainConfig, log: Log) -> Path:
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)
-        parts = build_parts(config, mixture.captions())
+        parts = build_components(config, mixture.captions())
         # What the card can't say is told now, not after days of training.
         licence_fields(config)
     trainer = Trainer(parts, config.optimiser, config.noise, config.seed, processes)
@@ -76,7 +76,7 @@ def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
     latest = latest_checkpoint(config.output)
     if latest is None:
         raise MfsynthError(f"{config.output} has no checkpoint to export; train again")
-    parts = build_parts(config, mixture.captions())
+    parts = build_components(config, mixture.captions())
     trained = parts.model.trained()
     with torch.no_grad():
         for name, value in read_part(latest[1], AVERAGE):

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, TrainingSample
-from mfsynth.training.parts import Parts
 
 Image = NDArray[np.uint8]
 
@@ -35,7 +35,7 @@ class GridSampler:
         data: where images, and the prompts that aren't given, come from.
     """
 
-    def __init__(self, parts: Parts, config: TrainConfig, data: Mixture) -> None:
+    def __init__(self, parts: ModelComponents, config: TrainConfig, data: Mixture) -> None:
         self._pipeline: ModalityForcingPipeline = parts.pipeline(config)
         self._pipeline.set_progress_bar_config(disable=True)
         self._settings = config.samples

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mfsynth.errors import MfsynthError
+from mfsynth.training.build import ModelComponents
 from mfsynth.training.checkpoints import (
     AVERAGE,
     BASE,
@@ -26,19 +27,18 @@ from mfsynth.training.checkpoints import (
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, TrainingBatch, batches, collate
-from mfsynth.training.joint import exchanged
+from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.objective import NoisyBatch, Objective
 from mfsynth.training.optimisers import (
     MAX_GRADIENT_NORM,
     build_optimisers,
-    forget_gradients,
     is_depth,
     learning_rate_factor,
     rates,
+    zero_gradients,
 )
 from mfsynth.training.optimisers import step as move_weights
-from mfsynth.training.parts import Parts
-from mfsynth.training.processes import distribute, like, whole
+from mfsynth.training.processes import distribute, gather_full, shard_like
 from mfsynth.training.progress import Log, Progress
 from mfsynth.training.recipe import NoiseRecipe, health_probe, sample_generators
 from mfsynth.training.sampling import GridSampler, first_with_depth
@@ -67,7 +67,7 @@ class Trainer:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ModelComponents,
         config: OptimiserConfig,
         recipe: NoiseRecipe,
         seed: int,
@@ -128,7 +128,7 @@ class Trainer:
                     log(progress.line(self.step))
                 if is_saved:
                     self.save(folder)
-                    self._look(data, log, board, sampler)
+                    self._evaluate(data, log, board, sampler)
 
     def _write_scalars(self, progress: Progress, board: Board | None) -> None:
         if board is None:
@@ -141,7 +141,7 @@ class Trainer:
         values["samples_per_second"] = batch / progress.seconds(self.step)
         board.scalars(self.step, values)
 
-    def _look(
+    def _evaluate(
         self, data: Mixture, log: Log, board: Board | None, sampler: GridSampler | None
     ) -> None:
         """Probe the model, and sample from its average."""
@@ -150,7 +150,7 @@ class Trainer:
             if board is not None:
                 board.scalars(self.step, {"health_probe": probe})
         if sampler is not None:
-            with exchanged(self.model, self.average), self._objective.precision():
+            with swapped_weights(self.model, self.average), self._objective.precision():
                 grids = sampler.grids()
             if board is not None:
                 board.images(self.step, grids)
@@ -241,7 +241,7 @@ class Trainer:
         return dict(zip(names, self._accelerator.reduce(sums, "sum"), strict=True))
 
     def _update(self) -> None:
-        norm = whole(nn.utils.clip_grad_norm_(self._trained.values(), MAX_GRADIENT_NORM))
+        norm = gather_full(nn.utils.clip_grad_norm_(self._trained.values(), MAX_GRADIENT_NORM))
         factor = learning_rate_factor(self.step, self._config)
         self.step += 1
         self._gradient_norm = norm.item()
@@ -255,7 +255,7 @@ class Trainer:
         if finite:
             move_weights(self._optimisers, factor)
             self._update_average()
-        forget_gradients(self._optimisers)
+        zero_gradients(self._optimisers)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -285,10 +285,12 @@ class Trainer:
         self.step, checkpoint = latest
         with torch.no_grad():
             for name, value in read_part(checkpoint, MODEL):
-                self._trained[name].copy_(like(value, self._trained[name]))
+                self._trained[name].copy_(shard_like(value, self._trained[name]))
             for name, value in read_part(checkpoint, AVERAGE):
-                self.average[name].copy_(like(value, self._trained[name]))
-            base = {n: like(value, self._trained[n]) for n, value in read_part(checkpoint, BASE)}
+                self.average[name].copy_(shard_like(value, self._trained[name]))
+            base = {
+                n: shard_like(value, self._trained[n]) for n, value in read_part(checkpoint, BASE)
+            }
         self._base = base or self._base
         restore_optimisers(self._optimisers, self._trained, read_part(checkpoint, OPTIMISER))
         return True

@@ -10,7 +10,7 @@ from mfsynth.cli import main
 from mfsynth.config import RunConfig
 from mfsynth.runs.plan import recorded_config
 from mfsynth.shards.commits import open_run
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def make_run(values, shards=3):
     """A run of the configuration with shards of 4, 4 and 0 pairs, two worker seconds each."""
     config = RunConfig.model_validate(values)
     manifest = tiny_run.make_manifest()
-    store = RunStore.open(values["output"])
+    store = ObjectStore.open(values["output"])
     changes = {name: getattr(manifest, name) for name in manifest.__slots__}
     open_run(store, type(manifest)(**changes | {"config": recorded_config(config)}))
     return tiny_run.make_run(values["output"], shards)

@@ -1,6 +1,6 @@
 import pytest
 
-from mfsynth.wording import counts, duration, size
+from mfsynth.formatting import counts, duration, size
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mfsynth.config import RunConfig, differences, fingerprint, load_config
-from mfsynth.config.credentials import without_credentials
 from mfsynth.config.explain import explain, key_paths
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
 
 MINIMAL = {
     "name": "x",

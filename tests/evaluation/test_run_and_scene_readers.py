@@ -14,7 +14,7 @@ from mfsynth.evaluation.readers import open_run, open_scenes, open_set
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit
 from mfsynth.shards.commits import open_run as start_run
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 def test_a_run_gives_its_pairs(tmp_path):
@@ -41,7 +41,7 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
     with pytest.raises(MfsynthError, match="empty: the run has no committed pairs"):
         open_run(empty)
 
-    store = RunStore.open(str(tmp_path / "shifted"))
+    store = ObjectStore.open(str(tmp_path / "shifted"))
     start_run(store, tiny_run.make_manifest())
     shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
     commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))

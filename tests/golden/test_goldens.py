@@ -26,7 +26,7 @@ from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.shards.commits import commit, open_run, read_commits
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
 from mfsynth.training.estimator import describes_estimator, load_estimator_config
 
@@ -53,7 +53,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     """Make a run as a worker and a driver do, in this process, and say what is in it."""
     config = RunConfig.model_validate(CONFIG | {"output": url})
     prompts = open_prompts(config.prompts, config.seed)
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     identity = fingerprint(config, prompts.digest, "revision")
     open_run(store, run_manifest(config, identity, model_of("embedded")))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
@@ -77,7 +77,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     }
 
 
-def table_rows(store: RunStore, key: str) -> list[str]:
+def table_rows(store: ObjectStore, key: str) -> list[str]:
     with store.local_copy(key) as path:
         table = pq.read_table(path, partitioning=None)
     thumbnails = ["thumbnail"] if "thumbnail" in table.schema.names else []

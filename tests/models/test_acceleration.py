@@ -10,14 +10,14 @@ from torch import nn
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
-from mfsynth.models.acceleration import (
+from mfsynth.models.acceleration.accelerate import (
     Acceleration,
     accelerate,
     compile_blocks,
 )
-from mfsynth.models.offloading import offload_groups, on_device
-from mfsynth.models.quantization import check_fp8, fp8_config, quantize_body
-from mfsynth.models.step_cache import step_cache
+from mfsynth.models.acceleration.offloading import offload_groups, on_device
+from mfsynth.models.acceleration.quantization import check_fp8, fp8_config, quantize_body
+from mfsynth.models.acceleration.step_cache import step_cache
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 PROMPTS = ["a red cube on a table", "a blue ball"]

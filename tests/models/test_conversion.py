@@ -17,12 +17,12 @@ from transformers import Qwen3ForCausalLM
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline, model_info
-from mfsynth.models.checkpoints import open_checkpoint
 from mfsynth.models.codecs import LatentCodec, patchify
-from mfsynth.models.conversion import convert, load_released
-from mfsynth.models.layouts import find_model, is_released
+from mfsynth.models.locations import find_model, is_released
 from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.models.released import CROSS_STREAM_KEYS, transformer_layout
+from mfsynth.models.released.checkpoint import open_checkpoint
+from mfsynth.models.released.conversion import convert, load_released
+from mfsynth.models.released.names import CROSS_STREAM_KEYS, transformer_layout
 from mfsynth.models.text import encode_tokens, tokenize
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import TransformerConfig
@@ -264,7 +264,7 @@ def write_hollow_transformer(path: Path, **sizes) -> None:
 def write_flux2_autoencoder(folder: Path) -> None:
     from diffusers import AutoencoderKLFlux2
 
-    from mfsynth.models.released import autoencoder_layout
+    from mfsynth.models.released.names import autoencoder_layout
 
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in AutoencoderKLFlux2().state_dict().items()}

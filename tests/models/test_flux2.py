@@ -5,7 +5,7 @@ import torch
 from diffusers import Flux2Transformer2DModel
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.flux2 import from_flux2
+from mfsynth.models.released.flux2 import from_flux2
 
 GRID = (3, 2)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mfsynth.models.lapped import LappedCodec, lapped_transform
+from mfsynth.models.lapped_transform import LappedTransformCodec, lapped_transform
 
 
 def smooth_images(seed: int = 0) -> torch.Tensor:
@@ -24,14 +24,14 @@ def test_a_constant_row_has_only_means():
 
 def test_with_all_frequencies_every_image_comes_back():
     images = torch.rand(2, 3, 24, 16) * 2 - 1
-    codec = LappedCodec(8, (15, 15))
+    codec = LappedTransformCodec(8, (15, 15))
     tokens = codec.encode(images)
     assert tokens.shape == (2, 6, 192)
     torch.testing.assert_close(codec.decode(tokens, (3, 2)), images, atol=1e-4, rtol=0)
 
 
 def test_few_coefficients_hold_a_smooth_image():
-    images, codec = smooth_images(), LappedCodec(8, (7, 4))
+    images, codec = smooth_images(), LappedTransformCodec(8, (7, 4))
     tokens = codec.encode(images)
     assert tokens.shape == (2, 48, 48)
     assert codec.channels == 48
@@ -40,14 +40,14 @@ def test_few_coefficients_hold_a_smooth_image():
 
 
 def test_decoded_tokens_encode_to_themselves():
-    codec = LappedCodec(8, (7, 4))
+    codec = LappedTransformCodec(8, (7, 4))
     tokens = torch.randn(2, 6, codec.channels)
     torch.testing.assert_close(codec.encode(codec.decode(tokens, (3, 2))), tokens)
 
 
 def test_an_error_of_a_token_fades_out_over_the_border_of_its_block():
     """What plain patches cannot do: the jump at the border is small against the error inside."""
-    codec = LappedCodec(8, (7, 4))
+    codec = LappedTransformCodec(8, (7, 4))
     tokens = torch.zeros(1, 9, codec.channels)
     tokens[0, 4, 0] = 1
     middle = codec.decode(tokens, (3, 3))[0, 0, 12]

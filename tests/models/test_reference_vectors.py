@@ -14,7 +14,7 @@ from torch import Tensor
 from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, LatentCodec, patchify
 from mfsynth.models.pipeline import Guidance, ModalityForcingPipeline
-from mfsynth.models.released import (
+from mfsynth.models.released.names import (
     convert_autoencoder,
     convert_state_dict,
     convert_tensor,

@@ -8,7 +8,7 @@ from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
-from mfsynth.models.step_cache import step_cache
+from mfsynth.models.acceleration.step_cache import step_cache
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 PROMPTS = ["a red cube on a table", "a blue ball"]

@@ -5,7 +5,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-from mfsynth.runs.metrics import METRICS
+from mfsynth.runs.watching.metrics import METRICS
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "pipelines" / "grafana.json").read_text())
 PANELS = DASHBOARD["panels"]

@@ -12,8 +12,8 @@ from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run
 from mfsynth.shards.records import Quarantine, Reject, Sample
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.writer import ShardSpool
+from mfsynth.storage.store import ObjectStore
 
 FRAMES = Path(__file__).parents[1] / "data" / "real_rgbd"
 SHARD_SIZE = 8
@@ -47,7 +47,7 @@ def write_run(
     folder: Path, shards: int = 2, side: int = 48, prompt: str = "things on a table"
 ) -> str:
     """A run in which, of every 8 candidates, 5 pass, 2 are rejected and 1 is quarantined."""
-    store = RunStore.open(folder)
+    store = ObjectStore.open(folder)
     open_run(
         store,
         RunManifest(

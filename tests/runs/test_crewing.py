@@ -4,20 +4,20 @@ import pytest
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.runs.crew import CPU_BATCH_SIZE, CUDA_BATCH_SIZE, Crewing
+from mfsynth.runs.pool import CPU_BATCH_SIZE, CUDA_BATCH_SIZE, WorkerResources
 
 GPU_NODE = {"CPU": 8.0, "GPU": 4.0}
 CPU_NODE = {"CPU": 5.0, "memory": 1e9}
 HEAD = {"memory": 1e9}
 
 
-def crewing(*nodes, address="auto", **runtime):
-    return Crewing.of(RuntimeConfig(ray_address=address, **runtime), nodes)
+def resources(*nodes, address="auto", **runtime):
+    return WorkerResources.of(RuntimeConfig(ray_address=address, **runtime), nodes)
 
 
 def test_every_gpu_of_a_cluster_gets_a_worker():
-    found = crewing(HEAD, GPU_NODE)
-    assert found == Crewing(None, "cuda", 1, CUDA_BATCH_SIZE)
+    found = resources(HEAD, GPU_NODE)
+    assert found == WorkerResources(None, "cuda", 1, CUDA_BATCH_SIZE)
     assert found.bundle == {"CPU": 1, "GPU": 1}
     assert found.places([HEAD, GPU_NODE]) == 4
     assert found.places([HEAD, GPU_NODE, GPU_NODE, CPU_NODE]) == 8
@@ -25,27 +25,27 @@ def test_every_gpu_of_a_cluster_gets_a_worker():
 
 
 def test_a_worker_is_not_spread_over_nodes():
-    found = crewing(CPU_NODE)
-    assert found == Crewing(None, "cpu", 2, CPU_BATCH_SIZE)
+    found = resources(CPU_NODE)
+    assert found == WorkerResources(None, "cpu", 2, CPU_BATCH_SIZE)
     assert found.places([CPU_NODE, CPU_NODE]) == 4  # ten cores, but two are left over
 
 
 def test_a_cluster_that_is_only_a_head_has_no_place_yet():
-    found = crewing(HEAD)
+    found = resources(HEAD)
     assert found.places([HEAD]) == 0
     assert found.places([HEAD, CPU_NODE]) == 2
 
 
 def test_a_worker_fits_on_the_smallest_nodes():
-    assert crewing({"CPU": 1.0}).places([{"CPU": 1.0}] * 3) == 3
+    assert resources({"CPU": 1.0}).places([{"CPU": 1.0}] * 3) == 3
 
 
 def test_a_gpu_with_too_few_cores_beside_it_is_no_place():
-    assert crewing(GPU_NODE).places([{"CPU": 2.0, "GPU": 4.0}]) == 2
+    assert resources(GPU_NODE).places([{"CPU": 2.0, "GPU": 4.0}]) == 2
 
 
 def test_a_number_of_workers_is_kept_whatever_the_nodes():
-    assert crewing(CPU_NODE, workers=7).places([]) == 7
+    assert resources(CPU_NODE, workers=7).places([]) == 7
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_number_of_workers_is_kept_whatever_the_nodes():
 )
 def test_the_cores_of_one_machine_are_shared_out(cpus, workers, expected):
     node = {"CPU": cpus}
-    found = crewing(node, address=None, workers=workers)
+    found = resources(node, address=None, workers=workers)
     assert (found.places([node]), found.threads) == expected
 
 
 def test_a_gpu_that_is_not_there_is_one_clear_line():
     with pytest.raises(MfsynthError, match=r"runtime\.device: cuda, but Ray sees no GPU"):
-        crewing(CPU_NODE, device="cuda")
+        resources(CPU_NODE, device="cuda")

@@ -4,12 +4,12 @@ import io
 
 import pytest
 from rich.console import Console
-from test_progress_of_a_run import receipt, standing
+from test_progress_of_a_run import receipt, snapshot
 
-from mfsynth.runs.displays import FAILURE_LINES, PlainDisplay, RichDisplay, rendering
-from mfsynth.runs.news import Announcement, Cause, Committed, Failure
-from mfsynth.runs.progress import Tally
 from mfsynth.runs.supervisor import WorkerState, WorkerView
+from mfsynth.runs.watching.notices import Announcement, Cause, Committed, Failure
+from mfsynth.runs.watching.snapshot import RunTotals
+from mfsynth.runs.watching.terminal import FAILURE_LINES, PlainDisplay, RichDisplay, rendering
 
 
 class Clock:
@@ -24,9 +24,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def drawn(standing) -> list[str]:
+def drawn(snapshot) -> list[str]:
     console = Console(file=io.StringIO(), width=100)
-    console.print(rendering(standing))
+    console.print(rendering(snapshot))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -38,7 +38,7 @@ def lines_at(clock, capsys, commits) -> list[float]:
             clock.now = half / 2
             for _ in range(commits.count(clock.now)):
                 display.tell(Committed(receipt(0)))
-            display.show(standing(Tally.of([], 9, "pairs")))
+            display.show(snapshot(RunTotals.of([], 9, "pairs")))
             shown += [clock.now] * len(capsys.readouterr().err.splitlines())
     return shown
 
@@ -78,8 +78,8 @@ def test_a_few_workers_are_shown_one_by_one():
         WorkerView(2, WorkerState.WRITING, 100.0, 11, 8),
         WorkerView(5, WorkerState.STARTING, 7.0),
     ]
-    tally = Tally.of([receipt(0, registration=2)], 12, "pairs")
-    lines = drawn(standing(tally, workers=workers, failures={Cause.NODE_LOST: 1}))
+    totals = RunTotals.of([receipt(0, registration=2)], 12, "pairs")
+    lines = drawn(snapshot(totals, workers=workers, failures={Cause.NODE_LOST: 1}))
     assert lines[0].endswith(" 50%")
     assert lines[1] == "6/12 pairs, 1 shard, 75% accepted"
     assert lines[2:4] == ["2 rejected (registration 2)", "1 failure (node lost 1)"]
@@ -93,16 +93,16 @@ def test_a_few_workers_are_shown_one_by_one():
 def test_a_thousand_workers_fit_on_a_terminal_and_those_that_take_longest_are_seen():
     workers = [WorkerView(n, WorkerState.MAKING, float(n), n, 1) for n in range(990)]
     workers += [WorkerView(n, WorkerState.STARTING, 5000.0) for n in range(990, 1000)]
-    lines = drawn(standing(Tally.of([], 9, "pairs"), workers=workers))
+    lines = drawn(snapshot(RunTotals.of([], 9, "pairs"), workers=workers))
     assert len(lines) < 10
     assert "1000 workers: 10 starting, 990 making" in lines
     assert [line.split()[0] for line in lines[-3:]] == ["989", "988", "987"]
 
 
 def test_the_bar_has_a_line_of_its_own_and_nothing_is_cut_at_eighty_columns():
-    tally = Tally.of([receipt(0)], 9, "pairs")
+    totals = RunTotals.of([receipt(0)], 9, "pairs")
     console = Console(file=io.StringIO(), width=80)
-    console.print(rendering(standing(tally, made=80, seconds=100.0)))
+    console.print(rendering(snapshot(totals, made=80, seconds=100.0)))
     assert "6/9 pairs, 1 shard, 75% accepted, 0.80 candidates/s, about 5 s left" in (
         line.rstrip() for line in console.file.getvalue().splitlines()
     )
@@ -112,5 +112,5 @@ def test_the_terminal_display_takes_text_as_text():
     console = Console(file=io.StringIO(), width=80)
     with RichDisplay(console) as display:
         display.tell(Announcement("resuming", "[red]not markup[/red]"))
-        display.show(standing(Tally.of([receipt(0)], 9, "pairs")))
+        display.show(snapshot(RunTotals.of([receipt(0)], 9, "pairs")))
     assert "[red]not markup[/red]" in console.file.getvalue()

@@ -7,18 +7,18 @@ from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
 from mfsynth.runs.driver import RunResult, generate
-from mfsynth.runs.news import Committed
 from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.watching.notices import Committed
 from mfsynth.shards.commits import commit, read_commits
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 
 class Lines:
     """A display that remembers."""
 
     def __init__(self):
-        self.notes, self.standings = [], []
+        self.notes, self.snapshots = [], []
 
     def __enter__(self):
         return self
@@ -26,12 +26,12 @@ class Lines:
     def __exit__(self, *_):
         pass
 
-    def tell(self, news):
-        if not isinstance(news, Committed):
-            self.notes.append(news.text)
+    def tell(self, notice):
+        if not isinstance(notice, Committed):
+            self.notes.append(notice.text)
 
-    def show(self, standing):
-        self.standings.append(standing.line())
+    def show(self, snapshot):
+        self.snapshots.append(snapshot.line())
 
 
 @pytest.fixture
@@ -50,23 +50,23 @@ def sample_ids(url) -> list[str]:
     """All ids that a reader of the index of committed shards sees, in order of shards."""
     import pyarrow.parquet as pq
 
-    receipts = read_commits(RunStore.open(str(url))).values()
+    receipts = read_commits(ObjectStore.open(str(url))).values()
     tables = [pq.read_table(f"{url}/{receipt.objects['index'].key}") for receipt in receipts]
     return [value for table in tables for value in table["sample_id"].to_pylist()]
 
 
 def assert_sound(run_folder, **expected):
     assert sample_ids(run_folder.output) == run_folder.expected_ids(**expected)
-    assert not verify_run(RunStore.open(str(run_folder.output)), deep=True).problems
+    assert not verify_run(ObjectStore.open(str(run_folder.output)), deep=True).problems
 
 
 def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder):
     display = Lines()
     result = drive(run_folder.config(), display)
     assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
-    assert result.tally.accepted == len(run_folder.expected_ids())
+    assert result.totals.accepted == len(run_folder.expected_ids())
     assert_sound(run_folder)
-    assert any("pairs" in line and "rejected (dynamic_range" in line for line in display.standings)
+    assert any("pairs" in line and "rejected (dynamic_range" in line for line in display.snapshots)
     # Finished is finished: the same command again starts nothing, not even Ray.
     assert drive(run_folder.config(), start="crash").outcome is Outcome.FINISHED
     # A larger target goes on from there.
@@ -89,14 +89,14 @@ def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
     monkeypatch.setattr(driver, "commit", commit_when_another_does)
     joined.values["target"] = {"candidates": 32}  # four shards: two pairs of commits
     assert drive(joined.config()).outcome is Outcome.FINISHED
-    assert len(read_commits(RunStore.open(str(joined.output)))) == 4
+    assert len(read_commits(ObjectStore.open(str(joined.output)))) == 4
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard_is_replaced(joined):
     display = Lines()
     result = drive(joined.config(), display, crash_once=[2, 13], scratch=str(joined.folder))
     assert result.outcome is Outcome.FINISHED
-    assert result.tally.quarantined == 0
+    assert result.totals.quarantined == 0
     assert len([note for note in display.notes if "its worker died" in note]) == 2
     assert_sound(joined)
 
@@ -112,7 +112,7 @@ def test_only_the_candidate_that_always_kills_its_worker_is_quarantined(joined):
     runtime = {**joined.values["runtime"], "max_attempts": 1}
     result = drive(joined.config(runtime=runtime), crash=[5])
     assert result.outcome is Outcome.FINISHED
-    assert result.tally.quarantined == 1
+    assert result.totals.quarantined == 1
     assert_sound(joined, without=(5,))
 
 

@@ -8,8 +8,8 @@ from standin import Behaviour, opener
 from test_driver import Lines, assert_sound
 
 from mfsynth.runs.driver import generate
-from mfsynth.runs.news import Announcement, Committed
 from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.watching.notices import Announcement, Committed
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
 
@@ -36,9 +36,9 @@ class Nodes(Lines):
         self.nodes = []
         self.shards = 0
 
-    def tell(self, news):
-        super().tell(news)
-        match news:
+    def tell(self, notice):
+        super().tell(notice)
+        match notice:
             case Announcement("waiting_for_node"):
                 self.add()
             case Committed():
@@ -56,7 +56,7 @@ class Nodes(Lines):
 def test_nodes_that_join_get_workers_and_one_that_leaves_costs_nothing(
     run_folder, headed, monkeypatch
 ):
-    monkeypatch.setattr("mfsynth.runs.driver.LOOK_S", 0.5)
+    monkeypatch.setattr("mfsynth.runs.driver.NODE_POLL_S", 0.5)
     run_folder.values["target"] = {"pairs": 120}
     run_folder.values["runtime"] = {"batch_size": 4, "device": "cpu", "max_attempts": 1}
     run_folder.values["runtime"]["ray_address"] = headed.address

@@ -72,12 +72,12 @@ def test_a_run_with_another_fingerprint_names_what_differs(run_folder, refused):
     from mfsynth.prompts import open_prompts
     from mfsynth.runs.driver import run_manifest
     from mfsynth.shards.commits import open_run
-    from mfsynth.shards.store import RunStore
+    from mfsynth.storage.store import ObjectStore
 
     config = load_config(str(run_folder.file()))
     model = model_info(config.model)
     identity = fingerprint(config, open_prompts(config.prompts, 0).digest, model.revision)
-    open_run(RunStore.open(config.output), run_manifest(config, identity, model))
+    open_run(ObjectStore.open(config.output), run_manifest(config, identity, model))
     before = run_json.read_bytes()
     assert "sampler.steps: 1 -> 7" in refused(run_folder.file(), "--set", "sampler.steps=7")
     assert run_json.read_bytes() == before

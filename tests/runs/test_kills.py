@@ -78,7 +78,7 @@ def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run
     run_folder.values["target"] = {"pairs": 60}
     killed = []
     for moment in sorted(rng.sample(range(40), 4)):
-        # Another number of workers in each sitting: it must not matter.
+        # Another number of workers in each session: it must not matter.
         run_folder.values["runtime"]["workers"] = rng.randint(1, 3)
         process = standin_process(run_folder, seconds=0.05)
         process.wait_for(lambda moment=moment: objects(run_folder) >= moment)

@@ -16,10 +16,10 @@ from collections import defaultdict
 import pytest
 from standin import Behaviour, open_standin
 
-from mfsynth.runs.metrics import METRICS, GpuMemory
+from mfsynth.runs.watching.metrics import METRICS, GpuMemory
 from mfsynth.shards.commits import read_commits
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.totals import totals
+from mfsynth.storage.store import ObjectStore
 
 PEAK = 123_456_789
 PATIENCE_S = 60.0
@@ -70,7 +70,7 @@ def main(path: str) -> None:
     result = generate(config, open_worker=open_with_gpu)
     # What a driver that ended told last is taken in by the node a moment later.
     end = time.monotonic() + PATIENCE_S
-    while (found := exported(endpoint))["ray_mfsynth_pairs_total"][""] < result.tally.accepted:
+    while (found := exported(endpoint))["ray_mfsynth_pairs_total"][""] < result.totals.accepted:
         if time.monotonic() > end:
             break
         time.sleep(0.5)
@@ -86,7 +86,7 @@ def test_prometheus_reads_what_the_receipts_say(run_folder):
     assert made.returncode == 0, made.stderr
     said = json.loads(made.stdout.splitlines()[-1])
     found, failures = said["found"], said["failures"]
-    sums = totals(read_commits(RunStore.open(str(run_folder.output))).values())
+    sums = totals(read_commits(ObjectStore.open(str(run_folder.output))).values())
 
     assert {*found} == {metric.exported for metric in METRICS} - {"ray_mfsynth_quarantined_total"}
     assert sums.accepted == len(run_folder.expected_ids())

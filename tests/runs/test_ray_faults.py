@@ -10,10 +10,10 @@ from standin import Behaviour, opener
 from test_driver import Lines, assert_sound, drive, sample_ids
 from test_kills import Process, commits, standin_process
 
-from mfsynth.runs.crew import _cause_of_death
 from mfsynth.runs.driver import generate
-from mfsynth.runs.news import Committed, Failure
+from mfsynth.runs.pool import _cause_of_death
 from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.watching.notices import Committed, Failure
 
 
 class KillsARaylet(Lines):
@@ -24,9 +24,9 @@ class KillsARaylet(Lines):
         self.nodes, self.behaviour = nodes, behaviour
         self.shards = 0
 
-    def tell(self, news):
-        super().tell(news)
-        match news:
+    def tell(self, notice):
+        super().tell(notice)
+        match notice:
             case Committed():
                 self.shards += 1
                 if self.shards == 2:
@@ -37,7 +37,7 @@ class KillsARaylet(Lines):
 
 @pytest.mark.slow
 def test_a_node_whose_raylet_is_killed_is_held_against_no_shard(run_folder, nodes, monkeypatch):
-    monkeypatch.setattr("mfsynth.runs.driver.LOOK_S", 0.5)
+    monkeypatch.setattr("mfsynth.runs.driver.NODE_POLL_S", 0.5)
     run_folder.values["target"] = {"pairs": 40}
     run_folder.values["runtime"] = {"batch_size": 4, "device": "cpu", "max_attempts": 1}
     run_folder.values["runtime"]["ray_address"] = nodes.address

@@ -11,7 +11,7 @@ from mfsynth.runs.protocol import Failed, FailureKind, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.runs.supervisor import Outcome
 from mfsynth.shards.commits import read_commits
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 BAD = 5
 
@@ -30,7 +30,7 @@ def stored_files(run_folder) -> dict:
 
 
 def test_quarantine_says_why_and_what_to_type_to_see_it(finished, capsys):
-    [receipt] = read_commits(RunStore.open(str(finished.output))).values()
+    [receipt] = read_commits(ObjectStore.open(str(finished.output))).values()
     table = pq.read_table(finished.output / receipt.objects["rejects"].key).to_pylist()
     [row] = [row for row in table if row["outcome"] == "quarantined"]
     [reason] = row["reasons"]

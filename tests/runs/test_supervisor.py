@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mfsynth.runs.protocol import FailureKind
 from mfsynth.runs.supervisor import (
     ATTEMPTS_AT_ONCE,
-    MAX_CULPRITS,
+    MAX_QUARANTINED_PER_SHARD,
     Assign,
     BatchStarted,
     Commit,
@@ -361,7 +361,7 @@ def test_a_target_in_candidates_commits_whole_shards_whatever_is_accepted(seed, 
 @given(
     seed=st.integers(0, 2**32),
     workers=st.integers(1, 4),
-    toxic=st.sets(st.integers(0, 39), max_size=MAX_CULPRITS - 1),
+    toxic=st.sets(st.integers(0, 39), max_size=MAX_QUARANTINED_PER_SHARD - 1),
     max_attempts=st.integers(1, 3),
 )
 def test_only_the_candidates_that_kill_their_worker_are_quarantined(

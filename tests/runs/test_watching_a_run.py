@@ -9,16 +9,16 @@ from standin import Behaviour, opener
 
 from mfsynth.cli import main
 from mfsynth.runs.driver import generate
-from mfsynth.runs.logs import JsonFormatter, JsonLog, json_lines, log_end
-from mfsynth.runs.news import Cause
 from mfsynth.runs.supervisor import Outcome, WorkerState
+from mfsynth.runs.watching.jsonlog import JsonFormatter, JsonLog, json_lines, log_end
+from mfsynth.runs.watching.notices import Cause
 
 
-class Standings:
-    """A watcher that remembers how things stood."""
+class Snapshots:
+    """A observer that remembers how things stood."""
 
     def __init__(self):
-        self.standings = []
+        self.snapshots = []
 
     def __enter__(self):
         return self
@@ -26,11 +26,11 @@ class Standings:
     def __exit__(self, *_):
         pass
 
-    def tell(self, news):
+    def tell(self, notice):
         pass
 
-    def show(self, standing):
-        self.standings.append(standing)
+    def show(self, snapshot):
+        self.snapshots.append(snapshot)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_failures_are_counted_by_cause(joined):
     runtime = {**joined.values["runtime"], "deadline_s": 20.0, "workers": 1}
     result = drive(
         joined.config(runtime=runtime),
-        Standings(),
+        Snapshots(),
         crash_once=[2],
         hang_once=[13],
         memory=2,
@@ -63,15 +63,15 @@ def test_failures_are_counted_by_cause(joined):
 
 def test_a_store_without_room_is_a_failure_of_the_store(joined):
     runtime = {**joined.values["runtime"], "max_attempts": 2}
-    result = drive(joined.config(runtime=runtime), Standings(), full_disk=True)
+    result = drive(joined.config(runtime=runtime), Snapshots(), full_disk=True)
     assert {*result.failures} == {Cause.STORE}
     assert result.exit_status == 1
 
 
 def test_what_every_worker_does_can_be_seen(joined):
-    watcher = Standings()
-    drive(joined.config(), watcher, seconds=0.3)
-    seen = [worker for standing in watcher.standings for worker in standing.view.workers]
+    observer = Snapshots()
+    drive(joined.config(), observer, seconds=0.3)
+    seen = [worker for snapshot in observer.snapshots for worker in snapshot.view.workers]
     assert {WorkerState.STARTING, WorkerState.MAKING} <= {worker.state for worker in seen}
     assert {worker.worker for worker in seen} == {0, 1}
     for worker in seen:
@@ -81,9 +81,9 @@ def test_what_every_worker_does_can_be_seen(joined):
 
 
 def test_the_summary_at_the_end_is_the_status_of_the_storage_over_all_sittings(joined, capsys):
-    first = drive(joined.config(target={"pairs": 5}), Standings())
-    second = drive(joined.config(), Standings())
-    assert (first.tally.unit, second.gained) == (
+    first = drive(joined.config(target={"pairs": 5}), Snapshots())
+    second = drive(joined.config(), Snapshots())
+    assert (first.totals.unit, second.gained) == (
         "pairs",
         len(joined.expected_ids()) - first.gained,
     )
@@ -96,16 +96,16 @@ def test_the_summary_at_the_end_is_the_status_of_the_storage_over_all_sittings(j
 
 
 def test_a_run_that_was_made_is_a_measurement_to_plan_from(joined, capsys):
-    result = drive(joined.config(), Standings())
+    result = drive(joined.config(), Snapshots())
     with pytest.raises(SystemExit):
         main(["plan", str(joined.file()), "--pairs", "1000", "--json"])
     found = json.loads(capsys.readouterr().out)
     there = len(joined.expected_ids())
     assert found["there"] == found["measured"]["gained"] == there
-    assert found["measured"]["acceptance"]["value"] == pytest.approx(result.tally.acceptance)
-    assert found["measured"]["seconds"]["value"] == pytest.approx(result.tally.seconds / there)
+    assert found["measured"]["acceptance"]["value"] == pytest.approx(result.totals.acceptance)
+    assert found["measured"]["seconds"]["value"] == pytest.approx(result.totals.seconds / there)
     assert (
-        8 * (found["shards"] - 1) < (1000 - there) / result.tally.acceptance < found["candidates"]
+        8 * (found["shards"] - 1) < (1000 - there) / result.totals.acceptance < found["candidates"]
     )
 
 

@@ -15,7 +15,7 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Progres
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit
-from mfsynth.shards.store import RunStore, StoreFullError, StoreRefusedError
+from mfsynth.storage.store import ObjectStore, StoreFullError, StoreRefusedError
 
 
 def plan_of(config) -> RunPlan:
@@ -48,7 +48,7 @@ def test_a_shard_accounts_for_every_candidate(run_folder):
 def test_what_is_made_is_in_the_store_and_not_committed(run_folder):
     config = run_folder.config()
     receipt = make(standin(config), config)[-1].receipt
-    store = RunStore.open(config.output)
+    store = ObjectStore.open(config.output)
     assert {o.key for o in receipt.objects.values()} == {*store.list()}
     assert commit(store, receipt)
 
@@ -64,13 +64,13 @@ def test_two_attempts_with_one_batch_size_give_the_same_bytes(run_folder):
 def test_the_next_shard_is_made_while_one_is_uploaded(run_folder, monkeypatch):
     config = run_folder.config()
     worker = standin(config)
-    may_upload, put_file = threading.Event(), RunStore.put_file
+    may_upload, put_file = threading.Event(), ObjectStore.put_file
 
     def put_file_later(self, local_path, key):
         assert may_upload.wait(60)
         put_file(self, local_path, key)
 
-    monkeypatch.setattr(RunStore, "put_file", put_file_later)
+    monkeypatch.setattr(ObjectStore, "put_file", put_file_later)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(make, worker, config, shard=0)
         second = worker.make_shard(Assignment(1, "b", 4), plan_of(config).shard(1))
@@ -104,7 +104,7 @@ def test_an_exception_is_a_failure_with_its_words(run_folder):
     config = run_folder.config()
     failed = make(standin(config, raises=[5]), config)[-1]
     assert failed == Failed(FailureKind.OTHER, "ValueError: candidate 5 is impossible")
-    assert not RunStore.open(config.output).list()
+    assert not ObjectStore.open(config.output).list()
 
 
 def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
@@ -126,16 +126,16 @@ def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_fo
 def test_an_upload_that_fails_once_is_tried_again(run_folder, monkeypatch):
     config = run_folder.config()
     worker = standin(config)
-    upload, tries = RunStore.put_file, itertools.count()
+    upload, tries = ObjectStore.put_file, itertools.count()
 
     def flaky(self, path, key):
         if next(tries) == 0:
-            from mfsynth.shards.store import StoreError
+            from mfsynth.storage.store import StoreError
 
             raise StoreError("slow down")
         upload(self, path, key)
 
-    monkeypatch.setattr(RunStore, "put_file", flaky)
+    monkeypatch.setattr(ObjectStore, "put_file", flaky)
     monkeypatch.setattr("mfsynth.runs.worker.time.sleep", lambda seconds: None)
     assert isinstance(make(worker, config)[-1], Made)
 
@@ -148,7 +148,7 @@ def test_an_upload_that_waiting_does_not_help_is_not_tried_again(run_folder, mon
         tries.append(key)
         raise error("renew the store's credentials")
 
-    monkeypatch.setattr(RunStore, "put_file", refuse)
+    monkeypatch.setattr(ObjectStore, "put_file", refuse)
     config = run_folder.config()
     failed = make(standin(config), config)[-1]
     assert failed == Failed(FailureKind.ENVIRONMENT, "renew the store's credentials")

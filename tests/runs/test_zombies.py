@@ -22,22 +22,22 @@ from mfsynth.runs.supervisor import Outcome
 from mfsynth.shards import gc, layout
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.gc import collect, garbage
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 
 def keys_of(*receipts) -> set[str]:
     return {stored.key for receipt in receipts for stored in receipt.objects.values()}
 
 
-def unreferenced(store: RunStore) -> set[str]:
+def unreferenced(store: ObjectStore) -> set[str]:
     """All that readers of the run would not miss."""
     receipts = read_commits(store)
     documents = {layout.RUN_KEY, *(layout.commit_key(shard) for shard in receipts)}
     return {*store.list()} - keys_of(*receipts.values()) - documents
 
 
-def assert_gc_leaves_what_is_committed(store: RunStore) -> None:
+def assert_gc_leaves_what_is_committed(store: ObjectStore) -> None:
     rubbish = unreferenced(store)
     found = garbage(store, timedelta())
     assert {entry.key for entry in found} == rubbish
@@ -49,9 +49,9 @@ def assert_gc_leaves_what_is_committed(store: RunStore) -> None:
 def test_what_a_zombie_uploads_after_its_shard_was_made_again_is_garbage(run_folder, monkeypatch):
     run_folder.values["target"] = {"candidates": 8}
     config = run_folder.config()
-    store = RunStore.open(config.output)
+    store = ObjectStore.open(config.output)
     driver.open_run(store, manifest_of(config))
-    put_file, uploads, may_upload = RunStore.put_file, threading.Event(), threading.Event()
+    put_file, uploads, may_upload = ObjectStore.put_file, threading.Event(), threading.Event()
 
     def put_file_late(self, local_path, key):
         if ".zombie." in key:
@@ -59,7 +59,7 @@ def test_what_a_zombie_uploads_after_its_shard_was_made_again_is_garbage(run_fol
             assert may_upload.wait(60)
         put_file(self, local_path, key)
 
-    monkeypatch.setattr(RunStore, "put_file", put_file_late)
+    monkeypatch.setattr(ObjectStore, "put_file", put_file_late)
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(make, standin(config), config, attempt="zombie")
         assert uploads.wait(60)
@@ -94,8 +94,8 @@ class HangsANode(Lines):
         self.nodes, self.behaviour = nodes, behaviour
         self.hung = None
 
-    def show(self, standing):
-        super().show(standing)
+    def show(self, snapshot):
+        super().show(snapshot)
         holder = Path(self.behaviour.scratch) / "held"
         if self.hung is None and holder.exists() and (pid := holder.read_text()):
             self.hung = psutil.Process(int(pid)).parent()
@@ -104,16 +104,16 @@ class HangsANode(Lines):
 
 @pytest.mark.slow
 def test_a_worker_whose_node_is_taken_for_dead_finishes_in_vain(run_folder, nodes, monkeypatch):
-    monkeypatch.setattr("mfsynth.runs.driver.LOOK_S", 0.5)
+    monkeypatch.setattr("mfsynth.runs.driver.NODE_POLL_S", 0.5)
     # Otherwise the shard is made again because it is late, before the node is given up.
-    monkeypatch.setattr("mfsynth.runs.supervisor.SLOW", math.inf)
+    monkeypatch.setattr("mfsynth.runs.supervisor.STRAGGLER_FACTOR", math.inf)
     run_folder.values["runtime"] = {"batch_size": 4, "device": "cpu", "ray_address": nodes.address}
     behaviour = Behaviour(hold_once=1, scratch=str(run_folder.folder))
     display = HangsANode(nodes, behaviour)
     result = generate(run_folder.config(), open_worker=opener(behaviour), display=display)
     assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
     assert_sound(run_folder)
-    store = RunStore.open(str(run_folder.output))
+    store = ObjectStore.open(str(run_folder.output))
     before = unreferenced(store)
     behaviour.go()
     wait_until(lambda: len(unreferenced(store) - before) == 3)
@@ -142,7 +142,7 @@ def test_a_driver_that_wakes_up_after_another_has_finished_the_run_adds_nothing(
     assert sleeper.log.read_text().splitlines()[-1].startswith("finished")
     after = {path: path.read_bytes() for path in (run_folder.output / "_commits").iterdir()}
     assert after == before
-    assert_gc_leaves_what_is_committed(RunStore.open(str(run_folder.output)))
+    assert_gc_leaves_what_is_committed(ObjectStore.open(str(run_folder.output)))
     assert_sound(run_folder)
 
 
@@ -157,7 +157,7 @@ def test_clocks_that_are_days_apart_change_no_sample(run_folder, cluster):
     late = standin_process(run_folder, "late.txt", clock_days=-3)
     assert late.end() == 0, late.log.read_text()
     assert_sound(run_folder)
-    store = RunStore.open(str(run_folder.output))
+    store = ObjectStore.open(str(run_folder.output))
     dates = [datetime.fromisoformat(r.created) for r in read_commits(store).values()]
     assert max(dates) - min(dates) > timedelta(days=5)
     assert not garbage(store)
@@ -169,7 +169,7 @@ def test_gc_on_a_machine_that_is_days_ahead_leaves_a_running_jobs_uploads_alone(
     run_folder, monkeypatch
 ):
     config = run_folder.config()
-    store = RunStore.open(config.output)
+    store = ObjectStore.open(config.output)
     driver.open_run(store, manifest_of(config))
     made = make(standin(config), config)[-1].receipt
 

@@ -6,17 +6,17 @@ import pytest
 import tiny_run
 from s3_server import S3Server
 
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture
-def store(tmp_path) -> RunStore:
+def store(tmp_path) -> ObjectStore:
     """An empty place for a run."""
-    return RunStore.open(tmp_path / "run")
+    return ObjectStore.open(tmp_path / "run")
 
 
 @pytest.fixture
-def run_store(tmp_path) -> RunStore:
+def run_store(tmp_path) -> ObjectStore:
     """A local run of three committed shards."""
     return tiny_run.make_run(str(tmp_path / "run"))
 

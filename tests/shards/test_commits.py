@@ -16,8 +16,8 @@ from mfsynth.shards.commits import (
     read_commits,
     read_run,
 )
-from mfsynth.shards.store import RunStore, StoreError
 from mfsynth.shards.totals import totals
+from mfsynth.storage.store import ObjectStore, StoreError
 
 
 def test_the_same_fingerprint_resumes_and_run_json_stays(store):
@@ -50,7 +50,7 @@ def test_a_folder_with_other_files_is_no_run_and_is_left_alone(store):
 def test_a_file_is_no_run(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(MfsynthError, match="is a file"):
-        open_run(RunStore.open(tmp_path / "file"), make_manifest())
+        open_run(ObjectStore.open(tmp_path / "file"), make_manifest())
 
 
 def test_a_killed_start_does_not_stop_the_next(store):
@@ -84,7 +84,7 @@ def test_keys_of_later_versions_in_run_json_are_ignored():
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_the_first_commit_of_a_shard_wins(store, remote):
-    store = RunStore.open(f"memory://{uuid.uuid4().hex}/run") if remote else store
+    store = ObjectStore.open(f"memory://{uuid.uuid4().hex}/run") if remote else store
     first, second = upload_shard(store, 0), upload_shard(store, 0)
     assert commit(store, first)
     assert not commit(store, second)

@@ -26,8 +26,8 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect, garbage
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 SHARDS = 2
 # Every call that makes bytes durable, publishes or removes a name.
@@ -45,11 +45,11 @@ def generate(url: str) -> None:
 
 
 def finalize_run(url: str) -> None:
-    finalize(RunStore.open(url))
+    finalize(ObjectStore.open(url))
 
 
 def remove_garbage(url: str) -> None:
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     collect(store, garbage(store, timedelta()))
 
 
@@ -186,7 +186,9 @@ def expected(tmp_path_factory) -> list[tuple[str, str]]:
 # --- What must hold then --------------------------------------------------------------------
 
 
-def assert_readers_see_whole_shards_only(store: RunStore, expected: list[tuple[str, str]]) -> None:
+def assert_readers_see_whole_shards_only(
+    store: ObjectStore, expected: list[tuple[str, str]]
+) -> None:
     if not store.exists(layout.RUN_KEY):
         assert not read_commits(store)
         return
@@ -200,13 +202,13 @@ def assert_readers_see_whole_shards_only(store: RunStore, expected: list[tuple[s
         assert not key.endswith("json") or json.loads(text)
 
 
-def assert_finished(store: RunStore, expected: list[tuple[str, str]]) -> None:
+def assert_finished(store: ObjectStore, expected: list[tuple[str, str]]) -> None:
     assert verify_run(store).problems == ()
     assert tiny_run.contents(store) == expected
     assert [s.sample_id for s in RGBDDataset(store.url)] == ids(expected)
 
 
-def assert_gc_removes_exactly_the_garbage(store: RunStore) -> None:
+def assert_gc_removes_exactly_the_garbage(store: ObjectStore) -> None:
     before = {*store.list()}
     receipts = read_commits(store)
     wanted = {layout.RUN_KEY} | (DOCUMENTS & before)
@@ -231,7 +233,7 @@ def test_a_run_killed_at_any_step_is_whole_and_ends_like_one_that_was_not(place,
     points = 0
     for url in place.kills(generate, place.new_url):
         points += 1
-        store = RunStore.open(url)
+        store = ObjectStore.open(url)
         assert_readers_see_whole_shards_only(store, expected)
         generate(url)
         assert_finished(store, expected)
@@ -305,7 +307,7 @@ def upload_in_parts(url: str) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(11 * 2**20))
         file.flush()
-        RunStore.open(url).put_file(Path(file.name), LARGE)
+        ObjectStore.open(url).put_file(Path(file.name), LARGE)
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.status import run_status
-from mfsynth.shards.store import RunStore, StoreError, StoreRefusedError
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore, StoreError, StoreRefusedError
 
 MB = 2**20
 NO_GRACE = timedelta()
@@ -71,7 +71,7 @@ def always(answer: Answer) -> Faults:
     return Faults(refuse=lambda kind: answer)
 
 
-def whole_life(url: str) -> RunStore:
+def whole_life(url: str) -> ObjectStore:
     """Everything that is ever done to a run."""
     store = tiny_run.make_missing_shards(url, 2)
     tiny_run.upload_shard(store, 1)
@@ -84,7 +84,7 @@ def whole_life(url: str) -> RunStore:
     return store
 
 
-def assert_like_an_undisturbed_run(store: RunStore, run_store: RunStore) -> None:
+def assert_like_an_undisturbed_run(store: ObjectStore, run_store: ObjectStore) -> None:
     assert tiny_run.contents(store) == tiny_run.contents(run_store)
     assert verify_run(store).problems == ()
     receipts = read_commits(store)
@@ -119,7 +119,7 @@ def test_a_run_whose_acknowledgements_are_lost_equals_one_without(s3, run_url, r
 
 
 def test_a_lost_acknowledgement_of_a_commit_is_still_ours(s3, run_url):
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     first, second = tiny_run.upload_shard(store, 0), tiny_run.upload_shard(store, 0)
     with s3.harmed_by(Faults(lose=first_of_each_kind())) as requests:
         assert commit(store, first)
@@ -130,14 +130,14 @@ def test_a_lost_acknowledgement_of_a_commit_is_still_ours(s3, run_url):
 
 
 def test_a_lost_acknowledgement_of_run_json_starts_the_run(s3, run_url):
-    store, manifest = RunStore.open(run_url), tiny_run.make_manifest()
+    store, manifest = ObjectStore.open(run_url), tiny_run.make_manifest()
     with s3.harmed_by(Faults(lose=lambda kind: kind == "create" and s3.requests["create"] == 1)):
         assert open_run(store, manifest) == manifest
     assert read_run(store) == manifest
 
 
 def test_of_drivers_that_race_on_s3_exactly_one_commits(s3, run_url):
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     receipts = [tiny_run.upload_shard(store, 0) for _ in range(6)]
     with ThreadPoolExecutor(len(receipts)) as pool:
         won = [*pool.map(lambda receipt: commit(store, receipt), receipts)]
@@ -146,7 +146,7 @@ def test_of_drivers_that_race_on_s3_exactly_one_commits(s3, run_url):
 
 
 def test_conditional_writes_that_met_are_asked_again(s3, run_url):
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     receipt = tiny_run.upload_shard(store, 0)
     meet = Faults(refuse=lambda kind: CONFLICT if s3.requests["create"] == 1 else None)
     with s3.harmed_by(meet) as requests:
@@ -155,7 +155,7 @@ def test_conditional_writes_that_met_are_asked_again(s3, run_url):
 
 
 def test_conditional_writes_are_probed_truly_whatever_gets_lost(s3, run_url):
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     assert store.honours_create_if_absent()
     with s3.harmed_by(Faults(lose=first_of_each_kind())):
         assert store.honours_create_if_absent()
@@ -173,7 +173,7 @@ def test_a_store_that_ignores_the_condition_serves_one_driver(s3, run_url, run_s
 def test_a_large_object_goes_up_in_parts(s3, run_url, small_parts, tmp_path):
     source = tmp_path / "large"
     source.write_bytes(bytes(range(256)) * (11 * MB // 256))
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     with s3.harmed_by(Faults()) as requests:
         store.put_file(source, "shards/large")
     assert requests == {"begin upload": 1, "part": 3, "complete upload": 1}
@@ -186,7 +186,7 @@ def test_a_large_object_goes_up_in_parts(s3, run_url, small_parts, tmp_path):
 def test_a_disturbed_upload_in_parts_is_whole(s3, run_url, small_parts, tmp_path, kind, lost):
     source = tmp_path / "large"
     source.write_bytes(bytes(range(256)) * (11 * MB // 256))
-    store, key = RunStore.open(run_url), layout.tar_key(tiny_run.RUN, 0, "ab")
+    store, key = ObjectStore.open(run_url), layout.tar_key(tiny_run.RUN, 0, "ab")
     open_run(store, tiny_run.make_manifest())
     first = first_of_each_kind()
     faults = (
@@ -219,7 +219,7 @@ def test_unfinished_uploads_are_garbage_and_those_of_others_are_not_ours(s3, run
     assert verify_run(store).problems == ()
 
 
-def operations(store: RunStore) -> list[Callable[[], object]]:
+def operations(store: ObjectStore) -> list[Callable[[], object]]:
     return [
         lambda: store.read_bytes("run.json"),
         lambda: store.read_many(["run.json", "README.md"]),
@@ -231,7 +231,7 @@ def operations(store: RunStore) -> list[Callable[[], object]]:
         lambda: store.size("run.json"),
         lambda: store.entries("shards"),
         lambda: store.top_level(),
-        lambda: store.any_key(but=lambda key: True),
+        lambda: store.any_key(ignoring=lambda key: True),
         lambda: store.unfinished_uploads(),
         lambda: store.clock(),
         lambda: store.delete("README.md"),
@@ -290,7 +290,7 @@ def test_a_listing_that_fails_is_never_an_empty_one(s3, run_url, no_retries_belo
         for list_it in (
             lambda: store.entries("_commits"),
             lambda: store.top_level(),
-            lambda: store.any_key(but=lambda key: False),
+            lambda: store.any_key(ignoring=lambda key: False),
             lambda: read_commits(store),
             lambda: garbage(store, NO_GRACE),
         ):
@@ -338,7 +338,7 @@ def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     options = {"endpoint_url": s3.url, "config_kwargs": {"read_timeout": 7}}
     monkeypatch.setitem(fsspec.config.conf, "s3", options)
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     assert store.create_if_absent("run.json", b"{}")
     assert store._connect().s3.meta.config.read_timeout == 7
 
@@ -346,7 +346,7 @@ def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch)
 def test_a_folder_that_a_console_has_made_is_empty(s3, run_url):
     filesystem = fsspec.filesystem("s3")
     filesystem.pipe_file(f"{run_url}/", b"")
-    store = RunStore.open(run_url)
+    store = ObjectStore.open(run_url)
     open_run(store, tiny_run.make_manifest())
     assert list(store.list()) == ["run.json"]
     assert [entry.key for entry in store.top_level()] == ["run.json"]

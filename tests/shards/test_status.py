@@ -72,18 +72,18 @@ def test_too_few_shards_tell_no_pace(run_store, minutes):
     assert pace_of(receipts_at(run_store, *minutes)) is None
 
 
-def test_news_of_a_run_from_elsewhere(run_store):
+def test_live_lines_of_a_run_from_elsewhere(run_store):
     status = replace(
         run_status(run_store),
         last_shard="2026-01-01T00:00:00+00:00",
         pace=Pace(24.0, 0.5),
         target_pairs=20,
     )
-    lines = status.news(datetime(2026, 1, 1, 0, 5, tzinfo=UTC))
+    lines = status.live_lines(datetime(2026, 1, 1, 0, 5, tzinfo=UTC))
     assert lines == [
         "last shard   5 min ago, 2026-01-01T00:00:00+00:00",
         "pace         24 pairs/h, seen over 30 min; 30 min to the 20 pairs of the first start",
     ]
     # A target that is reached, or that a later start raised, is no news.
-    assert len(replace(status, target_pairs=8).news(datetime.now(UTC))) == 2
-    assert "first start" not in replace(status, target_pairs=8).news(datetime.now(UTC))[1]
+    assert len(replace(status, target_pairs=8).live_lines(datetime.now(UTC))) == 2
+    assert "first start" not in replace(status, target_pairs=8).live_lines(datetime.now(UTC))[1]

@@ -10,9 +10,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.store import RunStore, StoreError, StoreFullError
+from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.store import ObjectStore, StoreError, StoreFullError
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -22,7 +22,7 @@ def any_store(request, tmp_path):
         "file": f"file://{tmp_path}/run",
         "memory": f"memory://{uuid.uuid4().hex}/run",
     }
-    return RunStore.open(urls[request.param])
+    return ObjectStore.open(urls[request.param])
 
 
 def test_what_was_put_is_read_back(any_store, tmp_path):
@@ -125,7 +125,7 @@ def small_disk(tmp_path):
 
 
 def test_a_really_full_disk_keeps_what_was_whole(small_disk, tmp_path):
-    store = RunStore.open(small_disk / "run")
+    store = ObjectStore.open(small_disk / "run")
     store.put_bytes("run.json", b"{}")
     large = tmp_path / "large"
     large.write_bytes(b"x" * 200_000)
@@ -136,7 +136,7 @@ def test_a_really_full_disk_keeps_what_was_whole(small_disk, tmp_path):
 
 def test_an_output_below_a_file_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("text")
-    store = RunStore.open(tmp_path / "file" / "run")
+    store = ObjectStore.open(tmp_path / "file" / "run")
     with pytest.raises(StoreError, match=r"can't create .*run.json: ") as info:
         store.create_if_absent("run.json", b"{}")
     assert "\n" not in str(info.value)
@@ -153,7 +153,7 @@ def test_an_unwritable_output_is_one_clear_line(store, monkeypatch):
 
 def test_an_unknown_protocol_is_one_clear_line():
     with pytest.raises(MfsynthError, match=r"s4://.*not a local path or a URL") as info:
-        RunStore.open("s4://key:secret@bucket/run")
+        ObjectStore.open("s4://key:secret@bucket/run")
     assert "secret" not in str(info.value)
 
 
@@ -169,7 +169,7 @@ def test_a_missing_package_is_one_clear_line(monkeypatch, url, remedy):
     for package in ("gcsfs", "adlfs", "ossfs"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MfsynthError, match=remedy) as info:
-        RunStore.open(url)
+        ObjectStore.open(url)
     assert "\n" not in str(info.value)
 
 
@@ -183,7 +183,7 @@ def test_a_folder_that_can_not_be_read_is_never_an_empty_one(store, monkeypatch)
     for list_it in (
         lambda: store.entries("_commits"),
         lambda: store.top_level(),
-        lambda: store.any_key(but=lambda key: False),
+        lambda: store.any_key(ignoring=lambda key: False),
     ):
         with pytest.raises(StoreError, match=r"can't list .*: Input/output error"):
             list_it()
@@ -207,7 +207,7 @@ class _Failing(fsspec.AbstractFileSystem):
 
 def test_credentials_in_a_url_are_never_shown(tmp_path):
     fsspec.register_implementation("failing", _Failing, clobber=True)
-    store = RunStore.open(_Failing.url)
+    store = ObjectStore.open(_Failing.url)
     (tmp_path / "file").write_bytes(b"")
     attempts = [
         lambda: store.read_bytes("a"),
@@ -217,7 +217,7 @@ def test_credentials_in_a_url_are_never_shown(tmp_path):
         lambda: store.list(),
         lambda: store.size("a"),
         lambda: store.delete("a"),
-        lambda: store.any_key(but=lambda key: False),
+        lambda: store.any_key(ignoring=lambda key: False),
     ]
     shown = [repr(store), store.url]
     for attempt in attempts:

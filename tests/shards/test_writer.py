@@ -14,8 +14,8 @@ from tiny_run import RUN, SCORES, make_quarantine, make_records, make_reject, ma
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore, StoreError
 from mfsynth.shards.writer import ShardSpool, encode_sample
+from mfsynth.storage.store import ObjectStore, StoreError
 
 
 def open_spool(shard=0, **changes):
@@ -220,7 +220,7 @@ def test_an_upload_may_be_repeated(store):
 
 
 def test_an_upload_that_arrives_short_is_noticed(store, monkeypatch):
-    monkeypatch.setattr(RunStore, "size", lambda self, key: 12)
+    monkeypatch.setattr(ObjectStore, "size", lambda self, key: 12)
     with pytest.raises(StoreError, match="bytes were sent, 12 arrived"):
         tiny_run.upload_shard(store, 0)
 

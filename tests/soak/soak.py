@@ -53,8 +53,8 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.store import RunStore, StoreError
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore, StoreError
 
 NAME = "soak"
 SHARD_SIZE = 16
@@ -141,14 +141,14 @@ class CountingWorker:
 def let_the_store_fail(folder: Path) -> None:
     """Make this process's writes fail while there is a file that says so."""
     for name in ("put_file", "create_if_absent"):
-        write = getattr(RunStore, name)
+        write = getattr(ObjectStore, name)
 
-        def fail_or_write(self: RunStore, *args: Any, write: Any = write) -> Any:
+        def fail_or_write(self: ObjectStore, *args: Any, write: Any = write) -> Any:
             if (folder / DOWN).exists():
                 raise StoreError(f"can't write {self.url}: the store is down")
             return write(self, *args)
 
-        setattr(RunStore, name, fail_or_write)
+        setattr(ObjectStore, name, fail_or_write)
 
 
 def open_worker(config: RunConfig, device: str, *, folder: Path) -> CountingWorker:
@@ -306,14 +306,14 @@ class Soak:
         self.order = count()
         self.drivers: dict[Process, float | None] = {}  # and when it must have ended, if at all
         self.killed: set[Process] = set()
-        self.sittings = 0
+        self.sessions = 0
         self.target = NEVER
         self.cluster = Cluster(self.logs, self.token)
         self.commits, self.progress_at = 0, time.monotonic()
 
     @property
-    def store(self) -> RunStore:
-        return RunStore.open(str(self.folder / "out"))
+    def store(self) -> ObjectStore:
+        return ObjectStore.open(str(self.folder / "out"))
 
     def say(self, what: str, detail: str = "") -> None:
         self.log.write(f"{time.monotonic() - self.began:8.1f} s  {what}  {detail}".rstrip() + "\n")
@@ -346,13 +346,13 @@ class Soak:
         }
 
     def start_driver(self, workers: int | str = "auto") -> Process:
-        self.sittings += 1
-        path = self.folder / f"run-{self.sittings}.yaml"
+        self.sessions += 1
+        path = self.folder / f"run-{self.sessions}.yaml"
         path.write_text(yaml.safe_dump(self.config(workers)))
         command = [sys.executable, __file__, "--drive", path]
-        driver = Process(command, self.logs / f"driver-{self.sittings}.txt", self.token)
+        driver = Process(command, self.logs / f"driver-{self.sessions}.txt", self.token)
         self.drivers[driver] = None
-        self.say(f"driver {self.sittings} starts", f"{workers} workers")
+        self.say(f"driver {self.sessions} starts", f"{workers} workers")
         return driver
 
     def a_driver(self) -> Process:
@@ -428,7 +428,7 @@ class Soak:
             time.sleep(0.5)
 
     def come_to_an_end(self) -> None:
-        """No more faults: drain, then go on to a target that no sitting has reached."""
+        """No more faults: drain, then go on to a target that no session has reached."""
         self.say("no more faults")
         for _, _, happen in sorted(self.later):
             happen()
@@ -722,7 +722,7 @@ def summary(soak: Soak, minutes: float, checked: Sequence[str]) -> str:
     pairs = sum(receipt.accepted for receipt in receipts.values())
     lines = [
         f"{minutes:g} minutes of faults, {sum(soak.happened.values())} in all; "
-        f"{soak.sittings} sittings of drivers; {attempts} attempts at shards, "
+        f"{soak.sessions} sessions of drivers; {attempts} attempts at shards, "
         f"{len(receipts)} committed; {pairs} pairs",
         "",
         "| fault | times |",

@@ -12,8 +12,8 @@ from training_files import codes, image, jpeg, one_line_error, png
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
 from mfsynth.training.data import TrainingSample
-from mfsynth.training.data.images import decode_depth, decode_rgb, make_sample
 
 
 def encoded(picture, kind, **options):

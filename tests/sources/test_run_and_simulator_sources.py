@@ -12,8 +12,8 @@ from training_files import assert_same_samples, one_line_error, source
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit, open_run
-from mfsynth.shards.store import RunStore
 from mfsynth.simulation import render_dataset
+from mfsynth.storage.store import ObjectStore
 
 SCENES = {"library": "tabletop", "size": 16, "seed": 3}
 
@@ -40,7 +40,7 @@ def test_a_run_without_pairs_and_a_missing_one_are_told(tmp_path):
 
 
 def test_depth_of_unknown_shift_is_refused(tmp_path):
-    store = RunStore.open(str(tmp_path))
+    store = ObjectStore.open(str(tmp_path))
     open_run(store, tiny_run.make_manifest())
     records = [
         replace(record, depth_kind=DepthKind.AFFINE_INVARIANT_Z)

@@ -19,10 +19,11 @@ import numpy as np
 from mfsynth.config import RunConfig, load_config
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
-from mfsynth.runs import crew, driver
+from mfsynth.runs import driver
+from mfsynth.runs import pool as crew
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import gc, layout, writer
-from mfsynth.shards.store import RunStore, StoreFullError
+from mfsynth.storage.store import ObjectStore, StoreFullError
 
 SIZE = 16
 
@@ -141,7 +142,7 @@ def open_standin(config: RunConfig, device: str, *, behaviour: Behaviour) -> Sha
         def put_file(self, local_path, key):
             raise StoreFullError(f"no space left in {self.url}")
 
-        RunStore.put_file = put_file
+        ObjectStore.put_file = put_file
     if behaviour.hold_once >= 0:
         hold_an_upload(behaviour)
     set_the_calendar(behaviour)
@@ -149,7 +150,7 @@ def open_standin(config: RunConfig, device: str, *, behaviour: Behaviour) -> Sha
 
 
 def hold_an_upload(behaviour: Behaviour) -> None:
-    put_file = RunStore.put_file
+    put_file = ObjectStore.put_file
 
     def hold(self, local_path, key):
         name = layout.parse_object_key(key)
@@ -158,7 +159,7 @@ def hold_an_upload(behaviour: Behaviour) -> None:
             behaviour.wait()
         put_file(self, local_path, key)
 
-    RunStore.put_file = hold
+    ObjectStore.put_file = hold
 
 
 def set_the_calendar(behaviour: Behaviour) -> None:

@@ -11,8 +11,8 @@ from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.records import Quarantine, Receipt, Record, Reject, Sample
-from mfsynth.shards.store import RunStore
 from mfsynth.shards.writer import ShardSpool
+from mfsynth.storage.store import ObjectStore
 
 RUN = "tiny"
 SHARD_SIZE = 6
@@ -92,7 +92,10 @@ def make_manifest(fingerprint: str = "f" * 64, **settings: object) -> RunManifes
 
 
 def upload_shard(
-    store: RunStore, shard: int, records: Sequence[Record] | None = None, attempt: str | None = None
+    store: ObjectStore,
+    shard: int,
+    records: Sequence[Record] | None = None,
+    attempt: str | None = None,
 ) -> Receipt:
     with ShardSpool(
         run=RUN,
@@ -108,25 +111,25 @@ def upload_shard(
         return spool.upload(store, seconds={"denoise": 1.0, "total": 2.0}, worker="here")
 
 
-def make_run(url: str, shards: int = 3) -> RunStore:
+def make_run(url: str, shards: int = 3) -> ObjectStore:
     """A run with its first `shards` shards committed; eight pairs in three."""
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     open_run(store, make_manifest())
     for shard in range(shards):
         assert commit(store, upload_shard(store, shard))
     return store
 
 
-def make_missing_shards(url: str, shards: int) -> RunStore:
+def make_missing_shards(url: str, shards: int) -> ObjectStore:
     """What a driver does at every start, in one process."""
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     open_run(store, make_manifest())
     for shard in sorted({*range(shards)} - {*read_commits(store)}):
         commit(store, upload_shard(store, shard))
     return store
 
 
-def contents(store: RunStore) -> list[tuple[str, str]]:
+def contents(store: ObjectStore) -> list[tuple[str, str]]:
     """Name and SHA-256 of every member of every committed tar, in order."""
     members = []
     for receipt in read_commits(store).values():
@@ -140,7 +143,7 @@ def contents(store: RunStore) -> list[tuple[str, str]]:
 
 def race_to_commit(url: str, barrier, results) -> None:
     """One of several processes that upload shard 0 and commit it at the same moment."""
-    store = RunStore.open(url)
+    store = ObjectStore.open(url)
     receipt = upload_shard(store, 0)
     barrier.wait(60)
     results.put((receipt.attempt, commit(store, receipt)))

@@ -8,12 +8,12 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
 from mfsynth.models.codecs import DepthCodec
-from mfsynth.models.lapped import LappedCodec
+from mfsynth.models.lapped_transform import LappedTransformCodec
+from mfsynth.training.build import Parts, build_parts, build_transformer
 from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerConfig
 from mfsynth.training.data import Mixture, Part, TrainingSample
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
-from mfsynth.training.joint import JointModel
-from mfsynth.training.parts import Parts, build_parts, build_transformer
+from mfsynth.training.joint_model import JointModel
 from mfsynth.training.processes import join_processes
 from mfsynth.training.recipe import NoiseRecipe
 from mfsynth.training.sampling import GridSampler
@@ -89,7 +89,7 @@ def make_parts(config: OptimiserConfig) -> Parts:
         layers,
         SIZES.text_length,
         None,
-        LappedCodec(8, (4, 2)),
+        LappedTransformCodec(8, (4, 2)),
         DepthCodec(8, 1.0, 0.4),
     )
 

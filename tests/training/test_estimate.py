@@ -7,9 +7,9 @@ from tiny_training import SIZES, flux2_config
 
 from mfsynth.cli import cli
 from mfsynth.errors import MfsynthError
+from mfsynth.training.build import build_transformer
 from mfsynth.training.config import load_train_config
-from mfsynth.training.estimate import activation_bytes, estimate
-from mfsynth.training.parts import build_transformer
+from mfsynth.training.requirements import activation_bytes, estimate
 
 # Billions of parameters, without depth and with it (MODEL: arXiv 2606.13676 and its release).
 LADDER = {

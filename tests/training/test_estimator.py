@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation import score_depth
-from mfsynth.models.estimator import DepthEstimator, estimate_depth, load_estimator
+from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.simulation import render_dataset
 from mfsynth.training.estimator import EstimatorTrainer, load_estimator_config, log_depth_loss
 

@@ -17,9 +17,9 @@ from tiny_training import (
 )
 
 from mfsynth.errors import MfsynthError
+from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.parts import build_parts
 from mfsynth.training.processes import join_processes
 from mfsynth.training.run import _export
 from mfsynth.training.trainer import Trainer
@@ -47,7 +47,7 @@ def further(output: Path, initial: object, **changes) -> TrainConfig:
 
 
 def run(settings: TrainConfig) -> Trainer:
-    parts = build_parts(settings, CAPTIONS)
+    parts = build_components(settings, CAPTIONS)
     trainer = Trainer(parts, settings.optimiser, settings.noise, 0, join_processes())
     trainer.run(random_mixture(), settings.output, lambda _: None)
     return trainer
@@ -66,7 +66,7 @@ def first(tmp_path_factory):
 
 def test_it_starts_from_the_weights_that_came_out(first, tmp_path):
     model, checkpoint = first
-    parts = build_parts(further(tmp_path, model), ["other words"])
+    parts = build_components(further(tmp_path, model), ["other words"])
     ours = dict(parts.model.named_parameters())
     for name, value in read_part(checkpoint, AVERAGE):
         kept = value if "depth_proj_out" in name or "depth_norm_out" in name else value.bfloat16()
@@ -78,20 +78,20 @@ def test_it_starts_from_the_weights_that_came_out(first, tmp_path):
 
 def test_training_goes_on_and_what_comes_out_can_be_gone_on_from(first, tmp_path):
     settings = further(tmp_path / "a", first[0])
-    before = build_parts(settings, []).model.state_dict()
+    before = build_components(settings, []).model.state_dict()
     trainer = run(settings)
     moved = [n for n, v in trainer.average.items() if not torch.equal(v, before[n])]
     assert "transformer.depth_proj_out.weight" in moved
     assert any("text_encoder" in name for name in moved)
     _export(settings, random_mixture(), tmp_path / "model")
-    build_parts(further(tmp_path / "b", tmp_path / "model"), [])
+    build_components(further(tmp_path / "b", tmp_path / "model"), [])
 
 
 def test_the_first_model_is_the_base_of_distillation(first, tmp_path):
     weights = {"noisy_depth": 1.0, "clean_depth": 0.1}
     settings = optimiser(image_steps=0, distillation=weights).model_dump()
     trainer = run(further(tmp_path, first[0], optimiser=settings))
-    base = build_parts(further(tmp_path, first[0]), []).model.state_dict()
+    base = build_components(further(tmp_path, first[0]), []).model.state_dict()
     assert trainer._base
     assert all(torch.equal(value, base[name]) for name, value in trainer._base.items())
 
@@ -107,7 +107,7 @@ def test_a_model_with_frozen_parts_goes_on_whole_or_with_adapters(tmp_path, lora
     second = flux2_config(
         flux2, tmp_path / "second", initial=str(tmp_path / "model"), pretrained=frozen, lora=lora
     )
-    parts = build_parts(second, [])
+    parts = build_components(second, [])
     states = parts.model.transformer.state_dict()
     for name, value in trainer.average.items():
         name = name.removeprefix("transformer.")
@@ -126,15 +126,15 @@ def test_other_sizes_are_named(first, tmp_path):
     ):
         sizes = SIZES.model_dump() | changes
         with pytest.raises(MfsynthError, match=said) as caught:
-            build_parts(further(tmp_path, first[0], transformer=sizes), [])
+            build_components(further(tmp_path, first[0], transformer=sizes), [])
         assert "\n" not in str(caught.value)
 
 
 def test_no_model_and_one_in_the_released_layout_are_told(tmp_path):
     with pytest.raises(MfsynthError, match="initial: "):
-        build_parts(further(tmp_path, tmp_path / "nothing"), [])
+        build_components(further(tmp_path, tmp_path / "nothing"), [])
     with pytest.raises(MfsynthError, match=r"initial: .*mfsynth model convert"):
-        build_parts(further(tmp_path, RELEASED), [])
+        build_components(further(tmp_path, RELEASED), [])
 
 
 def test_it_has_no_text_to_image_phase(tmp_path):

@@ -16,8 +16,8 @@ from tiny_training import (
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.parts import build_parts
 from mfsynth.training.run import _export
 
 LORA = {"rank": 2, "alpha": 2}
@@ -110,7 +110,7 @@ def test_adapters_are_merged_into_the_model_that_comes_out(flux2, tmp_path):
     pipeline = ModalityForcingPipeline.from_pretrained(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)
     assert not any("lora" in name for name in pipeline.transformer.state_dict())
-    base = build_parts(config, []).model.transformer.state_dict()
+    base = build_components(config, []).model.transformer.state_dict()
     name = "transformer_blocks.0.attn.to_q."
     merged = pipeline.transformer.state_dict()[name + "weight"]
     assert not torch.equal(merged.float(), base[name + "base_layer.weight"].bfloat16().float())
@@ -148,13 +148,13 @@ def test_other_sizes_than_the_bases_are_named(flux2, tmp_path):
     sizes = SIZES.model_dump(exclude={"rgb_bands"}) | {"latent_channels": 8, "text_layers": 2}
     config = flux2_config(flux2, tmp_path, transformer=sizes | {"single_layers": 2})
     with pytest.raises(MfsynthError, match="num_single_layers is 1, not the 2") as caught:
-        build_parts(config, [])
+        build_components(config, [])
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     with pytest.raises(MfsynthError, match=r"pretrained\.id: 'nobody/nothing'") as caught:
-        build_parts(flux2_config("nobody/nothing", tmp_path), [])
+        build_components(flux2_config("nobody/nothing", tmp_path), [])
     assert "\n" not in str(caught.value)
 
 

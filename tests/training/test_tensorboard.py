@@ -64,7 +64,7 @@ def test_sampling_leaves_the_weights_as_they_were_and_is_the_same_again(tmp_path
     assert one["joint"].shape == (32, 64, 3)
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
-    trainer._look(flux2_mixture(), lambda _: None, None, sampler)
+    trainer._evaluate(flux2_mixture(), lambda _: None, None, sampler)
     assert all((value == before[name]).all() for name, value in snapshot(trainer).items())
 
 

@@ -17,9 +17,9 @@ from tiny_training import (
 )
 
 from mfsynth.errors import MfsynthError
+from mfsynth.training.build import build_transformer
 from mfsynth.training.data import Mixture
 from mfsynth.training.optimisers import learning_rate_factor
-from mfsynth.training.parts import build_transformer
 from mfsynth.training.recipe import NoiseRecipe
 from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.frames import EvaluationSet, Frame
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.geometry import DepthKind
+from mfsynth.storage.credentials import without_credentials
 
 
 class RunFrames:

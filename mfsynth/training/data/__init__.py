@@ -6,11 +6,11 @@ depth as sparse as real sensors' (`sparsify`). `batches` loads it with worker pr
 is described by typed `SourceSettings`.
 """
 
+from mfsynth.sources.base import Source, TrainingSample
 from mfsynth.training.data.batches import TrainingBatch, batches, collate
-from mfsynth.training.data.fitting import fit
 from mfsynth.training.data.mixture import Mixture, Part
 from mfsynth.training.data.opening import open_mixture, open_source
-from mfsynth.training.data.sample import Source, TrainingSample
+from mfsynth.training.data.resize_crop import fit
 from mfsynth.training.data.settings import SourceSettings
 from mfsynth.training.data.sparsity import AnySparsityPattern, SparsityPattern, sparsify
 

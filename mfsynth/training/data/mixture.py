@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mfsynth.training.data.fitting import Crop, fit
-from mfsynth.training.data.sample import Source, TrainingSample
-from mfsynth.training.data.shuffling import shuffled
+from mfsynth.datasets.shuffling import shuffled
+from mfsynth.sources.base import Source, TrainingSample
+from mfsynth.training.data.resize_crop import Crop, fit
 from mfsynth.training.data.sparsity import SparsityPattern, sparsify
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mfsynth.errors import MfsynthError
-from mfsynth.training.data.folders import open_folder
+from mfsynth.sources.base import Source
+from mfsynth.sources.folders import open_folder
+from mfsynth.sources.runs import RunSource
+from mfsynth.sources.simulated import CachedScenesSource, LiveScenesSource
+from mfsynth.sources.webdatasets import open_webdataset
 from mfsynth.training.data.mixture import Mixture, Part
-from mfsynth.training.data.runs import RunSource
-from mfsynth.training.data.sample import Source
 from mfsynth.training.data.settings import (
     CachedScenesSettings,
     LiveScenesSettings,
@@ -16,8 +18,6 @@ from mfsynth.training.data.settings import (
     SourceSettings,
     WebDatasetSettings,
 )
-from mfsynth.training.data.simulated import CachedScenesSource, LiveScenesSource
-from mfsynth.training.data.webdatasets import open_webdataset
 
 
 def open_source(settings: SourceSettings) -> Source:

@@ -16,8 +16,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.training.data.fitting import Crop
-from mfsynth.training.data.images import DepthPolicy
+from mfsynth.sources.decoding import DepthPolicy
+from mfsynth.training.data.resize_crop import Crop
 from mfsynth.training.data.section import Section
 from mfsynth.training.data.sparsity import AnySparsityPattern
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.training.data.sample import DepthMap, Mask, RgbImage
+from mfsynth.sources.base import DepthMap, Mask, RgbImage
 from mfsynth.training.data.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_files import assert_same_samples, codes, image
 
+from mfsynth.sources.decoding import resize_nearest
 from mfsynth.training.data import TrainingSample, fit
-from mfsynth.training.data.images import resize_nearest
 
 REAL = Path(__file__).parents[2] / "data" / "real_rgbd"
 

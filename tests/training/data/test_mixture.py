@@ -17,6 +17,7 @@ from training_files import (
     write_tar,
 )
 
+from mfsynth.datasets.shuffling import shuffled
 from mfsynth.training.data import (
     Mixture,
     Part,
@@ -24,7 +25,6 @@ from mfsynth.training.data import (
     batches,
     open_mixture,
 )
-from mfsynth.training.data.shuffling import shuffled
 from mfsynth.training.data.sparsity import AtMostPattern
 
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mfsynth.config.credentials import without_credentials
-from mfsynth.runs.news import Announcement, Committed, Failure, News
-from mfsynth.runs.progress import Standing
 from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.watching.notices import Announcement, Committed, Failure, Notice
+from mfsynth.runs.watching.snapshot import Snapshot
+from mfsynth.storage.credentials import without_credentials
 
 if TYPE_CHECKING:
     from mfsynth.runs.driver import RunResult
@@ -79,9 +79,9 @@ class JsonLog:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def tell(self, news: News) -> None:
+    def tell(self, notice: Notice) -> None:
         """Write a line."""
-        match news:
+        match notice:
             case Announcement(event, text, fields):
                 _write(logging.INFO, event, text, fields)
             case Failure(cause, text, worker, shard):
@@ -105,34 +105,34 @@ class JsonLog:
                     },
                 )
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Write a line now and then."""
         if self._shown is not None and self._clock() - self._shown < PROGRESS_INTERVAL_S:
             return
         self._shown = self._clock()
-        tally = standing.tally
+        totals = snapshot.totals
         _write(
             logging.INFO,
             "progress",
-            standing.line(),
+            snapshot.line(),
             {
-                "unit": tally.unit,
-                "gained": tally.gained,
-                "target": tally.target,
-                "shards": tally.shards,
-                "candidates": tally.candidates,
-                "in_work": standing.view.in_work,
-                "acceptance": tally.acceptance,
-                "candidates_per_second": standing.rate,
-                "seconds_left": standing.eta_s,
-                "workers": standing.workers(),
-                "failures": dict(standing.failures),
+                "unit": totals.unit,
+                "gained": totals.gained,
+                "target": totals.target,
+                "shards": totals.shards,
+                "candidates": totals.candidates,
+                "in_work": snapshot.view.in_work,
+                "acceptance": totals.acceptance,
+                "candidates_per_second": snapshot.rate,
+                "seconds_left": snapshot.eta_s,
+                "workers": snapshot.workers(),
+                "failures": dict(snapshot.failures),
             },
         )
 
 
 def log_end(result: RunResult) -> None:
-    """Log how a sitting ended, with the status of the whole run."""
+    """Log how a session ended, with the status of the whole run."""
     level = logging.ERROR if result.outcome is Outcome.FAILED else logging.INFO
     summary = {
         "outcome": result.outcome.value,

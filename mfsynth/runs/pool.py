@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mfsynth.config import RunConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.runs.metrics import GpuMemory
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
     Assignment,
@@ -38,6 +37,7 @@ from mfsynth.runs.supervisor import (
     WorkerFailedToStart,
     WorkerReady,
 )
+from mfsynth.runs.watching.metrics import GpuMemory
 
 if TYPE_CHECKING:
     import ray
@@ -78,7 +78,7 @@ Resources = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Crewing:
+class WorkerResources:
     """How many workers there are and what each one has.
 
     Attributes:
@@ -94,7 +94,7 @@ class Crewing:
     batch_size: int
 
     @classmethod
-    def of(cls, runtime: RuntimeConfig, nodes: Sequence[Resources]) -> Crewing:
+    def of(cls, runtime: RuntimeConfig, nodes: Sequence[Resources]) -> WorkerResources:
         """Fill in what the configuration leaves to `auto`.
 
         Args:
@@ -146,7 +146,7 @@ class Crewing:
         )
 
 
-class Crew:
+class WorkerPool:
     """Workers by the supervisor's numbers. A context manager: leaving it ends them all.
 
     Args:
@@ -170,16 +170,16 @@ class Crew:
         context = ray.get_runtime_context()
         self._head, self._own_node = context.gcs_address, context.get_node_id()
         try:
-            self.crewing = Crewing.of(config.runtime, self._nodes())
+            self.resources = WorkerResources.of(config.runtime, self._nodes())
         except MfsynthError:
             ray.shutdown()
             raise
         self._actors: dict[int, Any] = {}
         self._starts: dict[ray.ObjectRef, int] = {}
         self._streams: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}
-        self._asked_for = 0
+        self._requested = 0
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -191,7 +191,7 @@ class Crew:
         for number in list(self._actors):
             self.kill(number)
         if self._head_answers():
-            self.ask_for(0)
+            self.request_workers(0)
         self._ray.shutdown()
 
     def places(self) -> int:
@@ -200,22 +200,22 @@ class Crew:
         Raises:
             ClusterLostError: The cluster's head is gone, or the node that the driver is on.
         """
-        return self.crewing.places(self._nodes())
+        return self.resources.places(self._nodes())
 
-    def ask_for(self, workers: int) -> None:
+    def request_workers(self, workers: int) -> None:
         """Tell the autoscaler of a joined cluster, if it has one, how many workers could work.
 
         Without it a cluster that starts with few nodes would stay so: workers are only started
         where there is room, so that none of them ever waits for a node. The wish outlives a
         driver that is killed, until the next one's.
         """
-        elastic = self._config.runtime.ray_address is not None and self.crewing.workers is None
-        if elastic and workers != self._asked_for:
+        elastic = self._config.runtime.ray_address is not None and self.resources.workers is None
+        if elastic and workers != self._requested:
             from ray.autoscaler.sdk import request_resources
 
             self._await_head()
-            request_resources(bundles=[self.crewing.bundle] * workers)
-            self._asked_for = workers
+            request_resources(bundles=[self.resources.bundle] * workers)
+            self._requested = workers
 
     def start(self, number: int) -> None:
         """Begin to start a worker; `poll` tells when it is ready, or why it is not.
@@ -223,20 +223,20 @@ class Crew:
         Raises:
             ClusterLostError: The cluster's head is gone.
         """
-        crewing = self.crewing
+        resources = self.resources
         # Ray gives the head the code of every actor, and waits for it.
         self._await_head()
         actor = (
             self._ray.remote(_Actor)
             .options(
                 # Ray also makes it the number of OpenMP threads (and so torch's) of the process.
-                num_cpus=crewing.threads,
-                num_gpus=1 if crewing.device == "cuda" else 0,
+                num_cpus=resources.threads,
+                num_gpus=1 if resources.device == "cuda" else 0,
                 max_concurrency=SHARDS_PER_WORKER,
                 max_restarts=0,
                 max_task_retries=0,
             )
-            .remote(self._open_worker, self._config, crewing.device)
+            .remote(self._open_worker, self._config, resources.device)
         )
         self._actors[number] = actor
         self._starts[actor.start.remote()] = number

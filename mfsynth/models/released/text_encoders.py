@@ -12,8 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.layouts import CHECKPOINT, CONFIG, download, read_json
-from mfsynth.models.tensor_files import discrepancies, read_headers
+from mfsynth.models.locations import CHECKPOINT, CONFIG, download, read_json
+from mfsynth.models.released.tensor_files import discrepancies, read_headers
 
 _WEIGHTS_INDEX = "model.safetensors.index.json"
 _PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]

@@ -19,7 +19,7 @@ from mfsynth.runs.supervisor import (
 from mfsynth.shards.records import Receipt
 
 if TYPE_CHECKING:
-    from mfsynth.runs.progress import Standing
+    from mfsynth.runs.watching.snapshot import Snapshot
 
 
 class Cause(StrEnum):
@@ -76,10 +76,10 @@ class Committed:
     receipt: Receipt
 
 
-News = Announcement | Failure | Committed
+Notice = Announcement | Failure | Committed
 
 
-class Watcher(Protocol):
+class Observer(Protocol):
     """Who wants to know how a run goes. A context manager."""
 
     def __enter__(self) -> Self: ...
@@ -91,10 +91,10 @@ class Watcher(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def tell(self, news: News) -> None:
+    def tell(self, notice: Notice) -> None:
         """Take in what happened."""
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Take in how things stand; asked twice a second, and at the end."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mfsynth.training.estimate import Estimate, Memory
+from mfsynth.training.requirements import Estimate, Memory
 
 _ROWS = {
     "weights": "trained weights",

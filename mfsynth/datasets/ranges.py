@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from mfsynth.shards.store import RunStore
+from mfsynth.storage.store import ObjectStore
 
 # A run may have more shards than a process may have open files (often 1024).
 _MAX_OPEN_FILES = 64
@@ -19,7 +19,7 @@ class RangeReader:
     files, which every process opens for itself when it first needs them.
     """
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()

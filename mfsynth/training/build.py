@@ -11,12 +11,12 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from mfsynth.models.codecs import DepthCodec, LatentCodec, RGBCodec
-from mfsynth.models.lapped import LappedCodec
+from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import LoraConfig, TrainConfig, TransformerConfig
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
-from mfsynth.training.joint import JointModel
+from mfsynth.training.joint_model import JointModel
 from mfsynth.training.pretrained import (
     InitialModel,
     check_fit,
@@ -32,7 +32,7 @@ _ADAPTED = ("transformer_blocks.", "single_transformer_blocks.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class ModelComponents:
     """A training's models, on the CPU until it places them.
 
     Attributes:
@@ -85,7 +85,7 @@ class Parts:
         )
 
 
-def build_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
+def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
     """Build everything, with random weights or pretrained ones.
 
     Args:
@@ -115,7 +115,7 @@ def build_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
         transformer = _new_transformer(config)
     check_fit(sizes, config.pretrained.text_states, text_encoder, vae, folder)
     choose_trained(transformer, config.lora)
-    return Parts(
+    return ModelComponents(
         JointModel(transformer),
         text_encoder,
         tokenizer,
@@ -127,7 +127,7 @@ def build_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
     )
 
 
-def _small_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
+def _small_parts(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
     """A model that is trained as a whole: new, or gone on from."""
     sizes = config.transformer
     assert sizes.rgb_bands is not None
@@ -142,14 +142,14 @@ def _small_parts(config: TrainConfig, captions: Iterable[str]) -> Parts:
         text_encoder, tokenizer = initial.text_parts(sizes)
         depth_codec = initial.depth_codec(sizes.patch)
     layers = text_encoder_layers(sizes)
-    return Parts(
+    return ModelComponents(
         JointModel(transformer, text_encoder, layers),
         text_encoder,
         tokenizer,
         layers,
         sizes.text_length,
         None,
-        LappedCodec(sizes.patch, sizes.rgb_bands),
+        LappedTransformCodec(sizes.patch, sizes.rgb_bands),
         depth_codec,
     )
 
@@ -198,7 +198,7 @@ def rgb_channels(sizes: TransformerConfig) -> int:
     """Channels of an RGB token."""
     if sizes.rgb_bands is None:
         return sizes.latent_channels
-    return LappedCodec(sizes.patch, sizes.rgb_bands).channels
+    return LappedTransformCodec(sizes.patch, sizes.rgb_bands).channels
 
 
 def choose_trained(transformer: ModalityForcingTransformer2DModel, lora: LoraConfig | None) -> None:

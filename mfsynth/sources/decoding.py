@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
-from mfsynth.training.data.sample import DepthMap, RgbImage, TrainingSample
+from mfsynth.sources.base import DepthMap, RgbImage, TrainingSample
 
 DepthPolicy = Literal["required", "optional", "paired"]
 

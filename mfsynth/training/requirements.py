@@ -31,11 +31,11 @@ from transformers import Qwen3Config, Qwen3Model
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.text import encode_tokens
+from mfsynth.training.build import build_transformer, choose_trained, rgb_channels
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.embedded import build_text_encoder, text_encoder_layers
-from mfsynth.training.joint import JointModel
+from mfsynth.training.joint_model import JointModel
 from mfsynth.training.optimisers import is_block_matrix, is_depth
-from mfsynth.training.parts import build_transformer, choose_trained, rgb_channels
 
 SAVED_BYTES = {"bfloat16": 66, "float32": 117}
 _BYTES = {"bfloat16": 2, "float32": 4}

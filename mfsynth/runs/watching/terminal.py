@@ -9,15 +9,15 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mfsynth.runs.news import Announcement, Cause, Committed, Failure, News
-from mfsynth.runs.progress import Standing
+from mfsynth.formatting import duration
 from mfsynth.runs.supervisor import WorkerView
-from mfsynth.wording import duration
+from mfsynth.runs.watching.notices import Announcement, Cause, Committed, Failure, Notice
+from mfsynth.runs.watching.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-# Often enough to see that it lives, seldom enough for a log file; news may come sooner, but a
+# Often enough to see that it lives, seldom enough for a log file; a notice may come sooner, but a
 # thousand workers commit ten shards a second.
 PLAIN_INTERVAL_S = 15.0
 PLAIN_NEWS_S = 3.0
@@ -60,20 +60,20 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def tell(self, news: News) -> None:
-        """Write a line, at once or with the next standing."""
-        match news:
+    def tell(self, notice: Notice) -> None:
+        """Write a line, at once or with the next snapshot."""
+        match notice:
             case Committed():
                 self._due = True
             case Announcement(text=text):
                 _write(text)
-            case Failure(text=text) if self._failures.admits(news):
+            case Failure(text=text) if self._failures.admits(notice):
                 _write(text)
 
-    def show(self, standing: Standing) -> None:
-        """Write a line if there is news or it has been quiet for long."""
+    def show(self, snapshot: Snapshot) -> None:
+        """Write a line if there is something to say or it has been quiet for long."""
         if self._clock() - self._last >= (PLAIN_NEWS_S if self._due else PLAIN_INTERVAL_S):
-            _write(standing.line())
+            _write(snapshot.line())
             self._due, self._last = False, self._clock()
 
 
@@ -95,44 +95,44 @@ class RichDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def tell(self, news: News) -> None:
+    def tell(self, notice: Notice) -> None:
         """Write a line above the bar."""
-        match news:
+        match notice:
             case Announcement(text=text):
                 self._print(text)
-            case Failure(text=text) if self._failures.admits(news):
+            case Failure(text=text) if self._failures.admits(notice):
                 self._print(text, "yellow")
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Redraw."""
-        self._live.update(rendering(standing))
+        self._live.update(rendering(snapshot))
 
     def _print(self, text: str, style: str | None = None) -> None:
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def rendering(standing: Standing) -> RenderableType:
-    """A standing as `RichDisplay` draws it."""
+def rendering(snapshot: Snapshot) -> RenderableType:
+    """A snapshot as `RichDisplay` draws it."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    tally = standing.tally
-    there = min(tally.gained, tally.target)
+    totals = snapshot.totals
+    there = min(totals.gained, totals.target)
     bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(tally.target, there, width=60), f"{there / tally.target:.0%}")
-    parts: list[RenderableType] = [bar, Text(standing.advance())]
-    if rejects := tally.rejects():
+    bar.add_row(ProgressBar(totals.target, there, width=60), f"{there / totals.target:.0%}")
+    parts: list[RenderableType] = [bar, Text(snapshot.advance())]
+    if rejects := totals.rejects():
         parts.append(Text(rejects))
-    if troubles := standing.troubles():
+    if troubles := snapshot.troubles():
         parts.append(Text(troubles, style="yellow"))
-    workers = standing.view.workers
+    workers = snapshot.view.workers
     if 0 < len(workers) <= WORKERS_SHOWN:
-        return Group(*parts, _table(workers, standing.shard_size))
-    parts.append(Text(f"{len(workers)} workers: {standing.crew()}" if workers else "no worker yet"))
+        return Group(*parts, _table(workers, snapshot.shard_size))
+    parts.append(Text(f"{len(workers)} workers: {snapshot.pool()}" if workers else "no worker yet"))
     if longest := _longest(workers):
-        parts.append(_table(longest, standing.shard_size))
+        parts.append(_table(longest, snapshot.shard_size))
     return Group(*parts)
 
 

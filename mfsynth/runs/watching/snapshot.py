@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mfsynth.runs.news import Cause
+from mfsynth.formatting import counts, duration
 from mfsynth.runs.supervisor import View, WorkerState
+from mfsynth.runs.watching.notices import Cause
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import Totals, by_count
-from mfsynth.wording import counts, duration
 
 
 @dataclass(slots=True)
-class Tally(Totals):
-    """Running totals of a run, earlier sittings included, and what they are to become.
+class RunTotals(Totals):
+    """Running totals of a run, earlier sessions included, and what they are to become.
 
     Attributes:
         target: Pairs, or candidates, that end the run.
@@ -26,12 +26,12 @@ class Tally(Totals):
     unit: str = "pairs"
 
     @classmethod
-    def of(cls, receipts: Iterable[Receipt], target: int, unit: str) -> Tally:
-        """The tally of what the store holds."""
-        tally = cls(target=target, unit=unit)
+    def of(cls, receipts: Iterable[Receipt], target: int, unit: str) -> RunTotals:
+        """The totals of what the store holds."""
+        totals = cls(target=target, unit=unit)
         for receipt in receipts:
-            tally.add(receipt)
-        return tally
+            totals.add(receipt)
+        return totals
 
     @property
     def gained(self) -> int:
@@ -49,19 +49,19 @@ class Tally(Totals):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Snapshot:
     """A moment of a run.
 
     Attributes:
-        tally: Of committed shards.
+        totals: Of committed shards.
         view: Of what is in work.
         seconds: Since the first worker was ready, or 0.
-        made: Candidates made in this sitting, those of unfinished shards included.
+        made: Candidates made in this session, those of unfinished shards included.
         shard_size: Candidates in a shard.
-        failures: Of this sitting, by cause.
+        failures: Of this session, by cause.
     """
 
-    tally: Tally
+    totals: RunTotals
     view: View
     seconds: float
     made: int
@@ -70,16 +70,16 @@ class Standing:
 
     @property
     def rate(self) -> float | None:
-        """Candidates a second in this sitting; None while there is nothing to tell it from."""
+        """Candidates a second in this session; None while there is nothing to tell it from."""
         return self.made / self.seconds if self.made and self.seconds > 0 else None
 
     @property
     def eta_s(self) -> float | None:
         """Seconds to the target at this rate and this acceptance; None if not known yet."""
-        share = self.tally.acceptance if self.tally.unit == "pairs" else 1.0
+        share = self.totals.acceptance if self.totals.unit == "pairs" else 1.0
         if not share or self.rate is None:
             return None
-        missing = max(0.0, (self.tally.target - self.tally.gained) / share - self.view.in_work)
+        missing = max(0.0, (self.totals.target - self.totals.gained) / share - self.view.in_work)
         return missing / self.rate
 
     def workers(self) -> dict[WorkerState, int]:
@@ -89,20 +89,20 @@ class Standing:
 
     def advance(self) -> str:
         """How far it is, how fast it goes, for how long yet."""
-        tally = self.tally
-        parts = [f"{tally.gained}/{tally.target} {tally.unit}"]
-        parts.append(f"{tally.shards} shard{'s' if tally.shards != 1 else ''}")
+        totals = self.totals
+        parts = [f"{totals.gained}/{totals.target} {totals.unit}"]
+        parts.append(f"{totals.shards} shard{'s' if totals.shards != 1 else ''}")
         if self.view.in_work:
             parts.append(f"+{self.view.in_work} in work")
-        if tally.acceptance is not None:
-            parts.append(f"{tally.acceptance:.0%} accepted")
+        if totals.acceptance is not None:
+            parts.append(f"{totals.acceptance:.0%} accepted")
         if self.rate is not None:
             parts.append(f"{self.rate:.2f} candidates/s")
         if self.eta_s:
             parts.append(f"about {duration(self.eta_s)} left")
         return ", ".join(parts)
 
-    def crew(self) -> str:
+    def pool(self) -> str:
         """Workers by state: `6 making, 2 starting`."""
         present = [f"{number} {state}" for state, number in self.workers().items() if number]
         return ", ".join(present) or "no worker"
@@ -115,7 +115,7 @@ class Standing:
 
     def line(self) -> str:
         """All of it in one line."""
-        parts = [self.advance(), self.crew(), self.tally.rejects(), self.troubles()]
+        parts = [self.advance(), self.pool(), self.totals.rejects(), self.troubles()]
         return "; ".join(filter(None, parts))
 
 

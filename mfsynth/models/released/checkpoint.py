@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLFlux2
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.layouts import (
+from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
     CONFIG,
@@ -25,7 +25,7 @@ from mfsynth.models.layouts import (
     read_json,
     released_config,
 )
-from mfsynth.models.released import (
+from mfsynth.models.released.names import (
     CROSS_STREAM_KEYS,
     autoencoder_config,
     autoencoder_layout,
@@ -35,7 +35,12 @@ from mfsynth.models.released import (
     transformer_key,
     transformer_layout,
 )
-from mfsynth.models.tensor_files import TensorHeader, discrepancies, open_tensors, read_headers
+from mfsynth.models.released.tensor_files import (
+    TensorHeader,
+    discrepancies,
+    open_tensors,
+    read_headers,
+)
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 _DTYPES = {

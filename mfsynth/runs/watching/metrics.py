@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mfsynth.runs.news import Committed, Failure, News
-from mfsynth.runs.progress import Standing
 from mfsynth.runs.supervisor import WorkerState
+from mfsynth.runs.watching.notices import Committed, Failure, Notice
+from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import phases_of
 
@@ -53,7 +53,7 @@ PHASE_SECONDS = Metric(
 )
 FAILURES = Metric("mfsynth_failures", Kind.COUNTER, "What had to be done again.", "cause")
 WORKERS = Metric("mfsynth_workers", Kind.GAUGE, "Workers by what they do.", "state")
-GAINED = Metric("mfsynth_gained", Kind.GAUGE, "Towards the target, all sittings.", "unit")
+GAINED = Metric("mfsynth_gained", Kind.GAUGE, "Towards the target, all sessions.", "unit")
 TARGET = Metric("mfsynth_target", Kind.GAUGE, "What ends the run.", "unit")
 GPU_MEMORY = Metric(
     "mfsynth_gpu_memory_peak_bytes", Kind.GAUGE, "Most GPU memory a worker has allocated so far."
@@ -118,21 +118,21 @@ class RunMetrics:
         for state in WorkerState:
             self._exporter.set(WORKERS, 0, state)
 
-    def tell(self, news: News) -> None:
+    def tell(self, notice: Notice) -> None:
         """Count it."""
-        match news:
+        match notice:
             case Committed(receipt):
                 self._count(receipt)
             case Failure(cause=cause):
                 self._exporter.count(FAILURES, 1, cause)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Set the gauges."""
-        for state, number in standing.workers().items():
+        for state, number in snapshot.workers().items():
             self._exporter.set(WORKERS, number, state)
-        tally = standing.tally
-        self._exporter.set(GAINED, tally.gained, tally.unit)
-        self._exporter.set(TARGET, tally.target, tally.unit)
+        totals = snapshot.totals
+        self._exporter.set(GAINED, totals.gained, totals.unit)
+        self._exporter.set(TARGET, totals.target, totals.unit)
 
     def _count(self, receipt: Receipt) -> None:
         count = self._exporter.count

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import fsspec
 from webdataset.shardlists import expand_urls
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The layout of the released checkpoint: its names, shapes and sizes, and how they map onto ours.
 
-Nothing here opens a file; `mfsynth.models.conversion` does.
+Nothing here opens a file; `mfsynth.models.released.conversion` does.
 """
 
 from __future__ import annotations

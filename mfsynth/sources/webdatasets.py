@@ -10,13 +10,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.config.names import did_you_mean
 from mfsynth.errors import MfsynthError
-from mfsynth.training.data.images import decode_depth, decode_rgb, make_sample
-from mfsynth.training.data.sample import TrainingSample
+from mfsynth.sources.base import TrainingSample
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
+from mfsynth.sources.tars import TarFile, find_tars
+from mfsynth.storage.credentials import without_credentials
 from mfsynth.training.data.settings import WebDatasetSettings
-from mfsynth.training.data.tars import TarFile, find_tars
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
 _ABSENT = -1

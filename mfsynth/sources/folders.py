@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
-from mfsynth.training.data.captions import read_captions
-from mfsynth.training.data.images import decode_depth, decode_rgb, make_sample
-from mfsynth.training.data.layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
-from mfsynth.training.data.sample import TrainingSample
+from mfsynth.sources.base import TrainingSample
+from mfsynth.sources.captions import read_captions
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
+from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
 from mfsynth.training.data.settings import (
     GenericFolderSettings,
     KittiSettings,

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from mfsynth.training.data.images import resize_antialiased, resize_nearest
-from mfsynth.training.data.sample import TrainingSample
+from mfsynth.sources.base import TrainingSample
+from mfsynth.sources.decoding import resize_antialiased, resize_nearest
 
 Crop = Literal["centre", "random"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.layouts import CONFIG
+from mfsynth.models.locations import CONFIG
 
 EMBEDDED_ESTIMATOR = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).parent / "embedded_estimator"

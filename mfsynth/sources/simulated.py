@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mfsynth.errors import MfsynthError
 from mfsynth.simulation import CachedScenes, render_dataset, render_scene, scene_prompts, scenes
 from mfsynth.simulation.gl import gl_context
-from mfsynth.training.data.sample import TrainingSample
+from mfsynth.sources.base import TrainingSample
 from mfsynth.training.data.settings import CachedScenesSettings, SourceSettings
 from mfsynth.training.progress import Log
 

@@ -74,7 +74,7 @@ class JointModel(nn.Module):
 
 
 @contextmanager
-def exchanged(model: JointModel, values: Mapping[str, Tensor]) -> Iterator[None]:
+def swapped_weights(model: JointModel, values: Mapping[str, Tensor]) -> Iterator[None]:
     """Give parameters other values for a while, which take the parameters' meanwhile.
 
     It costs no memory but for one tensor, and works where a process has a part of each. No graph

@@ -16,8 +16,8 @@ from diffusers.models.attention_dispatch import (
 )
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.offloading import offload_groups
-from mfsynth.models.quantization import check_fp8, fp8_config, quantize_body
+from mfsynth.models.acceleration.offloading import offload_groups
+from mfsynth.models.acceleration.quantization import check_fp8, fp8_config, quantize_body
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mfsynth.config.credentials import without_credentials
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
-from mfsynth.training.data.sample import TrainingSample
+from mfsynth.sources.base import TrainingSample
+from mfsynth.storage.credentials import without_credentials
 
 
 class RunSource:

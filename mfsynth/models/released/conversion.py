@@ -17,8 +17,7 @@ from huggingface_hub import ModelCardData, split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.checkpoints import Checkpoint, Weights, open_checkpoint
-from mfsynth.models.layouts import (
+from mfsynth.models.locations import (
     CARD,
     RELEASED_LICENCE,
     RELEASED_SIZE,
@@ -31,7 +30,8 @@ from mfsynth.models.layouts import (
     find_model,
 )
 from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.models.text_encoders import TextEncoder, find_text_encoder
+from mfsynth.models.released.checkpoint import Checkpoint, Weights, open_checkpoint
+from mfsynth.models.released.text_encoders import TextEncoder, find_text_encoder
 
 DEFAULT_SHARD_SIZE = "1GB"
 _WEIGHTS_PATTERN = "diffusion_pytorch_model{suffix}.safetensors"

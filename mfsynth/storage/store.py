@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from mfsynth.config.credentials import secrets_in, without_credentials
 from mfsynth.errors import MfsynthError
-from mfsynth.shards import atomic_io
 from mfsynth.shards.layout import COMMITS_FOLDER, PART_SUFFIX, new_attempt
+from mfsynth.storage import atomic
+from mfsynth.storage.credentials import secrets_in, without_credentials
 
 _T = TypeVar("_T")
 
@@ -66,8 +66,8 @@ class Entry:
     upload: str | None = None
 
 
-class RunStore:
-    """Objects of one run, by key. Open one with `RunStore.open`.
+class ObjectStore:
+    """Objects of one run, by key. Open one with `ObjectStore.open`.
 
     It can be pickled and sent to other machines; remote connections are made again there and
     in forked processes. Throttling and errors of an object store are met with patience, every
@@ -82,7 +82,7 @@ class RunStore:
         self._connect()
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str]) -> "RunStore":
+    def open(cls, url: str | os.PathLike[str]) -> "ObjectStore":
         """The store at a local path or fsspec URL. Creates and checks nothing there.
 
         Raises:
@@ -91,10 +91,10 @@ class RunStore:
         return cls(os.fspath(url))
 
     def __repr__(self) -> str:
-        return f"RunStore({self.url!r})"
+        return f"ObjectStore({self.url!r})"
 
-    def __reduce__(self) -> tuple[type["RunStore"], tuple[str]]:
-        return RunStore, (self._url,)
+    def __reduce__(self) -> tuple[type["ObjectStore"], tuple[str]]:
+        return ObjectStore, (self._url,)
 
     @property
     def url(self) -> str:
@@ -113,15 +113,15 @@ class RunStore:
             FileNotFoundError: There is no such object.
             StoreError: It could not be read.
         """
-        with self._failing("read", key, missing_ok=False):
-            return self._patiently(lambda: self._read(key))
+        with self._translate_errors("read", key, missing_ok=False):
+            return self._with_retries(lambda: self._read(key))
 
     def read_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Whole objects, side by side where the store can; raises as `read_bytes` does."""
         wanted = [*keys]
         if len(wanted) < 2 or self.local_root is not None:
             return {key: self.read_bytes(key) for key in wanted}
-        with self._failing("read", wanted[0], missing_ok=False):
+        with self._translate_errors("read", wanted[0], missing_ok=False):
             filesystem = self._connect()
             found: Mapping[str, bytes | Exception] = filesystem.cat(
                 [self._path(key) for key in wanted], on_error="return", **self._one_request()
@@ -140,9 +140,9 @@ class RunStore:
             FileNotFoundError: There is no such object.
             StoreError: It could not be read.
         """
-        with self._failing("read", key, missing_ok=False):
+        with self._translate_errors("read", key, missing_ok=False):
             path, end = self._path(key), start + length
-            return self._patiently(lambda: self._connect().cat_file(path, start=start, end=end))
+            return self._with_retries(lambda: self._connect().cat_file(path, start=start, end=end))
 
     @contextlib.contextmanager
     def local_copy(self, key: str) -> Iterator[Path]:
@@ -150,15 +150,15 @@ class RunStore:
         that is removed afterwards. Raises as `read_bytes` does.
         """
         if self.local_root is not None:
-            with self._failing("read", key, missing_ok=False):
+            with self._translate_errors("read", key, missing_ok=False):
                 path = self._local(key, create_folder=False)
                 path.stat()
             yield path
             return
         with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
             copy = Path(folder) / Path(key).name
-            with self._failing("read", key, missing_ok=False):
-                self._patiently(lambda: self._connect().get_file(self._path(key), str(copy)))
+            with self._translate_errors("read", key, missing_ok=False):
+                self._with_retries(lambda: self._connect().get_file(self._path(key), str(copy)))
             yield copy
 
     def put_file(self, local_path: Path, key: str) -> None:
@@ -171,20 +171,20 @@ class RunStore:
             StoreFullError: No space is left.
             StoreError: It could not be written.
         """
-        with self._failing("write", key):
+        with self._translate_errors("write", key):
             if self.local_root is not None:
-                atomic_io.copy(local_path, self._local(key))
+                atomic.copy(local_path, self._local(key))
             else:
                 path = self._path(key)
-                self._patiently(lambda: self._connect().put_file(str(local_path), path))
+                self._with_retries(lambda: self._connect().put_file(str(local_path), path))
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Publish `data` at `key`, over what is there: as `put_file`, for documents."""
-        with self._failing("write", key):
+        with self._translate_errors("write", key):
             if self.local_root is not None:
-                atomic_io.replace(self._local(key), data)
+                atomic.replace(self._local(key), data)
             else:
-                self._patiently(lambda: self._connect().pipe_file(self._path(key), data))
+                self._with_retries(lambda: self._connect().pipe_file(self._path(key), data))
 
     def create_if_absent(self, key: str, data: bytes) -> bool:
         """Publish `data` at `key` unless something is there; True if this call did.
@@ -197,12 +197,12 @@ class RunStore:
             StoreFullError: No space is left.
             StoreError: It could not be written.
         """
-        with self._failing("create", key):
+        with self._translate_errors("create", key):
             if self.local_root is not None:
-                return atomic_io.create_if_absent(self._local(key), data)
+                return atomic.create_if_absent(self._local(key), data)
             path = self._path(key)
             try:
-                self._patiently(lambda: self._connect().pipe_file(path, data, mode="create"))
+                self._with_retries(lambda: self._connect().pipe_file(path, data, mode="create"))
             except Exception as error:
                 if _says_it_exists(error):
                     return False
@@ -232,8 +232,8 @@ class RunStore:
         key = f"{COMMITS_FOLDER}/.clock-{new_attempt()}{PART_SUFFIX}"
         try:
             self.put_bytes(key, b"1")
-            with self._failing("look at", key):
-                return _modified(self._patiently(lambda: self._fresh().info(self._path(key))))
+            with self._translate_errors("look at", key):
+                return _modified(self._with_retries(lambda: self._uncached().info(self._path(key))))
         finally:
             self.delete(key)
 
@@ -243,8 +243,8 @@ class RunStore:
 
     def size(self, key: str) -> int | None:
         """Bytes of an object, or None if there is none at `key`."""
-        with self._failing("look at", key):
-            info = self._found(lambda: self._fresh().info(self._path(key)))
+        with self._translate_errors("look at", key):
+            info = self._or_none(lambda: self._uncached().info(self._path(key)))
             return int(info["size"]) if info and info["type"] == "file" else None
 
     def list(self, prefix: str = "") -> Sequence[str]:
@@ -256,23 +256,23 @@ class RunStore:
 
         It is whole: a folder that can't be read is an error, never an empty one.
         """
-        with self._failing("list", prefix):
+        with self._translate_errors("list", prefix):
             path = self._path(prefix) if prefix else self._root
             if not self._connect().async_impl:
                 return self._entries(self._walk(path))
-            found = self._found(lambda: self._fresh().find(path, detail=True))
+            found = self._or_none(lambda: self._uncached().find(path, detail=True))
             return self._entries((found or {}).values())
 
     def top_level(self) -> Sequence[Entry]:
         """Sorted listing of the objects that lie in no folder of the run."""
-        with self._failing("list", ""):
+        with self._translate_errors("list", ""):
             return self._entries(self._children(self._root))
 
-    def any_key(self, *, but: Callable[[str], bool]) -> str | None:
-        """Some key that `but` doesn't hold for, or None; looks no further than it has to."""
-        with self._failing("list", ""):
+    def any_key(self, *, ignoring: Callable[[str], bool]) -> str | None:
+        """Some key that `ignoring` doesn't hold for, or None; looks no further than it has to."""
+        with self._translate_errors("list", ""):
             keys = (entry.key for info in self._walk(self._root) for entry in self._entries([info]))
-            return next((key for key in keys if not but(key)), None)
+            return next((key for key in keys if not ignoring(key)), None)
 
     def unfinished_uploads(self) -> Sequence[Entry]:
         """Multipart uploads of killed writers, which no listing of objects shows but S3 bills.
@@ -280,12 +280,12 @@ class RunStore:
         """
         if not self._is_s3():
             return []
-        with self._failing("list the unfinished uploads of", ""):
+        with self._translate_errors("list the unfinished uploads of", ""):
             bucket, folder, _ = self._connect().split_path(f"{self._root}/")
             question: dict[str, Any] = {"Bucket": bucket, "Prefix": folder}
             entries = []
             while True:
-                page = self._patiently(
+                page = self._with_retries(
                     lambda: self._connect().call_s3("list_multipart_uploads", **question)
                 )
                 for upload in page.get("Uploads", []):
@@ -298,16 +298,16 @@ class RunStore:
 
     def delete(self, key: str) -> None:
         """Remove an object. Idempotent: nothing at `key` is no error."""
-        with self._failing("delete", key):
-            self._found(lambda: self._connect().rm_file(self._path(key)))
+        with self._translate_errors("delete", key):
+            self._or_none(lambda: self._connect().rm_file(self._path(key)))
 
     def discard(self, entry: Entry) -> None:
         """Remove what a listing showed: an object, or an unfinished upload. Idempotent."""
         if entry.upload is None:
             return self.delete(entry.key)
-        with self._failing("abort an upload to", entry.key):
+        with self._translate_errors("abort an upload to", entry.key):
             bucket, key, _ = self._connect().split_path(self._path(entry.key))
-            self._found(lambda: self._connect().abort_mpu(bucket, key, entry.upload))
+            self._or_none(lambda: self._connect().abort_mpu(bucket, key, entry.upload))
 
     def _connect(self) -> Any:
         # fsspec's async implementations refuse to work in a forked child of the process that
@@ -322,13 +322,13 @@ class RunStore:
             except ValueError as error:
                 raise MfsynthError(
                     f"{self.url}: not a local path or a URL that fsspec can open "
-                    f"({self._scrubbed(error)})"
+                    f"({self._redacted(error)})"
                 ) from None
             self._root = root.rstrip("/")
             self._process = os.getpid()
         return self._fs
 
-    def _fresh(self) -> Any:
+    def _uncached(self) -> Any:
         filesystem = self._connect()
         filesystem.invalidate_cache()
         return filesystem
@@ -346,7 +346,7 @@ class RunStore:
         return data
 
     def _children(self, path: str) -> Sequence[Mapping[str, Any]]:
-        return self._found(lambda: self._fresh().ls(path, detail=True)) or []
+        return self._or_none(lambda: self._uncached().ls(path, detail=True)) or []
 
     def _walk(self, path: str) -> Iterator[Mapping[str, Any]]:
         # fsspec's own walk takes a folder that it can't read for an empty one.
@@ -384,27 +384,27 @@ class RunStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _patiently(self, operation: Callable[[], _T]) -> _T:
+    def _with_retries(self, operation: Callable[[], _T]) -> _T:
         for attempt in range(1, _ATTEMPTS):
             try:
                 return operation()
-            # As in `_failing`: there is no common ancestor.
+            # As in `_translate_errors`: there is no common ancestor.
             except Exception as error:
                 if not _may_pass(error):
                     raise
                 time.sleep(2.0**attempt * random.uniform(0.1, 0.2))
         return operation()
 
-    def _found(self, operation: Callable[[], _T]) -> _T | None:
+    def _or_none(self, operation: Callable[[], _T]) -> _T | None:
         try:
-            return self._patiently(operation)
+            return self._with_retries(operation)
         except (FileNotFoundError, NotADirectoryError) as error:
             if _bucket_is_missing(error):
                 raise
             return None
 
     @contextlib.contextmanager
-    def _failing(self, verb: str, key: str, *, missing_ok: bool = True) -> Iterator[None]:
+    def _translate_errors(self, verb: str, key: str, *, missing_ok: bool = True) -> Iterator[None]:
         try:
             yield
         except MfsynthError:
@@ -427,7 +427,7 @@ class RunStore:
                     "output, and run the same command again: committed shards are kept"
                 ) from error
             where = f"{self.url}/{key}".rstrip("/")
-            message = f"can't {verb} {where}: {self._scrubbed(error)}"
+            message = f"can't {verb} {where}: {self._redacted(error)}"
             if self.local_root is None and _is_refusal(error):
                 raise StoreRefusedError(
                     f"{message}; renew the store's credentials or their rights, and run the "
@@ -442,7 +442,7 @@ class RunStore:
     def _tells_secrets(self, error: BaseException) -> bool:
         return any(secret in str(link) for link in _chain(error) for secret in self._secrets())
 
-    def _scrubbed(self, error: BaseException) -> str:
+    def _redacted(self, error: BaseException) -> str:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = " ".join(without_credentials(str(reason)).split())
         for secret in self._secrets():

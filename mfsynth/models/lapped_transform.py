@@ -30,7 +30,7 @@ _MEAN_GAIN, _DETAIL_GAIN, _DETAIL_SLOPE, _CHROMA_GAIN = 0.4, 1.1, 0.6, 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class LappedCodec:
+class LappedTransformCodec:
     """The low frequencies of a lapped transform, more of luma than of chroma.
 
     A token holds, of its block, the coefficients (u, v) with u + v < bands, first of luma, then of

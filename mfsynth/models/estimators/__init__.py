@@ -1,0 +1,1 @@
+"""Second opinions: networks that estimate depth from an image alone."""
