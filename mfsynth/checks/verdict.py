@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mfsynth.checks import validity
 from mfsynth.checks.flying_pixels import flying_pixels
 from mfsynth.checks.registration import registration
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.config import ChecksConfig
+from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,9 +22,9 @@ class CheckedPair:
         i2d_depth: The model's own depth for `rgb`, float32 (H, W), or None if it was not made.
     """
 
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    i2d_depth: NDArray[np.float32] | None = None
+    rgb: RgbImage
+    depth: DepthMap
+    i2d_depth: DepthMap | None = None
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.
@@ -34,15 +32,10 @@ class CheckedPair:
         Raises:
             ValueError: Shapes or types are not as stated above.
         """
-        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
-            raise ValueError(f"rgb is {self.rgb.dtype} {self.rgb.shape}, not uint8 (H, W, 3)")
-        for name, depth in (("depth", self.depth), ("i2d_depth", self.i2d_depth)):
-            if depth is None:
-                continue
-            if depth.dtype != np.float32 or depth.shape != self.rgb.shape[:2]:
-                raise ValueError(
-                    f"{name} is {depth.dtype} {depth.shape}, not float32 {self.rgb.shape[:2]}"
-                )
+        require_rgb(self.rgb)
+        require_depth_of(self.rgb, self.depth)
+        if self.i2d_depth is not None:
+            require_depth_of(self.rgb, self.i2d_depth, "i2d_depth")
 
 
 @dataclass(frozen=True, slots=True)

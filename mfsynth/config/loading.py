@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from mfsynth.config.base import Settings
 from mfsynth.config.documents import parse_yaml, read_yaml
 from mfsynth.config.explain import explain
 from mfsynth.config.resources import resolve_resource
@@ -12,7 +13,7 @@ from mfsynth.config.schema import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 
-Settings = TypeVar("Settings", bound=BaseModel)
+_Settings = TypeVar("_Settings", bound=Settings)
 
 _COMMAND_LINE = "--set"
 _ALTERNATIVES = {
@@ -48,12 +49,12 @@ def load_config(
 
 
 def load_settings(
-    model: type[Settings],
+    model: type[_Settings],
     kind: str,
     name_or_path: str,
     overrides: Sequence[str] = (),
     given: Sequence[tuple[str, Any]] = (),
-) -> Settings:
+) -> _Settings:
     """Load any configuration.
 
     Args:

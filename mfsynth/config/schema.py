@@ -1,12 +1,10 @@
-"""The configuration of a run, as everything in mfsynth reads it.
-
-All models are frozen, know all their keys, and convert no types (an integer is a fine float).
-"""
+"""The configuration of a run, as everything in mfsynth reads it."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 
 
@@ -18,21 +16,13 @@ def _auto_or_count(value: Any) -> Any:
 
 
 AutoOrCount = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_count)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonEmpty = Annotated[str, Field(min_length=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class TargetConfig(_Settings):
+class TargetConfig(Settings):
     """When a run is finished: after this many accepted pairs, or this many candidates."""
 
-    pairs: Annotated[int, Field(ge=1)] | None = None
-    candidates: Annotated[int, Field(ge=1)] | None = None
+    pairs: Count | None = None
+    candidates: Count | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "TargetConfig":
@@ -41,7 +31,7 @@ class TargetConfig(_Settings):
         return self
 
 
-class PromptsConfig(_Settings):
+class PromptsConfig(Settings):
     """Where prompts come from: a library, or a file of prompts.
 
     Attributes:
@@ -61,7 +51,7 @@ class PromptsConfig(_Settings):
         return self
 
 
-class ModelConfig(_Settings):
+class ModelConfig(Settings):
     """Which model, and in what precision.
 
     Attributes:
@@ -77,7 +67,7 @@ class ModelConfig(_Settings):
     quantization: Literal["none", "fp8"] = "none"
 
 
-class SamplerConfig(_Settings):
+class SamplerConfig(Settings):
     """How the model samples. What is not given comes from the preset.
 
     Attributes:
@@ -98,10 +88,10 @@ class SamplerConfig(_Settings):
 
     preset: Literal["reference", "balanced", "fast"] = DEFAULT_PRESET
     mode: Literal["joint", "i2d", "d2i"] = "joint"
-    steps: Annotated[int, Field(ge=1)]
+    steps: Count
     guidance: Annotated[float, Field(ge=0)]
     depth_guidance: Annotated[float, Field(ge=0)]
-    guidance_interval: Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+    guidance_interval: Pair[Fraction]
     log2_alpha: float
     depth_step_share: Fraction
     depth_start: Annotated[float, Field(gt=0, le=1)]
@@ -144,7 +134,7 @@ class SamplerConfig(_Settings):
         return self
 
 
-class ValidityConfig(_Settings):
+class ValidityConfig(Settings):
     """Limits on the depth map as such.
 
     Attributes:
@@ -158,7 +148,7 @@ class ValidityConfig(_Settings):
     min_dynamic_range: Annotated[float, Field(ge=1)] = 1.3
 
 
-class RegistrationConfig(_Settings):
+class RegistrationConfig(Settings):
     """Limit on how well depth edges lie on RGB edges.
 
     Attributes:
@@ -168,7 +158,7 @@ class RegistrationConfig(_Settings):
     min: float = 1.5
 
 
-class FlyingPixelsConfig(_Settings):
+class FlyingPixelsConfig(Settings):
     """Limit on pixels between a foreground and its background.
 
     Attributes:
@@ -178,7 +168,7 @@ class FlyingPixelsConfig(_Settings):
     max: Fraction = 0.4
 
 
-class SelfAgreementConfig(_Settings):
+class SelfAgreementConfig(Settings):
     """Limit on the difference of joint depth and the model's own depth of the RGB image.
 
     Attributes:
@@ -187,10 +177,10 @@ class SelfAgreementConfig(_Settings):
     """
 
     max: Annotated[float, Field(ge=0)] = 0.1
-    steps: Annotated[int, Field(ge=1)] = 10
+    steps: Count = 10
 
 
-class ChecksConfig(_Settings):
+class ChecksConfig(Settings):
     """The checks of a run with their thresholds; one that is not named is not run."""
 
     validity: ValidityConfig | None = None
@@ -199,7 +189,7 @@ class ChecksConfig(_Settings):
     self_agreement: SelfAgreementConfig | None = None
 
 
-class RuntimeConfig(_Settings):
+class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
     Attributes:
@@ -219,14 +209,14 @@ class RuntimeConfig(_Settings):
     batch_size: AutoOrCount = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     deadline_s: Annotated[float, Field(gt=0)] = 1800.0
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: Count = 3
     ray_address: NonEmpty | None = None
     attention: NonEmpty | None = None
     compile: bool = False
     offload: Literal["none", "group"] = "none"
 
 
-class RunConfig(_Settings):
+class RunConfig(Settings):
     """A run. Semantic settings decide its samples; ``target``, ``output``, ``runtime`` do not.
 
     Attributes:
@@ -246,7 +236,7 @@ class RunConfig(_Settings):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
     seed: Annotated[int, Field(ge=0)] = 0
     target: TargetConfig
-    shard_size: Annotated[int, Field(ge=1)] = 64
+    shard_size: Count = 64
     prompts: PromptsConfig
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))

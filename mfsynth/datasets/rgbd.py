@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.commits import read_commits, read_run
-from mfsynth.shards.records import DepthMap, Receipt, RgbImage
+from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
 
 
@@ -47,7 +48,7 @@ class RGBDSample:
     sample_id: str
     rgb: RgbImage
     depth: DepthMap
-    valid: NDArray[np.bool_]
+    valid: Mask
     intrinsics: NDArray[np.float64] | None
     intrinsics_source: IntrinsicsSource | None
     depth_kind: DepthKind

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mfsynth.config import ModelConfig, load_settings
+from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.evaluation.alignment import Alignment
 
-NonEmpty = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class PublishedSettings(_Section):
+class PublishedSettings(Settings):
     """A published data set, extracted.
 
     Attributes:
@@ -33,7 +26,7 @@ class PublishedSettings(_Section):
     split: NonEmpty | None = None
 
 
-class KittiSettings(_Section):
+class KittiSettings(Settings):
     """KITTI with Eigen's test split.
 
     Attributes:
@@ -49,7 +42,7 @@ class KittiSettings(_Section):
     split: NonEmpty
 
 
-class RenderSettings(_Section):
+class RenderSettings(Settings):
     """Simulator scenes to render into a folder.
 
     Attributes:
@@ -64,10 +57,10 @@ class RenderSettings(_Section):
     scenes: Count
     views: Count
     size: Count
-    seed: Seed
+    seed: Index
 
 
-class CachedScenesSettings(_Section):
+class CachedScenesSettings(Settings):
     """Simulator images on disk.
 
     Attributes:
@@ -81,7 +74,7 @@ class CachedScenesSettings(_Section):
     render: RenderSettings | None = None
 
 
-class RunSettings(_Section):
+class RunSettings(Settings):
     """The pairs of an mfsynth run.
 
     Attributes:
@@ -100,7 +93,7 @@ SetSettings = Annotated[
 ]
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Settings):
     """Everything that decides the results of an evaluation.
 
     Attributes:
@@ -117,7 +110,7 @@ class EvaluateConfig(_Section):
 
     model: ModelConfig = ModelConfig()
     steps: Count
-    seed: Seed = 0
+    seed: Index = 0
     height: Count | None = None
     width: Count | None = None
     batch_size: Count

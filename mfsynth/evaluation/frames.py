@@ -5,13 +5,8 @@ from __future__ import annotations
 import typing
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mfsynth.evaluation.protocols import Protocol
-
-RgbImage = NDArray[np.uint8]
-DepthMap = NDArray[np.float32]
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 
 @dataclass(frozen=True, slots=True, eq=False)

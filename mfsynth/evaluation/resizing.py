@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mfsynth.evaluation.frames import DepthMap, RgbImage
 from mfsynth.geometry.filling import fill_nearest
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 
 def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:

@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from mfsynth.shards.records import DepthMap, RgbImage
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Codes = NDArray[np.uint16]
 

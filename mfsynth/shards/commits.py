@@ -13,6 +13,7 @@ from mfsynth.config import differences
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
+from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 
@@ -161,9 +162,7 @@ def _stored_manifest(store: ObjectStore) -> RunManifest | None:
 def _require_empty(store: ObjectStore) -> None:
     # A start that was killed while it wrote run.json leaves a temporary, which is no one's data.
     # Another driver may write run.json while we look: then create_if_absent decides.
-    other = store.any_key(
-        ignoring=lambda key: key.endswith(layout.PART_SUFFIX) or key == layout.RUN_KEY
-    )
+    other = store.any_key(ignoring=lambda key: key.endswith(PART_SUFFIX) or key == layout.RUN_KEY)
     if other is not None and not store.exists(layout.RUN_KEY):
         raise MfsynthError(
             f"{store.url} is not a run: it has files (such as {other}) but no "

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.store import Entry, ObjectStore
 
 # An uploaded object is garbage until its shard is committed, so a running job's must be left
@@ -33,7 +34,7 @@ def garbage(
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     folders = (*layout.FOLDERS.values(), layout.COMMITS_FOLDER)
     entries = [entry for folder in folders for entry in store.entries(folder)]
-    entries += [e for e in store.top_level() if e.key.endswith(layout.PART_SUFFIX)]
+    entries += [e for e in store.top_level() if e.key.endswith(PART_SUFFIX)]
     uploads = store.unfinished_uploads()
     kept = {o.key for receipt in read_commits(store).values() for o in receipt.objects.values()}
     unreferenced = [e for e in entries if e.key not in kept and _collectable(e.key)]
@@ -56,4 +57,4 @@ def collect(store: ObjectStore, entries: Iterable[Entry]) -> int:
 
 def _collectable(key: str) -> bool:
     # Only what mfsynth writes: a stranger's file in one of our folders is not ours to delete.
-    return key.endswith(layout.PART_SUFFIX) or layout.parse_object_key(key) is not None
+    return key.endswith(PART_SUFFIX) or layout.parse_object_key(key) is not None

@@ -24,7 +24,6 @@ CARD_KEY = "README.md"
 OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
 COMMITS_FOLDER = "_commits"
-PART_SUFFIX = ".part"
 
 RGB_SUFFIX = "rgb.jpg"
 DEPTH_SUFFIX = "depth.png"

@@ -10,15 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
 from mfsynth.shards import layout
-
-RgbImage = NDArray[np.uint8]
-DepthMap = NDArray[np.float32]
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -59,14 +54,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         _require_id(self.sample_id)
-        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
-            raise ValueError(f"rgb is {self.rgb.dtype} {self.rgb.shape}, not uint8 (H, W, 3)")
-        if self.depth.dtype != np.float32 or self.depth.shape != self.rgb.shape[:2]:
-            raise ValueError(
-                f"depth is {self.depth.dtype} {self.depth.shape}, not float32 {self.rgb.shape[:2]}"
-            )
-        if not np.all(np.isfinite(self.depth)) or bool(np.any(self.depth < 0)):
-            raise ValueError("depth has negative or non-finite values; invalid pixels are 0.0")
+        require_rgbd(self.rgb, self.depth)
         if (self.intrinsics is None) != (self.intrinsics_source is None):
             raise ValueError("intrinsics and intrinsics_source go together")
 

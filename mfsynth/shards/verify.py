@@ -14,6 +14,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, read_run
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
+from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
@@ -88,7 +89,7 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
     for key in store.list(layout.COMMITS_FOLDER):
         if layout.parse_commit_key(key) is not None:
             keys.append(key)
-        elif not key.endswith(layout.PART_SUFFIX):
+        elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
     for key, data in store.read_many(keys).items():
         shard = layout.parse_commit_key(key)

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-RgbImage = NDArray[np.uint8]
-DepthMap = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgb, require_rgbd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,17 +26,10 @@ class TrainingSample:
     caption: str
 
     def __post_init__(self) -> None:
-        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
-            raise ValueError(f"rgb is {self.rgb.dtype} {self.rgb.shape}, not uint8 (H, W, 3)")
         if self.depth is None:
-            return
-        if self.depth.dtype != np.float32 or self.depth.shape != self.rgb.shape[:2]:
-            raise ValueError(
-                f"depth is {self.depth.dtype} {self.depth.shape}, not float32 {self.rgb.shape[:2]}"
-            )
-        # A comparison with NaN is false, so this finds it, too.
-        if not np.all((self.depth >= 0) & (self.depth < np.inf)):
-            raise ValueError("depth has negative or non-finite values; invalid pixels are 0")
+            require_rgb(self.rgb)
+        else:
+            require_rgbd(self.rgb, self.depth)
 
 
 class Source(Protocol):

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
-from mfsynth.sources.base import DepthMap, RgbImage, TrainingSample
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.sources.base import TrainingSample
 
 DepthPolicy = Literal["required", "optional", "paired"]
 

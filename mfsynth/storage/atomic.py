@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mfsynth.shards.layout import PART_SUFFIX
+PART_SUFFIX = ".part"
 
 
 def create_if_absent(path: Path, data: bytes) -> bool:

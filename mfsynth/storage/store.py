@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import random
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +20,8 @@ from typing import Any, TypeVar
 import fsspec
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.layout import COMMITS_FOLDER, PART_SUFFIX, new_attempt
 from mfsynth.storage import atomic
+from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.credentials import secrets_in, without_credentials
 
 _T = TypeVar("_T")
@@ -215,7 +216,7 @@ class ObjectStore:
 
         Writes and removes a probe; leaves nothing behind.
         """
-        key = f"{COMMITS_FOLDER}/.probe-{new_attempt()}{PART_SUFFIX}"
+        key = f".probe-{secrets.token_hex(8)}{PART_SUFFIX}"
         try:
             # What is stored tells, where the answers may be those to a retry.
             self.create_if_absent(key, b"1")
@@ -229,7 +230,7 @@ class ObjectStore:
 
         Writes and removes a probe; leaves nothing behind.
         """
-        key = f"{COMMITS_FOLDER}/.clock-{new_attempt()}{PART_SUFFIX}"
+        key = f".clock-{secrets.token_hex(8)}{PART_SUFFIX}"
         try:
             self.put_bytes(key, b"1")
             with self._translate_errors("look at", key):

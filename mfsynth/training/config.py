@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
+from mfsynth.config.base import Items, Pair, Settings
 from mfsynth.training.data import SourceSettings
 from mfsynth.training.invalid_depth import InvalidDepth
-from mfsynth.training.recipe import NoiseRecipe
+from mfsynth.training.noise import NoiseRecipe
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TransformerConfig(_Section):
+class TransformerConfig(Settings):
     """Sizes of the transformer and of the text encoder that feeds it.
 
     Attributes:
@@ -41,14 +38,14 @@ class TransformerConfig(_Section):
     """
 
     patch: int = Field(gt=0)
-    rgb_bands: tuple[int, int] | None = None
+    rgb_bands: Pair[int] | None = None
     latent_channels: int = Field(default=128, gt=0)
     layers: int = Field(gt=0)
     single_layers: int = Field(gt=0)
     depth_decoder_layers: int = Field(gt=0)
     heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
-    rope_axes: tuple[int, int, int, int]
+    rope_axes: Annotated[tuple[int, int, int, int], Field(strict=False)]
     rope_theta: int = Field(gt=1)
     timestep_channels: int = Field(default=64, gt=0)
     text_length: int = Field(gt=0)
@@ -56,7 +53,7 @@ class TransformerConfig(_Section):
     text_channels: int = Field(gt=0)
 
 
-class PretrainedConfig(_Section):
+class PretrainedConfig(Settings):
     """A FLUX.2 pipeline whose text encoder and autoencoder are used, frozen.
 
     Attributes:
@@ -68,11 +65,11 @@ class PretrainedConfig(_Section):
 
     id: str
     revision: str | None = None
-    text_states: tuple[int, ...] = (9, 18, 27)
+    text_states: Items[int] = (9, 18, 27)
     transformer: bool = False
 
 
-class LoraConfig(_Section):
+class LoraConfig(Settings):
     """Low-rank adapters on the text-to-image weights, which then stay as they are.
 
     The depth modules are new, and trained whole.
@@ -86,14 +83,14 @@ class LoraConfig(_Section):
     alpha: int = Field(gt=0)
 
 
-class DistillationConfig(_Section):
+class DistillationConfig(Settings):
     """Weights of the self-distillation term where depth is noise, and where it is clean."""
 
     noisy_depth: float = Field(ge=0)
     clean_depth: float = Field(ge=0)
 
 
-class OptimiserConfig(_Section):
+class OptimiserConfig(Settings):
     """Two phases: text-to-image first, then image and depth together.
 
     A step takes `accumulate` batches of `batch_size` samples in every process. Rates warm up at
@@ -169,7 +166,7 @@ class OptimiserConfig(_Section):
         return self.image_steps + self.joint_steps
 
 
-class SamplesConfig(_Section):
+class SamplesConfig(Settings):
     """What is sampled at every checkpoint, for TensorBoard.
 
     The images are the training stream's first with depth; the prompts are their captions unless
@@ -182,13 +179,13 @@ class SamplesConfig(_Section):
         guidance: Scale of guidance in joint samples.
     """
 
-    prompts: tuple[str, ...] = ()
+    prompts: Items[str] = ()
     images: int = Field(default=8, gt=0)
     steps: int = Field(default=20, gt=0)
     guidance: float = Field(default=2.0, ge=1)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Settings):
     """Everything that decides a training.
 
     Attributes:
@@ -213,7 +210,7 @@ class TrainConfig(_Section):
     name: str
     seed: int
     size: int = Field(gt=0)
-    data: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
+    data: Annotated[Items[SourceSettings], Field(min_length=1)]
     transformer: TransformerConfig
     initial: str | None = None
     pretrained: PretrainedConfig | None = None
@@ -222,7 +219,7 @@ class TrainConfig(_Section):
     optimiser: OptimiserConfig
     samples: SamplesConfig = SamplesConfig()
     licence: str | None = None
-    output: Path
+    output: Annotated[Path, Field(strict=False)]
 
     @property
     def from_image_model(self) -> bool:

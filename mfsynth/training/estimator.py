@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from mfsynth.config import load_settings
+from mfsynth.config.base import Items, Settings
 from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
@@ -28,25 +29,21 @@ from mfsynth.training.checkpoints import (
 )
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, SourceSettings, batches, open_mixture
+from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.progress import Log, Progress
-from mfsynth.training.recipe import MIN_VALID_PIXELS
 
 PROGRESS_EVERY = 50
 _MAX_GRADIENT_NORM = 1.0
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkConfig(_Section):
+class NetworkConfig(Settings):
     """Sizes of a `DepthEstimator`; see there."""
 
-    widths: Annotated[tuple[int, ...], Field(min_length=1)]
+    widths: Annotated[Items[int], Field(min_length=1)]
     blocks: int = Field(gt=0)
 
 
-class EstimatorConfig(_Section):
+class EstimatorConfig(Settings):
     """Everything that decides the training of an estimator.
 
     The rate warms up, then falls linearly to nothing.
@@ -70,7 +67,7 @@ class EstimatorConfig(_Section):
     name: str
     seed: int
     size: int = Field(gt=0)
-    data: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
+    data: Annotated[Items[SourceSettings], Field(min_length=1)]
     estimator: NetworkConfig
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -79,7 +76,7 @@ class EstimatorConfig(_Section):
     weight_decay: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     checkpoint_every: int = Field(gt=0)
-    output: Path
+    output: Annotated[Path, Field(strict=False)]
 
 
 def describes_estimator(name_or_path: str) -> bool:

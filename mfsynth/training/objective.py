@@ -17,16 +17,13 @@ from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import TrainingBatch
 from mfsynth.training.invalid_depth import fill_invalid
 from mfsynth.training.joint_model import Prediction, Text, swapped_weights, without_adapters
-from mfsynth.training.recipe import (
-    NoiseRecipe,
-    add_noise,
+from mfsynth.training.losses import (
     clean_signal_loss,
     clean_token_loss,
-    draw_noise_levels,
-    sample_generators,
     self_distillation_loss,
     velocity_loss,
 )
+from mfsynth.training.noise import NoiseRecipe, add_noise, draw_noise_levels, sample_generators
 
 Forward = Callable[..., Prediction]
 """`JointModel.forward`, in whatever it is wrapped in."""
@@ -110,7 +107,9 @@ class Objective:
     ) -> None:
         self._parts = parts
         self._config = config
-        self._recipe = replace(recipe, d2i_min_valid=0.0) if config.complete_depth else recipe
+        if config.complete_depth:
+            recipe = recipe.model_copy(update={"d2i_min_valid": 0.0})
+        self._recipe = recipe
         self._seed = seed
         self._device = device
         self._empty = self._tokenize([""])

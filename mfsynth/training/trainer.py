@@ -28,6 +28,8 @@ from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, TrainingBatch, batches, collate
 from mfsynth.training.joint_model import swapped_weights
+from mfsynth.training.losses import health_probe
+from mfsynth.training.noise import NoiseRecipe, sample_generators
 from mfsynth.training.objective import NoisyBatch, Objective
 from mfsynth.training.optimisers import (
     MAX_GRADIENT_NORM,
@@ -40,7 +42,6 @@ from mfsynth.training.optimisers import (
 from mfsynth.training.optimisers import step as move_weights
 from mfsynth.training.processes import distribute, gather_full, shard_like
 from mfsynth.training.progress import Log, Progress
-from mfsynth.training.recipe import NoiseRecipe, health_probe, sample_generators
 from mfsynth.training.sampling import GridSampler, first_with_depth
 from mfsynth.training.tensorboard import Board
 

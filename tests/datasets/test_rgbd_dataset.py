@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 from tiny_run import make_sample
 
-from mfsynth.datasets import RGBDDataset, positional
+from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import layout
@@ -92,9 +92,9 @@ def test_a_run_without_a_pair_is_an_empty_data_set(store_url):
 
 @pytest.fixture
 def store_url(tmp_path):
-    from mfsynth.shards.store import RunStore
+    from mfsynth.storage.store import ObjectStore
 
-    store = RunStore.open(tmp_path / "empty")
+    store = ObjectStore.open(tmp_path / "empty")
     open_run(store, tiny_run.make_manifest())
     return store.url
 
@@ -132,7 +132,7 @@ def test_it_pickles_without_its_open_files(run_store):
 
 
 def test_few_files_are_open_at_a_time(run_store, monkeypatch):
-    monkeypatch.setattr(positional, "_MAX_OPEN_FILES", 1)
+    monkeypatch.setattr(ranges, "_MAX_OPEN_FILES", 1)
     dataset = RGBDDataset(run_store.url)
     for _ in range(3):
         assert [dataset[i].candidate for i in (0, 4, 1, 5)] == [0, 6, 1, 7]
@@ -140,7 +140,7 @@ def test_few_files_are_open_at_a_time(run_store, monkeypatch):
 
 
 def test_threads_may_share_it(run_store, monkeypatch):
-    monkeypatch.setattr(positional, "_MAX_OPEN_FILES", 1)
+    monkeypatch.setattr(ranges, "_MAX_OPEN_FILES", 1)
     dataset = RGBDDataset(run_store.url)
     seen: list[list[int]] = []
 

@@ -9,13 +9,13 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
 from mfsynth.models.codecs import DepthCodec
 from mfsynth.models.lapped_transform import LappedTransformCodec
-from mfsynth.training.build import Parts, build_parts, build_transformer
+from mfsynth.training.build import ModelComponents, build_components, build_transformer
 from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerConfig
 from mfsynth.training.data import Mixture, Part, TrainingSample
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
+from mfsynth.training.noise import NoiseRecipe
 from mfsynth.training.processes import join_processes
-from mfsynth.training.recipe import NoiseRecipe
 from mfsynth.training.sampling import GridSampler
 from mfsynth.training.trainer import Trainer
 
@@ -76,13 +76,13 @@ def random_mixture() -> Mixture:
     )
 
 
-def make_parts(config: OptimiserConfig) -> Parts:
+def make_parts(config: OptimiserConfig) -> ModelComponents:
     torch.manual_seed(0)
     tokenizer = build_tokenizer(CAPTIONS)
     text_encoder = build_text_encoder(SIZES, len(tokenizer))
     transformer = build_transformer(SIZES, depth_mask=config.invalid_depth == "noise")
     layers = text_encoder_layers(SIZES)
-    return Parts(
+    return ModelComponents(
         JointModel(transformer, text_encoder, layers),
         text_encoder,
         tokenizer,
@@ -154,9 +154,9 @@ def flux2_config(folder: Path, output: Path, **changes) -> TrainConfig:
     return TrainConfig.model_validate(settings | changes)
 
 
-def make_flux2_trainer(config: TrainConfig) -> tuple[Trainer, Parts]:
+def make_flux2_trainer(config: TrainConfig) -> tuple[Trainer, ModelComponents]:
     torch.manual_seed(0)
-    parts = build_parts(config, CAPTIONS)
+    parts = build_components(config, CAPTIONS)
     return Trainer(parts, config.optimiser, config.noise, 0, join_processes()), parts
 
 

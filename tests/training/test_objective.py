@@ -7,8 +7,8 @@ import torch
 from tiny_training import make_parts, optimiser, random_mixture
 
 from mfsynth.training.data import TrainingBatch, collate
+from mfsynth.training.noise import NoiseRecipe, sample_generators
 from mfsynth.training.objective import NoisyBatch, Objective
-from mfsynth.training.recipe import NoiseRecipe, sample_generators
 
 ALL_D2I = NoiseRecipe(i2d_share=0, d2i_share=1)
 

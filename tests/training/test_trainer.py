@@ -19,8 +19,8 @@ from tiny_training import (
 from mfsynth.errors import MfsynthError
 from mfsynth.training.build import build_transformer
 from mfsynth.training.data import Mixture
+from mfsynth.training.noise import NoiseRecipe
 from mfsynth.training.optimisers import learning_rate_factor
-from mfsynth.training.recipe import NoiseRecipe
 from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer
 
 
@@ -69,7 +69,7 @@ def test_training_lowers_the_losses(tmp_path):
     # One level for all: what differs from step to step is then learning, not luck.
     trainer = make_trainer(
         optimiser(image_steps=0, joint_steps=40, warmup_steps=5, image_only_share=0),
-        NoiseRecipe(0, 0, 1, sigma=0),
+        NoiseRecipe(i2d_share=0, d2i_share=0, shared_share=1, sigma=0),
     )
     losses = record_losses(trainer)
     trainer.run(mixture(image, depth), tmp_path, lambda _: None)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.frames import DepthMap, RgbImage
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Shape = tuple[int, int]
 

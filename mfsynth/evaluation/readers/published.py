@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.frames import DepthMap, EvaluationSet, Frame
+from mfsynth.evaluation.frames import EvaluationSet, Frame
 from mfsynth.evaluation.protocols import (
     DIODE,
     ETH3D,
@@ -26,6 +26,7 @@ from mfsynth.evaluation.protocols import (
     kitti_benchmark_crop,
 )
 from mfsynth.evaluation.readers.files import Shape, read_npy, read_png, read_raw, read_rgb
+from mfsynth.geometry.rgbd import DepthMap
 
 PublishedName = Literal["nyu_v2", "kitti_eigen", "eth3d", "scannet", "diode"]
 

@@ -15,18 +15,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mfsynth.config.base import Count, Index, Items, NonEmpty, Positive, Settings
 from mfsynth.geometry import Intrinsics
 from mfsynth.sources.decoding import DepthPolicy
 from mfsynth.training.data.resize_crop import Crop
-from mfsynth.training.data.section import Section
 from mfsynth.training.data.sparsity import AnySparsityPattern
 
-NonEmpty = Annotated[str, Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class RayCameraSettings(Section):
+class RayCameraSettings(Settings):
     """A pinhole camera in pixels of the depth maps, for those that hold distances along rays."""
 
     fx: Positive
@@ -39,7 +35,7 @@ class RayCameraSettings(Section):
         return Intrinsics(self.fx, self.fy, self.cx, self.cy)
 
 
-class CaptionSettings(Section):
+class CaptionSettings(Settings):
     """Where captions of a folder come from; empty ones where nothing is given.
 
     Attributes:
@@ -61,7 +57,7 @@ class CaptionSettings(Section):
         return self
 
 
-class PartSettings(Section):
+class PartSettings(Settings):
     """What all parts of a mixture have.
 
     Attributes:
@@ -74,7 +70,7 @@ class PartSettings(Section):
     weight: Positive = 1.0
     crop: Crop = "random"
     mirror: bool = False
-    sparsity: Annotated[tuple[AnySparsityPattern, ...], Field(strict=False)] = ()
+    sparsity: Items[AnySparsityPattern] = ()
 
 
 class RunSettings(PartSettings):
@@ -88,7 +84,7 @@ class RunSettings(PartSettings):
     url: NonEmpty
 
 
-class RenderSettings(Section):
+class RenderSettings(Settings):
     """Simulator scenes to render into a folder.
 
     Attributes:
@@ -101,7 +97,7 @@ class RenderSettings(Section):
     library: NonEmpty = "tabletop"
     scenes: Count
     views: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Index = 0
 
 
 class CachedScenesSettings(PartSettings):
@@ -132,7 +128,7 @@ class LiveScenesSettings(PartSettings):
     library: NonEmpty = "tabletop"
     scenes: Count
     size: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Index = 0
 
 
 class _StoredDepthSettings(PartSettings):

@@ -15,16 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from mfsynth.config.base import Count, Fraction, Positive, Settings
 from mfsynth.geometry import Intrinsics
-from mfsynth.sources.base import DepthMap, Mask, RgbImage
-from mfsynth.training.data.section import Section
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 
 
-class SparsityPattern(Section, ABC):
+class SparsityPattern(Settings, ABC):
     """A pure function of depth, image and generator."""
 
     @abstractmethod
@@ -56,15 +52,15 @@ class LidarPattern(SparsityPattern):
         jitter: Standard deviation of a ring's elevation, in distances between rings.
         roll_degrees: Standard deviation of the angle between the scanner's and the camera's
             horizon.
-        dropout: Share of returns that are lost.
+        dropout: Fraction of returns that are lost.
     """
 
     kind: Literal["lidar"] = "lidar"
     rings: Count
     fov_degrees: Annotated[float, Field(gt=0, lt=180)] = 40.0
-    jitter: Share = 0.1
+    jitter: Fraction = 0.1
     roll_degrees: Annotated[float, Field(ge=0, lt=45)] = 1.0
-    dropout: Share = 0.1
+    dropout: Fraction = 0.1
 
     def keep(self, depth: DepthMap, rgb: RgbImage, generator: np.random.Generator) -> Mask:
         """See `SparsityPattern`."""
@@ -114,14 +110,14 @@ class CornersPattern(SparsityPattern):
         points: The most corners.
         quality: Least corner strength as a share of the image's strongest.
         min_distance: Least distance between corners in pixels.
-        missed: Share of corners that no other image sees again.
+        missed: Fraction of corners that no other image sees again.
     """
 
     kind: Literal["corners"] = "corners"
     points: Count = 500
     quality: Annotated[float, Field(gt=0, lt=1)] = 0.01
     min_distance: Annotated[float, Field(ge=1)] = 2.0
-    missed: Share = 0.2
+    missed: Fraction = 0.2
 
     def keep(self, depth: DepthMap, rgb: RgbImage, generator: np.random.Generator) -> Mask:
         """See `SparsityPattern`."""
@@ -160,18 +156,18 @@ class SensorHolesPattern(SparsityPattern):
         dark: Brightness in [0, 1] below which surfaces are lost.
         bright: Brightness of the weakest channel above which highlights are lost.
         far: Greatest depth in multiples of the median depth.
-        blobs: Share of the image in blobs.
+        blobs: Fraction of the image in blobs.
         blob_size: Of a blob, as a share of the image's longer side.
     """
 
     kind: Literal["sensor_holes"] = "sensor_holes"
-    baseline: Share = 0.04
-    rim: Share = 0.004
+    baseline: Fraction = 0.04
+    rim: Fraction = 0.004
     jump: Annotated[float, Field(gt=1)] = 1.08
-    dark: Share = 0.08
-    bright: Share = 0.97
+    dark: Fraction = 0.08
+    bright: Fraction = 0.97
     far: Positive = 3.0
-    blobs: Share = 0.02
+    blobs: Fraction = 0.02
     blob_size: Annotated[float, Field(gt=0, le=1)] = 0.03
 
     def keep(self, depth: DepthMap, rgb: RgbImage, generator: np.random.Generator) -> Mask:
@@ -226,7 +222,7 @@ class AtMostPattern(SparsityPattern):
     """
 
     kind: Literal["at_most"] = "at_most"
-    share: Share
+    share: Fraction
 
     def keep(self, depth: DepthMap, rgb: RgbImage, generator: np.random.Generator) -> Mask:
         """See `SparsityPattern`."""

@@ -1,14 +1,12 @@
-"""The training recipe of Modality Forcing: noise levels per modality, and the losses.
+"""The losses of Modality Forcing.
 
 Source: arXiv 2606.13676, and the figures of its release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,74 +14,6 @@ from mfsynth.models.sampling import MIN_T
 
 # A sample with few valid pixels must not weigh as much as a dense one.
 MIN_VALID_PIXELS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseRecipe:
-    """How noise levels are drawn.
-
-    Attributes:
-        i2d_share: share of samples whose RGB is clean (t = 0).
-        d2i_share: share of samples whose depth is clean.
-        shared_share: among the others, share whose modalities have the same level but for their
-            different means.
-        rgb_mu: mean of the logit of RGB's t.
-        depth_mu: mean of the logit of depth's t. A small depth map of smooth surfaces needs more
-            noise than an image: at the same t its own noisy pixels already tell nearly everything,
-            and the model would never learn to look at the image.
-        sigma: standard deviation of the logits.
-        d2i_min_valid: share of valid pixels from which on depth may be a condition: a sparse map
-            is none, most of it would be made up.
-    """
-
-    i2d_share: float = 0.2
-    d2i_share: float = 0.2
-    shared_share: float = 0.5
-    rgb_mu: float = 1.1
-    depth_mu: float = 1.1
-    sigma: float = 1.0
-    d2i_min_valid: float = 0.9
-
-
-def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generator, ...]:
-    """A source of random numbers for each sample, of its number in the stream and the seed alone.
-
-    What a sample gets does then not depend on who else is in its batch, nor on the process that
-    has it.
-    """
-    states = (np.random.SeedSequence([seed, number]).generate_state(1) for number in numbers)
-    return tuple(torch.Generator().manual_seed(int(state[0])) for state in states)
-
-
-def draw_noise_levels(
-    valid_share: Tensor, recipe: NoiseRecipe, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given.
-
-    A sample without any depth is an image alone: its depth is noise (t = 1).
-
-    Args:
-        valid_share: (B,) share of each sample's depth pixels that are valid.
-        recipe: the shares and spreads.
-        generators: B on the CPU, one for each sample.
-    """
-    case, same = torch.stack([torch.rand(2, generator=one) for one in generators]).unbind(1)
-    rgb, depth = torch.stack([torch.randn(2, generator=one) for one in generators]).unbind(1)
-    depth = torch.where(same < recipe.shared_share, rgb, depth)
-    rgb = torch.sigmoid(recipe.rgb_mu + recipe.sigma * rgb)
-    depth = torch.sigmoid(recipe.depth_mu + recipe.sigma * depth)
-    has_depth = valid_share > 0
-    is_i2d = (case < recipe.i2d_share) & has_depth
-    is_d2i = (case >= recipe.i2d_share) & (case < recipe.i2d_share + recipe.d2i_share)
-    is_d2i &= has_depth & (valid_share >= recipe.d2i_min_valid)
-    depth = torch.where(has_depth, depth, 1.0)
-    return torch.where(is_i2d, 0.0, rgb), torch.where(is_d2i, 0.0, depth)
-
-
-def add_noise(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Rectified flow: z = (1 − t)·x + t·ε, with (B, N, C) tokens and (B,) levels."""
-    t = t[:, None, None]
-    return (1 - t) * clean + t * noise
 
 
 def velocity_loss(prediction: Tensor, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -5,17 +5,14 @@ from hypothesis import strategies as st
 
 from mfsynth.models.codecs import DepthCodec, patchify, unpatchify
 from mfsynth.training.invalid_depth import fill_invalid
-from mfsynth.training.recipe import (
-    NoiseRecipe,
-    add_noise,
+from mfsynth.training.losses import (
     clean_signal_loss,
     clean_token_loss,
-    draw_noise_levels,
     health_probe,
-    sample_generators,
     self_distillation_loss,
     velocity_loss,
 )
+from mfsynth.training.noise import NoiseRecipe, add_noise, draw_noise_levels, sample_generators
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -24,7 +21,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_the_cases_come_in_the_shares_that_the_recipe_says():
     rgb, depth = draw_noise_levels(
-        torch.ones(20_000), NoiseRecipe(0.2, 0.3, 0.4), [seeded()] * 20_000
+        torch.ones(20_000),
+        NoiseRecipe(i2d_share=0.2, d2i_share=0.3, shared_share=0.4),
+        [seeded()] * 20_000,
     )
     assert (rgb == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert (depth == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
@@ -39,7 +38,9 @@ def test_the_cases_come_in_the_shares_that_the_recipe_says():
 
 def test_sparse_depth_is_never_given_and_an_image_alone_is_generated():
     share = torch.tensor([0.0, 0.05, 1.0]).repeat(2000)
-    rgb, depth = draw_noise_levels(share, NoiseRecipe(0.4, 0.4), [seeded()] * len(share))
+    rgb, depth = draw_noise_levels(
+        share, NoiseRecipe(i2d_share=0.4, d2i_share=0.4), [seeded()] * len(share)
+    )
     assert (depth[share == 0.0] == 1).all()
     assert (rgb[share == 0.0] > 0).all()
     assert (depth[share == 0.05] > 0).all()
@@ -48,7 +49,9 @@ def test_sparse_depth_is_never_given_and_an_image_alone_is_generated():
 
 
 def test_levels_are_logit_normal_about_mu():
-    recipe = NoiseRecipe(0, 0, 0, rgb_mu=1.1, depth_mu=2.0, sigma=0.8)
+    recipe = NoiseRecipe(
+        i2d_share=0, d2i_share=0, shared_share=0, rgb_mu=1.1, depth_mu=2.0, sigma=0.8
+    )
     levels = draw_noise_levels(torch.ones(20_000), recipe, [seeded()] * 20_000)
     rgb, depth = map(torch.logit, levels)
     assert rgb.mean().item() == pytest.approx(1.1, abs=0.03)

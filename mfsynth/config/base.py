@@ -1,0 +1,29 @@
+"""What all typed settings have in common."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Item = TypeVar("_Item")
+
+
+class Settings(BaseModel):
+    """Base of all settings of runs, trainings, evaluations, checks and sources.
+
+    Frozen, knows all its keys, converts no types (an integer is a fine float), and takes no number
+    that is not finite: what a file says is what it means, or an error.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+# Documents have lists where settings have tuples, which can't be changed.
+Items = Annotated[tuple[_Item, ...], Field(strict=False)]
+Pair = Annotated[tuple[_Item, _Item], Field(strict=False)]
