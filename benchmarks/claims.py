@@ -65,8 +65,8 @@ class Arm:
     """A training.
 
     Attributes:
-        changes: settings that differ from `sparse`.
-        log2_alpha: of its joint samples.
+        changes: Settings that differ from `sparse`.
+        log2_alpha: Of its joint samples.
     """
 
     changes: tuple[str, ...] = ()
@@ -102,10 +102,10 @@ class Row:
     """What an arm came to with one seed.
 
     Attributes:
-        arm: its name.
-        seed: of weights, data and noise.
-        parameters: that were trained.
-        petaflop: that training took.
+        arm: Its name.
+        seed: Of weights, data and noise.
+        parameters: That were trained.
+        petaflop: That training took.
         scores: AbsRel of each comparison, by its name.
     """
 

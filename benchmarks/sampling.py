@@ -51,10 +51,10 @@ class Way:
     """A way of sampling.
 
     Attributes:
-        name: in the table.
-        settings: arguments of the pipeline.
-        sequential: the two halves of a guided step in forwards of their own, one after the other.
-        cache: threshold of the step cache; 0 is none.
+        name: In the table.
+        settings: Arguments of the pipeline.
+        sequential: The two halves of a guided step in forwards of their own, one after the other.
+        cache: Threshold of the step cache; 0 is none.
     """
 
     name: str

@@ -1,5 +1,7 @@
 """The one exception that a user is meant to read."""
 
+from __future__ import annotations
+
 
 class MfsynthError(Exception):
     """Something the user can mend.

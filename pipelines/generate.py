@@ -5,6 +5,8 @@
 On a cluster, submit it from the head node with `runtime.ray_address: auto` in the configuration.
 """
 
+from __future__ import annotations
+
 import sys
 
 from mfsynth.config import load_config

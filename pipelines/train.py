@@ -5,6 +5,8 @@
 Started on the head node, or anywhere with RAY_ADDRESS set; without a cluster, on this machine.
 """
 
+from __future__ import annotations
+
 import sys
 
 import torch

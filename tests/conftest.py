@@ -1,6 +1,9 @@
 """Shared fixtures; nothing here or below may reach for the network."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +15,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import pytest
 from hypothesis import settings
+from s3_server import S3Server
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("seeded", derandomize=True)
@@ -100,3 +104,17 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny random model\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server, monkeypatch) -> S3Server:
+    """A real S3 endpoint on loopback, which the environment names."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server

@@ -1,5 +1,7 @@
 """Consistency checks of RGB-D pairs: pure scores, and a verdict by thresholds."""
 
+from __future__ import annotations
+
 from mfsynth.checks.flying_pixels import flying_pixels
 from mfsynth.checks.registration import registration, shift_scores
 from mfsynth.checks.self_agreement import self_agreement

@@ -35,7 +35,7 @@ def shift_scores(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> NDArray[
     """Mean image-edge rank at the depth edges, for each shift of the depth edges.
 
     Args:
-        rgb: image (H, W, 3), 0 to 255.
+        rgb: Image (H, W, 3), 0 to 255.
         depth: z-depth (H, W), any positive unit; 0 means invalid.
 
     Returns:
@@ -68,7 +68,7 @@ def registration(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> float:
     scores high too.
 
     Args:
-        rgb: image (H, W, 3), 0 to 255.
+        rgb: Image (H, W, 3), 0 to 255.
         depth: z-depth (H, W), any positive unit; 0 means invalid. Borders of invalid areas are
             not depth edges: a gradient counts only where its whole 3x3 neighbourhood is valid,
             after strips of up to a 32nd of the shorter side (sensor shadows) were filled with

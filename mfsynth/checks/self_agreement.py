@@ -25,7 +25,7 @@ def self_agreement(depth: NDArray[np.float32], i2d_depth: NDArray[np.float32] | 
             0 means invalid. None if it was not made.
 
     Returns:
-        mean |s depth - i2d| / i2d over pixels valid in both, from 0, not changed by a constant
+        Mean |s depth - i2d| / i2d over pixels valid in both, from 0, not changed by a constant
         scale of either; nan (abstain) without `i2d_depth` or with fewer than 64 shared pixels.
     """
     if i2d_depth is None:

@@ -1,4 +1,4 @@
-"""``mfsynth finalize``: the documents that a data set is given away with."""
+"""`mfsynth finalize`: the documents that a data set is given away with."""
 
 from __future__ import annotations
 

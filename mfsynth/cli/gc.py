@@ -1,4 +1,4 @@
-"""``mfsynth gc``: remove what no commit refers to."""
+"""`mfsynth gc`: remove what no commit refers to."""
 
 from __future__ import annotations
 

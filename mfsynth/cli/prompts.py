@@ -1,4 +1,4 @@
-"""``mfsynth prompts``: look at prompts before a run."""
+"""`mfsynth prompts`: look at prompts before a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mfsynth report``: a page of a run's pairs, scores and rejects."""
+"""`mfsynth report`: a page of a run's pairs, scores and rejects."""
 
 from __future__ import annotations
 

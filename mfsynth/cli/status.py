@@ -1,4 +1,4 @@
-"""``mfsynth status``: how far a run is."""
+"""`mfsynth status`: how far a run is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mfsynth verify``: is the data what its commits say."""
+"""`mfsynth verify`: is the data what its commits say."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Typed configuration, loading, overrides, fingerprint."""
 
+from __future__ import annotations
+
 from mfsynth.config.fingerprint import FORMAT_VERSION, Fingerprint, differences, fingerprint
 from mfsynth.config.loading import load_config, load_settings
 from mfsynth.config.schema import (

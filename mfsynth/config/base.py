@@ -1,5 +1,7 @@
 """What all typed settings have in common."""
 
+from __future__ import annotations
+
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field

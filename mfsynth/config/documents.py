@@ -1,5 +1,7 @@
 """YAML documents read strictly, from a path or any fsspec URL, with one-line errors."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from mfsynth.storage.credentials import without_credentials
 class _StrictLoader(yaml.SafeLoader):
     """The safe loader, without its two silent surprises.
 
-    YAML 1.1 keeps the last of two equal keys, and reads ``1e-3`` as text.
+    YAML 1.1 keeps the last of two equal keys, and reads `1e-3` as text.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -88,7 +90,7 @@ def opened(url: str, what: str) -> Iterator[BinaryIO]:
 
 
 def read_bytes(url: str, what: str) -> bytes:
-    """Read a whole file; see :func:`opened`."""
+    """Read a whole file; see `opened`."""
     with opened(url, what) as stream:
         return stream.read()
 
@@ -111,7 +113,7 @@ def read_yaml(url: str, what: str) -> Any:
     """Read and parse a YAML file from a local path or any fsspec URL.
 
     Raises:
-        MfsynthError: See :func:`read_bytes` and :func:`parse_yaml`; also for an empty file.
+        MfsynthError: See `read_bytes` and `parse_yaml`; also for an empty file.
     """
     shown = without_credentials(url)
     document = parse_yaml(decode_utf8(read_bytes(url, what), url, what), shown)

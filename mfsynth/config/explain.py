@@ -1,5 +1,7 @@
 """Validation errors as one line: the key's path, what is wrong, what to do."""
 
+from __future__ import annotations
+
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +33,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The first problem of a validation error.
 
     Args:
-        error: What validating the values of ``model`` raised.
+        error: What validating the values of `model` raised.
         model: The model.
 
     Returns:

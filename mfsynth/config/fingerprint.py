@@ -1,5 +1,7 @@
 """What a run is: its semantic settings and their fingerprint."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -32,11 +34,11 @@ def fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> 
     """The fingerprint of a run.
 
     Args:
-        config: The configuration; ``target``, ``output`` and ``runtime`` do not count.
-        prompts_digest: The digest of the prompt source. It stands for ``config.prompts``, so
+        config: The configuration; `target`, `output` and `runtime` do not count.
+        prompts_digest: The digest of the prompt source. It stands for `config.prompts`, so
             that a file may move but must not change.
         model_revision: The revision that was loaded, which may be newer knowledge than
-            ``config.model.revision``.
+            `config.model.revision`.
 
     Returns:
         Digest and settings; equal settings give equal digests on every machine.
@@ -53,7 +55,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between the settings of two fingerprints.
 
     Returns:
-        Lines such as ``"sampler.steps: 30 -> 50"``, sorted by key path.
+        Lines such as `"sampler.steps: 30 -> 50"`, sorted by key path.
     """
     before, after = dict(_flatten(old)), dict(_flatten(new))
     return [

@@ -1,4 +1,6 @@
-"""From YAML, ``--set`` and the command line to a validated configuration."""
+"""From YAML, `--set` and the command line to a validated configuration."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -34,14 +36,14 @@ def load_config(
     """Load the configuration of a run.
 
     Args:
-        name_or_path: The name of a configuration in ``configs/``, or a path or fsspec URL.
-        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win. Setting one of two
-            alternatives (such as ``target.pairs``) takes the other away.
-        output: Replaces ``output``.
-        pairs: Replaces ``target``.
+        name_or_path: The name of a configuration in `configs/`, or a path or fsspec URL.
+        overrides: Each `"a.b=c"`, `c` in YAML; later ones win. Setting one of two
+            alternatives (such as `target.pairs`) takes the other away.
+        output: Replaces `output`.
+        pairs: Replaces `target`.
 
     Raises:
-        MfsynthError: One line that names the file or ``--set``, the key, and what to do.
+        MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
     given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
     given += [("target.pairs", pairs)] if pairs is not None else []
@@ -59,13 +61,13 @@ def load_settings(
 
     Args:
         model: What it must be.
-        kind: The folder of shipped ones, ``"configs"`` or a folder in it.
+        kind: The folder of shipped ones, `"configs"` or a folder in it.
         name_or_path: The name of one in that folder, or a path or fsspec URL.
-        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win.
+        overrides: Each `"a.b=c"`, `c` in YAML; later ones win.
         given: Keys and values that win over all.
 
     Raises:
-        MfsynthError: One line that names the file or ``--set``, the key, and what to do.
+        MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
     url = resolve_resource(kind, name_or_path)
     where = without_credentials(url)

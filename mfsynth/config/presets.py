@@ -1,5 +1,7 @@
 """Named speed presets of the sampler; `docs/sampling.md` has what each costs and how good it is."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -1,5 +1,7 @@
 """Where the prompt libraries and run configurations that come with mfsynth are."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from mfsynth.config.names import nearest
@@ -12,10 +14,10 @@ def resource_dir(kind: str) -> Path:
     """The folder of the shipped resources of one kind.
 
     Args:
-        kind: ``"prompts"``, ``"configs"``, or a folder in one of them.
+        kind: `"prompts"`, `"configs"`, or a folder in one of them.
 
     Returns:
-        ``mfsynth/_<kind>`` in an installed wheel, the top-level ``<kind>/`` in a checkout.
+        `mfsynth/_<kind>` in an installed wheel, the top-level `<kind>/` in a checkout.
     """
     # The packaged folder goes first: next to an installed package, a folder named "prompts"
     # belongs to somebody else.
@@ -37,8 +39,8 @@ def resolve_resource(kind: str, name_or_path: str) -> str:
     """The path or URL of a resource given by its name, its path or its URL.
 
     Args:
-        kind: ``"prompts"`` or ``"configs"``.
-        name_or_path: ``"tabletop"``, ``"my/own.yaml"`` or ``"s3://bucket/own.yaml"``.
+        kind: `"prompts"` or `"configs"`.
+        name_or_path: `"tabletop"`, `"my/own.yaml"` or `"s3://bucket/own.yaml"`.
 
     Raises:
         MfsynthError: There is no shipped resource of that name.

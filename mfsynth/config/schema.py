@@ -1,5 +1,7 @@
 """The configuration of a run, as everything in mfsynth reads it."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -25,7 +27,7 @@ class TargetConfig(Settings):
     candidates: Count | None = None
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> "TargetConfig":
+    def _exactly_one(self) -> TargetConfig:
         if (self.pairs is None) == (self.candidates is None):
             raise ValueError("give exactly one of pairs and candidates")
         return self
@@ -35,9 +37,9 @@ class PromptsConfig(Settings):
     """Where prompts come from: a library, or a file of prompts.
 
     Attributes:
-        library: The name of a library in ``prompts/``, or a path or fsspec URL of one.
+        library: The name of a library in `prompts/`, or a path or fsspec URL of one.
         file: A text, JSONL, CSV or Parquet file, local or on any fsspec URL.
-        column: The column or key of ``file`` that holds the prompts (not for text files).
+        column: The column or key of `file` that holds the prompts (not for text files).
     """
 
     library: NonEmpty | None = None
@@ -45,7 +47,7 @@ class PromptsConfig(Settings):
     column: NonEmpty = "prompt"
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> "PromptsConfig":
+    def _exactly_one(self) -> PromptsConfig:
         if (self.library is None) == (self.file is None):
             raise ValueError("give exactly one of library and file")
         return self
@@ -55,10 +57,10 @@ class ModelConfig(Settings):
     """Which model, and in what precision.
 
     Attributes:
-        id: ``embedded``, a folder, or a hub id.
+        id: `embedded`, a folder, or a hub id.
         revision: The revision of a hub id; None for its newest.
         dtype: The type of weights and activations.
-        quantization: ``fp8`` for 8-bit floats in the transformer's body, on a GPU that has them.
+        quantization: `fp8` for 8-bit floats in the transformer's body, on a GPU that has them.
     """
 
     id: NonEmpty = "embedded"
@@ -71,8 +73,8 @@ class SamplerConfig(Settings):
     """How the model samples. What is not given comes from the preset.
 
     Attributes:
-        preset: ``reference`` (as the released model), ``balanced`` or ``fast``.
-        mode: What is made of what: ``joint`` (RGB and depth), ``i2d``, ``d2i``.
+        preset: `reference` (as the released model), `balanced` or `fast`.
+        mode: What is made of what: `joint` (RGB and depth), `i2d`, `d2i`.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance on RGB; 1 is none.
         depth_guidance: The same on depth.
@@ -82,7 +84,7 @@ class SamplerConfig(Settings):
         depth_start: Noise level of depth above which its tokens are left out.
         refine_steps: Steps of a second pass over depth, on the finished image.
         refine_start: Noise level that the second pass begins at.
-        height: Of the images, in pixels; None, with ``width``, for the model's own size.
+        height: Of the images, in pixels; None, with `width`, for the model's own size.
         width: Of the images, in pixels.
     """
 
@@ -121,14 +123,14 @@ class SamplerConfig(Settings):
         return {**preset, **same, **given}
 
     @model_validator(mode="after")
-    def _rising_interval(self) -> "SamplerConfig":
+    def _rising_interval(self) -> SamplerConfig:
         low, high = self.guidance_interval
         if low > high:
             raise ValueError(f"guidance_interval is [{low}, {high}]; put the lower level first")
         return self
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> "SamplerConfig":
+    def _both_or_neither(self) -> SamplerConfig:
         if (self.height is None) != (self.width is None):
             raise ValueError("give both height and width, or neither for the model's own size")
         return self
@@ -193,7 +195,7 @@ class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
     Attributes:
-        workers: How many processes generate; ``auto`` for one a GPU, or one on a CPU machine.
+        workers: How many processes generate; `auto` for one a GPU, or one on a CPU machine.
         batch_size: Candidates in a forward pass.
         device: Where the model runs.
         deadline_s: Seconds that a worker may be silent, starting or between two batches, before
@@ -202,7 +204,7 @@ class RuntimeConfig(Settings):
         ray_address: The cluster to join; None to start Ray on this machine.
         attention: Which of diffusers' attention backends; None for torch's own.
         compile: Whether the transformer's blocks are compiled, which slows the first batches.
-        offload: ``group`` keeps the transformer in main memory and brings it over block by block.
+        offload: `group` keeps the transformer in main memory and brings it over block by block.
     """
 
     workers: AutoOrCount = "auto"
@@ -217,7 +219,7 @@ class RuntimeConfig(Settings):
 
 
 class RunConfig(Settings):
-    """A run. Semantic settings decide its samples; ``target``, ``output``, ``runtime`` do not.
+    """A run. Semantic settings decide its samples; `target`, `output`, `runtime` do not.
 
     Attributes:
         name: Goes into keys and file names.

@@ -6,6 +6,8 @@ dataset = RGBDDataset("out/demo")
 sample = dataset[0]
 """
 
+from __future__ import annotations
+
 from mfsynth.datasets.rgbd import RGBDDataset, RGBDSample
 
 __all__ = ["RGBDDataset", "RGBDSample"]

@@ -1,5 +1,7 @@
 """Byte ranges of stored objects, cheap enough to read one sample at a time."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
@@ -41,7 +43,7 @@ class RangeReader:
             return self._store.read_range(key, start, length)
         return self._file(key).read(start, length)
 
-    def _file(self, key: str) -> "_OpenFile":
+    def _file(self, key: str) -> _OpenFile:
         with self._lock:
             file = self._files.get(key)
             if file is None:

@@ -1,5 +1,7 @@
 """The pairs of a run as a sequence, which is also a map-style torch data set."""
 
+from __future__ import annotations
+
 import math
 import operator
 import os

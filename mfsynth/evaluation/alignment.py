@@ -32,8 +32,8 @@ def align(
         prediction: (H, W) depth in any unit; 0 = invalid.
         truth: (H, W) depth.
         valid: (H, W) bool, where the truth counts.
-        alignment: ``scale``, the exact L1 minimiser, native to Modality Forcing; ``affine``, least
-            squares in depth, Marigold's; ``disparity``, least squares in 1/depth; ``median``, the
+        alignment: `scale`, the exact L1 minimiser, native to Modality Forcing; `affine`, least
+            squares in depth, Marigold's; `disparity`, least squares in 1/depth; `median`, the
             ratio of the medians.
         solve_side: See `Protocol`.
 

@@ -132,8 +132,8 @@ def load_evaluate_config(
 
     Args:
         name_or_path: See above.
-        overrides: Each ``"a.b=c"``, ``c`` in YAML; later ones win.
-        output: Replaces ``output``.
+        overrides: Each `"a.b=c"`, `c` in YAML; later ones win.
+        output: Replaces `output`.
 
     Raises:
         MfsynthError: One line that names the file, the key, and what to do.

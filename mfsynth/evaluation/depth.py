@@ -24,13 +24,13 @@ class DepthScore:
     """Plain means over images of figures of each image.
 
     Attributes:
-        protocol: name of the protocol.
-        alignment: of predictions to the truth.
-        images: how many.
-        abs_rel: mean |p − g| / g.
-        delta1: share of pixels with max(p/g, g/p) < 1.25.
-        delta2: the same for 1.25².
-        delta3: the same for 1.25³.
+        protocol: Name of the protocol.
+        alignment: Of predictions to the truth.
+        images: How many.
+        abs_rel: Mean |p − g| / g.
+        delta1: Share of pixels with max(p/g, g/p) < 1.25.
+        delta2: The same for 1.25².
+        delta3: The same for 1.25³.
         silog: 100 · standard deviation of ln p − ln g.
     """
 
@@ -55,8 +55,8 @@ def score_depth(
     Args:
         predictions: (H, W) maps in any unit.
         truths: (H, W) z-depth maps; 0 or infinite where there is no ground truth.
-        protocol: what counts, and the range that predictions are clipped to.
-        alignment: see `align`.
+        protocol: What counts, and the range that predictions are clipped to.
+        alignment: See `align`.
 
     Raises:
         ValueError: An image has no valid pixel with a prediction, or there is no image.

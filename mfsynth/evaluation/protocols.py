@@ -29,7 +29,7 @@ class Window:
     right: float
 
     def mask(self, height: int, width: int) -> NDArray[np.bool_]:
-        """bool (height, width); edges are rounded down, as in Garg's and Eigen's crops."""
+        """Bool (height, width); edges are rounded down, as in Garg's and Eigen's crops."""
         inside = np.zeros((height, width), np.bool_)
         rows = slice(int(self.top * height), int(self.bottom * height))
         inside[rows, int(self.left * width) : int(self.right * width)] = True
@@ -60,7 +60,7 @@ class Protocol:
     images: int | None = None
 
     def valid(self, truth: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """bool (H, W): which pixels of a ground-truth map (H, W) count."""
+        """Bool (H, W): which pixels of a ground-truth map (H, W) count."""
         inside = (truth > self.nearest) & (truth < self.farthest)
         return inside if self.window is None else inside & self.window.mask(*truth.shape)
 

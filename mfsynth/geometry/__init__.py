@@ -1,5 +1,7 @@
 """Cameras, depth kinds, alignment, back-projection and depth metrics. NumPy only."""
 
+from __future__ import annotations
+
 from mfsynth.geometry.alignment import (
     affine_least_squares,
     depth_from_disparity_fit,

@@ -99,5 +99,5 @@ class Intrinsics:
         )
 
     def cropped(self, top: int, left: int) -> Intrinsics:
-        """The camera after ``top`` rows and ``left`` columns were cut off."""
+        """The camera after `top` rows and `left` columns were cut off."""
         return Intrinsics(fx=self.fx, fy=self.fy, cx=self.cx - left, cy=self.cy - top)

@@ -4,6 +4,8 @@ Only the registry is imported here: a driver looks a model up without the second
 diffusers take to start. `ModalityForcingPipeline` is in `mfsynth.models.pipeline`.
 """
 
+from __future__ import annotations
+
 from mfsynth.models.registry import ModelInfo, load_pipeline, model_info
 
 __all__ = ["ModelInfo", "load_pipeline", "model_info"]

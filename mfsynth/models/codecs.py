@@ -43,9 +43,9 @@ class DepthCodec:
     (z − mean) / std. The released model has mean 0 and std 1.
 
     Attributes:
-        patch: pixels along a token's side.
-        mean: of the contracted depth.
-        std: of the contracted depth.
+        patch: Pixels along a token's side.
+        mean: Of the contracted depth.
+        std: Of the contracted depth.
     """
 
     patch: int

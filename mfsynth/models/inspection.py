@@ -33,10 +33,10 @@ class ComponentSummary:
     """One model of a pipeline.
 
     Attributes:
-        name: its name in the pipeline.
-        kind: its class, or the hub id of what stands for it.
-        parameters: how many numbers its weights hold; None where they are not on this machine.
-        dtypes: types of the weights, the most frequent first.
+        name: Its name in the pipeline.
+        kind: Its class, or the hub id of what stands for it.
+        parameters: How many numbers its weights hold; None where they are not on this machine.
+        dtypes: Types of the weights, the most frequent first.
     """
 
     name: str
@@ -50,15 +50,15 @@ class ModelSummary:
     """A pipeline.
 
     Attributes:
-        id: as the user calls it.
-        layout: of its files.
-        kind: class of the pipeline.
-        licence: of its weights.
-        height: native height in pixels.
-        width: native width in pixels.
-        text_length: text tokens, padding included.
-        text_layers: hidden states of the text encoder that are used.
-        components: its models.
+        id: As the user calls it.
+        layout: Of its files.
+        kind: Class of the pipeline.
+        licence: Of its weights.
+        height: Native height in pixels.
+        width: Native width in pixels.
+        text_length: Text tokens, padding included.
+        text_layers: Hidden states of the text encoder that are used.
+        components: Its models.
     """
 
     id: str
@@ -77,10 +77,10 @@ def summarise(name: str, revision: str | None = None) -> ModelSummary:
 
     Args:
         name: `embedded`, a folder, a released `model.safetensors`, or a hub id.
-        revision: of a hub id; None for its newest.
+        revision: Of a hub id; None for its newest.
 
     Raises:
-        MfsynthError: there is no such model, or a file of its weights is not whole.
+        MfsynthError: There is no such model, or a file of its weights is not whole.
     """
     model = find_model(name, revision, weights=False)
     licence = model_licence(model)

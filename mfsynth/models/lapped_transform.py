@@ -37,7 +37,7 @@ class LappedTransformCodec:
     both chroma channels: with n and m up to `patch`, n(n + 1)/2 + m(m + 1) values.
 
     Attributes:
-        patch: block size and pixels along a token's side; even.
+        patch: Block size and pixels along a token's side; even.
         bands: n of luma and m of chroma; 2 · patch − 1 keeps everything.
     """
 
@@ -71,8 +71,8 @@ def lapped_transform(size: int, block: int) -> Tensor:
     """Build the orthogonal (size, size) matrix of the lapped transform of a row of pixels.
 
     Args:
-        size: pixels; a multiple of `block`. The ends are not filtered.
-        block: pixels of a block; even.
+        size: Pixels; a multiple of `block`. The ends are not filtered.
+        block: Pixels of a block; even.
     """
     half = block // 2
     eye = torch.eye(half, dtype=torch.float64)

@@ -55,11 +55,11 @@ class ModelFolder:
     """A model's files on this machine.
 
     Attributes:
-        name: as the user calls it.
-        path: the folder.
-        layout: of the files.
-        commit: of a hub model; None of a local folder.
-        checkpoint: name of the transformer's file in the released layout.
+        name: As the user calls it.
+        path: The folder.
+        layout: Of the files.
+        commit: Of a hub model; None of a local folder.
+        checkpoint: Name of the transformer's file in the released layout.
     """
 
     name: str
@@ -79,13 +79,13 @@ def find_model(
     """Find a model: `embedded`, a folder, a released `model.safetensors`, or a hub id.
 
     Args:
-        name: what to find.
-        revision: of a hub id; None for its newest.
-        weights: whether a hub model's weights are fetched, or only the small files about them.
-        local_files_only: whether a hub model must already be on this machine.
+        name: What to find.
+        revision: Of a hub id; None for its newest.
+        weights: Whether a hub model's weights are fetched, or only the small files about them.
+        local_files_only: Whether a hub model must already be on this machine.
 
     Raises:
-        MfsynthError: there is no such model, or it is neither a diffusers folder nor of the
+        MfsynthError: There is no such model, or it is neither a diffusers folder nor of the
             released layout.
     """
     path = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name).expanduser()
@@ -127,7 +127,7 @@ def download(
     """Fetch a hub repository, or those of its files that fit the patterns.
 
     Raises:
-        MfsynthError: there is no such repository, or it cannot be reached.
+        MfsynthError: There is no such repository, or it cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -148,7 +148,7 @@ def pipeline_index(model: ModelFolder) -> dict[str, Any]:
     """Read `model_index.json` of a diffusers folder.
 
     Raises:
-        MfsynthError: it is of another pipeline than ours.
+        MfsynthError: It is of another pipeline than ours.
     """
     index = read_json(model.path / INDEX)
     if index.get("_class_name") != PIPELINE_CLASS:
@@ -160,7 +160,7 @@ def released_config(model: ModelFolder) -> dict[str, Any]:
     """Read `config.json` of a released checkpoint.
 
     Raises:
-        MfsynthError: it names no variant that is known, and has no sizes of its own.
+        MfsynthError: It names no variant that is known, and has no sizes of its own.
     """
     config = read_json(model.path / CONFIG)
     variant = config["variant"]
@@ -204,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        MfsynthError: the file is not one.
+        MfsynthError: The file is not one.
     """
     try:
         value = json.loads(path.read_text())

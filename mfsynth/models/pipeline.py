@@ -40,7 +40,7 @@ class ModalityForcingPipelineOutput(BaseOutput):
     Attributes:
         rgb: "np": (B, H, W, 3) uint8; "pil": images; "pt": (B, 3, H, W) float32 in [0, 1];
             "latent": (B, N, C) RGB tokens.
-        depth: scale-invariant z-depth, 0 where a pixel has none. "np": (B, H, W) float32; "pil":
+        depth: Scale-invariant z-depth, 0 where a pixel has none. "np": (B, H, W) float32; "pil":
             images of mode F; "pt": (B, H, W) float32; "latent": (B, N, P) depth tokens.
     """
 
@@ -53,9 +53,9 @@ class Guidance:
     """Classifier-free guidance.
 
     Attributes:
-        rgb: scale on RGB; 1 is none.
-        depth: scale on depth.
-        interval: noise levels (low, high) inside of which guidance acts; outside of it the
+        rgb: Scale on RGB; 1 is none.
+        depth: Scale on depth.
+        interval: Noise levels (low, high) inside of which guidance acts; outside of it the
             unconditional half of the forward is saved. Of RGB's level, or of depth's in `i2d`.
     """
 
@@ -73,19 +73,19 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     """Sample a Modality Forcing transformer in any of its three modes.
 
     Args:
-        transformer: the joint transformer.
-        text_encoder: a causal language model whose hidden states condition the transformer.
-        tokenizer: its tokenizer, with a chat template.
-        vae: the FLUX.2 autoencoder, or None where RGB tokens come from pixels by a fixed transform.
-        text_encoder_layers: hidden states to concatenate.
-        max_text_length: text tokens, padding included.
-        rgb_shift_mu: time shift of RGB.
-        depth_shift_mu: time shift of depth.
-        depth_mean: standardisation of the contracted depth.
-        depth_std: standardisation of the contracted depth.
-        height: native height in pixels.
-        width: native width in pixels.
-        rgb_bands: without a VAE, the frequencies of luma and of chroma that RGB tokens hold of a
+        transformer: The joint transformer.
+        text_encoder: A causal language model whose hidden states condition the transformer.
+        tokenizer: Its tokenizer, with a chat template.
+        vae: The FLUX.2 autoencoder, or None where RGB tokens come from pixels by a fixed transform.
+        text_encoder_layers: Hidden states to concatenate.
+        max_text_length: Text tokens, padding included.
+        rgb_shift_mu: Time shift of RGB.
+        depth_shift_mu: Time shift of depth.
+        depth_mean: Standardisation of the contracted depth.
+        depth_std: Standardisation of the contracted depth.
+        height: Native height in pixels.
+        width: Native width in pixels.
+        rgb_bands: Without a VAE, the frequencies of luma and of chroma that RGB tokens hold of a
             lapped transform; None where they are plain pixel patches.
     """
 
@@ -214,27 +214,27 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             depth: (B, H, W) float32 z-depth in any unit, given in `d2i`; 0 marks holes, which the
                 model sees filled with their nearest depth.
             num_inference_steps: Euler steps.
-            guidance_scale: classifier-free guidance on every generated stream; 1 is off and saves
+            guidance_scale: Classifier-free guidance on every generated stream; 1 is off and saves
                 half of the work. A guidance-distilled model takes it as an input instead.
-            depth_guidance_scale: guidance on depth, where it differs.
-            guidance_interval: noise levels inside of which guidance acts.
-            log2_alpha: in `joint`, how much longer depth stays noisy than RGB.
-            depth_step_share: in `joint`, how far the steps are spaced for depth, in [0, 1].
-            depth_start: in `joint`, depth tokens are left out of the steps in which depth's level
+            depth_guidance_scale: Guidance on depth, where it differs.
+            guidance_interval: Noise levels inside of which guidance acts.
+            log2_alpha: In `joint`, how much longer depth stays noisy than RGB.
+            depth_step_share: In `joint`, how far the steps are spaced for depth, in [0, 1].
+            depth_start: In `joint`, depth tokens are left out of the steps in which depth's level
                 is above this.
-            refine_steps: in `joint`, steps of a second pass over depth: `i2d`, unguided, on the
+            refine_steps: In `joint`, steps of a second pass over depth: `i2d`, unguided, on the
                 generated RGB tokens.
-            refine_start: the level that the second pass begins at: 1 starts from noise, less keeps
+            refine_start: The level that the second pass begins at: 1 starts from noise, less keeps
                 the first depth's coarse shape.
-            height: pixels, where nothing is given; the model's native height by default.
-            width: pixels, likewise.
-            output_type: see `ModalityForcingPipelineOutput`.
-            callback_on_step_end: called as in diffusers with (pipeline, step, noise levels of RGB
+            height: Pixels, where nothing is given; the model's native height by default.
+            width: Pixels, likewise.
+            output_type: See `ModalityForcingPipelineOutput`.
+            callback_on_step_end: Called as in diffusers with (pipeline, step, noise levels of RGB
                 and depth after the step, {"rgb": tokens, "depth": tokens}); what it returns
                 replaces the tokens.
 
         Raises:
-            MfsynthError: sizes or inputs that do not fit the mode or the model.
+            MfsynthError: Sizes or inputs that do not fit the mode or the model.
         """
         mode = Mode(mode)
         guidance = Guidance(

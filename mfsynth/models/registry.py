@@ -30,12 +30,12 @@ class ModelInfo:
     """What a run and its data set must know of the model before any weight is loaded.
 
     Attributes:
-        id: as the configuration gives it.
-        revision: commit of a hub model; SHA-256 of a local folder's files.
-        licence: the licence that the model's card names, or that of the release for a released
+        id: As the configuration gives it.
+        revision: Commit of a hub model; SHA-256 of a local folder's files.
+        licence: The licence that the model's card names, or that of the release for a released
             variant without a card; "unknown" otherwise.
-        height: native height in pixels.
-        width: native width in pixels.
+        height: Native height in pixels.
+        width: Native width in pixels.
     """
 
     id: str
@@ -49,7 +49,7 @@ def model_info(model: ModelConfig) -> ModelInfo:
     """Look a model up without loading it.
 
     Raises:
-        MfsynthError: there is no such model, or it is not a Modality Forcing pipeline.
+        MfsynthError: There is no such model, or it is not a Modality Forcing pipeline.
     """
     try:
         folder = find_model(model.id, model.revision, weights=False)
@@ -72,12 +72,12 @@ def load_pipeline(
     text encoder is on the device only while it encodes.
 
     Args:
-        model: which model, in what precision.
+        model: Which model, in what precision.
         device: `cpu` or `cuda`.
-        runtime: attention, compilation and offloading; the defaults if None.
+        runtime: Attention, compilation and offloading; the defaults if None.
 
     Raises:
-        MfsynthError: there is no such model, its files are not what they should be, or it can't be
+        MfsynthError: There is no such model, its files are not what they should be, or it can't be
             run in that way on that device.
     """
     import torch

@@ -52,14 +52,14 @@ def integrate(
     While depth stays at level 1 its tokens are pure noise and are left out of the forward.
 
     Args:
-        predict: the model, with guidance applied.
+        predict: The model, with guidance applied.
         rgb: (B, N, C) tokens at the first RGB level: noise, or clean where RGB is given.
         depth: (B, N, P) tokens at the first depth level.
-        schedule: levels of `steps + 1` nodes.
-        rgb_is_velocity: whether RGB is predicted as a velocity or as the clean signal; depth is
+        schedule: Levels of `steps + 1` nodes.
+        rgb_is_velocity: Whether RGB is predicted as a velocity or as the clean signal; depth is
             always the clean signal. Where a clean signal is predicted, the last step takes it as
             it is.
-        on_step: called after every step.
+        on_step: Called after every step.
 
     Returns:
         RGB and depth tokens at the last levels.

@@ -36,9 +36,9 @@ def shift_time(t: Tensor, mu: float, sigma: float = 1.0) -> Tensor:
     """Shift noise levels towards noise: t' = e^μ / (e^μ + (1/t − 1)^σ); for σ = 1, logit t + μ.
 
     Args:
-        t: noise levels in [0, 1].
-        mu: shift; the released model uses 1.1.
-        sigma: slope of the logit.
+        t: Noise levels in [0, 1].
+        mu: Shift; the released model uses 1.1.
+        sigma: Slope of the logit.
     """
     return math.exp(mu) / (math.exp(mu) + (1 / t - 1) ** sigma)
 
@@ -65,15 +65,15 @@ def schedule(
     """Place the nodes of a roll-out of `steps` Euler steps.
 
     Args:
-        mode: in `joint` depth is tilted against RGB; otherwise one modality stays at 0.
-        steps: number of forwards, at least 1.
-        rgb_mu: time shift of RGB.
-        depth_mu: time shift of depth: of its own schedule, followed where RGB is given (`i2d`).
-        log2_alpha: tilt of depth in `joint`: positive lets RGB resolve first, 0 is the diagonal.
-        depth_step_share: in `joint`, how far the steps are spent on depth, in [0, 1]. 0 spaces
+        mode: In `joint` depth is tilted against RGB; otherwise one modality stays at 0.
+        steps: Number of forwards, at least 1.
+        rgb_mu: Time shift of RGB.
+        depth_mu: Time shift of depth: of its own schedule, followed where RGB is given (`i2d`).
+        log2_alpha: Tilt of depth in `joint`: positive lets RGB resolve first, 0 is the diagonal.
+        depth_step_share: In `joint`, how far the steps are spent on depth, in [0, 1]. 0 spaces
             them evenly on RGB's schedule, as in the release, which leaves a tilted depth few steps
             to form in; 1 spaces them evenly on depth's own schedule.
-        depth_start: in `joint`, tilted levels of depth above this become 1. While depth stays at
+        depth_start: In `joint`, tilted levels of depth above this become 1. While depth stays at
             1 its tokens are noise that the sampler need not look at. In `i2d`, the level to begin
             at, for depth that is known roughly.
     """

@@ -16,7 +16,7 @@ def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> dict[st
     """Tokenise prompts as a user's turn, with the generation prompt and without thinking.
 
     Args:
-        tokenizer: a tokenizer with a chat template.
+        tokenizer: A tokenizer with a chat template.
         prompts: B texts; the empty string gives the unconditional input of guidance.
         max_length: L; shorter prompts are padded on the right, longer ones cut, with a warning;
             words without a token get a warning too.
@@ -53,9 +53,9 @@ def encode_tokens(text_encoder: Any, tokens: dict[str, Tensor], layers: Sequence
     """Concatenate the hidden states of some layers of a causal language model.
 
     Args:
-        text_encoder: a transformers model, Qwen3 in the released pipeline.
-        tokens: from `tokenize`, on the encoder's device.
-        layers: indices into `hidden_states`; (9, 18, 27) in the released pipeline.
+        text_encoder: A transformers model, Qwen3 in the released pipeline.
+        tokens: From `tokenize`, on the encoder's device.
+        layers: Indices into `hidden_states`; (9, 18, 27) in the released pipeline.
 
     Returns:
         (B, L, len(layers) · hidden size). Padding positions carry values too, and the transformer

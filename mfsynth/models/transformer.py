@@ -195,10 +195,10 @@ class TripleStreamBlock(nn.Module):
         Args:
             hidden_states: (B, 2 · N, D), [RGB, depth]; (B, N, D) without depth.
             encoder_hidden_states: (B, L, D), text.
-            text_modulation: from `double_stream_modulation_txt`.
-            rgb_modulation: from `double_stream_modulation_img`.
-            depth_modulation: from `depth_double_stream_modulation`; None without depth.
-            rotary: of [text, RGB, depth].
+            text_modulation: From `double_stream_modulation_txt`.
+            rgb_modulation: From `double_stream_modulation_img`.
+            depth_modulation: From `depth_double_stream_modulation`; None without depth.
+            rotary: Of [text, RGB, depth].
 
         Returns:
             Text, and [RGB, depth].
@@ -307,24 +307,24 @@ class ModalityForcingTransformer2DModel(
     defaults are the released 11.92 B model.
 
     Args:
-        in_channels: channels of an RGB token.
-        depth_channels: values of a depth token (patch height × patch width).
-        num_layers: triple-stream blocks.
-        num_single_layers: single-stream blocks.
-        num_depth_decoder_layers: blocks over the depth tokens alone.
-        attention_head_dim: channels of a head; the sum of `axes_dims_rope`.
-        num_attention_heads: heads; hidden size = heads × head dim.
-        joint_attention_dim: channels of a text token as it comes from the text encoder.
-        timestep_channels: channels of the sinusoidal time embedding.
-        mlp_ratio: inner size of the SwiGLU MLPs over the hidden size.
-        axes_dims_rope: rotary channels of the axes (time, row, column, sequence).
-        rope_theta: base of the rotary frequencies.
-        eps: of every norm.
-        cross_stream_mixing: whether each modality's modulation also sees the other's noise level
+        in_channels: Channels of an RGB token.
+        depth_channels: Values of a depth token (patch height × patch width).
+        num_layers: Triple-stream blocks.
+        num_single_layers: Single-stream blocks.
+        num_depth_decoder_layers: Blocks over the depth tokens alone.
+        attention_head_dim: Channels of a head; the sum of `axes_dims_rope`.
+        num_attention_heads: Heads; hidden size = heads × head dim.
+        joint_attention_dim: Channels of a text token as it comes from the text encoder.
+        timestep_channels: Channels of the sinusoidal time embedding.
+        mlp_ratio: Inner size of the SwiGLU MLPs over the hidden size.
+        axes_dims_rope: Rotary channels of the axes (time, row, column, sequence).
+        rope_theta: Base of the rotary frequencies.
+        eps: Of every norm.
+        cross_stream_mixing: Whether each modality's modulation also sees the other's noise level
             (`v2` of the released model; `v1` does not).
-        rgb_prediction: what the RGB head predicts: "velocity" (ε − x) or "sample" (x).
-        guidance_embeds: whether the guidance scale is an input, as in guidance-distilled bases.
-        depth_mask: whether the depth stream also sees which of its pixels hold a signal.
+        rgb_prediction: What the RGB head predicts: "velocity" (ε − x) or "sample" (x).
+        guidance_embeds: Whether the guidance scale is an input, as in guidance-distilled bases.
+        depth_mask: Whether the depth stream also sees which of its pixels hold a signal.
     """
 
     _supports_gradient_checkpointing = True

@@ -1,5 +1,7 @@
 """Prompts: a grammar with random access by candidate number, and plain files of prompts."""
 
+from __future__ import annotations
+
 from mfsynth.prompts.english import words
 from mfsynth.prompts.grammar import Grammar
 from mfsynth.prompts.hashing import derive_seed

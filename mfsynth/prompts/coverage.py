@@ -1,5 +1,7 @@
 """How much of what a grammar offers a number of candidates reaches."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The little English that filling templates needs: articles, lists, spaces, sentence capitals."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 
@@ -19,7 +21,7 @@ def words(text: str) -> list[str]:
 
 
 def indefinite_article(word: str) -> str:
-    """ "a" or "an", by the sound that the word begins with."""
+    """The article, "a" or "an", by the sound that the word begins with."""
     if len(word) > 1 and word.isupper() and word.isalpha():
         return "an" if word[0] in _AN_LETTERS else "a"
     if _AN_IN_SPITE_OF_CONSONANT.match(word):

@@ -1,5 +1,7 @@
 """Plain prompt sources: the rows of a text, JSONL, CSV or Parquet file."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io
@@ -53,9 +55,9 @@ def open_file(url: str, column: str = "prompt") -> FilePrompts:
     """Read the prompts of a file.
 
     Args:
-        url: A local path or any fsspec URL that ends in ``.txt`` (a prompt a line), ``.jsonl``,
-            ``.csv`` (with a header) or ``.parquet``; all but the last also compressed, as in
-            ``.jsonl.gz``. Lines without text are left out of text and JSONL files.
+        url: A local path or any fsspec URL that ends in `.txt` (a prompt a line), `.jsonl`,
+            `.csv` (with a header) or `.parquet`; all but the last also compressed, as in
+            `.jsonl.gz`. Lines without text are left out of text and JSONL files.
         column: The column or key that holds the prompts.
 
     Raises:

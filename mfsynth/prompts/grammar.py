@@ -1,5 +1,7 @@
 """A grammar of prompts: how a candidate's prompt is drawn from it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,9 +67,9 @@ class Grammar:
             candidate: At least 0.
 
         Returns:
-            The prompt. Its ``slots`` map each label of the chosen template to its value: text
+            The prompt. Its `slots` map each label of the chosen template to its value: text
             for a plain option, a number, a list, or a mapping for a text with slots of its own
-            (with the key ``text`` if it is one of several options).
+            (with the key `text` if it is one of several options).
 
         Raises:
             MfsynthError: The weights make the constraints all but impossible to satisfy.
@@ -78,18 +80,18 @@ class Grammar:
         return Prompt.from_text(text, drawn.value)
 
     def choices(self, candidate: int) -> _Choices:
-        """What :meth:`prompt` chose, as (slot, option) pairs named as in :meth:`options`."""
+        """What `prompt` chose, as (slot, option) pairs named as in `options`."""
         return self._draw_prompt(candidate).choices
 
     @functools.cached_property
     def size(self) -> int:
-        """How many ways to choose there are, exactly (see :mod:`mfsynth.prompts.sizes`)."""
+        """How many ways to choose there are, exactly (see `mfsynth.prompts.sizes`)."""
         return space_size(self.templates, self.slots)
 
     def vocabulary(self) -> tuple[str, ...]:
         """All words that the prompts can contain, in lower case, sorted.
 
-        They are those of :func:`mfsynth.prompts.english.words`: a punctuation mark is a word.
+        They are those of `mfsynth.prompts.english.words`: a punctuation mark is a word.
         """
         slots = [self.slots[name] for name in reachable_slots(self.templates, self.slots)]
         options = [option for slot in slots if isinstance(slot, Choice) for option in slot.options]
@@ -107,7 +109,7 @@ class Grammar:
         return tuple(sorted({word for text in texts for word in words(text)}))
 
     def options(self) -> dict[str, tuple[str, ...]]:
-        """What each slot that a prompt can reach offers (see ``slots.option_names``)."""
+        """What each slot that a prompt can reach offers (see `slots.option_names`)."""
         return {
             name: option_names(self.slots[name])
             for name in reachable_slots(self.templates, self.slots)

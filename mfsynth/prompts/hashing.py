@@ -1,8 +1,10 @@
 """Random choices as pure functions of names: the same on every machine and Python version.
 
-Everything goes through SHA-256 and integers. Neither ``hash()`` nor a generator's state nor a
+Everything goes through SHA-256 and integers. Neither `hash()` nor a generator's state nor a
 float takes part, so a choice depends on its own name only and not on what was drawn before.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ def derive_seed(*parts: int | str) -> int:
     """A seed that is a pure function of its parts.
 
     Args:
-        parts: Integers of any size and strings, for example ``(run_seed, "noise", candidate)``.
+        parts: Integers of any size and strings, for example `(run_seed, "noise", candidate)`.
 
     Returns:
         An integer in [0, 2**63): the first 63 bits of a SHA-256 over the parts.
@@ -34,7 +36,7 @@ def draw_below(bound: int, *parts: int | str) -> int:
     """A uniform integer in [0, bound), a pure function of the parts.
 
     Args:
-        bound: At least 1. The bias is below ``bound / 2**256``.
+        bound: At least 1. The bias is below `bound / 2**256`.
         parts: What names this draw.
     """
     return int.from_bytes(_digest(parts)) % bound
@@ -48,7 +50,7 @@ def draw_weighted(weights: Sequence[int], *parts: int | str) -> int:
         parts: What names this draw.
 
     Returns:
-        An index into ``weights``.
+        An index into `weights`.
     """
     point = draw_below(sum(weights), *parts)
     for index, weight in enumerate(weights):

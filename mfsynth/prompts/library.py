@@ -1,5 +1,7 @@
 """Prompt libraries: grammars in YAML files that may include others."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import posixpath
@@ -35,7 +37,7 @@ def load_library(name_or_path: str, seed: int = 0) -> Grammar:
     """Load a prompt library.
 
     Args:
-        name_or_path: The name of a library in ``prompts/``, or a path or fsspec URL of a file.
+        name_or_path: The name of a library in `prompts/`, or a path or fsspec URL of a file.
         seed: The run's seed.
 
     Returns:

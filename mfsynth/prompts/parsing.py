@@ -1,5 +1,7 @@
 """One file of a prompt library: YAML values to the parts of a grammar, checked key by key."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -47,7 +49,7 @@ class LibraryFile:
                 self.fail(path, f"unknown key; {did_you_mean(str(name), known)}")
 
     def parse_slots(self, value: Any) -> dict[str, Slot]:
-        """The value of the key ``slots``."""
+        """The value of the key `slots`."""
         if not isinstance(value, dict):
             self.fail("slots", "must be a mapping of names to slots")
         for name in value:
@@ -59,7 +61,7 @@ class LibraryFile:
         return {name: self._parse_slot(f"slots.{name}", slot) for name, slot in value.items()}
 
     def parse_templates(self, key: str, value: Any) -> tuple[Template, ...]:
-        """A list of templates, each a text or a mapping with the key ``text``."""
+        """A list of templates, each a text or a mapping with the key `text`."""
         if not isinstance(value, list) or not value:
             self.fail(key, "must be a list of at least one text")
         weights = self._integer_weights(

@@ -1,5 +1,7 @@
 """A prompt and where prompts come from."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,7 +24,7 @@ class Prompt:
     slots: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def from_text(cls, text: str, slots: Mapping[str, object] | None = None) -> "Prompt":
+    def from_text(cls, text: str, slots: Mapping[str, object] | None = None) -> Prompt:
         """A prompt whose identifier is derived from its text."""
         return cls(text, text_id(text), dict(slots or {}))
 

@@ -4,6 +4,8 @@ Sizes count the ways to choose. That is the number of distinct prompts unless a 
 write one text in two ways.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -47,7 +49,7 @@ def slot_size(name: str, slots: Mapping[str, Slot]) -> int:
 
 
 def list_size(slot: Several, count: int, slots: Mapping[str, Slot]) -> int:
-    """The number of ways to fill a list of ``count`` items."""
+    """The number of ways to fill a list of `count` items."""
     size = slot_size(slot.item, slots)
     if slot.distinct is None:
         return int(size**count)

@@ -1,5 +1,7 @@
 """The parts of a prompt grammar, as plain data."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +12,7 @@ from mfsynth.prompts.english import ARTICLE, tidy
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``{slot}`` or ``{label=slot}``; one label has one value throughout a template."""
+    """`{slot}` or `{label=slot}`; one label has one value throughout a template."""
 
     label: str
     slot: str
@@ -21,7 +23,7 @@ class Template:
     """Literal text and references, with the constraints on what the references may become.
 
     Attributes:
-        parts: Literal texts (articles as ``english.ARTICLE``) and references, in order.
+        parts: Literal texts (articles as `english.ARTICLE`) and references, in order.
         weight: How often it is chosen, relative to its siblings; a positive integer.
         distinct: Groups of labels, all of one slot, whose texts must differ.
         never: Combinations that must not occur: label to the texts that, together, are excluded.
@@ -61,7 +63,7 @@ class Template:
         return not alike and self.allows_together(texts)
 
     def allows_together(self, texts: Mapping[str, str]) -> bool:
-        """Whether no rule of ``never`` excludes the texts of its labels."""
+        """Whether no rule of `never` excludes the texts of its labels."""
         return not any(
             all(texts[label] in excluded for label, excluded in rule.items()) for rule in self.never
         )
@@ -76,7 +78,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from ``low`` upwards in steps, each equally likely.
+    """A number from `low` upwards in steps, each equally likely.
 
     Attributes:
         low: The first value.
@@ -143,7 +145,7 @@ def reachable_slots(templates: Iterable[Template], slots: Mapping[str, Slot]) ->
 def option_names(slot: Slot) -> tuple[str, ...]:
     """What a slot offers, in the order of the file.
 
-    Choices as they are written, numbers as they stand in the prompt, lists as ``"2 of object"``.
+    Choices as they are written, numbers as they stand in the prompt, lists as `"2 of object"`.
     """
     if isinstance(slot, Choice):
         return tuple(option.source for option in slot.options)

@@ -1,5 +1,7 @@
 """From the configuration to a prompt source."""
 
+from __future__ import annotations
+
 from mfsynth.config.schema import PromptsConfig
 from mfsynth.prompts.library import load_library
 from mfsynth.prompts.prompt import PromptSource

@@ -1,5 +1,7 @@
 """HTML report and contact sheet of a run."""
 
+from __future__ import annotations
+
 from mfsynth.reports.colour import colour_bar, colour_depth
 from mfsynth.reports.contact_sheet import contact_sheet
 from mfsynth.reports.content import RunReport

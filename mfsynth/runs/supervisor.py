@@ -6,7 +6,7 @@ The life of a shard::
       ▲                 │                │
       └──── failed ─────┘                └── beyond the prefix: dropped, its objects are garbage
 
-**What a run consists of.** Let ``gain(k)`` be what shard k adds to the target (its accepted
+**What a run consists of.** Let `gain(k)` be what shard k adds to the target (its accepted
 pairs; or all of its candidates, where the target counts candidates). The data set is the shortest
 prefix of shards 0, 1, 2, … whose gains reach the target. Workers run ahead of the prefix, so a
 shard that is made is *held* until it is certain to be in it: until the gains of all lower shards,

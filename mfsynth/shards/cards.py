@@ -1,5 +1,7 @@
 """The documents that strangers and machines read: Hugging Face data card and Croissant."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

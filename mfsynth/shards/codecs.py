@@ -14,6 +14,8 @@ range of one to a million). The limit of 64 is where the coarsest linear code is
 than 1e-3.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from enum import StrEnum

@@ -4,6 +4,8 @@ Both rest on one operation, `ObjectStore.create_if_absent`: the first of any num
 wins, the others learn what won. Nothing here is remembered outside the store.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -46,7 +48,7 @@ class RunManifest:
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "RunManifest":
+    def from_json(cls, text: str | bytes) -> RunManifest:
         """Read what `to_json` wrote; keys of later versions are ignored.
 
         Raises:

@@ -3,6 +3,8 @@
 All three are functions of `run.json` and the commits, so they can be made again at any time.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import asdict

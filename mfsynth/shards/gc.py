@@ -1,5 +1,7 @@
 """Objects that no commit refers to: losers of a race, leftovers of killed workers."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -18,9 +20,10 @@ DEFAULT_GRACE = timedelta(days=1)
 def garbage(
     store: ObjectStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
 ) -> Sequence[Entry]:
-    """Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the
-    temporaries and unfinished uploads of killed writers anywhere in the run, written more than
-    `older_than` ago.
+    """What may be deleted of a run, written more than `older_than` ago.
+
+    Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the temporaries
+    and unfinished uploads of killed writers anywhere in the run.
 
     Ages are by the store's own clock, whatever that of this machine says; to read it, a probe is
     written and removed. Objects whose age the store doesn't know count as young, unless

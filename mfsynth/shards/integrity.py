@@ -1,5 +1,7 @@
 """Is a shard what its receipt says? One function, asked before the upload and by `verify`."""
 
+from __future__ import annotations
+
 import hashlib
 import tarfile
 import zlib

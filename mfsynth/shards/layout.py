@@ -10,6 +10,8 @@
 Keys are relative to the root of the run, with forward slashes on every system.
 """
 
+from __future__ import annotations
+
 import re
 import secrets
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ A candidate ends as exactly one of three types: a `Sample` (accepted), a `Reject
 said no) or a `Quarantine` (making it failed: it crashed its worker).
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Mapping
@@ -158,7 +160,7 @@ class Receipt:
         return json.dumps(fields, indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Receipt":
+    def from_json(cls, text: str | bytes) -> Receipt:
         """Read what `to_json` wrote.
 
         Raises:

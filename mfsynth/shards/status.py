@@ -50,7 +50,7 @@ class RunStatus:
         rejected: Candidates that the checks filtered out.
         quarantined: Candidates that could not be made.
         reasons: How many rejected candidates failed each check; one may fail several.
-        acceptance: pairs / candidates, in [0, 1]; None before the first commit.
+        acceptance: Pairs / candidates, in [0, 1]; None before the first commit.
         worker_seconds: Of all shards.
         seconds_per_pair: Worker seconds a pair; None without a pair.
         seconds_by_phase: Worker seconds; phases overlap.

@@ -4,6 +4,8 @@ The schema follows from the declared names of the scores alone, never from the r
 shards of a run have one schema, also those without a row.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

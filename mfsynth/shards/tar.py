@@ -3,6 +3,8 @@
 `tarfile` writes the headers; we write the file, because the index needs every offset.
 """
 
+from __future__ import annotations
+
 import tarfile
 import zlib
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Does the store hold what the commits say? Every problem is one line that names the object."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor

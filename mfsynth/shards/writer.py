@@ -8,6 +8,8 @@ The life of a shard:
     committed   its receipt is in `_commits/` (`mfsynth.shards.commits`); now it exists
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -147,7 +149,7 @@ class ShardSpool:
         self._seen: set[int] = set()
         self._objects: dict[str, StoredObject] | None = None
 
-    def __enter__(self) -> "ShardSpool":
+    def __enter__(self) -> ShardSpool:
         with _on_disk(self._parent):
             parent = self._parent or Path(tempfile.gettempdir())
             _remove_abandoned(parent)

@@ -5,6 +5,8 @@ rendered from several cameras (`render_scene`); `render_dataset` fills a folder 
 into memory (`CachedScenes`).
 """
 
+from __future__ import annotations
+
 from mfsynth.simulation.cache import CachedScenes, CacheSettings, render_dataset
 from mfsynth.simulation.cameras import CameraPose
 from mfsynth.simulation.rendering import (

@@ -1,10 +1,10 @@
 """Rendered scenes on disk: arrays that training maps into memory.
 
-A folder holds ``rgb.npy`` uint8 (N, H, W, 3), ``depth.npy`` float32 (N, H, W) metres,
-``intrinsics.npy`` and ``camera_to_world.npy`` float64 (N, 3, 3) and (N, 4, 4), ``captions.json``
-(N strings) and ``dataset.json`` (what decides the content). View v of scene s is row
-s · views + v. While it is being rendered, ``finished/`` names the chunks of scenes that are done
-and ``captions.json`` isn't there yet.
+A folder holds `rgb.npy` uint8 (N, H, W, 3), `depth.npy` float32 (N, H, W) metres,
+`intrinsics.npy` and `camera_to_world.npy` float64 (N, 3, 3) and (N, 4, 4), `captions.json`
+(N strings) and `dataset.json` (what decides the content). View v of scene s is row
+s · views + v. While it is being rendered, `finished/` names the chunks of scenes that are done
+and `captions.json` isn't there yet.
 """
 
 from __future__ import annotations

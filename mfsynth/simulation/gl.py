@@ -19,9 +19,9 @@ _ADVICE = (
 
 @functools.cache
 def load_mujoco() -> Any:
-    """The ``mujoco`` module, bound to a headless OpenGL.
+    """The `mujoco` module, bound to a headless OpenGL.
 
-    MuJoCo chooses its OpenGL when it is imported, so import it through here only. ``MUJOCO_GL``
+    MuJoCo chooses its OpenGL when it is imported, so import it through here only. `MUJOCO_GL`
     is respected where set; otherwise EGL, then OSMesa.
 
     Raises:

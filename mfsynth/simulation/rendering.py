@@ -176,7 +176,7 @@ def render_scene(
         supersample: Odd; see `SceneRenderer`.
 
     Returns:
-        ``views`` images, a pure function of the arguments on one graphics driver.
+        `views` images, a pure function of the arguments on one graphics driver.
 
     Raises:
         MfsynthError: MuJoCo or its OpenGL is missing.

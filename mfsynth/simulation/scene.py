@@ -256,8 +256,8 @@ class TabletopScene:
         """The scene that a tabletop prompt describes.
 
         Args:
-            prompt: With the slots ``objects``, ``table``, ``light`` and ``view``. With a slot
-                ``room``, furniture and clutter come along; otherwise the room is bare.
+            prompt: With the slots `objects`, `table`, `light` and `view`. With a slot
+                `room`, furniture and clutter come along; otherwise the room is bare.
             seed: Decides sizes, shades and places; nonnegative.
 
         Raises:

@@ -57,8 +57,10 @@ class FolderSource:
 
 
 def open_folder(settings: AnyFolderSettings) -> FolderSource:
-    """List the images of a folder and their depth maps, in the order of their paths (of their
-    times, for TUM); the files are read when they are asked for.
+    """List the images of a folder and their depth maps.
+
+    They come in the order of their paths (of their times, for TUM), and are read when they are
+    asked for.
 
     Raises:
         MfsynthError: The folder is missing or holds no image, an image has no depth though it

@@ -5,6 +5,8 @@ it the target's name, so a reader (or the next run, after a power cut) never see
 A kill leaves at most a `.<name>.<random>.part`, which no reader takes for data and `gc` removes.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import secrets

@@ -1,5 +1,7 @@
 """Keeping the credentials that a URL may hold out of everything that is shown or stored."""
 
+from __future__ import annotations
+
 import re
 from urllib.parse import parse_qsl, unquote
 

@@ -4,6 +4,8 @@ The protocol needs three things of a store: a put that is whole or absent, a cre
 if the key exists, and a listing. Everything here is one of those or a read.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
@@ -45,8 +47,7 @@ class StoreFullError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """The store does not take our credentials, or there is no such bucket; trying again at once
-    is of no use."""
+    """The store does not take our credentials, or has no such bucket: trying again is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ObjectStore:
         self._connect()
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str]) -> "ObjectStore":
+    def open(cls, url: str | os.PathLike[str]) -> ObjectStore:
         """The store at a local path or fsspec URL. Creates and checks nothing there.
 
         Raises:
@@ -94,7 +95,7 @@ class ObjectStore:
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
 
-    def __reduce__(self) -> tuple[type["ObjectStore"], tuple[str]]:
+    def __reduce__(self) -> tuple[type[ObjectStore], tuple[str]]:
         return ObjectStore, (self._url,)
 
     @property
@@ -147,8 +148,9 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def local_copy(self, key: str) -> Iterator[Path]:
-        """A local file with the object's bytes: the object itself in a local run, else a copy
-        that is removed afterwards. Raises as `read_bytes` does.
+        """A local file with the object's bytes; raises as `read_bytes` does.
+
+        It is the object itself in a local folder, else a copy that is removed afterwards.
         """
         if self.local_root is not None:
             with self._translate_errors("read", key, missing_ok=False):
@@ -211,9 +213,9 @@ class ObjectStore:
             return True
 
     def honours_create_if_absent(self) -> bool:
-        """Whether a second create of a key is refused here. Some object stores ignore the
-        condition, and there only one driver at a time may commit.
+        """Whether a second create of a key is refused here.
 
+        Some object stores ignore the condition, and there only one driver at a time may commit.
         Writes and removes a probe; leaves nothing behind.
         """
         key = f".probe-{secrets.token_hex(8)}{PART_SUFFIX}"
@@ -277,6 +279,7 @@ class ObjectStore:
 
     def unfinished_uploads(self) -> Sequence[Entry]:
         """Multipart uploads of killed writers, which no listing of objects shows but S3 bills.
+
         Other stores forget them by themselves.
         """
         if not self._is_s3():

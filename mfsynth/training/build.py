@@ -36,14 +36,14 @@ class ModelComponents:
     """A training's models, on the CPU until it places them.
 
     Attributes:
-        model: what is trained.
-        text_encoder: part of `model`, or frozen.
-        tokenizer: the text encoder's.
-        text_layers: its hidden states that are used.
-        text_length: text tokens, padding included.
-        vae: the frozen autoencoder; None where RGB tokens are a fixed transform of pixels.
-        rgb_codec: between images and RGB tokens.
-        depth_codec: between depth maps and depth tokens.
+        model: What is trained.
+        text_encoder: Part of `model`, or frozen.
+        tokenizer: The text encoder's.
+        text_layers: Its hidden states that are used.
+        text_length: Text tokens, padding included.
+        vae: The frozen autoencoder; None where RGB tokens are a fixed transform of pixels.
+        rgb_codec: Between images and RGB tokens.
+        depth_codec: Between depth maps and depth tokens.
     """
 
     model: JointModel
@@ -89,8 +89,8 @@ def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelCompo
     """Build everything, with random weights or pretrained ones.
 
     Args:
-        config: of the training.
-        captions: all of them; a text encoder that is trained knows their words.
+        config: Of the training.
+        captions: All of them; a text encoder that is trained knows their words.
 
     Raises:
         MfsynthError: `initial` can't be had or has other sizes; `pretrained.id` can't be had, or

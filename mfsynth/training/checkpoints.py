@@ -43,10 +43,10 @@ def write_checkpoint(
     whole, one file after the other.
 
     Args:
-        folder: of the training.
-        step: that it is of.
-        parts: tensors by name, by the name of their file.
-        is_main: whether this process writes.
+        folder: Of the training.
+        step: That it is of.
+        parts: Tensors by name, by the name of their file.
+        is_main: Whether this process writes.
     """
     target = checkpoint_folder(folder, step)
     staged = target.with_suffix(".new")

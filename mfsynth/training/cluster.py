@@ -20,15 +20,15 @@ def train_on_ray(config: TrainConfig, workers: int, *, use_gpu: bool) -> Path:
     and data lie on storage that all of them share.
 
     Args:
-        config: what to train.
-        workers: processes.
-        use_gpu: whether each has a GPU.
+        config: What to train.
+        workers: Processes.
+        use_gpu: Whether each has a GPU.
 
     Returns:
         The folder of the finished pipeline.
 
     Raises:
-        MfsynthError: training failed; says why.
+        MfsynthError: Training failed; says why.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer

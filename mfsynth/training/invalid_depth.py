@@ -3,11 +3,11 @@
 The loss is off there in any case. What stands there must still be something, and it must not tell
 which pixels are valid: at inference all of them are the model's to make. Three ways to compare:
 
-- ``nearest``: the depth of the nearest valid pixel, noised like the rest.
-- ``noise``: noise alone, and a channel tells which pixels hold a signal; at inference all do.
-- ``prediction``: what the moving average of the model itself predicts there, noised like the rest.
+- `nearest`: the depth of the nearest valid pixel, noised like the rest.
+- `noise`: noise alone, and a channel tells which pixels hold a signal; at inference all do.
+- `prediction`: what the moving average of the model itself predicts there, noised like the rest.
 
-All of them divide depth by the mean of the map filled as by ``nearest``, as inference does
+All of them divide depth by the mean of the map filled as by `nearest`, as inference does
 with depth that it is given: the mean of the valid pixels alone scatters with where they happen to
 be, and the model would have that scatter to guess.
 """

@@ -81,8 +81,8 @@ def swapped_weights(model: JointModel, values: Mapping[str, Tensor]) -> Iterator
     over these parameters may wait for its backward pass.
 
     Args:
-        model: whose parameters.
-        values: of some parameters, by name.
+        model: Whose parameters.
+        values: Of some parameters, by name.
     """
     parameters = {name: p for name, p in model.named_parameters() if name in values}
 

@@ -61,7 +61,7 @@ def clean_signal_loss(
         clean: (B, C, H, W) x; anything where invalid.
         valid: (B, 1, H, W) bool, m.
         t: (B,) noise level.
-        edge_weight: of the edge term.
+        edge_weight: Of the edge term.
 
     Returns:
         (B,)
@@ -119,7 +119,7 @@ def health_probe(depth_loss: Callable[[Tensor], Tensor], rgb: Tensor) -> float:
     Near 1, the model ignores the image; a healthy model is well above.
 
     Args:
-        depth_loss: the i2d depth loss of a fixed batch, with fixed noise, for given RGB tokens.
+        depth_loss: The i2d depth loss of a fixed batch, with fixed noise, for given RGB tokens.
         rgb: (B, N, C) clean RGB tokens of the batch, B at least 2.
     """
     with torch.no_grad():

@@ -18,16 +18,16 @@ class NoiseRecipe(Settings):
     """How noise levels are drawn.
 
     Attributes:
-        i2d_share: share of samples whose RGB is clean (t = 0).
-        d2i_share: share of samples whose depth is clean.
-        shared_share: among the others, share whose modalities have the same level but for their
+        i2d_share: Share of samples whose RGB is clean (t = 0).
+        d2i_share: Share of samples whose depth is clean.
+        shared_share: Among the others, share whose modalities have the same level but for their
             different means.
-        rgb_mu: mean of the logit of RGB's t.
-        depth_mu: mean of the logit of depth's t. A small depth map of smooth surfaces needs more
+        rgb_mu: Mean of the logit of RGB's t.
+        depth_mu: Mean of the logit of depth's t. A small depth map of smooth surfaces needs more
             noise than an image: at the same t its own noisy pixels already tell nearly everything,
             and the model would never learn to look at the image.
-        sigma: standard deviation of the logits.
-        d2i_min_valid: share of valid pixels from which on depth may be a condition: a sparse map
+        sigma: Standard deviation of the logits.
+        d2i_min_valid: Share of valid pixels from which on depth may be a condition: a sparse map
             is none, most of it would be made up.
     """
 
@@ -59,7 +59,7 @@ def draw_noise_levels(
 
     Args:
         valid_share: (B,) share of each sample's depth pixels that are valid.
-        recipe: the shares and spreads.
+        recipe: The shares and spreads.
         generators: B on the CPU, one for each sample.
     """
     case, same = torch.stack([torch.rand(2, generator=one) for one in generators]).unbind(1)

@@ -61,7 +61,7 @@ class NoisyBatch:
         rgb: (B, N, C) clean tokens.
         rgb_noise: (B, N, C) standard normal.
         t_rgb: (B,) noise level.
-        text: of the captions, some of them dropped.
+        text: Of the captions, some of them dropped.
         depth: None where the model sees no depth tokens.
         grid: (rows, columns) of tokens.
     """
@@ -90,11 +90,11 @@ class Objective:
     """The losses of Modality Forcing for one set of models.
 
     Args:
-        parts: the models.
-        config: of the losses.
-        recipe: of the noise levels.
-        seed: of noise levels, noise and dropped captions.
-        device: where the models are.
+        parts: The models.
+        config: Of the losses.
+        recipe: Of the noise levels.
+        seed: Of noise levels, noise and dropped captions.
+        device: Where the models are.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Objective:
 
         Args:
             batch: B samples.
-            numbers: of the B samples in the training stream.
-            image_only: whether depth is left out.
+            numbers: Of the B samples in the training stream.
+            image_only: Whether depth is left out.
         """
         generators = sample_generators(self._seed, numbers)
         valid_share = (batch.depth > 0).float().mean(dim=(1, 2)) * (not image_only)
@@ -149,10 +149,10 @@ class Objective:
         """The sum over the batch's samples of each loss.
 
         Args:
-            forward: of the model, with gradients.
-            batch: what it is for.
-            average: the moving average of the trained weights, by name.
-            base: weights that make the model the text-to-image model that it is kept near to; None
+            forward: Of the model, with gradients.
+            batch: What it is for.
+            average: The moving average of the trained weights, by name.
+            base: Weights that make the model the text-to-image model that it is kept near to; None
                 where there is none. Adapters are off besides.
         """
         weights = self._config.distillation

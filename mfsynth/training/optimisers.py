@@ -27,8 +27,8 @@ def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfi
     """AdamW for all weights; or Muon for the matrices inside of blocks, and AdamW for the rest.
 
     Args:
-        trained: parameters by their names in a `JointModel`.
-        config: rates and decay.
+        trained: Parameters by their names in a `JointModel`.
+        config: Rates and decay.
     """
     muon_rate, rate = config.muon_learning_rate, config.adamw_learning_rate
     matrices = {

@@ -24,8 +24,8 @@ class InitialModel:
     """A Modality Forcing model that training goes on from, in diffusers' layout.
 
     Attributes:
-        path: its folder.
-        index: its `model_index.json`.
+        path: Its folder.
+        index: Its `model_index.json`.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class InitialModel:
         """Find it by name: `embedded`, a folder, or a hub id.
 
         Raises:
-            MfsynthError: there is no such model, or it is in another layout.
+            MfsynthError: There is no such model, or it is in another layout.
         """
         try:
             folder = find_model(name)
@@ -55,11 +55,11 @@ class InitialModel:
         """Load the transformer.
 
         Args:
-            expected: configuration that it must have.
-            dtype: of its weights; those of the depth head stay in float32.
+            expected: Configuration that it must have.
+            dtype: Of its weights; those of the depth head stay in float32.
 
         Raises:
-            MfsynthError: it has other sizes.
+            MfsynthError: It has other sizes.
         """
         found = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
         _check_sizes(found, expected, self.path / "transformer")
@@ -71,7 +71,7 @@ class InitialModel:
         """Load the text encoder of a small model, in float32, and its tokenizer.
 
         Raises:
-            MfsynthError: they, or the RGB tokens that they go with, have other sizes.
+            MfsynthError: They, or the RGB tokens that they go with, have other sizes.
         """
         given = (sizes.text_length, sizes.text_layers, sizes.rgb_bands)
         layers, bands = self.index["text_encoder_layers"], self.index["rgb_bands"]
@@ -93,7 +93,7 @@ def flux2_folder(pretrained: PretrainedConfig) -> Path:
     """Find a FLUX.2 pipeline, or fetch what is used of it.
 
     Raises:
-        MfsynthError: it can't be had.
+        MfsynthError: It can't be had.
     """
     folder = Path(pretrained.id).expanduser()
     if folder.is_dir():
@@ -114,7 +114,7 @@ def load_frozen_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Text encoder, tokenizer and autoencoder of a FLUX.2 pipeline.
 
     Raises:
-        MfsynthError: it is none.
+        MfsynthError: It is none.
     """
     try:
         text_encoder = AutoModel.from_pretrained(folder / "text_encoder", dtype=dtype)
@@ -133,13 +133,13 @@ def load_image_model(
     """The transformer of a FLUX.2 pipeline, with depth modules added.
 
     Args:
-        folder: of the pipeline.
-        sizes: of the depth modules.
-        expected: configuration that the joint transformer must have.
-        dtype: of the weights.
+        folder: Of the pipeline.
+        sizes: Of the depth modules.
+        expected: Configuration that the joint transformer must have.
+        dtype: Of the weights.
 
     Raises:
-        MfsynthError: it is none, or has other sizes.
+        MfsynthError: It is none, or has other sizes.
     """
     try:
         base = Flux2Transformer2DModel.from_pretrained(
@@ -160,7 +160,7 @@ def check_fit(
     """Check that a configuration has the sizes of the frozen parts from a folder.
 
     Raises:
-        MfsynthError: it has others.
+        MfsynthError: It has others.
     """
     codec = LatentCodec(vae)
     channels = vae.config.latent_channels * vae.config.patch_size[0] * vae.config.patch_size[1]

@@ -39,15 +39,15 @@ def distribute(model: JointModel, config: OptimiserConfig, accelerator: Accelera
     """Wrap a model for training by all processes.
 
     Args:
-        model: the same in every process. With sharding, each keeps its part of it, in place.
-        config: whether to shard.
-        accelerator: the processes.
+        model: The same in every process. With sharding, each keeps its part of it, in place.
+        config: Whether to shard.
+        accelerator: The processes.
 
     Returns:
         What to call for a forward with gradients.
 
     Raises:
-        MfsynthError: sharding, in a process that is alone.
+        MfsynthError: Sharding, in a process that is alone.
     """
     if config.sharding == "none":
         return accelerator.prepare_model(model) if accelerator.num_processes > 1 else model

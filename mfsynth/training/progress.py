@@ -16,8 +16,8 @@ class Progress:
     """Means of the losses since the last line, and the time that is left.
 
     Attributes:
-        first: step that this process began at.
-        last: step to reach.
+        first: Step that this process began at.
+        last: Step to reach.
     """
 
     first: int

@@ -61,17 +61,17 @@ class Parameters:
     """Numbers of parameters.
 
     Attributes:
-        image: of the transformer without depth: a text-to-image model.
-        depth: of what Modality Forcing adds.
-        adapters: of LoRA.
-        text: of the text encoder.
-        autoencoder: of the autoencoder, 0 where RGB tokens are a fixed transform.
-        trained: of all these.
-        frozen: of all these.
-        matrices: trained, inside of blocks; what Muon would move.
-        image_trained: trained, neither for depth nor of adapters.
-        block: of the largest block.
-        outside: of the transformer outside of blocks.
+        image: Of the transformer without depth: a text-to-image model.
+        depth: Of what Modality Forcing adds.
+        adapters: Of LoRA.
+        text: Of the text encoder.
+        autoencoder: Of the autoencoder, 0 where RGB tokens are a fixed transform.
+        trained: Of all these.
+        frozen: Of all these.
+        matrices: Trained, inside of blocks; what Muon would move.
+        image_trained: Trained, neither for depth nor of adapters.
+        block: Of the largest block.
+        outside: Of the transformer outside of blocks.
     """
 
     image: int
@@ -111,9 +111,9 @@ class Flops:
     """Floating-point operations for one sample; a multiplication and its addition are two.
 
     Attributes:
-        forward: of the joint transformer, RGB and depth.
-        step: of a step with depth: forward, backward, recomputation, and all frozen forwards.
-        image_step: of a step without depth, likewise.
+        forward: Of the joint transformer, RGB and depth.
+        step: Of a step with depth: forward, backward, recomputation, and all frozen forwards.
+        image_step: Of a step without depth, likewise.
     """
 
     forward: float
@@ -145,7 +145,7 @@ class Estimate:
 
         Args:
             sharding: "none" or "fsdp".
-            checkpointing: of gradients.
+            checkpointing: Of gradients.
         """
         of, optimiser = self.parameters, self.config.optimiser
         size = _BYTES[optimiser.precision]
@@ -186,11 +186,11 @@ def estimate(config: TrainConfig, gpus: int) -> Estimate:
     """Build the configuration's models without memory, and count.
 
     Args:
-        config: of the training.
-        gpus: that train together.
+        config: Of the training.
+        gpus: That train together.
 
     Raises:
-        MfsynthError: its text encoder is none whose architecture is known.
+        MfsynthError: Its text encoder is none whose architecture is known.
     """
     # What the codec keeps of its table must not be made on the meta device.
     rgb_channels(config.transformer)

@@ -27,8 +27,8 @@ def train(config: TrainConfig, log: Log) -> Path:
     `accelerate launch`, `torchrun` or Ray Train, they train together.
 
     Args:
-        config: what to train.
-        log: takes lines about the progress; those of the main process.
+        config: What to train.
+        log: Takes lines about the progress; those of the main process.
 
     Returns:
         The folder of the finished pipeline, `<output>/model`.

@@ -30,9 +30,9 @@ class GridSampler:
     """Samples the same prompts and images every time, from the same noise.
 
     Args:
-        parts: whose weights may change between calls.
-        config: what to sample.
-        data: where images, and the prompts that aren't given, come from.
+        parts: Whose weights may change between calls.
+        config: What to sample.
+        data: Where images, and the prompts that aren't given, come from.
     """
 
     def __init__(self, parts: ModelComponents, config: TrainConfig, data: Mixture) -> None:

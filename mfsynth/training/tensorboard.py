@@ -24,8 +24,8 @@ class Board:
     """Writes event files into a folder.
 
     Args:
-        folder: of the event files; it is made.
-        step: that training goes on from: what an interrupted one wrote beyond it is hidden.
+        folder: Of the event files; it is made.
+        step: That training goes on from: what an interrupted one wrote beyond it is hidden.
     """
 
     def __init__(self, folder: Path, step: int) -> None:

@@ -106,11 +106,11 @@ class Trainer:
         """Train to the configured step, saving checkpoints.
 
         Args:
-            data: what to train on.
-            folder: of the checkpoints.
-            log: takes lines about the progress.
-            board: takes scalars and pictures, in the main process.
-            sampler: makes the pictures, at every checkpoint and in all processes.
+            data: What to train on.
+            folder: Of the checkpoints.
+            log: Takes lines about the progress.
+            board: Takes scalars and pictures, in the main process.
+            sampler: Makes the pictures, at every checkpoint and in all processes.
 
         Raises:
             MfsynthError: The loss stays infinite or NaN, or a sample can't be read.

@@ -1,5 +1,7 @@
 """The root command: help without heavy imports, near misses, one-line errors."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 

@@ -1,5 +1,7 @@
 """`mfsynth evaluate`, from a configuration to tables, and what it says of what is wrong."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`mfsynth plan` from the receipts of real runs."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

@@ -1,5 +1,7 @@
 """From files to figures: crops, ranges and caps of the protocols against figures found by hand."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import cv2

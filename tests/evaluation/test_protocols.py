@@ -1,5 +1,7 @@
 """The figures that published tables were made with."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given

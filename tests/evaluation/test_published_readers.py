@@ -1,5 +1,7 @@
 """Data sets in their published layouts: what is read, in what order, and what is refused."""
 
+from __future__ import annotations
+
 import re
 
 import numpy as np

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 
 from mfsynth.evaluation.resizing import resize_depth, resize_image

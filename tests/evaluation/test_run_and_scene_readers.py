@@ -1,5 +1,7 @@
 """Runs of mfsynth and rendered scenes as ground truth."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

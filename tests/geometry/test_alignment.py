@@ -1,5 +1,7 @@
 """Alignments are exact minimisers of what they say they minimise."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,5 +1,7 @@
 """Pinhole cameras and the way between depth maps and points."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

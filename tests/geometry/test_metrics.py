@@ -1,5 +1,7 @@
 """Depth metrics: values by hand, and what they don't change under."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -3,6 +3,8 @@
 `python tests/golden/test_goldens.py` records them anew; the difference is to be explained.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import sys
@@ -16,7 +18,6 @@ if __name__ == "__main__":
 
 import standin
 import tiny_run
-from s3_server import S3Server
 
 from mfsynth.config import RunConfig, fingerprint, load_config, load_settings
 from mfsynth.config.resources import resource_names
@@ -128,11 +129,8 @@ def test_a_run_on_a_local_disk_holds_the_recorded_bytes(tmp_path):
     same(stand_in_run(str(tmp_path / "run")), "run")
 
 
-def test_a_run_on_s3_holds_the_recorded_bytes(monkeypatch):
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        same(stand_in_run(f"{server.new_bucket()}/run"), "run")
+def test_a_run_on_s3_holds_the_recorded_bytes(s3):
+    same(stand_in_run(f"{s3.new_bucket()}/run"), "run")
 
 
 def test_every_configuration_means_what_it_meant():

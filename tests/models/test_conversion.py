@@ -1,5 +1,7 @@
 """The released layout: to a diffusers folder and straight to a pipeline, and what is refused."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

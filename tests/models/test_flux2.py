@@ -1,5 +1,7 @@
 """Our model against diffusers' own FLUX.2 transformer, tiny and random."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel

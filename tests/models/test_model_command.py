@@ -1,5 +1,7 @@
 """`mfsynth model`: convert and info."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

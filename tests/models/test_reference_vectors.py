@@ -3,6 +3,8 @@
 `tests/data/reference/README.md` says what each vector is. The bar is 1e-4 relative.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Prompt encoding against diffusers' FLUX.2 [klein] pipeline, with a tiny random Qwen3."""
 
+from __future__ import annotations
+
 import logging
 
 import pytest

@@ -1,5 +1,7 @@
 """The dashboard shows what the code exports, all of it and nothing else."""
 
+from __future__ import annotations
+
 import json
 import re
 from itertools import combinations

@@ -1,5 +1,7 @@
 """The files that launch a run elsewhere, checked as far as can be without that elsewhere."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex

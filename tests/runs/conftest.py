@@ -1,5 +1,7 @@
 """Runs for the tests of this folder."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

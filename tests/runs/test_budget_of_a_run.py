@@ -1,5 +1,7 @@
 """What a run will take, as laws over measurements."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 

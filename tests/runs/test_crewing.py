@@ -1,5 +1,7 @@
 """How many workers there are and what each one has."""
 
+from __future__ import annotations
+
 import pytest
 
 from mfsynth.config import RuntimeConfig

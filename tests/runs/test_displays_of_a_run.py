@@ -1,5 +1,7 @@
 """What a person sees, on a terminal and in a log file."""
 
+from __future__ import annotations
+
 import io
 
 import pytest

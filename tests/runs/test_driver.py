@@ -1,5 +1,7 @@
 """The driver on a real Ray, with the stand-in model."""
 
+from __future__ import annotations
+
 import threading
 
 import pytest

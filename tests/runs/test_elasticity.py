@@ -1,5 +1,7 @@
 """Nodes that join and leave while a run goes on, as Ray nodes on this machine."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 

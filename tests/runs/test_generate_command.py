@@ -1,5 +1,7 @@
 """`mfsynth generate` and what people give it: one line, and nothing lost."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

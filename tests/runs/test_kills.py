@@ -1,5 +1,7 @@
 """SIGKILL, SIGTERM and second drivers: whole processes, nothing simulated but the model."""
 
+from __future__ import annotations
+
 import os
 import random
 import signal

@@ -4,6 +4,8 @@ Run as a script it is that run, in a process of its own as real drivers are: cou
 settings are the process'.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re

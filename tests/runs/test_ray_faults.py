@@ -1,5 +1,7 @@
 """Nodes, heads and drivers that are killed: real Ray processes on this machine."""
 
+from __future__ import annotations
+
 import socket
 import sys
 from pathlib import Path

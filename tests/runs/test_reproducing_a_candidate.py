@@ -1,5 +1,7 @@
 """One candidate again: what quarantine points to."""
 
+from __future__ import annotations
+
 import pyarrow.parquet as pq
 import pytest
 from standin import Behaviour, accepted, opener

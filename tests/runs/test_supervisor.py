@@ -1,5 +1,7 @@
 """The laws of the supervisor, on simulated worlds: no Ray, no files, no clock."""
 
+from __future__ import annotations
+
 import random
 from itertools import count
 

@@ -1,5 +1,7 @@
 """What a run on a real Ray tells of itself: failures, workers, JSON lines, the summary."""
 
+from __future__ import annotations
+
 import json
 import logging
 from datetime import datetime, timedelta

@@ -1,5 +1,7 @@
 """Workers and drivers that go on after they were given up, and clocks that disagree."""
 
+from __future__ import annotations
+
 import math
 import os
 import signal

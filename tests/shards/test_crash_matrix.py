@@ -5,6 +5,8 @@ before it is carried out, or when it was and the answer is on its way. The spool
 disk in both, and is killed in the local runs.
 """
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os

@@ -1,5 +1,7 @@
 """No reader of ours is required: what plain webdataset and pyarrow make of a run."""
 
+from __future__ import annotations
+
 import io
 import json
 

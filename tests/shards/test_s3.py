@@ -1,5 +1,7 @@
 """S3 with everything that goes wrong there, on a real endpoint with a harmful proxy before it."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import traceback
@@ -49,7 +51,7 @@ def small_parts(monkeypatch):
 
 @pytest.fixture
 def no_retries_below(monkeypatch):
-    """botocore gives a request one attempt, so that what is left is our own patience."""
+    """Botocore gives a request one attempt, so that what is left is our own patience."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     yield

@@ -1,5 +1,7 @@
 """What simulation tests share."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import pytest

@@ -1,5 +1,7 @@
 """Camera poses: OpenCV axes, and just far enough away."""
 
+from __future__ import annotations
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st

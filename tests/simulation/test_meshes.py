@@ -1,5 +1,7 @@
 """Generated meshes are closed, face outward and have the size asked for."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 

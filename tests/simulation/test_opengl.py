@@ -1,5 +1,7 @@
 """Where OpenGL is missing, one line says what to install."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

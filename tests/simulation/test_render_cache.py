@@ -1,5 +1,7 @@
 """The folder of rendered scenes: resumable, the same for any number of processes, and guarded."""
 
+from __future__ import annotations
+
 import errno
 import json
 import multiprocessing

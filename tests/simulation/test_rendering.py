@@ -1,5 +1,7 @@
 """Rendered depth, cameras and colours, against geometry known by other means."""
 
+from __future__ import annotations
+
 import colorsys
 import math
 

@@ -1,5 +1,7 @@
 """A scene's description follows its prompt, and is a pure function of prompt and seed."""
 
+from __future__ import annotations
+
 import colorsys
 import itertools
 import math

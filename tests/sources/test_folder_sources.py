@@ -1,5 +1,7 @@
 """Folders in published layouts: which image has which depth, in what unit, with what caption."""
 
+from __future__ import annotations
+
 import json
 import pickle
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Files are read exactly, or refused by name."""
 
+from __future__ import annotations
+
 import io
 
 import cv2

@@ -1,5 +1,7 @@
 """mfsynth's own runs and simulator images as training data."""
 
+from __future__ import annotations
+
 import multiprocessing
 import pickle
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Plain WebDataset shards, indexed by their headers and read in any order."""
 
+from __future__ import annotations
+
 import gzip
 import json
 import pickle

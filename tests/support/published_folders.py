@@ -1,5 +1,7 @@
 """Small copies of published data sets' folders, made of given images and depth maps."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 

@@ -1,5 +1,7 @@
 """Ray clusters of several nodes on this machine, and their processes."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 

@@ -1,5 +1,7 @@
 """An S3 endpoint on loopback: moto behind a small proxy that counts requests and harms them."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import threading
@@ -82,7 +84,7 @@ class S3Server:
     _buckets: int = 0
     _in_flight: int = 0
 
-    def __enter__(self) -> "S3Server":
+    def __enter__(self) -> S3Server:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._moto.start()

@@ -4,6 +4,8 @@ The worker around it, Ray, the supervisor and the store are the real ones. Run a
 `mfsynth generate` with this model: `python standin.py CONFIG [BEHAVIOUR as JSON]`.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """A small run of synthetic pairs, made the way a worker and a driver make one."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import tarfile

@@ -1,5 +1,7 @@
 """A model of a few thousand weights, eight images, and a FLUX.2 pipeline as small."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,6 +4,8 @@ Trains a tiny model, its own or in latents of FLUX2, into the folder; the main p
 losses.json there.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """Small images, depth maps and tar files, and settings as a YAML file would give them."""
 
+from __future__ import annotations
+
 import io
 import re
 import tarfile

@@ -1,5 +1,7 @@
 """The card and the licence of a model that came out of a training."""
 
+from __future__ import annotations
+
 import pytest
 from tiny_training import flux2_config, save_flux2
 

@@ -1,5 +1,7 @@
 """Checkpoints on disk: the newest whole one counts."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

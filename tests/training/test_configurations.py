@@ -1,5 +1,7 @@
 """The configurations that come with mfsynth."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

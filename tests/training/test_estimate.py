@@ -1,5 +1,7 @@
 """What the dry run says, against the figures of the paper and against what autograd keeps."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from click.testing import CliRunner

@@ -1,5 +1,7 @@
 """The plain depth network: its loss, its training, and what comes out."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Going on from a Modality Forcing model that was trained before."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

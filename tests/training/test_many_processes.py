@@ -1,5 +1,7 @@
 """Two processes on the CPU against one with twice the batch."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket

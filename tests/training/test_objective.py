@@ -1,5 +1,7 @@
 """What the model is shown."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

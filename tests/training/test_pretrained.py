@@ -1,5 +1,7 @@
 """Training from a FLUX.2 text-to-image model: whole, and with adapters."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from safetensors import safe_open

@@ -1,5 +1,7 @@
 """Two Ray workers against one process with twice the batch."""
 
+from __future__ import annotations
+
 import json
 
 import cv2

@@ -1,5 +1,7 @@
 """What a training writes for TensorBoard, read back from its event files."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np

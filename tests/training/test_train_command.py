@@ -1,5 +1,7 @@
 """From a configuration to a model folder that loads: the whole of `mfsynth train`, tiny."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

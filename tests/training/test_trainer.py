@@ -1,5 +1,7 @@
 """The loop on a model of a few thousand weights and eight images."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 
 import numpy as np

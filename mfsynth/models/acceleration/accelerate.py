@@ -33,9 +33,9 @@ class Acceleration:
     """What makes a model faster or smaller.
 
     Attributes:
-        attention: name of a diffusers attention backend, such as `native`, `flash`, `_flash_3` or
+        attention: Name of a diffusers attention backend, such as `native`, `flash`, `_flash_3` or
             `sage`; None leaves it as it is.
-        compile: whether blocks are compiled; the first batch of every shape then takes longer.
+        compile: Whether blocks are compiled; the first batch of every shape then takes longer.
         offload: `group` keeps the transformer in main memory and brings over block by block.
         quantization: `fp8` for 8-bit floats in the transformer's body; changes samples a little.
             Only fast with `compile`.
@@ -58,12 +58,12 @@ def accelerate(
     decodes one image at a time.
 
     Args:
-        pipeline: as loaded, on the CPU.
-        settings: what to do.
+        pipeline: As loaded, on the CPU.
+        settings: What to do.
         device: `cpu` or a CUDA device.
 
     Raises:
-        MfsynthError: settings that the device, the installation or one another rule out.
+        MfsynthError: Settings that the device, the installation or one another rule out.
     """
     device = torch.device(device)
     transformer = pipeline.transformer
@@ -93,8 +93,8 @@ def compile_blocks(
     would take hooks of step caches and offloading into the graph, where they cannot be.
 
     Args:
-        transformer: the model, without hooks so far.
-        backend: of `torch.compile`.
+        transformer: The model, without hooks so far.
+        backend: Of `torch.compile`.
     """
     dynamo = torch._dynamo.config
     dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)

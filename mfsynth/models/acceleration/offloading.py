@@ -19,8 +19,8 @@ def on_device(module: nn.Module, device: torch.device | str) -> Iterator[None]:
     Its weights are not copied back: the originals are kept, and must not be trained inside.
 
     Args:
-        module: all of it on one device, such as a text encoder.
-        device: where it is needed; nothing happens where it is there already.
+        module: All of it on one device, such as a text encoder.
+        device: Where it is needed; nothing happens where it is there already.
     """
     target = torch.device(device)
     home: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [

@@ -30,9 +30,9 @@ def quantize_body(
     """Quantise the linear layers of the triple- and single-stream blocks, in place.
 
     Args:
-        transformer: the model, anywhere.
-        config: how, as torchao says it, e.g. `fp8_config()`.
-        device: where to quantise, layer by layer, and to leave the whole model; None for where
+        transformer: The model, anywhere.
+        config: How, as torchao says it, e.g. `fp8_config()`.
+        device: Where to quantise, layer by layer, and to leave the whole model; None for where
             each layer is. The full-precision model need not fit there.
     """
     from torchao.quantization import quantize_
@@ -46,7 +46,7 @@ def fp8_config() -> Any:
     A scale for every row of a weight and every token. For weights in bfloat16.
 
     Raises:
-        MfsynthError: torchao is not installed.
+        MfsynthError: Torchao is not installed.
     """
     try:
         from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow
@@ -61,7 +61,7 @@ def check_fp8(device: torch.device, dtype: torch.dtype) -> None:
     """Refuse 8-bit floats where they cannot be multiplied.
 
     Raises:
-        MfsynthError: no GPU, one without 8-bit floats, or weights in another type than bfloat16.
+        MfsynthError: No GPU, one without 8-bit floats, or weights in another type than bfloat16.
     """
     place = "model.quantization"
     if device.type != "cuda":

@@ -63,14 +63,14 @@ def step_cache(
     Enter it for one roll-out: what is kept belongs to its batch, and is dropped at the end.
 
     Args:
-        transformer: the model; called inside as usual, by any sampler.
-        threshold: relative mean change of the first block's update, up to which further blocks are
+        transformer: The model; called inside as usual, by any sampler.
+        threshold: Relative mean change of the first block's update, up to which further blocks are
             skipped; 0 skips none.
-        depth_level: noise level of depth under which every step runs in full: there depth forms.
+        depth_level: Noise level of depth under which every step runs in full: there depth forms.
             With log2_alpha = 5 the default keeps the last 8 of 50 steps full.
 
     Raises:
-        MfsynthError: a threshold that is not a number of at least 0.
+        MfsynthError: A threshold that is not a number of at least 0.
     """
     if not threshold >= 0:
         raise MfsynthError(f"step cache threshold is {threshold}; use a number of at least 0")

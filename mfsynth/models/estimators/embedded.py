@@ -43,10 +43,10 @@ class DepthEstimator(ModelMixin, ConfigMixin):
     """A convolutional U-Net from an image to the logarithm of its depth, up to a constant.
 
     Args:
-        widths: channels of each level, multiples of 8; a level has half of the last one's rows and
+        widths: Channels of each level, multiples of 8; a level has half of the last one's rows and
             columns, the first half of the image's.
-        blocks: residual blocks of a level, on the way down and again on the way up.
-        size: rows and columns of the images that it was trained on.
+        blocks: Residual blocks of a level, on the way down and again on the way up.
+        size: Rows and columns of the images that it was trained on.
     """
 
     @register_to_config
@@ -98,7 +98,7 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
         name: `embedded`, or a folder that `mfsynth train` wrote.
 
     Raises:
-        MfsynthError: there is no such estimator.
+        MfsynthError: There is no such estimator.
     """
     folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
     if not (folder / CONFIG).is_file():
@@ -115,7 +115,7 @@ def estimate_depth(model: DepthEstimator, rgb: NDArray[np.uint8]) -> NDArray[np.
     """Depth of images, up to a scale of each.
 
     Args:
-        model: from `load_estimator`.
+        model: From `load_estimator`.
         rgb: uint8 (B, H, W, 3).
 
     Returns:

@@ -68,10 +68,10 @@ class Weights:
     """One component: its model without weights, and where in the release each of them is.
 
     Attributes:
-        model: on the meta device.
-        places: of each parameter.
-        dtypes: of each parameter in the release.
-        take: picks a parameter, by its name, out of the key and the tensor of its place.
+        model: On the meta device.
+        places: Of each parameter.
+        dtypes: Of each parameter in the release.
+        take: Picks a parameter, by its name, out of the key and the tensor of its place.
     """
 
     model: Any
@@ -116,12 +116,12 @@ class Checkpoint:
     """A released checkpoint of which every key is accounted for.
 
     Attributes:
-        folder: where it is.
-        variant: as its `config.json` says.
-        rgb_shift_mu: time shift of RGB.
-        depth_shift_mu: time shift of depth.
-        transformer: the joint transformer.
-        vae: the autoencoder of both files.
+        folder: Where it is.
+        variant: As its `config.json` says.
+        rgb_shift_mu: Time shift of RGB.
+        depth_shift_mu: Time shift of depth.
+        transformer: The joint transformer.
+        vae: The autoencoder of both files.
     """
 
     folder: ModelFolder
@@ -136,7 +136,7 @@ def open_checkpoint(folder: ModelFolder) -> Checkpoint:
     """Check a released checkpoint from its small files and headers.
 
     Raises:
-        MfsynthError: the layout or the variant is another one, a file is missing or cut off, or
+        MfsynthError: The layout or the variant is another one, a file is missing or cut off, or
             the keys, shapes or types of the tensors are not those of the variant.
     """
     if folder.layout is not Layout.RELEASED:

@@ -70,16 +70,16 @@ def convert(
     most. The folder appears whole or not at all.
 
     Args:
-        source: folder, `model.safetensors` with its `config.json` beside it, or hub id.
-        destination: the new folder.
-        text_encoder: folder or hub id of the text encoder and its tokenizer, which are copied.
-        licence: of the weights, where the source has no card that says it.
-        revision: of a source on the hub; None for its newest.
-        max_shard_size: bytes of weights in a file, or text such as "1GB".
-        report: called with a line for each step.
+        source: Folder, `model.safetensors` with its `config.json` beside it, or hub id.
+        destination: The new folder.
+        text_encoder: Folder or hub id of the text encoder and its tokenizer, which are copied.
+        licence: Of the weights, where the source has no card that says it.
+        revision: Of a source on the hub; None for its newest.
+        max_shard_size: Bytes of weights in a file, or text such as "1GB".
+        report: Called with a line for each step.
 
     Raises:
-        MfsynthError: the destination exists, the source is not a whole checkpoint of the released
+        MfsynthError: The destination exists, the source is not a whole checkpoint of the released
             layout, or the text encoder does not fit it.
     """
     if destination.exists():
@@ -111,14 +111,14 @@ def load_released(
     """Open a released checkpoint as it is, each tensor straight in its place.
 
     Args:
-        source: folder, `model.safetensors` with its `config.json` beside it, or hub id.
-        dtype: of the weights in memory; the depth head is float32 always.
-        text_encoder: folder or hub id of the text encoder and its tokenizer.
-        revision: of a source on the hub; None for its newest.
-        local_files_only: whether what is on the hub must already be on this machine.
+        source: Folder, `model.safetensors` with its `config.json` beside it, or hub id.
+        dtype: Of the weights in memory; the depth head is float32 always.
+        text_encoder: Folder or hub id of the text encoder and its tokenizer.
+        revision: Of a source on the hub; None for its newest.
+        local_files_only: Whether what is on the hub must already be on this machine.
 
     Raises:
-        MfsynthError: the source is not a whole checkpoint of the released layout, or the text
+        MfsynthError: The source is not a whole checkpoint of the released layout, or the text
             encoder does not fit it.
     """
     folder = find_model(str(source), revision, local_files_only=local_files_only)

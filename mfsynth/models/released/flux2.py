@@ -24,13 +24,13 @@ def from_flux2(
     at zero, the gates between the streams' noise levels at zero (arXiv 2606.13676).
 
     Args:
-        base: the text-to-image model; its weights are copied, not shared.
-        depth_patch: pixels along a depth token's side; the pixels that an RGB token covers.
-        num_depth_decoder_layers: blocks over the depth tokens alone.
-        cross_stream_mixing: whether each modality also sees the other's noise level.
+        base: The text-to-image model; its weights are copied, not shared.
+        depth_patch: Pixels along a depth token's side; the pixels that an RGB token covers.
+        num_depth_decoder_layers: Blocks over the depth tokens alone.
+        cross_stream_mixing: Whether each modality also sees the other's noise level.
 
     Raises:
-        MfsynthError: the base has parts that FLUX.2 has not.
+        MfsynthError: The base has parts that FLUX.2 has not.
     """
     config = base.config
     if config.patch_size != 1 or config.out_channels not in (None, config.in_channels):

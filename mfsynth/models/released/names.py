@@ -130,14 +130,14 @@ def convert_tensor(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Rename one released tensor, splitting or reordering it where the layouts differ.
 
     Args:
-        key: name in the released file, with its `dit.` prefix.
-        tensor: the tensor under that name.
+        key: Name in the released file, with its `dit.` prefix.
+        tensor: The tensor under that name.
 
     Yields:
         (name in `ModalityForcingTransformer2DModel`, tensor).
 
     Raises:
-        MfsynthError: the key does not belong to the released layout.
+        MfsynthError: The key does not belong to the released layout.
     """
     name = key.removeprefix(PREFIX)
     if plain := _PLAIN.get(name) or _CROSS_STREAM.get(name):
@@ -189,7 +189,7 @@ def transformer_config(dit: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the sizes of a released-style `dit` configuration to constructor arguments.
 
     Raises:
-        MfsynthError: a size is missing, or the sizes are not those of a released-style model.
+        MfsynthError: A size is missing, or the sizes are not those of a released-style model.
     """
     if missing := [name for name in _DIT_SIZES if name not in dit]:
         raise MfsynthError(f"dit: {', '.join(missing)} missing; give every size")
@@ -236,7 +236,7 @@ def autoencoder_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Translate a released-style `ae_config.json` to arguments of `AutoencoderKLFlux2`.
 
     Raises:
-        MfsynthError: a size is missing.
+        MfsynthError: A size is missing.
     """
     sizes = ("ch", "ch_mult", "num_res_blocks", "z_channels", "resolution")
     if missing := [name for name in sizes if name not in config]:
@@ -256,8 +256,8 @@ def autoencoder_places(name: str, stages: int) -> tuple[tuple[str, str], ...]:
     """Where the release has a parameter of `AutoencoderKLFlux2`.
 
     Args:
-        name: as in diffusers.
-        stages: resolutions of the autoencoder.
+        name: As in diffusers.
+        stages: Resolutions of the autoencoder.
 
     Returns:
         ("encoder" or "decoder", key in that file); both files hold the batch-norm statistics.
@@ -312,8 +312,8 @@ def convert_autoencoder(
     """Join the released encoder and decoder to diffusers' `AutoencoderKLFlux2`.
 
     Args:
-        encoder: tensors of `ae_encoder.safetensors`.
-        decoder: tensors of `ae_decoder.safetensors`.
+        encoder: Tensors of `ae_encoder.safetensors`.
+        decoder: Tensors of `ae_decoder.safetensors`.
         config: `ae_config.json`: `ch`, `ch_mult`, `num_res_blocks`, `z_channels`, `resolution`.
     """
     from diffusers import AutoencoderKLFlux2

@@ -21,8 +21,8 @@ class TensorHeader:
     """What a file says of a tensor before its data is read.
 
     Attributes:
-        dtype: as safetensors writes it: "BF16", "F32", "I64" and so on.
-        shape: its sizes.
+        dtype: As safetensors writes it: "BF16", "F32", "I64" and so on.
+        shape: Its sizes.
     """
 
     dtype: str
@@ -33,7 +33,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     """Read names, types and shapes of a file's tensors.
 
     Raises:
-        MfsynthError: there is no such file, or it is not a whole safetensors file.
+        MfsynthError: There is no such file, or it is not a whole safetensors file.
     """
     with open_tensors(path, "numpy") as file:
         slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no iterator)
@@ -48,7 +48,7 @@ def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
     """Open a file for reading; its tensors live as long as the file is open.
 
     Raises:
-        MfsynthError: there is no such file, or it is not a whole safetensors file.
+        MfsynthError: There is no such file, or it is not a whole safetensors file.
     """
     if not path.is_file():
         raise MfsynthError(f"{path}: no such file; the model is not whole without it")
@@ -70,8 +70,8 @@ def discrepancies(
     Tensors are floating-point numbers of at most 32 bits, but for counters, which are int64.
 
     Args:
-        expected: shapes by key.
-        found: headers by key.
+        expected: Shapes by key.
+        found: Headers by key.
 
     Returns:
         A phrase for each kind of difference, with its count and its first few keys.

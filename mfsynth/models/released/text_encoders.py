@@ -24,11 +24,11 @@ class TextEncoder:
     """A text encoder that fits a transformer, its weights not yet read.
 
     Attributes:
-        name: hub id, or name of the folder.
-        folder: its files on this machine.
-        files: names of its configuration and weights.
-        model: the model without weights, on the meta device.
-        tokenizer: its tokenizer, with a chat template.
+        name: Hub id, or name of the folder.
+        folder: Its files on this machine.
+        files: Names of its configuration and weights.
+        model: The model without weights, on the meta device.
+        tokenizer: Its tokenizer, with a chat template.
     """
 
     name: str
@@ -60,13 +60,13 @@ def find_text_encoder(
     """Find a text encoder and check from its small files and headers that it fits.
 
     Args:
-        name: folder with a transformers model and its tokenizer, or hub id of one.
-        layers: hidden states that are concatenated.
-        channels: of a text token, as the transformer expects it.
-        local_files_only: whether a hub model must already be on this machine.
+        name: Folder with a transformers model and its tokenizer, or hub id of one.
+        layers: Hidden states that are concatenated.
+        channels: Of a text token, as the transformer expects it.
+        local_files_only: Whether a hub model must already be on this machine.
 
     Raises:
-        MfsynthError: there is none, or it lacks weights, a chat template, layers or channels.
+        MfsynthError: There is none, or it lacks weights, a chat template, layers or channels.
     """
     folder = Path(name).expanduser()
     is_local = folder.is_dir()

@@ -6,6 +6,8 @@ depth as sparse as real sensors' (`sparsify`). `batches` loads it with worker pr
 is described by typed `SourceSettings`.
 """
 
+from __future__ import annotations
+
 from mfsynth.sources.base import Source, TrainingSample
 from mfsynth.training.data.batches import TrainingBatch, batches, collate
 from mfsynth.training.data.mixture import Mixture, Part

@@ -35,7 +35,7 @@ class TrainingBatch:
 
     @property
     def has_depth(self) -> Tensor:
-        """bool (B,): whether a sample has a valid depth anywhere."""
+        """Bool (B,): whether a sample has a valid depth anywhere."""
         return self.depth.flatten(1).any(dim=1)
 
 

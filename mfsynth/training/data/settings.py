@@ -135,8 +135,8 @@ class _StoredDepthSettings(PartSettings):
     """What sources of 16-bit depth maps have.
 
     Attributes:
-        depth: What an image without depth is: ``required``, an error; ``optional``, a sample
-            without depth; ``paired``, left out.
+        depth: What an image without depth is: `required`, an error; `optional`, a sample
+            without depth; `paired`, left out.
         codes_per_unit: Depth is the stored 16-bit code divided by this.
         ray_camera: Given where the maps hold distances along the ray, not z-depth. They are
             converted; a file doesn't say which it holds.
@@ -153,7 +153,7 @@ class WebDatasetSettings(_StoredDepthSettings):
         shards: Path or fsspec URL of uncompressed tar files, with {000..127} or wildcards.
         image_key: The image's extension.
         depth_key: The depth map's extension; None where there is no depth.
-        codes_per_unit: See above; must be given with ``depth_key``.
+        codes_per_unit: See above; must be given with `depth_key`.
         caption_key: The extension of the caption's file; None for empty captions.
         caption_field: The key of the caption where its file is JSON; None where it is text.
     """
@@ -223,10 +223,10 @@ class GenericFolderSettings(_FolderSettings):
     """Any folder.
 
     Attributes:
-        images: Wildcards of the images, as in ``*/color/*.jpg`` (``**`` for any folders).
-        depths: The same wildcards with other words about them, as in ``*/depth/*.png``: each
+        images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders).
+        depths: The same wildcards with other words about them, as in `*/depth/*.png`: each
             stands for what it stands for in the image's path. None where there is no depth.
-        codes_per_unit: See above; must be given with ``depths``.
+        codes_per_unit: See above; must be given with `depths`.
     """
 
     layout: Literal["generic"]

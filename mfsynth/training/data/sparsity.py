@@ -43,8 +43,8 @@ class LidarPattern(SparsityPattern):
     A ring is a cone of one elevation, so it bends outwards in the image. Rings fill the camera's
     vertical field of view at equal angles from a random start.
 
-    Keeps at most one pixel a ring and column: ``rings / H`` of the image. Of a dense map, about
-    (1 - ``dropout``) of that; less what bends out of the image.
+    Keeps at most one pixel a ring and column: `rings / H` of the image. Of a dense map, about
+    (1 - `dropout`) of that; less what bends out of the image.
 
     Attributes:
         rings: How many in the field of view.
@@ -85,7 +85,7 @@ class LidarPattern(SparsityPattern):
 class RandomPointsPattern(SparsityPattern):
     """Points scattered evenly over what is valid.
 
-    Keeps round(``share`` · n) of n valid pixels, and at least one.
+    Keeps round(`share` · n) of n valid pixels, and at least one.
 
     Attributes:
         share: Of the valid pixels.
@@ -103,7 +103,7 @@ class RandomPointsPattern(SparsityPattern):
 class CornersPattern(SparsityPattern):
     """Points that structure from motion would track: corners of the image (Shi and Tomasi).
 
-    Keeps at most ``points`` pixels, about (1 - ``missed``) of the corners; none of an image
+    Keeps at most `points` pixels, about (1 - `missed`) of the corners; none of an image
     without corners.
 
     Attributes:
@@ -144,7 +144,7 @@ class SensorHolesPattern(SparsityPattern):
     rim of pixels about depth jumps; dark surfaces and highlights; what is too far; and blobs
     without visible reason.
 
-    Keeps at most (1 - ``blobs``) of the image, and exactly that where none of the other causes
+    Keeps at most (1 - `blobs`) of the image, and exactly that where none of the other causes
     is met, as on a wall of medium grey; nothing of a black image.
 
     Attributes:
@@ -215,7 +215,7 @@ class SensorHolesPattern(SparsityPattern):
 class AtMostPattern(SparsityPattern):
     """A cap: of more valid pixels, some at random.
 
-    Keeps min(n, floor(``share`` · H · W)) of n valid pixels.
+    Keeps min(n, floor(`share` · H · W)) of n valid pixels.
 
     Attributes:
         share: Of the image's pixels.

@@ -1,5 +1,7 @@
 """RGB and depth are cut and resized together, and depth is never mixed."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import cv2

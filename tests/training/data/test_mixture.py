@@ -1,5 +1,7 @@
 """A mixture is a pure function of seed and index, and its batches of seed, step and row."""
 
+from __future__ import annotations
+
 from collections import Counter
 
 import numpy as np

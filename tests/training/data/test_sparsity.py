@@ -1,5 +1,7 @@
 """Sparse patterns take valid pixels away, as many as they say, and do nothing else."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import cv2

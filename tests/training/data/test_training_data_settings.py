@@ -1,5 +1,7 @@
 """Settings of training data are typed: what is wrong is said before anything is read."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
