@@ -33,7 +33,8 @@ from mfsynth.evaluation import image_to_depth, score_depth
 from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
 from mfsynth.models.acceleration.step_cache import step_cache
 from mfsynth.models.locations import find_model
-from mfsynth.models.pipeline import ModalityForcingPipeline, ModalityForcingPipelineOutput
+from mfsynth.models.outputs import ModalityForcingPipelineOutput
+from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.transformer import (
     ModalityForcingTransformer2DModel,
     ModalityForcingTransformerOutput,

@@ -50,7 +50,7 @@ def convert(
     SRC is a folder, a model.safetensors with its config.json beside it, or a hub id; DST is a
     folder that does not exist yet.
     """
-    from mfsynth.models.released.conversion import convert as convert_checkpoint
+    from mfsynth.models.conversion import convert as convert_checkpoint
 
     convert_checkpoint(
         source,

@@ -1,4 +1,4 @@
-"""From the released layout to a diffusers folder, or straight to a pipeline."""
+"""From a checkpoint in the released layout to a diffusers folder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import (
     CARD,
     RELEASED_LICENCE,
-    RELEASED_SIZE,
     RELEASED_TEXT_ENCODER,
-    RELEASED_TEXT_LAYERS,
-    RELEASED_TEXT_LENGTH,
     RELEASED_VARIANTS,
     UNKNOWN_LICENCE,
     card_licence,
@@ -31,6 +28,7 @@ from mfsynth.models.locations import (
 )
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.released.checkpoint import Checkpoint, Weights, open_checkpoint
+from mfsynth.models.released.loading import pipeline_config
 from mfsynth.models.released.text_encoders import TextEncoder, find_text_encoder
 
 DEFAULT_SHARD_SIZE = "1GB"
@@ -85,7 +83,7 @@ def convert(
     if destination.exists():
         raise MfsynthError(f"{destination} exists; name a folder that does not")
     checkpoint = open_checkpoint(find_model(str(source), revision))
-    text = _text_encoder(checkpoint, text_encoder)
+    text = find_text_encoder(text_encoder, checkpoint.text_channels)
     named = _licence(checkpoint, licence)
     try:
         with _staged(destination) as staging:
@@ -93,78 +91,21 @@ def convert(
             _save(checkpoint.vae, staging / "vae", max_shard_size, report)
             report(f"text encoder: {text.name}")
             text.save(staging)
-            transformer, vae = checkpoint.transformer.model, checkpoint.vae.model
-            _pipeline(checkpoint, transformer, vae, text.model, text.tokenizer).save_config(staging)
+            _hollow_pipeline(checkpoint, text).save_config(staging)
             (staging / CARD).write_text(_card(checkpoint, text, named))
     except OSError as error:
         raise MfsynthError(f"{destination}: cannot be written ({error})") from error
 
 
-def load_released(
-    source: str | Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    text_encoder: str | Path = RELEASED_TEXT_ENCODER,
-    revision: str | None = None,
-    local_files_only: bool = False,
-) -> ModalityForcingPipeline:
-    """Open a released checkpoint as it is, each tensor straight in its place.
-
-    Args:
-        source: Folder, `model.safetensors` with its `config.json` beside it, or hub id.
-        dtype: Of the weights in memory; the depth head is float32 always.
-        text_encoder: Folder or hub id of the text encoder and its tokenizer.
-        revision: Of a source on the hub; None for its newest.
-        local_files_only: Whether what is on the hub must already be on this machine.
-
-    Raises:
-        MfsynthError: The source is not a whole checkpoint of the released layout, or the text
-            encoder does not fit it.
-    """
-    folder = find_model(str(source), revision, local_files_only=local_files_only)
-    checkpoint = open_checkpoint(folder)
-    text = _text_encoder(checkpoint, text_encoder, local_files_only)
-    return _pipeline(
-        checkpoint,
-        _load(checkpoint.transformer, dtype),
-        _load(checkpoint.vae, dtype),
-        text.load(dtype),
-        text.tokenizer,
-    )
-
-
-def _text_encoder(
-    checkpoint: Checkpoint, name: str | Path, local_files_only: bool = False
-) -> TextEncoder:
-    return find_text_encoder(
-        name,
-        RELEASED_TEXT_LAYERS,
-        checkpoint.transformer.model.config.joint_attention_dim,
-        local_files_only=local_files_only,
-    )
-
-
-def _pipeline(
-    checkpoint: Checkpoint, transformer: Any, vae: Any, text_encoder: Any, tokenizer: Any
-) -> ModalityForcingPipeline:
+def _hollow_pipeline(checkpoint: Checkpoint, text: TextEncoder) -> ModalityForcingPipeline:
+    """The pipeline without weights, for its configuration."""
     return ModalityForcingPipeline(
-        transformer=transformer,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        vae=vae,
-        text_encoder_layers=RELEASED_TEXT_LAYERS,
-        max_text_length=RELEASED_TEXT_LENGTH,
-        rgb_shift_mu=checkpoint.rgb_shift_mu,
-        depth_shift_mu=checkpoint.depth_shift_mu,
-        height=RELEASED_SIZE,
-        width=RELEASED_SIZE,
+        transformer=checkpoint.transformer.model,
+        vae=checkpoint.vae.model,
+        text_encoder=text.model,
+        tokenizer=text.tokenizer,
+        **pipeline_config(checkpoint),
     )
-
-
-def _load(weights: Weights, dtype: torch.dtype) -> Any:
-    state = dict(weights.cast(dtype).read(weights.places))
-    weights.model.load_state_dict(state, assign=True)
-    return weights.model.eval()
 
 
 def _save(weights: Weights, folder: Path, max_shard_size: int | str, report: Report) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers import AutoencoderKLFlux2, DiffusionPipeline
 from diffusers.loaders import Flux2LoraLoaderMixin
-from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,53 +17,16 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.models.acceleration.offloading import on_device
 from mfsynth.models.codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
+from mfsynth.models.guidance import Guidance, guided_prediction
+from mfsynth.models.inputs import draw_noise, given_maps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.locations import is_released
-from mfsynth.models.sampling import OnStep, Predict, integrate
+from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as_output
+from mfsynth.models.released.loading import released_components
+from mfsynth.models.sampling import Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_tokens, tokenize
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
-
-OutputType = Literal["np", "pil", "pt", "latent"]
-
-# A condition with less is not the dense depth that the model was trained on.
-MIN_GIVEN_DEPTH = 0.5
-
-
-@dataclass
-class ModalityForcingPipelineOutput(BaseOutput):
-    """A batch of pairs, in the type that `output_type` names.
-
-    Attributes:
-        rgb: "np": (B, H, W, 3) uint8; "pil": images; "pt": (B, 3, H, W) float32 in [0, 1];
-            "latent": (B, N, C) RGB tokens.
-        depth: Scale-invariant z-depth, 0 where a pixel has none. "np": (B, H, W) float32; "pil":
-            images of mode F; "pt": (B, H, W) float32; "latent": (B, N, P) depth tokens.
-    """
-
-    rgb: Any
-    depth: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Guidance:
-    """Classifier-free guidance.
-
-    Attributes:
-        rgb: Scale on RGB; 1 is none.
-        depth: Scale on depth.
-        interval: Noise levels (low, high) inside of which guidance acts; outside of it the
-            unconditional half of the forward is saved. Of RGB's level, or of depth's in `i2d`.
-    """
-
-    rgb: float
-    depth: float
-    interval: tuple[float, float] = (0.0, 1.0)
-
-    def acts(self, t: float) -> bool:
-        """Whether a step at noise level t is guided."""
-        low, high = self.interval
-        return (self.rgb != 1 or self.depth != 1) and low <= t <= high
 
 
 class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
@@ -132,14 +92,11 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         """Open a diffusers folder or hub repository, or a checkpoint in the released layout.
 
         For the latter, keyword arguments are those of
-        `mfsynth.models.released.conversion.load_released`.
+        `mfsynth.models.released.loading.released_components`.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
-            # Imported here: the conversion builds this pipeline.
-            from mfsynth.models.released.conversion import load_released
-
-            return load_released(name, **kwargs)
+            return cls(**released_components(name, **kwargs))
         return super().from_pretrained(name, **kwargs)
 
     @property
@@ -243,9 +200,13 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             guidance_interval,
         )
         text = self._text(prompt, prompt_embeds, seeds)
-        height, width = self._size(mode, len(text), image, depth, height, width)
+        given = given_maps(mode, len(text), image, depth)
+        if given is not None:
+            height, width = given.shape[1:3]
         depth_codec, rgb_codec = self.depth_codec, self.rgb_codec
-        grid = (height // depth_codec.patch, width // depth_codec.patch)
+        grid = token_grid(
+            height or self.config.height, width or self.config.width, depth_codec.patch
+        )
 
         def nodes(of: Mode, steps: int, start: float) -> Schedule:
             return schedule(
@@ -279,7 +240,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             if refine_steps:
                 noisy = (1 - refine_start) * depth_tokens + refine_start * refine_noise
                 _, depth_tokens = self._roll(
-                    self._predict(text, Guidance(1.0, 1.0), Mode.IMAGE_TO_DEPTH, grid),
+                    self._predict(text, Guidance(), Mode.IMAGE_TO_DEPTH, grid),
                     rgb_tokens,
                     noisy,
                     nodes(Mode.IMAGE_TO_DEPTH, refine_steps, refine_start),
@@ -296,7 +257,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             maps = torch.tensor(depth)
         else:
             maps = depth_codec.decode(depth_tokens, grid)
-        return _output(images, maps, output_type)
+        return as_output(images, maps, output_type)
 
     def _roll(
         self,
@@ -315,14 +276,13 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             changed = callback(self, done - 1, levels, {"rgb": rgb, "depth": depth})
             return changed.get("rgb", rgb), changed.get("depth", depth)
 
-        handler: OnStep = on_step
         return integrate(
             predict,
             rgb,
             depth,
             nodes,
             rgb_is_velocity=self.transformer.config.rgb_prediction == "velocity",
-            on_step=handler,
+            on_step=on_step,
         )
 
     def _text(
@@ -338,131 +298,21 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             embeds = self.encode_prompts(prompts or [])
         return embeds.to(self._execution_device, self.transformer.dtype)
 
-    def _size(
-        self,
-        mode: Mode,
-        batch: int,
-        image: NDArray[np.uint8] | None,
-        depth: NDArray[np.float32] | None,
-        height: int | None,
-        width: int | None,
-    ) -> tuple[int, int]:
-        given = {Mode.JOINT: None, Mode.IMAGE_TO_DEPTH: image, Mode.DEPTH_TO_IMAGE: depth}[mode]
-        if mode is not Mode.JOINT:
-            name = "image" if mode is Mode.IMAGE_TO_DEPTH else "depth"
-            if given is None:
-                raise MfsynthError(f"mode {mode} needs `{name}`")
-            if len(given) != batch:
-                raise MfsynthError(f"{batch} prompts but `{name}` holds {len(given)} maps")
-            if not np.isfinite(given).all():
-                raise MfsynthError(f"`{name}` holds values that are not finite; 0 marks no depth")
-            if mode is Mode.DEPTH_TO_IMAGE:
-                share = np.greater(given, 0).mean(axis=(1, 2)).min()
-                if share < MIN_GIVEN_DEPTH:
-                    raise MfsynthError(
-                        f"`depth` is valid in {share:.0%} of a map's pixels; mode d2i needs dense "
-                        f"depth, at least {MIN_GIVEN_DEPTH:.0%}"
-                    )
-            height, width = given.shape[1:3]
-        height, width = height or self.config.height, width or self.config.width
-        patch = self.depth_codec.patch
-        if height % patch or width % patch:
-            raise MfsynthError(
-                f"size {width}x{height} does not divide into {patch}x{patch} patches; "
-                f"use multiples of {patch}"
-            )
-        return height, width
-
-    def _noise(self, seeds: Sequence[int], tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _noise(self, seeds: Sequence[int], tokens: int) -> list[Tensor]:
         """Noise of RGB, of depth, and of depth's second pass, (B, N, channels) each."""
         config = self.transformer.config
-        rows = []
-        for seed in seeds:
-            # Drawn on the CPU: a seed then means the same noise on every device.
-            generator = torch.Generator("cpu").manual_seed(seed)
-            rows.append(
-                [
-                    torch.randn(tokens, channels, generator=generator)
-                    for channels in (
-                        config.in_channels,
-                        config.depth_channels,
-                        config.depth_channels,
-                    )
-                ]
-            )
-        device = self._execution_device
-        rgb, depth, refine = (torch.stack(part).to(device) for part in zip(*rows, strict=True))
-        return rgb, depth, refine
+        channels = (config.in_channels, config.depth_channels, config.depth_channels)
+        return [noise.to(self._execution_device) for noise in draw_noise(seeds, tokens, channels)]
+
+    def _predict(
+        self, text: Tensor, guidance: Guidance, mode: Mode, grid: tuple[int, int]
+    ) -> Predict:
+        is_distilled = self.transformer.config.guidance_embeds
+        null_text = self._null_embeds() if guidance.is_on and not is_distilled else None
+        return guided_prediction(self.transformer, text, null_text, guidance, mode, grid)
 
     def _null_embeds(self) -> Tensor:
         """The empty prompt's (1, L, C), encoded once for as long as the text encoder stays."""
         if self._null is None or self._null[0] is not self.text_encoder:
             self._null = (self.text_encoder, self.encode_prompts([""]))
         return self._null[1]
-
-    def _predict(
-        self, text: Tensor, guidance: Guidance, mode: Mode, grid: tuple[int, int]
-    ) -> Predict:
-        batch, device = len(text), text.device
-        distilled = None
-        if self.transformer.config.guidance_embeds:
-            distilled = torch.full((batch,), guidance.rgb, device=device)
-        both = text
-        if distilled is None and (guidance.rgb != 1 or guidance.depth != 1):
-            null = self._null_embeds().to(device, text.dtype)
-            both = torch.cat([text, null.expand(batch, -1, -1)])
-
-        def forward(
-            rgb: Tensor, depth: Tensor | None, text: Tensor, t_rgb: float, t_depth: float
-        ) -> tuple[Tensor, Tensor | None]:
-            copies = len(text) // batch
-
-            def rows(tokens: Tensor) -> Tensor:
-                return tokens.to(text.dtype).repeat(copies, 1, 1)
-
-            output = self.transformer(
-                rgb=rows(rgb),
-                depth=None if depth is None else rows(depth),
-                text=text,
-                rgb_timestep=torch.full((len(text),), t_rgb, device=device),
-                depth_timestep=(
-                    None if depth is None else torch.full((len(text),), t_depth, device=device)
-                ),
-                grid=grid,
-                guidance=distilled,
-            )
-            return output.rgb.float(), output.depth
-
-        def predict(
-            rgb: Tensor, depth: Tensor | None, t_rgb: float, t_depth: float
-        ) -> tuple[Tensor, Tensor | None]:
-            level = t_depth if mode is Mode.IMAGE_TO_DEPTH else t_rgb
-            if distilled is not None or not guidance.acts(level):
-                return forward(rgb, depth, text, t_rgb, t_depth)
-            # One batched forward of both halves.
-            rgb_out, depth_out = forward(rgb, depth, both, t_rgb, t_depth)
-            return (
-                _extrapolate(rgb_out, guidance.rgb),
-                None if depth_out is None else _extrapolate(depth_out, guidance.depth),
-            )
-
-        return predict
-
-
-def _extrapolate(halves: Tensor, scale: float) -> Tensor:
-    conditional, unconditional = halves.chunk(2)
-    return unconditional + scale * (conditional - unconditional)
-
-
-def _output(images: Tensor, maps: Tensor, output_type: OutputType) -> ModalityForcingPipelineOutput:
-    """Turn (B, 3, H, W) images in [0, 1] and (B, H, W) depth into what the caller asked for."""
-    if output_type == "pt":
-        return ModalityForcingPipelineOutput(rgb=images, depth=maps)
-    rgb = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    depth = maps.cpu().numpy()
-    if output_type == "np":
-        return ModalityForcingPipelineOutput(rgb=rgb, depth=depth)
-    return ModalityForcingPipelineOutput(
-        rgb=[PIL.Image.fromarray(one) for one in rgb],
-        depth=[PIL.Image.fromarray(one) for one in depth],
-    )

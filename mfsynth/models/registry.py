@@ -84,13 +84,14 @@ def load_pipeline(
 
     from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
     from mfsynth.models.pipeline import ModalityForcingPipeline
-    from mfsynth.models.released.conversion import load_released
+    from mfsynth.models.released.loading import released_components
 
     dtype = getattr(torch, model.dtype)
     try:
         folder = find_model(model.id, model.revision)
         if folder.layout is Layout.RELEASED:
-            pipeline = load_released(model.id, dtype=dtype, revision=model.revision)
+            components = released_components(model.id, dtype=dtype, revision=model.revision)
+            pipeline = ModalityForcingPipeline(**components)
         else:
             pipeline_index(folder)
             pipeline = ModalityForcingPipeline.from_pretrained(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,10 @@ from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.codecs import DepthCodec, LatentCodec, patchify
-from mfsynth.models.pipeline import Guidance, ModalityForcingPipeline
-from mfsynth.models.released.names import (
-    convert_autoencoder,
-    convert_state_dict,
-    convert_tensor,
-    transformer_config,
-)
+from mfsynth.models.guidance import Guidance, guided_prediction
+from mfsynth.models.locations import find_model
+from mfsynth.models.released.checkpoint import Checkpoint, open_checkpoint
+from mfsynth.models.released.names import convert_tensor
 from mfsynth.models.sampling import integrate
 from mfsynth.models.schedules import Mode, schedule
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
@@ -39,11 +35,13 @@ def vectors(reference: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def transformer(reference: Path) -> ModalityForcingTransformer2DModel:
-    config = json.loads((reference / "config.json").read_text())
-    model = ModalityForcingTransformer2DModel(**transformer_config(config["dit"]))
-    model.load_state_dict(convert_state_dict(load_file(reference / "model.safetensors")))
-    return model.eval().requires_grad_(False)
+def released(reference: Path) -> Checkpoint:
+    return open_checkpoint(find_model(str(reference)))
+
+
+@pytest.fixture(scope="module")
+def transformer(released: Checkpoint) -> ModalityForcingTransformer2DModel:
+    return released.transformer.load(torch.float32).requires_grad_(False)
 
 
 def test_a_forward_with_a_noise_level_per_modality_and_sample_matches(transformer, vectors):
@@ -86,18 +84,6 @@ def test_the_depth_codec_matches_and_normalises_each_sample_alone(vectors):
     assert relative_error(random, vectors["depth.decode_random_map"][..., 0]) < 1e-4
 
 
-class _WithGivenText(ModalityForcingPipeline):
-    """The pipeline with the vectors' unconditional context in place of a text encoder."""
-
-    def __init__(self, transformer, null):
-        super().__init__(transformer, None, None)
-        self._given = null
-
-    def encode_prompts(self, prompts):
-        assert list(prompts) == [""]
-        return self._given
-
-
 @pytest.mark.parametrize(
     ("case", "mode", "guidance", "log2_alpha"),
     [
@@ -110,10 +96,10 @@ class _WithGivenText(ModalityForcingPipeline):
 def test_samplings_match(transformer, vectors, case, mode, guidance, log2_alpha):
     given_rgb = mode is Mode.IMAGE_TO_DEPTH
     given_depth = mode is Mode.DEPTH_TO_IMAGE
-    pipeline = _WithGivenText(transformer, vectors["sample.null"])
     scales = Guidance(guidance, guidance)
+    null = vectors["sample.null"] if scales.is_on else None
     rgb, depth = integrate(
-        pipeline._predict(vectors["sample.ctx"], scales, mode, GRID),
+        guided_prediction(transformer, vectors["sample.ctx"], null, scales, mode, GRID),
         vectors["sample.clean_rgb" if given_rgb else "sample.noise_rgb"],
         vectors["depth.tokens" if given_depth else "sample.noise_depth"],
         schedule(mode, 6, rgb_mu=1.1, depth_mu=1.1, log2_alpha=log2_alpha),
@@ -123,13 +109,9 @@ def test_samplings_match(transformer, vectors, case, mode, guidance, log2_alpha)
     assert relative_error(depth, vectors[f"sample.{case}.depth"]) < 1e-4
 
 
-def test_the_autoencoder_matches(reference):
-    vae = convert_autoencoder(
-        load_file(reference / "ae_encoder.safetensors"),
-        load_file(reference / "ae_decoder.safetensors"),
-        json.loads((reference / "ae_config.json").read_text()),
-    )
-    codec, vectors = LatentCodec(vae), load_file(reference / "ae_vectors.safetensors")
+def test_the_autoencoder_matches(released, reference):
+    codec = LatentCodec(released.vae.load(torch.float32))
+    vectors = load_file(reference / "ae_vectors.safetensors")
     assert codec.patch == 16
     latents = vectors["ae.latents"]
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Weights that others released: names, checking, conversion."""
+"""Weights that others released: their names, checking and loading. No pipeline here."""

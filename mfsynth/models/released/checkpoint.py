@@ -96,6 +96,12 @@ class Weights:
         """Shapes of all parameters and buffers, by name, in the model's order."""
         return _shapes(self.model)
 
+    def load(self, dtype: torch.dtype) -> Any:
+        """Fill the model with its weights, in a type; only once, for the model is this one."""
+        state = dict(self.cast(dtype).read(self.places))
+        self.model.load_state_dict(state, assign=True)
+        return self.model.eval()
+
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """Read parameters, each in memory of its own, with one released tensor at a time."""
         wanted: dict[Place, list[str]] = defaultdict(list)
@@ -130,6 +136,12 @@ class Checkpoint:
     depth_shift_mu: float
     transformer: Weights
     vae: Weights
+
+    @property
+    def text_channels(self) -> int:
+        """Channels of a text token, as the transformer expects it."""
+        channels: int = self.transformer.model.config.joint_attention_dim
+        return channels
 
 
 def open_checkpoint(folder: ModelFolder) -> Checkpoint:

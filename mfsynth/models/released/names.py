@@ -1,6 +1,6 @@
 """The layout of the released checkpoint: its names, shapes and sizes, and how they map onto ours.
 
-Nothing here opens a file; `mfsynth.models.released.conversion` does.
+Nothing here opens a file; `mfsynth.models.released.checkpoint` does.
 """
 
 from __future__ import annotations
@@ -158,13 +158,6 @@ def convert_tensor(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     raise MfsynthError(f"{key}: not a key of the released Modality Forcing layout")
 
 
-def convert_state_dict(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert a whole transformer from the released layout to ours."""
-    return {
-        name: part for key, tensor in released.items() for name, part in convert_tensor(key, tensor)
-    }
-
-
 def transformer_key(name: str) -> str:
     """The released key that holds a parameter of our transformer; three may share a fused one."""
     if in_stack := _IN_OUR_STACK.fullmatch(name):
@@ -304,25 +297,3 @@ def autoencoder_layout(shapes: Mapping[str, Shape], stages: int) -> dict[str, di
         for part, key in autoencoder_places(name, stages):
             layout[part][key] = (*shape, 1, 1) if is_attention else shape
     return layout
-
-
-def convert_autoencoder(
-    encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> Any:
-    """Join the released encoder and decoder to diffusers' `AutoencoderKLFlux2`.
-
-    Args:
-        encoder: Tensors of `ae_encoder.safetensors`.
-        decoder: Tensors of `ae_decoder.safetensors`.
-        config: `ae_config.json`: `ch`, `ch_mult`, `num_res_blocks`, `z_channels`, `resolution`.
-    """
-    from diffusers import AutoencoderKLFlux2
-
-    vae = AutoencoderKLFlux2(**autoencoder_config(config))
-    tensors = {"encoder": encoder, "decoder": decoder}
-    state = {}
-    for name, value in vae.state_dict().items():
-        part, key = autoencoder_places(name, len(config["ch_mult"]))[0]
-        state[name] = tensors[part][key].reshape(value.shape)
-    vae.load_state_dict(state)
-    return vae.eval()

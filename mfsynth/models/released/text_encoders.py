@@ -12,7 +12,13 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.locations import CHECKPOINT, CONFIG, download, read_json
+from mfsynth.models.locations import (
+    CHECKPOINT,
+    CONFIG,
+    RELEASED_TEXT_LAYERS,
+    download,
+    read_json,
+)
 from mfsynth.models.released.tensor_files import discrepancies, read_headers
 
 _WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -51,18 +57,14 @@ class TextEncoder:
 
 
 def find_text_encoder(
-    name: str | Path,
-    layers: tuple[int, ...],
-    channels: int,
-    *,
-    local_files_only: bool = False,
+    name: str | Path, channels: int, *, local_files_only: bool = False
 ) -> TextEncoder:
     """Find a text encoder and check from its small files and headers that it fits.
 
     Args:
         name: Folder with a transformers model and its tokenizer, or hub id of one.
-        layers: Hidden states that are concatenated.
-        channels: Of a text token, as the transformer expects it.
+        channels: Of a text token, as the transformer expects it: those of all hidden states that
+            the release concatenates.
         local_files_only: Whether a hub model must already be on this machine.
 
     Raises:
@@ -89,6 +91,7 @@ def find_text_encoder(
         raise MfsynthError(
             f"text encoder {folder}: not a transformers model with its tokenizer ({reason})"
         ) from error
+    layers = RELEASED_TEXT_LAYERS
     if max(layers) > depth or width * len(layers) != channels:
         raise MfsynthError(
             f"text encoder {folder}: {depth} layers of {width} channels do not give hidden states "

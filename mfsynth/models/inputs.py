@@ -1,0 +1,81 @@
+"""What a roll-out starts from: the map that a mode is given, the grid of tokens, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.schedules import Mode
+
+# A condition with less is not the dense depth that the model was trained on.
+MIN_GIVEN_DEPTH = 0.5
+
+
+def given_maps(
+    mode: Mode, batch: int, image: NDArray[np.uint8] | None, depth: NDArray[np.float32] | None
+) -> NDArray[np.generic] | None:
+    """The images or depth maps that a mode is given, checked; None in `joint`.
+
+    Args:
+        mode: What is generated.
+        batch: How many samples.
+        image: (B, H, W, 3), for `i2d`.
+        depth: (B, H, W), for `d2i`; 0 marks holes.
+
+    Raises:
+        MfsynthError: They are missing, too few or too many, not finite, or mostly holes.
+    """
+    if mode is Mode.JOINT:
+        return None
+    name, given = ("image", image) if mode is Mode.IMAGE_TO_DEPTH else ("depth", depth)
+    if given is None:
+        raise MfsynthError(f"mode {mode} needs `{name}`")
+    if len(given) != batch:
+        raise MfsynthError(f"{batch} prompts but `{name}` holds {len(given)} maps")
+    if not np.isfinite(given).all():
+        raise MfsynthError(f"`{name}` holds values that are not finite; 0 marks no depth")
+    if mode is Mode.DEPTH_TO_IMAGE:
+        share = np.greater(given, 0).mean(axis=(1, 2)).min()
+        if share < MIN_GIVEN_DEPTH:
+            raise MfsynthError(
+                f"`depth` is valid in {share:.0%} of a map's pixels; mode d2i needs dense "
+                f"depth, at least {MIN_GIVEN_DEPTH:.0%}"
+            )
+    return given
+
+
+def token_grid(height: int, width: int, patch: int) -> tuple[int, int]:
+    """How many tokens there are down and across an image.
+
+    Raises:
+        MfsynthError: The size is not a multiple of the patch.
+    """
+    if height % patch or width % patch:
+        raise MfsynthError(
+            f"size {width}x{height} does not divide into {patch}x{patch} patches; "
+            f"use multiples of {patch}"
+        )
+    return height // patch, width // patch
+
+
+def draw_noise(seeds: Sequence[int], tokens: int, channels: Sequence[int]) -> list[Tensor]:
+    """Standard normal noise of several streams, each sample's from its own seed alone.
+
+    Args:
+        seeds: B seeds.
+        tokens: N of each stream.
+        channels: C of each stream.
+
+    Returns:
+        (B, N, C) float32 for each stream, on the CPU: a seed means the same noise on every device.
+    """
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        rows.append([torch.randn(tokens, count, generator=generator) for count in channels])
+    return [torch.stack(stream) for stream in zip(*rows, strict=True)]
