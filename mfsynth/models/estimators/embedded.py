@@ -16,7 +16,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import CONFIG
 
 EMBEDDED_ESTIMATOR = "embedded"
-_EMBEDDED_FOLDER = Path(__file__).parent / "embedded_estimator"
+_EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_estimator"
 
 _GROUPS = 8
 # The first level has half of the image's rows and columns: the cheapest place to begin.
