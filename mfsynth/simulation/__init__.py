@@ -1,6 +1,6 @@
 """Tabletop scenes in MuJoCo: RGB, metric z-depth, intrinsics and captions, headless.
 
-A scene is described by a prompt of the tabletop library (`TabletopScene`), settled by physics and
+A scene is drawn from a prompt of the tabletop library (`sample_scene`), settled by physics and
 rendered from several cameras (`render_scene`); `render_dataset` fills a folder that training maps
 into memory (`CachedScenes`).
 """
@@ -8,14 +8,15 @@ into memory (`CachedScenes`).
 from __future__ import annotations
 
 from mfsynth.simulation.cache import CachedScenes, CacheSettings, render_dataset
-from mfsynth.simulation.cameras import CameraPose
+from mfsynth.simulation.camera_poses import CameraPose
 from mfsynth.simulation.rendering import (
     DEFAULT_FOV_DEGREES,
     RenderedView,
     SceneRenderer,
     render_scene,
 )
-from mfsynth.simulation.scene import SceneObject, TabletopScene, scene_prompts, scenes
+from mfsynth.simulation.scene import SceneObject, TabletopScene
+from mfsynth.simulation.scene_sampling import sample_scene, scene_prompts, scenes
 
 __all__ = [
     "DEFAULT_FOV_DEGREES",
@@ -28,6 +29,7 @@ __all__ = [
     "TabletopScene",
     "render_dataset",
     "render_scene",
+    "sample_scene",
     "scene_prompts",
     "scenes",
 ]

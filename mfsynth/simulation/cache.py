@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.simulation.rendering import DEFAULT_FOV_DEGREES, render_scene
-from mfsynth.simulation.scene import scene_prompts
-from mfsynth.simulation.scene import scenes as number_scenes
+from mfsynth.simulation.scene_sampling import scene_prompts
+from mfsynth.simulation.scene_sampling import scenes as number_scenes
 
 _CHUNK_SCENES = 16
 _FORMAT_VERSION = 1

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.simulation.cameras import CameraPose
+from mfsynth.simulation.camera_poses import CameraPose
 from mfsynth.simulation.gl import gl_context, load_mujoco, no_opengl
 from mfsynth.simulation.physics import SettledScene, settle
 from mfsynth.simulation.scene import TabletopScene
+from mfsynth.simulation.scene_sampling import place_objects
 from mfsynth.simulation.views import RatedPose, choose_poses
 
 _NEAR, _FAR = 0.05, 8.0
@@ -198,7 +199,7 @@ def _arrange(
 ) -> tuple[SettledScene, list[RatedPose]]:
     best: tuple[float, SettledScene, list[RatedPose]] | None = None
     for placement in range(_PLACEMENTS):
-        settled = settle(scene.placed(placement))
+        settled = settle(place_objects(scene, placement))
         poses = choose_poses(settled, views, intrinsics, height, width)
         clearness = min((rated.clearness for rated in poses), default=1.0) * settled.is_tidy
         if best is None or clearness > best[0]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.simulation.cameras import CameraPose, fitting_distance
+from mfsynth.simulation.camera_poses import CameraPose, fitting_distance
 from mfsynth.simulation.gl import load_mujoco
 from mfsynth.simulation.physics import CLUTTER_GROUP, SettledScene
 from mfsynth.simulation.scene import VIEWS

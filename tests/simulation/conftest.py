@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from mfsynth.prompts import Prompt
-from mfsynth.simulation import TabletopScene
+from mfsynth.simulation import TabletopScene, sample_scene
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make_scene(tabletop_slots):
     """A scene of given slots; those not named are of a red cube and a blue ball."""
 
     def make(seed: int = 0, **slots: object) -> TabletopScene:
-        return TabletopScene.from_prompt(prompt_of({**tabletop_slots, **slots}), seed)
+        return sample_scene(prompt_of({**tabletop_slots, **slots}), seed)
 
     return make
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfsynth.geometry import Intrinsics, project
-from mfsynth.simulation.cameras import CameraPose, fitting_distance
+from mfsynth.simulation.camera_poses import CameraPose, fitting_distance
 
 AZIMUTHS = st.floats(-360, 360)
 ELEVATIONS = st.floats(-80, 80)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mfsynth.geometry import Intrinsics, backproject, pixel_rays, project
-from mfsynth.prompts import load_library
-from mfsynth.simulation import SceneRenderer, render_scene, scenes
-from mfsynth.simulation.cameras import CameraPose
+from mfsynth.prompts import Prompt, load_library
+from mfsynth.simulation import SceneRenderer, render_scene, sample_scene, scenes
+from mfsynth.simulation.camera_poses import CameraPose
 from mfsynth.simulation.gl import load_mujoco
 from mfsynth.simulation.physics import settle
 from mfsynth.simulation.scene import COLOURS, SHAPES, VIEWS
@@ -86,12 +86,9 @@ def test_depth_is_z_and_not_the_ray_distance():
 
 
 def settle_single(shape, view, seed=0):
-    from mfsynth.prompts import Prompt
-    from mfsynth.simulation import TabletopScene
-
     slots = {"objects": [{"colour": "green", "shape": shape}], "table": "grey"}
     slots |= {"light": "bright", "view": view}
-    return settle(TabletopScene.from_prompt(Prompt.from_text("one object", slots), seed))
+    return settle(sample_scene(Prompt.from_text("one object", slots), seed))
 
 
 def test_a_ball_has_the_depth_of_its_sphere(make_scene):
