@@ -70,10 +70,6 @@ class DepthCodec:
 class RGBCodec(Protocol):
     """Images in [−1, 1], (B, 3, H, W), to tokens (B, N, C) and back."""
 
-    @property
-    def patch(self) -> int:
-        """Image pixels along a token's side."""
-
     def encode(self, images: Tensor) -> Tensor:
         """Return clean tokens."""
 

@@ -32,15 +32,14 @@ class Schedule:
     depth: Tensor
 
 
-def shift_time(t: Tensor, mu: float, sigma: float = 1.0) -> Tensor:
-    """Shift noise levels towards noise: t' = e^μ / (e^μ + (1/t − 1)^σ); for σ = 1, logit t + μ.
+def shift_time(t: Tensor, mu: float) -> Tensor:
+    """Shift noise levels towards noise: t' = e^μ / (e^μ + 1/t − 1), that is logit t + μ.
 
     Args:
         t: Noise levels in [0, 1].
         mu: Shift; the released model uses 1.1.
-        sigma: Slope of the logit.
     """
-    return math.exp(mu) / (math.exp(mu) + (1 / t - 1) ** sigma)
+    return math.exp(mu) / (math.exp(mu) + (1 / t - 1))
 
 
 def tilt(t: Tensor, log2_alpha: float) -> Tensor:

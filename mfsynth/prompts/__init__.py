@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mfsynth.prompts.english import words
 from mfsynth.prompts.grammar import Grammar
 from mfsynth.prompts.hashing import derive_seed
 from mfsynth.prompts.library import load_library
@@ -16,5 +15,4 @@ __all__ = [
     "derive_seed",
     "load_library",
     "open_prompts",
-    "words",
 ]

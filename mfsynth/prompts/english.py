@@ -8,16 +8,10 @@ from collections.abc import Sequence
 ARTICLE = "\N{OBJECT REPLACEMENT CHARACTER}"
 """Stands for "a" or "an" until the next word is known."""
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 _ARTICLE_AND_WORD = re.compile(re.escape(ARTICLE) + r"\s*(?=(\w*))")
 _AN_IN_SPITE_OF_CONSONANT = re.compile(r"(hour|honest|heir|8|11(?!\d)|18(?!\d))", re.IGNORECASE)
 _A_IN_SPITE_OF_VOWEL = re.compile(r"(uni[fqtv]|us[aeiu]|uten|util|eu|one\b)", re.IGNORECASE)
 _AN_LETTERS = "AEFHILMNORSX"
-
-
-def words(text: str) -> list[str]:
-    """Split a text into lower-case words, each punctuation mark a word of its own."""
-    return _WORD.findall(text.lower())
 
 
 def indefinite_article(word: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mfsynth.errors import MfsynthError
-from mfsynth.prompts.english import ARTICLE, capitalise, enumerate_items, words
+from mfsynth.prompts.english import capitalise, enumerate_items
 from mfsynth.prompts.hashing import draw_below, draw_weighted
 from mfsynth.prompts.prompt import Prompt
 from mfsynth.prompts.sizes import space_size
@@ -49,16 +49,14 @@ class Grammar:
         digest: SHA-256 (hexadecimal) of the content; with the seed it decides all prompts.
         seed: The run's seed.
         sentences: Whether sentences get capitals.
-        description: What it describes, for people.
     """
 
     name: str
     templates: tuple[Template, ...]
     slots: Mapping[str, Slot]
     digest: str
-    seed: int = 0
-    sentences: bool = False
-    description: str = ""
+    seed: int
+    sentences: bool
 
     def prompt(self, candidate: int) -> Prompt:
         """The prompt of a candidate, a pure function of (grammar, seed, candidate).
@@ -87,26 +85,6 @@ class Grammar:
     def size(self) -> int:
         """How many ways to choose there are, exactly (see `mfsynth.prompts.sizes`)."""
         return space_size(self.templates, self.slots)
-
-    def vocabulary(self) -> tuple[str, ...]:
-        """All words that the prompts can contain, in lower case, sorted.
-
-        They are those of `mfsynth.prompts.english.words`: a punctuation mark is a word.
-        """
-        slots = [self.slots[name] for name in reachable_slots(self.templates, self.slots)]
-        options = [option for slot in slots if isinstance(slot, Choice) for option in slot.options]
-        texts = [
-            part.replace(ARTICLE, " a an ")
-            for template in (*self.templates, *options)
-            for part in template.parts
-            if isinstance(part, str)
-        ]
-        for slot in slots:
-            if isinstance(slot, Number):
-                texts.extend(option_names(slot))
-            elif isinstance(slot, Several):
-                texts.append(enumerate_items([""] * max(count for count, _ in slot.counts)))
-        return tuple(sorted({word for text in texts for word in words(text)}))
 
     def options(self) -> dict[str, tuple[str, ...]]:
         """What each slot that a prompt can reach offers (see `slots.option_names`)."""

@@ -66,7 +66,6 @@ def load_library(name_or_path: str, seed: int = 0) -> Grammar:
         digest=_digest(templates, slots, sentences),
         seed=seed,
         sentences=sentences,
-        description=" ".join(str(document.get("description", "")).split()),
     )
 
 

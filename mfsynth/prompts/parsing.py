@@ -316,8 +316,8 @@ class LibraryFile:
 def _separate(left: str | Reference, right: str | Reference) -> bool:
     """Whether no word reaches over the border of two parts.
 
-    Slots must not form words with what is beside them, else the words of a grammar could not be
-    listed.
+    Slots must not form words with what is beside them, so that their texts stand in the prompt as
+    they are in its slots.
     """
     ends = left[-1] if isinstance(left, str) and left != ARTICLE else "x"
     begins = right[0] if isinstance(right, str) and right != ARTICLE else "x"

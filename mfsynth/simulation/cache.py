@@ -129,10 +129,6 @@ class CachedScenes:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def scene_index(self, row: int) -> int:
-        """The scene that an image shows."""
-        return row // self.settings.views
-
 
 def render_dataset(
     out_dir: str | Path,

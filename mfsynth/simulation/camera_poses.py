@@ -59,13 +59,6 @@ class CameraPose:
         ) @ self.rotation
         return moved
 
-    def to_world(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Camera points (..., 3) in world axes."""
-        moved: NDArray[np.float64] = (
-            np.asarray(points, np.float64) @ self.rotation.T + self.position
-        )
-        return moved
-
 
 def fitting_distance(
     points: NDArray[np.float64],

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Steps of a full turn.
+_SEGMENTS = 36
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TriangleMesh:
@@ -17,34 +20,33 @@ class TriangleMesh:
     faces: NDArray[np.int32]
 
 
-def lathe(profile: Sequence[tuple[float, float]], segments: int = 36) -> TriangleMesh:
+def lathe(profile: Sequence[tuple[float, float]]) -> TriangleMesh:
     """The solid that a profile sweeps around the z axis.
 
     Args:
         profile: (radius, z) pairs, both in metres, counter-clockwise in the (radius, z) half
             plane, from the axis to the axis: the first and last radius are 0, no other.
-        segments: Steps of a full turn.
     """
     points = np.asarray(profile, dtype=np.float64)
-    angles = np.linspace(0, 2 * np.pi, segments, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, _SEGMENTS, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
     bottom, rings, top = points[0], points[1:-1], points[-1]
     vertices = [np.array([[0, 0, bottom[1]]])]
     vertices += [
-        np.concatenate([circle * radius, np.full((segments, 1), z)], axis=1) for radius, z in rings
+        np.concatenate([circle * radius, np.full((_SEGMENTS, 1), z)], axis=1) for radius, z in rings
     ]
     vertices.append(np.array([[0, 0, top[1]]]))
 
-    here = np.arange(segments)
-    after = (here + 1) % segments
-    last = 1 + len(rings) * segments
+    here = np.arange(_SEGMENTS)
+    after = (here + 1) % _SEGMENTS
+    last = 1 + len(rings) * _SEGMENTS
     faces = [np.stack([np.zeros_like(here), 1 + after, 1 + here], axis=1)]
     for ring in range(len(rings) - 1):
-        low, high = 1 + ring * segments, 1 + (ring + 1) * segments
+        low, high = 1 + ring * _SEGMENTS, 1 + (ring + 1) * _SEGMENTS
         faces.append(np.stack([low + here, low + after, high + after], axis=1))
         faces.append(np.stack([low + here, high + after, high + here], axis=1))
-    top_ring = 1 + (len(rings) - 1) * segments
+    top_ring = 1 + (len(rings) - 1) * _SEGMENTS
     faces.append(np.stack([top_ring + here, top_ring + after, np.full_like(here, last)], axis=1))
     return TriangleMesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32))
 

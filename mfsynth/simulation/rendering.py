@@ -20,6 +20,9 @@ from mfsynth.simulation.views import RatedPose, choose_poses
 
 _NEAR, _FAR = 0.05, 8.0
 _PLACEMENTS = 5
+# Samples down and across a pixel; odd, so that one is at its centre. RGB is their mean, depth the
+# one at the centre, because a mean of depths lies on no surface.
+_SUPERSAMPLE = 3
 
 DEFAULT_FOV_DEGREES = 40.0
 """Vertical field of view of all training images, so that a model's images have one, too."""
@@ -55,30 +58,23 @@ class SceneRenderer:
         settled: The scene.
         height: Rows of the images.
         width: Columns of the images.
-        supersample: Odd number k of samples down and across a pixel; RGB is their mean, depth
-            the one at the centre, because a mean of depths lies on no surface.
 
     Raises:
         MfsynthError: MuJoCo or its OpenGL is missing.
     """
 
-    def __init__(
-        self, settled: SettledScene, height: int, width: int, supersample: int = 3
-    ) -> None:
-        if supersample < 1 or supersample % 2 == 0:
-            raise ValueError(f"supersample must be odd and positive, got {supersample}")
+    def __init__(self, settled: SettledScene, height: int, width: int) -> None:
         self._mujoco = load_mujoco()
         gl_context()
         mujoco = self._mujoco
         self._settled = settled
-        self._factor = supersample
         self._height, self._width = height, width
+        rows, columns = height * _SUPERSAMPLE, width * _SUPERSAMPLE
         model = settled.model
-        model.vis.global_.offheight = height * supersample
-        model.vis.global_.offwidth = width * supersample
+        model.vis.global_.offheight, model.vis.global_.offwidth = rows, columns
         # A shadow map costs as much as a small image; its steps show in large ones.
         model.vis.quality.shadowsize = 1024 if max(height, width) <= 128 else 4096
-        self._rect = mujoco.MjrRect(0, 0, width * supersample, height * supersample)
+        self._rect = mujoco.MjrRect(0, 0, columns, rows)
         try:
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         except mujoco.FatalError as error:
@@ -89,8 +85,8 @@ class SceneRenderer:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 1
         self._camera = mujoco.MjvCamera()
-        self._rgb = np.empty((height * supersample, width * supersample, 3), dtype=np.uint8)
-        self._depth = np.empty((height * supersample, width * supersample), dtype=np.float32)
+        self._rgb = np.empty((rows, columns, 3), dtype=np.uint8)
+        self._depth = np.empty((rows, columns), dtype=np.float32)
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +141,7 @@ class SceneRenderer:
         return np.asarray(mean, dtype=np.uint8)
 
     def _resolve_depth(self) -> NDArray[np.float32]:
-        k = self._factor
+        k = _SUPERSAMPLE
         buffer = self._depth[::-1][k // 2 :: k, k // 2 :: k].astype(np.float64)
         # Reversed z with a depth range of [0, 1]: 1 at the near plane, 0 at the far one.
         z = _NEAR * _FAR / (_NEAR + buffer * (_FAR - _NEAR))
@@ -160,7 +156,6 @@ def render_scene(
     *,
     scene_index: int = 0,
     fov_degrees: float = DEFAULT_FOV_DEGREES,
-    supersample: int = 3,
 ) -> list[RenderedView]:
     """Settle a scene, choose cameras that show all its objects, and render it.
 
@@ -174,7 +169,6 @@ def render_scene(
         width: Columns of the images.
         scene_index: Goes into the views.
         fov_degrees: Vertical field of view.
-        supersample: Odd; see `SceneRenderer`.
 
     Returns:
         `views` images, a pure function of the arguments on one graphics driver.
@@ -184,7 +178,7 @@ def render_scene(
     """
     intrinsics = Intrinsics.from_vertical_fov(height, width, fov_degrees)
     settled, poses = _arrange(scene, views, intrinsics, height, width)
-    with SceneRenderer(settled, height, width, supersample) as renderer:
+    with SceneRenderer(settled, height, width) as renderer:
         rendered = []
         for view, rated in enumerate(poses):
             rgb, depth = renderer.render(rated.pose, intrinsics)

@@ -71,33 +71,33 @@ def _tint(rgb: tuple[float, float, float], shade: NDArray[np.floating]) -> NDArr
     return np.clip(255 * colour * shade[..., None], 0, 255).astype(np.uint8)
 
 
-def _noise(size: int, cells: tuple[int, int], rng: Generator) -> NDArray[np.float32]:
+def _noise(cells: tuple[int, int], rng: Generator) -> NDArray[np.float32]:
     """Smooth noise in [-1, 1] with about the given number of cells down and across."""
     coarse = rng.uniform(-1, 1, cells).astype(np.float32)
     smooth: NDArray[np.float32] = cv2.resize(
-        coarse, (size, size), interpolation=cv2.INTER_CUBIC
+        coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
     ).astype(np.float32)
     return smooth
 
 
 def _mottled(rng: Generator) -> tuple[NDArray[np.float32], float]:
-    return 0.6 * _noise(SIZE, (24, 24), rng) + 0.4 * _noise(SIZE, (96, 96), rng), 0.10
+    return 0.6 * _noise((24, 24), rng) + 0.4 * _noise((96, 96), rng), 0.10
 
 
 def _wooden(rng: Generator) -> tuple[NDArray[np.float32], float]:
     planks = 5
     rows = np.arange(SIZE) * planks // SIZE
     tone = rng.uniform(-0.7, 0.7, planks).astype(np.float32)[rows][:, None]
-    grain = 0.7 * _noise(SIZE, (80, 4), rng) + 0.4 * _noise(SIZE, (160, 9), rng)
+    grain = 0.7 * _noise((80, 4), rng) + 0.4 * _noise((160, 9), rng)
     seams = np.zeros((SIZE, 1), dtype=np.float32)
     seams[np.flatnonzero(np.diff(rows, prepend=rows[0])), 0] = -2.0
     return 0.6 * tone + grain + seams, 0.22
 
 
 def _marble(rng: Generator) -> tuple[NDArray[np.float32], float]:
-    folds = _noise(SIZE, (5, 5), rng) + 0.5 * _noise(SIZE, (14, 14), rng)
+    folds = _noise((5, 5), rng) + 0.5 * _noise((14, 14), rng)
     veins = -np.exp(-((folds / 0.07) ** 2))
-    return veins + 0.3 * _noise(SIZE, (12, 12), rng), 0.30
+    return veins + 0.3 * _noise((12, 12), rng), 0.30
 
 
 def _tiled(rng: Generator) -> tuple[NDArray[np.float32], float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 
@@ -123,7 +124,7 @@ def test_8_bit_weights_stay_near_and_leave_all_but_the_body_alone(tiny_model_dir
     transformer = pipeline.transformer
     before = {name: value.clone() for name, value in transformer.state_dict().items()}
     plain = sample(pipeline, output_type="latent")
-    quantize_body(transformer, getattr(quantization, config)())
+    quantize_body(transformer, getattr(quantization, config)(), CPU)
     linear = {name for name, part in transformer.named_modules() if isinstance(part, nn.Linear)}
     quantized = {
         name for name in linear if type(transformer.get_submodule(name).weight) is not nn.Parameter
@@ -186,10 +187,15 @@ def dynamo():
     torch._dynamo.utils.counters.clear()
 
 
-def test_hooks_stay_out_of_the_graphs_of_blocks(pipeline, dynamo):
+@pytest.fixture
+def eager(monkeypatch):
+    """Graphs as with inductor, which takes a minute to compile them."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+
+def test_hooks_stay_out_of_the_graphs_of_blocks(pipeline, dynamo, eager):
     plain = sample(pipeline)
-    # Graphs are as with inductor, which takes a minute to compile them.
-    compile_blocks(pipeline.transformer, backend="eager")
+    compile_blocks(pipeline.transformer)
     assert_close(sample(pipeline), plain)
     compiled = graphs()
     # Three kinds of blocks; two of them see depth tokens come.
@@ -203,7 +209,7 @@ def test_hooks_stay_out_of_the_graphs_of_blocks(pipeline, dynamo):
 
 
 @pytest.mark.slow
-def test_a_run_needs_no_more_graphs_than_its_batches_have_shapes(pipeline, dynamo):
+def test_a_run_needs_no_more_graphs_than_its_batches_have_shapes(pipeline, dynamo, eager):
     torch.manual_seed(0)
     more = dict.fromkeys(("num_layers", "num_single_layers", "num_depth_decoder_layers"), 3)
     config = pipeline.transformer.config | more
@@ -212,7 +218,7 @@ def test_a_run_needs_no_more_graphs_than_its_batches_have_shapes(pipeline, dynam
     # Unguided and guided steps without depth, guided and unguided ones with it.
     settings = {"guidance_interval": (0.3, 0.95), "num_inference_steps": 12, "log2_alpha": 2.0}
     plain = [sample(pipeline, batch, **settings) for batch in batches]
-    compile_blocks(pipeline.transformer, backend="eager")
+    compile_blocks(pipeline.transformer)
     for batch, expected in zip(batches, plain, strict=True):
         assert_close(sample(pipeline, batch, **settings), expected)
     compiled = graphs()

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from mfsynth.config.resources import resource_names
-from mfsynth.prompts import load_library, words
+from mfsynth.prompts import load_library
 from mfsynth.prompts.coverage import coverage
 
 LIBRARIES = (
@@ -78,9 +78,8 @@ def test_tabletop_size_is_that_of_its_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_prompts_are_clean_english_in_the_vocabulary(name: str) -> None:
+def test_prompts_are_clean_english(name: str) -> None:
     library = load_library(name)
-    vocabulary = set(library.vocabulary())
     for candidate in range(300):
         prompt = library.prompt(candidate)
         text = prompt.text
@@ -88,7 +87,6 @@ def test_prompts_are_clean_english_in_the_vocabulary(name: str) -> None:
         assert text.isascii()
         assert not re.search(r"[{}\ufffc]|  | [,.;]|[,;] ?[,;.]|\bAn? an?\b", text)
         assert not re.search(r"\ba [aeiou](?!ne\b|u|ni|sed)", text), text
-        assert set(words(text)) <= vocabulary
         assert len(text.split()) <= 80
         if not name.startswith("tabletop"):
             assert text[0].isupper()

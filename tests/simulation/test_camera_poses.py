@@ -42,9 +42,9 @@ def test_azimuth_and_elevation_say_where_the_camera_is():
 def test_world_and_camera_axes_are_inverse(azimuth, elevation, seed):
     pose = CameraPose.looking_at(TARGET, azimuth, elevation, 1.0)
     points = np.random.default_rng(seed).normal(size=(5, 3))
-    np.testing.assert_allclose(pose.to_world(pose.to_camera(points)), points, atol=1e-12)
-    homogeneous = np.append(pose.to_camera(points[0]), 1.0)
-    np.testing.assert_allclose((pose.camera_to_world() @ homogeneous)[:3], points[0], atol=1e-12)
+    homogeneous = np.concatenate([pose.to_camera(points), np.ones((5, 1))], axis=1)
+    world = homogeneous @ pose.camera_to_world().T
+    np.testing.assert_allclose(world[:, :3], points, atol=1e-12)
 
 
 @settings(deadline=None)

@@ -57,7 +57,6 @@ def test_rows_are_views_of_scenes_in_order(uninterrupted):
             np.testing.assert_array_equal(uninterrupted.rgb[row], image.rgb)
             np.testing.assert_array_equal(uninterrupted.depth[row], image.depth)
             assert uninterrupted.captions[row] == image.caption
-            assert uninterrupted.scene_index(row) == index
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])

@@ -84,9 +84,7 @@ def accelerate(
         pipeline.vae.enable_slicing()
 
 
-def compile_blocks(
-    transformer: ModalityForcingTransformer2DModel, backend: str = "inductor"
-) -> None:
+def compile_blocks(transformer: ModalityForcingTransformer2DModel) -> None:
     """Compile every kind of block as one graph, shared by the blocks of a kind.
 
     Their `forward` is compiled rather than, as by `compile_repeated_blocks`, their call, which
@@ -94,13 +92,12 @@ def compile_blocks(
 
     Args:
         transformer: The model, without hooks so far.
-        backend: Of `torch.compile`.
     """
     dynamo = torch._dynamo.config
     dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
     for module in transformer.modules():
         if type(module).__name__ in transformer._repeated_blocks:
-            module.forward = torch.compile(module.forward, fullgraph=True, backend=backend)
+            module.forward = torch.compile(module.forward, fullgraph=True)
 
 
 def _check(settings: Acceleration, device: torch.device, dtype: torch.dtype) -> None:

@@ -23,17 +23,15 @@ def in_body(module: nn.Module, name: str) -> bool:
 
 
 def quantize_body(
-    transformer: ModalityForcingTransformer2DModel,
-    config: Any,
-    device: torch.device | None = None,
+    transformer: ModalityForcingTransformer2DModel, config: Any, device: torch.device
 ) -> None:
     """Quantise the linear layers of the triple- and single-stream blocks, in place.
 
     Args:
         transformer: The model, anywhere.
         config: How, as torchao says it, e.g. `fp8_config()`.
-        device: Where to quantise, layer by layer, and to leave the whole model; None for where
-            each layer is. The full-precision model need not fit there.
+        device: Where to quantise, layer by layer, and to leave the whole model. The full-precision
+            model need not fit there.
     """
     from torchao.quantization import quantize_
 

@@ -15,7 +15,6 @@ def from_flux2(
     *,
     depth_patch: int = 16,
     num_depth_decoder_layers: int = 4,
-    cross_stream_mixing: bool = True,
 ) -> ModalityForcingTransformer2DModel:
     """Give a FLUX.2 transformer (klein 4B, klein 9B, dev) a depth stream, ready for training.
 
@@ -27,7 +26,6 @@ def from_flux2(
         base: The text-to-image model; its weights are copied, not shared.
         depth_patch: Pixels along a depth token's side; the pixels that an RGB token covers.
         num_depth_decoder_layers: Blocks over the depth tokens alone.
-        cross_stream_mixing: Whether each modality also sees the other's noise level.
 
     Raises:
         MfsynthError: The base has parts that FLUX.2 has not.
@@ -52,7 +50,6 @@ def from_flux2(
         axes_dims_rope=tuple(config.axes_dims_rope),
         rope_theta=config.rope_theta,
         eps=config.eps,
-        cross_stream_mixing=cross_stream_mixing,
         guidance_embeds=config.guidance_embeds,
     )
     loaded = joint.load_state_dict(base.state_dict(), strict=False)
