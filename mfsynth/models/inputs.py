@@ -13,7 +13,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.schedules import Mode
 
 # A condition with less is not the dense depth that the model was trained on.
-MIN_GIVEN_DEPTH = 0.5
+_MIN_GIVEN_DEPTH = 0.5
 
 
 def given_maps(
@@ -41,10 +41,10 @@ def given_maps(
         raise MfsynthError(f"`{name}` holds values that are not finite; 0 marks no depth")
     if mode is Mode.DEPTH_TO_IMAGE:
         share = np.greater(given, 0).mean(axis=(1, 2)).min()
-        if share < MIN_GIVEN_DEPTH:
+        if share < _MIN_GIVEN_DEPTH:
             raise MfsynthError(
                 f"`depth` is valid in {share:.0%} of a map's pixels; mode d2i needs dense "
-                f"depth, at least {MIN_GIVEN_DEPTH:.0%}"
+                f"depth, at least {_MIN_GIVEN_DEPTH:.0%}"
             )
     return given
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mfsynth.prompts.grammar import Grammar
 from mfsynth.prompts.hashing import derive_seed
 from mfsynth.prompts.library import load_library
+from mfsynth.prompts.opening import open_prompts
 from mfsynth.prompts.prompt import Prompt, PromptSource
-from mfsynth.prompts.sources import open_prompts
 
 __all__ = [
     "Grammar",

@@ -24,8 +24,8 @@ from mfsynth.prompts.slots import (
 )
 from mfsynth.storage.credentials import without_credentials
 
-ALGORITHM = 1
-"""Part of the digest; to be raised whenever the same file would give other prompts."""
+# Part of the digest; to be raised whenever the same file would give other prompts.
+_ALGORITHM = 1
 
 _PIECE_KEYS = ("description", "include", "slots")
 _LIBRARY_KEYS = (*_PIECE_KEYS, "templates", "sentences")
@@ -160,7 +160,7 @@ def _check_no_cycle(
 
 def _digest(templates: tuple[Template, ...], slots: Mapping[str, Slot], sentences: bool) -> str:
     content = {
-        "algorithm": ALGORITHM,
+        "algorithm": _ALGORITHM,
         "sentences": sentences,
         "templates": [_plain(template) for template in templates],
         # A slot of an included file that is not used here does not make this another library.

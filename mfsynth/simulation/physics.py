@@ -20,7 +20,7 @@ _DROP_HEIGHT = 0.004
 _TABLE_THICKNESS = 0.03
 # MuJoCo shows and hides geometry by group: objects get one each, all else shares the last two.
 CLUTTER_GROUP = MAX_OBJECTS
-SCENERY_GROUP = MAX_OBJECTS + 1
+_SCENERY_GROUP = MAX_OBJECTS + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ def _add_room(mujoco: Any, spec: Any, scene: TabletopScene) -> None:
 
     def add(size: Sequence[float], pos: Sequence[float], material: str, name: str) -> None:
         spec.worldbody.add_geom(
-            name=name, type=box, size=size, pos=pos, material=material, group=SCENERY_GROUP
+            name=name, type=box, size=size, pos=pos, material=material, group=_SCENERY_GROUP
         )
 
     add([half, half, top], [0, 0, -top], table, "table")
@@ -143,7 +143,7 @@ def _add_room(mujoco: Any, spec: Any, scene: TabletopScene) -> None:
         size = [0.05 if x else reach, 0.05 if y else reach, tall]
         add(size, [x * (reach + 0.05), y * (reach + 0.05), middle], wall, name)
     for item in room.furniture:
-        _add_block(mujoco, spec, item, ground, SCENERY_GROUP)
+        _add_block(mujoco, spec, item, ground, _SCENERY_GROUP)
     for item in scene.clutter:
         _add_block(mujoco, spec, item, 0.0, CLUTTER_GROUP)
 

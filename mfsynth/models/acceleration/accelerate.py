@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A run has batches with and without guidance, with and without depth, of whole and of part shards.
 # Past torch's own limit, 8, a block that must compile as one graph fails.
-RECOMPILE_LIMIT = 64
+_RECOMPILE_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def compile_blocks(transformer: ModalityForcingTransformer2DModel) -> None:
         transformer: The model, without hooks so far.
     """
     dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _RECOMPILE_LIMIT)
     for module in transformer.modules():
         if type(module).__name__ in transformer._repeated_blocks:
             module.forward = torch.compile(module.forward, fullgraph=True)

@@ -12,14 +12,14 @@ from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 # Nearly all of the weights and of the work. The rest decides what a token is and what comes out of
 # it (embedders, modulations, depth decoder, heads), and stays as precise as it is.
-BODY = ("transformer_blocks.", "single_transformer_blocks.")
+_BODY = ("transformer_blocks.", "single_transformer_blocks.")
 
-FP8_CAPABILITY = (8, 9)
+_FP8_CAPABILITY = (8, 9)
 
 
-def in_body(module: nn.Module, name: str) -> bool:
+def _in_body(module: nn.Module, name: str) -> bool:
     """Whether a module, by its name in the transformer, is a linear layer of the body."""
-    return isinstance(module, nn.Linear) and name.startswith(BODY)
+    return isinstance(module, nn.Linear) and name.startswith(_BODY)
 
 
 def quantize_body(
@@ -35,7 +35,7 @@ def quantize_body(
     """
     from torchao.quantization import quantize_
 
-    quantize_(transformer, config, filter_fn=in_body, device=device)
+    quantize_(transformer, config, filter_fn=_in_body, device=device)
 
 
 def fp8_config() -> Any:
@@ -65,8 +65,8 @@ def check_fp8(device: torch.device, dtype: torch.dtype) -> None:
     if device.type != "cuda":
         raise MfsynthError(f"{place}: fp8 needs a GPU, not {device.type}; set it to none")
     capability = torch.cuda.get_device_capability(device)
-    if capability < FP8_CAPABILITY:
-        has, needs = (".".join(map(str, pair)) for pair in (capability, FP8_CAPABILITY))
+    if capability < _FP8_CAPABILITY:
+        has, needs = (".".join(map(str, pair)) for pair in (capability, _FP8_CAPABILITY))
         raise MfsynthError(
             f"{place}: fp8 needs compute capability {needs}, this GPU has {has}; set it to none"
         )

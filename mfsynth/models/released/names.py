@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 
-PREFIX = "dit."
+_PREFIX = "dit."
 
 Shape = tuple[int, ...]
 
@@ -52,7 +52,7 @@ _CROSS_STREAM = {
     "cross_alpha_img": "depth_to_rgb_time_embed.gate",
     "cross_alpha_depth": "rgb_to_depth_time_embed.gate",
 }
-CROSS_STREAM_KEYS = frozenset(PREFIX + key for key in _CROSS_STREAM)
+CROSS_STREAM_KEYS = frozenset(_PREFIX + key for key in _CROSS_STREAM)
 
 # The release stores (shift, scale); diffusers' AdaLayerNormContinuous expects (scale, shift).
 _SWAPPED = {
@@ -139,7 +139,7 @@ def convert_tensor(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     Raises:
         MfsynthError: The key does not belong to the released layout.
     """
-    name = key.removeprefix(PREFIX)
+    name = key.removeprefix(_PREFIX)
     if plain := _PLAIN.get(name) or _CROSS_STREAM.get(name):
         yield plain, tensor
         return
@@ -163,8 +163,8 @@ def transformer_key(name: str) -> str:
     if in_stack := _IN_OUR_STACK.fullmatch(name):
         ours, index, rest = in_stack.groups()
         stack, keys = _STACK_KEYS[ours]
-        return f"{PREFIX}{stack}.{index}.{keys[rest]}"
-    return PREFIX + _KEYS[name]
+        return f"{_PREFIX}{stack}.{index}.{keys[rest]}"
+    return _PREFIX + _KEYS[name]
 
 
 def transformer_layout(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
