@@ -31,7 +31,6 @@ from mfsynth.models.released.checkpoint import Checkpoint, Weights, open_checkpo
 from mfsynth.models.released.loading import pipeline_config
 from mfsynth.models.released.text_encoders import TextEncoder, find_text_encoder
 
-DEFAULT_SHARD_SIZE = "1GB"
 _WEIGHTS_PATTERN = "diffusion_pytorch_model{suffix}.safetensors"
 _CARD_TEXT = """---
 {front_matter}
@@ -58,7 +57,7 @@ def convert(
     text_encoder: str | Path = RELEASED_TEXT_ENCODER,
     licence: str | None = None,
     revision: str | None = None,
-    max_shard_size: int | str = DEFAULT_SHARD_SIZE,
+    max_shard_size: str = "1GB",
     report: Report = lambda _: None,
 ) -> None:
     """Convert a released checkpoint to a diffusers folder of `ModalityForcingPipeline`.
@@ -73,7 +72,7 @@ def convert(
         text_encoder: Folder or hub id of the text encoder and its tokenizer, which are copied.
         licence: Of the weights, where the source has no card that says it.
         revision: Of a source on the hub; None for its newest.
-        max_shard_size: Bytes of weights in a file, or text such as "1GB".
+        max_shard_size: Weights in a file, as text such as "1GB".
         report: Called with a line for each step.
 
     Raises:
@@ -108,7 +107,7 @@ def _hollow_pipeline(checkpoint: Checkpoint, text: TextEncoder) -> ModalityForci
     )
 
 
-def _save(weights: Weights, folder: Path, max_shard_size: int | str, report: Report) -> None:
+def _save(weights: Weights, folder: Path, max_shard_size: str, report: Report) -> None:
     planned = {
         name: torch.empty(shape, dtype=weights.dtype(name), device="meta")
         for name, shape in weights.shapes().items()
