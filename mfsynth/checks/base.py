@@ -7,11 +7,7 @@ from mfsynth.checks import Check, CheckedPair, Score
 
 
 class Brightness(Check):
-    \"\"\"Limit on how dark an image may be.
-
-Attributes:
-        min: Least mean brightness.
-    \"\"\"
+    \"\"\"Limit on how dark an image may be: `min` is the least mean brightness.\"\"\"
 
     min: float = 0.1
 
