@@ -29,7 +29,8 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Message
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
-from mfsynth.storage.store import ObjectStore, StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.store import ObjectStore
 
 # At 512x512 all checks and the encoding of a pair take one core some 40 ms: two threads keep well
 # ahead of a model that makes 20 pairs a second.

@@ -38,7 +38,8 @@ from mfsynth.shards.records import (
     StoredObject,
 )
 from mfsynth.shards.tar import TarWriter
-from mfsynth.storage.store import ObjectStore, StoreError
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

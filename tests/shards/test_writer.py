@@ -17,7 +17,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.writer import ShardSpool, encode_sample
-from mfsynth.storage.store import ObjectStore, StoreError
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 
 def open_spool(shard=0, **changes):
