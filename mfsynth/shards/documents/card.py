@@ -1,0 +1,151 @@
+"""`README.md`: the data card, as the Hugging Face hub and people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from mfsynth.geometry import DepthKind
+from mfsynth.shards.documents.models import licence_id, model_name
+
+_METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
+
+_HOW_TO_LOAD = """\
+```python
+from mfsynth.datasets import RGBDDataset
+
+dataset = RGBDDataset("path or URL of this folder")
+sample = dataset[0]      # sample.rgb uint8 (H, W, 3), sample.depth float32 (H, W), 0 = invalid
+```
+
+Without mfsynth, as WebDataset; `KEY.json` says how the 16-bit codes become depth:
+
+```python
+import json
+
+import cv2
+import numpy as np
+import webdataset
+
+
+def decode(sample):
+    about = json.loads(sample["json"])["depth"]
+    png = np.frombuffer(sample["depth.png"], np.uint8)
+    codes = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)          # uint16, 0 = invalid
+    if about["encoding"] == "linear":
+        depth = codes * about["unit_per_code"]
+    else:
+        depth = about["near"] * np.exp((codes - 1.0) * about["unit_per_code"])
+    jpeg = np.frombuffer(sample["rgb.jpg"], np.uint8)
+    rgb = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
+    return rgb, np.where(codes > 0, depth, 0).astype(np.float32)
+
+
+dataset = webdataset.WebDataset(tars, shardshuffle=False).map(decode)
+```
+
+Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cut it to 8 bits.
+`index/` has a Parquet row for every pair (prompt, seed, intrinsics, scores, byte offsets into
+the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
+
+
+def data_card(manifest: Mapping[str, Any]) -> str:
+    """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose."""
+    counts = manifest["counts"]
+    models = ", ".join(model_name(model) for model in manifest["models"])
+    reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
+    sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
+    lines = [
+        "---",
+        yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {manifest['run']}",
+        "",
+        f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
+        f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
+        f"model, not by a camera: {models}. Made with mfsynth.",
+        "",
+        "## Load it",
+        "",
+        _HOW_TO_LOAD,
+        "",
+        "## Conventions",
+        "",
+        *(
+            f"- {name.replace('_', ' ')}: {text}"
+            for name, text in manifest["conventions"].items()
+            if isinstance(text, str)
+        ),
+        *(
+            f"- depth, {scale}: `{formula}`"
+            for scale, formula in manifest["conventions"]["depth_formulas"].items()
+        ),
+        f"- depth kind: {', '.join(manifest['depth_kinds']) or 'none'}"
+        + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
+        "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
+        "assumed, estimated or rendered",
+        "",
+        "## Checks",
+        "",
+        f"Stored with every candidate: {', '.join(manifest['scores']) or 'none'}. "
+        f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
+        "",
+        *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
+        "## Provenance",
+        "",
+        f"- models: {models}",
+        f"- licence: {manifest['licence'] or 'not stated by the model'} (that of the model)",
+        f"- settings fingerprint: `{manifest['fingerprint']}`; all settings are in `run.json`",
+        f"- digital source type: <{manifest['digital_source_type']}>",
+        "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
+        "",
+        "## Limits",
+        "",
+        "Depth is what the model believes, checked for consistency with the image, not measured. "
+        "Don't use it as ground truth to evaluate against. Prompts say what was asked for, which "
+        "is not always what is seen.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    licence = manifest["licence"]
+    known = licence_id(licence)
+    matter: dict[str, Any] = {"pretty_name": manifest["run"]}
+    if known:
+        matter["license"] = known.lower()
+    elif licence:
+        matter |= {"license": "other", "license_name": licence}
+    else:
+        matter["license"] = "unknown"
+    pairs = manifest["counts"]["pairs"]
+    return {
+        **matter,
+        "task_categories": ["depth-estimation"],
+        "tags": ["rgb-d", "depth", "synthetic", "webdataset", "trainedAlgorithmicMedia"],
+        "size_categories": [_size_category(pairs)],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {
+                        "split": "train",
+                        "path": [s["tar"]["key"] for s in manifest["shards"] if s["pairs"]],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _size_category(pairs: int) -> str:
+    bounds = ((1_000, "1K"), (10_000, "10K"), (100_000, "100K"), (1_000_000, "1M"))
+    lower = "n"
+    for bound, name in bounds:
+        if pairs < bound:
+            return f"n<{name}" if lower == "n" else f"{lower}<n<{name}"
+        lower = name
+    return "1M<n<10M" if pairs < 10_000_000 else "n>10M"
