@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mfsynth.geometry import DepthKind
+from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 
 _METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
@@ -51,8 +52,13 @@ Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cu
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
-def data_card(manifest: Mapping[str, Any]) -> str:
-    """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose."""
+def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> str:
+    """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose.
+
+    Args:
+        manifest: As `build_manifest` makes it.
+        scores: What the run says of its scores, by name.
+    """
     counts = manifest["counts"]
     models = ", ".join(model_name(model) for model in manifest["models"])
     reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
@@ -93,6 +99,7 @@ def data_card(manifest: Mapping[str, Any]) -> str:
         f"Stored with every candidate: {', '.join(manifest['scores']) or 'none'}. "
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
+        *([*map(_score_line, scores, scores.values()), ""] if scores else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
@@ -139,6 +146,14 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _score_line(name: str, score: ScoreInfo) -> str:
+    line = f"- `{name}` ({score.label}): {score.note}"
+    if score.limit is None:
+        return line
+    bound = "at least" if score.is_minimum else "at most"
+    return f"{line}; {bound} {score.with_unit(f'{score.limit:g}')}"
 
 
 def _size_category(pairs: int) -> str:
