@@ -46,7 +46,7 @@ from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.codecs import quantise_depth
 from mfsynth.shards.commits import commit
 from mfsynth.shards.layout import new_attempt, sample_id
-from mfsynth.shards.records import Sample
+from mfsynth.shards.records import CandidateRef, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -95,11 +95,13 @@ def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
             for number, (rgb, depth) in enumerate(part, first):
                 spool.add(
                     Sample(
-                        sample_id=sample_id(RUN, number),
-                        candidate=number,
-                        seed=number,
-                        prompt=PROMPT,
-                        prompt_id=f"{number:016x}",
+                        CandidateRef(
+                            sample_id=sample_id(RUN, number),
+                            candidate=number,
+                            seed=number,
+                            prompt=PROMPT,
+                            prompt_id=f"{number:016x}",
+                        ),
                         rgb=rgb,
                         depth=depth,
                         scores={"registration": 2.0},

@@ -32,15 +32,15 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     # After the configuration, so that its errors don't wait for torch.
     from mfsynth.evaluation.results import to_json, to_markdown
     from mfsynth.evaluation.run import evaluate as run_evaluation
-    from mfsynth.reports.output import write_whole
+    from mfsynth.storage.atomic import write_document
 
     with _progress() as report:
         results = run_evaluation(settings, report)
     folder = Path(settings.output)
     table = to_markdown(results)
     click.echo(table)
-    write_whole(folder / "results.json", to_json(results).encode())
-    write_whole(folder / "results.md", table.encode())
+    write_document(folder / "results.json", to_json(results).encode())
+    write_document(folder / "results.md", table.encode())
     click.echo(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
 
 

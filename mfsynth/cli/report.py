@@ -37,11 +37,11 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
     from mfsynth.errors import MfsynthError
     from mfsynth.reports import contact_sheet, render_page
     from mfsynth.reports.collect import collect_report, sample_pairs
-    from mfsynth.reports.output import default_path, write_whole
+    from mfsynth.storage.atomic import write_document
 
     content = collect_report(url, pairs=pairs)
-    path = out or default_path(url, content.name)
-    write_whole(path, render_page(content).encode())
+    path = out or _default_path(url, content.name)
+    write_document(path, render_page(content).encode())
     click.echo(f"report: {path}")
     if picture is not None:
         from mfsynth.datasets import RGBDDataset
@@ -49,5 +49,12 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
         samples = sample_pairs(RGBDDataset(url), _PICTURE_PAIRS)
         if not samples:
             raise MfsynthError(f"{url} has no accepted pair to show; leave --picture out")
-        write_whole(picture, contact_sheet([(s.rgb, s.depth) for s in samples]))
+        write_document(picture, contact_sheet([(s.rgb, s.depth) for s in samples]))
         click.echo(f"picture: {picture}")
+
+
+def _default_path(url: str, run: str) -> Path:
+    from mfsynth.storage.store import ObjectStore
+
+    root = ObjectStore.open(url).local_root
+    return Path(f"{run}.report.html") if root is None else root / "report.html"

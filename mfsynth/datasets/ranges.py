@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from typing import Any
 
 from mfsynth.storage.store import ObjectStore
 
@@ -26,11 +25,8 @@ class RangeReader:
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"store": self._store}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["store"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[RangeReader], tuple[ObjectStore]]:
+        return RangeReader, (self._store,)
 
     def read(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`; fewer if the object ends before.

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
-from mfsynth.shards import codecs, tables
+from mfsynth.shards import codecs
 from mfsynth.shards.commits import read_commits, read_run
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.reading import read_index
+from mfsynth.shards.records import CandidateRef
+from mfsynth.shards.tables import scores_of
 from mfsynth.storage.store import ObjectStore
 
 
@@ -30,7 +30,8 @@ class RGBDSample:
     """One RGB-D pair with what is known about it.
 
     Attributes:
-        sample_id: `[0-9a-z_-]+`, unique in the run.
+        ref: The candidate that it comes from; what it knows is the sample's, too: `sample_id`,
+            `candidate`, `seed`, `prompt` and `prompt_id`.
         rgb: uint8 (H, W, 3).
         depth: float32 (H, W), z-depth in units of `depth_kind`, 0.0 = invalid.
         valid: bool (H, W), depth > 0.
@@ -38,29 +39,46 @@ class RGBDSample:
             centres), or None if unknown.
         intrinsics_source: Where `intrinsics` came from, or None.
         depth_kind: What the numbers in `depth` mean; metres only for the metric kinds.
-        prompt: Text that the pair was asked for with.
-        prompt_id: Stable hash of it.
-        candidate: Number of the candidate in the run.
-        seed: Noise seed.
         scores: Score of every check; NaN where the check abstained.
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
     """
 
-    sample_id: str
+    ref: CandidateRef
     rgb: RgbImage
     depth: DepthMap
     valid: Mask
     intrinsics: NDArray[np.float64] | None
     intrinsics_source: IntrinsicsSource | None
     depth_kind: DepthKind
-    prompt: str
-    prompt_id: str
-    candidate: int
-    seed: int
     scores: Mapping[str, float]
     mode: str
     model_id: str
+
+    @property
+    def sample_id(self) -> str:
+        """`[0-9a-z_-]+`, unique in the run."""
+        return self.ref.sample_id
+
+    @property
+    def candidate(self) -> int:
+        """Number of the candidate in the run."""
+        return self.ref.candidate
+
+    @property
+    def seed(self) -> int:
+        """Noise seed."""
+        return self.ref.seed
+
+    @property
+    def prompt(self) -> str:
+        """Text that the pair was asked for with."""
+        return self.ref.prompt
+
+    @property
+    def prompt_id(self) -> str:
+        """Stable hash of the prompt's text."""
+        return self.ref.prompt_id
 
 
 class RGBDDataset:
@@ -95,7 +113,7 @@ class RGBDDataset:
         self._reader = RangeReader(self._store)
         self._transform = transform
         self._tars = {shard: r.objects["tar"].key for shard, r in commits.items()}
-        self._index = _read_index(self._store, commits)
+        self._index = read_index(self._store, commits.values())
 
     @property
     def index(self) -> pa.Table:
@@ -146,22 +164,14 @@ class RGBDDataset:
             )
         source = row["intrinsics_source"]
         return RGBDSample(
-            sample_id=row["sample_id"],
+            ref=CandidateRef(**{field.name: row[field.name] for field in fields(CandidateRef)}),
             rgb=codecs.decode_jpeg(jpeg),
             depth=depth,
             valid=depth > 0,
             intrinsics=intrinsics,
             intrinsics_source=None if source is None else IntrinsicsSource(source),
             depth_kind=DepthKind(row["depth_kind"]),
-            prompt=row["prompt"],
-            prompt_id=row["prompt_id"],
-            candidate=row["candidate"],
-            seed=row["seed"],
-            scores={
-                name.removeprefix(tables.SCORE_PREFIX): math.nan if value is None else value
-                for name, value in row.items()
-                if name.startswith(tables.SCORE_PREFIX)
-            },
+            scores=scores_of(row),
             mode=row["mode"],
             model_id=row["model_id"],
         )
@@ -192,23 +202,3 @@ class RGBDDataset:
         return MfsynthError(
             f"{self._store.url}/{key}: {what}; `mfsynth verify` says what else is damaged"
         )
-
-
-def _read_index(store: ObjectStore, commits: Mapping[int, Receipt]) -> pa.Table:
-    keys = [receipt.objects["index"].key for receipt in commits.values()]
-    parts = []
-    try:
-        found = store.read_many(keys)
-    except FileNotFoundError as error:
-        raise MfsynthError(f"{error} is missing, though its shard is committed") from None
-    for key in keys:
-        try:
-            parts.append(pq.read_table(pa.BufferReader(found[key])))
-        except pa.ArrowException as error:
-            raise MfsynthError(
-                f"{store.url}/{key}: truncated, or not Parquet; `mfsynth verify` says what "
-                "else is damaged"
-            ) from error
-    if not parts:
-        return tables.index_schema(()).empty_table()
-    return pa.concat_tables(parts).combine_chunks()

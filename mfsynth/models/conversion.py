@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,7 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.released.checkpoint import Checkpoint, Weights, open_checkpoint
 from mfsynth.models.released.loading import pipeline_config
 from mfsynth.models.released.text_encoders import TextEncoder, find_text_encoder
+from mfsynth.storage.atomic import staged_folder
 
 _WEIGHTS_PATTERN = "diffusion_pytorch_model{suffix}.safetensors"
 _CARD_TEXT = """---
@@ -85,7 +82,7 @@ def convert(
     text = find_text_encoder(text_encoder, checkpoint.text_channels)
     named = _licence(checkpoint, licence)
     try:
-        with _staged(destination) as staging:
+        with staged_folder(destination) as staging:
             _save(checkpoint.transformer, staging / "transformer", max_shard_size, report)
             _save(checkpoint.vae, staging / "vae", max_shard_size, report)
             report(f"text encoder: {text.name}")
@@ -125,29 +122,6 @@ def _save(weights: Weights, folder: Path, max_shard_size: str, report: Report) -
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True))
-
-
-@contextmanager
-def _staged(destination: Path) -> Iterator[Path]:
-    """A folder beside the destination, which becomes it if all goes well and else disappears."""
-    staging = destination.with_name(f".{destination.name}.{secrets.token_hex(6)}.part")
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        for path in staging.rglob("*"):
-            _sync(path)
-        staging.rename(destination)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    # A name that outlives a power cut must not stand for data that did not.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _licence(checkpoint: Checkpoint, given: str | None) -> dict[str, str]:

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from mfsynth.errors import MfsynthError
-from mfsynth.shards import tables
+from mfsynth.shards import reading, tables
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
 
@@ -55,7 +53,7 @@ def read_rejects(
     wanted = {name: choose(total, count, rng) for name, total in totals.items()}
     passed = dict.fromkeys(outcomes, 0)
     for receipt in commits.values():
-        table = _read(store, receipt.objects["rejects"].key)
+        table = reading.read_rejects(store, receipt)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
             numbers = wanted[name] - passed[name]
@@ -74,18 +72,3 @@ def choose(total: int, count: int, rng: np.random.Generator) -> np.ndarray[Any, 
     if total <= count:
         return np.arange(total, dtype=np.int64)
     return np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
-
-
-def _read(store: ObjectStore, key: str) -> pa.Table:
-    try:
-        return pq.read_table(pa.BufferReader(store.read_bytes(key)))
-    except FileNotFoundError:
-        raise MfsynthError(
-            f"{store.url}/{key} is missing, though its shard is committed; `mfsynth verify` says "
-            "what else is damaged"
-        ) from None
-    except pa.ArrowException as error:
-        raise MfsynthError(
-            f"{store.url}/{key}: truncated, or not Parquet; `mfsynth verify` says what else is "
-            "damaged"
-        ) from error

@@ -8,6 +8,7 @@ from typing import Any
 from mfsynth.config import RunConfig
 from mfsynth.prompts import Prompt, PromptSource, derive_seed
 from mfsynth.shards.layout import sample_id
+from mfsynth.shards.records import CandidateRef
 from mfsynth.storage.credentials import without_credentials
 
 
@@ -26,6 +27,13 @@ class Candidate:
     sample_id: str
     prompt: Prompt
     seed: int
+
+    @property
+    def ref(self) -> CandidateRef:
+        """What is stored of it with whatever becomes of it."""
+        return CandidateRef(
+            self.sample_id, self.index, self.seed, self.prompt.text, self.prompt.prompt_id
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Message
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
-from mfsynth.storage.store import ObjectStore, StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.store import ObjectStore
 
 # At 512x512 all checks and the encoding of a pair take one core some 40 ms: two threads keep well
 # ahead of a model that makes 20 pairs a second.
@@ -190,9 +191,7 @@ class ShardWorker:
             for candidate in candidates:
                 if (reason := assignment.quarantined.get(candidate.index)) is not None:
                     again = f"mfsynth reproduce {self._store.url} {candidate.index}"
-                    spool.add(
-                        Quarantine(**_identity(candidate), reason=f"{reason}; to see it: {again}")
-                    )
+                    spool.add(Quarantine(candidate.ref, f"{reason}; to see it: {again}"))
             with clock("write"):
                 spool.close()
             yield Made(self._upload(spool, clock))
@@ -237,7 +236,7 @@ class ShardWorker:
             if verdict.accepted:
                 return encode_sample(
                     Sample(
-                        **_identity(candidate),
+                        candidate.ref,
                         rgb=rgb,
                         depth=depth,
                         scores=verdict.scores,
@@ -248,7 +247,7 @@ class ShardWorker:
                 )
             keep = self._config.keep_reject_thumbnails
             return Reject(
-                **_identity(candidate),
+                candidate.ref,
                 scores=verdict.scores,
                 # The score's name alone can be counted; its value is in `scores`.
                 reasons=tuple(failure.score for failure in verdict.failures),
@@ -268,24 +267,6 @@ class ShardWorker:
                     raise
                 time.sleep(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-class _Identity(TypedDict):
-    sample_id: str
-    candidate: int
-    seed: int
-    prompt: str
-    prompt_id: str
-
-
-def _identity(candidate: Candidate) -> _Identity:
-    return {
-        "sample_id": candidate.sample_id,
-        "candidate": candidate.index,
-        "seed": candidate.seed,
-        "prompt": candidate.prompt.text,
-        "prompt_id": candidate.prompt.prompt_id,
-    }
 
 
 @contextmanager

@@ -74,15 +74,6 @@ class DepthEncoding:
     near: float
     far: float
 
-    @property
-    def relative_error(self) -> float:
-        """Bound on |decoded - depth| / depth for a map with this encoding."""
-        if self.far == 0.0:
-            return 0.0
-        if self.scale is DepthScale.LINEAR:
-            return 0.5 * self.unit_per_code / self.near
-        return math.expm1(0.5 * self.unit_per_code)
-
 
 def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
     """Codes and encoding of a depth map.

@@ -179,6 +179,21 @@ def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[in
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
 
 
+def parse_receipt(key: str, data: bytes) -> Receipt:
+    """The receipt that is stored at the key of a commit.
+
+    Raises:
+        MfsynthError: It is none, or one of another shard; the message begins with the key.
+    """
+    try:
+        receipt = Receipt.from_json(data)
+    except MfsynthError as error:
+        raise MfsynthError(f"{key}: {error}") from error
+    if layout.parse_commit_key(key) != receipt.shard:
+        raise MfsynthError(f"{key}: is the receipt of shard {receipt.shard}")
+    return receipt
+
+
 def gaps(commits: Collection[int]) -> list[int]:
     """Shards below the last committed one that are not committed."""
     return sorted({*range(max(commits, default=-1))} - {*commits})
@@ -222,9 +237,6 @@ def _require_empty(store: ObjectStore) -> None:
 
 def _receipt(store: ObjectStore, key: str, data: bytes) -> Receipt:
     try:
-        receipt = Receipt.from_json(data)
+        return parse_receipt(key, data)
     except MfsynthError as error:
-        raise MfsynthError(f"{store.url}/{key}: {error}") from error
-    if layout.parse_commit_key(key) != receipt.shard:
-        raise MfsynthError(f"{store.url}/{key}: is the receipt of shard {receipt.shard}")
-    return receipt
+        raise MfsynthError(f"{store.url}/{error}") from error

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import Entry, ObjectStore
+from mfsynth.storage.listing import Entry
+from mfsynth.storage.store import ObjectStore
 
 # An uploaded object is garbage until its shard is committed, so a running job's must be left
 # alone. Its life before the commit is at most an attempt's deadline (half an hour by default)

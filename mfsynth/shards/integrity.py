@@ -13,18 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards import codecs, tables
-from mfsynth.shards.layout import (
-    DEPTH_SUFFIX,
-    JSON_SUFFIX,
-    MEMBER_SUFFIXES,
-    RGB_SUFFIX,
-    SAMPLE_ID,
-    member_name,
-    sample_id,
-)
+from mfsynth.shards.layout import MEMBERS, SAMPLE_ID, member_name, sample_id
 from mfsynth.shards.records import Receipt
-
-_SUFFIX_OF = {"rgb": RGB_SUFFIX, "depth": DEPTH_SUFFIX, "json": JSON_SUFFIX}
 
 
 def sha256_of(path: Path) -> str:
@@ -101,19 +91,19 @@ def _count_problems(
 
 def _tar_problems(path: Path, rows: Sequence[dict[str, Any]], key: str, decode: bool) -> list[str]:
     problems: list[str] = []
-    expected = [(row, part) for row in rows for part in tables.MEMBERS]
+    expected = [(row, part) for row in rows for part in MEMBERS]
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
             # Members are read one by one, so that what comes before a break is still checked.
             members = iter(tar)
             for row, part in expected:
                 member = next(members, None)
-                name = member_name(row["sample_id"], _SUFFIX_OF[part])
+                name = member_name(row["sample_id"], part)
                 if member is None:
                     problems.append(f"{key}: truncated: {name} is missing")
                     return problems
                 if not SAMPLE_ID.fullmatch(member.name.split(".", 1)[0]) or (
-                    not member.name.endswith(tuple(f".{s}" for s in MEMBER_SUFFIXES))
+                    not member.name.endswith(tuple(f".{s}" for s in MEMBERS.values()))
                 ):
                     problems.append(f"{key}: member {member.name!r} is not KEY.<kind>")
                 if member.name != name:

@@ -27,10 +27,8 @@ OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
 COMMITS_FOLDER = "_commits"
 
-RGB_SUFFIX = "rgb.jpg"
-DEPTH_SUFFIX = "depth.png"
-JSON_SUFFIX = "json"
-MEMBER_SUFFIXES = (RGB_SUFFIX, DEPTH_SUFFIX, JSON_SUFFIX)
+# What a sample has in the tar, in this order, and how the names of its members end.
+MEMBERS = {"rgb": "rgb.jpg", "depth": "depth.png", "json": "json"}
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
@@ -74,21 +72,6 @@ def object_key(kind: str, run: str, shard: int, attempt: str) -> str:
     return f"{FOLDERS[kind]}/{run}-{shard:06d}.{attempt}.{_SUFFIXES[kind]}"
 
 
-def tar_key(run: str, shard: int, attempt: str) -> str:
-    """Key of the tar of accepted samples."""
-    return object_key("tar", run, shard, attempt)
-
-
-def index_key(run: str, shard: int, attempt: str) -> str:
-    """Key of the Parquet index of the tar."""
-    return object_key("index", run, shard, attempt)
-
-
-def rejects_key(run: str, shard: int, attempt: str) -> str:
-    """Key of the Parquet table of rejected and quarantined candidates."""
-    return object_key("rejects", run, shard, attempt)
-
-
 def commit_key(shard: int) -> str:
     """Key of the receipt whose existence commits shard `shard`."""
     return f"{COMMITS_FOLDER}/{shard:06d}.json"
@@ -111,6 +94,6 @@ def parse_object_key(key: str) -> ObjectName | None:
     return ObjectName(kind, match["run"], int(match["shard"]), match["attempt"])
 
 
-def member_name(key: str, suffix: str) -> str:
-    """Name of a member in the tar: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
-    return f"{key}.{suffix}"
+def member_name(sample_id: str, member: str) -> str:
+    """Name in the tar of one of `MEMBERS`: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
+    return f"{sample_id}.{MEMBERS[member]}"

@@ -17,7 +17,32 @@ from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
 from mfsynth.shards import layout
 
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRef:
+    """Which candidate of a run something is of; with the run's settings, it decides the pair.
+
+    Attributes:
+        sample_id: `layout.sample_id(run, candidate)`.
+        candidate: Number of the candidate in the run, from 0.
+        seed: Noise seed.
+        prompt: Text of the prompt.
+        prompt_id: Stable hash of the prompt's text.
+    """
+
+    sample_id: str
+    candidate: int
+    seed: int
+    prompt: str
+    prompt_id: str
+
+    def __post_init__(self) -> None:
+        if not layout.SAMPLE_ID.fullmatch(self.sample_id):
+            raise ValueError(f"sample id {self.sample_id!r} is not [0-9a-z_-]+")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +50,7 @@ class Sample:
     """An accepted RGB-D pair.
 
     Attributes:
-        sample_id: `layout.sample_id(run, candidate)`.
-        candidate: Number of the candidate in the run, from 0.
-        seed: Noise seed that the pair was sampled with.
-        prompt: Text of the prompt.
-        prompt_id: Stable hash of the prompt's text.
+        ref: The candidate that it comes from.
         rgb: uint8 (H, W, 3).
         depth: float32 (H, W), z-depth (distance along the optical axis), 0.0 = invalid.
         scores: Score of every check; NaN where the check abstains.
@@ -40,11 +61,7 @@ class Sample:
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
     """
 
-    sample_id: str
-    candidate: int
-    seed: int
-    prompt: str
-    prompt_id: str
+    ref: CandidateRef
     rgb: RgbImage
     depth: DepthMap
     scores: Mapping[str, float]
@@ -55,7 +72,6 @@ class Sample:
     intrinsics_source: IntrinsicsSource | None = None
 
     def __post_init__(self) -> None:
-        _require_id(self.sample_id)
         require_rgbd(self.rgb, self.depth)
         if (self.intrinsics is None) != (self.intrinsics_source is None):
             raise ValueError("intrinsics and intrinsics_source go together")
@@ -66,38 +82,33 @@ class Reject:
     """A candidate that was made and that the checks filtered out.
 
     Attributes:
+        ref: The candidate.
+        scores: Score of every check; NaN where the check abstains.
         reasons: One short reason a failed check, for example `registration`.
         thumbnail_jpeg: Small JPEG of the image, or None where thumbnails aren't kept.
     """
 
-    sample_id: str
-    candidate: int
-    seed: int
-    prompt: str
-    prompt_id: str
+    ref: CandidateRef
     scores: Mapping[str, float]
     reasons: tuple[str, ...]
     thumbnail_jpeg: bytes | None = None
 
     def __post_init__(self) -> None:
-        _require_id(self.sample_id)
         if not self.reasons:
-            raise ValueError(f"{self.sample_id}: a reject needs a reason")
+            raise ValueError(f"{self.ref.sample_id}: a reject needs a reason")
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A candidate that could not be made: it failed, nothing judged it."""
+    """A candidate that could not be made: it failed, nothing judged it.
 
-    sample_id: str
-    candidate: int
-    seed: int
-    prompt: str
-    prompt_id: str
+    Attributes:
+        ref: The candidate.
+        reason: Why, in one line.
+    """
+
+    ref: CandidateRef
     reason: str
-
-    def __post_init__(self) -> None:
-        _require_id(self.sample_id)
 
 
 Record = Sample | Reject | Quarantine
@@ -190,8 +201,3 @@ class Receipt:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MfsynthError(f"not a receipt of a shard ({error})") from error
         return receipt
-
-
-def _require_id(sample_id: str) -> None:
-    if not layout.SAMPLE_ID.fullmatch(sample_id):
-        raise ValueError(f"sample id {sample_id!r} is not [0-9a-z_-]+")

@@ -7,24 +7,23 @@ shards of a run have one schema, also those without a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards.codecs import FORMULAS, DepthEncoding
-from mfsynth.shards.layout import FORMAT_VERSION
+from mfsynth.shards.layout import FORMAT_VERSION, MEMBERS
 from mfsynth.shards.records import Quarantine, Reject, Sample
 from mfsynth.shards.tar import Span
 
 SCORE_PREFIX = "check_"
 REJECTED = "rejected"
 QUARANTINED = "quarantined"
-MEMBERS = ("rgb", "depth", "json")
 
 _METADATA = {
     "mfsynth.format_version": str(FORMAT_VERSION),
@@ -32,120 +31,122 @@ _METADATA = {
     "mfsynth.camera": "OpenCV axes (x right, y down, z forward), integer pixel centres, z-depth",
 }
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True)
-class Spans:
-    """The three members of a sample in the tar."""
+class PlacedSample:
+    """A sample where it lies.
 
-    rgb: Span
-    depth: Span
-    json: Span
+    Attributes:
+        sample: The pair.
+        encoding: Of its depth.
+        shard: Number of its shard.
+        row: Its number among the samples of the shard, from 0.
+        spans: Its members in the tar, by the names in `layout.MEMBERS`.
+    """
+
+    sample: Sample
+    encoding: DepthEncoding
+    shard: int
+    row: int
+    spans: Mapping[str, Span]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedReject:
+    """A candidate that gave no sample, and the shard that it is of."""
+
+    record: Reject | Quarantine
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Column(Generic[_T]):
+    """A column, and its value in the row of a `_T`."""
+
+    name: str
+    type: pa.DataType
+    value: Callable[[_T], Any]
+    nullable: bool = False
+
+
+def _camera(name: str) -> _Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return _Column(name, pa.float64(), value, nullable=True)
+
+
+def _member(member: str) -> tuple[_Column[PlacedSample], ...]:
+    return (
+        _Column(f"{member}_offset", pa.int64(), lambda placed: placed.spans[member].offset),
+        _Column(f"{member}_size", pa.int64(), lambda placed: placed.spans[member].size),
+        _Column(f"{member}_crc32", pa.uint32(), lambda placed: placed.spans[member].crc32),
+    )
+
+
+_INDEX: tuple[_Column[PlacedSample], ...] = (
+    _Column("sample_id", pa.string(), lambda placed: placed.sample.ref.sample_id),
+    _Column("shard", pa.int64(), lambda placed: placed.shard),
+    _Column("row", pa.int64(), lambda placed: placed.row),
+    _Column("prompt", pa.string(), lambda placed: placed.sample.ref.prompt),
+    _Column("prompt_id", pa.string(), lambda placed: placed.sample.ref.prompt_id),
+    _Column("candidate", pa.int64(), lambda placed: placed.sample.ref.candidate),
+    _Column("seed", pa.int64(), lambda placed: placed.sample.ref.seed),
+    _Column("width", pa.int32(), lambda placed: placed.sample.rgb.shape[1]),
+    _Column("height", pa.int32(), lambda placed: placed.sample.rgb.shape[0]),
+    *map(_camera, ("fx", "fy", "cx", "cy")),
+    _Column(
+        "intrinsics_source",
+        pa.string(),
+        lambda placed: placed.sample.intrinsics_source and str(placed.sample.intrinsics_source),
+        nullable=True,
+    ),
+    _Column("depth_encoding", pa.string(), lambda placed: str(placed.encoding.scale)),
+    _Column("depth_unit_per_code", pa.float64(), lambda placed: placed.encoding.unit_per_code),
+    _Column("depth_near", pa.float64(), lambda placed: placed.encoding.near),
+    _Column("depth_far", pa.float64(), lambda placed: placed.encoding.far),
+    _Column("depth_kind", pa.string(), lambda placed: str(placed.sample.depth_kind)),
+    _Column("valid_fraction", pa.float64(), lambda placed: _valid_fraction(placed.sample)),
+    *(column for member in MEMBERS for column in _member(member)),
+    _Column("mode", pa.string(), lambda placed: placed.sample.mode),
+    _Column("model_id", pa.string(), lambda placed: placed.sample.model_id),
+)
+
+_REJECTS: tuple[_Column[PlacedReject], ...] = (
+    _Column("sample_id", pa.string(), lambda placed: placed.record.ref.sample_id),
+    _Column("shard", pa.int64(), lambda placed: placed.shard),
+    _Column("prompt", pa.string(), lambda placed: placed.record.ref.prompt),
+    _Column("prompt_id", pa.string(), lambda placed: placed.record.ref.prompt_id),
+    _Column("candidate", pa.int64(), lambda placed: placed.record.ref.candidate),
+    _Column("seed", pa.int64(), lambda placed: placed.record.ref.seed),
+    _Column("outcome", pa.string(), lambda placed: _outcome(placed.record)),
+    _Column("reasons", pa.list_(pa.string()), lambda placed: _reasons(placed.record)),
+    _Column("thumbnail", pa.binary(), lambda placed: _thumbnail(placed.record), nullable=True),
+)
 
 
 def index_schema(score_names: Sequence[str]) -> pa.Schema:
     """Schema of `index/*.parquet`; scores are `check_<name>`, float64, null = abstained."""
-    fields = [
-        _required("sample_id", pa.string()),
-        _required("shard", pa.int64()),
-        _required("row", pa.int64()),
-        _required("prompt", pa.string()),
-        _required("prompt_id", pa.string()),
-        _required("candidate", pa.int64()),
-        _required("seed", pa.int64()),
-        _required("width", pa.int32()),
-        _required("height", pa.int32()),
-        *(pa.field(name, pa.float64()) for name in ("fx", "fy", "cx", "cy")),
-        pa.field("intrinsics_source", pa.string()),
-        _required("depth_encoding", pa.string()),
-        _required("depth_unit_per_code", pa.float64()),
-        _required("depth_near", pa.float64()),
-        _required("depth_far", pa.float64()),
-        _required("depth_kind", pa.string()),
-        _required("valid_fraction", pa.float64()),
-    ]
-    for member in MEMBERS:
-        fields += [
-            _required(f"{member}_offset", pa.int64()),
-            _required(f"{member}_size", pa.int64()),
-            _required(f"{member}_crc32", pa.uint32()),
-        ]
-    fields += [_required("mode", pa.string()), _required("model_id", pa.string())]
-    return pa.schema([*fields, *_score_fields(score_names)], metadata=_METADATA)
+    return _schema(_INDEX, score_names)
 
 
 def rejects_schema(score_names: Sequence[str]) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    fields = [
-        _required("sample_id", pa.string()),
-        _required("shard", pa.int64()),
-        _required("prompt", pa.string()),
-        _required("prompt_id", pa.string()),
-        _required("candidate", pa.int64()),
-        _required("seed", pa.int64()),
-        _required("outcome", pa.string()),
-        _required("reasons", pa.list_(pa.string())),
-        pa.field("thumbnail", pa.binary()),
-    ]
-    return pa.schema([*fields, *_score_fields(score_names)], metadata=_METADATA)
+    return _schema(_REJECTS, score_names)
 
 
-def index_row(
-    sample: Sample, shard: int, row: int, encoding: DepthEncoding, spans: Spans
-) -> dict[str, Any]:
+def index_row(placed: PlacedSample) -> dict[str, Any]:
     """The index's row of a sample."""
-    camera = sample.intrinsics
-    values: dict[str, Any] = {
-        "sample_id": sample.sample_id,
-        "shard": shard,
-        "row": row,
-        "prompt": sample.prompt,
-        "prompt_id": sample.prompt_id,
-        "candidate": sample.candidate,
-        "seed": sample.seed,
-        "width": sample.rgb.shape[1],
-        "height": sample.rgb.shape[0],
-        "fx": camera.fx if camera else None,
-        "fy": camera.fy if camera else None,
-        "cx": camera.cx if camera else None,
-        "cy": camera.cy if camera else None,
-        "intrinsics_source": sample.intrinsics_source and str(sample.intrinsics_source),
-        "depth_encoding": str(encoding.scale),
-        "depth_unit_per_code": encoding.unit_per_code,
-        "depth_near": encoding.near,
-        "depth_far": encoding.far,
-        "depth_kind": str(sample.depth_kind),
-        "valid_fraction": np.count_nonzero(sample.depth > 0) / sample.depth.size,
-        "mode": sample.mode,
-        "model_id": sample.model_id,
-        **_score_values(sample.scores),
-    }
-    for member in MEMBERS:
-        span: Span = getattr(spans, member)
-        values[f"{member}_offset"] = span.offset
-        values[f"{member}_size"] = span.size
-        values[f"{member}_crc32"] = span.crc32
-    return values
+    return _row(_INDEX, placed, placed.sample.scores)
 
 
-def reject_row(record: Reject | Quarantine, shard: int) -> dict[str, Any]:
+def reject_row(placed: PlacedReject) -> dict[str, Any]:
     """The rejects' row of a candidate that gave no sample."""
-    row: dict[str, Any] = {
-        "sample_id": record.sample_id,
-        "shard": shard,
-        "prompt": record.prompt,
-        "prompt_id": record.prompt_id,
-        "candidate": record.candidate,
-        "seed": record.seed,
-    }
-    if isinstance(record, Quarantine):
-        return {**row, "outcome": QUARANTINED, "reasons": [record.reason]}
-    return {
-        **row,
-        "outcome": REJECTED,
-        "reasons": list(record.reasons),
-        "thumbnail": record.thumbnail_jpeg,
-        **_score_values(record.scores),
-    }
+    record = placed.record
+    return _row(_REJECTS, placed, record.scores if isinstance(record, Reject) else {})
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -159,17 +160,40 @@ def score_names(schema: pa.Schema) -> list[str]:
     return [n.removeprefix(SCORE_PREFIX) for n in schema.names if n.startswith(SCORE_PREFIX)]
 
 
-def _required(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
-
-
-def _score_fields(names: Sequence[str]) -> list[pa.Field]:
-    return [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in names]
-
-
-def _score_values(scores: Mapping[str, float]) -> dict[str, float | None]:
-    # Null, not NaN: it is what every reader of Parquet counts as "no value".
+def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Scores in a row of either table, by name; NaN where the check abstained."""
     return {
+        name.removeprefix(SCORE_PREFIX): math.nan if value is None else value
+        for name, value in row.items()
+        if name.startswith(SCORE_PREFIX)
+    }
+
+
+def _schema(columns: Sequence[_Column[Any]], score_names: Sequence[str]) -> pa.Schema:
+    fields = [pa.field(c.name, c.type, nullable=c.nullable) for c in columns]
+    fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
+    return pa.schema(fields, metadata=_METADATA)
+
+
+def _row(columns: Sequence[_Column[_T]], placed: _T, scores: Mapping[str, float]) -> dict[str, Any]:
+    return {column.name: column.value(placed) for column in columns} | {
+        # Null, not NaN: it is what every reader of Parquet counts as "no value".
         f"{SCORE_PREFIX}{name}": None if math.isnan(score) else float(score)
         for name, score in scores.items()
     }
+
+
+def _outcome(record: Reject | Quarantine) -> str:
+    return REJECTED if isinstance(record, Reject) else QUARANTINED
+
+
+def _reasons(record: Reject | Quarantine) -> list[str]:
+    return [*record.reasons] if isinstance(record, Reject) else [record.reason]
+
+
+def _thumbnail(record: Reject | Quarantine) -> bytes | None:
+    return record.thumbnail_jpeg if isinstance(record, Reject) else None
+
+
+def _valid_fraction(sample: Sample) -> float:
+    return np.count_nonzero(sample.depth > 0) / sample.depth.size

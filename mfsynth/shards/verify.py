@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, gaps, read_run
+from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
@@ -75,12 +76,13 @@ def verify_run(
         ]
     if deep:
         problems += _contents(store, receipts, sizes, on_shard)
+    sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),
         deep=deep,
-        shards=len(receipts),
-        pairs=sum(receipt.accepted for receipt in receipts.values()),
-        size=sum(o.size for receipt in receipts.values() for o in receipt.objects.values()),
+        shards=sums.shards,
+        pairs=sums.accepted,
+        size=sums.size,
     )
 
 
@@ -94,16 +96,11 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
         elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
     for key, data in store.read_many(keys).items():
-        shard = layout.parse_commit_key(key)
         try:
-            receipt = Receipt.from_json(data)
+            receipt = parse_receipt(key, data)
+            receipts[receipt.shard] = receipt
         except MfsynthError as error:
-            problems.append(f"shard {shard:06d}: {key}: {error}")
-            continue
-        if receipt.shard != shard:
-            problems.append(f"shard {shard:06d}: {key}: is the receipt of shard {receipt.shard}")
-            continue
-        receipts[receipt.shard] = receipt
+            problems.append(f"shard {layout.parse_commit_key(key):06d}: {error}")
     return dict(sorted(receipts.items())), problems
 
 

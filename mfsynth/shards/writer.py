@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import (
+    DIGITAL_SOURCE_TYPE,
     Quarantine,
     Receipt,
     Record,
@@ -38,9 +39,8 @@ from mfsynth.shards.records import (
     StoredObject,
 )
 from mfsynth.shards.tar import TarWriter
-from mfsynth.storage.store import ObjectStore, StoreError
-
-DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 _FOLDER_PREFIX = "mfsynth-spool-"
 _LOCK = "lock"
@@ -74,11 +74,7 @@ def describe(sample: Sample, encoding: codecs.DepthEncoding) -> dict[str, Any]:
     height, width = sample.depth.shape
     return {
         "format_version": layout.FORMAT_VERSION,
-        "sample_id": sample.sample_id,
-        "candidate": sample.candidate,
-        "seed": sample.seed,
-        "prompt": sample.prompt,
-        "prompt_id": sample.prompt_id,
+        **asdict(sample.ref),
         "width": width,
         "height": height,
         "intrinsics": (
@@ -189,20 +185,17 @@ class ShardSpool:
             self._others.append(record)
             return
         assert encoded is not None
-        if self._rows and self._rows[-1]["candidate"] > record.candidate:
-            raise ValueError(f"{record.sample_id}: samples must come in the order of candidates")
+        name = record.ref.sample_id
+        if self._rows and self._rows[-1]["candidate"] > record.ref.candidate:
+            raise ValueError(f"{name}: samples must come in the order of candidates")
         with _on_disk(self._folder):
-            spans = tables.Spans(
-                **{
-                    part: self._tar.add(
-                        layout.member_name(record.sample_id, suffix), getattr(encoded, part)
-                    )
-                    for part, suffix in zip(tables.MEMBERS, layout.MEMBER_SUFFIXES, strict=True)
-                }
-            )
-        self._rows.append(
-            tables.index_row(record, self._shard, len(self._rows), encoded.encoding, spans)
-        )
+            spans = {
+                member: self._tar.add(layout.member_name(name, member), getattr(encoded, member))
+                for member in layout.MEMBERS
+            }
+        row = len(self._rows)
+        placed = tables.PlacedSample(record, encoded.encoding, self._shard, row, spans)
+        self._rows.append(tables.index_row(placed))
 
     def close(self) -> None:
         """Finish the three files, read them back and compare them with what was added.
@@ -213,7 +206,7 @@ class ShardSpool:
         """
         if missing := sorted({*self._range} - self._seen):
             raise ValueError(f"shard {self._shard}: candidate {missing[0]} has no outcome")
-        others = sorted(self._others, key=lambda record: record.candidate)
+        others = sorted(self._others, key=lambda record: record.ref.candidate)
         with _on_disk(self._folder):
             self._tar.finish()
             self._tar_file.flush()
@@ -223,7 +216,7 @@ class ShardSpool:
             tables.write_table(self._path("index"), self._rows, tables.index_schema(names))
             tables.write_table(
                 self._path("rejects"),
-                [tables.reject_row(record, self._shard) for record in others],
+                [tables.reject_row(tables.PlacedReject(r, self._shard)) for r in others],
                 tables.rejects_schema(names),
             )
             self._objects = {
@@ -267,17 +260,17 @@ class ShardSpool:
         return self._receipt(self._objects, seconds, worker)
 
     def _admit(self, record: Sample | Reject | Quarantine) -> None:
-        name = record.sample_id
-        if record.candidate not in self._range:
-            raise ValueError(f"{name}: candidate {record.candidate} is not of shard {self._shard}")
-        if name != layout.sample_id(self._run, record.candidate):
-            raise ValueError(f"{name}: is not the id of candidate {record.candidate}")
-        if record.candidate in self._seen:
+        name, candidate = record.ref.sample_id, record.ref.candidate
+        if candidate not in self._range:
+            raise ValueError(f"{name}: candidate {candidate} is not of shard {self._shard}")
+        if name != layout.sample_id(self._run, candidate):
+            raise ValueError(f"{name}: is not the id of candidate {candidate}")
+        if candidate in self._seen:
             raise ValueError(f"{name}: was added before")
         scores = {} if isinstance(record, Quarantine) else record.scores
         if undeclared := sorted({*scores} - {*self._score_names}):
             raise ValueError(f"{name}: the score {undeclared[0]!r} was not declared")
-        self._seen.add(record.candidate)
+        self._seen.add(candidate)
 
     def _path(self, kind: str) -> Path:
         return self._folder / kind

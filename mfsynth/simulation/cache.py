@@ -28,6 +28,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.simulation.rendering import DEFAULT_FOV_DEGREES, render_scene
 from mfsynth.simulation.scene_sampling import scene_prompts
 from mfsynth.simulation.scene_sampling import scenes as number_scenes
+from mfsynth.storage import atomic
 
 _CHUNK_SCENES = 16
 _FORMAT_VERSION = 1
@@ -185,15 +186,18 @@ def _begin(root: Path, settings: CacheSettings) -> None:
     found = _read_settings(root)
     if found is None:
         ours = {*settings.arrays(), "finished"}
-        if root.exists() and any(path.name not in ours for path in root.iterdir()):
+        names = {path.name for path in root.iterdir()} if root.exists() else set()
+        if any(name not in ours and not name.endswith(atomic.PART_SUFFIX) for name in names):
             raise MfsynthError(f"{root} isn't empty and holds no rendered scenes; choose another")
         (root / "finished").mkdir(parents=True, exist_ok=True)
         for name, (shape, dtype) in settings.arrays().items():
             array = np.lib.format.open_memmap(root / name, mode="w+", dtype=dtype, shape=shape)
             del array
             _reserve(root / name)
+            atomic.flush(root / name)
+        atomic.flush(root)
         # Last: only a folder with a description is one that has begun.
-        _write_json(root / "dataset.json", asdict(settings))
+        atomic.replace(root / "dataset.json", _json(asdict(settings)))
         return
     there, wanted = asdict(found), asdict(settings)
     other = [
@@ -302,7 +306,8 @@ def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
             maps["camera_to_world.npy"][row] = image.pose.camera_to_world()
     for array in maps.values():
         array.flush()
-    _marker(root, chunk).touch()
+    # Last: a marker that outlives a power cut stands for images that did.
+    atomic.replace(_marker(root, chunk), b"")
     return chunk
 
 
@@ -311,7 +316,7 @@ def _finish(root: Path, settings: CacheSettings) -> None:
     captions = [
         library.prompt(i).text for i in range(settings.scenes) for _ in range(settings.views)
     ]
-    _write_json(root / "captions.json", captions)
+    atomic.replace(root / "captions.json", _json(captions))
 
 
 def _scenes_of(settings: CacheSettings, chunk: int) -> range:
@@ -350,8 +355,5 @@ def _open_map(root: Path, settings: CacheSettings, name: str, mode: Literal["r",
     return array
 
 
-def _write_json(path: Path, value: object) -> None:
-    """Write a whole file or none."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,19 +1,24 @@
-"""Local files that are whole or absent, whatever happens while they are written.
+"""Local files and folders that are whole or absent, whatever happens while they are written.
 
 Every function writes a temporary beside the target, forces it to the disk and only then gives
 it the target's name, so a reader (or the next run, after a power cut) never sees half of one.
-A kill leaves at most a `.<name>.<random>.part`, which no reader takes for data and `gc` removes.
+A kill leaves at most a `.<name>.<random>.part`, which no reader takes for data: the next writer
+of the same folder removes it, and of a run `gc`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from mfsynth.errors import MfsynthError
 
 PART_SUFFIX = ".part"
 
@@ -25,20 +30,20 @@ def create_if_absent(path: Path, data: bytes) -> bool:
     callers on any number of machines sharing the file system exactly one gets True.
     A retry after a lost answer gets False; compare what is stored to tell whose it is.
     """
-    with _staged(path, lambda file: file.write(data)) as part:
+    with _staged_file(path, lambda file: file.write(data)) as part:
         try:
             os.link(part, path)
         except FileExistsError:
             return False
-    _sync_folder(path.parent)
+    flush(path.parent)
     return True
 
 
 def replace(path: Path, data: bytes) -> None:
     """Publish `data` at `path`, over what is there. Idempotent; readers see old or new, whole."""
-    with _staged(path, lambda file: file.write(data)) as part:
+    with _staged_file(path, lambda file: file.write(data)) as part:
         part.replace(path)
-    _sync_folder(path.parent)
+    flush(path.parent)
 
 
 def copy(source: Path, path: Path) -> None:
@@ -48,14 +53,73 @@ def copy(source: Path, path: Path) -> None:
         with source.open("rb") as opened:
             shutil.copyfileobj(opened, file, 1 << 20)
 
-    with _staged(path, fill) as part:
+    with _staged_file(path, fill) as part:
         part.replace(path)
-    _sync_folder(path.parent)
+    flush(path.parent)
+
+
+def write_document(path: Path, data: bytes) -> None:
+    """As `replace`, where a user said to; makes the folder of the file.
+
+    Raises:
+        MfsynthError: It can't be written; what was there before is still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, data)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise MfsynthError(f"{path} can't be written ({reason}); give another path") from error
 
 
 @contextlib.contextmanager
-def _staged(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART_SUFFIX}")
+def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
+    """A new folder to fill, which becomes `path` if all goes well and else disappears.
+
+    Visible: when the context is left, whole and on the disk. One writer of a path at a time:
+    what a killed one left is removed.
+
+    Args:
+        path: Of the folder; folders above it are made, and a link is followed.
+        over: Whether it takes the place of a folder that is there, which has no name for the
+            moment between two renames.
+
+    Raises:
+        OSError: It can't be written, or something is there.
+    """
+    path = path.resolve()
+    _remove_leftovers(path)
+    staging = _part_of(path)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for below in (*staging.rglob("*"), staging):
+            flush(below)
+        if over and path.exists():
+            _take_the_place_of(path, staging)
+        else:
+            staging.rename(path)
+        flush(path.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Force a file's bytes, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems know no flush of a folder.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _staged_file(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    part = _part_of(path)
     try:
         with part.open("xb") as file:
             fill(file)
@@ -68,10 +132,23 @@ def _staged(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    # A name is durable only when its folder is.
-    descriptor = os.open(folder, os.O_RDONLY)
+def _take_the_place_of(path: Path, staging: Path) -> None:
+    aside = _part_of(path)
+    path.rename(aside)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        staging.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\{PART_SUFFIX}")
+    for other in path.parent.iterdir() if path.parent.is_dir() else ():
+        if name.fullmatch(other.name):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART_SUFFIX}")

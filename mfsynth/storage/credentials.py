@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from urllib.parse import parse_qsl, unquote
 
 # A password may hold an unescaped slash, as AWS secrets do; a path with both a colon and an @ is
 # rarer, and showing too little of it is the lesser harm.
 _USER_INFO = re.compile(r"(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@")
 _QUERY = re.compile(r"(\w[\w+.-]*://[^\s?]*)\?(\S*)")
+_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def without_credentials(text: str) -> str:
@@ -16,10 +19,19 @@ def without_credentials(text: str) -> str:
     return _QUERY.sub(r"\1", _USER_INFO.sub(r"\1", text))
 
 
-def secrets_in(url: str) -> list[str]:
-    """What must not be seen of a URL, longest first.
+def redacted(text: str, url: str) -> str:
+    """`text` without credentials: those of every URL in it, of `url` and of the environment."""
+    text = without_credentials(text)
+    for secret in secrets_of(url):
+        text = text.replace(secret, "***")
+    return text
 
-    In that order no replacement leaves the tail of a longer secret.
+
+def secrets_of(url: str) -> Sequence[str]:
+    """What must not be seen of a URL or of the environment.
+
+    Those of the URL come longest first: in that order no replacement leaves the tail of a longer
+    secret.
     """
     found: set[str] = set()
     if user_info := _USER_INFO.match(url):
@@ -27,4 +39,5 @@ def secrets_in(url: str) -> list[str]:
     if query := _QUERY.match(url):
         # Short values are flags and numbers; striking them out would garble the message.
         found |= {query[2], *(v for _, v in parse_qsl(query[2]) if len(v) > 3)}
-    return sorted((found | {unquote(text) for text in found}) - {""}, key=len, reverse=True)
+    of_url = sorted((found | {unquote(text) for text in found}) - {""}, key=len, reverse=True)
+    return [*of_url, *filter(None, (os.environ.get(name, "") for name in _VARIABLES))]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mfsynth.storage.atomic import PART_SUFFIX, staged_folder
 from mfsynth.training.optimisers import Optimisers
 from mfsynth.training.processes import gather_full, shard_like
 
 MODEL, AVERAGE, BASE, OPTIMISER = "model", "average", "base", "optimiser"
 
-_NAME = re.compile(r"checkpoint-(\d{8})")
+_ASIDE = ".old"
+_NAME = re.compile(rf"checkpoint-(\d{{8}})(\{_ASIDE})?")
+_UNFINISHED = re.compile(rf"\.checkpoint-\d{{8}}\..*\{PART_SUFFIX}")
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -27,17 +31,23 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
 def latest_checkpoint(folder: Path) -> tuple[int, Path] | None:
     """Step and place of the newest whole checkpoint; None where there is none."""
     found = [
-        (int(match[1]), path)
+        (int(match[1]), match[2] is None, path)
         for path in (folder.iterdir() if folder.is_dir() else ())
         if (match := _NAME.fullmatch(path.name))
     ]
-    return max(found, default=None)
+    if not found:
+        return None
+    step, _, path = max(found)
+    return step, path
 
 
 def write_checkpoint(
     folder: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], is_main: bool
 ) -> None:
     """Write a checkpoint, then take older ones away.
+
+    Visible: when it is whole and on the disk. Until then the older one counts, also if it is of
+    the same step; a kill leaves one of the two.
 
     Where processes have parts of the tensors, all must call it; the main process writes them
     whole, one file after the other.
@@ -49,25 +59,19 @@ def write_checkpoint(
         is_main: Whether this process writes.
     """
     target = checkpoint_folder(folder, step)
-    staged = target.with_suffix(".new")
     if is_main:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-    for part, tensors in parts.items():
-        gathered: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            value = gather_full(tensor)
-            if is_main:
-                gathered[name] = value.cpu().contiguous()
-        if is_main:
-            save_file(gathered, staged / f"{part}.safetensors")
-    if not is_main:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    staged.rename(target)
-    for path in folder.iterdir():
-        if _NAME.fullmatch(path.name) and path != target:
-            shutil.rmtree(path)
+        _set_aside(target)
+    with staged_folder(target) if is_main else nullcontext() as staged:
+        for part, tensors in parts.items():
+            gathered: dict[str, Tensor] = {}
+            for name, tensor in tensors.items():
+                value = gather_full(tensor)
+                if staged is not None:
+                    gathered[name] = value.cpu().contiguous()
+            if staged is not None:
+                save_file(gathered, staged / f"{part}.safetensors")
+    if is_main:
+        _remove_all_but(target)
 
 
 def read_part(checkpoint: Path, part: str) -> Iterator[tuple[str, Tensor]]:
@@ -107,3 +111,18 @@ def restore_optimisers(
         is_counter = value.ndim == 0
         placed = value.to(parameter.device) if is_counter else shard_like(value, parameter)
         owner[parameter].state[parameter][key] = placed
+
+
+def _set_aside(target: Path) -> None:
+    """Give a checkpoint of the same step a name that still counts until the new one is whole."""
+    if target.exists():
+        aside = target.with_name(f"{target.name}{_ASIDE}")
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+
+
+def _remove_all_but(target: Path) -> None:
+    """Remove other checkpoints, and those that killed processes never finished."""
+    for path in target.parent.iterdir():
+        if path != target and (_NAME.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
+            shutil.rmtree(path)

@@ -17,6 +17,7 @@ from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.sources.simulated import render_scenes
+from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.checkpoints import (
     AVERAGE,
     MODEL,
@@ -201,7 +202,9 @@ class EstimatorTrainer:
         with torch.no_grad():
             for name, value in self.average.items():
                 self._trained[name].copy_(value)
-        self.model.to(memory_format=torch.contiguous_format).bfloat16().save_pretrained(folder)
+        model = self.model.to(memory_format=torch.contiguous_format).bfloat16()
+        with staged_folder(folder, over=True) as staged:
+            model.save_pretrained(staged)
 
 
 def train_estimator(config: EstimatorConfig, log: Log) -> Path:

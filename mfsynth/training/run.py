@@ -8,6 +8,7 @@ import torch
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.simulated import render_scenes
+from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.build import build_components
 from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
@@ -87,5 +88,6 @@ def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
         transformer.unload_lora()
     transformer.cast_body(torch.bfloat16)
     parts.text_encoder.bfloat16()
-    parts.pipeline(config).save_pretrained(folder)
-    write_card(config, folder)
+    with staged_folder(folder, over=True) as staged:
+        parts.pipeline(config).save_pretrained(staged)
+        write_card(config, staged)

@@ -23,15 +23,16 @@ CANDIDATES = [0, 1, 2, 3, 6, 7, 8, 9]
 
 def assert_is_sample(found, candidate):
     sample = make_sample(candidate)
-    assert found.sample_id == sample.sample_id
+    assert found.ref == sample.ref
+    assert found.sample_id == sample.ref.sample_id
     assert (found.rgb.dtype, found.rgb.shape) == (np.uint8, sample.rgb.shape)
     assert np.abs(found.rgb.astype(int) - sample.rgb).max() < 12
     assert found.depth.dtype == np.float32
     np.testing.assert_allclose(found.depth, sample.depth, rtol=5e-4)
     np.testing.assert_array_equal(found.valid, sample.depth > 0)
     assert found.valid.dtype == bool
-    assert (found.prompt, found.prompt_id) == (sample.prompt, sample.prompt_id)
-    assert (found.candidate, found.seed) == (candidate, sample.seed)
+    assert (found.prompt, found.prompt_id) == (sample.ref.prompt, sample.ref.prompt_id)
+    assert (found.candidate, found.seed) == (candidate, sample.ref.seed)
     assert (found.mode, found.model_id) == ("joint", "embedded")
     assert found.depth_kind is DepthKind.SCALE_INVARIANT_Z
     assert found.scores == pytest.approx(sample.scores, nan_ok=True)

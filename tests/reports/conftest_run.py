@@ -12,7 +12,7 @@ import numpy as np
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run
-from mfsynth.shards.records import Quarantine, Reject, Sample
+from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -92,27 +92,27 @@ def write_run(
 
 
 def _outcome(number: int, pair, prompt: str) -> Sample | Reject | Quarantine:
-    identity = {
-        "sample_id": layout.sample_id("real", number),
-        "candidate": number,
-        "seed": number + 1000,
-        "prompt": prompt,
-        "prompt_id": "0" * 16,
-    }
+    ref = CandidateRef(
+        sample_id=layout.sample_id("real", number),
+        candidate=number,
+        seed=number + 1000,
+        prompt=prompt,
+        prompt_id="0" * 16,
+    )
     rgb, depth = pair
     place = number % SHARD_SIZE
     if place == 7:
-        return Quarantine(**identity, reason="worker died (signal 9)")
+        return Quarantine(ref, reason="worker died (signal 9)")
     if place >= 5:
         _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1])
         return Reject(
-            **identity,
+            ref,
             scores={"valid_fraction": 0.9, "registration": 0.82, "self_agreement": np.nan},
             reasons=("registration",),
             thumbnail_jpeg=jpeg.tobytes() if place == 5 else None,
         )
     return Sample(
-        **identity,
+        ref,
         rgb=rgb,
         depth=depth,
         scores={"valid_fraction": 0.9, "registration": 2.0 + number, "self_agreement": 0.05},

@@ -13,7 +13,6 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports import render_page
 from mfsynth.reports.collect import collect_report, sample_pairs
-from mfsynth.reports.output import write_whole
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -121,13 +120,3 @@ def test_damaged_rejects_are_a_clear_error(tmp_path, spoil):
     path.unlink() if spoil == "missing" else path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(MfsynthError, match=r"rejects/real-000000.*verify"):
         collect_report(url)
-
-
-def test_a_page_that_cannot_be_written_is_a_clear_error_and_leaves_nothing(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(MfsynthError, match="can't be written"):
-        write_whole(tmp_path / "file" / "page.html", b"page")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(MfsynthError, match="can't be written"):
-        write_whole(tmp_path / "folder", b"page")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

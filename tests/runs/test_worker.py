@@ -19,7 +19,8 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Progres
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit
-from mfsynth.storage.store import ObjectStore, StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreFullError, StoreRefusedError
+from mfsynth.storage.store import ObjectStore
 
 
 def plan_of(config) -> RunPlan:
@@ -134,7 +135,7 @@ def test_an_upload_that_fails_once_is_tried_again(run_folder, monkeypatch):
 
     def flaky(self, path, key):
         if next(tries) == 0:
-            from mfsynth.storage.store import StoreError
+            from mfsynth.storage.errors import StoreError
 
             raise StoreError("slow down")
         upload(self, path, key)

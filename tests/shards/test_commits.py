@@ -22,7 +22,8 @@ from mfsynth.shards.commits import (
     read_run,
 )
 from mfsynth.shards.totals import totals
-from mfsynth.storage.store import ObjectStore, StoreError
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 
 def test_the_same_fingerprint_resumes_and_run_json_stays(store):

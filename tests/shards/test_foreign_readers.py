@@ -36,7 +36,7 @@ def test_webdataset_reads_the_committed_tars(run_store):
     assert [about["candidate"] for about, _, _ in found] == [0, 1, 2, 3, 6, 7, 8, 9]
     for about, rgb, depth in found:
         sample = make_sample(about["candidate"])
-        assert about["sample_id"] == sample.sample_id
+        assert about["sample_id"] == sample.ref.sample_id
         assert np.abs(rgb.astype(int) - sample.rgb).max() < 12
         np.testing.assert_allclose(depth, sample.depth, rtol=5e-4)
 

@@ -28,9 +28,10 @@ def test_sample_ids_are_keys_that_every_reader_takes(run, candidate):
 
 
 def test_keys_read_as_in_the_design():
-    assert layout.tar_key("demo", 12, "ab12") == "shards/demo-000012.ab12.tar"
-    assert layout.index_key("demo", 12, "ab12") == "index/demo-000012.ab12.parquet"
-    assert layout.rejects_key("demo", 12, "ab12") == "rejects/demo-000012.ab12.parquet"
+    assert layout.object_key("tar", "demo", 12, "ab12") == "shards/demo-000012.ab12.tar"
+    assert layout.object_key("index", "demo", 12, "ab12") == "index/demo-000012.ab12.parquet"
+    key = layout.object_key("rejects", "demo", 12, "ab12")
+    assert key == "rejects/demo-000012.ab12.parquet"
     assert layout.commit_key(12) == "_commits/000012.json"
     assert layout.sample_id("demo", 7) == "demo-000000007"
 
@@ -62,4 +63,4 @@ def test_an_attempt_is_never_named_twice():
 
 def test_an_attempt_with_a_dot_is_refused():
     with pytest.raises(ValueError, match="attempt"):
-        layout.tar_key("demo", 0, "a.b")
+        layout.object_key("tar", "demo", 0, "a.b")

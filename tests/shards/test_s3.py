@@ -32,7 +32,8 @@ from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
-from mfsynth.storage.store import ObjectStore, StoreError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreRefusedError
+from mfsynth.storage.store import ObjectStore
 
 MB = 2**20
 NO_GRACE = timedelta()
@@ -188,7 +189,7 @@ def test_a_large_object_goes_up_in_parts(s3, run_url, small_parts, tmp_path):
 def test_a_disturbed_upload_in_parts_is_whole(s3, run_url, small_parts, tmp_path, kind, lost):
     source = tmp_path / "large"
     source.write_bytes(bytes(range(256)) * (11 * MB // 256))
-    store, key = ObjectStore.open(run_url), layout.tar_key(tiny_run.RUN, 0, "ab")
+    store, key = ObjectStore.open(run_url), layout.object_key("tar", tiny_run.RUN, 0, "ab")
     open_run(store, tiny_run.make_manifest())
     first = first_of_each_kind()
     faults = (
@@ -342,7 +343,7 @@ def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch)
     monkeypatch.setitem(fsspec.config.conf, "s3", options)
     store = ObjectStore.open(run_url)
     assert store.create_if_absent("run.json", b"{}")
-    assert store._connect().s3.meta.config.read_timeout == 7
+    assert store._connection.filesystem.s3.meta.config.read_timeout == 7
 
 
 def test_a_folder_that_a_console_has_made_is_empty(s3, run_url):

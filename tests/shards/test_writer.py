@@ -14,10 +14,11 @@ import tiny_run
 from tiny_run import RUN, SCORES, make_quarantine, make_records, make_reject, make_sample
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards import codecs, layout, tables
+from mfsynth.shards import codecs, layout
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.writer import ShardSpool, encode_sample
-from mfsynth.storage.store import ObjectStore, StoreError
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 
 def open_spool(shard=0, **changes):
@@ -67,12 +68,12 @@ def test_the_index_points_into_the_tar(store):
     for row in rows:
         sample = make_sample(row["candidate"])
         jpeg, png, about = (
-            data[row[f"{part}_offset"] :][: row[f"{part}_size"]] for part in tables.MEMBERS
+            data[row[f"{part}_offset"] :][: row[f"{part}_size"]] for part in layout.MEMBERS
         )
         assert jpeg == codecs.encode_jpeg(sample.rgb)
         assert png == codecs.encode_depth(sample.depth)[0]
-        assert json.loads(about)["sample_id"] == row["sample_id"] == sample.sample_id
-        assert (row["seed"], row["prompt"]) == (sample.seed, sample.prompt)
+        assert json.loads(about)["sample_id"] == row["sample_id"] == sample.ref.sample_id
+        assert (row["seed"], row["prompt"]) == (sample.ref.seed, sample.ref.prompt)
         assert row["valid_fraction"] == np.mean(sample.depth > 0)
         assert (row["fx"] is None) == (sample.intrinsics is None)
         assert row["check_registration"] == sample.scores["registration"]
@@ -121,7 +122,7 @@ def test_text_that_is_no_receipt_is_refused(text):
 
 
 def test_samples_encoded_elsewhere_give_the_same_shard(store):
-    encoded = [encode_sample(r) if r.candidate < 4 else r for r in make_records(0)]
+    encoded = [encode_sample(r) if r.ref.candidate < 4 else r for r in make_records(0)]
     first = tiny_run.upload_shard(store, 0)
     second = tiny_run.upload_shard(store, 0, encoded)
     assert first.objects["tar"].sha256 == second.objects["tar"].sha256

@@ -19,6 +19,7 @@ import pytest
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import load_library
 from mfsynth.simulation import CachedScenes, cache, render_dataset, render_scene, scenes
+from mfsynth.storage import atomic
 
 pytestmark = pytest.mark.usefixtures("opengl")
 
@@ -83,6 +84,32 @@ def test_a_half_written_chunk_is_rendered_again(tmp_path, uninterrupted):
     (folder / "finished" / "000001").unlink()
     np.load(folder / "rgb.npy", mmap_mode="r+")[5] = 0
     assert_same(render_dataset(folder, **SETTINGS), uninterrupted)
+
+
+def test_what_a_killed_writer_left_is_no_obstacle(tmp_path, uninterrupted):
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    (folder / ".dataset.json.0123456789ab.part").write_text("{")
+    assert_same(render_dataset(folder, **SETTINGS), uninterrupted)
+
+
+def test_a_chunk_is_marked_done_after_its_images_are_on_the_disk(tmp_path, monkeypatch):
+    steps = []
+    flush, replace = np.memmap.flush, atomic.replace
+
+    def recorded_flush(array):
+        steps.append("flush")
+        flush(array)
+
+    def recorded_replace(path, data):
+        steps.append(path.name)
+        replace(path, data)
+
+    monkeypatch.setattr(np.memmap, "flush", recorded_flush)
+    monkeypatch.setattr(atomic, "replace", recorded_replace)
+    render_dataset(tmp_path / "scenes", **SETTINGS | {"scenes": 2})
+    begun = steps.index("dataset.json")
+    assert steps[begun + 1 :] == ["flush"] * 4 + ["000000", "captions.json"]
 
 
 def test_a_finished_folder_is_left_as_it_is(tmp_path):

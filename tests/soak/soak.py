@@ -54,7 +54,8 @@ from mfsynth.shards.commits import read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.verify import verify_run
-from mfsynth.storage.store import ObjectStore, StoreError
+from mfsynth.storage.errors import StoreError
+from mfsynth.storage.store import ObjectStore
 
 NAME = "soak"
 SHARD_SIZE = 16

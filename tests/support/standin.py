@@ -25,7 +25,8 @@ from mfsynth.runs import driver
 from mfsynth.runs import pool as pool
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import gc, layout, writer
-from mfsynth.storage.store import ObjectStore, StoreFullError
+from mfsynth.storage.errors import StoreFullError
+from mfsynth.storage.store import ObjectStore
 
 SIZE = 16
 

@@ -12,13 +12,25 @@ import numpy as np
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
-from mfsynth.shards.records import Quarantine, Receipt, Record, Reject, Sample
+from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
 RUN = "tiny"
 SHARD_SIZE = 6
 SCORES = ("registration", "valid_fraction")
+
+
+def make_ref(
+    candidate: int, *, prompt: str, prompt_id: str, seed: int | None = None
+) -> CandidateRef:
+    return CandidateRef(
+        sample_id=layout.sample_id(RUN, candidate),
+        candidate=candidate,
+        seed=candidate if seed is None else seed,
+        prompt=prompt,
+        prompt_id=prompt_id,
+    )
 
 
 def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
@@ -28,11 +40,12 @@ def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
     depth[:2, :3] = 0
     ramp = np.stack([rows * 8, columns * 6, rows + columns], axis=-1)
     return Sample(
-        sample_id=layout.sample_id(RUN, candidate),
-        candidate=candidate,
-        seed=candidate * 7_000_000_000_001,
-        prompt=f"a red cube, number {candidate}",
-        prompt_id=f"{candidate:016x}",
+        make_ref(
+            candidate,
+            seed=candidate * 7_000_000_000_001,
+            prompt=f"a red cube, number {candidate}",
+            prompt_id=f"{candidate:016x}",
+        ),
         rgb=np.clip(ramp + rng.integers(20), 0, 255).astype(np.uint8),
         depth=depth,
         scores={
@@ -49,11 +62,7 @@ def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
 
 def make_reject(candidate: int, reasons: tuple[str, ...] = ("registration",)) -> Reject:
     return Reject(
-        sample_id=layout.sample_id(RUN, candidate),
-        candidate=candidate,
-        seed=candidate,
-        prompt="a blurred mug",
-        prompt_id="00",
+        make_ref(candidate, prompt="a blurred mug", prompt_id="00"),
         scores={"registration": 0.3},
         reasons=reasons,
         thumbnail_jpeg=b"\xff\xd8thumbnail",
@@ -62,11 +71,7 @@ def make_reject(candidate: int, reasons: tuple[str, ...] = ("registration",)) ->
 
 def make_quarantine(candidate: int) -> Quarantine:
     return Quarantine(
-        sample_id=layout.sample_id(RUN, candidate),
-        candidate=candidate,
-        seed=candidate,
-        prompt="a cursed bowl",
-        prompt_id="01",
+        make_ref(candidate, prompt="a cursed bowl", prompt_id="01"),
         reason="its worker died 3 times",
     )
 

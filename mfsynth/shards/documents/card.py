@@ -1,44 +1,23 @@
-"""The documents that strangers and machines read: Hugging Face data card and Croissant."""
+"""`README.md`: the data card, as the Hugging Face hub and people read it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import yaml
 
+from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.documents.models import licence_id, model_name
 
-# SPDX names of the licences that the Hugging Face hub knows by their lower-case form.
-_SPDX = {
-    name.lower(): name
-    for name in (
-        "Apache-2.0",
-        "MIT",
-        "CC0-1.0",
-        "CC-BY-4.0",
-        "CC-BY-SA-4.0",
-        "CC-BY-NC-4.0",
-        "CC-BY-NC-SA-4.0",
-    )
-}
-
-_CROISSANT_TYPES = {
-    "string": "sc:Text",
-    "int32": "sc:Integer",
-    "int64": "sc:Integer",
-    "uint32": "sc:Integer",
-    "double": "sc:Float",
-}
-
-_METRIC = {"metric_z", "estimated_metric_z"}
+_METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
 
 _HOW_TO_LOAD = """\
 ```python
 from mfsynth.datasets import RGBDDataset
 
-dataset = RGBDDataset("{place}")
+dataset = RGBDDataset("path or URL of this folder")
 sample = dataset[0]      # sample.rgb uint8 (H, W, 3), sample.depth float32 (H, W), 0 = invalid
 ```
 
@@ -73,20 +52,15 @@ Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cu
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
-def licence_id(licence: str | None) -> str | None:
-    """The SPDX name of a licence in any case, None for one without."""
-    return _SPDX.get((licence or "").lower())
-
-
 def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> str:
     """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose.
 
     Args:
-        manifest: As `finalize.build_manifest` makes it.
+        manifest: As `build_manifest` makes it.
         scores: What the run says of its scores, by name.
     """
     counts = manifest["counts"]
-    models = ", ".join(_model(model) for model in manifest["models"])
+    models = ", ".join(model_name(model) for model in manifest["models"])
     reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     lines = [
@@ -102,7 +76,7 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
         "",
         "## Load it",
         "",
-        _HOW_TO_LOAD.format(place="path or URL of this folder"),
+        _HOW_TO_LOAD,
         "",
         "## Conventions",
         "",
@@ -142,88 +116,6 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
         "is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
-    """JSON-LD by the Croissant 1.0 specification: the files, and the index as a record set.
-
-    Files are named one by one, because a pattern would match what no commit refers to.
-    """
-    name = manifest["run"]
-    licence = licence_id(manifest["licence"])
-    counts = manifest["counts"]
-    document = {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": name,
-        "description": (
-            f"{counts['pairs']} synthetic RGB-D pairs made by a generative model with mfsynth. "
-            f"Depth kinds: {', '.join(manifest['depth_kinds']) or 'none'}."
-        ),
-        "version": f"{manifest['format_version']}.0.{counts['shards']}",
-        "datePublished": manifest["last_commit"],
-        "license": (
-            f"https://spdx.org/licenses/{licence}.html" if licence else manifest["licence"]
-        ),
-        "keywords": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
-        "isBasedOn": [_model(model) for model in manifest["models"]],
-        "distribution": _distribution(manifest),
-        "recordSet": [_record_set(index)],
-    }
-    return {key: value for key, value in document.items() if value is not None}
-
-
-def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    files: list[dict[str, Any]] = []
-    for kind, media in (
-        ("tar", "application/x-tar"),
-        ("index", "application/x-parquet"),
-        ("rejects", "application/x-parquet"),
-    ):
-        stored = [shard[kind] for shard in manifest["shards"]]
-        files += [
-            {
-                "@type": "cr:FileObject",
-                "@id": each["key"],
-                "name": each["key"],
-                "contentUrl": each["key"],
-                "contentSize": f"{each['size']} B",
-                "encodingFormat": media,
-                "sha256": each["sha256"],
-            }
-            for each in stored
-        ]
-        files.append(
-            {
-                "@type": "cr:FileSet",
-                "@id": f"{kind}-files",
-                "name": f"{kind}-files",
-                "encodingFormat": media,
-                "includes": [each["key"] for each in stored],
-            }
-        )
-    return files
-
-
-def _record_set(index: pa.Schema) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "pairs",
-        "name": "pairs",
-        "description": "One record an RGB-D pair; its bytes are in the tar of its shard.",
-        "key": {"@id": "pairs/sample_id"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"pairs/{field.name}",
-                "name": field.name,
-                "dataType": _CROISSANT_TYPES[str(field.type)],
-                "source": {"fileSet": {"@id": "index-files"}, "extract": {"column": field.name}},
-            }
-            for field in index
-        ],
-    }
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,48 +164,3 @@ def _size_category(pairs: int) -> str:
             return f"n<{name}" if lower == "n" else f"{lower}<n<{name}"
         lower = name
     return "1M<n<10M" if pairs < 10_000_000 else "n>10M"
-
-
-def _model(model: Mapping[str, str]) -> str:
-    revision = model.get("revision")
-    return model["id"] + (f" (revision {revision})" if revision else "")
-
-
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}

@@ -1,3 +1,5 @@
+"""Objects by key: whole or absent, whatever stores and disks do."""
+
 from __future__ import annotations
 
 import errno
@@ -13,8 +15,8 @@ import fsspec
 import pytest
 
 from mfsynth.errors import MfsynthError
-from mfsynth.storage.credentials import without_credentials
-from mfsynth.storage.store import ObjectStore, StoreError, StoreFullError
+from mfsynth.storage.errors import StoreError, StoreFullError
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -108,7 +110,7 @@ def test_a_full_disk_is_one_clear_line(store, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(StoreFullError, match=r"no space left .* committed shards are kept") as info:
+    with pytest.raises(StoreFullError, match="what was stored before is kept") as info:
         store.create_if_absent("_commits/000000.json", b"x")
     assert "\n" not in str(info.value)
     monkeypatch.undo()
@@ -232,16 +234,3 @@ def test_credentials_in_a_url_are_never_shown(tmp_path):
         assert "hunter2" not in text
         assert "abracadabra" not in text
         assert "\n" not in text
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("s3://key:se/cret@bucket/run", "s3://bucket/run"),
-        ("ftp://me:pw@host/run and http://a@b/c", "ftp://host/run and http://b/c"),
-        ("https://host/run?sig=1&x=2", "https://host/run"),
-        ("/home/me@work/run", "/home/me@work/run"),
-    ],
-)
-def test_users_passwords_and_queries_are_cut_out_of_urls(text, shown):
-    assert without_credentials(text) == shown

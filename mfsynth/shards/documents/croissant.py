@@ -1,0 +1,139 @@
+"""`croissant.json`: the data set as JSON-LD by the Croissant 1.0 specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from mfsynth.shards.documents.models import licence_id, model_name
+
+_TYPES = {
+    "string": "sc:Text",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+    "uint32": "sc:Integer",
+    "double": "sc:Float",
+}
+
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
+    """JSON-LD by the Croissant 1.0 specification: the files, and the index as a record set.
+
+    Files are named one by one, because a pattern would match what no commit refers to.
+    """
+    name = manifest["run"]
+    licence = licence_id(manifest["licence"])
+    counts = manifest["counts"]
+    document = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": (
+            f"{counts['pairs']} synthetic RGB-D pairs made by a generative model with mfsynth. "
+            f"Depth kinds: {', '.join(manifest['depth_kinds']) or 'none'}."
+        ),
+        "version": f"{manifest['format_version']}.0.{counts['shards']}",
+        "datePublished": manifest["last_commit"],
+        "license": (
+            f"https://spdx.org/licenses/{licence}.html" if licence else manifest["licence"]
+        ),
+        "keywords": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
+        "isBasedOn": [model_name(model) for model in manifest["models"]],
+        "distribution": _distribution(manifest),
+        "recordSet": [_record_set(index)],
+    }
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = []
+    for kind, media in (
+        ("tar", "application/x-tar"),
+        ("index", "application/x-parquet"),
+        ("rejects", "application/x-parquet"),
+    ):
+        stored = [shard[kind] for shard in manifest["shards"]]
+        files += [
+            {
+                "@type": "cr:FileObject",
+                "@id": each["key"],
+                "name": each["key"],
+                "contentUrl": each["key"],
+                "contentSize": f"{each['size']} B",
+                "encodingFormat": media,
+                "sha256": each["sha256"],
+            }
+            for each in stored
+        ]
+        files.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"{kind}-files",
+                "name": f"{kind}-files",
+                "encodingFormat": media,
+                "includes": [each["key"] for each in stored],
+            }
+        )
+    return files
+
+
+def _record_set(index: pa.Schema) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "pairs",
+        "name": "pairs",
+        "description": "One record an RGB-D pair; its bytes are in the tar of its shard.",
+        "key": {"@id": "pairs/sample_id"},
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"pairs/{field.name}",
+                "name": field.name,
+                "dataType": _TYPES[str(field.type)],
+                "source": {"fileSet": {"@id": "index-files"}, "extract": {"column": field.name}},
+            }
+            for field in index
+        ],
+    }

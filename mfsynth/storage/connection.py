@@ -1,0 +1,115 @@
+"""The fsspec file system behind a URL, and the places of keys in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+
+from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.errors import reason_of
+
+_S3 = ("s3", "s3a")
+# A reader of many commits waits for round trips, and botocore has 10 connections by default.
+_S3_CONNECTIONS = 128
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+
+
+class Connection:
+    """A URL that is opened when it is needed, in each process anew.
+
+    fsspec's async implementations refuse to work in a forked child of the process that made them.
+
+    Args:
+        url: Local path or fsspec URL.
+
+    Raises:
+        MfsynthError: No fsspec implementation for the URL, or its package is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._process = -1
+        self._filesystem: Any = None
+        self._root = ""
+        self._open()
+
+    def __reduce__(self) -> tuple[type[Connection], tuple[str]]:
+        return Connection, (self.url,)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL to show people: without user, password and query."""
+        return without_credentials(self.url)
+
+    @property
+    def filesystem(self) -> Any:
+        """This process' own fsspec file system."""
+        self._open()
+        return self._filesystem
+
+    @property
+    def uncached(self) -> Any:
+        """The file system with no listing in its memory."""
+        self._open()
+        self._filesystem.invalidate_cache()
+        return self._filesystem
+
+    @property
+    def root(self) -> str:
+        """Path of the store in the file system, without a slash at its end."""
+        self._open()
+        return self._root
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return "file" in self._protocols()
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether the store speaks S3."""
+        return any(protocol in _S3 for protocol in self._protocols())
+
+    def path(self, key: str) -> str:
+        """Where an object lies in the file system; the root for `""`."""
+        return f"{self.root}/{key}" if key else self.root
+
+    def key(self, path: str) -> str:
+        """The key of what the file system calls `path`; `""` for the root and what is outside."""
+        # Implementations differ in the leading slash of what they list.
+        absolute = path if path.startswith(self.root) else f"/{path}"
+        folder = f"{self.root}/"
+        return absolute.removeprefix(folder) if absolute.startswith(folder) else ""
+
+    def _protocols(self) -> tuple[str, ...]:
+        protocol = self.filesystem.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+    def _open(self) -> None:
+        if self._process == os.getpid():
+            return
+        try:
+            self._filesystem, root = fsspec.core.url_to_fs(self.url, **_options(self.url))
+        except ImportError as error:
+            extra = _EXTRAS.get(fsspec.utils.get_protocol(self.url))
+            remedy = f'pip install "mfsynth[{extra}]"' if extra else "install it with pip"
+            raise MfsynthError(f"{self.shown_url}: {error}; {remedy}") from error
+        except ValueError as error:
+            raise MfsynthError(
+                f"{self.shown_url}: not a local path or a URL that fsspec can open "
+                f"({reason_of(error, self.url)})"
+            ) from None
+        self._root = root.rstrip("/")
+        self._process = os.getpid()
+
+
+def _options(url: str) -> Mapping[str, Any]:
+    protocol = fsspec.utils.get_protocol(url)
+    if protocol not in _S3:
+        return {}
+    given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": _S3_CONNECTIONS, **given}}
