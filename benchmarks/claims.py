@@ -163,11 +163,11 @@ def _train(config: TrainConfig) -> tuple[Trainer, ModalityForcingPipeline]:
     """Train, or go on; the pipeline has the averaged weights."""
     torch.manual_seed(config.seed)
     mixture = open_mixture(config.data, config.size, config.size)
-    parts = build_components(config, mixture.captions())
-    trainer = Trainer(parts, config.optimiser, config.noise, config.seed, join_processes())
+    components = build_components(config, mixture.captions())
+    trainer = Trainer(components, config.optimiser, config.noise, config.seed, join_processes())
     trainer.resume(config.output)
     trainer.run(mixture, config.output, click.echo)
-    pipeline = parts.pipeline(config)
+    pipeline = components.pipeline(config)
     pipeline.set_progress_bar_config(disable=True)
     return trainer, pipeline
 
@@ -185,7 +185,7 @@ def _plain(name: str, seed: int, compute: float, out: Path) -> EstimatorTrainer:
     trainer = EstimatorTrainer(config)
     trainer.resume()
     trainer.run(open_mixture(config.data, config.size, config.size), click.echo)
-    trainer.model.load_state_dict(trainer.average)
+    trainer.model.load_state_dict(trainer.state.average)
     return trainer
 
 
@@ -199,7 +199,7 @@ def _plain_flops(config: EstimatorConfig) -> float:
 def _measure_plain(name: str, seed: int, compute: float, held_out: CachedScenes, out: Path) -> Row:
     network = _plain(name, seed, compute, out)
     error, _ = agreement(estimate(network.model, held_out.rgb), held_out.depth)
-    size = sum(p.numel() for p in network.average.values())
+    size = network.state.size
     return Row(name, seed, size, compute / 1e15, {"i2d": error})
 
 
@@ -216,7 +216,7 @@ def _measure(
     config = load_train_config(BASE, [*MINIATURE, *arm.changes, f"seed={seed}", f"output={output}"])
     trainer, pipeline = _train(config)
     captions = held_out.captions[:PROMPTS]
-    with swapped_weights(trainer.model, trainer.average):
+    with swapped_weights(trainer.model, trainer.state.average):
 
         def own(images: np.ndarray) -> np.ndarray:
             return image_to_depth(pipeline, images, steps=1, batch_size=BATCH)
@@ -237,7 +237,7 @@ def _measure(
                 network = _plain(plain, seed, compute, out)
                 found = agreement(estimate(network.model, alone), judged)[0]
                 scores[f"image first, then {plain}"] = found
-    size = sum(p.numel() for p in trainer.average.values())
+    size = trainer.state.size
     return Row(name, seed, size, _compute(config) / 1e15, scores)
 
 

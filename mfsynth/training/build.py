@@ -21,7 +21,7 @@ from mfsynth.training.pretrained import (
     InitialModel,
     check_fit,
     flux2_folder,
-    load_frozen_parts,
+    load_frozen_components,
     load_image_model,
 )
 
@@ -97,13 +97,13 @@ def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelCompo
             is not a FLUX.2 pipeline of these sizes.
     """
     if config.pretrained is None:
-        return _small_parts(config, captions)
+        return _small_components(config, captions)
     sizes = config.transformer
     # Frozen weights are read as they are computed with.
     bfloat16 = config.optimiser.precision == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     folder = flux2_folder(config.pretrained)
-    text_encoder, tokenizer, vae = load_frozen_parts(folder, dtype)
+    text_encoder, tokenizer, vae = load_frozen_components(folder, dtype)
     depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
     if config.initial is not None:
         initial = InitialModel.find(config.initial)
@@ -127,7 +127,7 @@ def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelCompo
     )
 
 
-def _small_parts(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
+def _small_components(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
     """A model that is trained as a whole: new, or gone on from."""
     sizes = config.transformer
     assert sizes.rgb_bands is not None
@@ -139,7 +139,7 @@ def _small_parts(config: TrainConfig, captions: Iterable[str]) -> ModelComponent
     else:
         initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), torch.float32)
-        text_encoder, tokenizer = initial.text_parts(sizes)
+        text_encoder, tokenizer = initial.text_components(sizes)
         depth_codec = initial.depth_codec(sizes.patch)
     layers = text_encoder_layers(sizes)
     return ModelComponents(

@@ -12,7 +12,7 @@ from mfsynth.config import load_settings
 from mfsynth.config.base import Items, Pair, Settings
 from mfsynth.training.data import SourceSettings
 from mfsynth.training.invalid_depth import InvalidDepth
-from mfsynth.training.noise import NoiseRecipe
+from mfsynth.training.noise import NoiseConfig
 
 
 class TransformerConfig(Settings):
@@ -112,7 +112,7 @@ class OptimiserConfig(Settings):
         decay_share: Of the second phase.
         weight_decay: Of all weights.
         ema: Memory of the weights' moving average, which is the model that comes out.
-        edge_weight: See `clean_signal_loss`.
+        edge_weight: See `depth_loss`.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
         invalid_depth: What the depth stream sees at pixels without depth.
@@ -215,7 +215,7 @@ class TrainConfig(Settings):
     initial: str | None = None
     pretrained: PretrainedConfig | None = None
     lora: LoraConfig | None = None
-    noise: NoiseRecipe
+    noise: NoiseConfig
     optimiser: OptimiserConfig
     samples: SamplesConfig = SamplesConfig()
     licence: str | None = None

@@ -67,7 +67,7 @@ class InitialModel:
             self.path, subfolder="transformer", torch_dtype=dtype
         )
 
-    def text_parts(self, sizes: TransformerConfig) -> tuple[Any, Any]:
+    def text_components(self, sizes: TransformerConfig) -> tuple[Any, Any]:
         """Load the text encoder of a small model, in float32, and its tokenizer.
 
         Raises:
@@ -110,7 +110,7 @@ def flux2_folder(pretrained: PretrainedConfig) -> Path:
         ) from error
 
 
-def load_frozen_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+def load_frozen_components(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Text encoder, tokenizer and autoencoder of a FLUX.2 pipeline.
 
     Raises:

@@ -10,6 +10,9 @@ Log = Callable[[str], None]
 
 LOSSES = ("rgb", "depth", "distillation")
 
+# Steps from a line to the next.
+EVERY = 50
+
 
 @dataclass
 class Progress:

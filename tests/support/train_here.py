@@ -27,7 +27,7 @@ def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> No
 
         def save_and_die(folder):
             save(folder)
-            if trainer.step >= stop:
+            if trainer.state.step >= stop:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer.save = save_and_die
