@@ -37,7 +37,7 @@ from mfsynth.training.data import open_mixture
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.processes import join_processes
-from mfsynth.training.requirements import estimate as estimate_cost
+from mfsynth.training.requirements import estimate_requirements
 from mfsynth.training.trainer import Trainer
 
 BASE = "embedded"
@@ -54,7 +54,7 @@ MINIATURE = (
 )
 HELD_OUT, PROMPTS = 256, 96
 SAMPLING = {"num_inference_steps": 16, "guidance_scale": 2.0}
-# Where depth follows RGB at the recipe's own distance of their means: ln α = 3.0 − 1.1.
+# Where depth follows RGB at the embedded model's own distance of their means: ln α = 3.0 − 1.1.
 DIAGONAL = 2.74
 
 PLAIN = {"plain network, sparse": True, "plain network, dense": False}
@@ -75,7 +75,7 @@ class Arm:
 
 def arms(base: TrainConfig) -> Mapping[str, Arm]:
     """All models, by name; `sparse` is what the others differ from."""
-    cost = estimate_cost(base, gpus=1).flops
+    cost = estimate_requirements(base, gpus=1).flops
     freed = base.optimiser.image_steps * cost.image_step / cost.step
     longer = base.optimiser.joint_steps + round(freed)
     data = base.data[0].model_dump(mode="json", exclude_defaults=True) | {"sparsity": []}
@@ -153,7 +153,7 @@ def main(seed_numbers: tuple[int, ...], only: tuple[str, ...], results: Path, ou
 
 def _compute(config: TrainConfig) -> float:
     """Floating-point operations of a whole training."""
-    cost, of = estimate_cost(config, gpus=1).flops, config.optimiser
+    cost, of = estimate_requirements(config, gpus=1).flops, config.optimiser
     images = of.image_steps + of.image_only_share * of.joint_steps
     both = (1 - of.image_only_share) * of.joint_steps
     return of.batch_size * (images * cost.image_step + both * cost.step)

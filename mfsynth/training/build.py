@@ -16,9 +16,9 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import LoraConfig, TrainConfig, TransformerConfig
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
+from mfsynth.training.initial_model import InitialModel
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.pretrained import (
-    InitialModel,
     check_fit,
     flux2_folder,
     load_frozen_components,

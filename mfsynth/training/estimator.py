@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Items, Settings
+from mfsynth.config.base import Count, Index, Items, Positive, Settings
 from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
@@ -28,8 +28,8 @@ from mfsynth.training.state import TrainingState
 class NetworkConfig(Settings):
     """Sizes of a `DepthEstimator`; see there."""
 
-    widths: Annotated[Items[int], Field(min_length=1)]
-    blocks: int = Field(gt=0)
+    widths: Annotated[Items[Count], Field(min_length=1)]
+    blocks: Count
 
 
 class EstimatorConfig(Settings):
@@ -54,17 +54,17 @@ class EstimatorConfig(Settings):
     """
 
     name: str
-    seed: int
-    size: int = Field(gt=0)
+    seed: Index
+    size: Count
     data: Annotated[Items[SourceSettings], Field(min_length=1)]
     estimator: NetworkConfig
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
-    checkpoint_every: int = Field(gt=0)
+    checkpoint_every: Count
     output: Annotated[Path, Field(strict=False)]
 
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from mfsynth.config.base import Settings
+from mfsynth.config.base import Fraction, Settings
 
 
 class NoiseConfig(Settings):
@@ -31,13 +32,13 @@ class NoiseConfig(Settings):
             is none, most of it would be made up.
     """
 
-    i2d_share: float = 0.2
-    d2i_share: float = 0.2
-    shared_share: float = 0.5
+    i2d_share: Fraction = 0.2
+    d2i_share: Fraction = 0.2
+    shared_share: Fraction = 0.5
     rgb_mu: float = 1.1
     depth_mu: float = 1.1
-    sigma: float = 1.0
-    d2i_min_valid: float = 0.9
+    sigma: float = Field(default=1.0, ge=0)
+    d2i_min_valid: Fraction = 0.9
 
 
 def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generator, ...]:
