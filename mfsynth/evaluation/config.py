@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config import ModelConfig, load_settings
 from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
-from mfsynth.evaluation.alignment import Alignment
+from mfsynth.evaluation.protocols import Alignment
 
 
 class PublishedSettings(Settings):
