@@ -19,11 +19,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
 import torch
-from model_card import BATCH, HELD_OUT_SEED, agreement, estimate, generate
+from model_card import BATCH, HELD_OUT_SEED, Depths, Images, agreement, estimate, generate
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.evaluation.depth import image_to_depth
@@ -53,7 +53,7 @@ MINIATURE = (
     "optimiser.checkpoint_every=400",
 )
 HELD_OUT, PROMPTS = 256, 96
-SAMPLING = {"num_inference_steps": 16, "guidance_scale": 2.0}
+SAMPLING: dict[str, Any] = {"num_inference_steps": 16, "guidance_scale": 2.0}
 # Where depth follows RGB at the embedded model's own distance of their means: ln α = 3.0 − 1.1.
 DIAGONAL = 2.74
 
@@ -218,7 +218,7 @@ def _measure(
     captions = held_out.captions[:PROMPTS]
     with swapped_weights(trainer.model, trainer.state.average):
 
-        def own(images: np.ndarray) -> np.ndarray:
+        def own(images: Images) -> Depths:
             return image_to_depth(pipeline, images, steps=1, batch_size=BATCH)
 
         scores = {"i2d": agreement(own(held_out.rgb), held_out.depth)[0]}

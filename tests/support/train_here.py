@@ -39,4 +39,5 @@ def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> No
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:4], *map(int, sys.argv[4:]))
+    _, folder, flux2, settings, *stop = sys.argv
+    main(Path(folder), flux2, settings, *map(int, stop))
