@@ -227,7 +227,7 @@ class TrainConfig(Settings):
         return self.pretrained is not None and self.pretrained.transformer
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _settings_fit(self) -> Self:
         sizes, optimiser = self.transformer, self.optimiser
         if (sizes.rgb_bands is None) != (self.pretrained is not None):
             raise ValueError(

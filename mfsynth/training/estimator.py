@@ -21,7 +21,7 @@ from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, SourceSettings, TrainingBatch, batches, open_mixture
 from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
-from mfsynth.training.progress import EVERY, Log, Progress
+from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
 from mfsynth.training.state import TrainingState
 
 
@@ -137,7 +137,7 @@ class EstimatorTrainer:
             for batch in batches(data, config.seed, config.batch_size, steps):
                 progress.add({"depth": self._train_step(batch)})
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
-                if state.step % EVERY == 0 or is_saved:
+                if state.step % STEPS_PER_LINE == 0 or is_saved:
                     log(progress.line(state.step))
                 if is_saved:
                     state.save(config.output)

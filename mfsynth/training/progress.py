@@ -10,8 +10,7 @@ Log = Callable[[str], None]
 
 LOSSES = ("rgb", "depth", "distillation")
 
-# Steps from a line to the next.
-EVERY = 50
+STEPS_PER_LINE = 50
 
 
 @dataclass

@@ -31,7 +31,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.text import encode_tokens
-from mfsynth.training.build import build_transformer, choose_trained, rgb_channels
+from mfsynth.training.build import choose_trained, new_transformer, rgb_channels
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.embedded import build_text_encoder, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
@@ -215,8 +215,7 @@ def estimate_requirements(config: TrainConfig, gpus: int) -> Requirements:
 
 def _build(config: TrainConfig) -> tuple[JointModel, Any, Any]:
     sizes = config.transformer
-    mask = config.optimiser.invalid_depth == "noise"
-    transformer = build_transformer(sizes, depth_mask=mask)
+    transformer = new_transformer(config)
     if config.optimiser.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.pretrained is None:

@@ -60,7 +60,7 @@ def train(config: TrainConfig, log: Log) -> Path:
 
     folder = config.output / "model"
     if processes.is_main_process:
-        _export(config, mixture, folder)
+        export(config, mixture, folder)
         log(f"model: {folder}")
     processes.wait_for_everyone()
     processes.end_training()
@@ -71,7 +71,7 @@ def _quiet(_line: str) -> None:
     pass
 
 
-def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
+def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
     """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in."""
     latest = latest_checkpoint(config.output)
     if latest is None:

@@ -30,7 +30,7 @@ from mfsynth.training.optimisers import (
 )
 from mfsynth.training.optimisers import step as move_weights
 from mfsynth.training.processes import distribute, gather_full
-from mfsynth.training.progress import EVERY, Log, Progress
+from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
 from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.state import TrainingState
 from mfsynth.training.tensorboard import Board
@@ -116,7 +116,7 @@ class Trainer:
                     self._start_depth()
                 progress.add(self._train_step([next(stream) for _ in range(config.accumulate)]))
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
-                if state.step % EVERY == 0 or is_saved:
+                if state.step % STEPS_PER_LINE == 0 or is_saved:
                     self._write_scalars(progress, board)
                     log(progress.line(state.step))
                 if is_saved:

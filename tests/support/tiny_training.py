@@ -85,14 +85,14 @@ def make_components(config: OptimiserConfig) -> ModelComponents:
     transformer = build_transformer(SIZES, depth_mask=config.invalid_depth == "noise")
     layers = text_encoder_layers(SIZES)
     return ModelComponents(
-        JointModel(transformer, text_encoder, layers),
-        text_encoder,
-        tokenizer,
-        layers,
-        SIZES.text_length,
-        None,
-        LappedTransformCodec(8, (4, 2)),
-        DepthCodec(8, 1.0, 0.4),
+        model=JointModel(transformer, text_encoder, layers),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_layers=layers,
+        text_length=SIZES.text_length,
+        vae=None,
+        rgb_codec=LappedTransformCodec(8, (4, 2)),
+        depth_codec=DepthCodec(8, 1.0, 0.4),
     )
 
 

@@ -23,7 +23,7 @@ from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.processes import join_processes
-from mfsynth.training.run import _export
+from mfsynth.training.run import export
 from mfsynth.training.trainer import Trainer
 
 RELEASED = Path(__file__).parents[1] / "data" / "reference"
@@ -62,7 +62,7 @@ def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
     settings = config(folder)
     run(settings)
-    _export(settings, random_mixture(), folder / "model")
+    export(settings, random_mixture(), folder / "model")
     return folder / "model", latest_checkpoint(folder)[1]
 
 
@@ -86,7 +86,7 @@ def test_training_goes_on_and_what_comes_out_can_be_gone_on_from(first, tmp_path
     moved = [n for n, v in trainer.state.average.items() if not torch.equal(v, before[n])]
     assert "transformer.depth_proj_out.weight" in moved
     assert any("text_encoder" in name for name in moved)
-    _export(settings, random_mixture(), tmp_path / "model")
+    export(settings, random_mixture(), tmp_path / "model")
     build_components(further(tmp_path / "b", tmp_path / "model"), [])
 
 
@@ -105,7 +105,7 @@ def test_a_model_with_frozen_parts_goes_on_whole_or_with_adapters(tmp_path, lora
     settings = flux2_config(flux2, tmp_path / "first")
     trainer, _ = make_flux2_trainer(settings)
     trainer.run(flux2_mixture(), settings.output, lambda _: None)
-    _export(settings, flux2_mixture(), tmp_path / "model")
+    export(settings, flux2_mixture(), tmp_path / "model")
     frozen = {"id": str(flux2), "text_states": [1, 2]}
     second = flux2_config(
         flux2, tmp_path / "second", initial=str(tmp_path / "model"), pretrained=frozen, lora=lora
@@ -118,7 +118,7 @@ def test_a_model_with_frozen_parts_goes_on_whole_or_with_adapters(tmp_path, lora
         torch.testing.assert_close(ours, value, rtol=2**-8, atol=0)
     going_on, _ = make_flux2_trainer(second)
     going_on.run(flux2_mixture(), second.output, lambda _: None)
-    _export(second, flux2_mixture(), tmp_path / "second-model")
+    export(second, flux2_mixture(), tmp_path / "second-model")
 
 
 def test_other_sizes_are_named(first, tmp_path):

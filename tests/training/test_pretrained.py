@@ -20,7 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.run import _export
+from mfsynth.training.run import export
 
 LORA = {"rank": 2, "alpha": 2}
 
@@ -108,7 +108,7 @@ def test_adapters_are_merged_into_the_model_that_comes_out(flux2, tmp_path):
     config = flux2_config(flux2, tmp_path, lora=LORA)
     trainer, _ = make_flux2_trainer(config)
     trainer.run(flux2_mixture(), tmp_path, lambda _: None)
-    _export(config, flux2_mixture(), tmp_path / "model")
+    export(config, flux2_mixture(), tmp_path / "model")
     pipeline = ModalityForcingPipeline.from_pretrained(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)
     assert not any("lora" in name for name in pipeline.transformer.state_dict())
