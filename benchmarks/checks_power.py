@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ STRIDE = 96
 MIN_VALID = 0.5
 OTHER = "other image's depth"
 
+Value = TypeVar("Value", np.uint8, np.float32)
 Depth = NDArray[np.float32]
 Frame = tuple[NDArray[np.uint8], Depth]
 
@@ -65,24 +67,34 @@ def load_frames(folder: Path = FRAMES) -> list[Frame]:
     """Frames as (RGB uint8 (H, W, 3), z-depth float32 (H, W) in metres with 0 = invalid)."""
     frames = []
     for frame in json.loads((folder / "frames.json").read_text(encoding="utf-8")):
-        bgr = cv2.imread(str(folder / frame["rgb"]), cv2.IMREAD_COLOR)
-        code = cv2.imread(str(folder / frame["depth"]), cv2.IMREAD_UNCHANGED)
+        bgr = _read(folder / frame["rgb"], cv2.IMREAD_COLOR)
+        code = _read(folder / frame["depth"], cv2.IMREAD_UNCHANGED)
         depth = code.astype(np.float32) * np.float32(frame["depth_unit_m_per_code"])
-        frames.append((cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), depth))
+        frames.append((np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), depth))
     return frames
+
+
+def _read(path: Path, flags: int) -> NDArray[Any]:
+    image = cv2.imread(str(path), flags)
+    assert image is not None, path
+    return image
+
+
+def resized(image: NDArray[Value], side: int, interpolation: int) -> NDArray[Value]:
+    return np.asarray(cv2.resize(image, (side, side), interpolation=interpolation), image.dtype)
 
 
 def make_tiles(frames: Sequence[Frame], side: int) -> list[Tile]:
     """Cuts frames into overlapping squares of `side` pixels; mostly invalid ones are dropped."""
-    tiles = []
+    tiles: list[Tile] = []
     for rgb, depth in frames:
         top = (depth.shape[0] - TILE) // 2
         for left in range(0, depth.shape[1] - TILE + 1, STRIDE):
             box = np.s_[top : top + TILE, left : left + TILE]
-            small_depth = cv2.resize(depth[box], (side, side), interpolation=cv2.INTER_NEAREST)
+            small_depth = resized(depth[box], side, cv2.INTER_NEAREST)
             if valid_fraction(small_depth) < MIN_VALID:
                 continue
-            small_rgb = cv2.resize(rgb[box], (side, side), interpolation=cv2.INTER_AREA)
+            small_rgb = resized(rgb[box], side, cv2.INTER_AREA)
             error = smooth_error(side, np.random.default_rng(len(tiles)))
             tiles.append(Tile(small_rgb, small_depth, small_depth * error))
     return tiles
@@ -91,7 +103,7 @@ def make_tiles(frames: Sequence[Frame], side: int) -> list[Tile]:
 def smooth_error(side: int, rng: np.random.Generator) -> Depth:
     """Factors (side, side) around 1, smooth, off by 5 % on average."""
     coarse = rng.standard_normal((4, 4)).astype(np.float32)
-    smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    smooth = resized(coarse, side, cv2.INTER_CUBIC)
     return np.exp(0.05 * smooth / np.abs(smooth).mean()).astype(np.float32)
 
 

@@ -19,11 +19,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
 import torch
-from model_card import BATCH, HELD_OUT_SEED, agreement, estimate, generate
+from model_card import BATCH, HELD_OUT_SEED, Depths, Images, agreement, estimate, generate
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.evaluation.depth import image_to_depth
@@ -37,7 +37,7 @@ from mfsynth.training.data import open_mixture
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.processes import join_processes
-from mfsynth.training.requirements import estimate as estimate_cost
+from mfsynth.training.requirements import estimate_requirements
 from mfsynth.training.trainer import Trainer
 
 BASE = "embedded"
@@ -53,8 +53,8 @@ MINIATURE = (
     "optimiser.checkpoint_every=400",
 )
 HELD_OUT, PROMPTS = 256, 96
-SAMPLING = {"num_inference_steps": 16, "guidance_scale": 2.0}
-# Where depth follows RGB at the recipe's own distance of their means: ln α = 3.0 − 1.1.
+SAMPLING: dict[str, Any] = {"num_inference_steps": 16, "guidance_scale": 2.0}
+# Where depth follows RGB at the embedded model's own distance of their means: ln α = 3.0 − 1.1.
 DIAGONAL = 2.74
 
 PLAIN = {"plain network, sparse": True, "plain network, dense": False}
@@ -75,7 +75,7 @@ class Arm:
 
 def arms(base: TrainConfig) -> Mapping[str, Arm]:
     """All models, by name; `sparse` is what the others differ from."""
-    cost = estimate_cost(base, gpus=1).flops
+    cost = estimate_requirements(base, gpus=1).flops
     freed = base.optimiser.image_steps * cost.image_step / cost.step
     longer = base.optimiser.joint_steps + round(freed)
     data = base.data[0].model_dump(mode="json", exclude_defaults=True) | {"sparsity": []}
@@ -153,7 +153,7 @@ def main(seed_numbers: tuple[int, ...], only: tuple[str, ...], results: Path, ou
 
 def _compute(config: TrainConfig) -> float:
     """Floating-point operations of a whole training."""
-    cost, of = estimate_cost(config, gpus=1).flops, config.optimiser
+    cost, of = estimate_requirements(config, gpus=1).flops, config.optimiser
     images = of.image_steps + of.image_only_share * of.joint_steps
     both = (1 - of.image_only_share) * of.joint_steps
     return of.batch_size * (images * cost.image_step + both * cost.step)
@@ -163,11 +163,11 @@ def _train(config: TrainConfig) -> tuple[Trainer, ModalityForcingPipeline]:
     """Train, or go on; the pipeline has the averaged weights."""
     torch.manual_seed(config.seed)
     mixture = open_mixture(config.data, config.size, config.size)
-    parts = build_components(config, mixture.captions())
-    trainer = Trainer(parts, config.optimiser, config.noise, config.seed, join_processes())
+    components = build_components(config, mixture.captions())
+    trainer = Trainer(components, config.optimiser, config.noise, config.seed, join_processes())
     trainer.resume(config.output)
     trainer.run(mixture, config.output, click.echo)
-    pipeline = parts.pipeline(config)
+    pipeline = components.pipeline(config)
     pipeline.set_progress_bar_config(disable=True)
     return trainer, pipeline
 
@@ -185,7 +185,7 @@ def _plain(name: str, seed: int, compute: float, out: Path) -> EstimatorTrainer:
     trainer = EstimatorTrainer(config)
     trainer.resume()
     trainer.run(open_mixture(config.data, config.size, config.size), click.echo)
-    trainer.model.load_state_dict(trainer.average)
+    trainer.model.load_state_dict(trainer.state.average)
     return trainer
 
 
@@ -199,7 +199,7 @@ def _plain_flops(config: EstimatorConfig) -> float:
 def _measure_plain(name: str, seed: int, compute: float, held_out: CachedScenes, out: Path) -> Row:
     network = _plain(name, seed, compute, out)
     error, _ = agreement(estimate(network.model, held_out.rgb), held_out.depth)
-    size = sum(p.numel() for p in network.average.values())
+    size = network.state.size
     return Row(name, seed, size, compute / 1e15, {"i2d": error})
 
 
@@ -216,9 +216,9 @@ def _measure(
     config = load_train_config(BASE, [*MINIATURE, *arm.changes, f"seed={seed}", f"output={output}"])
     trainer, pipeline = _train(config)
     captions = held_out.captions[:PROMPTS]
-    with swapped_weights(trainer.model, trainer.average):
+    with swapped_weights(trainer.model, trainer.state.average):
 
-        def own(images: np.ndarray) -> np.ndarray:
+        def own(images: Images) -> Depths:
             return image_to_depth(pipeline, images, steps=1, batch_size=BATCH)
 
         scores = {"i2d": agreement(own(held_out.rgb), held_out.depth)[0]}
@@ -237,7 +237,7 @@ def _measure(
                 network = _plain(plain, seed, compute, out)
                 found = agreement(estimate(network.model, alone), judged)[0]
                 scores[f"image first, then {plain}"] = found
-    size = sum(p.numel() for p in trainer.average.values())
+    size = trainer.state.size
     return Row(name, seed, size, _compute(config) / 1e15, scores)
 
 

@@ -33,7 +33,7 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from checks_power import Frame, load_frames
+from checks_power import Frame, load_frames, resized
 from numpy.typing import NDArray
 
 from mfsynth.config import RunConfig
@@ -68,12 +68,8 @@ def squares() -> list[Frame]:
     for rgb, depth in load_frames():
         left = (rgb.shape[1] - rgb.shape[0]) // 2
         middle = np.s_[:, left : left + rgb.shape[0]]
-        frames.append(
-            (
-                cv2.resize(rgb[middle], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR),
-                cv2.resize(depth[middle], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST),
-            )
-        )
+        small_rgb = resized(rgb[middle], SIDE, cv2.INTER_LINEAR)
+        frames.append((small_rgb, resized(depth[middle], SIDE, cv2.INTER_NEAREST)))
     return frames
 
 

@@ -37,7 +37,7 @@ from mfsynth.evaluation.run import predictor, score_set
 from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import abs_rel, delta
 from mfsynth.models import load_pipeline, model_info
-from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
+from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
 
@@ -176,7 +176,9 @@ def generate(
     """Joint samples, or images for given depth, sampled with `sampling`. Sample i has seed i."""
     rgb, made = [], []
     for rows in batch_slices(len(captions)):
-        given = {} if depth is None else {"mode": "d2i", "depth": np.array(depth[rows])}
+        given: dict[str, Any] = {}
+        if depth is not None:
+            given = {"mode": "d2i", "depth": np.array(depth[rows])}
         pairs = pipeline(
             list(captions[rows]),
             seeds=range(len(captions))[rows],
@@ -188,7 +190,7 @@ def generate(
     return np.concatenate(rgb), np.concatenate(made)
 
 
-def estimate(network, rgb: Images) -> Depths:
+def estimate(network: DepthEstimator, rgb: Images) -> Depths:
     return np.concatenate(
         [estimate_depth(network, np.array(rgb[r])) for r in batch_slices(len(rgb))]
     )

@@ -166,6 +166,7 @@ def serve_moto(port: Connection) -> None:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     port.send(server.get_host_and_port()[1])
+    assert server._thread is not None
     server._thread.join()
 
 

@@ -278,7 +278,7 @@ class Simulation:
                 case Assign(worker, assignment):
                     self.make(worker, assignment)
                 case Commit(receipt):
-                    self.at(COMMIT_S, lambda receipt=receipt: self.commit(receipt))
+                    self.at(COMMIT_S, partial(self.commit, receipt))
                 case Finish(outcome, reason):
                     assert outcome is Outcome.FINISHED, reason
                     return True
@@ -446,13 +446,12 @@ def look_at_streams(streams: int) -> float:
 
     ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
 
-    @ray.remote
     class Worker:
         def make_shard(self) -> Any:
             time.sleep(HOUR)
             yield
 
-    worker = Worker.remote()
+    worker = ray.remote(Worker).remote()
     waiting = [worker.make_shard.options(num_returns="streaming").remote() for _ in range(streams)]
     rounds = 50
     began = time.process_time()

@@ -40,10 +40,10 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
         return
     settings = load_train_config(config, overrides)
     if dry_run:
-        from mfsynth.training.requirements import estimate
-        from mfsynth.training.requirements_table import table
+        from mfsynth.training.requirements import estimate_requirements
+        from mfsynth.training.requirements_table import requirements_table
 
-        click.echo(table(estimate(settings, gpus)))
+        click.echo(requirements_table(estimate_requirements(settings, gpus)))
         return
 
     from mfsynth.training.run import train as run_training

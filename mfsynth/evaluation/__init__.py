@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mfsynth.evaluation.alignment import Alignment, align
 from mfsynth.evaluation.depth import DepthScore, image_to_depth, score_depth
-from mfsynth.evaluation.protocols import Protocol
+from mfsynth.evaluation.protocols import Alignment, Protocol
 
-__all__ = ["Alignment", "DepthScore", "Protocol", "align", "image_to_depth", "score_depth"]
+__all__ = ["Alignment", "DepthScore", "Protocol", "image_to_depth", "score_depth"]

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mfsynth.config import ModelConfig, load_settings
-from mfsynth.config.base import Count, Index, NonEmpty, Settings
-from mfsynth.evaluation.alignment import Alignment
+from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
+from mfsynth.evaluation.protocols import Alignment
 
 
 class PublishedSettings(Settings):
@@ -114,8 +114,8 @@ class EvaluateConfig(Settings):
     height: Count | None = None
     width: Count | None = None
     batch_size: Count
-    data: Annotated[tuple[SetSettings, ...], Field(min_length=1, strict=False)]
-    alignments: Annotated[tuple[Alignment, ...], Field(min_length=1, strict=False)]
+    data: Annotated[Items[SetSettings], Field(min_length=1)]
+    alignments: Annotated[Items[Alignment], Field(min_length=1)]
     output: NonEmpty
 
     @model_validator(mode="after")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.evaluation.alignment import Alignment, align
-from mfsynth.evaluation.protocols import PLAIN, Protocol
+from mfsynth.evaluation.protocols import PLAIN, Alignment, Protocol
 from mfsynth.geometry import abs_rel, delta, silog
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def score_depth(
         predictions: (H, W) maps in any unit.
         truths: (H, W) z-depth maps; 0 or infinite where there is no ground truth.
         protocol: What counts, and the range that predictions are clipped to.
-        alignment: See `align`.
+        alignment: Of predictions to the truth.
 
     Raises:
         ValueError: An image has no valid pixel with a prediction, or there is no image.
@@ -80,16 +79,9 @@ def score_image(
         ValueError: No valid pixel has a prediction.
     """
     valid = protocol.valid(truth)
-    fitted = align(prediction, truth, valid, alignment, protocol.solve_side)
-    aligned = np.where(prediction > 0, fitted, 0.0).clip(*protocol.clip)
+    aligned = protocol.align(prediction, truth, valid, alignment)
     delta1, delta2, delta3 = (delta(aligned, truth, valid, k) for k in (1, 2, 3))
-    return (
-        abs_rel(aligned, truth, valid),
-        delta1,
-        delta2,
-        delta3,
-        silog(aligned, truth, valid),
-    )
+    return abs_rel(aligned, truth, valid), delta1, delta2, delta3, silog(aligned, truth, valid)
 
 
 def mean_score(rows: Sequence[ImageScore], protocol: Protocol, alignment: Alignment) -> DepthScore:

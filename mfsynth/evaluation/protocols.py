@@ -1,4 +1,4 @@
-"""What each benchmark of monocular depth counts: valid pixels, crops, caps.
+"""What each benchmark of monocular depth counts: valid pixels, crops, caps; and alignments.
 
 The figures are those of Marigold (Ke et al., CVPR 2024), whose tables most others follow. Results
 of different protocols or alignments aren't comparable, so both are part of every result.
@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.geometry.alignment import (
+    affine_least_squares,
+    depth_from_disparity_fit,
+    disparity_least_squares,
+    scale_l1,
+    scale_median,
+)
+
 Value = TypeVar("Value", bound=np.generic)
+
+Alignment = Literal["scale", "affine", "disparity", "median"]
+"""What a prediction leaves open, fitted to the ground truth: `scale`, by the exact L1 minimiser,
+native to Modality Forcing; `affine`, by least squares in depth, Marigold's; `disparity`, by least
+squares in 1/depth; `median`, the ratio of the medians."""
 
 # KITTI's benchmark crop: rows and columns that every drive's images have.
 _KITTI_ROWS, _KITTI_COLUMNS = 352, 1216
@@ -63,6 +76,53 @@ class Protocol:
         """Bool (H, W): which pixels of a ground-truth map (H, W) count."""
         inside = (truth > self.nearest) & (truth < self.farthest)
         return inside if self.window is None else inside & self.window.mask(*truth.shape)
+
+    def align(
+        self,
+        prediction: NDArray[np.floating],
+        truth: NDArray[np.floating],
+        valid: NDArray[np.bool_],
+        alignment: Alignment,
+    ) -> NDArray[np.floating]:
+        """Fit a predicted depth map to the ground truth, and clip it.
+
+        Args:
+            prediction: (H, W) depth in any unit; 0 = invalid, which is brought to the lower end.
+            truth: (H, W) depth.
+            valid: (H, W) bool, where the truth counts.
+            alignment: What is fitted.
+
+        Returns:
+            (H, W) depth in the truth's unit.
+
+        Raises:
+            ValueError: No valid pixel has a prediction.
+        """
+        given = prediction > 0
+        p, g = (_nearest_copy(part, self.solve_side) for part in (prediction, truth))
+        m = _nearest_copy(valid & given, self.solve_side)
+        fitted: NDArray[np.floating]
+        match alignment:
+            case "scale":
+                fitted = prediction * scale_l1(p, g, m)
+            case "median":
+                fitted = prediction * scale_median(p, g, m)
+            case "affine":
+                scale, shift = affine_least_squares(p, g, m)
+                fitted = prediction * scale + shift
+            case "disparity":
+                fitted = depth_from_disparity_fit(prediction, *disparity_least_squares(p, g, m))
+        return np.where(given, fitted, 0.0).clip(*self.clip)
+
+
+def _nearest_copy(values: NDArray[Value], side: int | None) -> NDArray[Value]:
+    longest = max(values.shape)
+    if side is None or longest <= side:
+        return values
+    rows, columns = (
+        (np.arange(round(size * side / longest)) + 0.5) * longest / side for size in values.shape
+    )
+    return values[rows.astype(np.intp)[:, None], columns.astype(np.intp)]
 
 
 PLAIN: Final = Protocol("plain")

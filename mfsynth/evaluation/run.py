@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.alignment import Alignment
 from mfsynth.evaluation.config import EvaluateConfig
 from mfsynth.evaluation.depth import (
     DepthScore,
@@ -19,7 +18,7 @@ from mfsynth.evaluation.depth import (
     score_image,
 )
 from mfsynth.evaluation.frames import EvaluationSet, Frame
-from mfsynth.evaluation.protocols import Protocol
+from mfsynth.evaluation.protocols import Alignment, Protocol
 from mfsynth.evaluation.readers import open_set
 from mfsynth.evaluation.resizing import resize_depth, resize_image
 from mfsynth.evaluation.results import Result

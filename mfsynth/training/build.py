@@ -14,14 +14,19 @@ from mfsynth.models.codecs import DepthCodec, LatentCodec, RGBCodec
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
-from mfsynth.training.config import LoraConfig, TrainConfig, TransformerConfig
+from mfsynth.training.config import (
+    LoraConfig,
+    PretrainedConfig,
+    TrainConfig,
+    TransformerConfig,
+)
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
+from mfsynth.training.initial_model import InitialModel
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.pretrained import (
-    InitialModel,
     check_fit,
     flux2_folder,
-    load_frozen_parts,
+    load_frozen_components,
     load_image_model,
 )
 
@@ -97,73 +102,78 @@ def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelCompo
             is not a FLUX.2 pipeline of these sizes.
     """
     if config.pretrained is None:
-        return _small_parts(config, captions)
+        return _small_components(config, captions)
+    return _flux2_components(config, config.pretrained)
+
+
+def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> ModelComponents:
+    """A transformer beside the frozen text encoder and autoencoder of a FLUX.2 pipeline."""
     sizes = config.transformer
     # Frozen weights are read as they are computed with.
     bfloat16 = config.optimiser.precision == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    folder = flux2_folder(config.pretrained)
-    text_encoder, tokenizer, vae = load_frozen_parts(folder, dtype)
+    folder = flux2_folder(pretrained)
+    text_encoder, tokenizer, vae = load_frozen_components(folder, dtype)
     depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
     if config.initial is not None:
         initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), dtype)
         depth_codec = initial.depth_codec(sizes.patch)
-    elif config.from_image_model:
+    elif pretrained.transformer:
         transformer = load_image_model(folder, sizes, _expected(config), dtype)
     else:
-        transformer = _new_transformer(config)
-    check_fit(sizes, config.pretrained.text_states, text_encoder, vae, folder)
+        transformer = new_transformer(config)
+    check_fit(sizes, pretrained.text_states, text_encoder, vae, folder)
     choose_trained(transformer, config.lora)
     return ModelComponents(
-        JointModel(transformer),
-        text_encoder,
-        tokenizer,
-        config.pretrained.text_states,
-        sizes.text_length,
-        vae,
-        LatentCodec(vae),
-        depth_codec,
+        model=JointModel(transformer),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_layers=pretrained.text_states,
+        text_length=sizes.text_length,
+        vae=vae,
+        rgb_codec=LatentCodec(vae),
+        depth_codec=depth_codec,
     )
 
 
-def _small_parts(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
+def _small_components(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
     """A model that is trained as a whole: new, or gone on from."""
     sizes = config.transformer
     assert sizes.rgb_bands is not None
     if config.initial is None:
         tokenizer = build_tokenizer(captions)
         text_encoder = build_text_encoder(sizes, len(tokenizer))
-        transformer = _new_transformer(config)
+        transformer = new_transformer(config)
         depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
     else:
         initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), torch.float32)
-        text_encoder, tokenizer = initial.text_parts(sizes)
+        text_encoder, tokenizer = initial.text_components(sizes)
         depth_codec = initial.depth_codec(sizes.patch)
     layers = text_encoder_layers(sizes)
     return ModelComponents(
-        JointModel(transformer, text_encoder, layers),
-        text_encoder,
-        tokenizer,
-        layers,
-        sizes.text_length,
-        None,
-        LappedTransformCodec(sizes.patch, sizes.rgb_bands),
-        depth_codec,
-    )
-
-
-def _new_transformer(config: TrainConfig) -> ModalityForcingTransformer2DModel:
-    return build_transformer(
-        config.transformer, depth_mask=config.optimiser.invalid_depth == "noise"
+        model=JointModel(transformer, text_encoder, layers),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_layers=layers,
+        text_length=sizes.text_length,
+        vae=None,
+        rgb_codec=LappedTransformCodec(sizes.patch, sizes.rgb_bands),
+        depth_codec=depth_codec,
     )
 
 
 def _expected(config: TrainConfig) -> Mapping[str, Any]:
     """The sizes that a transformer must have, as diffusers keeps them."""
     with init_empty_weights():
-        return _new_transformer(config).config
+        return new_transformer(config).config
+
+
+def new_transformer(config: TrainConfig) -> ModalityForcingTransformer2DModel:
+    """Build the transformer of a configuration, random but for its depth head."""
+    mask = config.optimiser.invalid_depth == "noise"
+    return build_transformer(config.transformer, depth_mask=mask)
 
 
 def build_transformer(

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCardData
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import CARD, UNKNOWN_LICENCE, card_licence
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.pretrained import InitialModel, flux2_folder
+from mfsynth.training.initial_model import InitialModel
+from mfsynth.training.pretrained import flux2_folder
 
 _TEXT = """---
 {front_matter}

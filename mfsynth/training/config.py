@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Items, Pair, Settings
+from mfsynth.config.base import Count, Fraction, Index, Items, Pair, Positive, Settings
 from mfsynth.training.data import SourceSettings
 from mfsynth.training.invalid_depth import InvalidDepth
-from mfsynth.training.noise import NoiseRecipe
+from mfsynth.training.noise import NoiseConfig
 
 
 class TransformerConfig(Settings):
@@ -37,20 +37,20 @@ class TransformerConfig(Settings):
         text_channels: Of each of them.
     """
 
-    patch: int = Field(gt=0)
+    patch: Count
     rgb_bands: Pair[int] | None = None
-    latent_channels: int = Field(default=128, gt=0)
-    layers: int = Field(gt=0)
-    single_layers: int = Field(gt=0)
-    depth_decoder_layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
+    latent_channels: Count = 128
+    layers: Count
+    single_layers: Count
+    depth_decoder_layers: Count
+    heads: Count
+    head_dim: Count
     rope_axes: Annotated[tuple[int, int, int, int], Field(strict=False)]
     rope_theta: int = Field(gt=1)
-    timestep_channels: int = Field(default=64, gt=0)
-    text_length: int = Field(gt=0)
-    text_layers: int = Field(gt=0)
-    text_channels: int = Field(gt=0)
+    timestep_channels: Count = 64
+    text_length: Count
+    text_layers: Count
+    text_channels: Count
 
 
 class PretrainedConfig(Settings):
@@ -79,8 +79,8 @@ class LoraConfig(Settings):
         alpha: Their scale is alpha / rank.
     """
 
-    rank: int = Field(gt=0)
-    alpha: int = Field(gt=0)
+    rank: Count
+    alpha: Count
 
 
 class DistillationConfig(Settings):
@@ -112,7 +112,7 @@ class OptimiserConfig(Settings):
         decay_share: Of the second phase.
         weight_decay: Of all weights.
         ema: Memory of the weights' moving average, which is the model that comes out.
-        edge_weight: See `clean_signal_loss`.
+        edge_weight: See `depth_loss`.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
         invalid_depth: What the depth stream sees at pixels without depth.
@@ -123,26 +123,26 @@ class OptimiserConfig(Settings):
     """
 
     image_steps: int = Field(ge=0)
-    joint_steps: int = Field(gt=0)
+    joint_steps: Count
     image_only_share: float = Field(ge=0, lt=1)
-    batch_size: int = Field(gt=0)
-    accumulate: int = Field(default=1, gt=0)
+    batch_size: Count
+    accumulate: Count = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp"] = "none"
-    muon_learning_rate: float | None = Field(default=None, gt=0)
-    adamw_learning_rate: float = Field(gt=0)
-    depth_learning_rate: float | None = Field(default=None, gt=0)
+    muon_learning_rate: Positive | None = None
+    adamw_learning_rate: Positive
+    depth_learning_rate: Positive | None = None
     warmup_steps: int = Field(ge=0)
-    decay_share: float = Field(ge=0, le=1)
+    decay_share: Fraction
     weight_decay: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     edge_weight: float = Field(ge=0)
     distillation: DistillationConfig | None = None
-    text_dropout: float = Field(ge=0, le=1)
+    text_dropout: Fraction
     invalid_depth: InvalidDepth = "nearest"
     complete_depth: bool = False
-    checkpoint_every: int = Field(gt=0)
+    checkpoint_every: Count
     workers: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -180,8 +180,8 @@ class SamplesConfig(Settings):
     """
 
     prompts: Items[str] = ()
-    images: int = Field(default=8, gt=0)
-    steps: int = Field(default=20, gt=0)
+    images: Count = 8
+    steps: Count = 20
     guidance: float = Field(default=2.0, ge=1)
 
 
@@ -208,14 +208,14 @@ class TrainConfig(Settings):
     """
 
     name: str
-    seed: int
-    size: int = Field(gt=0)
+    seed: Index
+    size: Count
     data: Annotated[Items[SourceSettings], Field(min_length=1)]
     transformer: TransformerConfig
     initial: str | None = None
     pretrained: PretrainedConfig | None = None
     lora: LoraConfig | None = None
-    noise: NoiseRecipe
+    noise: NoiseConfig
     optimiser: OptimiserConfig
     samples: SamplesConfig = SamplesConfig()
     licence: str | None = None
@@ -227,7 +227,7 @@ class TrainConfig(Settings):
         return self.pretrained is not None and self.pretrained.transformer
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _settings_fit(self) -> Self:
         sizes, optimiser = self.transformer, self.optimiser
         if (sizes.rgb_bands is None) != (self.pretrained is not None):
             raise ValueError(

@@ -11,37 +11,26 @@ from pydantic import Field
 from torch import Tensor
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Items, Settings
+from mfsynth.config.base import Count, Index, Items, Positive, Settings
 from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.sources.simulated import render_scenes
 from mfsynth.storage.atomic import staged_folder
-from mfsynth.training.checkpoints import (
-    AVERAGE,
-    MODEL,
-    OPTIMISER,
-    latest_checkpoint,
-    optimiser_state,
-    read_part,
-    restore_optimisers,
-    write_checkpoint,
-)
 from mfsynth.training.cpu import fast_on
-from mfsynth.training.data import Mixture, SourceSettings, batches, open_mixture
+from mfsynth.training.data import Mixture, SourceSettings, TrainingBatch, batches, open_mixture
 from mfsynth.training.losses import MIN_VALID_PIXELS
-from mfsynth.training.progress import Log, Progress
-
-PROGRESS_EVERY = 50
-_MAX_GRADIENT_NORM = 1.0
+from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
+from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
+from mfsynth.training.state import TrainingState
 
 
 class NetworkConfig(Settings):
     """Sizes of a `DepthEstimator`; see there."""
 
-    widths: Annotated[Items[int], Field(min_length=1)]
-    blocks: int = Field(gt=0)
+    widths: Annotated[Items[Count], Field(min_length=1)]
+    blocks: Count
 
 
 class EstimatorConfig(Settings):
@@ -66,17 +55,17 @@ class EstimatorConfig(Settings):
     """
 
     name: str
-    seed: int
-    size: int = Field(gt=0)
+    seed: Index
+    size: Count
     data: Annotated[Items[SourceSettings], Field(min_length=1)]
     estimator: NetworkConfig
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
-    checkpoint_every: int = Field(gt=0)
+    checkpoint_every: Count
     output: Annotated[Path, Field(strict=False)]
 
 
@@ -116,7 +105,12 @@ def log_depth_loss(prediction: Tensor, depth: Tensor) -> Tensor:
 
 
 class EstimatorTrainer:
-    """The loop, in one process; resumed, it sees what an uninterrupted one would have seen."""
+    """The loop, in one process; resumed, it sees what an uninterrupted one would have seen.
+
+    Attributes:
+        model: What is trained.
+        state: The step, the weights, and their moving average.
+    """
 
     def __init__(self, config: EstimatorConfig) -> None:
         torch.manual_seed(config.seed)
@@ -125,12 +119,11 @@ class EstimatorTrainer:
         sizes = config.estimator
         self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size).to(self._device)
         self.model.to(memory_format=torch.channels_last)
-        self._trained = dict(self.model.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self._trained.items()}
+        trained = dict(self.model.named_parameters())
         self._optimiser = torch.optim.AdamW(
-            self._trained.values(), config.learning_rate, weight_decay=config.weight_decay
+            trained.values(), config.learning_rate, weight_decay=config.weight_decay
         )
-        self.step = 0
+        self.state = TrainingState(trained, (self._optimiser,))
 
     def run(self, data: Mixture, log: Log) -> None:
         """Train to the configured step, saving checkpoints.
@@ -138,70 +131,49 @@ class EstimatorTrainer:
         Raises:
             MfsynthError: The loss is no number, or a sample can't be read.
         """
+        config, state = self._config, self.state
+        progress = Progress(state.step, config.steps)
+        steps = range(state.step, config.steps)
         with fast_on(self._device):
-            self._run(data, log)
+            for batch in batches(data, config.seed, config.batch_size, steps):
+                progress.add({"depth": self._train_step(batch)})
+                is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
+                if state.step % STEPS_PER_LINE == 0 or is_saved:
+                    log(progress.line(state.step))
+                if is_saved:
+                    state.save(config.output)
 
-    def _run(self, data: Mixture, log: Log) -> None:
-        config = self._config
-        progress = Progress(self.step, config.steps)
-        for batch in batches(data, config.seed, config.batch_size, range(self.step, config.steps)):
-            images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
-            images = images.contiguous(memory_format=torch.channels_last)
-            loss = log_depth_loss(self.model(images), batch.depth.to(self._device)).mean()
-            if not loss.isfinite():
-                raise MfsynthError(
-                    f"the loss is infinite or NaN at step {self.step}; lower learning_rate and "
-                    "run again from the last checkpoint"
-                )
-            loss.backward()
-            self._update()
-            progress.add({"depth": loss.item()})
-            is_saved = self.step % config.checkpoint_every == 0 or self.step == config.steps
-            if self.step % PROGRESS_EVERY == 0 or is_saved:
-                log(progress.line(self.step))
-            if is_saved:
-                self._save()
+    def _train_step(self, batch: TrainingBatch) -> float:
+        images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
+        images = images.contiguous(memory_format=torch.channels_last)
+        loss = log_depth_loss(self.model(images), batch.depth.to(self._device)).mean()
+        if not loss.isfinite():
+            raise MfsynthError(
+                f"the loss is infinite or NaN at step {self.state.step}; lower learning_rate and "
+                "run again from the last checkpoint"
+            )
+        loss.backward()
+        self._update()
+        return loss.item()
 
     def _update(self) -> None:
-        config = self._config
-        torch.nn.utils.clip_grad_norm_(self._trained.values(), _MAX_GRADIENT_NORM)
-        warm = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
+        config, state = self._config, self.state
+        torch.nn.utils.clip_grad_norm_(state.trained.values(), MAX_GRADIENT_NORM)
+        warm = min(1.0, (state.step + 1) / max(1, config.warmup_steps))
         for group in self._optimiser.param_groups:
-            group["lr"] = config.learning_rate * warm * (1 - self.step / config.steps)
+            group["lr"] = config.learning_rate * warm * (1 - state.step / config.steps)
         self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        for name, parameter in self._trained.items():
-            self.average[name].lerp_(parameter.detach(), 1 - decay)
-
-    def _save(self) -> None:
-        parts = {
-            MODEL: {name: parameter.detach() for name, parameter in self._trained.items()},
-            AVERAGE: self.average,
-            OPTIMISER: optimiser_state((self._optimiser,), self._trained),
-        }
-        write_checkpoint(self._config.output, self.step, parts, is_main=True)
+        zero_gradients(state.optimisers)
+        state.step += 1
+        state.update_average(config.ema)
 
     def resume(self) -> bool:
         """Take up the newest checkpoint in the output; False where there is none."""
-        latest = latest_checkpoint(self._config.output)
-        if latest is None:
-            return False
-        self.step, checkpoint = latest
-        with torch.no_grad():
-            for name, value in read_part(checkpoint, MODEL):
-                self._trained[name].copy_(value)
-            for name, value in read_part(checkpoint, AVERAGE):
-                self.average[name].copy_(value)
-        restore_optimisers((self._optimiser,), self._trained, read_part(checkpoint, OPTIMISER))
-        return True
+        return self.state.resume(self._config.output) is not None
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights, in bfloat16."""
-        with torch.no_grad():
-            for name, value in self.average.items():
-                self._trained[name].copy_(value)
+        self.model.load_state_dict(self.state.average)
         model = self.model.to(memory_format=torch.contiguous_format).bfloat16()
         with staged_folder(folder, over=True) as staged:
             model.save_pretrained(staged)
@@ -217,9 +189,8 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     mixture = open_mixture(config.data, config.size, config.size)
     trainer = EstimatorTrainer(config)
     if trainer.resume():
-        log(f"resumed at step {trainer.step} from {config.output}")
-    parameters = sum(p.numel() for p in trainer.average.values())
-    log(f"{parameters / 1e6:.2f} M parameters to train")
+        log(f"resumed at step {trainer.state.step} from {config.output}")
+    log(f"{trainer.state.size / 1e6:.2f} M parameters to train")
     trainer.run(mixture, log)
     folder = config.output / "model"
     trainer.export(folder)

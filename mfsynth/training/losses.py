@@ -5,8 +5,6 @@ Source: arXiv 2606.13676, and the figures of its release.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -47,9 +45,7 @@ def clean_token_loss(prediction: Tensor, clean: Tensor, t: Tensor) -> Tensor:
     return _as_velocity((prediction - clean).square().mean(dim=(1, 2)), t)
 
 
-def clean_signal_loss(
-    prediction: Tensor, clean: Tensor, valid: Tensor, t: Tensor, edge_weight: float = 0.0
-) -> Tensor:
+def depth_loss(errors: Tensor, valid: Tensor, t: Tensor, edge_weight: float) -> Tensor:
     """Σ m·(x̂ − x)² / max(t, 0.05)² ÷ max(Σ m, 64) for each sample; 0 where t = 0.
 
     The edge term adds the same for differences of the error between neighbouring valid pixels.
@@ -57,18 +53,17 @@ def clean_signal_loss(
     learnt first, not what is learnt; it penalises errors that jump between patches.
 
     Args:
-        prediction: (B, C, H, W) clean signal x̂.
-        clean: (B, C, H, W) x; anything where invalid.
-        valid: (B, 1, H, W) bool, m.
+        errors: (B, H, W) x̂ − x; anything where invalid.
+        valid: (B, H, W) bool, m.
         t: (B,) noise level.
         edge_weight: Of the edge term.
 
     Returns:
         (B,)
     """
-    errors = torch.where(valid, prediction - clean, 0.0)
+    errors = torch.where(valid, errors, 0.0)
     losses = _mean_square(errors, valid)
-    for axis in (2, 3) if edge_weight else ():
+    for axis in (1, 2) if edge_weight else ():
         size = errors.shape[axis] - 1
         both = valid.narrow(axis, 0, size) & valid.narrow(axis, 1, size)
         losses = losses + edge_weight * _mean_square(errors.diff(dim=axis), both)
@@ -80,8 +75,8 @@ def _as_velocity(losses: Tensor, t: Tensor) -> Tensor:
 
 
 def _mean_square(errors: Tensor, valid: Tensor) -> Tensor:
-    squares = torch.where(valid, errors.square().mean(dim=1, keepdim=True), 0.0)
-    return squares.sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp(min=MIN_VALID_PIXELS)
+    squares = torch.where(valid, errors.square(), 0.0)
+    return squares.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=MIN_VALID_PIXELS)
 
 
 def self_distillation_loss(
@@ -111,16 +106,3 @@ def self_distillation_loss(
     weights = noisy_depth_weight * t_depth + clean_depth_weight * (1 - t_depth)
     errors = (velocity - base_velocity.detach()).square().mean(dim=(1, 2))
     return errors * weights * (t_rgb > 0)
-
-
-def health_probe(depth_loss: Callable[[Tensor], Tensor], rgb: Tensor) -> float:
-    """Ratio of the i2d loss with mismatched images to that with the right ones.
-
-    Near 1, the model ignores the image; a healthy model is well above.
-
-    Args:
-        depth_loss: The i2d depth loss of a fixed batch, with fixed noise, for given RGB tokens.
-        rgb: (B, N, C) clean RGB tokens of the batch, B at least 2.
-    """
-    with torch.no_grad():
-        return (depth_loss(rgb.roll(1, dims=0)) / depth_loss(rgb)).item()

@@ -1,4 +1,4 @@
-"""Noise levels of each modality, as the training recipe of Modality Forcing draws them.
+"""Noise levels of each modality, as Modality Forcing draws them.
 
 Source: arXiv 2606.13676, and the figures of its release.
 """
@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from mfsynth.config.base import Settings
+from mfsynth.config.base import Fraction, Settings
 
 
-class NoiseRecipe(Settings):
+class NoiseConfig(Settings):
     """How noise levels are drawn.
 
     Attributes:
@@ -31,13 +32,13 @@ class NoiseRecipe(Settings):
             is none, most of it would be made up.
     """
 
-    i2d_share: float = 0.2
-    d2i_share: float = 0.2
-    shared_share: float = 0.5
+    i2d_share: Fraction = 0.2
+    d2i_share: Fraction = 0.2
+    shared_share: Fraction = 0.5
     rgb_mu: float = 1.1
     depth_mu: float = 1.1
-    sigma: float = 1.0
-    d2i_min_valid: float = 0.9
+    sigma: float = Field(default=1.0, ge=0)
+    d2i_min_valid: Fraction = 0.9
 
 
 def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generator, ...]:
@@ -51,7 +52,7 @@ def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generato
 
 
 def draw_noise_levels(
-    valid_share: Tensor, recipe: NoiseRecipe, generators: Sequence[torch.Generator]
+    valid_share: Tensor, config: NoiseConfig, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
     """Draw (t_rgb, t_depth), (B,) each; a level of exactly 0 says that the modality is given.
 
@@ -59,18 +60,18 @@ def draw_noise_levels(
 
     Args:
         valid_share: (B,) share of each sample's depth pixels that are valid.
-        recipe: The shares and spreads.
+        config: The shares and spreads.
         generators: B on the CPU, one for each sample.
     """
     case, same = torch.stack([torch.rand(2, generator=one) for one in generators]).unbind(1)
     rgb, depth = torch.stack([torch.randn(2, generator=one) for one in generators]).unbind(1)
-    depth = torch.where(same < recipe.shared_share, rgb, depth)
-    rgb = torch.sigmoid(recipe.rgb_mu + recipe.sigma * rgb)
-    depth = torch.sigmoid(recipe.depth_mu + recipe.sigma * depth)
+    depth = torch.where(same < config.shared_share, rgb, depth)
+    rgb = torch.sigmoid(config.rgb_mu + config.sigma * rgb)
+    depth = torch.sigmoid(config.depth_mu + config.sigma * depth)
     has_depth = valid_share > 0
-    is_i2d = (case < recipe.i2d_share) & has_depth
-    is_d2i = (case >= recipe.i2d_share) & (case < recipe.i2d_share + recipe.d2i_share)
-    is_d2i &= has_depth & (valid_share >= recipe.d2i_min_valid)
+    is_i2d = (case < config.i2d_share) & has_depth
+    is_d2i = (case >= config.i2d_share) & (case < config.i2d_share + config.d2i_share)
+    is_d2i &= has_depth & (valid_share >= config.d2i_min_valid)
     depth = torch.where(has_depth, depth, 1.0)
     return torch.where(is_i2d, 0.0, rgb), torch.where(is_d2i, 0.0, depth)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,12 @@ from mfsynth.training.data import TrainingBatch
 from mfsynth.training.invalid_depth import fill_invalid
 from mfsynth.training.joint_model import Prediction, Text, swapped_weights, without_adapters
 from mfsynth.training.losses import (
-    clean_signal_loss,
     clean_token_loss,
+    depth_loss,
     self_distillation_loss,
     velocity_loss,
 )
-from mfsynth.training.noise import NoiseRecipe, add_noise, draw_noise_levels, sample_generators
+from mfsynth.training.noise import NoiseConfig, add_noise, draw_noise_levels, sample_generators
 
 Forward = Callable[..., Prediction]
 """`JointModel.forward`, in whatever it is wrapped in."""
@@ -34,16 +33,19 @@ class NoisyDepth:
     """Depth tokens on their way into the model.
 
     Attributes:
-        clean: (B, N, p²) what the loss compares with; anything where invalid.
-        valid: (B, N, p²) bool.
-        seen: (B, N, p²) what is noised: `clean`, with something at invalid pixels.
+        clean: (B, N, p²) what the loss compares with; anything where depth isn't measured.
+        measured: (B, H, W) bool, where the loss counts.
+        seen: (B, N, p²) what is noised: `clean`, with something where depth isn't valid.
+        valid: (B, N, p²) bool, where the model is told that a signal is: where depth is measured,
+            and where it was completed.
         noise: (B, N, p²) standard normal.
         t: (B,) noise level.
     """
 
     clean: Tensor
-    valid: Tensor
+    measured: Tensor
     seen: Tensor
+    valid: Tensor
     noise: Tensor
     t: Tensor
 
@@ -80,9 +82,9 @@ class NoisyBatch:
 
     def generated(self) -> dict[str, Tensor]:
         """Of each loss, how many samples it is taken over: those whose stream is generated."""
-        if self.depth is None:
-            return {"rgb": (self.t_rgb > 0).sum()}
         of_rgb = (self.t_rgb > 0).sum()
+        if self.depth is None:
+            return {"rgb": of_rgb}
         return {"rgb": of_rgb, "depth": (self.depth.t > 0).sum(), "distillation": of_rgb}
 
 
@@ -90,30 +92,30 @@ class Objective:
     """The losses of Modality Forcing for one set of models.
 
     Args:
-        parts: The models.
+        components: The models.
         config: Of the losses.
-        recipe: Of the noise levels.
+        noise: How noise levels are drawn.
         seed: Of noise levels, noise and dropped captions.
         device: Where the models are.
     """
 
     def __init__(
         self,
-        parts: ModelComponents,
+        components: ModelComponents,
         config: OptimiserConfig,
-        recipe: NoiseRecipe,
+        noise: NoiseConfig,
         seed: int,
         device: torch.device,
     ) -> None:
-        self._parts = parts
+        self._components = components
         self._config = config
         if config.complete_depth:
-            recipe = recipe.model_copy(update={"d2i_min_valid": 0.0})
-        self._recipe = recipe
+            noise = noise.model_copy(update={"d2i_min_valid": 0.0})
+        self._noise = noise
         self._seed = seed
         self._device = device
-        self._empty = self._tokenize([""])
-        self._predicts_velocity = parts.model.transformer.config.rgb_prediction == "velocity"
+        self._patch = components.depth_codec.patch
+        self._predicts_velocity = components.model.transformer.config.rgb_prediction == "velocity"
 
     def prepare(
         self, batch: TrainingBatch, numbers: Sequence[int], image_only: bool = False
@@ -127,16 +129,38 @@ class Objective:
         """
         generators = sample_generators(self._seed, numbers)
         valid_share = (batch.depth > 0).float().mean(dim=(1, 2)) * (not image_only)
-        t_rgb, t_depth = draw_noise_levels(valid_share, self._recipe, generators)
-        dropped = torch.stack([torch.rand((), generator=one) for one in generators])
-        rgb = self.encode_images(batch)
+        t_rgb, t_depth = draw_noise_levels(valid_share, self._noise, generators)
+        captions = [
+            "" if torch.rand((), generator=one) < self._config.text_dropout else caption
+            for caption, one in zip(batch.captions, generators, strict=True)
+        ]
+        rgb = self._encode_images(batch.rgb)
         return NoisyBatch(
             rgb=rgb,
-            rgb_noise=_noise(rgb.shape, generators).to(self._device),
+            rgb_noise=_draw_noise(rgb.shape, generators).to(self._device),
             t_rgb=t_rgb.to(self._device),
-            text=self.encode_text(batch.captions, dropped < self._config.text_dropout),
-            depth=None if image_only else self.noisy_depth(batch, t_depth, generators),
-            grid=self.grid(batch),
+            text=self._encode_text(captions),
+            depth=None if image_only else self._noisy_depth(batch.depth, t_depth, generators),
+            grid=self._grid(batch),
+        )
+
+    def prepare_i2d(self, batch: TrainingBatch, numbers: Sequence[int], level: float) -> NoisyBatch:
+        """Encode a batch whose images are given, without captions, and draw its depth's noise.
+
+        Args:
+            batch: B samples.
+            numbers: Of the B samples, for their noise.
+            level: Of all depth.
+        """
+        generators = sample_generators(self._seed, numbers)
+        rgb = self._encode_images(batch.rgb)
+        return NoisyBatch(
+            rgb=rgb,
+            rgb_noise=torch.zeros_like(rgb),
+            t_rgb=torch.zeros(len(rgb), device=self._device),
+            text=self._encode_text([""] * len(rgb)),
+            depth=self._noisy_depth(batch.depth, torch.full((len(rgb),), level), generators),
+            grid=self._grid(batch),
         )
 
     def losses(
@@ -160,10 +184,8 @@ class Objective:
         kept = None
         if base is not None and weights is not None and batch.depth is not None:
             kept = self._base_velocity(batch, base)
-        if batch.depth is not None and self._config.invalid_depth == "prediction":
-            batch = self._filled_by_average(batch, batch.depth, average)
-        if batch.depth is not None and self._config.complete_depth:
-            batch = self._completed_by_average(batch, batch.depth, average)
+        if batch.depth is not None:
+            batch = replace(batch, depth=self._shown_depth(batch, batch.depth, average))
         output = self._predict(forward, batch)
         losses = {"rgb": self._rgb_loss(output.rgb, batch)}
         if batch.depth is not None:
@@ -179,52 +201,13 @@ class Objective:
                 )
         return {name: loss.sum() for name, loss in losses.items()}
 
-    def encode_images(self, batch: TrainingBatch) -> Tensor:
-        """(B, N, C) float32 clean RGB tokens."""
-        images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
-        with torch.no_grad():
-            return self._parts.rgb_codec.encode(images).float()
-
-    def encode_text(self, captions: Sequence[str], dropped: Tensor) -> Text:
-        """Encode captions, or tokenise them where the model encodes text itself.
-
-        Args:
-            captions: B texts.
-            dropped: (B,) bool, where the empty text stands instead.
-        """
-        tokens = {
-            name: torch.where(dropped[:, None], self._empty[name], ids).to(self._device)
-            for name, ids in self._tokenize(captions).items()
-        }
-        if self._parts.text_is_trained:
-            return tokens
-        with torch.no_grad():
-            return encode_tokens(self._parts.text_encoder, tokens, self._parts.text_layers).float()
-
-    def noisy_depth(
-        self, batch: TrainingBatch, t: Tensor, generators: Sequence[torch.Generator]
-    ) -> NoisyDepth:
-        """Fill invalid depth, encode it, and draw its noise for levels t, (B,)."""
-        codec = self._parts.depth_codec
-        clean = codec.encode(fill_invalid(batch.depth))
-        valid = patchify((batch.depth > 0)[:, None], codec.patch)
-        noise = _noise(clean.shape, generators)
-        seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean
-        placed = (part.to(self._device) for part in (clean, valid, seen, noise, t))
-        return NoisyDepth(*placed)
-
     def depth_loss(self, output: Prediction, batch: NoisyBatch) -> Tensor:
         """(B,) loss of the predicted depth."""
+        depth = batch.depth
         assert output.depth is not None
-        assert batch.depth is not None
-        patch = self._parts.depth_codec.patch
-        return clean_signal_loss(
-            unpatchify(output.depth, patch, batch.grid),
-            unpatchify(batch.depth.clean, patch, batch.grid),
-            unpatchify(batch.depth.valid, patch, batch.grid),
-            batch.depth.t,
-            self._config.edge_weight,
-        )
+        assert depth is not None
+        errors = unpatchify(output.depth - depth.clean, self._patch, batch.grid)[:, 0]
+        return depth_loss(errors, depth.measured, depth.t, self._config.edge_weight)
 
     def precision(self) -> torch.autocast:
         """The precision of every forward."""
@@ -234,16 +217,16 @@ class Objective:
     @torch.no_grad()
     def predict(self, batch: NoisyBatch) -> Prediction:
         """What the model predicts, without gradients."""
-        return self._predict(self._parts.model, batch)
+        return self._predict(self._components.model, batch)
 
     def _predict(self, forward: Forward, batch: NoisyBatch) -> Prediction:
-        depth = batch.depth
-        inputs: dict[str, Any] = {}
-        if depth is not None:
-            inputs = {"depth": depth.noisy, "t_depth": depth.t, "depth_valid": depth.valid}
+        depth: dict[str, Tensor] = {}
+        if batch.depth is not None:
+            noisy = batch.depth
+            depth = {"depth": noisy.noisy, "t_depth": noisy.t, "depth_valid": noisy.valid}
         with self.precision():
             return forward(
-                rgb=batch.noisy_rgb, t_rgb=batch.t_rgb, text=batch.text, grid=batch.grid, **inputs
+                rgb=batch.noisy_rgb, t_rgb=batch.t_rgb, text=batch.text, grid=batch.grid, **depth
             )
 
     def _rgb_loss(self, prediction: Tensor, batch: NoisyBatch) -> Tensor:
@@ -257,54 +240,82 @@ class Objective:
         return sample_to_velocity(batch.noisy_rgb, prediction, batch.t_rgb[:, None, None])
 
     def _base_velocity(self, batch: NoisyBatch, base: Mapping[str, Tensor]) -> Tensor:
-        model = self._parts.model
+        model = self._components.model
         with swapped_weights(model, base), without_adapters(model):
             output = self.predict(replace(batch, depth=None))
         return self._velocity(output.rgb, batch)
 
-    def _filled_by_average(
+    def _shown_depth(
         self, batch: NoisyBatch, depth: NoisyDepth, average: Mapping[str, Tensor]
-    ) -> NoisyBatch:
-        with swapped_weights(self._parts.model, average):
-            predicted = self.predict(batch).depth
-        assert predicted is not None
-        seen = torch.where(depth.valid, depth.clean, predicted)
-        return replace(batch, depth=replace(depth, seen=seen))
+    ) -> NoisyDepth:
+        """Depth with what the moving average has to fill in of it."""
+        model = self._components.model
+        if self._config.invalid_depth == "prediction":
+            with swapped_weights(model, average):
+                predicted = self.predict(batch).depth
+            assert predicted is not None
+            depth = replace(depth, seen=torch.where(depth.valid, depth.clean, predicted))
+        if self._config.complete_depth:
+            with swapped_weights(model, average):
+                depth = self._completed(batch, depth)
+        return depth
 
-    def _completed_by_average(
-        self, batch: NoisyBatch, depth: NoisyDepth, average: Mapping[str, Tensor]
-    ) -> NoisyBatch:
-        """Depth that is a condition, made dense by what the average tells from the image."""
+    @torch.no_grad()
+    def _completed(self, batch: NoisyBatch, depth: NoisyDepth) -> NoisyDepth:
+        """Depth that is a condition, made dense by what the model tells from the image."""
         sparse = (depth.t == 0) & ~depth.valid.all(dim=(1, 2))
         rows = sparse.nonzero()[:, 0]
         if not len(rows):
             # Processes that share the weights have to make the same forwards.
             rows = rows.new_zeros(1)
-        noise = depth.noise[rows]
-        everywhere = torch.ones_like(depth.valid[rows])
-        given = NoisyBatch(
-            rgb=batch.rgb[rows],
-            rgb_noise=batch.rgb_noise[rows],
-            t_rgb=torch.zeros_like(batch.t_rgb[rows]),
-            text=_rows_of(batch.text, rows),
-            depth=NoisyDepth(noise, everywhere, noise, noise, torch.ones_like(depth.t[rows])),
-            grid=batch.grid,
-        )
-        with swapped_weights(self._parts.model, average):
-            predicted = self.predict(given).depth
-        assert predicted is not None
+        with self.precision():
+            predicted = self._components.model(
+                rgb=batch.rgb[rows],
+                t_rgb=torch.zeros_like(batch.t_rgb[rows]),
+                text=_rows_of(batch.text, rows),
+                grid=batch.grid,
+                depth=depth.noise[rows],
+                t_depth=torch.ones_like(depth.t[rows]),
+                depth_valid=torch.ones_like(depth.valid[rows]),
+            ).depth
         dense = torch.where(depth.valid[rows], depth.clean[rows], predicted)
-        seen = depth.seen.index_copy(0, rows, dense)
-        seen = torch.where(sparse[:, None, None], seen, depth.seen)
-        valid = depth.valid | sparse[:, None, None]
-        return replace(batch, depth=replace(depth, seen=seen, valid=valid))
+        is_sparse = sparse[:, None, None]
+        seen = torch.where(is_sparse, depth.seen.index_copy(0, rows, dense), depth.seen)
+        return replace(depth, seen=seen, valid=depth.valid | is_sparse)
 
-    def _tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        return tokenize(self._parts.tokenizer, captions, max_length=self._parts.text_length)
+    def _encode_images(self, images: Tensor) -> Tensor:
+        """Uint8 (B, H, W, 3) to (B, N, C) float32 clean tokens."""
+        images = images.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            return self._components.rgb_codec.encode(images).float()
 
-    def grid(self, batch: TrainingBatch) -> tuple[int, int]:
+    def _encode_text(self, captions: Sequence[str]) -> Text:
+        """Encode captions, or tokenise them where the model encodes text itself."""
+        of = self._components
+        tokens = {
+            name: ids.to(self._device)
+            for name, ids in tokenize(of.tokenizer, captions, of.text_length).items()
+        }
+        if of.text_is_trained:
+            return tokens
+        with torch.no_grad():
+            return encode_tokens(of.text_encoder, tokens, of.text_layers).float()
+
+    def _noisy_depth(
+        self, depth: Tensor, t: Tensor, generators: Sequence[torch.Generator]
+    ) -> NoisyDepth:
+        """Fill invalid depth of (B, H, W), encode it, and draw its noise for levels t, (B,)."""
+        clean = self._components.depth_codec.encode(fill_invalid(depth))
+        measured = depth > 0
+        valid = patchify(measured[:, None], self._patch)
+        noise = _draw_noise(clean.shape, generators)
+        seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean
+        placed = (part.to(self._device) for part in (clean, measured, seen, valid, noise, t))
+        return NoisyDepth(*placed)
+
+    def _grid(self, batch: TrainingBatch) -> tuple[int, int]:
         """(rows, columns) of a batch's tokens."""
-        rows, columns = (size // self._parts.depth_codec.patch for size in batch.depth.shape[1:])
+        rows, columns = (size // self._patch for size in batch.depth.shape[1:])
         return rows, columns
 
 
@@ -314,5 +325,5 @@ def _rows_of(text: Text, rows: Tensor) -> Text:
     return {name: tokens[rows] for name, tokens in text.items()}
 
 
-def _noise(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
+def _draw_noise(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
     return torch.stack([torch.randn(shape[1:], generator=one) for one in generators])

@@ -10,6 +10,8 @@ Log = Callable[[str], None]
 
 LOSSES = ("rgb", "depth", "distillation")
 
+STEPS_PER_LINE = 50
+
 
 @dataclass
 class Progress:

@@ -10,10 +10,10 @@ Memory per GPU, of P trained parameters over N GPUs:
   use: two blocks and a block's gradients in the precision of the forward, and weights and
   gradients of what is outside of blocks in float32.
 - activations: for every sample, block, token that the block sees, and channel, 66 bytes in bfloat16
-  (117 in float32): what autograd saves, counted (`tests/training/test_estimate.py`). With
+  (117 in float32): what autograd saves, counted (`tests/training/test_requirements.py`). With
   checkpointing, the inputs of all blocks, 2 (4) bytes, and the 66 of one.
 
-Workspaces, fragmentation, and the forwards of frozen parts come on top: leave a tenth free.
+Workspaces, fragmentation, and the forwards of frozen models come on top: leave a tenth free.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.text import encode_tokens
-from mfsynth.training.build import build_transformer, choose_trained, rgb_channels
+from mfsynth.training.build import choose_trained, new_transformer, rgb_channels
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.embedded import build_text_encoder, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
@@ -122,8 +122,15 @@ class Flops:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Estimate:
-    """A configuration's needs."""
+class Requirements:
+    """What a training needs.
+
+    Attributes:
+        config: Of the training.
+        gpus: That train together.
+        parameters: Of its models.
+        flops: For one sample.
+    """
 
     config: TrainConfig
     gpus: int
@@ -182,7 +189,7 @@ def activation_bytes(config: TrainConfig, checkpointing: bool) -> float:
     return dim * SAVED_BYTES[precision] * seen
 
 
-def estimate(config: TrainConfig, gpus: int) -> Estimate:
+def estimate_requirements(config: TrainConfig, gpus: int) -> Requirements:
     """Build the configuration's models without memory, and count.
 
     Args:
@@ -203,13 +210,12 @@ def estimate(config: TrainConfig, gpus: int) -> Estimate:
         for part in (model, text_encoder, vae):
             _fake(part)
         flops = _flops(config, model, text_encoder, vae)
-    return Estimate(config, gpus, parameters, flops)
+    return Requirements(config, gpus, parameters, flops)
 
 
 def _build(config: TrainConfig) -> tuple[JointModel, Any, Any]:
     sizes = config.transformer
-    mask = config.optimiser.invalid_depth == "noise"
-    transformer = build_transformer(sizes, depth_mask=mask)
+    transformer = new_transformer(config)
     if config.optimiser.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.pretrained is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mfsynth.training.requirements import Estimate, Memory
+from mfsynth.training.requirements import Memory, Requirements
 
 _ROWS = {
     "weights": "trained weights",
@@ -18,25 +18,25 @@ _ROWS = {
 _WAYS = (("none", False), ("none", True), ("fsdp", False), ("fsdp", True))
 
 
-def table(found: Estimate) -> str:
+def requirements_table(needs: Requirements) -> str:
     """Lines for a terminal: parameters, tokens and FLOPs of a step, memory per GPU in GB."""
-    config, of = found.config, found.parameters
+    config, of = needs.config, needs.parameters
     optimiser = config.optimiser
     whole = of.image + of.depth
     lines = [
-        f"{config.name}, {config.size}×{config.size}, GPUs: {found.gpus}",
+        f"{config.name}, {config.size}×{config.size}, GPUs: {needs.gpus}",
         f"parameters   {_count(whole)}: {_count(of.image)} text-to-image, {_count(of.depth)} for "
         f"depth; {_count(of.trained)} trained" + (_adapters(of.adapters) if of.adapters else ""),
         f"beside them  text encoder {_count(of.text)}"
         + (f", autoencoder {_count(of.autoencoder)}" if of.autoencoder else ""),
-        f"a step       {found.samples} samples ({found.gpus} × {optimiser.batch_size} × "
-        f"{optimiser.accumulate}), {found.samples * found.tokens:,} tokens",
-        f"compute      {_flops(found.flops.forward)} a sample's forward, "
-        f"{_flops(found.flops.step * found.samples)} a step with depth",
+        f"a step       {needs.samples} samples ({needs.gpus} × {optimiser.batch_size} × "
+        f"{optimiser.accumulate}), {needs.samples * needs.tokens:,} tokens",
+        f"compute      {_flops(needs.flops.forward)} a sample's forward, "
+        f"{_flops(needs.flops.step * needs.samples)} a step with depth",
         "",
         f"{'GB per GPU':<24}{'DDP':>10}{'DDP, ckpt':>12}{'FSDP':>10}{'FSDP, ckpt':>12}",
     ]
-    columns = [found.memory(*way) for way in _WAYS]
+    columns = [needs.memory(*way) for way in _WAYS]
     rows = [(_ROWS[part.name], [getattr(c, part.name) for c in columns]) for part in fields(Memory)]
     rows.append(("total", [column.total for column in columns]))
     lines += [
@@ -48,7 +48,7 @@ def table(found: Estimate) -> str:
         for name, values in rows
     ]
     way = (optimiser.sharding, optimiser.gradient_checkpointing)
-    total = found.memory(*way).total / 1e9
+    total = needs.memory(*way).total / 1e9
     lines.append(
         f"as configured (sharding {way[0]}, checkpointing {'on' if way[1] else 'off'}): "
         f"{total:.2f} GB per GPU; leave a tenth free for workspaces"

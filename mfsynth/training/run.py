@@ -16,7 +16,7 @@ from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
-from mfsynth.training.sampling import GridSampler
+from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.tensorboard import Board, is_installed
 from mfsynth.training.trainer import Trainer
 
@@ -41,27 +41,27 @@ def train(config: TrainConfig, log: Log) -> Path:
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)
-        parts = build_components(config, mixture.captions())
+        components = build_components(config, mixture.captions())
         # What the card can't say is told now, not after days of training.
         licence_fields(config)
-    trainer = Trainer(parts, config.optimiser, config.noise, config.seed, processes)
+    trainer = Trainer(components, config.optimiser, config.noise, config.seed, processes)
     if trainer.resume(config.output):
-        log(f"resumed at step {trainer.step} from {config.output}")
-    trained = sum(p.numel() for p in trainer.average.values())
-    log(f"{trained / 1e6:.2f} M parameters to train, processes: {processes.num_processes}")
+        log(f"resumed at step {trainer.state.step} from {config.output}")
+    size = trainer.state.size
+    log(f"{size / 1e6:.2f} M parameters to train, processes: {processes.num_processes}")
     board, sampler = None, None
     if is_installed(log):
         # All processes sample: each may have a part of the weights. One writes.
-        sampler = GridSampler(parts, config, mixture)
+        sampler = GridSampler(components, config, mixture)
         if processes.is_main_process:
-            board = Board(config.output / "tensorboard", trainer.step)
+            board = Board(config.output / "tensorboard", trainer.state.step)
     trainer.run(mixture, config.output, log, board, sampler)
     if board is not None:
         board.close()
 
     folder = config.output / "model"
     if processes.is_main_process:
-        _export(config, mixture, folder)
+        export(config, mixture, folder)
         log(f"model: {folder}")
     processes.wait_for_everyone()
     processes.end_training()
@@ -72,22 +72,22 @@ def _quiet(_line: str) -> None:
     pass
 
 
-def _export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
+def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
     """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in."""
     latest = latest_checkpoint(config.output)
     if latest is None:
         raise MfsynthError(f"{config.output} has no checkpoint to export; train again")
-    parts = build_components(config, mixture.captions())
-    trained = parts.model.trained()
+    components = build_components(config, mixture.captions())
+    trained = components.model.trained()
     with torch.no_grad():
         for name, value in read_part(latest[1], AVERAGE):
             trained[name].copy_(value)
-    transformer = parts.model.transformer
-    if parts.model.has_adapters:
+    transformer = components.model.transformer
+    if components.model.has_adapters:
         transformer.fuse_lora()
         transformer.unload_lora()
     transformer.cast_body(torch.bfloat16)
-    parts.text_encoder.bfloat16()
+    components.text_encoder.bfloat16()
     with staged_folder(folder, over=True) as staged:
-        parts.pipeline(config).save_pretrained(staged)
+        components.pipeline(config).save_pretrained(staged)
         write_card(config, staged)

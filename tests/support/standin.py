@@ -157,6 +157,7 @@ def hold_an_upload(behaviour: Behaviour) -> None:
 
     def hold(self, local_path, key):
         name = layout.parse_object_key(key)
+        assert name is not None
         if name.shard == behaviour.hold_once and behaviour.first_time("held"):
             (Path(behaviour.scratch) / "held").write_text(str(os.getpid()))
             behaviour.wait()
@@ -175,7 +176,7 @@ def set_the_calendar(behaviour: Behaviour) -> None:
             return datetime.now(tz) + ahead
 
     for module in (driver, gc, writer):
-        module.datetime = Calendar
+        module.datetime = Calendar  # type: ignore[attr-defined]
 
 
 def opener(behaviour: Behaviour):

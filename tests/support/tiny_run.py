@@ -143,8 +143,9 @@ def contents(store: ObjectStore) -> list[tuple[str, str]]:
         data = io.BytesIO(store.read_bytes(receipt.objects["tar"].key))
         with tarfile.open(fileobj=data) as tar:
             for member in tar:
-                body = tar.extractfile(member).read()
-                members.append((member.name, hashlib.sha256(body).hexdigest()))
+                body = tar.extractfile(member)
+                assert body is not None
+                members.append((member.name, hashlib.sha256(body.read()).hexdigest()))
     return members
 
 

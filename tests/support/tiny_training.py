@@ -16,9 +16,9 @@ from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerCon
 from mfsynth.training.data import Mixture, Part, TrainingSample
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
-from mfsynth.training.noise import NoiseRecipe
+from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.processes import join_processes
-from mfsynth.training.sampling import GridSampler
+from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.trainer import Trainer
 
 SIZES = TransformerConfig(
@@ -78,29 +78,29 @@ def random_mixture() -> Mixture:
     )
 
 
-def make_parts(config: OptimiserConfig) -> ModelComponents:
+def make_components(config: OptimiserConfig) -> ModelComponents:
     torch.manual_seed(0)
     tokenizer = build_tokenizer(CAPTIONS)
     text_encoder = build_text_encoder(SIZES, len(tokenizer))
     transformer = build_transformer(SIZES, depth_mask=config.invalid_depth == "noise")
     layers = text_encoder_layers(SIZES)
     return ModelComponents(
-        JointModel(transformer, text_encoder, layers),
-        text_encoder,
-        tokenizer,
-        layers,
-        SIZES.text_length,
-        None,
-        LappedTransformCodec(8, (4, 2)),
-        DepthCodec(8, 1.0, 0.4),
+        model=JointModel(transformer, text_encoder, layers),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_layers=layers,
+        text_length=SIZES.text_length,
+        vae=None,
+        rgb_codec=LappedTransformCodec(8, (4, 2)),
+        depth_codec=DepthCodec(8, 1.0, 0.4),
     )
 
 
 def make_trainer(
     config: OptimiserConfig,
-    recipe: NoiseRecipe = NoiseRecipe(),  # noqa: B008
+    noise: NoiseConfig = NoiseConfig(),  # noqa: B008
 ) -> Trainer:
-    return Trainer(make_parts(config), config, recipe, 0, join_processes())
+    return Trainer(make_components(config), config, noise, 0, join_processes())
 
 
 def save_flux2(folder: Path) -> Path:
@@ -158,8 +158,8 @@ def flux2_config(folder: Path, output: Path, **changes) -> TrainConfig:
 
 def make_flux2_trainer(config: TrainConfig) -> tuple[Trainer, ModelComponents]:
     torch.manual_seed(0)
-    parts = build_components(config, CAPTIONS)
-    return Trainer(parts, config.optimiser, config.noise, 0, join_processes()), parts
+    components = build_components(config, CAPTIONS)
+    return Trainer(components, config.optimiser, config.noise, 0, join_processes()), components
 
 
 def flux2_mixture() -> Mixture:
@@ -191,7 +191,7 @@ def stop_before(trainer: Trainer, step: int) -> None:
     original = trainer._train_step
 
     def until(loaded):
-        if trainer.step == step:
+        if trainer.state.step == step:
             raise KeyboardInterrupt
         return original(loaded)
 
@@ -215,6 +215,6 @@ def trainer_data_sampler(flux2: str, settings) -> tuple[Trainer, Mixture, GridSa
         optimiser=optimiser(**settings).model_dump(),
         samples={"images": 2, "steps": 2},
     )
-    trainer, parts = make_flux2_trainer(config)
+    trainer, components = make_flux2_trainer(config)
     data = flux2_mixture()
-    return trainer, data, GridSampler(parts, config, data)
+    return trainer, data, GridSampler(components, config, data)

@@ -27,7 +27,7 @@ def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> No
 
         def save_and_die(folder):
             save(folder)
-            if trainer.step >= stop:
+            if trainer.state.step >= stop:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer.save = save_and_die
@@ -39,4 +39,5 @@ def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> No
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:4], *map(int, sys.argv[4:]))
+    _, folder, flux2, settings, *stop = sys.argv
+    main(Path(folder), flux2, settings, *map(int, stop))

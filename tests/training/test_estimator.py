@@ -94,7 +94,7 @@ def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
     update = killed._update
 
     def dies() -> None:
-        if killed.step == 3:
+        if killed.state.step == 3:
             raise KeyboardInterrupt
         update()
 
@@ -103,12 +103,12 @@ def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
         killed.run(ramp_mixture(), lambda _: None)
     resumed = EstimatorTrainer(tiny_config(tmp_path / "parts", *steps))
     assert resumed.resume()
-    assert resumed.step == 2
+    assert resumed.state.step == 2
     resumed.run(ramp_mixture(), lambda _: None)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    for name, value in whole.average.items():
-        assert torch.equal(value, resumed.average[name]), name
+    for name, value in whole.state.average.items():
+        assert torch.equal(value, resumed.state.average[name]), name
 
 
 def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path):

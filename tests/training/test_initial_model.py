@@ -23,7 +23,7 @@ from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.processes import join_processes
-from mfsynth.training.run import _export
+from mfsynth.training.run import export
 from mfsynth.training.trainer import Trainer
 
 RELEASED = Path(__file__).parents[1] / "data" / "reference"
@@ -49,8 +49,8 @@ def further(output: Path, initial: object, **changes) -> TrainConfig:
 
 
 def run(settings: TrainConfig) -> Trainer:
-    parts = build_components(settings, CAPTIONS)
-    trainer = Trainer(parts, settings.optimiser, settings.noise, 0, join_processes())
+    components = build_components(settings, CAPTIONS)
+    trainer = Trainer(components, settings.optimiser, settings.noise, 0, join_processes())
     trainer.run(random_mixture(), settings.output, lambda _: None)
     return trainer
 
@@ -62,30 +62,31 @@ def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
     settings = config(folder)
     run(settings)
-    _export(settings, random_mixture(), folder / "model")
+    export(settings, random_mixture(), folder / "model")
     return folder / "model", latest_checkpoint(folder)[1]
 
 
 def test_it_starts_from_the_weights_that_came_out(first, tmp_path):
     model, checkpoint = first
-    parts = build_components(further(tmp_path, model), ["other words"])
-    ours = dict(parts.model.named_parameters())
+    components = build_components(further(tmp_path, model), ["other words"])
+    ours = dict(components.model.named_parameters())
     for name, value in read_part(checkpoint, AVERAGE):
         kept = value if "depth_proj_out" in name or "depth_norm_out" in name else value.bfloat16()
         torch.testing.assert_close(ours[name], kept.float(), rtol=0, atol=0)
     assert all(parameter.dtype == torch.float32 for parameter in ours.values())
-    assert parts.tokenizer(CAPTIONS[0]).input_ids == parts.tokenizer("A RED CUBE").input_ids
-    assert parts.tokenizer.unk_token_id not in parts.tokenizer(CAPTIONS[0]).input_ids
+    tokenizer = components.tokenizer
+    assert tokenizer(CAPTIONS[0]).input_ids == tokenizer("A RED CUBE").input_ids
+    assert tokenizer.unk_token_id not in tokenizer(CAPTIONS[0]).input_ids
 
 
 def test_training_goes_on_and_what_comes_out_can_be_gone_on_from(first, tmp_path):
     settings = further(tmp_path / "a", first[0])
     before = build_components(settings, []).model.state_dict()
     trainer = run(settings)
-    moved = [n for n, v in trainer.average.items() if not torch.equal(v, before[n])]
+    moved = [n for n, v in trainer.state.average.items() if not torch.equal(v, before[n])]
     assert "transformer.depth_proj_out.weight" in moved
     assert any("text_encoder" in name for name in moved)
-    _export(settings, random_mixture(), tmp_path / "model")
+    export(settings, random_mixture(), tmp_path / "model")
     build_components(further(tmp_path / "b", tmp_path / "model"), [])
 
 
@@ -104,20 +105,20 @@ def test_a_model_with_frozen_parts_goes_on_whole_or_with_adapters(tmp_path, lora
     settings = flux2_config(flux2, tmp_path / "first")
     trainer, _ = make_flux2_trainer(settings)
     trainer.run(flux2_mixture(), settings.output, lambda _: None)
-    _export(settings, flux2_mixture(), tmp_path / "model")
+    export(settings, flux2_mixture(), tmp_path / "model")
     frozen = {"id": str(flux2), "text_states": [1, 2]}
     second = flux2_config(
         flux2, tmp_path / "second", initial=str(tmp_path / "model"), pretrained=frozen, lora=lora
     )
-    parts = build_components(second, [])
-    states = parts.model.transformer.state_dict()
-    for name, value in trainer.average.items():
+    components = build_components(second, [])
+    states = components.model.transformer.state_dict()
+    for name, value in trainer.state.average.items():
         name = name.removeprefix("transformer.")
         ours = states.get(name, states.get(name.replace(".weight", ".base_layer.weight")))
         torch.testing.assert_close(ours, value, rtol=2**-8, atol=0)
     going_on, _ = make_flux2_trainer(second)
     going_on.run(flux2_mixture(), second.output, lambda _: None)
-    _export(second, flux2_mixture(), tmp_path / "second-model")
+    export(second, flux2_mixture(), tmp_path / "second-model")
 
 
 def test_other_sizes_are_named(first, tmp_path):

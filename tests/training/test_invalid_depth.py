@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mfsynth.models.codecs import DepthCodec
 from mfsynth.training.invalid_depth import fill_invalid
 
 
@@ -23,3 +26,12 @@ def test_valid_pixels_stay_as_they_are():
     filled = fill_invalid(depth)
     assert torch.equal(filled[depth > 0], depth[depth > 0])
     assert (filled > 0).all()
+
+
+@given(scale=st.floats(0.01, 100))
+def test_a_constant_scale_of_depth_changes_nothing_in_training(scale):
+    codec = DepthCodec(8, 1.0, 0.4)
+    depth = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.5
+    depth[:, ::2] = 0
+    one, other = (codec.encode(fill_invalid(maps)) for maps in (depth, depth * scale))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import make_parts, optimiser, random_mixture
+from tiny_training import make_components, optimiser, random_mixture
 
 from mfsynth.training.data import TrainingBatch, collate
-from mfsynth.training.noise import NoiseRecipe, sample_generators
+from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import NoisyBatch, Objective
 
-ALL_D2I = NoiseRecipe(i2d_share=0, d2i_share=1)
+ALL_D2I = NoiseConfig(i2d_share=0, d2i_share=1)
 
 
 class Shown:
@@ -37,15 +37,15 @@ def sparse() -> TrainingBatch:
 
 def make_objective(**changes) -> tuple[Objective, Shown, dict[str, torch.Tensor]]:
     config = optimiser(text_dropout=0, **changes)
-    parts = make_parts(config)
-    parts.model.transformer.init_depth_from_rgb()
+    components = make_components(config)
+    components.model.transformer.init_depth_from_rgb()
     generator = torch.Generator().manual_seed(1)
-    for parameter in parts.model.parameters():
+    for parameter in components.model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     # Its own, and not the weights that are trained: what it fills in must come from it.
-    average = {name: 0.9 * p.detach().clone() for name, p in parts.model.trained().items()}
-    objective = Objective(parts, config, ALL_D2I, 0, torch.device("cpu"))
-    return objective, Shown(parts.model), average
+    average = {name: 0.9 * p.detach().clone() for name, p in components.model.trained().items()}
+    objective = Objective(components, config, ALL_D2I, 0, torch.device("cpu"))
+    return objective, Shown(components.model), average
 
 
 def shown(objective, forward, batch: NoisyBatch, average) -> torch.Tensor:
@@ -106,8 +106,8 @@ def test_the_scale_of_depth_is_that_of_the_whole_map_wherever_it_is_known(sparse
     # Of the far half, one column in eight.
     uneven[:, :, 9:] = 0
     objective, _, _ = make_objective(invalid_depth=treatment)
-    levels, generators = torch.ones(4), sample_generators(0, range(4))
-    whole = objective.noisy_depth(replace(sparse, depth=dense), levels, generators)
-    part = objective.noisy_depth(replace(sparse, depth=uneven), levels, generators)
+    whole, part = (
+        objective.prepare(replace(sparse, depth=depth), range(4)).depth for depth in (dense, uneven)
+    )
     assert part.valid.float().mean() == 9 / 16
     assert torch.equal(part.clean[part.valid], whole.clean[part.valid])

@@ -20,7 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.run import _export
+from mfsynth.training.run import export
 
 LORA = {"rank": 2, "alpha": 2}
 
@@ -32,11 +32,11 @@ def flux2(tmp_path_factory):
 
 def test_the_first_losses_are_those_of_the_base(flux2, tmp_path):
     """Nothing has moved yet: no distillation loss without depth tokens, and a velocity loss."""
-    trainer, parts = make_flux2_trainer(flux2_config(flux2, tmp_path))
-    assert parts.model.transformer.config.rgb_prediction == "velocity"
+    trainer, components = make_flux2_trainer(flux2_config(flux2, tmp_path))
+    assert components.model.transformer.config.rgb_prediction == "velocity"
     objective, batch = trainer._objective, next(trainer._stream(flux2_mixture()))
     prepared = objective.prepare(batch[1], batch[0])
-    losses = objective.losses(trainer._forward, prepared, trainer.average, trainer._base)
+    losses = objective.losses(trainer._forward, prepared, trainer.state.average, trainer._base)
     assert set(losses) == {"rgb", "depth", "distillation"}
     image_only = objective.prepare(batch[1], batch[0], image_only=True)
     torch.testing.assert_close(
@@ -50,24 +50,24 @@ def _base_velocity(trainer, batch):
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_training_moves_what_it_should_and_nothing_else(flux2, tmp_path, lora):
-    trainer, parts = make_flux2_trainer(flux2_config(flux2, tmp_path, lora=lora))
+    trainer, components = make_flux2_trainer(flux2_config(flux2, tmp_path, lora=lora))
     before = snapshot(trainer)
-    frozen = {name: value.clone() for name, value in parts.text_encoder.state_dict().items()}
+    frozen = {name: value.clone() for name, value in components.text_encoder.state_dict().items()}
     losses = record_losses(trainer)
     trainer.run(flux2_mixture(), tmp_path, lambda _: None)
     moved = {
         name for name, value in snapshot(trainer).items() if not torch.equal(value, before[name])
     }
     assert "transformer.depth_proj_out.weight" in moved
-    assert moved <= set(trainer.average)
+    assert moved <= set(trainer.state.average)
     query = "transformer.transformer_blocks.0.attn.to_q."
     assert (query + ("lora_B.default.weight" if lora else "weight")) in moved
-    assert all(torch.equal(v, frozen[n]) for n, v in parts.text_encoder.state_dict().items())
+    assert all(torch.equal(v, frozen[n]) for n, v in components.text_encoder.state_dict().items())
     assert any("distillation" in step for step in losses)
     _, checkpoint = latest_checkpoint(tmp_path)
     with safe_open(checkpoint / "model.safetensors", "pt") as file:
         names = set(file.keys())
-    assert names == set(trainer.average)
+    assert names == set(trainer.state.average)
     assert not any("base_layer" in name or "text_encoder" in name for name in names)
     assert (checkpoint / "base.safetensors").exists() is False
 
@@ -101,14 +101,14 @@ def test_a_killed_run_resumes_exactly(flux2, tmp_path, lora):
     resumed.run(flux2_mixture(), tmp_path / "parts", lambda _: None)
     ours = snapshot(resumed)
     assert all(torch.equal(value, ours[name]) for name, value in snapshot(whole).items())
-    assert all(torch.equal(v, resumed.average[n]) for n, v in whole.average.items())
+    assert all(torch.equal(v, resumed.state.average[n]) for n, v in whole.state.average.items())
 
 
 def test_adapters_are_merged_into_the_model_that_comes_out(flux2, tmp_path):
     config = flux2_config(flux2, tmp_path, lora=LORA)
     trainer, _ = make_flux2_trainer(config)
     trainer.run(flux2_mixture(), tmp_path, lambda _: None)
-    _export(config, flux2_mixture(), tmp_path / "model")
+    export(config, flux2_mixture(), tmp_path / "model")
     pipeline = ModalityForcingPipeline.from_pretrained(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)
     assert not any("lora" in name for name in pipeline.transformer.state_dict())
@@ -125,25 +125,13 @@ def test_bfloat16_leaves_what_is_trained_in_float32(flux2, tmp_path):
     config = config.model_copy(
         update={"optimiser": config.optimiser.model_copy(update={"precision": "bfloat16"})}
     )
-    trainer, parts = make_flux2_trainer(config)
+    trainer, components = make_flux2_trainer(config)
     losses = record_losses(trainer)
     trainer.run(flux2_mixture(), tmp_path, lambda _: None)
-    assert parts.text_encoder.dtype == parts.vae.dtype == torch.bfloat16
+    assert components.text_encoder.dtype == components.vae.dtype == torch.bfloat16
     for parameter in trainer.model.parameters():
         assert parameter.requires_grad == (parameter.dtype == torch.float32)
     assert all(0 < value < 100 for step in losses for value in step.values())
-
-
-def test_rates_of_backbone_and_depth_modules_are_apart(flux2, tmp_path):
-    config = flux2_config(flux2, tmp_path)
-    settings = config.optimiser.model_copy(
-        update={"adamw_learning_rate": 1e-5, "depth_learning_rate": 1e-4}
-    )
-    trainer, _ = make_flux2_trainer(config.model_copy(update={"optimiser": settings}))
-    groups = trainer._optimisers[0].param_groups
-    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    for name, parameter in trainer.model.named_parameters():
-        assert rates[id(parameter)] == (1e-4 if "depth" in name else 1e-5), name
 
 
 def test_other_sizes_than_the_bases_are_named(flux2, tmp_path):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 from tiny_training import (
-    SIZES,
     make_trainer,
     mixture,
     optimiser,
@@ -19,10 +16,8 @@ from tiny_training import (
 )
 
 from mfsynth.errors import MfsynthError
-from mfsynth.training.build import build_transformer
 from mfsynth.training.data import Mixture
-from mfsynth.training.noise import NoiseRecipe
-from mfsynth.training.optimisers import learning_rate_factor
+from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer
 
 
@@ -52,12 +47,12 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(data, tmp_path, change
 
     resumed = make_trainer(config)
     assert resumed.resume(tmp_path / "parts")
-    assert resumed.step == 3
+    assert resumed.state.step == 3
     resumed.run(data, tmp_path / "parts", lambda _: None)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    for name, value in whole.average.items():
-        assert torch.equal(value, resumed.average[name]), name
+    for name, value in whole.state.average.items():
+        assert torch.equal(value, resumed.state.average[name]), name
 
 
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
@@ -71,7 +66,7 @@ def test_training_lowers_the_losses(tmp_path):
     # One level for all: what differs from step to step is then learning, not luck.
     trainer = make_trainer(
         optimiser(image_steps=0, joint_steps=40, warmup_steps=5, image_only_share=0),
-        NoiseRecipe(i2d_share=0, d2i_share=0, shared_share=1, sigma=0),
+        NoiseConfig(i2d_share=0, d2i_share=0, shared_share=1, sigma=0),
     )
     losses = record_losses(trainer)
     trainer.run(mixture(image, depth), tmp_path, lambda _: None)
@@ -134,23 +129,6 @@ def test_some_batches_of_the_second_phase_are_images_alone(data, tmp_path):
     assert 10 <= sum("depth" not in step for step in losses) <= 30
 
 
-def test_the_rate_warms_up_in_each_phase_stays_and_falls_at_the_end():
-    config = optimiser(image_steps=50, joint_steps=100, warmup_steps=10, decay_share=0.3)
-    rates = [learning_rate_factor(step, config) for step in range(151)]
-    for start in (0, 50):
-        assert rates[start] == pytest.approx(0.1)
-    assert rates[10:50] == [1] * 40
-    assert rates[60:120] == [1] * 60
-    assert all(later < earlier for earlier, later in pairwise(rates[121:146]))
-    assert rates[150] == pytest.approx(0.05)
-
-
-def test_the_depth_head_starts_at_zero():
-    transformer = build_transformer(SIZES)
-    assert (transformer.depth_proj_out.weight == 0).all()
-    assert transformer.depth_to_rgb_time_embed.gate.item() == 0
-
-
 @pytest.mark.parametrize("treatment", ["nearest", "noise", "prediction"])
 def test_one_valid_pixel_in_twenty_is_enough_to_train_on(tmp_path, treatment):
     rng = np.random.default_rng(0)
@@ -203,7 +181,7 @@ def poison(trainer: Trainer, steps: range) -> None:
     original = trainer._losses
 
     def poisoned(*arguments):
-        factor = float("nan") if trainer.step in steps else 1.0
+        factor = float("nan") if trainer.state.step in steps else 1.0
         return {name: loss * factor for name, loss in original(*arguments).items()}
 
     trainer._losses = poisoned
@@ -214,7 +192,7 @@ def test_a_step_without_a_finite_gradient_is_left_out(data, tmp_path):
     poison(trainer, range(1))
     before = snapshot(trainer)
     trainer.run(data, tmp_path, lambda _: None)
-    assert trainer.step == 1
+    assert trainer.state.step == 1
     assert all(torch.equal(value, before[name]) for name, value in snapshot(trainer).items())
 
 
@@ -223,4 +201,4 @@ def test_a_training_that_stays_infinite_ends_with_what_to_do(data, tmp_path):
     poison(trainer, range(5, 40))
     with pytest.raises(MfsynthError, match=r"to step 15; lower the learning rates"):
         trainer.run(data, tmp_path, lambda _: None)
-    assert trainer.step == 5 + MAX_SKIPPED_STEPS
+    assert trainer.state.step == 5 + MAX_SKIPPED_STEPS

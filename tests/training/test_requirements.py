@@ -11,7 +11,7 @@ from mfsynth.cli import cli
 from mfsynth.errors import MfsynthError
 from mfsynth.training.build import build_transformer
 from mfsynth.training.config import load_train_config
-from mfsynth.training.requirements import activation_bytes, estimate
+from mfsynth.training.requirements import activation_bytes, estimate_requirements
 
 # Billions of parameters, without depth and with it (MODEL: arXiv 2606.13676 and its release).
 LADDER = {
@@ -27,7 +27,7 @@ LADDER = {
 
 @pytest.fixture(scope="module")
 def klein():
-    return estimate(load_train_config("klein-9b"), gpus=8)
+    return estimate_requirements(load_train_config("klein-9b"), gpus=8)
 
 
 @pytest.mark.parametrize("name", LADDER)
@@ -144,4 +144,4 @@ def test_the_command_prints_a_table_and_loads_nothing(tmp_path):
 
 def test_a_text_encoder_that_is_not_known_is_told():
     with pytest.raises(MfsynthError, match="no text encoder of 1234 channels"):
-        estimate(load_train_config("klein-4b", ["transformer.text_channels=1234"]), 1)
+        estimate_requirements(load_train_config("klein-4b", ["transformer.text_channels=1234"]), 1)

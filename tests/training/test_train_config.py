@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
 from mfsynth.training.config import load_train_config
 from mfsynth.training.estimator import describes_estimator, load_estimator_config
@@ -27,7 +29,7 @@ def test_each_is_valid_and_named_as_its_file(name):
     assert config.output.name == name
     assert sum(config.transformer.rope_axes) == config.transformer.head_dim
     if config.pretrained is not None:
-        # What makes the recipe: 30 % of images alone, and images kept near the base's.
+        # What Modality Forcing asks for: 30 % of images alone, and images kept near the base's.
         assert config.optimiser.image_only_share >= 0.3
         assert config.optimiser.distillation is not None
         assert config.optimiser.precision == "bfloat16"
@@ -71,3 +73,31 @@ def test_sharding_is_for_models_with_a_frozen_text_encoder():
         load_train_config(
             "embedded", ["optimiser.sharding=fsdp", "optimiser.muon_learning_rate=null"]
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        ("embedded", "optimiser.adamw_learning_rate=.inf", "a finite number, not inf"),
+        ("embedded", "noise.rgb_mu=.nan", "a finite number, not nan"),
+        ("embedded", "optimiser.text_dropout='0.1'", "a number, not '0.1'"),
+        ("embedded", "seed='7'", "an integer, not '7'"),
+        ("embedded", "seed=-1", "at least 0, not -1"),
+        ("embedded", "optimiser.batch_size=true", "an integer, not True"),
+        ("embedded", "optimiser.joint_steps=2.0", "an integer, not 2.0"),
+        ("embedded", "optimiser.complete_depth=1", "true or false, not 1"),
+        ("embedded", "noise.i2d_share=1.5", "at most 1, not 1.5"),
+        ("estimator", "learning_rate=.inf", "a finite number, not inf"),
+        ("estimator", "weight_decay='0'", "a number, not '0'"),
+        ("estimator", "seed='7'", "an integer, not '7'"),
+        ("estimator", "size=true", "an integer, not True"),
+        ("estimator", "estimator.widths=[0]", "at least 1, not 0"),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused_in_one_line(name, override, said):
+    with pytest.raises(MfsynthError) as caught:
+        CliRunner().invoke(train, [name, "--set", override], catch_exceptions=False)
+    key, _, _ = override.partition("=")
+    assert key in str(caught.value)
+    assert f"must be {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,3 +1,5 @@
+"""Scores of depth maps, and depth from a pipeline."""
+
 from __future__ import annotations
 
 import numpy as np

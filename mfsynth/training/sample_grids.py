@@ -30,13 +30,13 @@ class GridSampler:
     """Samples the same prompts and images every time, from the same noise.
 
     Args:
-        parts: Whose weights may change between calls.
+        components: Whose weights may change between calls.
         config: What to sample.
         data: Where images, and the prompts that aren't given, come from.
     """
 
-    def __init__(self, parts: ModelComponents, config: TrainConfig, data: Mixture) -> None:
-        self._pipeline: ModalityForcingPipeline = parts.pipeline(config)
+    def __init__(self, components: ModelComponents, config: TrainConfig, data: Mixture) -> None:
+        self._pipeline: ModalityForcingPipeline = components.pipeline(config)
         self._pipeline.set_progress_bar_config(disable=True)
         self._settings = config.samples
         self._samples = first_with_depth(data, config.seed, config.samples.images)

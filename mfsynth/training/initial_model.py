@@ -1,0 +1,88 @@
+"""A Modality Forcing model that a training goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from mfsynth.errors import MfsynthError
+from mfsynth.models.codecs import DepthCodec
+from mfsynth.models.locations import Layout, find_model, pipeline_index
+from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.training.config import TransformerConfig
+from mfsynth.training.pretrained import check_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class InitialModel:
+    """A Modality Forcing model that training goes on from, in diffusers' layout.
+
+    Attributes:
+        path: Its folder.
+        index: Its `model_index.json`.
+    """
+
+    path: Path
+    index: Mapping[str, Any]
+
+    @classmethod
+    def find(cls, name: str) -> InitialModel:
+        """Find it by name: `embedded`, a folder, or a hub id.
+
+        Raises:
+            MfsynthError: There is no such model, or it is in another layout.
+        """
+        try:
+            folder = find_model(name)
+            if folder.layout is Layout.RELEASED:
+                raise MfsynthError(
+                    f"{name} is in the released layout; convert it with `mfsynth model convert`, "
+                    "and name the folder that it writes"
+                )
+            return cls(folder.path, pipeline_index(folder))
+        except MfsynthError as error:
+            raise MfsynthError(f"initial: {error}") from error
+
+    def transformer(
+        self, expected: Mapping[str, Any], dtype: torch.dtype
+    ) -> ModalityForcingTransformer2DModel:
+        """Load the transformer.
+
+        Args:
+            expected: Configuration that it must have.
+            dtype: Of its weights; those of the depth head stay in float32.
+
+        Raises:
+            MfsynthError: It has other sizes.
+        """
+        found = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
+        check_sizes(found, expected, self.path / "transformer")
+        return ModalityForcingTransformer2DModel.from_pretrained(
+            self.path, subfolder="transformer", torch_dtype=dtype
+        )
+
+    def text_components(self, sizes: TransformerConfig) -> tuple[Any, Any]:
+        """Load the text encoder of a small model, in float32, and its tokenizer.
+
+        Raises:
+            MfsynthError: They, or the RGB tokens that they go with, have other sizes.
+        """
+        given = (sizes.text_length, sizes.text_layers, sizes.rgb_bands)
+        layers, bands = self.index["text_encoder_layers"], self.index["rgb_bands"]
+        has = (self.index["max_text_length"], len(layers), bands and tuple(bands))
+        if given != has:
+            raise MfsynthError(
+                f"initial: {self.path} has transformer.text_length, text_layers and rgb_bands "
+                f"{has}, not the {given} of the configuration; change either"
+            )
+        text_encoder = AutoModel.from_pretrained(self.path / "text_encoder", dtype=torch.float32)
+        return text_encoder, AutoTokenizer.from_pretrained(self.path / "tokenizer")
+
+    def depth_codec(self, patch: int) -> DepthCodec:
+        """Between depth maps and its depth tokens."""
+        return DepthCodec(patch, self.index["depth_mean"], self.index["depth_std"])
