@@ -13,9 +13,9 @@ from test_driver import Lines, assert_sound, drive, sample_ids
 from test_kills import Process, commits, standin_process
 
 from mfsynth.runs.driver import generate
+from mfsynth.runs.events import Outcome
 from mfsynth.runs.pool import _cause_of_death
-from mfsynth.runs.supervisor import Outcome
-from mfsynth.runs.watching.notices import Committed, Failure
+from mfsynth.runs.watching.notices import Committed, FailureNotice
 
 
 class KillsARaylet(Lines):
@@ -33,7 +33,7 @@ class KillsARaylet(Lines):
                 self.shards += 1
                 if self.shards == 2:
                     self.nodes.raylet(self.nodes.nodes[0]).kill()
-            case Failure(cause="node_lost"):
+            case FailureNotice(cause="node_lost"):
                 self.behaviour.go()
 
 

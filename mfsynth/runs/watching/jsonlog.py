@@ -9,15 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mfsynth.runs.supervisor import Outcome
-from mfsynth.runs.watching.notices import Announcement, Committed, Failure, Notice
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.result import RunResult
+from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.storage.credentials import without_credentials
-
-if TYPE_CHECKING:
-    from mfsynth.runs.driver import RunResult
 
 # As often as the plain display.
 PROGRESS_INTERVAL_S = 15.0
@@ -84,7 +82,7 @@ class JsonLog:
         match notice:
             case Announcement(event, text, fields):
                 _write(logging.INFO, event, text, fields)
-            case Failure(cause, text, worker, shard):
+            case FailureNotice(cause, text, worker, shard):
                 blamed = {"cause": cause.value, "worker": worker, "shard": shard}
                 _write(logging.WARNING, "failure", text, blamed)
             case Committed(receipt):
@@ -116,16 +114,16 @@ class JsonLog:
             "progress",
             snapshot.line(),
             {
-                "unit": totals.unit,
-                "gained": totals.gained,
-                "target": totals.target,
+                "unit": snapshot.goal.unit,
+                "gained": snapshot.gained,
+                "target": snapshot.goal.target,
                 "shards": totals.shards,
                 "candidates": totals.candidates,
                 "in_work": snapshot.view.in_work,
                 "acceptance": totals.acceptance,
                 "candidates_per_second": snapshot.rate,
                 "seconds_left": snapshot.eta_s,
-                "workers": snapshot.workers(),
+                "workers": snapshot.workers_by_state(),
                 "failures": dict(snapshot.failures),
             },
         )
