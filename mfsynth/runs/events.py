@@ -184,4 +184,4 @@ class View:
     """
 
     in_work: int
-    workers: tuple[WorkerView, ...] = ()
+    workers: tuple[WorkerView, ...]

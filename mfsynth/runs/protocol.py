@@ -17,7 +17,7 @@ from mfsynth.shards.records import Receipt
 class FailureCause(StrEnum):
     """Why something has to be done again, and what it asks for.
 
-    Of these, a worker says the last three of itself.
+    `Failed` comes with one of the last three; the others the driver finds out.
 
     Attributes:
         WORKER_DIED: The worker's process is gone; a fresh worker.

@@ -3,8 +3,8 @@
 An attempt that dies, fails or goes silent is tried again by a fresh worker. After
 `Policy.max_attempts` such ends the shard is made candidate by candidate; a candidate that ends
 `MAX_CANDIDATE_FAILURES` attempts of that kind is quarantined with its reason, and only that one.
-A failing environment (a full disk, a store out of reach) is given time, with jitter. A worker that
-goes down with its node is nobody's fault, up to `MAX_NODE_LOSSES` nodes a shard.
+A store or a disk that is full or out of reach is given time, with jitter. A worker that goes down
+with its node is nobody's fault, up to `MAX_NODE_LOSSES` nodes a shard.
 
 Each kind of failure has a limit, after which the run stops and says why.
 """
@@ -50,6 +50,9 @@ class Retries:
     Args:
         max_attempts: `Policy.max_attempts`.
         rng: Jitter of the waits.
+
+    Attributes:
+        start_message: Why the last start failed that did.
     """
 
     def __init__(self, max_attempts: int, rng: random.Random) -> None:
@@ -57,6 +60,7 @@ class Retries:
         self._rng = rng
         self._troubles: defaultdict[int, _Troubles] = defaultdict(_Troubles)
         self._start_failures = 0
+        self.start_message = ""
         self._start_not_before = 0.0
         # Ends of waits: of shards, and of starts with None.
         self._waits: Timers[int | None] = Timers()
@@ -142,9 +146,10 @@ class Retries:
         """Whether not too many starts failed in a row."""
         return self._start_failures < self._max_attempts
 
-    def start_failed(self) -> None:
+    def start_failed(self, message: str) -> None:
         """A worker did not become ready."""
         self._start_failures += 1
+        self.start_message = message
 
     def delay_starts(self, now: float) -> None:
         """The next worker is started after a while."""

@@ -149,7 +149,7 @@ class WorkerRoster:
         """What each one does, in the order of their numbers."""
         return tuple(worker.view(number, now) for number, worker in self._workers.items())
 
-    def take_available(self, *, alone: bool) -> int | None:
+    def next_available(self, *, alone: bool) -> int | None:
         """One with nothing to do, else one that only writes; `alone`: not one of those."""
         if self._idle:
             return next(iter(self._idle))
@@ -245,7 +245,7 @@ class WorkerRoster:
         return worker
 
     def _index(self, number: int) -> None:
-        """Put a worker where `take_available` looks for it."""
+        """Put a worker where `next_available` looks for it."""
         for group in (self._starting, self._idle, self._writing):
             group.pop(number, None)
         if (worker := self._workers.get(number)) is None:

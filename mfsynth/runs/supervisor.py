@@ -80,7 +80,6 @@ class Supervisor:
         self._roster = WorkerRoster(policy.workers, policy.deadline_s, policy.shard_size)
         self._retries = Retries(policy.max_attempts, rng)
         self._batch_size = policy.batch_size
-        self._start_message = ""
         self._draining = False
         self._now = 0.0
         self._finish: Finish | None = None
@@ -158,7 +157,7 @@ class Supervisor:
     def _failed_to_start(self, number: int, message: str) -> list[Action]:
         if self._remove(number) is None:
             return []
-        self._note_failed_start(message)
+        self._retries.start_failed(message)
         if self._roster.any_was_ready:
             self._retries.delay_starts(self._now)
         else:
@@ -171,15 +170,11 @@ class Supervisor:
         if worker is None:
             return
         if not worker.ready:
-            self._note_failed_start(message)
+            self._retries.start_failed(message)
             self._retries.delay_starts(self._now)
         for shard, attempt in worker.attempts.items():
             # Which of the two it was can't be told; one that is innocent soon runs alone.
             self._blame(shard, attempt, message, node_lost=node_lost)
-
-    def _note_failed_start(self, message: str) -> None:
-        self._retries.start_failed()
-        self._start_message = message
 
     def _remove(self, number: int) -> Worker | None:
         """Forget a worker; its attempts are over."""
@@ -286,7 +281,7 @@ class Supervisor:
                     "give the cluster nodes, then run the same command again"
                 )
         elif not roster and not self._starts_have_a_chance():
-            self._stop_for(f"no worker could start: {self._start_message}")
+            self._stop_for(f"no worker could start: {self._retries.start_message}")
 
     def _stop_for(self, reason: str | None) -> None:
         """End the run with the first reason that there is."""
@@ -308,7 +303,7 @@ class Supervisor:
             return []
         for shard in self._wanted(room + starting):
             # A death must name its culprit: nothing else may go on beside a shard under suspicion.
-            worker = self._roster.take_available(alone=self._retries.is_suspect(shard))
+            worker = self._roster.next_available(alone=self._retries.is_suspect(shard))
             if worker is not None:
                 actions.append(self._assign(worker, shard))
             elif starting:

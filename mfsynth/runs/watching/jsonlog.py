@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -61,15 +62,10 @@ def json_lines() -> Iterator[None]:
 
 
 class JsonLog:
-    """Tells of a run in the log; enter `json_lines` around it.
+    """Tells of a run in the log; enter `json_lines` around it."""
 
-    Args:
-        clock: Seconds of any clock that never goes back.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._shown: float | None = None
+    def __init__(self) -> None:
+        self._shown = -math.inf
 
     def __enter__(self) -> JsonLog:
         return self
@@ -105,9 +101,9 @@ class JsonLog:
 
     def show(self, snapshot: Snapshot) -> None:
         """Write a line now and then."""
-        if self._shown is not None and self._clock() - self._shown < PROGRESS_INTERVAL_S:
+        if time.monotonic() - self._shown < PROGRESS_INTERVAL_S:
             return
-        self._shown = self._clock()
+        self._shown = time.monotonic()
         totals = snapshot.totals
         _write(
             logging.INFO,

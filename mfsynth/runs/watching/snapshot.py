@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mfsynth.formatting import counts, duration
 from mfsynth.runs.events import View, WorkerState
@@ -31,7 +31,7 @@ class Snapshot:
     view: View
     seconds: float
     made: int
-    failures: Mapping[FailureCause, int] = field(default_factory=dict)
+    failures: Mapping[FailureCause, int]
 
     @property
     def gained(self) -> int:
