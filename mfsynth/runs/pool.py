@@ -175,7 +175,7 @@ class WorkerPool:
             del self._streams[ref]
         except RayError as error:
             self.kill(number)
-            return WorkerDied(number, *_cause_of_death(error))
+            return WorkerDied(number, *cause_of_death(error))
         return None  # the stream is over, or its worker's other shard told of the death already
 
 
@@ -217,7 +217,7 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     return ShardWorker(config, load_pipeline(config.model, device, config.runtime))
 
 
-def _cause_of_death(error: Exception) -> tuple[str, bool]:
+def cause_of_death(error: Exception) -> tuple[str, bool]:
     """In words, and whether the whole node is gone."""
     from ray.exceptions import ActorUnavailableError
 

@@ -142,6 +142,7 @@ class Retries:
         """Whether no start has to be waited for."""
         return self._start_not_before <= now
 
+    @property
     def starts_have_a_chance(self) -> bool:
         """Whether not too many starts failed in a row."""
         return self._start_failures < self._max_attempts

@@ -56,7 +56,7 @@ class Worker:
     """A worker, and its attempts by shard: one that is made, and one that is written.
 
     Attributes:
-        since: When it was started, then when it was last left without a shard.
+        since: When it was started, was ready, or last ended an attempt.
         ready: It has loaded its model.
         attempts: By shard.
     """
@@ -129,10 +129,12 @@ class WorkerRoster:
         """How many more there is room for."""
         return max(0, self._slots - len(self._workers))
 
+    @property
     def has_ready_workers(self) -> bool:
         """Whether any is ready."""
         return len(self._workers) > len(self._starting)
 
+    @property
     def has_slots(self) -> bool:
         """Whether there is a place, taken or not, that may work."""
         return self._slots > 0
@@ -175,6 +177,7 @@ class WorkerRoster:
         elif self._deserted_since is None:
             self._deserted_since = now
 
+    @property
     def is_deserted(self) -> bool:
         """Whether there is neither a worker nor a place for one."""
         return self._deserted_since is not None

@@ -274,7 +274,7 @@ class Supervisor:
             pass  # what is whole is committed first
         elif self._draining and not ledger.in_work:
             self._finish = Finish(Outcome.DRAINED, "stopped on request")
-        elif roster.is_deserted():
+        elif roster.is_deserted:
             if roster.is_deserted_for_good(self._now):
                 self._stop_for(
                     f"no node to work on for {self._policy.deadline_s:g} s (runtime.deadline_s); "
@@ -290,9 +290,9 @@ class Supervisor:
 
     def _starts_have_a_chance(self) -> bool:
         """Whether some worker works, or not too many failed."""
-        if self._roster.has_ready_workers():
+        if self._roster.has_ready_workers:
             return True
-        return self._roster.has_slots() and self._retries.starts_have_a_chance()
+        return self._roster.has_slots and self._retries.starts_have_a_chance
 
     def _give_out_work(self) -> list[Action]:
         actions: list[Action] = []

@@ -14,7 +14,7 @@ from test_kills import Process, commits, standin_process
 
 from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
-from mfsynth.runs.pool import _cause_of_death
+from mfsynth.runs.pool import cause_of_death
 from mfsynth.runs.watching.notices import Committed, FailureNotice
 
 
@@ -55,7 +55,7 @@ def test_a_node_whose_raylet_is_killed_is_held_against_no_shard(run_folder, node
 def test_a_worker_that_cannot_be_reached_is_no_failure_of_its_shard():
     from ray.exceptions import ActorUnavailableError
 
-    assert _cause_of_death(ActorUnavailableError("Socket closed", b"0" * 16)) == (
+    assert cause_of_death(ActorUnavailableError("Socket closed", b"0" * 16)) == (
         "its node does not answer",
         True,
     )
