@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.checks import CheckedPair, run_checks, score_names
+from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
@@ -121,7 +121,9 @@ class ShardWorker:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
-        self._score_names = score_names(config.checks)
+        self._checks = tuple(open_checks(config.checks).values())
+        self._score_names = tuple(score.name for check in self._checks for score in check.scores)
+        self._own_depth_steps = max((check.own_depth_steps for check in self._checks), default=0)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
 
@@ -205,7 +207,7 @@ class ShardWorker:
                 **sampler.pipeline_arguments(),
             )
         i2d_depth = None
-        if (agreement := self._config.checks.self_agreement) is not None:
+        if self._own_depth_steps:
             with clock("self_agreement"):
                 i2d_depth = self._pipeline(
                     prompt_embeds=embeds,
@@ -213,7 +215,7 @@ class ShardWorker:
                     seeds=[derive_seed(candidate.seed, "i2d") for candidate in candidates],
                     mode="i2d",
                     image=made.rgb,
-                    num_inference_steps=agreement.steps,
+                    num_inference_steps=self._own_depth_steps,
                     guidance_scale=1.0,
                 ).depth
         return _Batch(candidates, made.rgb, made.depth, i2d_depth)
@@ -229,7 +231,8 @@ class ShardWorker:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         i2d_depth = None if batch.i2d_depth is None else batch.i2d_depth[row]
         with clock("check"):
-            verdict = run_checks(CheckedPair(rgb, depth, i2d_depth), self._config.checks)
+            pair = CheckedPair(rgb, depth, own_depth=i2d_depth, text=candidate.prompt.text)
+            verdict = run_checks(pair, self._checks)
         with clock("encode"):
             if verdict.accepted:
                 return encode_sample(
@@ -248,7 +251,7 @@ class ShardWorker:
                 **_identity(candidate),
                 scores=verdict.scores,
                 # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(reason.split()[0] for reason in verdict.reasons),
+                reasons=tuple(failure.score for failure in verdict.failures),
                 thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
             )
 
