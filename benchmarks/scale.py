@@ -43,33 +43,32 @@ import numpy as np
 import psutil
 
 from mfsynth.config import RunConfig
-from mfsynth.runs import supervisor as supervisors
+from mfsynth.runs import roster
 from mfsynth.runs.driver import POLL_S, generate
-from mfsynth.runs.protocol import Assignment
-from mfsynth.runs.supervisor import (
+from mfsynth.runs.events import (
     Action,
     Assign,
-    BatchStarted,
     Commit,
     Event,
     Finish,
     KillWorker,
     Outcome,
     PlacesChanged,
-    Policy,
     ShardCommitted,
-    ShardMade,
+    StartAnswered,
     StartWorker,
-    Supervisor,
     Tick,
     WorkerDied,
-    WorkerReady,
+    WorkerSaid,
 )
-from mfsynth.runs.watching.snapshot import RunTotals
+from mfsynth.runs.policy import Policy
+from mfsynth.runs.protocol import Assignment, Made, Message, Progress, Started
+from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.totals import totals
 from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
@@ -251,7 +250,7 @@ class Simulation:
         seconds = self.rng.lognormvariate(math.log(LOAD_S), 0.2)
         self.ready_at[worker] = self.now + seconds
         self.loading += seconds
-        self.tell(seconds, worker, WorkerReady(worker))
+        self.tell(seconds, worker, StartAnswered(worker, Started()))
         if self.world.worker_life < math.inf:
             self.at(self.rng.expovariate(1 / self.world.worker_life), lambda: self.crash(worker))
 
@@ -287,7 +286,11 @@ class Simulation:
     def make(self, worker: int, assignment: Assignment) -> None:
         self.attempts += 1
         shard, first = assignment.shard, assignment.shard * SHARD_SIZE
-        self.tell(0.0, worker, BatchStarted(worker, shard, first, 0))
+
+        def say(delay: float, message: Message) -> None:
+            self.tell(delay, worker, WorkerSaid(worker, shard, message))
+
+        say(0.0, Progress(first, 0))
         if self.rng.random() < self.world.hangs:
             return
         seconds = self.rng.lognormvariate(math.log(SHARD_S), SHARD_SIGMA)
@@ -296,11 +299,9 @@ class Simulation:
             seconds *= SLOW_ATTEMPT
         self.making[assignment.attempt] = seconds
         for done in range(BATCH, SHARD_SIZE, BATCH):
-            event = BatchStarted(worker, shard, first + done, done)
-            self.tell(seconds * done / SHARD_SIZE, worker, event)
-        self.tell(seconds, worker, BatchStarted(worker, shard, None, SHARD_SIZE))
-        made = receipt_of(shard, assignment.attempt, random.Random(shard))
-        self.tell(seconds + WRITE_S, worker, ShardMade(worker, made))
+            say(seconds * done / SHARD_SIZE, Progress(first + done, done))
+        say(seconds, Progress(None, SHARD_SIZE))
+        say(seconds + WRITE_S, Made(receipt_of(shard, assignment.attempt, random.Random(shard))))
 
     def commit(self, receipt: Receipt) -> list[Event]:
         assert receipt.shard not in self.store, "committed twice"
@@ -311,7 +312,7 @@ class Simulation:
 
 def row(world: World, workers: int, shards: int) -> str:
     if not world.second_attempts:
-        supervisors.STRAGGLER_FACTOR = math.inf
+        roster.STRAGGLER_FACTOR = math.inf
     before = psutil.Process().memory_info().rss
     simulation = Simulation(world, workers, shards)
     simulation.run()
@@ -349,12 +350,12 @@ def resume(folder: str, shards: int) -> None:
     idle = psutil.Process().memory_info().rss
     cpu, wall = time.process_time(), time.perf_counter()
     receipts = list(read_commits(ObjectStore.open(folder)).values())
-    totals = RunTotals.of(receipts, 1, "pairs")
+    sums = totals(receipts)
     policy = Policy(10**9, True, SHARD_SIZE, 1, BATCH, 1800.0, 3)
     supervisor = Supervisor(policy, receipts, layout.new_attempt, random.Random())
     supervisor.begin(0.0)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    assert totals.shards == shards
+    assert sums.shards == shards
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak - idle}))
 

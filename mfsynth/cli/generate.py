@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mfsynth.runs.driver import RunResult
+    from mfsynth.runs.result import RunResult
     from mfsynth.runs.watching.notices import Observer
 
 
@@ -61,7 +61,7 @@ def _run(
 
 def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]) -> None:
     from mfsynth.errors import MfsynthError
-    from mfsynth.runs.supervisor import Outcome
+    from mfsynth.runs.events import Outcome
 
     result = _run(config, out, pairs, overrides, None)
     click.echo("\n".join(result.lines()))

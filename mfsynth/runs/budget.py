@@ -11,9 +11,11 @@ from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import size
 from mfsynth.runs.plan import recorded_config
+from mfsynth.runs.policy import Goal
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.totals import totals
 from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
@@ -224,7 +226,7 @@ def plan_budget(
     Raises:
         MfsynthError: There is nothing to measure, or the output holds another run.
     """
-    unit = "candidates" if config.target.pairs is None else "pairs"
+    goal = Goal.of(config)
     own = ObjectStore.open(config.output)
     there = _receipts_of_this_run(own, config)
     source, receipts = own, there
@@ -241,10 +243,10 @@ def plan_budget(
     if workers is None and isinstance(config.runtime.workers, int):
         workers = config.runtime.workers
     found = budget(
-        Measurement.of(source.url, receipts, unit),
-        target=config.target.pairs or config.target.candidates or 0,
-        shard_size=config.shard_size,
-        there=sum(r.accepted if unit == "pairs" else r.candidates for r in there),
+        Measurement.of(source.url, receipts, goal.unit),
+        target=goal.target,
+        shard_size=goal.shard_size,
+        there=goal.gained(totals(there)),
         workers=workers,
         price=price,
     )

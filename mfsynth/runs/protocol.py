@@ -1,7 +1,8 @@
 """What the driver and its workers say to each other: small values, never pixels.
 
-A worker answers an `Assignment` with a stream: `Progress` before every batch, then one `Made` or
-one `Failed`. A worker that dies says nothing; the driver sees that for itself.
+A worker answers its start with `Started` or `NotStarted`, and an `Assignment` with a stream:
+`Progress` before every batch, then one `Made` or one `Failed`. A worker that dies says nothing;
+the driver sees that for itself.
 """
 
 from __future__ import annotations
@@ -13,18 +14,28 @@ from enum import StrEnum
 from mfsynth.shards.records import Receipt
 
 
-class FailureKind(StrEnum):
-    """What a failed attempt asks for.
+class FailureCause(StrEnum):
+    """Why something has to be done again, and what it asks for.
+
+    `Failed` comes with one of the last three; the others the driver finds out.
 
     Attributes:
-        OUT_OF_MEMORY: A smaller batch.
-        ENVIRONMENT: Patience, then a person: a store or a disk that is full or out of reach.
-        OTHER: A fresh worker.
+        WORKER_DIED: The worker's process is gone; a fresh worker.
+        NODE_LOST: The worker's whole node is; another place.
+        DEADLINE: The worker was silent for too long; a fresh worker.
+        NOT_STARTED: The worker could not load its model; another place.
+        OUT_OF_MEMORY: The batch was too large; a smaller one.
+        STORE: The store or a disk is full or out of reach; patience, then a person.
+        ERROR: Anything else; a fresh worker.
     """
 
+    WORKER_DIED = "worker_died"
+    NODE_LOST = "node_lost"
+    DEADLINE = "deadline"
+    NOT_STARTED = "not_started"
     OUT_OF_MEMORY = "out_of_memory"
-    ENVIRONMENT = "environment"
-    OTHER = "other"
+    STORE = "store"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +65,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """The worker could not load its model; `message` is one line for the user."""
+    """The worker is alive and says why it can't work; it would say so again.
+
+    `message` is one line for the user.
+    """
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A batch is about to begin.
+    """A sign of life: a batch is about to begin.
 
     Attributes:
         candidate: First candidate of the batch; None once all are made and the shard is being
@@ -84,8 +98,9 @@ class Made:
 class Failed:
     """The attempt is over, the worker is alive; `message` is one line with the cause."""
 
-    kind: FailureKind
+    cause: FailureCause
     message: str
 
 
+StartAnswer = Started | NotStarted
 Message = Progress | Made | Failed

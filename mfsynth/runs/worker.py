@@ -25,7 +25,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.plan import Candidate
-from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Message, Progress
+from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Message, Progress
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
@@ -144,10 +144,10 @@ class ShardWorker:
         try:
             yield from self._make(assignment, candidates)
         except MfsynthError as error:
-            failure = Failed(FailureKind.ENVIRONMENT, str(error))
+            failure = Failed(FailureCause.STORE, str(error))
         # Exception: whatever the model or a codec raises is the supervisor's to judge.
         except Exception as error:
-            failure = Failed(_kind_of(error), _one_line(error))
+            failure = Failed(_cause_of(error), _one_line(error))
         if failure is not None:
             # Out here the traceback is gone, and with it the last references to its tensors.
             _free_memory()
@@ -278,15 +278,15 @@ def _closing(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _kind_of(error: Exception) -> FailureKind:
+def _cause_of(error: Exception) -> FailureCause:
     # torch.OutOfMemoryError, cuBLAS and the CPU allocator all raise RuntimeErrors; their texts
     # are what they have in common.
     signs = ("out of memory", "can't allocate memory", "alloc_failed")
     text = str(error).lower()
     memory = isinstance(error, RuntimeError) and any(sign in text for sign in signs)
     if memory or isinstance(error, MemoryError):
-        return FailureKind.OUT_OF_MEMORY
-    return FailureKind.OTHER
+        return FailureCause.OUT_OF_MEMORY
+    return FailureCause.ERROR
 
 
 def _one_line(error: Exception) -> str:

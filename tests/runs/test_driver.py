@@ -8,8 +8,9 @@ import pytest
 from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
-from mfsynth.runs.driver import RunResult, generate
-from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.driver import generate
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Committed
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.verify import verify_run
@@ -80,7 +81,7 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
 
 
 def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
-    from mfsynth.runs import driver
+    from mfsynth.runs import committing
 
     both = threading.Barrier(2, timeout=60)
 
@@ -88,7 +89,7 @@ def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
         both.wait()
         return commit(store, receipt)
 
-    monkeypatch.setattr(driver, "commit", commit_when_another_does)
+    monkeypatch.setattr(committing, "commit", commit_when_another_does)
     joined.values["target"] = {"candidates": 32}  # four shards: two pairs of commits
     assert drive(joined.config()).outcome is Outcome.FINISHED
     assert len(read_commits(ObjectStore.open(str(joined.output)))) == 4

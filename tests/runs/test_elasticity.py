@@ -10,7 +10,7 @@ from standin import Behaviour, opener
 from test_driver import Lines, assert_sound
 
 from mfsynth.runs.driver import generate
-from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.events import Outcome
 from mfsynth.runs.watching.notices import Announcement, Committed
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}

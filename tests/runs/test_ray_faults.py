@@ -13,9 +13,9 @@ from test_driver import Lines, assert_sound, drive, sample_ids
 from test_kills import Process, commits, standin_process
 
 from mfsynth.runs.driver import generate
-from mfsynth.runs.pool import _cause_of_death
-from mfsynth.runs.supervisor import Outcome
-from mfsynth.runs.watching.notices import Committed, Failure
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.pool import cause_of_death
+from mfsynth.runs.watching.notices import Committed, FailureNotice
 
 
 class KillsARaylet(Lines):
@@ -33,7 +33,7 @@ class KillsARaylet(Lines):
                 self.shards += 1
                 if self.shards == 2:
                     self.nodes.raylet(self.nodes.nodes[0]).kill()
-            case Failure(cause="node_lost"):
+            case FailureNotice(cause="node_lost"):
                 self.behaviour.go()
 
 
@@ -55,7 +55,7 @@ def test_a_node_whose_raylet_is_killed_is_held_against_no_shard(run_folder, node
 def test_a_worker_that_cannot_be_reached_is_no_failure_of_its_shard():
     from ray.exceptions import ActorUnavailableError
 
-    assert _cause_of_death(ActorUnavailableError("Socket closed", b"0" * 16)) == (
+    assert cause_of_death(ActorUnavailableError("Socket closed", b"0" * 16)) == (
         "its node does not answer",
         True,
     )

@@ -9,9 +9,9 @@ from test_driver import drive
 
 from mfsynth.cli import main
 from mfsynth.errors import MfsynthError
-from mfsynth.runs.protocol import Failed, FailureKind, Made
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.protocol import Failed, FailureCause, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
-from mfsynth.runs.supervisor import Outcome
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
 
@@ -55,7 +55,7 @@ def test_a_candidate_ends_as_it_did_in_its_run(finished):
         config, candidate = find_candidate(str(finished.output), index)
         end = make_again(config, candidate, "cpu", open_worker=open_worker)
         if index == BAD:
-            assert end == Failed(FailureKind.OTHER, f"ValueError: candidate {BAD} is impossible")
+            assert end == Failed(FailureCause.ERROR, f"ValueError: candidate {BAD} is impossible")
         else:
             assert isinstance(end, Made)
             assert end.receipt.accepted == accepted(candidate.seed)

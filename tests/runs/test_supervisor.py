@@ -8,13 +8,16 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from mfsynth.runs.protocol import FailureKind
-from mfsynth.runs.supervisor import (
-    ATTEMPTS_AT_ONCE,
-    MAX_QUARANTINED_PER_SHARD,
-    Assign,
+from worker_events import (
     BatchStarted,
+    ShardFailed,
+    ShardMade,
+    WorkerFailedToStart,
+    WorkerReady,
+)
+
+from mfsynth.runs.events import (
+    Assign,
     Commit,
     CommitFailed,
     Drain,
@@ -22,17 +25,16 @@ from mfsynth.runs.supervisor import (
     KillWorker,
     Outcome,
     PlacesChanged,
-    Policy,
     ShardCommitted,
-    ShardFailed,
-    ShardMade,
     StartWorker,
-    Supervisor,
     Tick,
     WorkerDied,
-    WorkerFailedToStart,
-    WorkerReady,
 )
+from mfsynth.runs.ledger import ATTEMPTS_AT_ONCE
+from mfsynth.runs.policy import Policy
+from mfsynth.runs.protocol import FailureCause
+from mfsynth.runs.retries import MAX_QUARANTINED_PER_SHARD
+from mfsynth.runs.supervisor import Supervisor
 from mfsynth.shards.records import Receipt
 
 SHARD_SIZE = 8
@@ -259,9 +261,9 @@ class World:
         return {
             "die": WorkerDied(worker, "killed"),
             "hang": None,
-            "oom": ShardFailed(worker, shard, FailureKind.OUT_OF_MEMORY, "memory"),
-            "store": ShardFailed(worker, shard, FailureKind.ENVIRONMENT, "store"),
-            "other": ShardFailed(worker, shard, FailureKind.OTHER, "bug"),
+            "oom": ShardFailed(worker, shard, FailureCause.OUT_OF_MEMORY, "memory"),
+            "store": ShardFailed(worker, shard, FailureCause.STORE, "store"),
+            "other": ShardFailed(worker, shard, FailureCause.ERROR, "bug"),
         }[self.rng.choice(kinds)]
 
     def commit(self, receipt):
@@ -338,7 +340,7 @@ def test_a_run_killed_anywhere_and_resumed_with_any_workers_commits_the_same_sha
     second=st.integers(1, 80),
     stop_after=st.integers(0, 80),
 )
-def test_a_target_changed_between_sittings_leaves_no_gap(seed, first, second, stop_after):
+def test_a_target_changed_between_sessions_leaves_no_gap(seed, first, second, stop_after):
     gains = gains_of(seed)
     world = World(random.Random(seed), gains)
     world.run(policy(workers=5, target=first), stop_after=stop_after)
@@ -475,7 +477,7 @@ def test_what_a_killed_worker_says_is_not_listened_to():
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_worker():
     supervisor, assign = with_one_worker(batch_size=4)
-    oom = ShardFailed(assign.worker, 0, FailureKind.OUT_OF_MEMORY, "memory")
+    oom = ShardFailed(assign.worker, 0, FailureCause.OUT_OF_MEMORY, "memory")
     actions = supervisor.handle(oom, 1.0)
     assert not any(isinstance(a, KillWorker) for a in actions)
     assert one(actions, Assign).assignment.batch_size == 2
@@ -483,13 +485,13 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_worker():
 
 def test_out_of_memory_with_a_batch_of_one_is_a_failure_like_any_other():
     supervisor, assign = with_one_worker(batch_size=1)
-    oom = ShardFailed(assign.worker, 0, FailureKind.OUT_OF_MEMORY, "memory")
+    oom = ShardFailed(assign.worker, 0, FailureCause.OUT_OF_MEMORY, "memory")
     assert one(supervisor.handle(oom, 1.0), KillWorker).worker == assign.worker
 
 
 def test_a_store_error_waits_and_then_ends_the_run_with_its_own_words():
     supervisor, assign = with_one_worker(max_attempts=2, target=16, counts_pairs=False)
-    error = ShardFailed(assign.worker, 0, FailureKind.ENVIRONMENT, "disk full")
+    error = ShardFailed(assign.worker, 0, FailureCause.STORE, "disk full")
     # The other shard of the target may go on; the failed one waits.
     actions = supervisor.handle(error, 1.0)
     assert all(a.assignment.shard != 0 for a in actions if isinstance(a, Assign))

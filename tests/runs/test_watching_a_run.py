@@ -11,13 +11,13 @@ from standin import Behaviour, opener
 
 from mfsynth.cli import main
 from mfsynth.runs.driver import generate
-from mfsynth.runs.supervisor import Outcome, WorkerState
+from mfsynth.runs.events import Outcome, WorkerState
+from mfsynth.runs.protocol import FailureCause
 from mfsynth.runs.watching.jsonlog import JsonFormatter, JsonLog, json_lines, log_end
-from mfsynth.runs.watching.notices import Cause
 
 
 class Snapshots:
-    """A observer that remembers how things stood."""
+    """An observer that remembers how things stood."""
 
     def __init__(self):
         self.snapshots = []
@@ -58,7 +58,11 @@ def test_failures_are_counted_by_cause(joined):
         scratch=str(joined.folder),
     )
     assert result.outcome is Outcome.FINISHED
-    assert {*result.failures} == {Cause.WORKER_DIED, Cause.DEADLINE, Cause.OUT_OF_MEMORY}
+    assert {*result.failures} == {
+        FailureCause.WORKER_DIED,
+        FailureCause.DEADLINE,
+        FailureCause.OUT_OF_MEMORY,
+    }
     assert "worker died 1" in result.lines()[-1]
     assert "deadline" in result.lines()[-1]
 
@@ -66,7 +70,7 @@ def test_failures_are_counted_by_cause(joined):
 def test_a_store_without_room_is_a_failure_of_the_store(joined):
     runtime = {**joined.values["runtime"], "max_attempts": 2}
     result = drive(joined.config(runtime=runtime), Snapshots(), full_disk=True)
-    assert {*result.failures} == {Cause.STORE}
+    assert {*result.failures} == {FailureCause.STORE}
     assert result.exit_status == 1
 
 
@@ -82,10 +86,10 @@ def test_what_every_worker_does_can_be_seen(joined):
         assert 0 <= worker.made <= 8
 
 
-def test_the_summary_at_the_end_is_the_status_of_the_storage_over_all_sittings(joined, capsys):
+def test_the_summary_at_the_end_is_the_status_of_the_storage_over_all_sessions(joined, capsys):
     first = drive(joined.config(target={"pairs": 5}), Snapshots())
     second = drive(joined.config(), Snapshots())
-    assert (first.totals.unit, second.gained) == (
+    assert (first.unit, second.gained) == (
         "pairs",
         len(joined.expected_ids()) - first.gained,
     )

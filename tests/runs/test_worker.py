@@ -15,7 +15,7 @@ from mfsynth.checks import Check, Score, registry
 from mfsynth.models import load_pipeline
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import RunPlan
-from mfsynth.runs.protocol import Assignment, Failed, FailureKind, Made, Progress
+from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit
@@ -108,14 +108,14 @@ def test_quarantined_candidates_are_recorded_and_not_made(run_folder):
 def test_an_exception_is_a_failure_with_its_words(run_folder):
     config = run_folder.config()
     failed = make(standin(config, raises=[5]), config)[-1]
-    assert failed == Failed(FailureKind.OTHER, "ValueError: candidate 5 is impossible")
+    assert failed == Failed(FailureCause.ERROR, "ValueError: candidate 5 is impossible")
     assert not ObjectStore.open(config.output).list()
 
 
 def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
     config = run_folder.config()
     worker = standin(config, memory=2)
-    assert make(worker, config)[-1].kind is FailureKind.OUT_OF_MEMORY
+    assert make(worker, config)[-1].cause is FailureCause.OUT_OF_MEMORY
     assert isinstance(make(worker, config, batch_size=2)[-1], Made)
 
 
@@ -124,7 +124,7 @@ def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_fo
     run_folder.output.write_text("a file where the folder should be")
     config = run_folder.config()
     failed = make(standin(config), config)[-1]
-    assert failed.kind is FailureKind.ENVIRONMENT
+    assert failed.cause is FailureCause.STORE
     assert str(run_folder.output) in failed.message
 
 
@@ -156,7 +156,7 @@ def test_an_upload_that_waiting_does_not_help_is_not_tried_again(run_folder, mon
     monkeypatch.setattr(ObjectStore, "put_file", refuse)
     config = run_folder.config()
     failed = make(standin(config), config)[-1]
-    assert failed == Failed(FailureKind.ENVIRONMENT, "renew the store's credentials")
+    assert failed == Failed(FailureCause.STORE, "renew the store's credentials")
     assert len(tries) == 1
 
 

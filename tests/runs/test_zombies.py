@@ -20,7 +20,7 @@ from test_worker import make, standin
 
 from mfsynth.runs import driver
 from mfsynth.runs.driver import generate
-from mfsynth.runs.supervisor import Outcome
+from mfsynth.runs.events import Outcome
 from mfsynth.shards import gc, layout
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.gc import collect, garbage
@@ -108,7 +108,7 @@ class HangsANode(Lines):
 def test_a_worker_whose_node_is_taken_for_dead_finishes_in_vain(run_folder, nodes, monkeypatch):
     monkeypatch.setattr("mfsynth.runs.driver.NODE_POLL_S", 0.5)
     # Otherwise the shard is made again because it is late, before the node is given up.
-    monkeypatch.setattr("mfsynth.runs.supervisor.STRAGGLER_FACTOR", math.inf)
+    monkeypatch.setattr("mfsynth.runs.roster.STRAGGLER_FACTOR", math.inf)
     run_folder.values["runtime"] = {"batch_size": 4, "device": "cpu", "ray_address": nodes.address}
     behaviour = Behaviour(hold_once=1, scratch=str(run_folder.folder))
     display = HangsANode(nodes, behaviour)

@@ -21,8 +21,7 @@ import numpy as np
 from mfsynth.config import RunConfig, load_config
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
-from mfsynth.runs import driver
-from mfsynth.runs import pool as pool
+from mfsynth.runs import cluster, driver
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import gc, layout, writer
 from mfsynth.storage.errors import StoreFullError
@@ -191,7 +190,7 @@ def opener(behaviour: Behaviour):
 def main(config: str, behaviour: str = "{}") -> int:
     given = Behaviour(**json.loads(behaviour))
     set_the_calendar(given)
-    pool.HEAD_PATIENCE_S = given.patience
+    cluster.HEAD_PATIENCE_S = given.patience
     result = driver.generate(load_config(config), open_worker=opener(given))
     print(result.outcome, result.reason, flush=True)
     return 128 + result.signal if result.signal else 0

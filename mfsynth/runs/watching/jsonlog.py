@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mfsynth.runs.supervisor import Outcome
-from mfsynth.runs.watching.notices import Announcement, Committed, Failure, Notice
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.result import RunResult
+from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.storage.credentials import without_credentials
-
-if TYPE_CHECKING:
-    from mfsynth.runs.driver import RunResult
 
 # As often as the plain display.
 PROGRESS_INTERVAL_S = 15.0
@@ -63,15 +62,10 @@ def json_lines() -> Iterator[None]:
 
 
 class JsonLog:
-    """Tells of a run in the log; enter `json_lines` around it.
+    """Tells of a run in the log; enter `json_lines` around it."""
 
-    Args:
-        clock: Seconds of any clock that never goes back.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._shown: float | None = None
+    def __init__(self) -> None:
+        self._shown = -math.inf
 
     def __enter__(self) -> JsonLog:
         return self
@@ -84,7 +78,7 @@ class JsonLog:
         match notice:
             case Announcement(event, text, fields):
                 _write(logging.INFO, event, text, fields)
-            case Failure(cause, text, worker, shard):
+            case FailureNotice(cause, text, worker, shard):
                 blamed = {"cause": cause.value, "worker": worker, "shard": shard}
                 _write(logging.WARNING, "failure", text, blamed)
             case Committed(receipt):
@@ -107,25 +101,25 @@ class JsonLog:
 
     def show(self, snapshot: Snapshot) -> None:
         """Write a line now and then."""
-        if self._shown is not None and self._clock() - self._shown < PROGRESS_INTERVAL_S:
+        if time.monotonic() - self._shown < PROGRESS_INTERVAL_S:
             return
-        self._shown = self._clock()
+        self._shown = time.monotonic()
         totals = snapshot.totals
         _write(
             logging.INFO,
             "progress",
             snapshot.line(),
             {
-                "unit": totals.unit,
-                "gained": totals.gained,
-                "target": totals.target,
+                "unit": snapshot.goal.unit,
+                "gained": snapshot.gained,
+                "target": snapshot.goal.target,
                 "shards": totals.shards,
                 "candidates": totals.candidates,
                 "in_work": snapshot.view.in_work,
                 "acceptance": totals.acceptance,
                 "candidates_per_second": snapshot.rate,
                 "seconds_left": snapshot.eta_s,
-                "workers": snapshot.workers(),
+                "workers": snapshot.workers_by_state(),
                 "failures": dict(snapshot.failures),
             },
         )

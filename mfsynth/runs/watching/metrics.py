@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mfsynth.runs.supervisor import WorkerState
-from mfsynth.runs.watching.notices import Committed, Failure, Notice
+from mfsynth.runs.events import WorkerState
+from mfsynth.runs.watching.notices import Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import phases_of
@@ -123,16 +123,16 @@ class RunMetrics:
         match notice:
             case Committed(receipt):
                 self._count(receipt)
-            case Failure(cause=cause):
+            case FailureNotice(cause=cause):
                 self._exporter.count(FAILURES, 1, cause)
 
     def show(self, snapshot: Snapshot) -> None:
         """Set the gauges."""
-        for state, number in snapshot.workers().items():
+        for state, number in snapshot.workers_by_state().items():
             self._exporter.set(WORKERS, number, state)
-        totals = snapshot.totals
-        self._exporter.set(GAINED, totals.gained, totals.unit)
-        self._exporter.set(TARGET, totals.target, totals.unit)
+        goal = snapshot.goal
+        self._exporter.set(GAINED, snapshot.gained, goal.unit)
+        self._exporter.set(TARGET, goal.target, goal.unit)
 
     def _count(self, receipt: Receipt) -> None:
         count = self._exporter.count

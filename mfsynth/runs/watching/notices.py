@@ -4,44 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
-from mfsynth.runs.protocol import FailureKind
-from mfsynth.runs.supervisor import (
+from mfsynth.runs.events import (
+    Action,
     CommitFailed,
     Event,
-    ShardFailed,
+    KillWorker,
+    StartAnswered,
     WorkerDied,
-    WorkerFailedToStart,
+    WorkerSaid,
 )
+from mfsynth.runs.protocol import Failed, FailureCause, NotStarted
+from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
-
-if TYPE_CHECKING:
-    from mfsynth.runs.watching.snapshot import Snapshot
-
-
-class Cause(StrEnum):
-    """Why something has to be done again.
-
-    Attributes:
-        WORKER_DIED: The worker's process is gone.
-        NODE_LOST: The worker's whole node is.
-        DEADLINE: The worker was silent for too long.
-        NOT_STARTED: The worker could not load its model.
-        OUT_OF_MEMORY: The batch was too large.
-        STORE: The store or a disk is full or out of reach.
-        ERROR: Anything else that the worker says of itself.
-    """
-
-    WORKER_DIED = "worker_died"
-    NODE_LOST = "node_lost"
-    DEADLINE = "deadline"
-    NOT_STARTED = "not_started"
-    OUT_OF_MEMORY = "out_of_memory"
-    STORE = "store"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +37,10 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Something that has to be done again. `text` is one line and names the worker or shard."""
+class FailureNotice:
+    """Something has to be done again. `text` is one line and names the worker or shard."""
 
-    cause: Cause
+    cause: FailureCause
     text: str
     worker: int | None = None
     shard: int | None = None
@@ -76,7 +53,7 @@ class Committed:
     receipt: Receipt
 
 
-Notice = Announcement | Failure | Committed
+Notice = Announcement | FailureNotice | Committed
 
 
 class Observer(Protocol):
@@ -98,24 +75,27 @@ class Observer(Protocol):
         """Take in how things stand; asked twice a second, and at the end."""
 
 
-_ATTEMPT_FAILURES = {
-    FailureKind.OUT_OF_MEMORY: (Cause.OUT_OF_MEMORY, "out of memory, trying a smaller batch"),
-    FailureKind.ENVIRONMENT: (Cause.STORE, "trying again later"),
-    FailureKind.OTHER: (Cause.ERROR, "trying again with a fresh worker"),
+_REMEDIES = {
+    FailureCause.OUT_OF_MEMORY: "out of memory, trying a smaller batch",
+    FailureCause.STORE: "trying again later",
+    FailureCause.ERROR: "trying again with a fresh worker",
 }
 
 
-def failure_in(event: Event) -> Failure | None:
-    """The failure that an event tells of, if it does."""
-    match event:
+def failure_in(happened: Event | Action) -> FailureNotice | None:
+    """The failure that an event or an action tells of, if it does."""
+    match happened:
         case WorkerDied(worker, text, node_lost):
-            cause = Cause.NODE_LOST if node_lost else Cause.WORKER_DIED
-            return Failure(cause, f"worker {worker}: {text}", worker)
-        case WorkerFailedToStart(worker, text):
-            return Failure(Cause.NOT_STARTED, f"worker {worker}: {text}", worker)
-        case ShardFailed(worker, shard, kind, text):
-            cause, remedy = _ATTEMPT_FAILURES[kind]
-            return Failure(cause, f"worker {worker}: {remedy}: {text}", worker, shard)
+            cause = FailureCause.NODE_LOST if node_lost else FailureCause.WORKER_DIED
+            return FailureNotice(cause, f"worker {worker}: {text}", worker)
+        case KillWorker(worker, silence) if silence:
+            return FailureNotice(FailureCause.DEADLINE, f"worker {worker}: {silence}", worker)
+        case StartAnswered(worker, NotStarted(text)):
+            return FailureNotice(FailureCause.NOT_STARTED, f"worker {worker}: {text}", worker)
+        case WorkerSaid(worker, shard, Failed(cause, text)):
+            text = f"worker {worker}: {_REMEDIES[cause]}: {text}"
+            return FailureNotice(cause, text, worker, shard)
         case CommitFailed(shard, text):
-            return Failure(Cause.STORE, f"shard {shard} is not committed yet: {text}", None, shard)
+            text = f"shard {shard} is not committed yet: {text}"
+            return FailureNotice(FailureCause.STORE, text, None, shard)
     return None

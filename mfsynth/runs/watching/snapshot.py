@@ -1,51 +1,16 @@
-"""How a run stands, in numbers."""
+"""How a run stands, in numbers and in words."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from mfsynth.formatting import counts, duration
-from mfsynth.runs.supervisor import View, WorkerState
-from mfsynth.runs.watching.notices import Cause
-from mfsynth.shards.records import Receipt
+from mfsynth.runs.events import View, WorkerState
+from mfsynth.runs.policy import Goal
+from mfsynth.runs.protocol import FailureCause
 from mfsynth.shards.totals import Totals, by_count
-
-
-@dataclass(slots=True)
-class RunTotals(Totals):
-    """Running totals of a run, earlier sessions included, and what they are to become.
-
-    Attributes:
-        target: Pairs, or candidates, that end the run.
-        unit: `pairs` or `candidates`: what the target counts.
-    """
-
-    target: int = 0
-    unit: str = "pairs"
-
-    @classmethod
-    def of(cls, receipts: Iterable[Receipt], target: int, unit: str) -> RunTotals:
-        """The totals of what the store holds."""
-        totals = cls(target=target, unit=unit)
-        for receipt in receipts:
-            totals.add(receipt)
-        return totals
-
-    @property
-    def gained(self) -> int:
-        """Towards the target."""
-        return self.accepted if self.unit == "pairs" else self.candidates
-
-    def rejects(self) -> str:
-        """Rejects by reason, most frequent first: `9 rejected (registration 7, …)`."""
-        parts = []
-        if self.rejected:
-            parts.append(f"{self.rejected} rejected ({counts(dict(by_count(self.reasons)))})")
-        if self.quarantined:
-            parts.append(f"{self.quarantined} quarantined")
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +18,25 @@ class Snapshot:
     """A moment of a run.
 
     Attributes:
-        totals: Of committed shards.
+        goal: What ends it.
+        totals: Of committed shards, those of earlier sessions included.
         view: Of what is in work.
         seconds: Since the first worker was ready, or 0.
         made: Candidates made in this session, those of unfinished shards included.
-        shard_size: Candidates in a shard.
         failures: Of this session, by cause.
     """
 
-    totals: RunTotals
+    goal: Goal
+    totals: Totals
     view: View
     seconds: float
     made: int
-    shard_size: int
-    failures: Mapping[Cause, int] = field(default_factory=dict)
+    failures: Mapping[FailureCause, int]
+
+    @property
+    def gained(self) -> int:
+        """Towards the target."""
+        return self.goal.gained(self.totals)
 
     @property
     def rate(self) -> float | None:
@@ -76,38 +46,47 @@ class Snapshot:
     @property
     def eta_s(self) -> float | None:
         """Seconds to the target at this rate and this acceptance; None if not known yet."""
-        share = self.totals.acceptance if self.totals.unit == "pairs" else 1.0
+        share = self.totals.acceptance if self.goal.counts_pairs else 1.0
         if not share or self.rate is None:
             return None
-        missing = max(0.0, (self.totals.target - self.totals.gained) / share - self.view.in_work)
+        missing = max(0.0, (self.goal.target - self.gained) / share - self.view.in_work)
         return missing / self.rate
 
-    def workers(self) -> dict[WorkerState, int]:
+    def workers_by_state(self) -> dict[WorkerState, int]:
         """How many workers there are in each state, zeros included."""
         found = Counter(worker.state for worker in self.view.workers)
         return {state: found[state] for state in WorkerState}
 
-    def advance(self) -> str:
+    def progress_text(self) -> str:
         """How far it is, how fast it goes, for how long yet."""
-        totals = self.totals
-        parts = [f"{totals.gained}/{totals.target} {totals.unit}"]
-        parts.append(f"{totals.shards} shard{'s' if totals.shards != 1 else ''}")
+        shards = self.totals.shards
+        parts = [f"{self.gained}/{self.goal.target} {self.goal.unit}"]
+        parts.append(f"{shards} shard{'s' if shards != 1 else ''}")
         if self.view.in_work:
             parts.append(f"+{self.view.in_work} in work")
-        if totals.acceptance is not None:
-            parts.append(f"{totals.acceptance:.0%} accepted")
+        if self.totals.acceptance is not None:
+            parts.append(f"{self.totals.acceptance:.0%} accepted")
         if self.rate is not None:
             parts.append(f"{self.rate:.2f} candidates/s")
         if self.eta_s:
             parts.append(f"about {duration(self.eta_s)} left")
         return ", ".join(parts)
 
-    def pool(self) -> str:
+    def workers_text(self) -> str:
         """Workers by state: `6 making, 2 starting`."""
-        present = [f"{number} {state}" for state, number in self.workers().items() if number]
-        return ", ".join(present) or "no worker"
+        by_state = self.workers_by_state()
+        return ", ".join(f"{n} {state}" for state, n in by_state.items() if n) or "no worker"
 
-    def troubles(self) -> str:
+    def rejects_text(self) -> str:
+        """Rejects by reason, most frequent first: `9 rejected (registration 7, …)`."""
+        totals, parts = self.totals, []
+        if totals.rejected:
+            parts.append(f"{totals.rejected} rejected ({counts(dict(by_count(totals.reasons)))})")
+        if totals.quarantined:
+            parts.append(f"{totals.quarantined} quarantined")
+        return ", ".join(parts)
+
+    def failures_text(self) -> str:
         """Failures by cause: `3 failures (worker died 2, out of memory 1)`; empty without any."""
         if not (number := sum(self.failures.values())):
             return ""
@@ -115,11 +94,16 @@ class Snapshot:
 
     def line(self) -> str:
         """All of it in one line."""
-        parts = [self.advance(), self.pool(), self.totals.rejects(), self.troubles()]
+        parts = (
+            self.progress_text(),
+            self.workers_text(),
+            self.rejects_text(),
+            self.failures_text(),
+        )
         return "; ".join(filter(None, parts))
 
 
-def failure_counts(failures: Mapping[Cause, int]) -> str:
+def failure_counts(failures: Mapping[FailureCause, int]) -> str:
     """`worker died 2, out of memory 1`, most frequent first."""
     named = Counter({cause.replace("_", " "): number for cause, number in failures.items()})
     return counts(dict(by_count(named)))

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mfsynth.formatting import duration
-from mfsynth.runs.supervisor import WorkerView
-from mfsynth.runs.watching.notices import Announcement, Cause, Committed, Failure, Notice
+from mfsynth.runs.events import WorkerView
+from mfsynth.runs.protocol import FailureCause
+from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Often enough to see that it lives, seldom enough for a log file; a notice may come sooner, but a
 # thousand workers commit ten shards a second.
 PLAIN_INTERVAL_S = 15.0
-PLAIN_NEWS_S = 3.0
+PLAIN_NOTICE_S = 3.0
 # What fits below a bar. Of more workers, those that are longest at their shards are of interest.
 WORKERS_SHOWN = 8
 LONGEST_SHOWN = 3
@@ -34,9 +35,11 @@ class FailureLines:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lines: dict[Cause, deque[float]] = defaultdict(lambda: deque(maxlen=FAILURE_LINES))
+        self._lines: defaultdict[FailureCause, deque[float]] = defaultdict(
+            lambda: deque(maxlen=FAILURE_LINES)
+        )
 
-    def admits(self, failure: Failure) -> bool:
+    def admits(self, failure: FailureNotice) -> bool:
         """Whether this one does; then it counts."""
         lines, now = self._lines[failure.cause], self._clock()
         if len(lines) == FAILURE_LINES and now - lines[0] < FAILURE_LINES_S:
@@ -67,12 +70,12 @@ class PlainDisplay:
                 self._due = True
             case Announcement(text=text):
                 _write(text)
-            case Failure(text=text) if self._failures.admits(notice):
+            case FailureNotice(text=text) if self._failures.admits(notice):
                 _write(text)
 
     def show(self, snapshot: Snapshot) -> None:
         """Write a line if there is something to say or it has been quiet for long."""
-        if self._clock() - self._last >= (PLAIN_NEWS_S if self._due else PLAIN_INTERVAL_S):
+        if self._clock() - self._last >= (PLAIN_NOTICE_S if self._due else PLAIN_INTERVAL_S):
             _write(snapshot.line())
             self._due, self._last = False, self._clock()
 
@@ -100,7 +103,7 @@ class RichDisplay:
         match notice:
             case Announcement(text=text):
                 self._print(text)
-            case Failure(text=text) if self._failures.admits(notice):
+            case FailureNotice(text=text) if self._failures.admits(notice):
                 self._print(text, "yellow")
 
     def show(self, snapshot: Snapshot) -> None:
@@ -118,21 +121,22 @@ def rendering(snapshot: Snapshot) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    totals = snapshot.totals
-    there = min(totals.gained, totals.target)
+    target = snapshot.goal.target
+    there = min(snapshot.gained, target)
     bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(totals.target, there, width=60), f"{there / totals.target:.0%}")
-    parts: list[RenderableType] = [bar, Text(snapshot.advance())]
-    if rejects := totals.rejects():
+    bar.add_row(ProgressBar(target, there, width=60), f"{there / target:.0%}")
+    parts: list[RenderableType] = [bar, Text(snapshot.progress_text())]
+    if rejects := snapshot.rejects_text():
         parts.append(Text(rejects))
-    if troubles := snapshot.troubles():
-        parts.append(Text(troubles, style="yellow"))
+    if failures := snapshot.failures_text():
+        parts.append(Text(failures, style="yellow"))
     workers = snapshot.view.workers
     if 0 < len(workers) <= WORKERS_SHOWN:
-        return Group(*parts, _table(workers, snapshot.shard_size))
-    parts.append(Text(f"{len(workers)} workers: {snapshot.pool()}" if workers else "no worker yet"))
+        return Group(*parts, _table(workers, snapshot.goal.shard_size))
+    by_state = f"{len(workers)} workers: {snapshot.workers_text()}"
+    parts.append(Text(by_state if workers else "no worker yet"))
     if longest := _longest(workers):
-        parts.append(_table(longest, snapshot.shard_size))
+        parts.append(_table(longest, snapshot.goal.shard_size))
     return Group(*parts)
 
 

@@ -6,11 +6,11 @@ import io
 
 import pytest
 from rich.console import Console
-from test_progress_of_a_run import receipt, snapshot
+from run_snapshots import receipt, snapshot
 
-from mfsynth.runs.supervisor import WorkerState, WorkerView
-from mfsynth.runs.watching.notices import Announcement, Cause, Committed, Failure
-from mfsynth.runs.watching.snapshot import RunTotals
+from mfsynth.runs.events import WorkerState, WorkerView
+from mfsynth.runs.protocol import FailureCause
+from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice
 from mfsynth.runs.watching.terminal import FAILURE_LINES, PlainDisplay, RichDisplay, rendering
 
 
@@ -40,7 +40,7 @@ def lines_at(clock, capsys, commits) -> list[float]:
             clock.now = half / 2
             for _ in range(commits.count(clock.now)):
                 display.tell(Committed(receipt(0)))
-            display.show(snapshot(RunTotals.of([], 9, "pairs")))
+            display.show(snapshot(target=9))
             shown += [clock.now] * len(capsys.readouterr().err.splitlines())
     return shown
 
@@ -57,7 +57,7 @@ def test_a_thousand_workers_do_not_flood_a_log_file(capsys, clock):
 def test_announcements_and_failures_are_lines_of_their_own(capsys, clock):
     display = PlainDisplay(clock)
     display.tell(Announcement("draining", "finishing the shards in work"))
-    display.tell(Failure(Cause.WORKER_DIED, "worker 3: its worker died", 3))
+    display.tell(FailureNotice(FailureCause.WORKER_DIED, "worker 3: its worker died", 3))
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["finishing the shards in work", "worker 3: its worker died"]
 
@@ -67,8 +67,8 @@ def test_a_thousand_failures_of_one_cause_are_a_few_lines_a_minute(capsys, clock
     for minute in range(3):
         clock.now = 60.0 * minute
         for worker in range(1000):
-            display.tell(Failure(Cause.STORE, f"worker {worker}: no answer", worker))
-    display.tell(Failure(Cause.DEADLINE, "worker 7: silent", 7))
+            display.tell(FailureNotice(FailureCause.STORE, f"worker {worker}: no answer", worker))
+    display.tell(FailureNotice(FailureCause.DEADLINE, "worker 7: silent", 7))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 * FAILURE_LINES + 1
     assert lines[-1] == "worker 7: silent"
@@ -80,8 +80,9 @@ def test_a_few_workers_are_shown_one_by_one():
         WorkerView(2, WorkerState.WRITING, 100.0, 11, 8),
         WorkerView(5, WorkerState.STARTING, 7.0),
     ]
-    totals = RunTotals.of([receipt(0, registration=2)], 12, "pairs")
-    lines = drawn(snapshot(totals, workers=workers, failures={Cause.NODE_LOST: 1}))
+    failures = {FailureCause.NODE_LOST: 1}
+    shards = [receipt(0, registration=2)]
+    lines = drawn(snapshot(shards, target=12, workers=workers, failures=failures))
     assert lines[0].endswith(" 50%")
     assert lines[1] == "6/12 pairs, 1 shard, 75% accepted"
     assert lines[2:4] == ["2 rejected (registration 2)", "1 failure (node lost 1)"]
@@ -95,16 +96,15 @@ def test_a_few_workers_are_shown_one_by_one():
 def test_a_thousand_workers_fit_on_a_terminal_and_those_that_take_longest_are_seen():
     workers = [WorkerView(n, WorkerState.MAKING, float(n), n, 1) for n in range(990)]
     workers += [WorkerView(n, WorkerState.STARTING, 5000.0) for n in range(990, 1000)]
-    lines = drawn(snapshot(RunTotals.of([], 9, "pairs"), workers=workers))
+    lines = drawn(snapshot(target=9, workers=workers))
     assert len(lines) < 10
     assert "1000 workers: 10 starting, 990 making" in lines
     assert [line.split()[0] for line in lines[-3:]] == ["989", "988", "987"]
 
 
 def test_the_bar_has_a_line_of_its_own_and_nothing_is_cut_at_eighty_columns():
-    totals = RunTotals.of([receipt(0)], 9, "pairs")
     console = Console(file=io.StringIO(), width=80)
-    console.print(rendering(snapshot(totals, made=80, seconds=100.0)))
+    console.print(rendering(snapshot([receipt(0)], target=9, made=80, seconds=100.0)))
     assert "6/9 pairs, 1 shard, 75% accepted, 0.80 candidates/s, about 5 s left" in (
         line.rstrip() for line in console.file.getvalue().splitlines()
     )
@@ -114,5 +114,5 @@ def test_the_terminal_display_takes_text_as_text():
     console = Console(file=io.StringIO(), width=80)
     with RichDisplay(console) as display:
         display.tell(Announcement("resuming", "[red]not markup[/red]"))
-        display.show(snapshot(RunTotals.of([receipt(0)], 9, "pairs")))
+        display.show(snapshot([receipt(0)], target=9))
     assert "[red]not markup[/red]" in console.file.getvalue()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_progress_of_a_run import receipt
+from run_snapshots import receipt
 
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.budget import Amount, Measurement, budget

@@ -6,7 +6,7 @@ import pytest
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.runs.pool import CPU_BATCH_SIZE, CUDA_BATCH_SIZE, WorkerResources
+from mfsynth.runs.sizing import CPU_BATCH_SIZE, CUDA_BATCH_SIZE, WorkerResources
 
 GPU_NODE = {"CPU": 8.0, "GPU": 4.0}
 CPU_NODE = {"CPU": 5.0, "memory": 1e9}

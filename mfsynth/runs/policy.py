@@ -1,0 +1,62 @@
+"""What ends a run, and how patient it is on the way there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mfsynth.config import RunConfig
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.totals import Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What ends a run.
+
+    Attributes:
+        target: What the gains of the committed shards must reach.
+        counts_pairs: A shard's gain is its accepted pairs; otherwise all of its candidates.
+        shard_size: Candidates in a shard, the most that a shard can gain.
+    """
+
+    target: int
+    counts_pairs: bool
+    shard_size: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Goal:
+        """The goal of a configuration."""
+        pairs, candidates = config.target.pairs, config.target.candidates
+        return cls(pairs or candidates or 0, pairs is not None, config.shard_size)
+
+    @property
+    def unit(self) -> str:
+        """What the target counts: `pairs` or `candidates`."""
+        return "pairs" if self.counts_pairs else "candidates"
+
+    def gain(self, receipt: Receipt) -> int:
+        """What the shard adds to the target."""
+        return receipt.accepted if self.counts_pairs else self.shard_size
+
+    def gained(self, totals: Totals) -> int:
+        """What all committed shards together add to the target."""
+        return totals.accepted if self.counts_pairs else totals.candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Policy(Goal):
+    """What a supervisor aims at, with what, and how patient it is.
+
+    Attributes:
+        workers: Places for workers, to begin with.
+        batch_size: Candidates made together, until memory runs out.
+        deadline_s: Seconds that a worker may be silent while it starts or between two batches, and
+            that a run waits for a node when it has none.
+        max_attempts: Ends of a shard before it is made candidate by candidate; failures of the
+            store before the run stops.
+    """
+
+    workers: int
+    batch_size: int
+    deadline_s: float
+    max_attempts: int
