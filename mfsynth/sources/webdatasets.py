@@ -6,25 +6,58 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
+from mfsynth.config.base import NonEmpty
 from mfsynth.config.names import did_you_mean
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.base import TrainingSample
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
+from mfsynth.sources.base import Item
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item
+from mfsynth.sources.settings import StoredDepthSettings, require_unit
 from mfsynth.sources.tars import TarFile, find_tars
 from mfsynth.storage.credentials import without_credentials
-from mfsynth.training.data.settings import WebDatasetSettings
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
 _ABSENT = -1
 
 
+class WebDatasetSettings(StoredDepthSettings):
+    """Tar files with the files of a sample side by side, named KEY.extension.
+
+    Attributes:
+        shards: Path or fsspec URL of uncompressed tar files, with {000..127} or wildcards.
+        image_key: The image's extension.
+        depth_key: The depth map's extension; None where there is no depth.
+        codes_per_unit: See above; must be given with `depth_key`.
+        caption_key: The extension of the caption's file; None for empty captions.
+        caption_field: The key of the caption where its file is JSON; None where it is text.
+    """
+
+    kind: Literal["webdataset"]
+    shards: NonEmpty
+    image_key: NonEmpty = "jpg"
+    depth_key: NonEmpty | None = None
+    caption_key: NonEmpty | None = "txt"
+    caption_field: NonEmpty | None = None
+
+    @model_validator(mode="after")
+    def _has_unit(self) -> Self:
+        if self.depth_key is not None:
+            require_unit(self.codes_per_unit)
+        return self
+
+    def open(self) -> WebDatasetSource:
+        """See `open_webdataset`."""
+        return open_webdataset(self)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WebDatasetSource:
-    """See `open_webdataset`; implements `Source`.
+    """See `open_webdataset`; implements `FiniteSource`.
 
     Attributes:
         settings: What was opened.
@@ -44,7 +77,7 @@ class WebDatasetSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> Item:
         settings = self.settings
         image, depth = self._read(index, _IMAGE), self._read(index, _DEPTH)
         image_name = self._name(index, settings.image_key)
@@ -53,17 +86,12 @@ class WebDatasetSource:
         rgb = decode_rgb(image, image_name, upright=depth is None)
         values = None
         if depth is not None:
-            camera = settings.ray_camera
-            values = decode_depth(
-                depth,
-                depth_name,
-                settings.codes_per_unit or 1.0,
-                None if camera is None else camera.intrinsics(),
-            )
-        return make_sample(rgb, values, self._caption(index), image_name, depth_name)
+            unit = settings.codes_per_unit or 1.0
+            values = decode_depth(depth, depth_name, unit, settings.ray_intrinsics)
+        return make_item(rgb, values, self._caption(index), image_name, depth_name)
 
-    def captions(self) -> Iterator[str]:
-        """See `Source`."""
+    def texts(self) -> Iterator[str]:
+        """See `FiniteSource`."""
         return (self._caption(index) for index in range(len(self)))
 
     def _read(self, index: int, part: int) -> bytes | None:

@@ -16,7 +16,6 @@ from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
-from mfsynth.sources.simulated import render_scenes
 from mfsynth.training.checkpoints import (
     AVERAGE,
     MODEL,
@@ -28,7 +27,13 @@ from mfsynth.training.checkpoints import (
     write_checkpoint,
 )
 from mfsynth.training.cpu import fast_on
-from mfsynth.training.data import Mixture, SourceSettings, batches, open_mixture
+from mfsynth.training.data import (
+    Mixture,
+    PartSettings,
+    batches,
+    open_mixture,
+    render_scenes,
+)
 from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.progress import Log, Progress
 
@@ -67,7 +72,7 @@ class EstimatorConfig(Settings):
     name: str
     seed: int
     size: int = Field(gt=0)
-    data: Annotated[Items[SourceSettings], Field(min_length=1)]
+    data: Annotated[Items[PartSettings], Field(min_length=1)]
     estimator: NetworkConfig
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)

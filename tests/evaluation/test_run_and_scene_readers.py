@@ -47,12 +47,12 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
     start_run(store, tiny_run.make_manifest())
     shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
     commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))
-    with pytest.raises(MfsynthError, match="affine_invariant_z can't be ground truth"):
+    with pytest.raises(MfsynthError, match="but for an unknown shift"):
         open_run(str(tmp_path / "shifted"))
 
 
 def test_a_run_is_named_without_its_credentials(monkeypatch):
-    monkeypatch.setattr("mfsynth.evaluation.readers.runs.RGBDDataset", lambda url: [])
+    monkeypatch.setattr("mfsynth.sources.runs.RGBDDataset", lambda url: [])
     with pytest.raises(MfsynthError) as caught:
         open_run("s3://key:secret@bucket/run")
     assert "secret" not in str(caught.value)
