@@ -11,11 +11,13 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.config import EvaluateConfig
+from mfsynth.evaluation.frames import SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers import open_run, open_scenes, open_set
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit
 from mfsynth.shards.commits import open_run as start_run
+from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
 
 
@@ -84,3 +86,9 @@ def test_scenes_are_rendered_once_and_read_in_metres(tmp_path):
     np.testing.assert_array_equal(again.depth, frame.depth)
     with pytest.raises(MfsynthError, match="holds no rendered scenes"):
         open_scenes(str(tmp_path / "nowhere"))
+
+
+def test_an_item_without_depth_is_no_ground_truth():
+    frames = SourceFrames([Item(np.zeros((4, 4, 3), np.uint8), name="photo 7")])
+    with pytest.raises(MfsynthError, match="photo 7: no image with depth"):
+        frames[0]

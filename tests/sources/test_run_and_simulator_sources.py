@@ -112,3 +112,15 @@ def _render_and_tell(live, send):
 def test_an_unknown_prompt_library_is_told():
     with one_line_error("tabeltop"):
         source(kind="live_scenes", scenes=1, size=16, library="tabeltop")
+
+
+def test_items_know_their_cameras_and_where_they_are(cached, tmp_path):
+    tiny_run.make_run(str(tmp_path))
+    run = source(kind="mfsynth", url=str(tmp_path))
+    assert run[1].intrinsics == tiny_run.make_sample(1).intrinsics
+    assert run[0].intrinsics is None
+    assert run[0].name == f"{tmp_path}: tiny-000000000"
+    stored = source(kind="cached_scenes", path=cached)
+    assert stored[2].intrinsics.fx == stored[2].intrinsics.fy > 0
+    assert stored[2].name == f"{cached}: image 2"
+    assert source(kind="live_scenes", scenes=3, **SCENES)[2].name == "tabletop: scene 2"
