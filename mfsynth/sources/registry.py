@@ -6,10 +6,11 @@ import functools
 import typing
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, create_model
 
+from mfsynth.config.base import Settings
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.settings import SourceSettings
 
@@ -20,15 +21,18 @@ GROUP = "mfsynth.sources"
 def source_settings(values: Mapping[str, Any]) -> SourceSettings:
     """Settings of a source from the values of a file; their `kind` says of which.
 
+    Packages are imported only for the kind that is named.
+
     Raises:
         ValidationError: There is no such kind, or a setting of it is missing, unknown or wrong.
-        MfsynthError: An installed package's kind can't be used; names the package.
+        MfsynthError: A package's kind can't be used; names the package.
     """
-    return _kinds().validate_python(values)
+    kind = values.get("kind")
+    return _kinds(kind if isinstance(kind, str) else None).validate_python(values)
 
 
 @functools.cache
-def _kinds() -> TypeAdapter[SourceSettings]:
+def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
     from mfsynth.sources.runs import RunSettings
@@ -45,9 +49,15 @@ def _kinds() -> TypeAdapter[SourceSettings]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if point.name in kinds:
             raise _unusable(point, "there is a source of that name already")
-        kinds[point.name] = _load(point)
+        kinds[point.name] = _load(point) if point.name == wanted else _name_only(point.name)
     union: Any = Union[tuple(kinds.values())]  # noqa: UP007
     return TypeAdapter(Annotated[union, Field(discriminator="kind")])
+
+
+def _name_only(kind: str) -> type[Settings]:
+    """Of a kind that isn't asked for the name is enough, to suggest it."""
+    tag: Any = Literal[kind]
+    return create_model(kind, __base__=Settings, kind=(tag, ...))
 
 
 def _load(point: EntryPoint) -> type[SourceSettings]:

@@ -81,4 +81,10 @@ def test_a_mistake_in_an_installed_kind_is_told_like_any_other(install):
 def test_a_package_whose_kind_is_unusable_is_named(install, code, kind, problem):
     install(code, **{kind: "A"})
     with one_line_error(f"^source '{kind}' of the package strangers-kinds: .*{problem}.*; mend"):
-        source(kind="mfsynth", url="x")
+        source(kind=kind)
+
+
+def test_packages_of_kinds_that_are_not_named_are_not_imported(install, tmp_path):
+    install("raise ImportError('no such luck')", broken="A")
+    with one_line_error("no such folder"):
+        source(kind="folder", layout="scannet", path=str(tmp_path / "nowhere"))
