@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mfsynth.prompts.english import words
 from mfsynth.prompts.grammar import Grammar
-from mfsynth.prompts.hashing import derive_seed
+from mfsynth.prompts.hashing import derive_seed, text_id
 from mfsynth.prompts.library import load_library
 from mfsynth.prompts.prompt import Prompt, PromptSource
 from mfsynth.prompts.sources import open_prompts
@@ -16,5 +16,6 @@ __all__ = [
     "derive_seed",
     "load_library",
     "open_prompts",
+    "text_id",
     "words",
 ]
