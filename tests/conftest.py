@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,7 +16,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import pytest
 from hypothesis import settings
-from s3_server import S3Server
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("seeded", derandomize=True)
@@ -108,6 +111,8 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _s3_server() -> Iterator[S3Server]:
+    from s3_server import S3Server
+
     with S3Server() as server:
         yield server
 
