@@ -23,9 +23,6 @@ from mfsynth.simulation.gl import gl_context
 from mfsynth.sources.base import Item
 from mfsynth.sources.settings import SourceSettings
 
-# The machines that render while they train or evaluate have two cores to spare at most.
-_RENDERING_PROCESSES = 2
-
 
 class RenderSettings(Settings):
     """Simulator scenes to render into a folder.
@@ -59,7 +56,7 @@ class RenderSettings(Settings):
             views=self.views,
             size=size,
             seed=self.seed,
-            workers=_RENDERING_PROCESSES,
+            workers=2,
             progress=progress,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Self
@@ -51,13 +51,56 @@ class WebDatasetSettings(StoredDepthSettings):
         return self
 
     def open(self) -> WebDatasetSource:
-        """See `open_webdataset`."""
-        return open_webdataset(self)
+        """Index tar files by their headers; the files in them are read when they are asked for.
+
+        A sample's name is a path up to the first dot of the file's name, what follows is the
+        extension, and its files are neighbours, as WebDataset has it.
+
+        Raises:
+            MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
+                the settings name.
+        """
+        tars = find_tars(self.shards)
+        samples = [
+            (tar, key, files) for tar, found in enumerate(tars) for key, files in _samples(found)
+        ]
+        if self.depth == "paired" and self.depth_key is not None:
+            samples = [sample for sample in samples if self.depth_key in sample[2]]
+        if not samples:
+            raise MfsynthError(
+                f"{without_credentials(self.shards)}: no samples in {len(tars)} tar files; check "
+                "the pattern"
+            )
+        for tar, key, files in samples:
+            self._require_files(f"{tars[tar].name}/{key}", files)
+        absent = (0, _ABSENT)
+        columns = (self.image_key, self.depth_key, self.caption_key)
+        spans = [[files.get(c, absent) if c else absent for c in columns] for *_, files in samples]
+        return WebDatasetSource(
+            settings=self,
+            tars=tuple(tars),
+            keys=tuple(key for _, key, _ in samples),
+            shards=np.array([tar for tar, _, _ in samples], np.int32),
+            spans=np.array(spans, np.int64),
+        )
+
+    def _require_files(self, name: str, files: Collection[str]) -> None:
+        wanted = {self.image_key: "image_key"}
+        if self.depth_key is not None and self.depth != "optional":
+            wanted[self.depth_key] = "depth_key or depth: optional;"
+        if self.caption_key is not None:
+            wanted[self.caption_key] = "caption_key"
+        for extension, setting in wanted.items():
+            if extension not in files:
+                raise MfsynthError(
+                    f"{name}: no file .{extension}; set {setting} "
+                    f"({did_you_mean(extension, files)})"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WebDatasetSource:
-    """See `open_webdataset`; implements `FiniteSource`.
+    """Implements `FiniteSource`.
 
     Attributes:
         settings: What was opened.
@@ -123,52 +166,6 @@ class WebDatasetSource:
                 f"{did_you_mean(settings.caption_field, known)}"
             )
         return caption
-
-
-def open_webdataset(settings: WebDatasetSettings) -> WebDatasetSource:
-    """Index tar files by their headers; the files in them are read when they are asked for.
-
-    A sample's name is a path up to the first dot of the file's name, what follows is the
-    extension, and its files are neighbours, as WebDataset has it.
-
-    Raises:
-        MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
-            the settings name.
-    """
-    tars = find_tars(settings.shards)
-    samples = [
-        (shard, key, files) for shard, tar in enumerate(tars) for key, files in _samples(tar)
-    ]
-    shown = without_credentials(settings.shards)
-    wanted = {settings.image_key: "image_key"}
-    if settings.depth_key is not None and settings.depth != "optional":
-        wanted[settings.depth_key] = "depth_key"
-    if settings.caption_key is not None:
-        wanted[settings.caption_key] = "caption_key"
-    if settings.depth == "paired" and settings.depth_key is not None:
-        samples = [sample for sample in samples if settings.depth_key in sample[2]]
-    if not samples:
-        raise MfsynthError(f"{shown}: no samples in {len(tars)} tar files; check the pattern")
-    for shard, key, files in samples:
-        for extension, setting in wanted.items():
-            if extension not in files:
-                hint = "or depth: optional; " if setting == "depth_key" else ""
-                raise MfsynthError(
-                    f"{tars[shard].name}/{key}: no file .{extension}; set {setting} {hint}"
-                    f"({did_you_mean(extension, files)})"
-                )
-    absent = (0, _ABSENT)
-    columns = (settings.image_key, settings.depth_key, settings.caption_key)
-    return WebDatasetSource(
-        settings=settings,
-        tars=tuple(tars),
-        keys=tuple(key for _, key, _ in samples),
-        shards=np.array([shard for shard, _, _ in samples], np.int32),
-        spans=np.array(
-            [[files.get(c, absent) if c else absent for c in columns] for _, _, files in samples],
-            np.int64,
-        ),
-    )
 
 
 def _samples(tar: TarFile) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
