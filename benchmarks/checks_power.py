@@ -21,8 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth import checks
 from mfsynth.checks.corruptions import CORRUPTIONS, other_depth
+from mfsynth.checks.flying_pixels import flying_pixels
+from mfsynth.checks.registration import registration
+from mfsynth.checks.self_agreement import self_agreement
+from mfsynth.checks.validity import dynamic_range, far_fraction, valid_fraction
 
 FRAMES = Path(__file__).parents[1] / "tests" / "data" / "real_rgbd"
 TILE = 448
@@ -49,12 +52,12 @@ class Score:
 
 
 SCORES = {
-    "valid_fraction": Score(lambda t, d: checks.valid_fraction(d), +1),
-    "far_fraction": Score(lambda t, d: checks.far_fraction(d), -1),
-    "dynamic_range": Score(lambda t, d: checks.dynamic_range(d), +1),
-    "registration": Score(lambda t, d: checks.registration(t.rgb, d), +1),
-    "flying_pixels": Score(lambda t, d: checks.flying_pixels(d), -1),
-    "self_agreement": Score(lambda t, d: checks.self_agreement(d, t.second_opinion), -1),
+    "valid_fraction": Score(lambda t, d: valid_fraction(d), +1),
+    "far_fraction": Score(lambda t, d: far_fraction(d), -1),
+    "dynamic_range": Score(lambda t, d: dynamic_range(d), +1),
+    "registration": Score(lambda t, d: registration(t.rgb, d), +1),
+    "flying_pixels": Score(lambda t, d: flying_pixels(d), -1),
+    "self_agreement": Score(lambda t, d: self_agreement(d, t.second_opinion), -1),
 }
 
 
@@ -77,7 +80,7 @@ def make_tiles(frames: Sequence[Frame], side: int) -> list[Tile]:
         for left in range(0, depth.shape[1] - TILE + 1, STRIDE):
             box = np.s_[top : top + TILE, left : left + TILE]
             small_depth = cv2.resize(depth[box], (side, side), interpolation=cv2.INTER_NEAREST)
-            if checks.valid_fraction(small_depth) < MIN_VALID:
+            if valid_fraction(small_depth) < MIN_VALID:
                 continue
             small_rgb = cv2.resize(rgb[box], (side, side), interpolation=cv2.INTER_AREA)
             error = smooth_error(side, np.random.default_rng(len(tiles)))

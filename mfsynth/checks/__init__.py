@@ -1,23 +1,19 @@
-"""Consistency checks of RGB-D pairs: pure scores, and a verdict by thresholds."""
+"""Consistency checks of RGB-D pairs; `mfsynth.checks.base` shows how to write one."""
 
 from __future__ import annotations
 
-from mfsynth.checks.flying_pixels import flying_pixels
-from mfsynth.checks.registration import registration, shift_scores
-from mfsynth.checks.self_agreement import self_agreement
-from mfsynth.checks.validity import dynamic_range, far_fraction, valid_fraction
-from mfsynth.checks.verdict import CheckedPair, Verdict, run_checks, score_names
+from mfsynth.checks.base import Check, CheckedPair, Failure, Input, Score
+from mfsynth.checks.registry import check_names, open_checks
+from mfsynth.checks.verdict import Verdict, run_checks
 
 __all__ = [
+    "Check",
     "CheckedPair",
+    "Failure",
+    "Input",
+    "Score",
     "Verdict",
-    "dynamic_range",
-    "far_fraction",
-    "flying_pixels",
-    "registration",
+    "check_names",
+    "open_checks",
     "run_checks",
-    "score_names",
-    "self_agreement",
-    "shift_scores",
-    "valid_fraction",
 ]

@@ -5,13 +5,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.checks.base import Check, CheckedPair, Score
 from mfsynth.checks.validity import valid_mask
+from mfsynth.config.base import Fraction
 
 JUMP = 0.08
 """Relative depth difference over the neighbourhood from which on it counts as a jump."""
 
 _MIN_CENTRES = 24
 _LOW, _HIGH = 0.2, 0.8
+
+
+class FlyingPixels(Check):
+    """Limit on pixels between a foreground and its background.
+
+    Attributes:
+        max: Greatest share of depth jumps with a pixel between.
+    """
+
+    max: Fraction = 0.4
+
+    inputs = ("depth",)
+    scores = (
+        Score(
+            name="flying_pixels",
+            label="flying pixels",
+            direction="lower",
+            note="share of depth jumps with a pixel that hangs between near and far",
+            limit="max",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """Share of jumps."""
+        return {"flying_pixels": flying_pixels(pair.depth)}
 
 
 def jump_radius(height: int, width: int) -> int:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.checks.base import Check, CheckedPair, Score
 from mfsynth.checks.validity import valid_mask
 
 EDGE_SHARE = 0.04
@@ -20,6 +21,32 @@ _EDGE_PROMINENCE = 3.0
 _MIN_EDGE_PIXELS = 24
 _SHADOW_SHARE = 64
 _GRADIENT_LEVELS = 1 << 16
+
+
+class Registration(Check):
+    """Limit on how well depth edges lie on RGB edges.
+
+    Attributes:
+        min: Least shift-z, in standard deviations over shifts.
+    """
+
+    min: float = 1.5
+
+    inputs = ("rgb", "depth")
+    scores = (
+        Score(
+            name="registration",
+            label="registration",
+            direction="higher",
+            note="shift-z: how many standard deviations the unshifted depth edges fit the image "
+            "better than shifted ones",
+            limit="min",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """Shift-z."""
+        return {"registration": registration(pair.rgb, pair.depth)}
 
 
 def shift_step(height: int, width: int) -> int:

@@ -2,14 +2,75 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from mfsynth.checks.base import Check, CheckedPair, Failure, Score
+from mfsynth.config.base import Fraction
 
 FAR_CONTRACTED = 1.99
 """A contracted depth from here up counts as lying at the far bound of the model."""
 
 _MIN_VALID_PIXELS = 16
 """Fewer valid pixels than this say nothing about range or far bound."""
+
+
+class Validity(Check):
+    """Limits on the depth map as such.
+
+    Attributes:
+        min_valid_fraction: Least share of pixels with a depth.
+        max_far_fraction: Greatest share of the valid pixels at the model's far bound.
+        min_dynamic_range: Least ratio of the 98th to the 2nd percentile of depth.
+    """
+
+    min_valid_fraction: Fraction = 0.5
+    max_far_fraction: Fraction = 0.005
+    min_dynamic_range: Annotated[float, Field(ge=1)] = 1.3
+
+    inputs = ("depth",)
+    scores = (
+        Score(
+            name="valid_fraction",
+            label="valid depth",
+            direction="higher",
+            note="share of pixels that have a depth",
+            limit="min_valid_fraction",
+        ),
+        Score(
+            name="far_fraction",
+            label="at far bound",
+            direction="lower",
+            note="share of valid pixels at the far bound of the model",
+            limit="max_far_fraction",
+        ),
+        Score(
+            name="dynamic_range",
+            label="dynamic range",
+            direction="higher",
+            note="98th over 2nd percentile of depth",
+            limit="min_dynamic_range",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """All three scores."""
+        return {
+            "valid_fraction": valid_fraction(pair.depth),
+            "far_fraction": far_fraction(pair.depth),
+            "dynamic_range": dynamic_range(pair.depth),
+        }
+
+    def failures(self, pair: CheckedPair, scores: Mapping[str, float]) -> Iterator[Failure]:
+        """The scores beyond their limits; before them, that there are values that are no depth."""
+        if malformed_pixels(pair.depth):
+            yield Failure("valid_fraction", math.nan, self.min_valid_fraction)
+        yield from super().failures(pair, scores)
 
 
 def valid_mask(depth: NDArray[np.float32]) -> NDArray[np.bool_]:

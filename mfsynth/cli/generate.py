@@ -49,9 +49,9 @@ def _run(
     overrides: tuple[str, ...],
     display: Observer | None,
 ) -> RunResult:
-    from mfsynth.config import load_config
+    from mfsynth.runs.settings import load_run_config
 
-    settings = load_config(config, overrides, output=out, pairs=pairs)
+    settings = load_run_config(config, overrides, output=out, pairs=pairs)
 
     # After the configuration, so that its errors don't wait for torch.
     from mfsynth.runs.driver import generate as drive

@@ -34,9 +34,9 @@ def plan(
     """
     import json
 
-    from mfsynth.config import load_config
     from mfsynth.runs.budget import plan_budget
+    from mfsynth.runs.settings import load_run_config
 
-    settings = load_config(config, overrides, output=out, pairs=pairs)
+    settings = load_run_config(config, overrides, output=out, pairs=pairs)
     found = plan_budget(settings, measured_at=measured_at, workers=gpus, price=price)
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))

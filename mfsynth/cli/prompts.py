@@ -55,12 +55,12 @@ def preview(source: str, samples: int, candidates: int, overrides: tuple[str, ..
 
 
 def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
-    from mfsynth.config import load_config
     from mfsynth.config.documents import read_yaml
     from mfsynth.config.names import did_you_mean
     from mfsynth.config.resources import is_path, resource_names
     from mfsynth.errors import MfsynthError
     from mfsynth.prompts import load_library, open_prompts
+    from mfsynth.runs.settings import load_run_config
 
     if is_path(source):
         document = read_yaml(source, "configuration or prompt library")
@@ -74,7 +74,7 @@ def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
                 f"{did_you_mean(source, known)}"
             )
     if not is_library:
-        config = load_config(source, overrides)
+        config = load_run_config(source, overrides)
         return open_prompts(config.prompts, config.seed)
     if overrides:
         raise MfsynthError(f"--set {overrides[0]}: {source} is a prompt library; name a CONFIG")

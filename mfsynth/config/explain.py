@@ -25,6 +25,7 @@ _TYPES = {
     "string_type": "a text",
     "bool_type": "true or false",
     "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
     "finite_number": "a finite number",
 }
 
@@ -97,7 +98,17 @@ def _suggest_key(path: str, model: type[BaseModel]) -> str:
         return f"did you mean {match}?"
     if not siblings:
         return "check its spelling"
-    return f"known here: {', '.join(key.removeprefix(prefix) for key in siblings)}"
+    names = ", ".join(key.removeprefix(prefix) for key in siblings)
+    return f"known here: {names}{getattr(_model_at(section, model), 'where_more_keys_are', '')}"
+
+
+def _model_at(path: str, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of a section; the path of the whole is empty."""
+    found: type[BaseModel] | None = model
+    for name in filter(None, path.split(".")):
+        field = found.model_fields.get(name) if found is not None else None
+        found = _section(field.annotation) if field is not None else None
+    return found
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

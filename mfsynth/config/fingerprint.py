@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mfsynth.config.schema import RunConfig
@@ -30,15 +31,23 @@ class Fingerprint:
     settings: dict[str, Any]
 
 
-def fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
+def fingerprint(
+    config: RunConfig,
+    prompts_digest: str,
+    model_revision: str,
+    plugins: Mapping[str, str] = MappingProxyType({}),
+) -> Fingerprint:
     """The fingerprint of a run.
 
     Args:
-        config: The configuration; `target`, `output` and `runtime` do not count.
+        config: The configuration, its defaults filled in; `target`, `output` and `runtime` do
+            not count.
         prompts_digest: The digest of the prompt source. It stands for `config.prompts`, so
             that a file may move but must not change.
         model_revision: The revision that was loaded, which may be newer knowledge than
             `config.model.revision`.
+        plugins: Distribution and version of what is not mfsynth's own, by the key path of its
+            settings.
 
     Returns:
         Digest and settings; equal settings give equal digests on every machine.
@@ -47,6 +56,8 @@ def fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> 
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
     settings["format_version"] = FORMAT_VERSION
+    if plugins:
+        settings["plugins"] = dict(plugins)
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Fingerprint(hashlib.sha256(canonical.encode()).hexdigest(), settings)
 

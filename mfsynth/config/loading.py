@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -26,6 +27,39 @@ _ALTERNATIVES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class GivenSettings:
+    """Settings as they were given, before anything has validated them.
+
+    Attributes:
+        values: The settings, nested.
+        where: Their file, for error messages; "" for none.
+        overridden: Key paths of those that come from the command line.
+    """
+
+    values: Mapping[Any, Any]
+    where: str = ""
+    overridden: tuple[str, ...] = ()
+
+    def validate(self, model: type[_Settings]) -> _Settings:
+        """The settings as a model has them.
+
+        Raises:
+            MfsynthError: One line that names the file or `--set`, the key, and what to do.
+        """
+        try:
+            return model.model_validate(self.values)
+        except ValidationError as error:
+            path, problem = explain(error, model)
+            # A rule on a whole section is broken by a setting in it, and the other way round.
+            is_set = any(
+                f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
+                for key in self.overridden
+            )
+            parts = [_COMMAND_LINE if is_set else self.where, path, problem]
+            raise MfsynthError(": ".join(part for part in parts if part)) from error
+
+
 def load_config(
     name_or_path: str,
     overrides: Sequence[str] = (),
@@ -33,7 +67,7 @@ def load_config(
     output: str | None = None,
     pairs: int | None = None,
 ) -> RunConfig:
-    """Load the configuration of a run.
+    """Load the configuration of a run; `mfsynth.runs.settings.load_run_config` validates more.
 
     Args:
         name_or_path: The name of a configuration in `configs/`, or a path or fsspec URL.
@@ -42,12 +76,22 @@ def load_config(
         output: Replaces `output`.
         pairs: Replaces `target`.
 
+    Returns:
+        The configuration; the settings of its checks are as they were given.
+
     Raises:
         MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
+    return read_run_settings(name_or_path, overrides, output, pairs).validate(RunConfig)
+
+
+def read_run_settings(
+    name_or_path: str, overrides: Sequence[str], output: str | None, pairs: int | None
+) -> GivenSettings:
+    """Read what `load_config` validates; arguments and errors are its own."""
     given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
     given += [("target.pairs", pairs)] if pairs is not None else []
-    return load_settings(RunConfig, "configs", name_or_path, overrides, given)
+    return _read_settings("configs", name_or_path, overrides, given)
 
 
 def load_settings(
@@ -69,6 +113,12 @@ def load_settings(
     Raises:
         MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
+    return _read_settings(kind, name_or_path, overrides, given).validate(model)
+
+
+def _read_settings(
+    kind: str, name_or_path: str, overrides: Sequence[str], given: Sequence[tuple[str, Any]]
+) -> GivenSettings:
     url = resolve_resource(kind, name_or_path)
     where = without_credentials(url)
     values = read_yaml(url, "configuration")
@@ -77,17 +127,7 @@ def load_settings(
     settings = [*(_parse_override(override) for override in overrides), *given]
     for key, value in settings:
         values = _with_setting(values, key, value)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        path, problem = explain(error, model)
-        # A rule on a whole section is broken by a setting in it, and the other way round.
-        is_set = any(
-            f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
-            for key, _ in settings
-        )
-        parts = [_COMMAND_LINE if is_set else where, path, problem]
-        raise MfsynthError(": ".join(part for part in parts if part)) from error
+    return GivenSettings(values, where, tuple(key for key, _ in settings))
 
 
 def _parse_override(override: str) -> tuple[str, Any]:

@@ -136,61 +136,6 @@ class SamplerConfig(Settings):
         return self
 
 
-class ValidityConfig(Settings):
-    """Limits on the depth map as such.
-
-    Attributes:
-        min_valid_fraction: Least share of pixels with a depth.
-        max_far_fraction: Greatest share of the valid pixels at the model's far bound.
-        min_dynamic_range: Least ratio of the 98th to the 2nd percentile of depth.
-    """
-
-    min_valid_fraction: Fraction = 0.5
-    max_far_fraction: Fraction = 0.005
-    min_dynamic_range: Annotated[float, Field(ge=1)] = 1.3
-
-
-class RegistrationConfig(Settings):
-    """Limit on how well depth edges lie on RGB edges.
-
-    Attributes:
-        min: Least shift-z, in standard deviations over shifts.
-    """
-
-    min: float = 1.5
-
-
-class FlyingPixelsConfig(Settings):
-    """Limit on pixels between a foreground and its background.
-
-    Attributes:
-        max: Greatest share of depth jumps with a pixel between.
-    """
-
-    max: Fraction = 0.4
-
-
-class SelfAgreementConfig(Settings):
-    """Limit on the difference of joint depth and the model's own depth of the RGB image.
-
-    Attributes:
-        max: Greatest mean relative difference after scale alignment (AbsRel).
-        steps: Denoising steps of the second, image-to-depth pass; it runs without guidance.
-    """
-
-    max: Annotated[float, Field(ge=0)] = 0.1
-    steps: Count = 10
-
-
-class ChecksConfig(Settings):
-    """The checks of a run with their thresholds; one that is not named is not run."""
-
-    validity: ValidityConfig | None = None
-    registration: RegistrationConfig | None = None
-    flying_pixels: FlyingPixelsConfig | None = None
-    self_agreement: SelfAgreementConfig | None = None
-
-
 class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
@@ -229,7 +174,8 @@ class RunConfig(Settings):
         prompts: Where prompts come from.
         model: Which model.
         sampler: How it samples.
-        checks: What is checked.
+        checks: Settings of each check by its name; one that is not named, or null, is not run.
+            `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
         output: A folder or fsspec URL.
         runtime: How the run is carried out.
@@ -242,7 +188,7 @@ class RunConfig(Settings):
     prompts: PromptsConfig
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
-    checks: ChecksConfig = ChecksConfig()
+    checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     keep_reject_thumbnails: bool = True
     output: NonEmpty
     runtime: RuntimeConfig = RuntimeConfig()

@@ -12,16 +12,15 @@ from mfsynth.datasets import RGBDDataset, RGBDSample
 from mfsynth.reports import images
 from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
-    SCORE_LABELS,
     PairCard,
     QuarantineCard,
     ReasonCount,
     RejectCard,
     RunReport,
-    limits_of,
+    failure_in_words,
     score_cells,
 )
-from mfsynth.reports.histogram import Limit, draw_histogram
+from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
 from mfsynth.shards.totals import by_count, totals
@@ -63,7 +62,6 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     dataset = RGBDDataset(url)
     shown = sample_pairs(dataset, pairs, seed)
     others = read_rejects(store, commits, rejects, np.random.default_rng(seed))
-    limits = limits_of(manifest.settings.get("checks", {}))
     accepted_scores = {
         name.removeprefix("check_"): [
             math.nan if score is None else score for score in dataset.index[name].to_pylist()
@@ -82,19 +80,19 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
         quarantined=sums.quarantined,
         shards=sums.shards,
         seconds=sums.seconds,
-        pairs=tuple(_pair_card(sample, limits) for sample in shown),
-        rejects=tuple(_reject_card(row, limits) for row in others.rejected),
+        pairs=tuple(_pair_card(sample, manifest) for sample in shown),
+        rejects=tuple(_reject_card(row, manifest) for row in others.rejected),
         quarantine=tuple(
             QuarantineCard(row["sample_id"], row["prompt"], row["seed"], "; ".join(row["reasons"]))
             for row in others.quarantined
         ),
         reason_counts=tuple(
-            ReasonCount(SCORE_LABELS.get(name, name), number, number / most)
+            ReasonCount(manifest.score(name).label, number, number / most)
             for name, number in by_count(sums.reasons)
         ),
         histograms=tuple(
             draw_histogram(
-                name, accepted_scores.get(name, []), others.scores.get(name, []), limits.get(name)
+                manifest.score(name), accepted_scores.get(name, []), others.scores.get(name, [])
             )
             for name in names
         ),
@@ -123,7 +121,7 @@ def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[st
     return tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
 
 
-def _pair_card(sample: RGBDSample, limits: Mapping[str, Limit]) -> PairCard:
+def _pair_card(sample: RGBDSample, manifest: RunManifest) -> PairCard:
     return PairCard(
         sample_id=sample.sample_id,
         prompt=sample.prompt,
@@ -132,25 +130,19 @@ def _pair_card(sample: RGBDSample, limits: Mapping[str, Limit]) -> PairCard:
         depth_uri=images.image_uri(images.fit(colour_depth(sample.depth), _SHOWN_SIDE)),
         width=sample.rgb.shape[1],
         height=sample.rgb.shape[0],
-        scores=score_cells(sample.scores, limits),
+        scores=score_cells(sample.scores, manifest.score),
     )
 
 
-def _reject_card(row: Mapping[str, Any], limits: Mapping[str, Limit]) -> RejectCard:
+def _reject_card(row: Mapping[str, Any], manifest: RunManifest) -> RejectCard:
     thumbnail: bytes | None = row["thumbnail"]
     return RejectCard(
         sample_id=row["sample_id"],
         prompt=row["prompt"],
         seed=row["seed"],
         thumbnail_uri=images.jpeg_uri(thumbnail) if thumbnail else None,
-        reasons=tuple(_in_words(reason, row, limits) for reason in row["reasons"]),
+        reasons=tuple(
+            failure_in_words(manifest.score(reason), row.get(f"check_{reason}"))
+            for reason in row["reasons"]
+        ),
     )
-
-
-def _in_words(reason: str, row: Mapping[str, Any], limits: Mapping[str, Limit]) -> str:
-    """A stored reason with its score and threshold, if it is the name of a score."""
-    score, limit = row.get(f"check_{reason}"), limits.get(reason)
-    label = SCORE_LABELS.get(reason, reason)
-    if score is None or limit is None:
-        return label
-    return f"{label} {score:.3g} {'<' if limit.is_minimum else '>'} {limit.value:g}"

@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mfsynth.reports.histogram import Histogram, Limit
-
-SCORE_LABELS: Mapping[str, str] = {
-    "valid_fraction": "valid depth",
-    "far_fraction": "at far bound",
-    "dynamic_range": "dynamic range",
-    "registration": "registration",
-    "flying_pixels": "flying pixels",
-    "self_agreement": "self agreement",
-}
-"""Names of scores for people; a score that is not here is shown by its own name."""
-
-SCORE_NOTES: Mapping[str, str] = {
-    "valid_fraction": "share of pixels that have a depth",
-    "far_fraction": "share of valid pixels at the far bound of the model",
-    "dynamic_range": "98th over 2nd percentile of depth",
-    "registration": "shift-z: how many standard deviations the unshifted depth edges fit the "
-    "image better than shifted ones",
-    "flying_pixels": "share of depth jumps with a pixel that hangs between near and far",
-    "self_agreement": "relative difference to the depth that the model gives for its own image",
-}
-"""What a score measures, in a line."""
-
-_CHECK_OF_SCORE = {
-    "valid_fraction": ("validity", "min_valid_fraction"),
-    "far_fraction": ("validity", "max_far_fraction"),
-    "dynamic_range": ("validity", "min_dynamic_range"),
-    "registration": ("registration", "min"),
-    "flying_pixels": ("flying_pixels", "max"),
-    "self_agreement": ("self_agreement", "max"),
-}
+from mfsynth.reports.histogram import Histogram
+from mfsynth.shards.commits import ScoreInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +105,26 @@ class RunReport:
 
 
 def score_cells(
-    scores: Mapping[str, float | None], limits: Mapping[str, Limit]
+    scores: Mapping[str, float | None], info: Callable[[str], ScoreInfo]
 ) -> tuple[ScoreCell, ...]:
     """Scores of a pair for display; nan or None shows as a dash, because the check abstained."""
     cells = []
     for name, score in scores.items():
         value = math.nan if score is None else score
-        limit = limits.get(name)
-        failed = limit is not None and (
-            value < limit.value if limit.is_minimum else value > limit.value
-        )
-        text = "–" if math.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
-        note = SCORE_NOTES.get(name, name)
-        cells.append(ScoreCell(SCORE_LABELS.get(name, name), text, note, failed))
+        about = info(name)
+        text = about.with_unit(f"{value:.2f}" if value < 100 else f"{value:.0f}")
+        shown = "–" if math.isnan(value) else text
+        cells.append(ScoreCell(about.label, shown, about.note or name, about.fails(value)))
     return tuple(cells)
 
 
-def limits_of(checks: Mapping[str, Mapping[str, float] | None]) -> dict[str, Limit]:
-    """Thresholds by score, from the `checks` part of a run's configuration."""
-    limits = {}
-    for score, (check, key) in _CHECK_OF_SCORE.items():
-        settings = checks.get(check)
-        if settings is not None and key in settings:
-            limits[score] = Limit(float(settings[key]), is_minimum=key.startswith("min"))
-    return limits
+def failure_in_words(score: ScoreInfo, value: float | None) -> str:
+    """Why a pair was rejected: the score's label, and its value and limit if they are why."""
+    if value is None or not score.fails(value):
+        return score.label
+    limit, digits = f"{score.limit:g}", 3
+    # As many digits as tell the value from the limit.
+    while f"{value:.{digits}g}" == limit and digits < 9:
+        digits += 1
+    relation = "<" if score.is_minimum else ">"
+    return f"{score.label} {value:.{digits}g} {relation} {score.with_unit(limit)}"

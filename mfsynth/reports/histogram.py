@@ -9,19 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.shards.commits import ScoreInfo
+
 WIDTH, HEIGHT = 360.0, 130.0
 """Size of the plot area in SVG units."""
 
 _BINS = 36
 _TAIL = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Threshold of a check: a score must be at least (or else at most) `value`."""
-
-    value: float
-    is_minimum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +34,24 @@ class Histogram:
     """A drawn histogram.
 
     Attributes:
-        name: Score.
+        score: What it is of.
         bars: Bins from left to right, heights in SVG units.
         ticks: Positions and labels of the axis.
-        limit: The threshold, or None where the run set none.
-        limit_x: Place of the threshold.
+        limit_x: Place of the threshold, if there is one.
         failing: How many scores fail the threshold.
         abstained: How many pairs the check gave no score for.
     """
 
-    name: str
+    score: ScoreInfo
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]
-    limit: Limit | None
     limit_x: float
     failing: int
     abstained: int
 
 
 def draw_histogram(
-    name: str, accepted: Sequence[float], rejected: Sequence[float], limit: Limit | None
+    score: ScoreInfo, accepted: Sequence[float], rejected: Sequence[float]
 ) -> Histogram:
     """Bins the scores of accepted and rejected pairs.
 
@@ -67,10 +59,9 @@ def draw_histogram(
     in the outermost bins.
 
     Args:
-        name: Score.
+        score: What they are and their threshold, if any.
         accepted: Scores of accepted pairs; nan where the check abstained.
         rejected: Scores of rejected pairs; nan where the check abstained.
-        limit: Threshold, if any.
 
     Returns:
         The shapes; no bars if there are no scores.
@@ -79,8 +70,8 @@ def draw_histogram(
     scores = np.concatenate([good, bad])
     abstained = len(accepted) + len(rejected) - scores.size
     if not scores.size:
-        return Histogram(name, (), (), limit, 0.0, 0, abstained)
-    low, high = _span(scores, limit)
+        return Histogram(score, (), (), 0.0, 0, abstained)
+    low, high = _span(scores, score.limit)
     edges = np.linspace(low, high, _BINS + 1)
     counts = [np.histogram(np.clip(part, low, high), edges)[0] for part in (good, bad)]
     unit = HEIGHT / max(1, int((counts[0] + counts[1]).max()))
@@ -99,11 +90,11 @@ def draw_histogram(
     ticks = tuple(((t - low) / (high - low) * WIDTH, f"{t:g}") for t in _ticks(low, high))
     failing = 0
     limit_x = 0.0
-    if limit is not None:
-        below = scores < limit.value if limit.is_minimum else scores > limit.value
-        failing = int(np.count_nonzero(below))
-        limit_x = (limit.value - low) / (high - low) * WIDTH
-    return Histogram(name, bars, ticks, limit, limit_x, failing, abstained)
+    if score.limit is not None:
+        beyond = scores < score.limit if score.is_minimum else scores > score.limit
+        failing = int(np.count_nonzero(beyond))
+        limit_x = (score.limit - low) / (high - low) * WIDTH
+    return Histogram(score, bars, ticks, limit_x, failing, abstained)
 
 
 def _finite(scores: Sequence[float]) -> NDArray[np.float64]:
@@ -111,10 +102,10 @@ def _finite(scores: Sequence[float]) -> NDArray[np.float64]:
     return values[np.isfinite(values)]
 
 
-def _span(scores: NDArray[np.float64], limit: Limit | None) -> tuple[float, float]:
+def _span(scores: NDArray[np.float64], limit: float | None) -> tuple[float, float]:
     low, high = (float(p) for p in np.percentile(scores, (_TAIL, 100 - _TAIL)))
     if limit is not None:
-        low, high = min(low, limit.value), max(high, limit.value)
+        low, high = min(low, limit), max(high, limit)
     spread, size = high - low, max(abs(low), abs(high), 1.0)
     # Scores that differ in nothing but rounding are one value.
     margin = 0.03 * spread if spread > 1e-6 * size else 0.05 * size

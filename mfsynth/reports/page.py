@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mfsynth.reports import histogram, images
 from mfsynth.reports.colour import INVALID_RGB, colour_bar
-from mfsynth.reports.content import SCORE_LABELS, SCORE_NOTES, RunReport
+from mfsynth.reports.content import RunReport
 
 # Characters that XML forbids or that no text has a use for; lone surrogates can't be encoded.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -40,8 +40,6 @@ def render_page(report: RunReport) -> str:
         report=report,
         legend_uri=images.data_uri(images.png(colour_bar(256, 1)), "image/png"),
         invalid_colour=f"rgb{INVALID_RGB}",
-        labels=SCORE_LABELS,
-        notes=SCORE_NOTES,
         plot_width=histogram.WIDTH,
         plot_height=histogram.HEIGHT,
     )

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from mfsynth.config import Fingerprint, RunConfig, fingerprint
+from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import duration
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.pool import ClusterLostError, OpenWorker, WorkerPool, open_shard_worker
+from mfsynth.runs.settings import complete, run_fingerprint, score_infos
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import (
     Assign,
@@ -152,6 +153,7 @@ def generate(
         MfsynthError: The run cannot start: prompts, model, output or Ray are not as they
             should be. A run that fails later is a `RunResult` with its reason.
     """
+    config = complete(config)
     if config.sampler.mode != "joint":
         raise MfsynthError(
             f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
@@ -160,7 +162,7 @@ def generate(
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     store = ObjectStore.open(config.output)
-    identity = fingerprint(config, prompts.digest, model.revision)
+    identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
@@ -179,6 +181,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
+        scores=score_infos(config),
     )
 
 

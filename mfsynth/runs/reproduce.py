@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import tempfile
 
-from mfsynth.config import RunConfig, differences, fingerprint
+from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
 from mfsynth.models import model_info
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
+from mfsynth.runs.settings import complete, run_fingerprint
 from mfsynth.shards.commits import read_run
 from mfsynth.shards.layout import new_attempt
 from mfsynth.storage.store import ObjectStore
@@ -27,9 +28,9 @@ def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
     """
     store = ObjectStore.open(url)
     manifest = read_run(store)
-    config = RunConfig.model_validate(manifest.config)
+    config = complete(RunConfig.model_validate(manifest.config))
     prompts = open_prompts(config.prompts, config.seed)
-    identity = fingerprint(config, prompts.digest, model_info(config.model).revision)
+    identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
     if identity.digest != manifest.fingerprint:
         changed = "; ".join(differences(manifest.settings, identity.settings))
         raise MfsynthError(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict
 
-from mfsynth.checks import CheckedPair, run_checks, score_names
+from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import text_id
@@ -52,7 +52,9 @@ class ShardWorker:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
-        self._score_names = score_names(config.checks)
+        self._checks = tuple(open_checks(config.checks).values())
+        self._score_names = tuple(score.name for check in self._checks for score in check.scores)
+        self._own_depth_steps = max((check.own_depth_steps for check in self._checks), default=0)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
 
@@ -124,16 +126,17 @@ class ShardWorker:
         sampler = self._config.sampler
         with clock("generate"):
             batch = MODES[sampler.mode](self._pipeline, sampler, candidates, embeds)
-        if (agreement := self._config.checks.self_agreement) is not None:
+        if self._own_depth_steps:
             with clock("self_agreement"):
-                batch = with_own_depth(self._pipeline, batch, embeds, agreement.steps)
+                batch = with_own_depth(self._pipeline, batch, embeds, self._own_depth_steps)
         return batch
 
     def _record(self, clock: PhaseClock, batch: Batch, row: int) -> EncodedSample | Reject:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         own_depth = None if batch.own_depth is None else batch.own_depth[row]
         with clock("check"):
-            verdict = run_checks(CheckedPair(rgb, depth, own_depth), self._config.checks)
+            pair = CheckedPair(rgb, depth, own_depth=own_depth, text=candidate.item.text)
+            verdict = run_checks(pair, self._checks)
         with clock("encode"):
             if verdict.accepted:
                 return encode_sample(
@@ -152,7 +155,7 @@ class ShardWorker:
                 **_identity(candidate),
                 scores=verdict.scores,
                 # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(reason.split()[0] for reason in verdict.reasons),
+                reasons=tuple(failure.score for failure in verdict.failures),
                 thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
             )
 

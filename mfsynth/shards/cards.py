@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from mfsynth.shards.commits import ScoreInfo
+
 # SPDX names of the licences that the Hugging Face hub knows by their lower-case form.
 _SPDX = {
     name.lower(): name
@@ -76,8 +78,13 @@ def licence_id(licence: str | None) -> str | None:
     return _SPDX.get((licence or "").lower())
 
 
-def data_card(manifest: Mapping[str, Any]) -> str:
-    """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose."""
+def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> str:
+    """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose.
+
+    Args:
+        manifest: As `finalize.build_manifest` makes it.
+        scores: What the run says of its scores, by name.
+    """
     counts = manifest["counts"]
     models = ", ".join(_model(model) for model in manifest["models"])
     reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
@@ -118,6 +125,7 @@ def data_card(manifest: Mapping[str, Any]) -> str:
         f"Stored with every candidate: {', '.join(manifest['scores']) or 'none'}. "
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
+        *([*map(_score_line, scores, scores.values()), ""] if scores else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
@@ -246,6 +254,14 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _score_line(name: str, score: ScoreInfo) -> str:
+    line = f"- `{name}` ({score.label}): {score.note}"
+    if score.limit is None:
+        return line
+    bound = "at least" if score.is_minimum else "at most"
+    return f"{line}; {bound} {score.with_unit(f'{score.limit:g}')}"
 
 
 def _size_category(pairs: int) -> str:

@@ -20,6 +20,40 @@ from mfsynth.storage.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreInfo:
+    """What a run says of one of its scores, for whoever shows it.
+
+    Attributes:
+        label: A word or two for people.
+        direction: Which values are the better ones: `higher` or `lower`.
+        unit: Of the values; "" for none.
+        note: What is measured, in a line.
+        limit: The worst value that passes; None where all do.
+    """
+
+    label: str
+    direction: str = "higher"
+    unit: str = ""
+    note: str = ""
+    limit: float | None = None
+
+    @property
+    def is_minimum(self) -> bool:
+        """Whether values must be at least, rather than at most, the limit."""
+        return self.direction == "higher"
+
+    def fails(self, value: float) -> bool:
+        """Whether a value is worse than the limit; nan is not."""
+        if self.limit is None:
+            return False
+        return value < self.limit if self.is_minimum else value > self.limit
+
+    def with_unit(self, value: str) -> str:
+        """A value that has been made text, with the unit if there is one."""
+        return f"{value} {self.unit}" if self.unit else value
+
+
+@dataclass(frozen=True, slots=True)
 class RunManifest:
     """`run.json`: what a run is. Written once, never changed.
 
@@ -32,6 +66,7 @@ class RunManifest:
         versions: Versions of the packages that decide the output.
         created: ISO 8601, UTC.
         model: `id`, `revision` and `licence` of the model, for the data card.
+        scores: By name, what its checks measure; empty for runs of earlier versions.
     """
 
     format_version: int
@@ -42,6 +77,11 @@ class RunManifest:
     versions: Mapping[str, str]
     created: str
     model: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, ScoreInfo] = field(default_factory=dict)
+
+    def score(self, name: str) -> ScoreInfo:
+        """What is known of a score; for a run that says nothing of it, its name."""
+        return self.scores.get(name) or ScoreInfo(name)
 
     def to_json(self) -> str:
         """Indented JSON with a final newline; `from_json` gives an equal manifest back."""
@@ -56,11 +96,14 @@ class RunManifest:
         """
         try:
             values = json.loads(text)
-            known = {f.name for f in fields(cls)}
-            manifest = cls(**{name: values[name] for name in values if name in known})
+            scores = values.pop("scores", {})
+            manifest = cls(
+                **_known_to(cls, values),
+                scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
+            )
             if not isinstance(manifest.run, str) or not isinstance(manifest.settings, dict):
                 raise ValueError("run or settings is of the wrong type")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
 
@@ -139,6 +182,11 @@ def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[in
 def gaps(commits: Collection[int]) -> list[int]:
     """Shards below the last committed one that are not committed."""
     return sorted({*range(max(commits, default=-1))} - {*commits})
+
+
+def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    known = {f.name for f in fields(kind)}
+    return {name: value for name, value in values.items() if name in known}
 
 
 def _stored_manifest(store: ObjectStore) -> RunManifest | None:

@@ -56,7 +56,7 @@ def finalize(store: ObjectStore) -> list[str]:
     documents = {
         layout.MANIFEST_KEY: _json(manifest),
         layout.CROISSANT_KEY: _json(cards.croissant(manifest, index.schema)),
-        layout.CARD_KEY: cards.data_card(manifest),
+        layout.CARD_KEY: cards.data_card(manifest, run.scores),
     }
     for key, text in documents.items():
         store.put_bytes(key, text.encode())

@@ -9,8 +9,7 @@ from conftest_scenes import make_scene
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.checks import flying_pixels
-from mfsynth.checks.flying_pixels import jump_radius
+from mfsynth.checks.flying_pixels import flying_pixels, jump_radius
 
 
 def test_sharp_steps_have_none_and_blurred_ones_many(scene):

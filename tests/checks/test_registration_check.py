@@ -8,8 +8,7 @@ from conftest_scenes import make_scene, moved
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.checks import registration, shift_scores
-from mfsynth.checks.registration import GRID_RADIUS, shift_step
+from mfsynth.checks.registration import GRID_RADIUS, registration, shift_scores, shift_step
 
 MIN_Z = 1.5
 

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.checks import dynamic_range, far_fraction, valid_fraction
-from mfsynth.checks.validity import malformed_pixels, valid_mask
+from mfsynth.checks.validity import (
+    dynamic_range,
+    far_fraction,
+    malformed_pixels,
+    valid_fraction,
+    valid_mask,
+)
 
 RAMP = np.linspace(1, 3, 32 * 32, dtype=np.float32).reshape(32, 32)
 

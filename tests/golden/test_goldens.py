@@ -19,13 +19,14 @@ if __name__ == "__main__":
 import standin
 import tiny_run
 
-from mfsynth.config import RunConfig, fingerprint, load_config, load_settings
+from mfsynth.config import RunConfig, load_settings
 from mfsynth.config.resources import resource_names
 from mfsynth.evaluation.config import EvaluateConfig
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
+from mfsynth.runs.settings import complete, load_run_config, run_fingerprint
 from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
@@ -52,10 +53,10 @@ FEW_CHECKS = {**CONFIG, "name": "few", "checks": {"flying_pixels": {}}}
 
 def stand_in_run(url: str) -> dict[str, Any]:
     """Make a run as a worker and a driver do, in this process, and say what is in it."""
-    config = RunConfig.model_validate(CONFIG | {"output": url})
+    config = complete(RunConfig.model_validate(CONFIG | {"output": url}))
     prompts = open_prompts(config.prompts, config.seed)
     store = ObjectStore.open(url)
-    identity = fingerprint(config, prompts.digest, "revision")
+    identity = run_fingerprint(config, prompts.digest, "revision")
     open_run(store, run_manifest(config, identity, model_of("embedded")))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     plan = RunPlan.of(config, prompts)
@@ -95,10 +96,10 @@ def fingerprints() -> dict[str, str]:
     """Digests of all configurations that come with mfsynth, and of two of this file's."""
     found = {}
     for name in resource_names("configs"):
-        found[name] = run_fingerprint(load_config(name))
+        found[name] = digest(load_run_config(name))
     for values in (CONFIG, FEW_CHECKS):
-        config = RunConfig.model_validate(values | {"output": "out"})
-        found[f"golden: {config.name}"] = run_fingerprint(config)
+        config = complete(RunConfig.model_validate(values | {"output": "out"}))
+        found[f"golden: {config.name}"] = digest(config)
     for name in resource_names("configs/train"):
         load = load_estimator_config if describes_estimator(name) else load_train_config
         found[f"train/{name}"] = settings_digest(load(name))
@@ -108,8 +109,8 @@ def fingerprints() -> dict[str, str]:
     return found
 
 
-def run_fingerprint(config: RunConfig) -> str:
-    return fingerprint(config, open_prompts(config.prompts, config.seed).digest, "rev").digest
+def digest(config: RunConfig) -> str:
+    return run_fingerprint(config, open_prompts(config.prompts, config.seed).digest, "rev").digest
 
 
 def settings_digest(settings) -> str:

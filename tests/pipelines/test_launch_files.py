@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mfsynth.config import load_config
+from mfsynth.runs.settings import load_run_config
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 RAY_CLUSTER = PIPELINES / "ray_cluster.yaml"
@@ -41,7 +41,7 @@ def test_the_commands_are_ones_that_mfsynth_takes(command):
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("mfsynth", "generate")
     given = generate.make_context(verb, arguments).params
-    config = load_config(
+    config = load_run_config(
         given["config"], given["overrides"], output=given["out"], pairs=given["pairs"]
     )
     assert config.runtime.ray_address == "auto"

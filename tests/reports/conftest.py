@@ -15,7 +15,8 @@ from mfsynth.reports.content import (
     RunReport,
     score_cells,
 )
-from mfsynth.reports.histogram import Limit, draw_histogram
+from mfsynth.reports.histogram import draw_histogram
+from mfsynth.shards.commits import ScoreInfo
 
 EVIL = '<script>alert("x")</script> & \'quoted\' \x00 \ud800 "ünïcode"'
 
@@ -30,7 +31,8 @@ def depth():
 @pytest.fixture
 def report(depth):
     rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    limits = {"registration": Limit(1.5, is_minimum=True)}
+    scores = {name: ScoreInfo(name) for name in ("self_agreement", "some_other_score")}
+    scores["registration"] = ScoreInfo("registration", note="shift-z", limit=1.5)
     pair = PairCard(
         sample_id="run-000000000",
         prompt=EVIL,
@@ -39,7 +41,9 @@ def report(depth):
         depth_uri=images.image_uri(colour_depth(depth)),
         width=64,
         height=48,
-        scores=score_cells({"registration": 2.0, "self_agreement": float("nan")}, limits),
+        scores=score_cells(
+            {"registration": 2.0, "self_agreement": float("nan")}, scores.__getitem__
+        ),
     )
     thumbnail = images.data_uri(images.jpeg(rgb), "image/jpeg")
     rejects = tuple(
@@ -60,8 +64,8 @@ def report(depth):
         quarantine=(QuarantineCard("run-000000003", EVIL, 4, EVIL),),
         reason_counts=(ReasonCount("registration", 2, 1.0), ReasonCount(EVIL, 2, 1.0)),
         histograms=(
-            draw_histogram("registration", [2.0], [0.8, 0.9], limits["registration"]),
-            draw_histogram("self_agreement", [float("nan")], [float("nan")] * 2, None),
-            draw_histogram("some_other_score", [1.0], [1.0, 1.0], None),
+            draw_histogram(scores["registration"], [2.0], [0.8, 0.9]),
+            draw_histogram(scores["self_agreement"], [float("nan")], [float("nan")] * 2),
+            draw_histogram(scores["some_other_score"], [1.0], [1.0, 1.0]),
         ),
     )

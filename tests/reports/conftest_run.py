@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run
+from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run
 from mfsynth.shards.records import Quarantine, Reject, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
@@ -29,6 +30,11 @@ SETTINGS = {
         "self_agreement": {"max": 0.1},
     },
 }
+SCORE_INFOS = {
+    "valid_fraction": ScoreInfo("valid depth", note="share with a depth", limit=0.5),
+    "registration": ScoreInfo("registration", note="shift-z", limit=1.5),
+    "self_agreement": ScoreInfo("self agreement", "lower", limit=0.1),
+}
 
 
 def frames(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -44,7 +50,11 @@ def frames(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def write_run(
-    folder: Path, shards: int = 2, side: int = 48, prompt: str = "things on a table"
+    folder: Path,
+    shards: int = 2,
+    side: int = 48,
+    prompt: str = "things on a table",
+    score_infos: Mapping[str, ScoreInfo] = SCORE_INFOS,
 ) -> str:
     """A run in which, of every 8 candidates, 5 pass, 2 are rejected and 1 is quarantined."""
     store = ObjectStore.open(folder)
@@ -59,6 +69,7 @@ def write_run(
             versions={},
             created="2026-01-02T03:04:05+00:00",
             model={"id": "embedded", "revision": "r1", "licence": "Apache-2.0"},
+            scores=score_infos,
         ),
     )
     pairs = frames(side)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest_run import SHARD_SIZE, write_run
+from conftest_run import SCORES, SHARD_SIZE, write_run
 
 from mfsynth.cli.report import report as command
 from mfsynth.datasets import RGBDDataset
@@ -14,6 +14,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.reports import render_page
 from mfsynth.reports.collect import collect_report, sample_pairs
 from mfsynth.reports.output import write_whole
+from mfsynth.shards.commits import ScoreInfo
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,19 @@ def test_rejects_say_why_with_score_and_threshold(run):
 
 
 def test_histograms_are_over_all_pairs_with_their_thresholds(run):
-    plots = {plot.name: plot for plot in collect_report(run, pairs=1, rejects=1).histograms}
-    assert set(plots) == {"valid_fraction", "registration", "self_agreement"}
-    assert plots["registration"].limit.value == 1.5
+    plots = {plot.score.label: plot for plot in collect_report(run, pairs=1, rejects=1).histograms}
+    assert set(plots) == {"valid depth", "registration", "self agreement"}
+    assert plots["registration"].score.limit == 1.5
     assert plots["registration"].failing == 4
-    assert plots["self_agreement"].abstained == 4
+    assert plots["self agreement"].abstained == 4
+
+
+def test_a_run_that_says_nothing_of_its_scores_is_shown_with_their_names(tmp_path):
+    report = collect_report(write_run(tmp_path, shards=1, score_infos={}))
+    assert [plot.score for plot in report.histograms] == [*map(ScoreInfo, SCORES)]
+    assert [cell.label for cell in report.pairs[0].scores] == [*SCORES]
+    assert report.rejects[0].reasons == ("registration",)
+    assert "no threshold; the check abstained on 2" in render_page(report)
 
 
 def test_a_large_run_is_sampled_and_the_sample_is_repeatable(run):

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from mfsynth.reports import render_page
-from mfsynth.reports.content import Limit, limits_of, score_cells
+from mfsynth.reports.content import failure_in_words, score_cells
 from mfsynth.reports.page import duration
+from mfsynth.shards.commits import ScoreInfo
 
 
 @pytest.fixture
@@ -93,22 +94,32 @@ def test_durations_are_told_in_the_unit_people_say(seconds, text):
 
 
 def test_scores_show_their_failure_and_abstention():
-    limits = {"a": Limit(1.0, is_minimum=True), "b": Limit(1.0, is_minimum=False)}
-    cells = score_cells({"a": 0.5, "b": 0.5, "c": 1234.5, "d": None}, limits)
-    assert [cell.failed for cell in cells] == [True, False, False, False]
-    assert [cell.text for cell in cells] == ["0.50", "0.50", "1234", "–"]
-
-
-def test_thresholds_come_from_the_configured_checks():
-    limits = limits_of(
-        {
-            "validity": {"min_valid_fraction": 0.5, "max_far_fraction": 0.005},
-            "registration": {"min": 1.5},
-            "flying_pixels": None,
-        }
-    )
-    assert limits == {
-        "valid_fraction": Limit(0.5, is_minimum=True),
-        "far_fraction": Limit(0.005, is_minimum=False),
-        "registration": Limit(1.5, is_minimum=True),
+    scores = {
+        "a": ScoreInfo("first", "higher", note="a note", limit=1.0),
+        "b": ScoreInfo("second", "lower", unit="px", limit=1.0),
+        "c": ScoreInfo("c"),
+        "d": ScoreInfo("d"),
     }
+    cells = score_cells({"a": 0.5, "b": 0.5, "c": 1234.5, "d": None}, scores.__getitem__)
+    assert [cell.label for cell in cells] == ["first", "second", "c", "d"]
+    assert [cell.failed for cell in cells] == [True, False, False, False]
+    assert [cell.text for cell in cells] == ["0.50", "0.50 px", "1234", "–"]
+    assert [cell.note for cell in cells] == ["a note", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "words"),
+    [
+        (ScoreInfo("sharp", "higher", limit=1.5), 0.823, "sharp 0.823 < 1.5"),
+        (ScoreInfo("off", "lower", unit="px", limit=2.0), 12.345, "off 12.3 > 2 px"),
+        # A near miss is told with enough digits.
+        (ScoreInfo("sharp", "higher", limit=1.3), 1.2996, "sharp 1.2996 < 1.3"),
+        # There is nothing to tell of a score that is not known, has no limit, or passes, as that
+        # of a depth map with values that are no depth does.
+        (ScoreInfo("sharp", "higher", limit=1.5), None, "sharp"),
+        (ScoreInfo("sharp", "higher", limit=1.5), 2.0, "sharp"),
+        (ScoreInfo("sharp"), 2.0, "sharp"),
+    ],
+)
+def test_a_failure_is_told_with_its_score_and_limit(score, value, words):
+    assert failure_in_words(score, value) == words

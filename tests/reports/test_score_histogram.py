@@ -7,20 +7,27 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mfsynth.reports.histogram import HEIGHT, WIDTH, Limit, draw_histogram
+from mfsynth.reports.histogram import HEIGHT, WIDTH, draw_histogram
+from mfsynth.shards.commits import ScoreInfo
 
+SCORE = ScoreInfo("score")
 SCORES = st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=40)
 
 
-@example(accepted=[0.0, 2e-119, 2e-119, 2e-119], rejected=[], limit=None)
-@example(accepted=[1e6, 1e6 + 2e-10], rejected=[], limit=None)
+@example(accepted=[0.0, 2e-119, 2e-119, 2e-119], rejected=[], score=SCORE)
+@example(accepted=[1e6, 1e6 + 2e-10], rejected=[], score=SCORE)
 @given(
     accepted=SCORES,
     rejected=SCORES,
-    limit=st.none() | st.builds(Limit, st.floats(-10, 10), st.booleans()),
+    score=st.builds(
+        ScoreInfo,
+        label=st.just("score"),
+        direction=st.sampled_from(["higher", "lower"]),
+        limit=st.none() | st.floats(-10, 10),
+    ),
 )
-def test_every_score_is_drawn_inside_the_plot(accepted, rejected, limit):
-    plot = draw_histogram("score", accepted, rejected, limit)
+def test_every_score_is_drawn_inside_the_plot(accepted, rejected, score):
+    plot = draw_histogram(score, accepted, rejected)
     finite = np.isfinite(accepted + rejected)
     assert plot.abstained == finite.size - finite.sum()
     assert bool(plot.bars) == bool(finite.any())
@@ -29,13 +36,13 @@ def test_every_score_is_drawn_inside_the_plot(accepted, rejected, limit):
         assert 0 < bar.accepted + bar.rejected <= HEIGHT + 1e-6
     for x, _ in plot.ticks:
         assert -1e-6 <= x <= WIDTH + 1e-6
-    if plot.bars and limit:
+    if plot.bars and score.limit is not None:
         assert 0 <= plot.limit_x <= WIDTH
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=40))
 def test_bar_heights_are_in_proportion_to_the_counts(scores):
-    plot = draw_histogram("score", scores, [], None)
+    plot = draw_histogram(SCORE, scores, [])
     heights = np.array([bar.accepted for bar in plot.bars])
     counts = heights / HEIGHT * max(int(bar.label.split(": ")[1].split()[0]) for bar in plot.bars)
     assert counts.sum() == pytest.approx(len(scores))
@@ -43,12 +50,12 @@ def test_bar_heights_are_in_proportion_to_the_counts(scores):
 
 def test_scores_that_fail_the_threshold_are_counted():
     scores = [0.5, 1.5, 2.5, math.nan]
-    assert draw_histogram("s", scores, [], Limit(1.5, is_minimum=True)).failing == 1
-    assert draw_histogram("s", scores, [], Limit(1.5, is_minimum=False)).failing == 1
+    for direction in ("higher", "lower"):
+        assert draw_histogram(ScoreInfo("s", direction, limit=1.5), scores, []).failing == 1
 
 
 def test_accepted_and_rejected_are_told_apart():
-    plot = draw_histogram("s", [1.0], [2.0], None)
+    plot = draw_histogram(SCORE, [1.0], [2.0])
     assert [(bar.accepted > 0, bar.rejected > 0) for bar in plot.bars] == [
         (True, False),
         (False, True),
@@ -56,5 +63,5 @@ def test_accepted_and_rejected_are_told_apart():
 
 
 def test_ticks_are_round_numbers():
-    plot = draw_histogram("s", list(np.linspace(0, 1, 100)), [], None)
+    plot = draw_histogram(SCORE, list(np.linspace(0, 1, 100)), [])
     assert [label for _, label in plot.ticks] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]

@@ -13,6 +13,7 @@ from standin import accepted
 
 from mfsynth.config import RunConfig
 from mfsynth.prompts import derive_seed
+from mfsynth.runs.settings import complete
 from mfsynth.shards.layout import sample_id
 
 
@@ -36,7 +37,7 @@ class RunFolder:
         (folder / "prompts.txt").write_text("a red cube\na blue ball\na green cone\n")
 
     def config(self, **changes) -> RunConfig:
-        return RunConfig.model_validate(self.values | changes)
+        return complete(RunConfig.model_validate(self.values | changes))
 
     def file(self, **changes) -> Path:
         path = self.folder / "run.yaml"

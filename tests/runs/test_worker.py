@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from standin import Behaviour, StandInPipeline, accepted
 
+from mfsynth.checks import Check, Score, registry
 from mfsynth.models import load_pipeline
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import RunPlan
@@ -188,6 +190,26 @@ def test_a_thumbnail_of_a_depth_map_with_no_valid_pixel_is_black_on_the_right():
     jpeg = pair_thumbnail(np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16), np.float32))
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image[:, 20:].max() < 30
+
+
+def test_a_check_sees_the_prompt_and_the_depth_of_a_second_opinion(run_folder, monkeypatch):
+    class Letters(Check):
+        inputs = ("text", "own_depth")
+        scores = (Score("letters", "letters", "higher", "in the prompt", limit="min"),)
+        min: float = 11
+
+        def measure(self, pair):
+            assert pair.own_depth.shape == pair.depth.shape
+            return {"letters": len(pair.text)}
+
+    monkeypatch.setattr(registry, "BUILT_IN", {"letters": Letters})
+    config = run_folder.config(checks={"letters": {}})
+    candidates = plan_of(config).shard(0)
+    receipt = make(standin(config), config)[-1].receipt
+    letters = [len(candidate.item.text) for candidate in candidates]
+    kept = pq.read_table(f"{config.output}/{receipt.objects['index'].key}")["check_letters"]
+    assert kept.to_pylist() == [count for count in letters if count > 10]
+    assert receipt.reasons == {"letters": letters.count(10)}
 
 
 def test_a_model_makes_pairs_with_a_second_opinion(run_folder):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import multiprocessing
 import uuid
 from dataclasses import replace
@@ -12,6 +14,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import (
     RunManifest,
+    ScoreInfo,
     commit,
     gaps,
     open_run,
@@ -66,7 +69,7 @@ def test_reading_what_is_no_run_is_one_clear_line(store):
         read_run(store)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"{}", b'{"scores": {"s": 1}}'])
 def test_a_damaged_run_json_is_one_clear_line(store, text):
     store.put_bytes("run.json", text)
     with pytest.raises(MfsynthError, match=r"run.json: not the description of a run"):
@@ -80,8 +83,31 @@ def test_a_run_of_another_format_is_refused(store):
 
 
 def test_keys_of_later_versions_in_run_json_are_ignored():
-    text = make_manifest().to_json().replace("{", '{"invented": 1,', 1)
-    assert RunManifest.from_json(text) == make_manifest()
+    scores = {"off": ScoreInfo("off by", "lower", "px", "how far it is off", 2.0)}
+    manifest = replace(make_manifest(), scores=scores)
+    text = manifest.to_json().replace("{", '{"invented": 1,', 1)
+    text = text.replace('"label"', '"invented": 1, "label"')
+    assert RunManifest.from_json(text) == manifest
+
+
+def test_a_run_json_of_an_earlier_version_says_only_the_names_of_its_scores():
+    values = json.loads(make_manifest().to_json())
+    del values["scores"]
+    manifest = RunManifest.from_json(json.dumps(values))
+    assert manifest == make_manifest()
+    assert manifest.score("registration") == ScoreInfo("registration")
+
+
+@pytest.mark.parametrize(
+    ("score", "failing"),
+    [
+        (ScoreInfo("s", "higher", limit=1.0), [0.9]),
+        (ScoreInfo("s", "lower", limit=1.0), [1.1]),
+        (ScoreInfo("s"), []),
+    ],
+)
+def test_a_score_fails_beyond_its_limit_and_nan_never(score, failing):
+    assert [value for value in (0.9, 1.0, 1.1, math.nan) if score.fails(value)] == failing
 
 
 @pytest.mark.parametrize("remote", [False, True])

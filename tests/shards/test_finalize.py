@@ -12,7 +12,7 @@ import yaml
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
 from mfsynth.shards.finalize import finalize
 
 
@@ -76,6 +76,21 @@ def test_the_models_licence_is_the_data_sets(store, licence, matter):
     commit(store, tiny_run.upload_shard(store, 0))
     _, _, found, _ = documents(store)
     assert matter.items() <= found.items()
+
+
+def test_the_card_says_what_the_scores_mean_as_far_as_the_run_does(run_store):
+    assert "- `" not in documents(run_store)[-1].split("## Checks")[1].split("## Provenance")[0]
+    scores = {
+        "registration": ScoreInfo("registration", "higher", note="shift-z", limit=1.5),
+        "off": ScoreInfo("off by", "lower", "px", "how far it is off", 2.0),
+        "hue": ScoreInfo("hue", note="which colour"),
+    }
+    manifest = replace(tiny_run.make_manifest(), scores=scores)
+    run_store.put_bytes("run.json", manifest.to_json().encode())
+    card = documents(run_store)[-1]
+    assert "- `registration` (registration): shift-z; at least 1.5\n" in card
+    assert "- `off` (off by): how far it is off; at most 2 px\n" in card
+    assert "- `hue` (hue): which colour\n" in card
 
 
 def test_the_code_in_the_card_decodes_the_depth(run_store):

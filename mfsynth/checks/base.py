@@ -1,0 +1,161 @@
+"""What a check is: settings, what it looks at, the scores that it gives, and their limits.
+
+A check is one file with one class. This one, in a package of its own, keeps dark images out:
+
+```python
+from mfsynth.checks import Check, CheckedPair, Score
+
+
+class Brightness(Check):
+    \"\"\"Limit on how dark an image may be: `min` is the least mean brightness.\"\"\"
+
+    min: float = 0.1
+
+    inputs = ("rgb",)
+    scores = (
+        Score("brightness", "brightness", "higher", "mean of all pixels, in [0, 1]", limit="min"),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        return {"brightness": float(pair.rgb.mean()) / 255}
+```
+
+Its package names the class in `pyproject.toml`, and a run's configuration the check:
+
+```toml
+[project.entry-points."mfsynth.checks"]
+brightness = "my_checks:Brightness"
+```
+
+```yaml
+checks: {validity: {}, brightness: {min: 0.2}}
+```
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from mfsynth.config.base import Settings
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
+
+Input = Literal["rgb", "depth", "intrinsics", "own_depth", "estimated_depth", "text"]
+"""Fields of `CheckedPair`."""
+
+_OWN_DEPTH_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedPair:
+    """What the checks look at.
+
+    Attributes:
+        rgb: Image uint8 (H, W, 3).
+        depth: z-depth float32 (H, W), any positive unit; 0 = invalid.
+        intrinsics: Of the camera; None if unknown.
+        own_depth: What the model that made the pair gives as depth of `rgb`, float32 (H, W), any
+            unit; 0 = invalid; None if it was not made.
+        estimated_depth: The same from another model; None if there is none.
+        text: The prompt; None if there was none.
+    """
+
+    rgb: RgbImage
+    depth: DepthMap
+    intrinsics: Intrinsics | None = None
+    own_depth: DepthMap | None = None
+    estimated_depth: DepthMap | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses arrays that no score is defined for.
+
+        Raises:
+            ValueError: Shapes or types are not as stated above.
+        """
+        require_rgb(self.rgb)
+        require_depth_of(self.rgb, self.depth)
+        if self.own_depth is not None:
+            require_depth_of(self.rgb, self.own_depth, "own_depth")
+        if self.estimated_depth is not None:
+            require_depth_of(self.rgb, self.estimated_depth, "estimated_depth")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number that a check gives for a pair, and what people are told of it.
+
+    Attributes:
+        name: Of its column in the index, after `check_`, and of the reason of a rejection.
+        label: A word or two for people.
+        direction: Which values are the better ones: `higher` or `lower`.
+        note: What it measures, in a line.
+        unit: Of the number; "" for none.
+        limit: The setting that holds the worst value that passes; None where all values pass.
+    """
+
+    name: str
+    label: str
+    direction: Literal["higher", "lower"]
+    note: str
+    unit: str = ""
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a pair was turned down.
+
+    Attributes:
+        score: Name of the score.
+        value: Its value; nan where the pair is so spoilt that the score has none.
+        limit: The worst value that would have passed.
+    """
+
+    score: str
+    value: float
+    limit: float
+
+
+class Check(Settings):
+    """A check of RGB-D pairs: its fields are its settings, `measure` is the check.
+
+    Frozen, as all settings, so that any number of threads may call it at a time.
+
+    Attributes:
+        inputs: What it looks at. A run that lacks one of them refuses the check; for a lone pair
+            without it the check abstains.
+        scores: What it gives; always all of them, in this order.
+    """
+
+    inputs: ClassVar[tuple[Input, ...]]
+    scores: ClassVar[tuple[Score, ...]]
+
+    @abstractmethod
+    def measure(self, pair: CheckedPair) -> Mapping[str, float]:
+        """All scores of a pair, by name; nan where the check abstains.
+
+        Args:
+            pair: Has all `inputs`. Its arrays are not to be changed.
+        """
+
+    def failures(self, pair: CheckedPair, scores: Mapping[str, float]) -> Iterator[Failure]:
+        """Why the pair fails: its scores that are beyond their limits; nan never is."""
+        for score in self.scores:
+            value, limit = scores[score.name], self.limit_of(score)
+            if limit is None:
+                continue
+            if value < limit if score.direction == "higher" else value > limit:
+                yield Failure(score.name, value, limit)
+
+    def limit_of(self, score: Score) -> float | None:
+        """The worst value of one of its scores that passes; None where all values pass."""
+        return None if score.limit is None else float(getattr(self, score.limit))
+
+    @property
+    def own_depth_steps(self) -> int:
+        """Denoising steps of the `own_depth` that it looks at, at least; 0 if it does not."""
+        return _OWN_DEPTH_STEPS if "own_depth" in self.inputs else 0

@@ -1,0 +1,119 @@
+"""The checks that there are: those of mfsynth, and those of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any
+
+from mfsynth.checks.base import Check
+from mfsynth.checks.flying_pixels import FlyingPixels
+from mfsynth.checks.registration import Registration
+from mfsynth.checks.self_agreement import SelfAgreement
+from mfsynth.checks.validity import Validity
+from mfsynth.errors import MfsynthError
+
+GROUP = "mfsynth.checks"
+"""Of the entry points by which a package offers checks."""
+
+HOW_TO_ADD = f"install a package that has it as an entry point in the group {GROUP}"
+"""For errors about a check that is not there."""
+
+BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
+    {
+        "validity": Validity,
+        "registration": Registration,
+        "flying_pixels": FlyingPixels,
+        "self_agreement": SelfAgreement,
+    }
+)
+"""By name, in the order of their scores in the tables of a run."""
+
+
+def check_names() -> tuple[str, ...]:
+    """All names, in the order of their scores: mfsynth's own, then those of packages by name.
+
+    Raises:
+        MfsynthError: Two checks have the same name.
+    """
+    return (*BUILT_IN, *_plugins())
+
+
+def find_check(name: str) -> type[Check]:
+    """The check of a name out of `check_names`; imports the package that has it.
+
+    Raises:
+        MfsynthError: It can't be imported, or is no check.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    plugin = _plugins()[name]
+    try:
+        found = plugin.load()
+    # Exception: whatever the package raises while it is imported.
+    except Exception as error:
+        raise MfsynthError(
+            f"checks.{name}: {_distribution(plugin)} can't be imported "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); mend or uninstall it"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Check)):
+        raise MfsynthError(
+            f"checks.{name}: {plugin.value} of {_distribution(plugin)} is not a subclass of "
+            "mfsynth.checks.Check; mend or uninstall it"
+        )
+    return found
+
+
+def plugin_versions(names: Iterable[str]) -> dict[str, str]:
+    """Of those of the named checks that are not mfsynth's own: distribution and version."""
+    plugins = _plugins()
+    return {name: _distribution(plugins[name]) for name in sorted(plugins.keys() & {*names})}
+
+
+def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Check]:
+    """The checks of a run by name, in the order of their scores.
+
+    Args:
+        settings: By name of the check, as a run's configuration has them; None is no check.
+
+    Raises:
+        MfsynthError: A check can't be had, or two give a score of the same name.
+        pydantic.ValidationError: Settings are not what their check takes.
+    """
+    wanted = {name: values for name, values in settings.items() if values is not None}
+    known = check_names()
+    if unknown := wanted.keys() - {*known}:
+        raise MfsynthError(
+            f"checks.{min(unknown)}: there is no such check here, only {', '.join(known)}; "
+            f"{HOW_TO_ADD}"
+        )
+    checks: dict[str, Check] = {}
+    givers: dict[str, str] = {}
+    for name in (name for name in known if name in wanted):
+        checks[name] = find_check(name).model_validate(wanted[name])
+        for score in checks[name].scores:
+            if (other := givers.setdefault(score.name, name)) != name:
+                raise MfsynthError(
+                    f"checks.{name}: gives a score {score.name!r}, as {other} does; leave one out"
+                )
+    return checks
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for plugin in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        other = "mfsynth" if plugin.name in BUILT_IN else None
+        if plugin.name in found:
+            other = _distribution(found[plugin.name])
+        if other is not None:
+            raise MfsynthError(
+                f"checks.{plugin.name}: {_distribution(plugin)} has a check of this name, and so "
+                f"has {other}; uninstall one of them"
+            )
+        found[plugin.name] = plugin
+    return found
+
+
+def _distribution(plugin: EntryPoint) -> str:
+    return f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else plugin.value

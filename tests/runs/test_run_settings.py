@@ -1,0 +1,263 @@
+"""Configurations of runs with the checks that they name, those of other packages included."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from standin import Behaviour, as_arguments
+
+import mfsynth.checks.base
+from mfsynth.checks import check_names, open_checks
+from mfsynth.config import RunConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.reports.collect import collect_report
+from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, score_infos
+from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
+from mfsynth.storage.store import ObjectStore
+
+MINIMAL = {
+    "name": "x",
+    "target": {"pairs": 4},
+    "prompts": {"library": "tabletop"},
+    "output": "out/x",
+}
+# The check that shows in the documentation how to write one.
+BRIGHTNESS = mfsynth.checks.base.__doc__.split("```python\n")[1].split("```")[0]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], str]:
+    def _save(values: Any) -> str:
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return str(path)
+
+    return _save
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
+    """Installs a package with a check, for this process."""
+
+    def _install(
+        name: str = "brightness",
+        code: str = BRIGHTNESS,
+        distribution: str = "my-checks",
+        value: str = "my_checks:Brightness",
+        version: str = "1.0",
+    ) -> Path:
+        folder = tmp_path / "site"
+        about = folder / f"{distribution.replace('-', '_')}.dist-info"
+        about.mkdir(parents=True, exist_ok=True)
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        )
+        (about / "entry_points.txt").write_text(f"[mfsynth.checks]\n{name} = {value}\n")
+        (folder / "my_checks.py").write_text(code)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, "my_checks", raising=False)
+        return folder
+
+    return _install
+
+
+def error(path: str, *overrides: str) -> str:
+    with pytest.raises(MfsynthError) as caught:
+        load_run_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(path, "FILE")
+
+
+def digest(config: RunConfig) -> str:
+    return run_fingerprint(config, "p", "r").digest
+
+
+def test_the_default_run_checks_everything() -> None:
+    assert None not in [load_run_config("local").checks[name] for name in check_names()]
+
+
+def test_a_check_that_is_not_named_or_null_is_off(save) -> None:
+    path = save({**MINIMAL, "checks": {"validity": {}, "registration": {}}})
+    checks = load_run_config(path, ["checks.registration=null"]).checks
+    assert [name for name, settings in checks.items() if settings is not None] == ["validity"]
+
+
+def test_defaults_are_filled_in_whatever_the_order(save) -> None:
+    checks = {"self_agreement": {"max": 0.2}, "flying_pixels": {}}
+    config = load_run_config(save({**MINIMAL, "checks": checks}))
+    assert list(config.checks.items()) == [
+        ("validity", None),
+        ("registration", None),
+        ("flying_pixels", {"max": 0.4}),
+        ("self_agreement", {"max": 0.2, "steps": 10}),
+    ]
+    assert complete(config) == config
+    assert list(score_infos(config)) == ["flying_pixels", "self_agreement"]
+    assert score_infos(config)["self_agreement"].limit == 0.2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("checks=null", "--set: checks: must be a mapping of keys to values, not nothing"),
+        ("checks.validity=3", "--set: checks.validity: must be a mapping of keys to values, not 3"),
+        (
+            "checks.validity.min_valid_fraction=2",
+            "--set: checks.validity.min_valid_fraction: must be at most 1, not 2",
+        ),
+        ("checks.registration.min=high", "--set: checks.registration.min: must be a number, not "),
+        (
+            "checks.flying_pixel.max=1",
+            "--set: checks.flying_pixel: unknown key; did you mean checks.flying_pixels?",
+        ),
+        (
+            "checks.validity.min_valid=1",
+            "unknown key; did you mean checks.validity.min_valid_fraction?",
+        ),
+        (
+            "registration.min=1",
+            "--set: registration: unknown key; did you mean checks.regis",
+        ),
+        ("max_far_fraction=1", "unknown key; did you mean checks.validity.max_far_fraction?"),
+        ("sampler.step=3", "--set: sampler.step: unknown key; did you mean sampler.steps?"),
+    ],
+)
+def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> None:
+    assert message in error(save(MINIMAL), override)
+
+
+def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
+    assert error(save({**MINIMAL, "checks": {"hue": {}}})) == (
+        "FILE: checks.hue: unknown key; known here: validity, registration, flying_pixels, "
+        "self_agreement; for another check, install a package that has it as an entry point in "
+        "the group mfsynth.checks"
+    )
+
+
+def test_a_configuration_that_was_not_loaded_is_completed_with_the_same_errors() -> None:
+    config = RunConfig.model_validate(MINIMAL | {"checks": {"registration": {"max": 1}}})
+    with pytest.raises(MfsynthError, match=r"^checks\.registration\.max: unknown key; did you"):
+        complete(config)
+
+
+def test_the_fingerprint_is_the_same_on_every_machine(save, install) -> None:
+    """Who changes it, also by a new setting, keeps all earlier runs from being continued."""
+    recorded = "6085a7096254558bbfdbdba57bcc6dcdd150b7109aff58bfc71d0e2934c6d23f"
+    assert digest(load_run_config(save(MINIMAL))) == recorded
+    install()
+    assert digest(load_run_config(save(MINIMAL))) == recorded
+
+
+def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> None:
+    implied = load_run_config(save({**MINIMAL, "checks": {"registration": {}}}))
+    stated = load_run_config(save({**MINIMAL, "checks": {"registration": {"min": 1.5}}}))
+    changed = load_run_config(save({**MINIMAL, "checks": {"registration": {"min": 1.6}}}))
+    assert digest(implied) == digest(stated) != digest(changed)
+
+
+def test_a_package_adds_a_check_which_counts_with_its_version(save, install) -> None:
+    install()
+    path = save({**MINIMAL, "checks": {"brightness": {"min": 0.2}, "validity": {}}})
+    config = load_run_config(path)
+    assert list(config.checks) == [*check_names()]
+    assert list(score_infos(config))[-1] == "brightness"
+    identity = run_fingerprint(config, "p", "r")
+    assert identity.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
+    install(version="1.1")
+    assert run_fingerprint(config, "p", "r").digest != identity.digest
+    assert "checks.brightness.min: must be a number, not " in error(path, "checks.brightness.min=x")
+    assert "did you mean checks.brightness?" in error(save(MINIMAL), "checks.bright.min=1")
+
+
+def test_packages_of_checks_that_are_not_named_are_not_imported(save, install) -> None:
+    install(code="raise ImportError('no such luck')")
+    assert "brightness" not in load_run_config(save(MINIMAL)).checks
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "raise ImportError('no\\nluck')",
+            "checks.brightness: my-checks 1.0 can't be imported (ImportError: no luck); mend or",
+        ),
+        ("", "can't be imported (AttributeError: module 'my_checks' has no attribute 'Bright"),
+        ("Brightness = 3", "my_checks:Brightness of my-checks 1.0 is not a subclass of mfsynth.ch"),
+        (
+            BRIGHTNESS.replace('Score("brightness"', 'Score("registration"'),
+            "checks.brightness: gives a score 'registration', as registration does; leave one out",
+        ),
+        (
+            BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "intrinsics")'),
+            "checks.brightness: looks at intrinsics, which a run does not have; leave this check",
+        ),
+    ],
+)
+def test_a_check_that_cannot_be_used_is_told(save, install, code, message) -> None:
+    install(code=code)
+    path = save({**MINIMAL, "checks": {"registration": {}, "brightness": {}}})
+    assert message in error(path)
+
+
+def test_two_checks_of_one_name_are_told(save, install) -> None:
+    install(name="registration")
+    message = "checks.registration: my-checks 1.0 has a check of this name, and so has mfsynth"
+    assert message in error(save(MINIMAL))
+    install(name="brightness")
+    install(name="brightness", distribution="other-checks")
+    assert "other-checks 1.0" in error(save(MINIMAL))
+
+
+def test_a_worker_that_lacks_a_check_says_so() -> None:
+    with pytest.raises(MfsynthError, match=r"checks\.brightness: there is no such check here"):
+        open_checks({"validity": {}, "brightness": {"min": 0.1}})
+
+
+def test_a_check_asks_for_as_many_steps_of_own_depth_as_it_needs(install) -> None:
+    install(code=BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "own_depth")'))
+    checks = open_checks({"validity": {}, "self_agreement": {"steps": 3}, "brightness": {}})
+    steps = {name: check.own_depth_steps for name, check in checks.items()}
+    assert steps == {"validity": 0, "self_agreement": 3, "brightness": 10}
+
+
+@pytest.mark.slow
+def test_a_run_uses_the_check_of_a_package(run_folder, install) -> None:
+    folder = install()
+    path = run_folder.file(checks={"brightness": {"min": 0.5}}, target={"candidates": 8})
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    }
+    command = as_arguments(path, Behaviour())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    store = ObjectStore.open(run_folder.output)
+    manifest = read_run(store)
+    assert manifest.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
+    assert manifest.scores == {
+        "brightness": ScoreInfo(
+            "brightness", "higher", "", "mean of all pixels, in [0, 1]", limit=0.5
+        )
+    }
+    (receipt,) = read_commits(store).values()
+    assert receipt.accepted + receipt.rejected == 8
+    assert receipt.reasons == {"brightness": receipt.rejected}
+    scores = [
+        score
+        for kind in ("index", "rejects")
+        for score in pq.read_table(run_folder.output / receipt.objects[kind].key)[
+            "check_brightness"
+        ].to_pylist()
+    ]
+    assert len(scores) == 8
+    assert sum(score < 0.5 for score in scores) == receipt.rejected
+    (plot,) = collect_report(str(run_folder.output)).histograms
+    assert (plot.score, plot.failing) == (manifest.scores["brightness"], receipt.rejected)
