@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter, create_model
 
 from mfsynth.config.base import Settings
+from mfsynth.config.plugins import distribution, find_plugins, load_plugin
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.settings import SourceSettings
 
@@ -46,10 +47,8 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
     }
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        if point.name in kinds:
-            raise _unusable(point, "there is a source of that name already")
-        kinds[point.name] = _load(point) if point.name == wanted else _name_only(point.name)
+    for name, plugin in find_plugins(GROUP, kinds).items():
+        kinds[name] = _load(plugin) if name == wanted else _name_only(name)
     union: Any = Union[tuple(kinds.values())]  # noqa: UP007
     return TypeAdapter(Annotated[union, Field(discriminator="kind")])
 
@@ -60,23 +59,13 @@ def _name_only(kind: str) -> type[Settings]:
     return create_model(kind, __base__=Settings, kind=(tag, ...))
 
 
-def _load(point: EntryPoint) -> type[SourceSettings]:
-    try:
-        found = point.load()
-    # Exception: importing a package can raise anything.
-    except Exception as error:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise _unusable(point, f"{point.value} can't be loaded ({problem})") from error
-    if not (isinstance(found, type) and issubclass(found, SourceSettings)):
-        raise _unusable(point, f"{point.value} is no subclass of SourceSettings")
+def _load(plugin: EntryPoint) -> type[SourceSettings]:
+    # mypy wants a class that can be instantiated; only subclasses of this one are.
+    found = load_plugin(plugin, SourceSettings)  # type: ignore[type-abstract]
     kind = found.model_fields.get("kind")
-    if kind is None or typing.get_args(kind.annotation) != (point.name,):
-        raise _unusable(point, f'{point.value} has no field kind: Literal["{point.name}"]')
+    if kind is None or typing.get_args(kind.annotation) != (plugin.name,):
+        raise MfsynthError(
+            f"sources.{plugin.name}: {plugin.value} of {distribution(plugin)} has no field kind: "
+            f'Literal["{plugin.name}"]; mend or uninstall it'
+        )
     return found
-
-
-def _unusable(point: EntryPoint, problem: str) -> MfsynthError:
-    package = "unknown" if point.dist is None else point.dist.name
-    return MfsynthError(
-        f"source {point.name!r} of the package {package}: {problem}; mend or uninstall the package"
-    )

@@ -71,16 +71,16 @@ def test_a_mistake_in_an_installed_kind_is_told_like_any_other(install):
 @pytest.mark.parametrize(
     ("code", "kind", "problem"),
     [
-        ("import no_such_module", "broken", r"A can't be loaded \(ModuleNotFoundError: No module"),
-        ("B = 1", "broken", r"A can't be loaded \(AttributeError"),
-        ("A = 1", "number", "A is no subclass of SourceSettings"),
-        (EXAMPLE + "    A = BesideSettings", "other", 'A has no field kind: Literal."other".'),
-        (EXAMPLE + "    A = BesideSettings", "folder", "there is a source of that name already"),
+        ("import no_such_module", "broken", r"can't be imported \(ModuleNotFoundError: No module"),
+        ("B = 1", "broken", r"can't be imported \(AttributeError"),
+        ("A = 1", "number", "is not a subclass of mfsynth.sources.settings.So"),
+        (EXAMPLE + "    A = BesideSettings", "other", 'has no field kind: Literal."other".'),
+        (EXAMPLE + "    A = BesideSettings", "folder", "has one of this name, and so has mfsynth"),
     ],
 )
 def test_a_package_whose_kind_is_unusable_is_named(install, code, kind, problem):
     install(code, **{kind: "A"})
-    with one_line_error(f"^source '{kind}' of the package strangers-kinds: .*{problem}.*; mend"):
+    with one_line_error(f"^sources.{kind}: .*strangers-kinds 1.0 .*{problem}"):
         source(kind=kind)
 
 
