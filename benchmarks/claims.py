@@ -30,10 +30,9 @@ from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes, render_dataset
-from mfsynth.sources.simulated import render_scenes
 from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
-from mfsynth.training.data import open_mixture
+from mfsynth.training.data import open_mixture, render_scenes
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.processes import join_processes

@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 
 from mfsynth.config import RunConfig
 from mfsynth.geometry import DepthKind
-from mfsynth.prompts import Prompt
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.pool import SHARDS_PER_WORKER
 from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
@@ -48,6 +47,7 @@ from mfsynth.shards.commits import commit
 from mfsynth.shards.layout import new_attempt, sample_id
 from mfsynth.shards.records import CandidateRef, Sample
 from mfsynth.shards.writer import ShardSpool
+from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
 
 SIDE = 512
@@ -224,7 +224,7 @@ def make_and_commit(
     worker: ShardWorker, shard: int, folder: str, made_all: threading.Event
 ) -> None:
     numbers = range(shard * SHARD_SIZE, (shard + 1) * SHARD_SIZE)
-    candidates = [Candidate(n, sample_id(RUN, n), Prompt(PROMPT, f"{n:016x}"), n) for n in numbers]
+    candidates = [Candidate(n, sample_id(RUN, n), Item(text=PROMPT), n) for n in numbers]
     try:
         for message in worker.make_shard(Assignment(shard, new_attempt(), BATCH), candidates):
             match message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +12,7 @@ from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.checks.validity import Validity
+from mfsynth.config.plugins import distribution, find_plugins, load_plugin
 from mfsynth.errors import MfsynthError
 
 GROUP = "mfsynth.checks"
@@ -48,27 +49,14 @@ def find_check(name: str) -> type[Check]:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    plugin = _plugins()[name]
-    try:
-        found = plugin.load()
-    # Exception: whatever the package raises while it is imported.
-    except Exception as error:
-        raise MfsynthError(
-            f"checks.{name}: {_distribution(plugin)} can't be imported "
-            f"({type(error).__name__}: {' '.join(str(error).split())}); mend or uninstall it"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Check)):
-        raise MfsynthError(
-            f"checks.{name}: {plugin.value} of {_distribution(plugin)} is not a subclass of "
-            "mfsynth.checks.Check; mend or uninstall it"
-        )
-    return found
+    # mypy wants a class that can be instantiated; only subclasses of this one are.
+    return load_plugin(_plugins()[name], Check)  # type: ignore[type-abstract]
 
 
 def plugin_versions(names: Iterable[str]) -> dict[str, str]:
     """Of those of the named checks that are not mfsynth's own: distribution and version."""
     plugins = _plugins()
-    return {name: _distribution(plugins[name]) for name in sorted(plugins.keys() & {*names})}
+    return {name: distribution(plugins[name]) for name in sorted(plugins.keys() & {*names})}
 
 
 def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Check]:
@@ -101,19 +89,4 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for plugin in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        other = "mfsynth" if plugin.name in BUILT_IN else None
-        if plugin.name in found:
-            other = _distribution(found[plugin.name])
-        if other is not None:
-            raise MfsynthError(
-                f"checks.{plugin.name}: {_distribution(plugin)} has a check of this name, and so "
-                f"has {other}; uninstall one of them"
-            )
-        found[plugin.name] = plugin
-    return found
-
-
-def _distribution(plugin: EntryPoint) -> str:
-    return f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else plugin.value
+    return find_plugins(GROUP, BUILT_IN)

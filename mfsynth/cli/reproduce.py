@@ -21,7 +21,7 @@ def reproduce(url: str, candidate: int, device: str) -> None:
 
     config, found = find_candidate(url, candidate)
     # Before it is made: it may end the process.
-    click.echo(f"{found.sample_id}: seed {found.seed}, prompt {found.prompt.text!r}", err=True)
+    click.echo(f"{found.sample_id}: seed {found.seed}, prompt {found.item.text!r}", err=True)
     if device == "auto":
         import torch
 

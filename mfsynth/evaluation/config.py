@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from mfsynth.config import ModelConfig, load_settings
 from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
 from mfsynth.evaluation.protocols import Alignment
+from mfsynth.sources import runs, simulated
 
 
 class PublishedSettings(Settings):
@@ -42,48 +43,31 @@ class KittiSettings(Settings):
     split: NonEmpty
 
 
-class RenderSettings(Settings):
+class RenderSettings(simulated.RenderSettings):
     """Simulator scenes to render into a folder.
 
     Attributes:
-        library: Name or path of the prompt library.
-        scenes: How many.
-        views: Of each scene.
         size: Rows and columns.
         seed: Of prompts and scenes; scenes that a model was not trained on have one of their own.
     """
 
-    library: NonEmpty = "tabletop"
-    scenes: Count
-    views: Count
     size: Count
     seed: Index
 
 
-class CachedScenesSettings(Settings):
-    """Simulator images on disk.
+class CachedScenesSettings(simulated.CachedScenesSettings):
+    """Simulator images on disk; see there."""
 
-    Attributes:
-        path: The folder.
-        render: What is rendered into it first, as far as it isn't there yet; None where the folder
-            has been filled before.
-    """
-
-    kind: Literal["cached_scenes"]
-    path: NonEmpty
     render: RenderSettings | None = None
 
 
-class RunSettings(Settings):
+class RunSettings(runs.RunSettings):
     """The pairs of an mfsynth run.
 
     Attributes:
-        url: A local path or fsspec URL of the run.
         limit: How many pairs at most, the first ones; None for all.
     """
 
-    kind: Literal["mfsynth"]
-    url: NonEmpty
     limit: Count | None = None
 
 

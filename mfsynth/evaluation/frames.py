@@ -5,8 +5,10 @@ from __future__ import annotations
 import typing
 from dataclasses import dataclass
 
+from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.protocols import Protocol
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.sources.base import FiniteSource
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +41,30 @@ class Frames(typing.Protocol):
             MfsynthError: Its files can't be read; names them.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrames:
+    """Implements `Frames`: the items of a source, whose depth is taken for true.
+
+    Attributes:
+        source: With images and depth.
+        limit: How many of the items at most, the first ones; None for all.
+    """
+
+    source: FiniteSource
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        return min(len(self.source), self.limit or len(self.source))
+
+    def __getitem__(self, index: int) -> Frame:
+        item = self.source[index]
+        if item.rgb is None or item.depth is None:
+            raise MfsynthError(
+                f"{item.name}: no image with depth, so nothing to evaluate on; take it out of data"
+            )
+        return Frame(item.name, item.rgb, item.depth)
 
 
 @dataclass(frozen=True, slots=True)

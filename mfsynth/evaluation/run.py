@@ -20,8 +20,8 @@ from mfsynth.evaluation.depth import (
 from mfsynth.evaluation.frames import EvaluationSet, Frame
 from mfsynth.evaluation.protocols import Alignment, Protocol
 from mfsynth.evaluation.readers import open_set
-from mfsynth.evaluation.resizing import resize_depth, resize_image
 from mfsynth.evaluation.results import Result
+from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.pipeline import ModalityForcingPipeline

@@ -1,4 +1,4 @@
-"""Cameras, depth kinds, alignment, back-projection and depth metrics. NumPy only."""
+"""Cameras, depth kinds, alignment, back-projection and depth metrics."""
 
 from __future__ import annotations
 

@@ -35,6 +35,19 @@ def require_depth_of(rgb: RgbImage, depth: DepthMap, name: str = "depth") -> Non
         raise ValueError(f"{name} is {depth.dtype} {depth.shape}, not float32 {rgb.shape[:2]}")
 
 
+def require_depth(depth: DepthMap) -> None:
+    """Refuse what is no depth map.
+
+    Raises:
+        ValueError: Not float32 (H, W), or a depth is negative or not finite.
+    """
+    if depth.dtype != np.float32 or depth.ndim != 2:
+        raise ValueError(f"depth is {depth.dtype} {depth.shape}, not float32 (H, W)")
+    # A comparison with NaN is false, so this finds it, too.
+    if not np.all((depth >= 0) & (depth < np.inf)):
+        raise ValueError("depth has negative or non-finite values; invalid pixels are 0")
+
+
 def require_rgbd(rgb: RgbImage, depth: DepthMap) -> None:
     """Refuse what is no image with its depth.
 
@@ -43,6 +56,4 @@ def require_rgbd(rgb: RgbImage, depth: DepthMap) -> None:
     """
     require_rgb(rgb)
     require_depth_of(rgb, depth)
-    # A comparison with NaN is false, so this finds it, too.
-    if not np.all((depth >= 0) & (depth < np.inf)):
-        raise ValueError("depth has negative or non-finite values; invalid pixels are 0")
+    require_depth(depth)

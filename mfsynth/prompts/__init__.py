@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mfsynth.prompts.grammar import Grammar
-from mfsynth.prompts.hashing import derive_seed
+from mfsynth.prompts.hashing import derive_seed, text_id
 from mfsynth.prompts.library import load_library
 from mfsynth.prompts.opening import open_prompts
 from mfsynth.prompts.prompt import Prompt, PromptSource
@@ -15,4 +15,5 @@ __all__ = [
     "derive_seed",
     "load_library",
     "open_prompts",
+    "text_id",
 ]

@@ -6,34 +6,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfsynth.config import RunConfig
-from mfsynth.prompts import Prompt, PromptSource, derive_seed
+from mfsynth.prompts import PromptSource, derive_seed, text_id
 from mfsynth.shards.layout import sample_id
 from mfsynth.shards.records import CandidateRef
+from mfsynth.sources.base import Item, Source
+from mfsynth.sources.prompts import PromptItems
 from mfsynth.storage.credentials import without_credentials
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A pair to be: everything that decides it besides the run's own settings.
 
     Attributes:
         index: Number in the run, from 0.
         sample_id: Its key in the data set, should it be accepted.
-        prompt: What the model is given.
+        item: What the model is given: its text is the prompt.
         seed: Of its noise; in [0, 2**63).
     """
 
     index: int
     sample_id: str
-    prompt: Prompt
+    item: Item
     seed: int
 
     @property
     def ref(self) -> CandidateRef:
         """What is stored of it with whatever becomes of it."""
-        return CandidateRef(
-            self.sample_id, self.index, self.seed, self.prompt.text, self.prompt.prompt_id
-        )
+        text = self.item.text
+        return CandidateRef(self.sample_id, self.index, self.seed, text, text_id(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +45,25 @@ class RunPlan:
         run: Name of the run.
         seed: Of the run.
         shard_size: Candidates in a shard.
-        prompts: Where the prompts come from.
+        source: Where the candidates' items come from.
     """
 
     run: str
     seed: int
     shard_size: int
-    prompts: PromptSource
+    source: Source
 
     @classmethod
     def of(cls, config: RunConfig, prompts: PromptSource) -> RunPlan:
-        """The plan of a configuration."""
-        return cls(config.name, config.seed, config.shard_size, prompts)
+        """The plan of a configuration whose candidates are prompts."""
+        return cls(config.name, config.seed, config.shard_size, PromptItems(prompts))
 
     def candidate(self, index: int) -> Candidate:
         """Candidate `index`, the same on every machine and in every session."""
         return Candidate(
             index=index,
             sample_id=sample_id(self.run, index),
-            prompt=self.prompts.prompt(index),
+            item=self.source[index],
             seed=derive_seed(self.seed, "noise", index),
         )
 

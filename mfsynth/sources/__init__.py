@@ -1,1 +1,1 @@
-"""Where images, depth and captions come from: folders, tar files, runs, the simulator."""
+"""Where images, depth and texts come from: folders, tar files, runs, the simulator, prompts."""

@@ -1,4 +1,48 @@
-"""What every source of training data gives."""
+"""What a source gives, and how to write one.
+
+A kind of source is one file: its settings, which open it, and the source. Say, for images that
+each lie beside a text, in `beside.py` of a package of yours:
+
+    from __future__ import annotations
+
+    from collections.abc import Iterator
+    from dataclasses import dataclass
+    from pathlib import Path
+    from typing import Literal
+
+    from mfsynth.sources.base import Item
+    from mfsynth.sources.decoding import decode_rgb, read_file
+    from mfsynth.sources.settings import SourceSettings
+
+
+    class BesideSettings(SourceSettings):
+        kind: Literal["beside"]
+        path: str
+
+        def open(self) -> BesideSource:
+            return BesideSource(tuple(sorted(Path(self.path).glob("*.jpg"))))
+
+
+    @dataclass(frozen=True, slots=True)
+    class BesideSource:
+        images: tuple[Path, ...]
+
+        def __len__(self) -> int:
+            return len(self.images)
+
+        def __getitem__(self, index: int) -> Item:
+            path = self.images[index]
+            rgb = decode_rgb(read_file(path), str(path), upright=True)
+            return Item(rgb=rgb, text=path.with_suffix(".txt").read_text(), name=str(path))
+
+        def texts(self) -> Iterator[str]:
+            return (path.with_suffix(".txt").read_text() for path in self.images)
+
+The package names it in its pyproject.toml, and `kind: beside` is known wherever sources are:
+
+    [project.entry-points."mfsynth.sources"]
+    beside = "your_package.beside:BesideSettings"
+"""
 
 from __future__ import annotations
 
@@ -6,51 +50,68 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgb, require_rgbd
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.rgbd import (
+    DepthMap,
+    RgbImage,
+    require_depth,
+    require_depth_of,
+    require_rgb,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrainingSample:
-    """An image with its caption and, where there is one, its depth.
+class Item:
+    """What a source has under a number; who reads it says what of it must be there.
 
     Attributes:
-        rgb: uint8 (H, W, 3).
+        rgb: uint8 (H, W, 3); None where the source has no images.
         depth: float32 (H, W), z-depth (distance along the optical axis, never along the ray),
-            0 = invalid; None where the source has no depth. The unit may differ from sample to
-            sample: the model divides every map by its own mean.
-        caption: May be empty.
+            0 = invalid; None where there is none. The unit may differ from item to item.
+        text: A caption or a prompt; may be empty.
+        intrinsics: Camera of the image, as far as the source knows it.
+        name: Where the item is, for messages.
     """
 
-    rgb: RgbImage
-    depth: DepthMap | None
-    caption: str
+    rgb: RgbImage | None = None
+    depth: DepthMap | None = None
+    text: str = ""
+    intrinsics: Intrinsics | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
-        if self.depth is None:
+        if self.rgb is not None:
             require_rgb(self.rgb)
-        else:
-            require_rgbd(self.rgb, self.depth)
+        if self.depth is not None:
+            require_depth(self.depth)
+        if self.rgb is not None and self.depth is not None:
+            require_depth_of(self.rgb, self.depth)
 
 
 class Source(Protocol):
-    """A map-style data set: random access, the same sample for the same index in every process.
+    """Random access by number: the same item for the same number in every process.
 
-    Sources pickle without their images, so that data loading workers can have copies.
+    It may be without end, as prompts are. Sources pickle without their images, so that other
+    processes can have copies.
     """
 
-    def __len__(self) -> int:
-        """How many samples; at least one."""
-        ...
-
-    def __getitem__(self, index: int) -> TrainingSample:
-        """Sample `index`, from 0.
+    def __getitem__(self, index: int) -> Item:
+        """Item `index`, from 0.
 
         Raises:
-            IndexError: There is no such sample.
+            IndexError: There is no such item.
             MfsynthError: Its files can't be read; names them.
         """
         ...
 
-    def captions(self) -> Iterator[str]:
-        """The caption of every sample in order, without decoding images."""
+
+class FiniteSource(Source, Protocol):
+    """A source with an end, as everything that lies on disks."""
+
+    def __len__(self) -> int:
+        """How many items; at least one."""
+        ...
+
+    def texts(self) -> Iterator[str]:
+        """The text of every item in order, without decoding images."""
         ...

@@ -7,14 +7,38 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pydantic import model_validator
+
+from mfsynth.config.base import NonEmpty, Settings
 from mfsynth.config.documents import decode_utf8, read_bytes
 from mfsynth.config.names import did_you_mean
 from mfsynth.errors import MfsynthError
-from mfsynth.training.data.settings import CaptionSettings
 
 _WHAT = "caption file"
+
+
+class CaptionSettings(Settings):
+    """Where captions of a folder come from; empty ones where nothing is given.
+
+    Attributes:
+        constant: One caption for all images.
+        file: A .jsonl or .csv file, relative to the folder, with a row for every image.
+        image_key: The key of the image's path, relative to the folder.
+        caption_key: The key of the caption.
+    """
+
+    constant: NonEmpty | None = None
+    file: NonEmpty | None = None
+    image_key: NonEmpty = "file_name"
+    caption_key: NonEmpty = "text"
+
+    @model_validator(mode="after")
+    def _one_at_most(self) -> Self:
+        if self.constant is not None and self.file is not None:
+            raise ValueError("give one of constant and file, or neither for empty captions")
+        return self
 
 
 def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) -> tuple[str, ...]:

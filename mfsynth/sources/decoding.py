@@ -5,27 +5,45 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
+from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
-from mfsynth.sources.base import TrainingSample
-
-DepthPolicy = Literal["required", "optional", "paired"]
+from mfsynth.sources.base import Item
 
 # Pillow's modes of more than 8 bits a channel, which it would clip, not scale.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREYSCALE = 0
+# Between the proportions of an image and its depth: ScanNet's are 1296x968 and 640x480.
 _ASPECT_TOLERANCE = 0.02
 
 
-def decode_rgb(data: bytes, name: str, *, upright: bool) -> RgbImage:
+def read_file(path: Path, remedy: str = "it was listed, so restore it or mend the list") -> bytes:
+    """All of a file.
+
+    Raises:
+        MfsynthError: It can't be read; ends with the remedy.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MfsynthError(f"{path}: {error.strerror or error}; {remedy}") from error
+
+
+def decode_rgb(
+    data: bytes,
+    name: str,
+    *,
+    upright: bool,
+    convert: bool = True,
+    remedy: str = "replace or remove it",
+) -> RgbImage:
     """An image uint8 (H, W, 3) of JPEG, PNG, WebP or another common format.
 
     Args:
@@ -33,11 +51,13 @@ def decode_rgb(data: bytes, name: str, *, upright: bool) -> RgbImage:
         name: The file's name, for the error message.
         upright: Whether to turn the image as its EXIF orientation says. A registered depth map
             lies on the stored pixels, so not where there is one.
+        convert: Whether grey images, palettes and the like are fine, too.
+        remedy: What to do about a file that is broken or of another kind.
 
     Raises:
-        MfsynthError: Corrupt, or not an image of 8 bits a channel.
+        MfsynthError: Corrupt, not an image of 8 bits a channel, or not RGB though it must be.
     """
-    with _decoding(name, "an image"):
+    with decoding(name, "an image", remedy):
         with Image.open(io.BytesIO(data)) as image:
             # Only this looks at the checksums of a PNG; the file is of no use afterwards.
             image.verify()
@@ -46,12 +66,19 @@ def decode_rgb(data: bytes, name: str, *, upright: bool) -> RgbImage:
                 raise MfsynthError(
                     f"{name}: an image of more than 8 bits a channel; convert it to 8 bits"
                 )
+            if not convert and image.mode != "RGB":
+                raise MfsynthError(f"{name}: an image of mode {image.mode}, not RGB; {remedy}")
             turned = ImageOps.exif_transpose(image) if upright else image
             return np.asarray(turned.convert("RGB"))
 
 
 def decode_depth(
-    data: bytes, name: str, codes_per_unit: float, ray_camera: Intrinsics | None = None
+    data: bytes,
+    name: str,
+    codes_per_unit: float,
+    ray_camera: Intrinsics | None = None,
+    *,
+    remedy: str = "replace or remove it",
 ) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit greyscale PNG, 0 = invalid: code / codes_per_unit.
 
@@ -61,6 +88,7 @@ def decode_depth(
         codes_per_unit: For example 1000 for millimetres, if depths are to be metres.
         ray_camera: Where the map holds distances along the ray of this camera (of the map's own
             pixels), they become z-depth; None where it holds z-depth.
+        remedy: What to do about a file that is broken.
 
     Raises:
         MfsynthError: Corrupt, not PNG, not 16 bits, or with colour.
@@ -74,7 +102,7 @@ def decode_depth(
             f"{name}: a PNG that is {kind}; depth must be a 16-bit greyscale PNG, "
             "a colour map of depth can't be used"
         )
-    with _decoding(name, "a PNG"):
+    with decoding(name, "a PNG", remedy):
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
         with Image.open(io.BytesIO(data)) as image:
@@ -86,10 +114,10 @@ def decode_depth(
     return depth.astype(np.float32)
 
 
-def make_sample(
-    rgb: RgbImage, depth: DepthMap | None, caption: str, rgb_name: str, depth_name: str
-) -> TrainingSample:
-    """A sample of an image and its depth map, which may have other numbers of rows and columns.
+def make_item(
+    rgb: RgbImage, depth: DepthMap | None, text: str, rgb_name: str, depth_name: str
+) -> Item:
+    """An item of an image and its depth map, which may have other numbers of rows and columns.
 
     A depth map of another size is brought to the image's by taking the nearest pixel, as depth
     sensors often have fewer pixels than the colour camera beside them.
@@ -99,45 +127,55 @@ def make_sample(
     """
     if depth is not None and depth.shape != rgb.shape[:2]:
         height, width = rgb.shape[:2]
-        ratio = (depth.shape[1] / depth.shape[0]) / (width / height)
-        if abs(ratio - 1) > _ASPECT_TOLERANCE:
-            raise MfsynthError(
-                f"{depth_name}: depth of {depth.shape[1]}x{depth.shape[0]} pixels for the image "
-                f"{rgb_name} of {width}x{height}; register depth to the image's pixels first"
-            )
+        remedy = "register depth to the image's pixels first"
+        require_same_view(depth, depth_name, (height, width), f"the image {rgb_name}", remedy)
         depth = resize_nearest(depth, height, width)
-    return TrainingSample(rgb, depth, caption)
+    return Item(rgb, depth, text, name=rgb_name)
 
 
-def resize_nearest(depth: DepthMap, height: int, width: int) -> DepthMap:
-    """Give each new pixel the value of the pixel that holds its centre.
+def require_same_view(
+    depth: DepthMap, name: str, shape: tuple[int, int], image: str, remedy: str
+) -> None:
+    """Refuse a depth map of other proportions than its image's.
 
-    Not OpenCV's INTER_NEAREST, which takes the one that holds the corner and so shifts depth
-    against an area-averaged image by up to half a new pixel.
+    Args:
+        depth: (h, w).
+        name: The depth map's, for the error message.
+        shape: Rows and columns of the image.
+        image: What to call it.
+        remedy: What to do about it.
+
+    Raises:
+        MfsynthError: They differ by more than rounding does.
     """
-    rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.intp)
-    return depth[rows[:, None], columns]
-
-
-def resize_antialiased(rgb: RgbImage, height: int, width: int) -> RgbImage:
-    """Mean over the area of each new pixel; linear interpolation where there are more."""
-    smaller = height < rgb.shape[0] or width < rgb.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(rgb, (width, height), interpolation=how), np.uint8)
+    height, width = shape
+    ratio = (depth.shape[1] / depth.shape[0]) / (width / height)
+    if abs(ratio - 1) > _ASPECT_TOLERANCE:
+        raise MfsynthError(
+            f"{name}: depth of {depth.shape[1]}x{depth.shape[0]} pixels for {image} of "
+            f"{width}x{height}; {remedy}"
+        )
 
 
 @contextmanager
-def _decoding(name: str, what: str) -> Iterator[None]:
+def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one line.
+
+    Args:
+        name: The file's name.
+        what: What it should be, as in "a PNG".
+        remedy: What to do about it.
+
+    Raises:
+        MfsynthError: Anything was raised inside the `with`.
+    """
     try:
         yield
     except MfsynthError:
         raise
-    # Pillow's decoders fail with whatever they trip over: OSError, SyntaxError, struct.error, ...
+    # Decoders fail with whatever they trip over: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             problem = "no known format"
-        raise MfsynthError(
-            f"{name}: corrupt or not {what} ({problem}); replace or remove it"
-        ) from error
+        raise MfsynthError(f"{name}: corrupt or not {what} ({problem}); {remedy}") from error

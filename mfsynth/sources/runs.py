@@ -1,18 +1,36 @@
-"""The pairs of an mfsynth run as training data."""
+"""The pairs of an mfsynth run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
+from mfsynth.config.base import NonEmpty
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import DepthKind
-from mfsynth.sources.base import TrainingSample
+from mfsynth.geometry import DepthKind, Intrinsics
+from mfsynth.sources.base import Item
+from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 
 
+class RunSettings(SourceSettings):
+    """The pairs of an mfsynth run.
+
+    Attributes:
+        url: A local path or fsspec URL of the run.
+    """
+
+    kind: Literal["mfsynth"]
+    url: NonEmpty
+
+    def open(self) -> RunSource:
+        """See `RunSource`."""
+        return RunSource(self.url)
+
+
 class RunSource:
-    """Implements `Source`; the caption is the prompt.
+    """Implements `FiniteSource`: pairs in the order of their candidates, with their prompts.
 
     Args:
         url: A local path or fsspec URL of a run.
@@ -24,22 +42,29 @@ class RunSource:
 
     def __init__(self, url: str) -> None:
         self._pairs = RGBDDataset(url)
-        shown = without_credentials(url)
+        self._shown = without_credentials(url)
         if not len(self._pairs):
-            raise MfsynthError(f"{shown}: the run has no committed pairs; generate some")
+            raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
         if DepthKind.AFFINE_INVARIANT_Z in self._pairs.index.column("depth_kind").to_pylist():
             raise MfsynthError(
-                f"{shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} is z-depth but for an "
-                "unknown shift; use a run of another kind"
+                f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} is z-depth but "
+                "for an unknown shift; use a run of another kind"
             )
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> Item:
         pair = self._pairs[index]
-        return TrainingSample(pair.rgb, pair.depth, pair.prompt)
+        camera = pair.intrinsics
+        return Item(
+            rgb=pair.rgb,
+            depth=pair.depth,
+            text=pair.prompt,
+            intrinsics=None if camera is None else Intrinsics.from_matrix(camera),
+            name=f"{self._shown}: {pair.sample_id}",
+        )
 
-    def captions(self) -> Iterator[str]:
-        """See `Source`."""
+    def texts(self) -> Iterator[str]:
+        """See `FiniteSource`."""
         return iter(self._pairs.index.column("prompt").to_pylist())

@@ -1,42 +1,107 @@
-"""Simulator images as training data, rendered before or on demand."""
+"""Images of the simulator, rendered before or on demand."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Literal
 
+import numpy as np
+
+from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.errors import MfsynthError
-from mfsynth.simulation import CachedScenes, render_dataset, render_scene, scene_prompts, scenes
+from mfsynth.geometry import Intrinsics
+from mfsynth.simulation import (
+    CachedScenes,
+    CacheSettings,
+    render_dataset,
+    render_scene,
+    scene_prompts,
+    scenes,
+)
 from mfsynth.simulation.gl import gl_context
-from mfsynth.sources.base import TrainingSample
-from mfsynth.training.data.settings import CachedScenesSettings, SourceSettings
-from mfsynth.training.progress import Log
+from mfsynth.sources.base import Item
+from mfsynth.sources.settings import SourceSettings
 
 
-def render_scenes(settings: Sequence[SourceSettings], size: int, log: Log) -> None:
-    """Render what training needs, as far as it isn't there yet.
+class RenderSettings(Settings):
+    """Simulator scenes to render into a folder.
 
-    Args:
-        settings: All parts of a training set.
-        size: Rows and columns of the images.
-        log: Takes a line for each part that is rendered.
+    Attributes:
+        library: Name or path of the prompt library.
+        scenes: How many.
+        views: Of each scene.
+        seed: Of prompts and scenes.
     """
-    for part in settings:
-        if isinstance(part, CachedScenesSettings) and part.render is not None:
-            images = render_dataset(
-                part.path,
-                library=part.render.library,
-                scenes=part.render.scenes,
-                views=part.render.views,
-                size=size,
-                seed=part.render.seed,
-                workers=2,
-            )
-            log(f"{len(images)} images in {part.path}")
+
+    library: NonEmpty = "tabletop"
+    scenes: Count
+    views: Count
+    seed: Index = 0
+
+    def render(
+        self, folder: str, size: int, progress: Callable[[int, int], None] | None = None
+    ) -> CachedScenes:
+        """Render what isn't in the folder yet; see `render_dataset`.
+
+        Args:
+            folder: Where to.
+            size: Rows and columns of the images.
+            progress: Called with scenes rendered and scenes in total.
+        """
+        return render_dataset(
+            folder,
+            library=self.library,
+            scenes=self.scenes,
+            views=self.views,
+            size=size,
+            seed=self.seed,
+            workers=2,
+            progress=progress,
+        )
+
+
+class CachedScenesSettings(SourceSettings):
+    """Simulator images on disk.
+
+    Attributes:
+        path: The folder.
+        render: What is rendered into it first, as far as it isn't there yet; None where the folder
+            has been filled before.
+    """
+
+    kind: Literal["cached_scenes"]
+    path: NonEmpty
+    render: RenderSettings | None = None
+
+    def open(self) -> CachedScenesSource:
+        """See `CachedScenesSource`."""
+        return CachedScenesSource(self.path)
+
+
+class LiveScenesSettings(SourceSettings):
+    """Simulator images rendered when they are asked for, one view of each scene.
+
+    Attributes:
+        library: Name or path of the prompt library.
+        scenes: How many different ones.
+        size: Rows and columns.
+        seed: Of prompts and scenes.
+    """
+
+    kind: Literal["live_scenes"]
+    library: NonEmpty = "tabletop"
+    scenes: Count
+    size: Count
+    seed: Index = 0
+
+    def open(self) -> LiveScenesSource:
+        """See `LiveScenesSource`."""
+        return LiveScenesSource(self.library, self.scenes, self.size, self.seed)
 
 
 class CachedScenesSource:
-    """Implements `Source`.
+    """Implements `FiniteSource`: images in the order of their scenes, depth in metres.
 
     Args:
         folder: What `mfsynth.simulation.render_dataset` wrote.
@@ -53,20 +118,31 @@ class CachedScenesSource:
         # A mapped array would be pickled with all its content.
         return CachedScenesSource, (self._folder,)
 
+    @property
+    def rendered(self) -> CacheSettings:
+        """What decided the images."""
+        return self._scenes.settings
+
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def __getitem__(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> Item:
         images = self._scenes
-        return TrainingSample(images.rgb[index], images.depth[index], images.captions[index])
+        return Item(
+            rgb=np.asarray(images.rgb[index]),
+            depth=np.asarray(images.depth[index]),
+            text=images.captions[index],
+            intrinsics=Intrinsics.from_matrix(images.intrinsics[index]),
+            name=f"{self._folder}: image {index}",
+        )
 
-    def captions(self) -> Iterator[str]:
-        """See `Source`."""
+    def texts(self) -> Iterator[str]:
+        """See `FiniteSource`."""
         return iter(self._scenes.captions)
 
 
 class LiveScenesSource:
-    """Implements `Source`: scene i, from one side, as `render_dataset` with one view shows it.
+    """Implements `FiniteSource`: scene i, from one side, as `render_dataset` with one view has it.
 
     Args:
         library: Name or path of the prompt library.
@@ -79,6 +155,7 @@ class LiveScenesSource:
     """
 
     def __init__(self, library: str, count: int, size: int, seed: int) -> None:
+        # Of which the source is made again in other processes.
         self._arguments = (library, count, size, seed)
         self._library = scene_prompts(library, seed)
         self._count, self._size, self._seed = count, size, seed
@@ -89,7 +166,7 @@ class LiveScenesSource:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
         if _inherited_context:
@@ -99,10 +176,16 @@ class LiveScenesSource:
             )
         ((_, scene),) = scenes(self._library, self._seed, [index])
         (view,) = render_scene(scene, 1, self._size, self._size, scene_index=index)
-        return TrainingSample(view.rgb, view.depth, view.caption)
+        return Item(
+            rgb=view.rgb,
+            depth=view.depth,
+            text=view.caption,
+            intrinsics=view.intrinsics,
+            name=f"{self._arguments[0]}: scene {index}",
+        )
 
-    def captions(self) -> Iterator[str]:
-        """See `Source`."""
+    def texts(self) -> Iterator[str]:
+        """See `FiniteSource`."""
         return (self._library.prompt(index).text for index in range(self._count))
 
 

@@ -3,28 +3,104 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
+from mfsynth.config.base import NonEmpty
 from mfsynth.config.names import did_you_mean
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.base import TrainingSample
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
+from mfsynth.sources.base import Item
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item
+from mfsynth.sources.settings import StoredDepthSettings, require_unit
 from mfsynth.sources.tars import TarFile, find_tars
 from mfsynth.storage.credentials import without_credentials
-from mfsynth.training.data.settings import WebDatasetSettings
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
 _ABSENT = -1
 
 
+class WebDatasetSettings(StoredDepthSettings):
+    """Tar files with the files of a sample side by side, named KEY.extension.
+
+    Attributes:
+        shards: Path or fsspec URL of uncompressed tar files, with {000..127} or wildcards.
+        image_key: The image's extension.
+        depth_key: The depth map's extension; None where there is no depth.
+        codes_per_unit: See above; must be given with `depth_key`.
+        caption_key: The extension of the caption's file; None for empty captions.
+        caption_field: The key of the caption where its file is JSON; None where it is text.
+    """
+
+    kind: Literal["webdataset"]
+    shards: NonEmpty
+    image_key: NonEmpty = "jpg"
+    depth_key: NonEmpty | None = None
+    caption_key: NonEmpty | None = "txt"
+    caption_field: NonEmpty | None = None
+
+    @model_validator(mode="after")
+    def _has_unit(self) -> Self:
+        if self.depth_key is not None:
+            require_unit(self.codes_per_unit)
+        return self
+
+    def open(self) -> WebDatasetSource:
+        """Index tar files by their headers; the files in them are read when they are asked for.
+
+        A sample's name is a path up to the first dot of the file's name, what follows is the
+        extension, and its files are neighbours, as WebDataset has it.
+
+        Raises:
+            MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
+                the settings name.
+        """
+        tars = find_tars(self.shards)
+        samples = [
+            (tar, key, files) for tar, found in enumerate(tars) for key, files in _samples(found)
+        ]
+        if self.depth == "paired" and self.depth_key is not None:
+            samples = [sample for sample in samples if self.depth_key in sample[2]]
+        if not samples:
+            raise MfsynthError(
+                f"{without_credentials(self.shards)}: no samples in {len(tars)} tar files; check "
+                "the pattern"
+            )
+        for tar, key, files in samples:
+            self._require_files(f"{tars[tar].name}/{key}", files)
+        absent = (0, _ABSENT)
+        columns = (self.image_key, self.depth_key, self.caption_key)
+        spans = [[files.get(c, absent) if c else absent for c in columns] for *_, files in samples]
+        return WebDatasetSource(
+            settings=self,
+            tars=tuple(tars),
+            keys=tuple(key for _, key, _ in samples),
+            shards=np.array([tar for tar, _, _ in samples], np.int32),
+            spans=np.array(spans, np.int64),
+        )
+
+    def _require_files(self, name: str, files: Collection[str]) -> None:
+        wanted = {self.image_key: "image_key"}
+        if self.depth_key is not None and self.depth != "optional":
+            wanted[self.depth_key] = "depth_key or depth: optional;"
+        if self.caption_key is not None:
+            wanted[self.caption_key] = "caption_key"
+        for extension, setting in wanted.items():
+            if extension not in files:
+                raise MfsynthError(
+                    f"{name}: no file .{extension}; set {setting} "
+                    f"({did_you_mean(extension, files)})"
+                )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WebDatasetSource:
-    """See `open_webdataset`; implements `Source`.
+    """Implements `FiniteSource`.
 
     Attributes:
         settings: What was opened.
@@ -44,7 +120,7 @@ class WebDatasetSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> Item:
         settings = self.settings
         image, depth = self._read(index, _IMAGE), self._read(index, _DEPTH)
         image_name = self._name(index, settings.image_key)
@@ -53,17 +129,12 @@ class WebDatasetSource:
         rgb = decode_rgb(image, image_name, upright=depth is None)
         values = None
         if depth is not None:
-            camera = settings.ray_camera
-            values = decode_depth(
-                depth,
-                depth_name,
-                settings.codes_per_unit or 1.0,
-                None if camera is None else camera.intrinsics(),
-            )
-        return make_sample(rgb, values, self._caption(index), image_name, depth_name)
+            unit = settings.codes_per_unit or 1.0
+            values = decode_depth(depth, depth_name, unit, settings.ray_intrinsics)
+        return make_item(rgb, values, self._caption(index), image_name, depth_name)
 
-    def captions(self) -> Iterator[str]:
-        """See `Source`."""
+    def texts(self) -> Iterator[str]:
+        """See `FiniteSource`."""
         return (self._caption(index) for index in range(len(self)))
 
     def _read(self, index: int, part: int) -> bytes | None:
@@ -95,52 +166,6 @@ class WebDatasetSource:
                 f"{did_you_mean(settings.caption_field, known)}"
             )
         return caption
-
-
-def open_webdataset(settings: WebDatasetSettings) -> WebDatasetSource:
-    """Index tar files by their headers; the files in them are read when they are asked for.
-
-    A sample's name is a path up to the first dot of the file's name, what follows is the
-    extension, and its files are neighbours, as WebDataset has it.
-
-    Raises:
-        MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
-            the settings name.
-    """
-    tars = find_tars(settings.shards)
-    samples = [
-        (shard, key, files) for shard, tar in enumerate(tars) for key, files in _samples(tar)
-    ]
-    shown = without_credentials(settings.shards)
-    wanted = {settings.image_key: "image_key"}
-    if settings.depth_key is not None and settings.depth != "optional":
-        wanted[settings.depth_key] = "depth_key"
-    if settings.caption_key is not None:
-        wanted[settings.caption_key] = "caption_key"
-    if settings.depth == "paired" and settings.depth_key is not None:
-        samples = [sample for sample in samples if settings.depth_key in sample[2]]
-    if not samples:
-        raise MfsynthError(f"{shown}: no samples in {len(tars)} tar files; check the pattern")
-    for shard, key, files in samples:
-        for extension, setting in wanted.items():
-            if extension not in files:
-                hint = "or depth: optional; " if setting == "depth_key" else ""
-                raise MfsynthError(
-                    f"{tars[shard].name}/{key}: no file .{extension}; set {setting} {hint}"
-                    f"({did_you_mean(extension, files)})"
-                )
-    absent = (0, _ABSENT)
-    columns = (settings.image_key, settings.depth_key, settings.caption_key)
-    return WebDatasetSource(
-        settings=settings,
-        tars=tuple(tars),
-        keys=tuple(key for _, key, _ in samples),
-        shards=np.array([shard for shard, _, _ in samples], np.int32),
-        spans=np.array(
-            [[files.get(c, absent) if c else absent for c in columns] for _, _, files in samples],
-            np.int64,
-        ),
-    )
 
 
 def _samples(tar: TarFile) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:

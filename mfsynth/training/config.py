@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Fraction, Index, Items, Pair, Positive, Settings
-from mfsynth.training.data import SourceSettings
+from mfsynth.training.data import PartSettings
 from mfsynth.training.invalid_depth import InvalidDepth
 from mfsynth.training.noise import NoiseConfig
 
@@ -210,7 +210,7 @@ class TrainConfig(Settings):
     name: str
     seed: Index
     size: Count
-    data: Annotated[Items[SourceSettings], Field(min_length=1)]
+    data: Annotated[Items[PartSettings], Field(min_length=1)]
     transformer: TransformerConfig
     initial: str | None = None
     pretrained: PretrainedConfig | None = None

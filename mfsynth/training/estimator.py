@@ -16,10 +16,16 @@ from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
-from mfsynth.sources.simulated import render_scenes
 from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.cpu import fast_on
-from mfsynth.training.data import Mixture, SourceSettings, TrainingBatch, batches, open_mixture
+from mfsynth.training.data import (
+    Mixture,
+    PartSettings,
+    TrainingBatch,
+    batches,
+    open_mixture,
+    render_scenes,
+)
 from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
@@ -57,7 +63,7 @@ class EstimatorConfig(Settings):
     name: str
     seed: Index
     size: Count
-    data: Annotated[Items[SourceSettings], Field(min_length=1)]
+    data: Annotated[Items[PartSettings], Field(min_length=1)]
     estimator: NetworkConfig
     steps: Count
     batch_size: Count

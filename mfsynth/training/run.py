@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.simulated import render_scenes
 from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.build import build_components
 from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.data import Mixture, open_mixture
+from mfsynth.training.data import Mixture, open_mixture, render_scenes
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
 from mfsynth.training.sample_grids import GridSampler

@@ -128,10 +128,10 @@ def truncate(path):
 @pytest.mark.parametrize(
     ("kind", "spoilt", "how", "problem"),
     [
-        ("nyu_v2", 0, truncate, "corrupt or not an RGB image of 8 bits"),
+        ("nyu_v2", 0, truncate, "corrupt or not an image"),
         ("nyu_v2", 0, lambda path: write_image(path, image(0)[..., :1]), "an image of mode L"),
-        ("nyu_v2", 1, truncate, "corrupt or not a greyscale PNG of 16 bits"),
-        ("scannet", 1, lambda path: write_image(path, image(0)), "an image of mode RGB"),
+        ("nyu_v2", 1, truncate, "corrupt or not a PNG"),
+        ("scannet", 1, lambda path: write_image(path, image(0)), "8-bit with colour"),
         ("scannet", 0, lambda path: path.write_bytes(b"no image"), "(no known format)"),
         ("scannet", 1, lambda path: write_depth("scannet", path, depth_map(0, 6, 6)), "6x6 pixels"),
         ("eth3d", 1, truncate, "172 bytes, but float32 depth of the image's 8x6 pixels has 192"),

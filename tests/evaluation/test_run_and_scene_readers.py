@@ -11,11 +11,13 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.config import EvaluateConfig
+from mfsynth.evaluation.frames import SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers import open_run, open_scenes, open_set
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit
 from mfsynth.shards.commits import open_run as start_run
+from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
 
 
@@ -47,12 +49,12 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
     start_run(store, tiny_run.make_manifest())
     shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
     commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))
-    with pytest.raises(MfsynthError, match="affine_invariant_z can't be ground truth"):
+    with pytest.raises(MfsynthError, match="but for an unknown shift"):
         open_run(str(tmp_path / "shifted"))
 
 
 def test_a_run_is_named_without_its_credentials(monkeypatch):
-    monkeypatch.setattr("mfsynth.evaluation.readers.runs.RGBDDataset", lambda url: [])
+    monkeypatch.setattr("mfsynth.sources.runs.RGBDDataset", lambda url: [])
     with pytest.raises(MfsynthError) as caught:
         open_run("s3://key:secret@bucket/run")
     assert "secret" not in str(caught.value)
@@ -84,3 +86,9 @@ def test_scenes_are_rendered_once_and_read_in_metres(tmp_path):
     np.testing.assert_array_equal(again.depth, frame.depth)
     with pytest.raises(MfsynthError, match="holds no rendered scenes"):
         open_scenes(str(tmp_path / "nowhere"))
+
+
+def test_an_item_without_depth_is_no_ground_truth():
+    frames = SourceFrames([Item(np.zeros((4, 4, 3), np.uint8), name="photo 7")])
+    with pytest.raises(MfsynthError, match="photo 7: no image with depth"):
+        frames[0]

@@ -3,16 +3,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.prompts import Prompt
 from mfsynth.runs.plan import RunPlan
+from mfsynth.sources.base import Item
 
 
 class Numbers:
-    digest = "0" * 64
-    size = 10**12
+    """A source without end."""
 
-    def prompt(self, candidate: int) -> Prompt:
-        return Prompt.from_text(f"number {candidate}")
+    def __getitem__(self, index: int) -> Item:
+        return Item(text=f"number {index}")
 
 
 @given(seed=st.integers(0, 2**40), size=st.integers(1, 100), shard=st.integers(0, 10**6))
@@ -26,7 +25,9 @@ def test_shards_divide_the_candidates_in_order(seed, size, shard):
 @given(seed=st.integers(0, 2**40), index=st.integers(0, 10**9))
 def test_a_candidate_is_a_function_of_the_seed_and_its_number_alone(seed, index):
     one = RunPlan("run", seed, 8, Numbers()).candidate(index)
-    assert one == RunPlan("run", seed, 64, Numbers()).candidate(index)
+    other = RunPlan("run", seed, 64, Numbers()).candidate(index)
+    assert (one.index, one.sample_id, one.seed) == (other.index, other.sample_id, other.seed)
+    assert one.item.text == other.item.text
     assert one.seed != RunPlan("run", seed + 1, 8, Numbers()).candidate(index).seed
     assert 0 <= one.seed < 2**63
 
@@ -34,7 +35,7 @@ def test_a_candidate_is_a_function_of_the_seed_and_its_number_alone(seed, index)
 def test_a_shard_holds_its_candidates_with_their_prompts():
     shard = RunPlan("run", 0, 3, Numbers()).shard(2)
     assert [c.sample_id for c in shard] == ["run-000000006", "run-000000007", "run-000000008"]
-    assert [c.prompt.text for c in shard] == ["number 6", "number 7", "number 8"]
+    assert [c.item.text for c in shard] == ["number 6", "number 7", "number 8"]
     assert len({c.seed for c in shard}) == 3
 
 

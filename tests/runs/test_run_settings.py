@@ -210,7 +210,7 @@ def test_a_check_that_cannot_be_used_is_told(save, install, code, message) -> No
 
 def test_two_checks_of_one_name_are_told(save, install) -> None:
     install(name="registration")
-    message = "checks.registration: my-checks 1.0 has a check of this name, and so has mfsynth"
+    message = "checks.registration: my-checks 1.0 has one of this name, and so has mfsynth"
     assert message in error(save(MINIMAL))
     install(name="brightness")
     install(name="brightness", distribution="other-checks")

@@ -207,7 +207,7 @@ def test_a_check_sees_the_prompt_and_the_depth_of_a_second_opinion(run_folder, m
     config = run_folder.config(checks={"letters": {}})
     candidates = plan_of(config).shard(0)
     receipt = make(standin(config), config)[-1].receipt
-    letters = [len(candidate.prompt.text) for candidate in candidates]
+    letters = [len(candidate.item.text) for candidate in candidates]
     kept = pq.read_table(f"{config.output}/{receipt.objects['index'].key}")["check_letters"]
     assert kept.to_pylist() == [count for count in letters if count > 10]
     assert receipt.reasons == {"letters": letters.count(10)}

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from training_files import (
-    assert_same_samples,
+    assert_same_items,
     codes,
     image,
     jpeg,
@@ -26,7 +26,7 @@ REAL = Path(__file__).parents[1] / "data" / "real_rgbd"
 def assert_sample(sample, number, unit, caption=""):
     np.testing.assert_array_equal(sample.rgb, image(number))
     np.testing.assert_array_equal(sample.depth, (codes(number) / unit).astype(np.float32))
-    assert sample.caption == caption
+    assert sample.text == caption
 
 
 def make_tum(root, image_times, depth_times):
@@ -54,7 +54,7 @@ def test_tum_pairs_by_time_the_closest_first_and_each_depth_once(tmp_path):
     assert optional[3].depth is None
     paired = source(**tum, depth="paired")
     assert len(paired) == 2
-    assert_same_samples(paired[1], optional[2])
+    assert_same_items(paired[1], optional[2])
     assert len(source(**tum, depth="paired", max_seconds=0.05)) == 3
 
 
@@ -69,7 +69,7 @@ def test_scannet_pairs_color_and_depth_of_any_number_of_scenes(tmp_path):
     wanted = (codes(1) / 1000).astype(np.float32).repeat(2, axis=0).repeat(2, axis=1)
     np.testing.assert_array_equal(scannet[1].depth, wanted)
     one = source(kind="folder", layout="scannet", path=str(tmp_path / "scene0000_01"))
-    assert_same_samples(one[0], scannet[1])
+    assert_same_items(one[0], scannet[1])
 
 
 def test_kitti_pairs_trees_by_drive_camera_and_number(tmp_path):
@@ -135,14 +135,14 @@ def test_real_frames_are_read_in_metres():
         np.testing.assert_array_equal(frame.depth, (stored / 1000).astype(np.float32))
         assert 0.3 < np.median(frame.depth[frame.depth > 0]) < 3
         assert frame.rgb.shape[:2] == frame.depth.shape
-        assert frame.caption == "objects"
+        assert frame.text == "objects"
 
 
 def test_a_source_pickles_small_and_gives_the_same_samples():
     frames = source(kind="folder", layout="generic", path=str(REAL), images="*/*.rgb.jpg")
     data = pickle.dumps(frames)
     assert len(data) < 5000
-    assert_same_samples(pickle.loads(data)[3], frames[3])
+    assert_same_items(pickle.loads(data)[3], frames[3])
 
 
 def make_folder(root):
@@ -166,8 +166,8 @@ def test_captions_come_from_jsonl_by_path(tmp_path):
     ]
     write(tmp_path / "metadata.jsonl", "\n\n".join(reversed(rows)))
     opened = source(**folder, captions={"file": "metadata.jsonl"})
-    assert list(opened.captions()) == [sample.caption for sample in opened]
-    assert list(opened.captions()) == list(CAPTIONS.values())
+    assert list(opened.texts()) == [item.text for item in opened]
+    assert list(opened.texts()) == list(CAPTIONS.values())
 
 
 def test_captions_come_from_csv_under_other_keys(tmp_path):
@@ -175,12 +175,12 @@ def test_captions_come_from_csv_under_other_keys(tmp_path):
     rows = "".join(f'{name},"{text}"\n' for name, text in CAPTIONS.items() if "red" not in text)
     write(tmp_path / "c.csv", 'image,caption\nrgb/a.png,"two\nlines"\n' + rows)
     keys = {"file": "c.csv", "image_key": "image", "caption_key": "caption"}
-    captions = list(source(**folder, captions=keys).captions())
+    captions = list(source(**folder, captions=keys).texts())
     assert captions == ["two\nlines", "", "a\u2028bowl"]
 
 
 def test_without_settings_captions_are_empty(tmp_path):
-    assert list(source(**make_folder(tmp_path)).captions()) == ["", "", ""]
+    assert list(source(**make_folder(tmp_path)).texts()) == ["", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from training_files import codes, image, jpeg, one_line_error, png
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_sample
-from mfsynth.training.data import TrainingSample
+from mfsynth.sources.base import Item
+from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item
 
 
 def encoded(picture, kind, **options):
@@ -119,18 +119,18 @@ def test_the_exif_orientation_turns_an_image_only_where_no_depth_lies_on_its_pix
 
 def test_depth_of_fewer_pixels_comes_to_the_image_and_of_other_proportions_is_refused():
     depth = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
-    sample = make_sample(image(1), depth, "", "a.jpg", "a.png")
-    np.testing.assert_array_equal(sample.depth, depth.repeat(2, axis=0).repeat(2, axis=1))
+    item = make_item(image(1), depth, "", "a.jpg", "a.png")
+    np.testing.assert_array_equal(item.depth, depth.repeat(2, axis=0).repeat(2, axis=1))
     with one_line_error("^a.png: depth of 3x3 pixels for the image a.jpg of 8x6; register"):
-        make_sample(image(1), depth[:, :3].copy(), "", "a.jpg", "a.png")
+        make_item(image(1), depth[:, :3].copy(), "", "a.jpg", "a.png")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
-def test_a_sample_has_no_depth_that_is_no_depth(bad):
+def test_an_item_has_no_depth_that_is_no_depth(bad):
     depth = np.ones((6, 8), np.float32)
     depth[2, 3] = bad
     with pytest.raises(ValueError, match="depth has negative or non-finite values"):
-        TrainingSample(image(1), depth, "")
+        Item(image(1), depth)
 
 
 def test_png_of_opencv_and_of_pillow_decode_alike():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny_run
-from training_files import assert_same_samples, one_line_error, source
+from training_files import assert_same_items, one_line_error, source
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
@@ -28,9 +28,9 @@ def test_the_pairs_of_a_run_are_samples_with_their_prompts(tmp_path):
     for index in (7, 0):
         np.testing.assert_array_equal(opened[index].rgb, pairs[index].rgb)
         np.testing.assert_array_equal(opened[index].depth, pairs[index].depth)
-        assert opened[index].caption == pairs[index].prompt
-    assert list(opened.captions()) == [pair.prompt for pair in pairs]
-    assert_same_samples(pickle.loads(pickle.dumps(opened))[2], opened[2])
+        assert opened[index].text == pairs[index].prompt
+    assert list(opened.texts()) == [pair.prompt for pair in pairs]
+    assert_same_items(pickle.loads(pickle.dumps(opened))[2], opened[2])
 
 
 def test_a_run_without_pairs_and_a_missing_one_are_told(tmp_path):
@@ -67,10 +67,10 @@ def test_cached_scenes_are_samples_and_pickle_without_their_images(cached):
     assert len(opened) == 3
     assert opened[2].rgb.shape == (16, 16, 3)
     assert (opened[2].depth > 0).all()
-    assert list(opened.captions()) == [sample.caption for sample in opened]
+    assert list(opened.texts()) == [item.text for item in opened]
     data = pickle.dumps(opened)
     assert len(data) < 500
-    assert_same_samples(pickle.loads(data)[1], opened[1])
+    assert_same_items(pickle.loads(data)[1], opened[1])
 
 
 def test_a_folder_without_rendered_scenes_is_told(tmp_path):
@@ -83,11 +83,11 @@ def test_live_scenes_are_those_that_would_have_been_cached(cached):
     stored = source(kind="cached_scenes", path=cached)
     assert len(live) == 3
     for index in (2, 0, 2):
-        assert_same_samples(live[index], stored[index])
-    assert list(live.captions()) == list(stored.captions())
+        assert_same_items(live[index], stored[index])
+    assert list(live.texts()) == list(stored.texts())
     with pytest.raises(IndexError):
         live[3]
-    assert_same_samples(pickle.loads(pickle.dumps(live))[1], live[1])
+    assert_same_items(pickle.loads(pickle.dumps(live))[1], live[1])
 
 
 def test_rendering_in_a_fork_of_a_process_that_has_rendered_is_refused_instead_of_hanging(cached):
@@ -112,3 +112,15 @@ def _render_and_tell(live, send):
 def test_an_unknown_prompt_library_is_told():
     with one_line_error("tabeltop"):
         source(kind="live_scenes", scenes=1, size=16, library="tabeltop")
+
+
+def test_items_know_their_cameras_and_where_they_are(cached, tmp_path):
+    tiny_run.make_run(str(tmp_path))
+    run = source(kind="mfsynth", url=str(tmp_path))
+    assert run[1].intrinsics == tiny_run.make_sample(1).intrinsics
+    assert run[0].intrinsics is None
+    assert run[0].name == f"{tmp_path}: tiny-000000000"
+    stored = source(kind="cached_scenes", path=cached)
+    assert stored[2].intrinsics.fx == stored[2].intrinsics.fy > 0
+    assert stored[2].name == f"{cached}: image 2"
+    assert source(kind="live_scenes", scenes=3, **SCENES)[2].name == "tabletop: scene 2"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import webdataset
 from training_files import (
-    assert_same_samples,
+    assert_same_items,
     codes,
     image,
     jpeg,
@@ -49,7 +49,7 @@ def shards(tmp_path):
 def assert_sample(sample, number, caption):
     np.testing.assert_array_equal(sample.rgb, image(number))
     np.testing.assert_array_equal(sample.depth, (codes(number) / 1000).astype(np.float32))
-    assert sample.caption == caption
+    assert sample.text == caption
 
 
 def test_samples_are_read_in_any_order(shards):
@@ -57,7 +57,7 @@ def test_samples_are_read_in_any_order(shards):
     assert len(opened) == 6
     for number in (5, 0, 3, 3):
         assert_sample(opened[number], number, f"cup {number}")
-    assert list(opened.captions()) == [f"cup {number}" for number in range(6)]
+    assert list(opened.texts()) == [f"cup {number}" for number in range(6)]
     with pytest.raises(IndexError):
         opened[6]
 
@@ -66,13 +66,13 @@ def test_shards_are_named_by_counting_or_wildcards_on_any_file_system(shards, tm
     whole = source(**shards, **UNIT)
     counted = source(**{**shards, "shards": str(tmp_path / "train-{001..002}.tar")}, **UNIT)
     assert len(counted) == 4
-    assert_same_samples(counted[0], whole[2])
+    assert_same_items(counted[0], whole[2])
     memory = fsspec.filesystem("memory")
     for path in tmp_path.glob("*.tar"):
         memory.pipe(f"/bucket/{path.name}", path.read_bytes())
     remote = source(**{**shards, "shards": "memory://bucket/train-*.tar"}, **UNIT)
     for index in range(6):
-        assert_same_samples(remote[index], whole[index])
+        assert_same_items(remote[index], whole[index])
 
 
 def test_what_webdataset_reads_is_what_we_read(shards, tmp_path):
@@ -80,7 +80,7 @@ def test_what_webdataset_reads_is_what_we_read(shards, tmp_path):
     urls = sorted(str(path) for path in tmp_path.glob("*.tar"))
     theirs = list(webdataset.WebDataset(urls, shardshuffle=False))
     assert [sample["__key__"] for sample in theirs] == list(opened.keys)
-    assert [sample["txt"].decode().strip() for sample in theirs] == list(opened.captions())
+    assert [sample["txt"].decode().strip() for sample in theirs] == list(opened.texts())
 
 
 def test_long_names_and_foreign_members_do_no_harm(tmp_path):
@@ -101,20 +101,20 @@ def test_long_names_and_foreign_members_do_no_harm(tmp_path):
                 tar.add(write(tmp_path / "file", data), name)
     opened = source(kind="webdataset", shards=str(tmp_path / "*.tar"))
     assert len(opened) == 2
-    assert_same_samples(opened[0], opened[1])
+    assert_same_items(opened[0], opened[1])
 
 
 def test_captions_may_be_a_field_of_json_or_none(shards):
     field = source(**shards, caption_key="json", caption_field="prompt")
-    assert field[4].caption == "bowl 4"
+    assert field[4].text == "bowl 4"
     assert field[4].depth is None
-    assert list(source(**shards, caption_key=None).captions()) == [""] * 6
+    assert list(source(**shards, caption_key=None).texts()) == [""] * 6
     unknown = source(**shards, caption_key="json", caption_field="promt")
     with one_line_error("000002.json: no text under 'promt'; set caption_field; .*mean prompt?"):
         unknown[2]
     number = source(**shards, caption_key="json", caption_field="n")
     with one_line_error("no text under 'n'"):
-        next(number.captions())
+        next(number.texts())
     with one_line_error("000000.txt: not UTF-8 JSON"):
         source(**shards, caption_field="prompt")[0]
 
@@ -192,4 +192,4 @@ def test_an_index_pickles_small_and_gives_the_same_samples(shards):
     opened = source(**shards, **UNIT)
     data = pickle.dumps(opened)
     assert len(data) < 4000
-    assert_same_samples(pickle.loads(data)[3], opened[3])
+    assert_same_items(pickle.loads(data)[3], opened[3])

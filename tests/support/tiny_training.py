@@ -11,9 +11,10 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
 from mfsynth.models.codecs import DepthCodec
 from mfsynth.models.lapped_transform import LappedTransformCodec
+from mfsynth.sources.base import Item
 from mfsynth.training.build import ModelComponents, build_components, build_transformer
 from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerConfig
-from mfsynth.training.data import Mixture, Part, TrainingSample
+from mfsynth.training.data import Mixture, Part
 from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.noise import NoiseConfig
@@ -58,16 +59,16 @@ def optimiser(**changes) -> OptimiserConfig:
     return OptimiserConfig(**(settings | changes))
 
 
-class InMemory(list[TrainingSample]):
-    """Implements `Source`."""
+class InMemory(list[Item]):
+    """Implements `FiniteSource`."""
 
-    def captions(self) -> Iterator[str]:
-        return (sample.caption for sample in self)
+    def texts(self) -> Iterator[str]:
+        return (item.text for item in self)
 
 
 def mixture(rgb, depth, **part) -> Mixture:
-    samples = map(TrainingSample, rgb, depth, CAPTIONS)
-    return Mixture((Part(InMemory(samples), **part),), SIZE, SIZE)
+    items = map(Item, rgb, depth, CAPTIONS)
+    return Mixture((Part(InMemory(items), **part),), SIZE, SIZE)
 
 
 def random_mixture() -> Mixture:
@@ -166,8 +167,8 @@ def flux2_mixture() -> Mixture:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     depth = rng.uniform(0.5, 2, (8, 32, 32)).astype(np.float32)
-    samples = map(TrainingSample, rgb, depth, CAPTIONS)
-    return Mixture((Part(InMemory(samples)),), 32, 32)
+    items = map(Item, rgb, depth, CAPTIONS)
+    return Mixture((Part(InMemory(items)),), 32, 32)
 
 
 def record_losses(trainer: Trainer) -> list[dict[str, float]]:

@@ -10,12 +10,9 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
 
 from mfsynth.errors import MfsynthError
-from mfsynth.training.data import SourceSettings, open_source
-
-SETTINGS = TypeAdapter(SourceSettings)
+from mfsynth.sources.registry import source_settings
 
 
 def image(number, height=6, width=8):
@@ -60,7 +57,7 @@ def write_tar(path, members):
 
 
 def source(**settings):
-    return open_source(SETTINGS.validate_python(settings))
+    return source_settings(settings).open()
 
 
 @contextmanager
@@ -73,9 +70,19 @@ def one_line_error(pattern):
     assert re.search(pattern, message), message
 
 
+def assert_same_items(a, b):
+    assert_same_pixels(a, b)
+    assert a.text == b.text
+    assert a.intrinsics == b.intrinsics
+
+
 def assert_same_samples(a, b):
+    assert_same_pixels(a, b)
+    assert a.caption == b.caption
+
+
+def assert_same_pixels(a, b):
     np.testing.assert_array_equal(a.rgb, b.rgb)
     assert (a.depth is None) == (b.depth is None)
     if a.depth is not None:
         np.testing.assert_array_equal(a.depth, b.depth)
-    assert a.caption == b.caption

@@ -1,4 +1,4 @@
-"""Ground truth from where it is: published data sets, rendered scenes, mfsynth runs."""
+"""Ground truth from where it is: published data sets, and sources whose depth can be it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from mfsynth.evaluation.config import (
     RunSettings,
     SetSettings,
 )
-from mfsynth.evaluation.frames import EvaluationSet
+from mfsynth.evaluation.frames import EvaluationSet, SourceFrames
+from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers.published import open_published
-from mfsynth.evaluation.readers.runs import open_run
-from mfsynth.evaluation.readers.scenes import open_scenes
-from mfsynth.simulation import render_dataset
+from mfsynth.sources.runs import RunSource
+from mfsynth.sources.simulated import CachedScenesSource
+from mfsynth.storage.credentials import without_credentials
 
 __all__ = ["open_published", "open_run", "open_scenes", "open_set"]
 
@@ -37,12 +38,19 @@ def open_set(settings: SetSettings, on_scene: Callable[[int, int], None]) -> Eva
             return open_published(settings.kind, settings.path, settings.split, settings.depth_path)
         case CachedScenesSettings():
             if settings.render is not None:
-                render_dataset(
-                    settings.path,
-                    **settings.render.model_dump(),
-                    workers=2,
-                    progress=on_scene,
-                )
+                settings.render.render(settings.path, settings.render.size, on_scene)
             return open_scenes(settings.path)
         case RunSettings():
             return open_run(settings.url, settings.limit)
+
+
+def open_scenes(folder: str) -> EvaluationSet:
+    """Rendered scenes of the simulator, everywhere with metric ground truth."""
+    source = CachedScenesSource(folder)
+    name = f"{source.rendered.library} scenes, seed {source.rendered.seed}"
+    return EvaluationSet(name, PLAIN, SourceFrames(source))
+
+
+def open_run(url: str, limit: int | None = None) -> EvaluationSet:
+    """The pairs of an mfsynth run, or the first `limit` of them."""
+    return EvaluationSet(without_credentials(url), PLAIN, SourceFrames(RunSource(url), limit))

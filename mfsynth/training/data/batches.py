@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.base import TrainingSample
 from mfsynth.training.data.mixture import Mixture
+from mfsynth.training.data.resize_crop import TrainingSample
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 

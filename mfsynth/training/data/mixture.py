@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfsynth.datasets.shuffling import shuffled
-from mfsynth.sources.base import Source, TrainingSample
-from mfsynth.training.data.resize_crop import Crop, fit
+from mfsynth.sources.base import FiniteSource
+from mfsynth.training.data.resize_crop import Crop, TrainingSample, fit
 from mfsynth.training.data.sparsity import SparsityPattern, sparsify
 
 
@@ -18,14 +18,14 @@ class Part:
     """One source of a mixture and what is done with its samples.
 
     Attributes:
-        source: Where samples come from.
+        source: Where images come from.
         weight: Share of the samples, relative to the other parts' weights; above 0.
         crop: See `fit`.
         mirror: See `fit`.
         sparsity: Patterns that take depth away, in their order.
     """
 
-    source: Source
+    source: FiniteSource
     weight: float = 1.0
     crop: Crop = "random"
     mirror: bool = False
@@ -63,7 +63,7 @@ class Mixture:
             pixels are left in all epochs.
 
         Raises:
-            MfsynthError: Its files can't be read; names them.
+            MfsynthError: Its files can't be read, or it has no image; names them.
         """
         draws = np.random.SeedSequence([seed, index]).spawn(2)
         choice, geometry = (np.random.default_rng(draw) for draw in draws)
@@ -83,4 +83,4 @@ class Mixture:
     def captions(self) -> Iterator[str]:
         """The captions of all samples of all parts, in the parts' order."""
         for part in self.parts:
-            yield from part.source.captions()
+            yield from part.source.texts()

@@ -1,45 +1,34 @@
-"""From settings to sources and mixtures."""
+"""From settings to mixtures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.base import Source
-from mfsynth.sources.folders import open_folder
-from mfsynth.sources.runs import RunSource
-from mfsynth.sources.simulated import CachedScenesSource, LiveScenesSource
-from mfsynth.sources.webdatasets import open_webdataset
+from mfsynth.sources.simulated import CachedScenesSettings
 from mfsynth.training.data.mixture import Mixture, Part
-from mfsynth.training.data.settings import (
-    CachedScenesSettings,
-    LiveScenesSettings,
-    RunSettings,
-    SourceSettings,
-    WebDatasetSettings,
-)
+from mfsynth.training.data.part_settings import PartSettings
 
 
-def open_source(settings: SourceSettings) -> Source:
-    """Open one source; its images are read when they are asked for.
+def render_scenes(settings: Sequence[PartSettings], size: int, log: Callable[[str], None]) -> None:
+    """Render what training needs, as far as it isn't there yet.
+
+    Args:
+        settings: All parts of a mixture.
+        size: Rows and columns of the images.
+        log: Takes a line for each part that is rendered.
 
     Raises:
-        MfsynthError: One line that names what is missing or wrong.
+        MfsynthError: A folder holds something else or can't be written, or OpenGL is missing.
     """
-    match settings:
-        case RunSettings():
-            return RunSource(settings.url)
-        case WebDatasetSettings():
-            return open_webdataset(settings)
-        case CachedScenesSettings():
-            return CachedScenesSource(settings.path)
-        case LiveScenesSettings():
-            return LiveScenesSource(settings.library, settings.scenes, settings.size, settings.seed)
-        case _:
-            return open_folder(settings)
+    for part in settings:
+        source = part.source
+        if isinstance(source, CachedScenesSettings) and source.render is not None:
+            images = source.render.render(source.path, size)
+            log(f"{len(images)} images in {source.path}")
 
 
-def open_mixture(settings: Sequence[SourceSettings], height: int, width: int) -> Mixture:
+def open_mixture(settings: Sequence[PartSettings], height: int, width: int) -> Mixture:
     """Open all sources of a mixture.
 
     Args:
@@ -53,7 +42,7 @@ def open_mixture(settings: Sequence[SourceSettings], height: int, width: int) ->
     if not settings:
         raise MfsynthError("data: no source of training data; give at least one")
     parts = tuple(
-        Part(open_source(part), part.weight, part.crop, part.mirror, part.sparsity)
+        Part(part.source.open(), part.weight, part.crop, part.mirror, part.sparsity)
         for part in settings
     )
     return Mixture(parts, height, width)

@@ -1,20 +1,38 @@
-"""Bringing samples to the model's size."""
+"""From a source's items to samples of the model's size."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from mfsynth.sources.base import TrainingSample
-from mfsynth.sources.decoding import resize_antialiased, resize_nearest
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry.resizing import resize_image, resize_nearest
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.sources.base import Item
 
 Crop = Literal["centre", "random"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSample:
+    """What is left of an item at the model's size; always with an image.
+
+    Attributes:
+        rgb: uint8 (H, W, 3).
+        depth: float32 (H, W), z-depth, 0 = invalid; None where there is none. In any unit: the
+            model divides every map by its own mean.
+        caption: May be empty.
+    """
+
+    rgb: RgbImage
+    depth: DepthMap | None
+    caption: str
+
+
 def fit(
-    sample: TrainingSample,
+    item: Item,
     height: int,
     width: int,
     crop: Crop,
@@ -24,19 +42,26 @@ def fit(
     """Cut out the largest window of the wanted proportions, and resize it.
 
     RGB and depth go the same way. RGB is averaged over areas; depth takes nearest pixels, so
-    that every depth in the result is one of the sample's and none is mixed of two surfaces.
+    that every depth in the result is one of the item's and none is mixed of two surfaces.
 
     Args:
-        sample: Of any size.
+        item: With an image, of any size.
         height: Rows of the result.
         width: Columns of the result.
         crop: Where the window lies in the direction that has room.
         mirror: Turn every other sample left to right. Not for captions that say left or right.
         generator: Decides position and mirroring.
+
+    Raises:
+        MfsynthError: The item has no image.
     """
+    if item.rgb is None:
+        raise MfsynthError(
+            f"{item.name or 'an item'}: no image to train on; leave its source out of data"
+        )
     # Always both draws: mirroring must not depend on how the window was placed.
     position, coin = generator.random(2)
-    rows, columns = sample.rgb.shape[:2]
+    rows, columns = item.rgb.shape[:2]
     scale = min(rows / height, columns / width)
     window_rows = min(rows, max(1, round(height * scale)))
     window_columns = min(columns, max(1, round(width * scale)))
@@ -46,9 +71,8 @@ def fit(
     window = (slice(top, top + window_rows), slice(left, left + window_columns))
     flip = slice(None, None, -1 if mirror and coin < 0.5 else 1)
 
-    rgb, depth = sample.rgb[window], sample.depth
-    if rgb.shape[:2] != (height, width):
-        rgb = resize_antialiased(rgb, height, width)
+    rgb = resize_image(item.rgb[window], height, width)[:, flip]
+    depth = item.depth
     if depth is not None:
         depth = resize_nearest(depth[window], height, width)[:, flip]
-    return replace(sample, rgb=rgb[:, flip], depth=depth)
+    return TrainingSample(rgb, depth, item.text)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from training_files import (
-    SETTINGS,
     assert_same_samples,
     codes,
     image,
@@ -20,18 +19,13 @@ from training_files import (
 )
 
 from mfsynth.datasets.shuffling import shuffled
-from mfsynth.training.data import (
-    Mixture,
-    Part,
-    TrainingSample,
-    batches,
-    open_mixture,
-)
+from mfsynth.sources.base import Item
+from mfsynth.training.data import Mixture, Part, PartSettings, batches, open_mixture
 from mfsynth.training.data.sparsity import AtMostPattern
 
 
 class Numbered:
-    """A source whose captions are its indices."""
+    """A source whose texts are its indices."""
 
     def __init__(self, name, count, depth=1.0):
         self.name, self.count, self.depth = name, count, depth
@@ -41,9 +35,9 @@ class Numbered:
 
     def __getitem__(self, index):
         depth = None if self.depth is None else np.full((8, 8), self.depth, np.float32)
-        return TrainingSample(image(index, 8, 8), depth, f"{self.name}{index}")
+        return Item(image(index, 8, 8), depth, f"{self.name}{index}")
 
-    def captions(self):
+    def texts(self):
         return (f"{self.name}{index}" for index in range(self.count))
 
 
@@ -79,7 +73,7 @@ def mixture(tmp_path):
         },
         {"kind": "webdataset", "shards": str(tmp_path / "a.tar"), "image_key": "png"},
     ]
-    return open_mixture([SETTINGS.validate_python(part) for part in settings], 12, 12)
+    return open_mixture([PartSettings.model_validate(part) for part in settings], 12, 12)
 
 
 @given(st.integers(1, 300), st.integers(0, 2**40))

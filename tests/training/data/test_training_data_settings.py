@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from training_files import SETTINGS, one_line_error, write
+from training_files import one_line_error, write
 
 from mfsynth.config import load_settings
-from mfsynth.training.data import SourceSettings
-from mfsynth.training.data.settings import TumSettings
+from mfsynth.sources.folders import TumSettings
+from mfsynth.sources.registry import source_settings
+from mfsynth.training.data import PartSettings
 from mfsynth.training.data.sparsity import AtMostPattern, LidarPattern
 
 
 class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: tuple[SourceSettings, ...]
+    data: tuple[PartSettings, ...]
 
 
 EXAMPLE = """
@@ -38,9 +39,9 @@ def load(folder, text):
 
 def test_yaml_becomes_settings_and_goes_back(tmp_path):
     first, second = load(tmp_path, EXAMPLE).data
-    assert isinstance(first, TumSettings)
+    assert isinstance(first.source, TumSettings)
     assert first.sparsity == (LidarPattern(rings=16), AtMostPattern(share=0.05))
-    assert first.codes_per_unit == 5000
+    assert first.source.codes_per_unit == 5000
     assert second.weight == 3
     document = yaml.safe_dump(Document(data=(first, second)).model_dump(mode="json"))
     assert load(tmp_path, document).data == (first, second)
@@ -73,11 +74,11 @@ def test_a_mistake_is_one_line(tmp_path, change, problem):
 
 def test_a_unit_must_be_given_with_depth_and_not_without():
     tar = {"kind": "webdataset", "shards": "a.tar"}
-    SETTINGS.validate_python(tar)
+    source_settings(tar)
     with pytest.raises(ValidationError, match="codes_per_unit is missing"):
-        SETTINGS.validate_python({**tar, "depth_key": "png"})
+        source_settings({**tar, "depth_key": "png"})
 
 
 def test_an_unknown_key_is_refused():
     with pytest.raises(ValidationError, match="mirorr"):
-        SETTINGS.validate_python({"kind": "mfsynth", "url": "x", "mirorr": True})
+        PartSettings.model_validate({"kind": "mfsynth", "url": "x", "mirorr": True})

@@ -1,4 +1,8 @@
-"""Images to the size that a model takes, its depth back to the size of the ground truth."""
+"""Images and depth maps of other sizes.
+
+Depth that was measured takes nearest pixels, so that none is mixed of two surfaces; depth that was
+predicted is interpolated as images are.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,23 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage
 def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:
     """(H, W, 3) to (height, width, 3): mean over a new pixel's area, linear where there are more.
 
-    Without a crop or a border: other proportions are squeezed, as the whole field of view counts.
+    Without a crop or a border: other proportions are squeezed.
     """
     if rgb.shape[:2] == (height, width):
         return rgb
     resized = cv2.resize(rgb, (width, height), interpolation=_interpolation(rgb, height, width))
     return np.asarray(resized, np.uint8)
+
+
+def resize_nearest(depth: DepthMap, height: int, width: int) -> DepthMap:
+    """Give each new pixel the value of the pixel that holds its centre.
+
+    Not OpenCV's INTER_NEAREST, which takes the one that holds the corner and so shifts depth
+    against an area-averaged image by up to half a new pixel.
+    """
+    rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.intp)
+    return depth[rows[:, None], columns]
 
 
 def resize_depth(depth: DepthMap, height: int, width: int) -> DepthMap:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfsynth.evaluation.resizing import resize_depth, resize_image
+from mfsynth.geometry.resizing import resize_depth, resize_image
 
 
 def test_the_right_size_is_left_as_it_is():

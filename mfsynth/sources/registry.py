@@ -1,0 +1,71 @@
+"""Which kinds of sources there are: mfsynth's own, and those of installed packages."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, TypeAdapter, create_model
+
+from mfsynth.config.base import Settings
+from mfsynth.config.plugins import distribution, find_plugins, load_plugin
+from mfsynth.errors import MfsynthError
+from mfsynth.sources.settings import SourceSettings
+
+GROUP = "mfsynth.sources"
+"""Entry points of this group name `SourceSettings` of other packages by their kind."""
+
+
+def source_settings(values: Mapping[str, Any]) -> SourceSettings:
+    """Settings of a source from the values of a file; their `kind` says of which.
+
+    Packages are imported only for the kind that is named.
+
+    Raises:
+        ValidationError: There is no such kind, or a setting of it is missing, unknown or wrong.
+        MfsynthError: A package's kind can't be used; names the package.
+    """
+    kind = values.get("kind")
+    return _kinds(kind if isinstance(kind, str) else None).validate_python(values)
+
+
+@functools.cache
+def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
+    # Here, for none of these is light, and settings are read in commands that open no source.
+    from mfsynth.sources.folders import FolderSettings
+    from mfsynth.sources.runs import RunSettings
+    from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
+    from mfsynth.sources.webdatasets import WebDatasetSettings
+
+    kinds: dict[str, Any] = {
+        "mfsynth": RunSettings,
+        "webdataset": WebDatasetSettings,
+        "folder": FolderSettings,
+        "cached_scenes": CachedScenesSettings,
+        "live_scenes": LiveScenesSettings,
+    }
+    for name, plugin in find_plugins(GROUP, kinds).items():
+        kinds[name] = _load(plugin) if name == wanted else _name_only(name)
+    union: Any = Union[tuple(kinds.values())]  # noqa: UP007
+    return TypeAdapter(Annotated[union, Field(discriminator="kind")])
+
+
+def _name_only(kind: str) -> type[Settings]:
+    """Of a kind that isn't asked for the name is enough, to suggest it."""
+    tag: Any = Literal[kind]
+    return create_model(kind, __base__=Settings, kind=(tag, ...))
+
+
+def _load(plugin: EntryPoint) -> type[SourceSettings]:
+    # mypy wants a class that can be instantiated; only subclasses of this one are.
+    found = load_plugin(plugin, SourceSettings)  # type: ignore[type-abstract]
+    kind = found.model_fields.get("kind")
+    if kind is None or typing.get_args(kind.annotation) != (plugin.name,):
+        raise MfsynthError(
+            f"sources.{plugin.name}: {plugin.value} of {distribution(plugin)} has no field kind: "
+            f'Literal["{plugin.name}"]; mend or uninstall it'
+        )
+    return found
