@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Every call that makes bytes durable, publishes or removes a name.
 STEPS = (
@@ -22,11 +23,11 @@ STEPS = (
 
 
 @contextmanager
-def before_each_step(act: Callable[[str, tuple], None]) -> Iterator[None]:
+def before_each_step(act: Callable[[str, tuple[Any, ...]], None]) -> Iterator[None]:
     """Call `act` with the name and the arguments of each step, before it is taken."""
 
-    def watched(name: str, step: Callable) -> Callable:
-        def run(*args, **kwargs):
+    def watched(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
             act(name, args)
             return step(*args, **kwargs)
 
@@ -47,7 +48,7 @@ def recorded() -> Iterator[list[tuple[str, str]]]:
     """The steps taken and what they were taken on."""
     steps: list[tuple[str, str]] = []
 
-    def record(name: str, args: tuple) -> None:
+    def record(name: str, args: tuple[Any, ...]) -> None:
         path = Path(f"/proc/self/fd/{args[0]}").readlink() if name == "fsync" else Path(args[0])
         steps.append((name, path.name))
 
@@ -78,7 +79,7 @@ def killed_at_each_step(work: Callable[[], object]) -> Iterator[int]:
 def _die_at(number: int, work: Callable[[], object]) -> None:
     taken = 0
 
-    def count(_name: str, _args: tuple) -> None:
+    def count(_name: str, _args: tuple[Any, ...]) -> None:
         nonlocal taken
         taken += 1
         if taken == number:

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.conversion import convert
@@ -20,34 +23,39 @@ from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 GRID = (3, 4)
 PROMPTS = ["a red cube on a table", "a blue ball"]
-CHECKPOINT = ("config.json", "model.safetensors", "ae_config.json")
-CHECKPOINT += ("ae_encoder.safetensors", "ae_decoder.safetensors")
+CHECKPOINT = (
+    "config.json",
+    "model.safetensors",
+    "ae_config.json",
+    "ae_encoder.safetensors",
+    "ae_decoder.safetensors",
+)
 
 
-def relative_error(ours, theirs) -> float:
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def forward(transformer, vectors):
+def forward(transformer: Any, vectors: Mapping[str, Tensor]) -> Any:
     names = ("rgb", "depth", "ctx", "t_rgb", "t_depth")
     with torch.no_grad():
         return transformer(*(vectors[f"fwd.{name}"] for name in names), GRID)
 
 
-def assert_forward_matches(transformer, reference):
+def assert_forward_matches(transformer: Any, reference: Path) -> None:
     vectors = load_file(reference / "vectors.safetensors")
     output = forward(transformer, vectors)
     assert relative_error(output.rgb, vectors["fwd.out_rgb"]) < 1e-4
     assert relative_error(output.depth, vectors["fwd.out_depth"]) < 1e-4
 
 
-def change(path: Path, edit) -> None:
+def change(path: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
     tensors = load_file(path)
     edit(tensors)
     save_file(tensors, path)
 
 
-def set_config(folder: Path, **values) -> None:
+def set_config(folder: Path, **values: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | values))
 
@@ -62,7 +70,7 @@ def in_hub_cache(cache: Path, repository: str, source: Path) -> str:
     return commit
 
 
-def refusal(source: Path, **options) -> str:
+def refusal(source: Path, **options: Any) -> str:
     """The one line with which a conversion is refused; nothing may be left of it."""
     destination = source.parent / "new" / "model"
     with pytest.raises(MfsynthError) as caught:
@@ -84,7 +92,7 @@ def write_hollow(path: Path, layout: dict[str, tuple[int, ...]], dtype: str = "B
     os.truncate(path, 8 + len(text) + end)
 
 
-def write_hollow_transformer(path: Path, **sizes) -> None:
+def write_hollow_transformer(path: Path, **sizes: Any) -> None:
     with torch.device("meta"):
         model = ModalityForcingTransformer2DModel(**sizes)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}

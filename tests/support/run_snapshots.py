@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from mfsynth.runs.events import View
+from mfsynth.runs.events import View, WorkerView
 from mfsynth.runs.policy import Goal
+from mfsynth.runs.protocol import FailureCause
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
 
 
-def receipt(shard, accepted=6, rejected=2, quarantined=0, **reasons) -> Receipt:
+def receipt(
+    shard: int, accepted: int = 6, rejected: int = 2, quarantined: int = 0, **reasons: int
+) -> Receipt:
     return Receipt(
         run="r",
         shard=shard,
@@ -33,12 +36,12 @@ def snapshot(
     receipts: Iterable[Receipt] = (),
     *,
     target: int,
-    counts_pairs=True,
-    made=0,
-    seconds=0.0,
-    in_work=0,
-    workers=(),
-    failures=None,
+    counts_pairs: bool = True,
+    made: int = 0,
+    seconds: float = 0.0,
+    in_work: int = 0,
+    workers: Iterable[WorkerView] = (),
+    failures: Mapping[FailureCause, int] | None = None,
 ) -> Snapshot:
     goal = Goal(target, counts_pairs, 8)
     view = View(in_work, tuple(workers))
