@@ -20,8 +20,13 @@ from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 GRID = (3, 4)
 PROMPTS = ["a red cube on a table", "a blue ball"]
-CHECKPOINT = ("config.json", "model.safetensors", "ae_config.json")
-CHECKPOINT += ("ae_encoder.safetensors", "ae_decoder.safetensors")
+CHECKPOINT = (
+    "config.json",
+    "model.safetensors",
+    "ae_config.json",
+    "ae_encoder.safetensors",
+    "ae_decoder.safetensors",
+)
 
 
 def relative_error(ours, theirs) -> float:
