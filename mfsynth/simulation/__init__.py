@@ -16,7 +16,7 @@ from mfsynth.simulation.rendering import (
     render_scene,
 )
 from mfsynth.simulation.scene import SceneObject, TabletopScene
-from mfsynth.simulation.scene_sampling import sample_scene, scene_prompts, scenes
+from mfsynth.simulation.scene_sampling import sample_scene, scenes
 
 __all__ = [
     "DEFAULT_FOV_DEGREES",
@@ -30,6 +30,5 @@ __all__ = [
     "render_dataset",
     "render_scene",
     "sample_scene",
-    "scene_prompts",
     "scenes",
 ]

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
+from mfsynth.prompts import load_library
 from mfsynth.simulation.rendering import DEFAULT_FOV_DEGREES, render_scene
-from mfsynth.simulation.scene_sampling import scene_prompts
 from mfsynth.simulation.scene_sampling import scenes as number_scenes
 from mfsynth.storage import atomic
 
@@ -163,7 +163,7 @@ def render_dataset(
         if value < 1:
             raise MfsynthError(f"{name} is {value}; give a number from 1")
     root = Path(out_dir)
-    digest = scene_prompts(library, seed).digest
+    digest = load_library(library, seed).digest
     settings = CacheSettings(library, digest, seed, scenes, views, size)
     try:
         _begin(root, settings)
@@ -286,7 +286,7 @@ def _end_with_parent() -> None:
 
 
 def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
-    library = scene_prompts(settings.library, settings.seed)
+    library = load_library(settings.library, settings.seed)
     maps = {name: _open_map(root, settings, name, mode="r+") for name in settings.arrays()}
     indices = _scenes_of(settings, chunk)
     for index, scene in number_scenes(library, settings.seed, indices):
@@ -295,7 +295,6 @@ def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
             settings.views,
             settings.size,
             settings.size,
-            scene_index=index,
             fov_degrees=settings.fov_degrees,
         )
         for image in images:
@@ -312,7 +311,7 @@ def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
 
 
 def _finish(root: Path, settings: CacheSettings) -> None:
-    library = scene_prompts(settings.library, settings.seed)
+    library = load_library(settings.library, settings.seed)
     captions = [
         library.prompt(i).text for i in range(settings.scenes) for _ in range(settings.views)
     ]

@@ -38,7 +38,6 @@ class RenderedView:
         intrinsics: The camera.
         pose: Where it is, in the scene's world axes.
         caption: The prompt's text.
-        scene_index: Number of the scene.
         view_index: Number of the view in the scene.
     """
 
@@ -47,7 +46,6 @@ class RenderedView:
     intrinsics: Intrinsics
     pose: CameraPose
     caption: str
-    scene_index: int
     view_index: int
 
 
@@ -154,7 +152,6 @@ def render_scene(
     height: int,
     width: int,
     *,
-    scene_index: int = 0,
     fov_degrees: float = DEFAULT_FOV_DEGREES,
 ) -> list[RenderedView]:
     """Settle a scene, choose cameras that show all its objects, and render it.
@@ -167,7 +164,6 @@ def render_scene(
         views: Number of cameras.
         height: Rows of the images.
         width: Columns of the images.
-        scene_index: Goes into the views.
         fov_degrees: Vertical field of view.
 
     Returns:
@@ -182,9 +178,7 @@ def render_scene(
         rendered = []
         for view, rated in enumerate(poses):
             rgb, depth = renderer.render(rated.pose, intrinsics)
-            rendered.append(
-                RenderedView(rgb, depth, intrinsics, rated.pose, scene.caption, scene_index, view)
-            )
+            rendered.append(RenderedView(rgb, depth, intrinsics, rated.pose, scene.caption, view))
     return rendered
 
 

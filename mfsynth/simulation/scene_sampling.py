@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from mfsynth.errors import MfsynthError
-from mfsynth.prompts import Prompt, PromptSource, derive_seed, load_library
+from mfsynth.prompts import Prompt, PromptSource, derive_seed
 from mfsynth.simulation.scene import (
     BARE_ROOM,
     COLOURS,
@@ -87,19 +87,6 @@ def place_objects(scene: TabletopScene, placement: int) -> TabletopScene:
     """The same objects in another layout; layouts are numbered from 0."""
     rng = scene_rng(scene.seed, _PLACEMENT, placement)
     return replace(scene, objects=_place(scene.objects, rng), placement=placement)
-
-
-def scene_prompts(library: str, seed: int) -> PromptSource:
-    """Open the prompts that `scenes` numbers.
-
-    Args:
-        library: Name or path of a prompt library of tabletop scenes.
-        seed: Of prompts and scenes.
-
-    Raises:
-        MfsynthError: There is no such library.
-    """
-    return load_library(library, seed=seed)
 
 
 def scenes(

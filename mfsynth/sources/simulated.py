@@ -11,12 +11,12 @@ import numpy as np
 from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
+from mfsynth.prompts import load_library
 from mfsynth.simulation import (
     CachedScenes,
     CacheSettings,
     render_dataset,
     render_scene,
-    scene_prompts,
     scenes,
 )
 from mfsynth.simulation.gl import gl_context
@@ -157,7 +157,7 @@ class LiveScenesSource:
     def __init__(self, library: str, count: int, size: int, seed: int) -> None:
         # Of which the source is made again in other processes.
         self._arguments = (library, count, size, seed)
-        self._library = scene_prompts(library, seed)
+        self._library = load_library(library, seed)
         self._count, self._size, self._seed = count, size, seed
 
     def __reduce__(self) -> tuple[type[LiveScenesSource], tuple[str, int, int, int]]:
@@ -175,7 +175,7 @@ class LiveScenesSource:
                 "data loading workers with start_method spawn"
             )
         ((_, scene),) = scenes(self._library, self._seed, [index])
-        (view,) = render_scene(scene, 1, self._size, self._size, scene_index=index)
+        (view,) = render_scene(scene, 1, self._size, self._size)
         return Item(
             rgb=view.rgb,
             depth=view.depth,
