@@ -32,8 +32,8 @@ from prompt_following import follow, train_judge
 
 from mfsynth.config import ModelConfig, load_config
 from mfsynth.evaluation.depth import image_to_depth
+from mfsynth.evaluation.evaluate import predictor, score_set
 from mfsynth.evaluation.readers import open_scenes
-from mfsynth.evaluation.run import predictor, score_set
 from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import abs_rel, delta
 from mfsynth.models import load_pipeline, model_info

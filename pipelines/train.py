@@ -12,8 +12,8 @@ import sys
 import torch
 
 from mfsynth.errors import MfsynthError
-from mfsynth.training.cluster import train_on_ray
 from mfsynth.training.config import load_train_config
+from mfsynth.training.ray_train import train_on_ray
 
 
 def main(config: str, workers: str, *overrides: str) -> None:

@@ -54,7 +54,11 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mfsynth.models.pipeline import ModalityForcingPipeline
     from mfsynth.models.transformer import ModalityForcingTransformer2DModel
     from mfsynth.training.config import TransformerConfig
-    from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
+    from mfsynth.training.small_text_encoder import (
+        build_text_encoder,
+        build_tokenizer,
+        text_encoder_layers,
+    )
 
     torch.manual_seed(0)
     text = TransformerConfig(

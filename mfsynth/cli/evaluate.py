@@ -30,8 +30,8 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     settings = load_evaluate_config(config, overrides, output=out)
 
     # After the configuration, so that its errors don't wait for torch.
+    from mfsynth.evaluation.evaluate import evaluate as run_evaluation
     from mfsynth.evaluation.results import to_json, to_markdown
-    from mfsynth.evaluation.run import evaluate as run_evaluation
     from mfsynth.storage.atomic import write_document
 
     with _progress() as report:

@@ -56,8 +56,8 @@ def preview(source: str, samples: int, candidates: int, overrides: tuple[str, ..
 
 def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
     from mfsynth.config.documents import read_yaml
-    from mfsynth.config.names import did_you_mean
     from mfsynth.config.resources import is_path, resource_names
+    from mfsynth.config.suggestions import did_you_mean
     from mfsynth.errors import MfsynthError
     from mfsynth.prompts import load_library, open_prompts
     from mfsynth.runs.settings import load_run_config

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mfsynth.config.names import nearest
+from mfsynth.config.suggestions import nearest
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _BOUNDS = {

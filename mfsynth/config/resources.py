@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfsynth.config.names import nearest
+from mfsynth.config.suggestions import nearest
 from mfsynth.errors import MfsynthError
 
 _PACKAGE = Path(__file__).resolve().parent.parent

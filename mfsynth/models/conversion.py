@@ -24,7 +24,7 @@ from mfsynth.models.locations import (
 )
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.released.checkpoint import Checkpoint, Weights, open_checkpoint
-from mfsynth.models.released.loading import pipeline_config
+from mfsynth.models.released.components import pipeline_config
 from mfsynth.models.released.text_encoders import TextEncoder, find_text_encoder
 from mfsynth.storage.atomic import staged_folder
 

@@ -17,7 +17,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mfsynth.models.codecs import patchify, unpatchify
+from mfsynth.models.token_codecs import patchify, unpatchify
 
 # Luma, red–blue, green–magenta: orthonormal, so that noise stays white.
 _COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])

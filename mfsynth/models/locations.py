@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mfsynth.config.names import did_you_mean
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 
 EMBEDDED = "embedded"

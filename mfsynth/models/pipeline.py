@@ -16,16 +16,16 @@ from torch import Tensor
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.models.acceleration.offloading import on_device
-from mfsynth.models.codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
 from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.inputs import draw_noise, given_maps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.locations import is_released
 from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as_output
-from mfsynth.models.released.loading import released_components
+from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.models.token_codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 
@@ -92,7 +92,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         """Open a diffusers folder or hub repository, or a checkpoint in the released layout.
 
         For the latter, keyword arguments are those of
-        `mfsynth.models.released.loading.released_components`.
+        `mfsynth.models.released.components.released_components`.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):

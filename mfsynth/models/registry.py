@@ -84,7 +84,7 @@ def load_pipeline(
 
     from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
     from mfsynth.models.pipeline import ModalityForcingPipeline
-    from mfsynth.models.released.loading import released_components
+    from mfsynth.models.released.components import released_components
 
     dtype = getattr(torch, model.dtype)
     try:

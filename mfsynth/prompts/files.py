@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.config.documents import decode_utf8, opened, read_bytes
-from mfsynth.config.names import did_you_mean
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts.prompt import Prompt
 from mfsynth.storage.credentials import without_credentials

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from mfsynth.config.names import did_you_mean
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts.english import ARTICLE
 from mfsynth.prompts.sizes import literal_options

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty, Settings
 from mfsynth.config.documents import decode_utf8, read_bytes
-from mfsynth.config.names import did_you_mean
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 
 _WHAT = "caption file"

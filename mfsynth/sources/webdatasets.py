@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty
-from mfsynth.config.names import did_you_mean
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import Item
 from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item

@@ -10,9 +10,9 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from mfsynth.models.codecs import DepthCodec, LatentCodec, RGBCodec
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.models.token_codecs import DepthCodec, LatentCodec, RGBCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import (
     LoraConfig,
@@ -20,7 +20,6 @@ from mfsynth.training.config import (
     TrainConfig,
     TransformerConfig,
 )
-from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.initial_model import InitialModel
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.pretrained import (
@@ -28,6 +27,11 @@ from mfsynth.training.pretrained import (
     flux2_folder,
     load_frozen_components,
     load_image_model,
+)
+from mfsynth.training.small_text_encoder import (
+    build_text_encoder,
+    build_tokenizer,
+    text_encoder_layers,
 )
 
 # Centre and spread of the contracted depth of most scenes.

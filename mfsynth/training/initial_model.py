@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.codecs import DepthCodec
 from mfsynth.models.locations import Layout, find_model, pipeline_index
+from mfsynth.models.token_codecs import DepthCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mfsynth.models.codecs import patchify, unpatchify
 from mfsynth.models.sampling import sample_to_velocity
 from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.models.token_codecs import patchify, unpatchify
 from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import TrainingBatch

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.codecs import LatentCodec
 from mfsynth.models.locations import CARD, download
 from mfsynth.models.released.flux2 import from_flux2
+from mfsynth.models.token_codecs import LatentCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import PretrainedConfig, TransformerConfig
 

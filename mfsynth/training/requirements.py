@@ -33,9 +33,9 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.text import encode_tokens
 from mfsynth.training.build import choose_trained, new_transformer, rgb_channels
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.embedded import build_text_encoder, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.optimisers import is_block_matrix, is_depth
+from mfsynth.training.small_text_encoder import build_text_encoder, text_encoder_layers
 
 SAVED_BYTES = {"bfloat16": 66, "float32": 117}
 _BYTES = {"bfloat16": 2, "float32": 4}

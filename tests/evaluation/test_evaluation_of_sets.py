@@ -11,10 +11,10 @@ from published_folders import depth_map, image, write_frame, write_image
 
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.evaluate import predictor, score_set
 from mfsynth.evaluation.frames import EvaluationSet, Frame
 from mfsynth.evaluation.protocols import NYU_V2, PLAIN
 from mfsynth.evaluation.readers import open_published
-from mfsynth.evaluation.run import predictor, score_set
 from mfsynth.models import load_pipeline
 
 REAL = Path(__file__).parents[1] / "data" / "real_rgbd"

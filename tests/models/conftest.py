@@ -13,7 +13,7 @@ from transformers import Qwen3ForCausalLM
 
 from mfsynth.models.conversion import convert
 from mfsynth.training.config import TransformerConfig
-from mfsynth.training.embedded import build_text_encoder, build_tokenizer
+from mfsynth.training.small_text_encoder import build_text_encoder, build_tokenizer
 
 
 @pytest.fixture(scope="session")

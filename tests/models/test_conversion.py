@@ -26,11 +26,11 @@ from transformers import Qwen3ForCausalLM
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline, model_info
-from mfsynth.models.codecs import LatentCodec, patchify
 from mfsynth.models.conversion import convert
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.released.names import CROSS_STREAM_KEYS
 from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.models.token_codecs import LatentCodec, patchify
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 

@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from mfsynth.cli import main
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
-from mfsynth.training.embedded import build_tokenizer
+from mfsynth.training.small_text_encoder import build_tokenizer
 
 
 @pytest.fixture(scope="module")

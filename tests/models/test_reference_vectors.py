@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.codecs import DepthCodec, LatentCodec, patchify
 from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.locations import find_model
 from mfsynth.models.released.checkpoint import Checkpoint, open_checkpoint
 from mfsynth.models.released.names import convert_tensor
 from mfsynth.models.sampling import integrate
 from mfsynth.models.schedules import Mode, schedule
+from mfsynth.models.token_codecs import DepthCodec, LatentCodec, patchify
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 GRID = (3, 4)

@@ -78,7 +78,7 @@ def test_a_prompt_that_is_cut_gets_a_warning_that_names_it(tokenizer, caplog):
 
 
 def test_words_that_the_model_does_not_know_get_a_warning(caplog):
-    from mfsynth.training.embedded import build_tokenizer
+    from mfsynth.training.small_text_encoder import build_tokenizer
 
     with caplog.at_level(logging.WARNING):
         tokenize(build_tokenizer(["a red cube"]), ["a red cube", "a red giraffe"], 8)

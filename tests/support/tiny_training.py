@@ -9,17 +9,21 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
-from mfsynth.models.codecs import DepthCodec
 from mfsynth.models.lapped_transform import LappedTransformCodec
+from mfsynth.models.token_codecs import DepthCodec
 from mfsynth.sources.base import Item
 from mfsynth.training.build import ModelComponents, build_components, build_transformer
 from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerConfig
 from mfsynth.training.data import Mixture, Part
-from mfsynth.training.embedded import build_text_encoder, build_tokenizer, text_encoder_layers
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.processes import join_processes
 from mfsynth.training.sample_grids import GridSampler
+from mfsynth.training.small_text_encoder import (
+    build_text_encoder,
+    build_tokenizer,
+    text_encoder_layers,
+)
 from mfsynth.training.trainer import Trainer
 
 SIZES = TransformerConfig(

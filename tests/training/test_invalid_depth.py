@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.models.codecs import DepthCodec
+from mfsynth.models.token_codecs import DepthCodec
 from mfsynth.training.invalid_depth import fill_invalid
 
 

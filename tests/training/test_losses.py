@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.models.codecs import patchify, unpatchify
+from mfsynth.models.token_codecs import patchify, unpatchify
 from mfsynth.training.losses import (
     clean_token_loss,
     depth_loss,

@@ -25,7 +25,7 @@ from mfsynth.evaluation.protocols import (
     Protocol,
     kitti_benchmark_crop,
 )
-from mfsynth.evaluation.readers.files import Shape, read_npy, read_png, read_raw, read_rgb
+from mfsynth.evaluation.readers.depth_files import Shape, read_npy, read_png, read_raw, read_rgb
 from mfsynth.geometry.rgbd import DepthMap
 
 PublishedName = Literal["nyu_v2", "kitti_eigen", "eth3d", "scannet", "diode"]

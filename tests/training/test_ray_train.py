@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from mfsynth.errors import MfsynthError
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.cluster import train_on_ray
 from mfsynth.training.config import load_train_config
+from mfsynth.training.ray_train import train_on_ray
 from mfsynth.training.run import train
 
 TINY = [
@@ -85,7 +85,7 @@ def test_two_workers_are_one_process_with_twice_the_batch(tmp_path, images, ray)
 
 @pytest.mark.slow
 def test_why_a_training_failed_is_one_line(tmp_path, images, ray, monkeypatch):
-    monkeypatch.setattr("mfsynth.training.cluster._RESTARTS", 0)
+    monkeypatch.setattr("mfsynth.training.ray_train._RESTARTS", 0)
     config = tiny(images.replace("rgb/*.png", "nothing/*.png"), tmp_path / "out", 2)
     with pytest.raises(MfsynthError, match=r"^training on Ray failed: .*no images") as caught:
         train_on_ray(config, 2, use_gpu=False)

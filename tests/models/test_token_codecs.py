@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.models.codecs import DepthCodec, PatchCodec, contract, expand, unpatchify
+from mfsynth.models.token_codecs import DepthCodec, PatchCodec, contract, expand, unpatchify
 
 
 def random_depth(seed: int, shape=(2, 16, 24)) -> torch.Tensor:
