@@ -62,12 +62,12 @@ def decode_rgb(
             # Only this looks at the checksums of a PNG; the file is of no use afterwards.
             image.verify()
         with Image.open(io.BytesIO(data)) as image:
+            if not convert and image.mode != "RGB":
+                raise MfsynthError(f"{name}: an image of mode {image.mode}, not RGB; {remedy}")
             if image.mode in _DEEP_MODES:
                 raise MfsynthError(
                     f"{name}: an image of more than 8 bits a channel; convert it to 8 bits"
                 )
-            if not convert and image.mode != "RGB":
-                raise MfsynthError(f"{name}: an image of mode {image.mode}, not RGB; {remedy}")
             turned = ImageOps.exif_transpose(image) if upright else image
             return np.asarray(turned.convert("RGB"))
 
@@ -88,19 +88,19 @@ def decode_depth(
         codes_per_unit: For example 1000 for millimetres, if depths are to be metres.
         ray_camera: Where the map holds distances along the ray of this camera (of the map's own
             pixels), they become z-depth; None where it holds z-depth.
-        remedy: What to do about a file that is broken.
+        remedy: What to do about a file that is broken or of another kind.
 
     Raises:
         MfsynthError: Corrupt, not PNG, not 16 bits, or with colour.
     """
     if not data.startswith(_PNG_SIGNATURE) or len(data) < 26:
-        raise MfsynthError(f"{name}: not a PNG; depth must be a 16-bit greyscale PNG")
+        raise MfsynthError(f"{name}: not a PNG; depth must be a 16-bit greyscale PNG; {remedy}")
     bits, colour = data[24], data[25]
     if bits != 16 or colour != _GREYSCALE:
         kind = f"{bits}-bit" + ("" if colour == _GREYSCALE else " with colour or palette")
         raise MfsynthError(
             f"{name}: a PNG that is {kind}; depth must be a 16-bit greyscale PNG, "
-            "a colour map of depth can't be used"
+            f"a colour map of depth can't be used; {remedy}"
         )
     with decoding(name, "a PNG", remedy):
         with Image.open(io.BytesIO(data)) as image:

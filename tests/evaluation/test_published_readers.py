@@ -130,8 +130,10 @@ def truncate(path):
     [
         ("nyu_v2", 0, truncate, "corrupt or not an image"),
         ("nyu_v2", 0, lambda path: write_image(path, image(0)[..., :1]), "an image of mode L"),
+        ("nyu_v2", 0, lambda path: write_depth("nyu_v2", path, depth_map(0)), "an image of mode I"),
         ("nyu_v2", 1, truncate, "corrupt or not a PNG"),
         ("scannet", 1, lambda path: write_image(path, image(0)), "8-bit with colour"),
+        ("scannet", 1, lambda path: path.write_bytes(b"no image"), "not a PNG"),
         ("scannet", 0, lambda path: path.write_bytes(b"no image"), "(no known format)"),
         ("scannet", 1, lambda path: write_depth("scannet", path, depth_map(0, 6, 6)), "6x6 pixels"),
         ("eth3d", 1, truncate, "172 bytes, but float32 depth of the image's 8x6 pixels has 192"),
@@ -158,7 +160,7 @@ def test_a_frame_that_cannot_be_read_is_named(kind, spoilt, how, problem, tmp_pa
     path = tmp_path / PATHS[kind][spoilt].format(0)
     how(path)
     frames = open_published(kind, str(tmp_path)).frames
-    with one_line_error(str(path.with_suffix("")), problem):
+    with one_line_error(str(path.with_suffix("")), problem, "; ", "fetch"):
         frames[0]
     assert frames[1].depth.max() > 0
 
