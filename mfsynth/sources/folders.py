@@ -196,5 +196,5 @@ class FolderSource:
 def _existing(path: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
-        raise MfsynthError(f"{folder}: no such folder of training data; check the path")
+        raise MfsynthError(f"{folder}: no such folder of images; check the path")
     return folder

@@ -47,8 +47,8 @@ class RunSource:
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
         if DepthKind.AFFINE_INVARIANT_Z in self._pairs.index.column("depth_kind").to_pylist():
             raise MfsynthError(
-                f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} is z-depth but "
-                "for an unknown shift; use a run of another kind"
+                f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} has an unknown "
+                "shift, which no scale makes z-depth; use a run of another kind"
             )
 
     def __len__(self) -> int:

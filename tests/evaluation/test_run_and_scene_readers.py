@@ -49,7 +49,7 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
     start_run(store, tiny_run.make_manifest())
     shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
     commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))
-    with pytest.raises(MfsynthError, match="but for an unknown shift"):
+    with pytest.raises(MfsynthError, match="has an unknown shift, which no scale"):
         open_run(str(tmp_path / "shifted"))
 
 

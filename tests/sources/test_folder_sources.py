@@ -214,7 +214,7 @@ def test_a_missing_caption_file_is_told(tmp_path):
 def test_a_missing_and_an_empty_folder_are_told(tmp_path, layout):
     more = {"kitti": {"depth_path": str(tmp_path)}, "generic": {"images": "*.jpg"}}.get(layout, {})
     settings = {"kind": "folder", "layout": layout, **more}
-    with one_line_error("nowhere: no such folder of training data; check the path"):
+    with one_line_error("nowhere: no such folder of images; check the path"):
         source(**settings, path=str(tmp_path / "nowhere"))
     if layout == "tum":
         with one_line_error(r"rgb\.txt: .*a TUM sequence has rgb\.txt and depth\.txt"):

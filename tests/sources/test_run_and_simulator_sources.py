@@ -51,7 +51,7 @@ def test_depth_of_unknown_shift_is_refused(tmp_path):
         for record in tiny_run.make_records(0)
     ]
     assert commit(store, tiny_run.upload_shard(store, 0, records))
-    with one_line_error("affine_invariant_z is z-depth but for an unknown shift"):
+    with one_line_error("affine_invariant_z has an unknown shift, which no scale makes z-depth"):
         source(kind="mfsynth", url=str(tmp_path))
 
 
