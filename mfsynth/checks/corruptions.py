@@ -163,7 +163,7 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
         "holes 60 %": holes(0.6),
     }
 )
-"""The corruptions of CHECKS and those that the validity checks are for."""
+"""Those that misplace or distort depth, and those that only the validity check is for."""
 
 
 def _size(depth: Depth) -> float:

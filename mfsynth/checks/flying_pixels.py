@@ -55,8 +55,8 @@ def flying_pixels(depth: NDArray[np.float32]) -> float:
     """Share of depth jumps whose middle pixel hangs between the two sides.
 
     Over both axes, among the centres with |d(x+r) - d(x-r)| / min > 0.08, the share whose depth
-    lies at 20 to 80 % of the jump (CHECKS: flying pixels; r = `jump_radius`). Sharp steps score
-    0, blurred ones towards 1; slanted surfaces raise it, so clean sensor depth is about 0.3.
+    lies at 20 to 80 % of the jump (r = `jump_radius`). Sharp steps score 0, blurred ones towards
+    1; slanted surfaces raise it, so clean sensor depth is about 0.3.
 
     Args:
         depth: z-depth (H, W), any positive unit; 0 means invalid. Only centres with all three

@@ -90,9 +90,8 @@ def registration(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> float:
     E is the top 4 % of the |gradient of ln depth|, R the rank within the image of the 3x3-max
     image gradient (of the gradient itself where the step of the shifts is 1 pixel), S(shift) the
     mean of R at E moved by the shift; the score is (S(0) - mean S) / std S over the grid of
-    shifts (CHECKS: registration). Registered pairs score high (about 2 and more), misregistered
-    ones near 0 or below. It sees misregistration and nothing else: wrong but well aligned geometry
-    scores high too.
+    shifts. Registered pairs score high (about 2 and more), misregistered ones near 0 or below. It
+    sees misregistration and nothing else: wrong but well aligned geometry scores high too.
 
     Args:
         rgb: Image (H, W, 3), 0 to 255.

@@ -55,7 +55,7 @@ def self_agreement(depth: NDArray[np.float32], own_depth: NDArray[np.float32]) -
 
     The scale is the one that minimises the error (weighted median). It is a second opinion from
     the same model, so it sees sampling accidents and not the mistakes that the model makes in
-    both modes (CHECKS: self agreement).
+    both modes.
 
     Args:
         depth: Depth generated together with the image (H, W); 0 means invalid.

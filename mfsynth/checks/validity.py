@@ -100,8 +100,8 @@ def far_fraction(depth: NDArray[np.float32]) -> float:
 
     Depth is divided by the median of its valid pixels and contracted as the model does (z up to
     1, 2 - 1/z beyond); the far bound is a contracted value of 1.99 or more, which is a hundred
-    times the median (CHECKS: validity). The model's own unit is the mean, but pixels at the bound
-    raise the mean so much that more than 1 % of them would hide themselves.
+    times the median. The model's own unit is the mean, but pixels at the bound raise the mean so
+    much that more than 1 % of them would hide themselves.
 
     Args:
         depth: z-depth (H, W), any positive unit; 0 means invalid.

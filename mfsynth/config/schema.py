@@ -103,7 +103,10 @@ class SamplerConfig(Settings):
     width: Annotated[int, Field(ge=16)] | None = None
 
     def pipeline_arguments(self) -> dict[str, Any]:
-        """All of it but preset and mode, as `mfsynth.models.ModalityForcingPipeline` calls it."""
+        """All of it but preset and mode, by the names of `ModalityForcingPipeline`'s arguments.
+
+        The pipeline is in `mfsynth.models.pipeline`.
+        """
         names = {
             "steps": "num_inference_steps",
             "guidance": "guidance_scale",

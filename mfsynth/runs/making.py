@@ -28,7 +28,7 @@ class Pairs(Protocol):
 
 
 class Pipeline(Protocol):
-    """The part of `mfsynth.models.ModalityForcingPipeline` that a run needs."""
+    """The part of `mfsynth.models.pipeline.ModalityForcingPipeline` that a run needs."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """Encode prompts; rows of the result go into `prompt_embeds`."""
