@@ -44,7 +44,6 @@ class Reporter:
         self._candidates_before = self.totals.candidates
         self._gained_before = goal.gained(self.totals)
         self._ready_since: float | None = None
-        self._shown = 0.0
 
     @property
     def gained(self) -> int:
@@ -74,12 +73,12 @@ class Reporter:
 
     def show(self, view: View) -> None:
         """Tell how things stand."""
-        self._shown = time.monotonic()
+        now = time.monotonic()
         snapshot = Snapshot(
             goal=self._goal,
             totals=self.totals,
             view=view,
-            seconds=self._shown - self._ready_since if self._ready_since else 0.0,
+            seconds=now - self._ready_since if self._ready_since else 0.0,
             made=self.totals.candidates - self._candidates_before + view.in_work,
             failures=self.failures,
         )
