@@ -23,6 +23,7 @@ _TYPES = {
     "int_from_float": "an integer",
     "float_type": "a number",
     "string_type": "a text",
+    "path_type": "a path",
     "bool_type": "true or false",
     "model_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",

@@ -56,6 +56,11 @@ def test_a_misspelt_training_setting_is_told_its_right_name():
         load_train_config("embedded", ["optimiser.joint_step=3"])
 
 
+def test_an_output_that_is_no_path_is_told_in_our_words():
+    with pytest.raises(MfsynthError, match=r"output: must be a path, not 3$"):
+        load_train_config("embedded", ["output=3"])
+
+
 def test_an_unknown_training_configuration_is_one_line():
     with pytest.raises(MfsynthError, match="did you mean embedded") as caught:
         load_train_config("embeded")
