@@ -18,6 +18,7 @@ from mfsynth.storage.store import ObjectStore
 PACE_WINDOW = timedelta(hours=1)
 PACE_SHORTEST = timedelta(minutes=1)
 _HOSTS_SHOWN = 4
+_SHARDS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +184,11 @@ def pace_of(receipts: Iterable[Receipt]) -> Pace | None:
     return Pace(sum(pairs for _, pairs in recent[1:]) / hours, hours)
 
 
-def listed(shards: tuple[int, ...] | list[int], limit: int = 8) -> str:
+def listed(shards: tuple[int, ...] | list[int]) -> str:
     """`shards 3, 5 and 9 more`: short for any number of them."""
-    shown = ", ".join(str(shard) for shard in shards[:limit])
-    more = f" and {len(shards) - limit} more" if len(shards) > limit else ""
+    shown = ", ".join(str(shard) for shard in shards[:_SHARDS_SHOWN])
+    others = len(shards) - _SHARDS_SHOWN
+    more = f" and {others} more" if others > 0 else ""
     return f"shard{'s' if len(shards) > 1 else ''} {shown}{more}"
 
 

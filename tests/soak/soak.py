@@ -668,8 +668,8 @@ def check(soak: Soak) -> list[str]:
     receipts = read_commits(store)
     root = soak.folder / "out"
 
-    def rows(receipt: Receipt, kind: str, url: Path = root) -> list[dict[str, Any]]:
-        path = url / receipt.objects[kind].key
+    def rows(receipt: Receipt, kind: str) -> list[dict[str, Any]]:
+        path = root / receipt.objects[kind].key
         found: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
         return found
 
