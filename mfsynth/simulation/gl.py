@@ -67,6 +67,11 @@ def gl_context() -> Any:
     return context
 
 
+def context_is_inherited() -> bool:
+    """Whether `gl_context` was made before this process was forked: rendering would hang."""
+    return _inherited_context
+
+
 def no_opengl(error: Exception) -> MfsynthError:
     """What to tell a user whose OpenGL failed with an error."""
     backend = os.environ.get("MUJOCO_GL", "")
@@ -83,3 +88,14 @@ def _available_backend() -> str:
                 continue
             return backend
     raise MfsynthError(f"no headless OpenGL found on this machine (EGL or OSMesa): {_ADVICE}")
+
+
+_inherited_context = False
+
+
+def _note_inherited_context() -> None:
+    global _inherited_context
+    _inherited_context = _inherited_context or gl_context.cache_info().currsize > 0
+
+
+os.register_at_fork(after_in_child=_note_inherited_context)

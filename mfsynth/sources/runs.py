@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mfsynth.config.base import NonEmpty
-from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.sources.base import Item
@@ -41,6 +40,9 @@ class RunSource:
     """
 
     def __init__(self, url: str) -> None:
+        # Here, so that reading settings doesn't wait for what reading pairs takes.
+        from mfsynth.datasets import RGBDDataset
+
         self._pairs = RGBDDataset(url)
         self._shown = without_credentials(url)
         if not len(self._pairs):

@@ -1,10 +1,12 @@
-"""Images of the simulator, rendered before or on demand."""
+"""Images of the simulator, rendered before or on demand.
+
+The simulator is imported where it is used, so that reading settings doesn't wait for it.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,16 +14,11 @@ from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.prompts import load_library
-from mfsynth.simulation import (
-    CachedScenes,
-    CacheSettings,
-    render_dataset,
-    render_scene,
-    scenes,
-)
-from mfsynth.simulation.gl import gl_context
 from mfsynth.sources.base import Item
 from mfsynth.sources.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from mfsynth.simulation import CachedScenes, CacheSettings
 
 
 class RenderSettings(Settings):
@@ -49,6 +46,8 @@ class RenderSettings(Settings):
             size: Rows and columns of the images.
             progress: Called with scenes rendered and scenes in total.
         """
+        from mfsynth.simulation import render_dataset
+
         return render_dataset(
             folder,
             library=self.library,
@@ -111,6 +110,8 @@ class CachedScenesSource:
     """
 
     def __init__(self, folder: str) -> None:
+        from mfsynth.simulation import CachedScenes
+
         self._folder = folder
         self._scenes = CachedScenes.open(folder)
 
@@ -169,7 +170,10 @@ class LiveScenesSource:
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
-        if _inherited_context:
+        from mfsynth.simulation import render_scene, scenes
+        from mfsynth.simulation.gl import context_is_inherited
+
+        if context_is_inherited():
             raise MfsynthError(
                 "scenes can't be rendered in a process forked from one that has rendered; start "
                 "data loading workers with start_method spawn"
@@ -187,15 +191,3 @@ class LiveScenesSource:
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return (self._library.prompt(index).text for index in range(self._count))
-
-
-# An OpenGL context doesn't survive a fork: rendering in the child hangs.
-_inherited_context = False
-
-
-def _note_inherited_context() -> None:
-    global _inherited_context
-    _inherited_context = _inherited_context or gl_context.cache_info().currsize > 0
-
-
-os.register_at_fork(after_in_child=_note_inherited_context)

@@ -131,13 +131,14 @@ def test_a_wrong_setting_is_told_in_one_line(override, problem):
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_is_refused_before_torch_is_loaded():
+def test_a_configuration_is_refused_before_anything_heavy_is_loaded():
     import subprocess
     import sys
 
     code = (
         "import sys\n"
         "from mfsynth.evaluation.config import load_evaluate_config\n"
-        "print(sorted({'torch', 'diffusers', 'ray'} & set(sys.modules)))"
+        "heavy = {'torch', 'diffusers', 'ray', 'pyarrow', 'cv2', 'simplejpeg', 'mujoco'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

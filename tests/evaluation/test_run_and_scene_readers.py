@@ -54,7 +54,7 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
 
 
 def test_a_run_is_named_without_its_credentials(monkeypatch):
-    monkeypatch.setattr("mfsynth.sources.runs.RGBDDataset", lambda url: [])
+    monkeypatch.setattr("mfsynth.datasets.RGBDDataset", lambda url: [])
     with pytest.raises(MfsynthError) as caught:
         open_run("s3://key:secret@bucket/run")
     assert "secret" not in str(caught.value)
