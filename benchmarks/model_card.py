@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from prompt_following import follow, train_judge
 
 from mfsynth.config import ModelConfig, load_config
+from mfsynth.evaluation.config import EvaluatedScenes
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.evaluation.evaluate import predictor, score_set
-from mfsynth.evaluation.readers import open_scenes
+from mfsynth.evaluation.readers import open_set
 from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import abs_rel, delta
 from mfsynth.models import load_pipeline, model_info
@@ -160,9 +161,10 @@ def depth_table(pipeline: ModalityForcingPipeline, held_out: Path, others: Cache
         "mean depth map": lambda images, first: [mean_map] * len(images),
         "constant depth": lambda images, first: [np.ones_like(mean_map)] * len(images),
     }
+    truth = open_set(EvaluatedScenes(kind="cached_scenes", path=str(held_out)), lambda *_: None)
     click.echo("| depth of rendered images | AbsRel | δ1 |\n|---|---|---|")
     for name, predict in predictors.items():
-        scores = score_set(open_scenes(str(held_out)), predict, ["scale"], BATCH, lambda *_: None)
+        scores = score_set(truth, predict, ["scale"], BATCH, lambda *_: None)
         (score,) = scores.scores
         click.echo(f"| {name} | {score.abs_rel:.4f} | {score.delta1:.4f} |")
 

@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from mfsynth.config import ModelConfig, load_settings
 from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
 from mfsynth.evaluation.protocols import Alignment
-from mfsynth.sources import runs, simulated
+from mfsynth.sources.runs import RunSettings
+from mfsynth.sources.simulated import CachedScenesSettings, RenderSettings
 
 
-class PublishedSettings(Settings):
+class PublishedSet(Settings):
     """A published data set, extracted.
 
     Attributes:
@@ -27,7 +28,7 @@ class PublishedSettings(Settings):
     split: NonEmpty | None = None
 
 
-class KittiSettings(Settings):
+class PublishedKitti(Settings):
     """KITTI with Eigen's test split.
 
     Attributes:
@@ -43,7 +44,7 @@ class KittiSettings(Settings):
     split: NonEmpty
 
 
-class RenderSettings(simulated.RenderSettings):
+class EvaluatedRender(RenderSettings):
     """Simulator scenes to render into a folder.
 
     Attributes:
@@ -55,13 +56,13 @@ class RenderSettings(simulated.RenderSettings):
     seed: Index
 
 
-class CachedScenesSettings(simulated.CachedScenesSettings):
-    """Simulator images on disk; see there."""
+class EvaluatedScenes(CachedScenesSettings):
+    """Simulator images on disk; see `mfsynth.sources.simulated.CachedScenesSettings`."""
 
-    render: RenderSettings | None = None
+    render: EvaluatedRender | None = None
 
 
-class RunSettings(runs.RunSettings):
+class EvaluatedRun(RunSettings):
     """The pairs of an mfsynth run.
 
     Attributes:
@@ -72,7 +73,7 @@ class RunSettings(runs.RunSettings):
 
 
 SetSettings = Annotated[
-    PublishedSettings | KittiSettings | CachedScenesSettings | RunSettings,
+    PublishedSet | PublishedKitti | EvaluatedScenes | EvaluatedRun,
     Field(discriminator="kind"),
 ]
 

@@ -14,7 +14,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.evaluate import predictor, score_set
 from mfsynth.evaluation.frames import EvaluationSet, Frame
 from mfsynth.evaluation.protocols import NYU_V2, PLAIN
-from mfsynth.evaluation.readers import open_published
+from mfsynth.evaluation.readers.published import open_published
 from mfsynth.models import load_pipeline
 
 REAL = Path(__file__).parents[1] / "data" / "real_rgbd"

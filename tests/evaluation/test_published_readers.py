@@ -17,8 +17,7 @@ from published_folders import (
 )
 
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.readers import open_published
-from mfsynth.evaluation.readers.published import LAYOUTS
+from mfsynth.evaluation.readers.published import LAYOUTS, open_published
 
 KITTI_SIZE = (375, 1242)
 # KITTI's benchmark crop of that size: the bottom centre.

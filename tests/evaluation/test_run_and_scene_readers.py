@@ -10,21 +10,28 @@ import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.config import EvaluateConfig
+from mfsynth.evaluation.config import EvaluateConfig, EvaluatedRun, EvaluatedScenes
 from mfsynth.evaluation.frames import SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
-from mfsynth.evaluation.readers import open_run, open_scenes, open_set
+from mfsynth.evaluation.readers import open_set
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import commit
-from mfsynth.shards.commits import open_run as start_run
+from mfsynth.shards.commits import commit, open_run
 from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
+
+
+def run_set(url, limit=None):
+    return open_set(EvaluatedRun(kind="mfsynth", url=url, limit=limit), print)
+
+
+def scene_set(folder):
+    return open_set(EvaluatedScenes(kind="cached_scenes", path=folder), print)
 
 
 def test_a_run_gives_its_pairs(tmp_path):
     url = str(tmp_path / "run")
     tiny_run.make_run(url)
-    found = open_run(url)
+    found = run_set(url)
     pairs = RGBDDataset(url)
     assert (found.name, found.protocol) == (url, PLAIN)
     assert len(found.frames) == len(pairs) == 8
@@ -32,31 +39,31 @@ def test_a_run_gives_its_pairs(tmp_path):
         np.testing.assert_array_equal(found.frames[index].rgb, pairs[index].rgb)
         np.testing.assert_array_equal(found.frames[index].depth, pairs[index].depth)
         assert pairs[index].sample_id in found.frames[index].name
-    assert len(open_run(url, limit=3).frames) == 3
-    assert len(open_run(url, limit=30).frames) == 8
+    assert len(run_set(url, limit=3).frames) == 3
+    assert len(run_set(url, limit=30).frames) == 8
 
 
 def test_a_run_without_ground_truth_is_refused(tmp_path):
     with pytest.raises(MfsynthError, match="nothing"):
-        open_run(str(tmp_path / "nothing"))
+        run_set(str(tmp_path / "nothing"))
 
     empty = str(tmp_path / "empty")
     tiny_run.make_run(empty, shards=0)
     with pytest.raises(MfsynthError, match="empty: the run has no committed pairs"):
-        open_run(empty)
+        run_set(empty)
 
     store = ObjectStore.open(str(tmp_path / "shifted"))
-    start_run(store, tiny_run.make_manifest())
+    open_run(store, tiny_run.make_manifest())
     shifted = dataclasses.replace(tiny_run.make_sample(0), depth_kind=DepthKind.AFFINE_INVARIANT_Z)
     commit(store, tiny_run.upload_shard(store, 0, [shifted, *tiny_run.make_records(0)[1:]]))
     with pytest.raises(MfsynthError, match="has an unknown shift, which no scale"):
-        open_run(str(tmp_path / "shifted"))
+        run_set(str(tmp_path / "shifted"))
 
 
 def test_a_run_is_named_without_its_credentials(monkeypatch):
     monkeypatch.setattr("mfsynth.datasets.RGBDDataset", lambda url: [])
     with pytest.raises(MfsynthError) as caught:
-        open_run("s3://key:secret@bucket/run")
+        run_set("s3://key:secret@bucket/run")
     assert "secret" not in str(caught.value)
 
 
@@ -82,10 +89,10 @@ def test_scenes_are_rendered_once_and_read_in_metres(tmp_path):
     assert frame.rgb.shape == (16, 16, 3)
     assert 0.1 < frame.depth.min() < frame.depth.max() < 20
 
-    again = open_scenes(folder).frames[3]
+    again = scene_set(folder).frames[3]
     np.testing.assert_array_equal(again.depth, frame.depth)
     with pytest.raises(MfsynthError, match="holds no rendered scenes"):
-        open_scenes(str(tmp_path / "nowhere"))
+        scene_set(str(tmp_path / "nowhere"))
 
 
 def test_an_item_without_depth_is_no_ground_truth():
