@@ -36,11 +36,11 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
     """
     from mfsynth.errors import MfsynthError
     from mfsynth.reports import contact_sheet, render_page
-    from mfsynth.reports.collect import collect_report, sample_pairs
+    from mfsynth.reports.collect import collect_report, page_path, sample_pairs
     from mfsynth.storage.atomic import write_document
 
     content = collect_report(url, pairs=pairs)
-    path = out or _default_path(url, content.name)
+    path = out or page_path(url, content.name)
     write_document(path, render_page(content).encode())
     click.echo(f"report: {path}")
     if picture is not None:
@@ -51,10 +51,3 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
             raise MfsynthError(f"{url} has no accepted pair to show; leave --picture out")
         write_document(picture, contact_sheet([(s.rgb, s.depth) for s in samples]))
         click.echo(f"picture: {picture}")
-
-
-def _default_path(url: str, run: str) -> Path:
-    from mfsynth.storage.store import ObjectStore
-
-    root = ObjectStore.open(url).local_root
-    return Path(f"{run}.report.html") if root is None else root / "report.html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,20 @@ def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSa
     """
     chosen = choose(len(dataset), count, np.random.default_rng(seed))
     return [dataset[int(number)] for number in chosen]
+
+
+def page_path(url: str, name: str) -> Path:
+    """Where the page of a run lies unless told otherwise.
+
+    Args:
+        url: Local path or fsspec URL of the run.
+        name: The run's.
+
+    Returns:
+        In the run if that is on a local disk, in the current folder otherwise.
+    """
+    root = ObjectStore.open(url).local_root
+    return Path(f"{name}.report.html") if root is None else root / "report.html"
 
 
 def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) -> RunReport:

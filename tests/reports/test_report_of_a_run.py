@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
@@ -12,7 +13,7 @@ from mfsynth.cli.report import report as command
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports import render_page
-from mfsynth.reports.collect import collect_report, sample_pairs
+from mfsynth.reports.collect import collect_report, page_path, sample_pairs
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -106,6 +107,11 @@ def test_the_page_lies_in_a_local_run_by_default(tmp_path):
     result = CliRunner().invoke(command, [url])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_page_of_a_run_that_is_on_no_local_disk_lies_here_and_is_named_after_it(tmp_path):
+    assert page_path("memory://bucket/run", "mugs") == Path("mugs.report.html")
+    assert page_path(tmp_path.as_uri(), "mugs") == tmp_path / "report.html"
 
 
 def test_a_folder_that_is_no_run_is_a_clear_error(tmp_path):
