@@ -20,6 +20,9 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    internal_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that no file sets, so that no error suggests them."""
+
     where_more_keys_are: ClassVar[str] = ""
     """Goes on from the list of known keys, in the error about one that is not."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -49,8 +50,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
 
 
 def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All key paths of a model, sections before what is in them."""
+    """All key paths that a file can have, sections before what is in them."""
+    internal = getattr(model, "internal_fields", ())
     for name, field in model.model_fields.items():
+        if name in internal:
+            continue
         path = f"{prefix}{name}"
         yield path
         section = _section(field.annotation)
@@ -61,7 +65,7 @@ def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _problem(detail: ErrorDetails, path: str, model: type[BaseModel]) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in _UNKNOWN:
-        return f"unknown key; {_suggest_key(path, model)}"
+        return f"unknown key; {_suggest_key(detail['loc'], model)}"
     if kind == "missing":
         return "missing; add it"
     if kind in _BOUNDS:
@@ -84,10 +88,11 @@ def _problem(detail: ErrorDetails, path: str, model: type[BaseModel]) -> str:
     return f"{detail['msg']}, not {_shown(value)}"
 
 
-def _suggest_key(path: str, model: type[BaseModel]) -> str:
+def _suggest_key(place: Sequence[str | int], model: type[BaseModel]) -> str:
+    path = ".".join(map(str, place))
     section, _, name = path.rpartition(".")
     prefix = f"{section}." if section else ""
-    known = list(key_paths(model))
+    known = [_beside(place, key) for key in key_paths(model)]
     siblings = [key for key in known if key.rpartition(".")[0] == section]
     match = nearest(path, siblings)
     if match is None:
@@ -100,13 +105,27 @@ def _suggest_key(path: str, model: type[BaseModel]) -> str:
     if not siblings:
         return "check its spelling"
     names = ", ".join(key.removeprefix(prefix) for key in siblings)
-    return f"known here: {names}{getattr(_model_at(section, model), 'where_more_keys_are', '')}"
+    return f"known here: {names}{getattr(_model_at(place[:-1], model), 'where_more_keys_are', '')}"
 
 
-def _model_at(path: str, model: type[BaseModel]) -> type[BaseModel] | None:
-    """The model of a section; the path of the whole is empty."""
+def _beside(place: Sequence[str | int], key: str) -> str:
+    """A key path with the indices of the list items that it shares with a place: `data.0.path`."""
+    names, rest = key.split("."), list(place)
+    path = [names[0]]
+    for above, name in itertools.pairwise(names):
+        rest = rest[1:] if rest[:1] == [above] else []
+        while rest and isinstance(rest[0], int):
+            path.append(str(rest.pop(0)))
+        path.append(name)
+    return ".".join(path)
+
+
+def _model_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of a section, or of the items of a list; the place of the whole is empty."""
     found: type[BaseModel] | None = model
-    for name in filter(None, path.split(".")):
+    for name in place:
+        if isinstance(name, int):
+            continue
         field = found.model_fields.get(name) if found is not None else None
         found = _section(field.annotation) if field is not None else None
     return found

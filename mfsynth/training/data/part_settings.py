@@ -12,7 +12,7 @@ A list of these is a mixture. In a file, the settings of a part and of its sourc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import (
     SerializeAsAny,
@@ -39,6 +39,8 @@ class PartSettings(Settings):
         sparsity: Patterns that take depth away, in their order.
     """
 
+    internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
+
     source: SerializeAsAny[SourceSettings]
     weight: Positive = 1.0
     crop: Crop = "random"
@@ -51,7 +53,7 @@ class PartSettings(Settings):
         """Whatever isn't the part's own is its source's."""
         if not isinstance(values, Mapping) or isinstance(values.get("source"), SourceSettings):
             return values
-        own = cls.model_fields.keys() - {"source"}
+        own = cls.model_fields.keys() - cls.internal_fields
         source = source_settings({key: values[key] for key in values if key not in own})
         return {"source": source, **{key: values[key] for key in values if key in own}}
 

@@ -72,6 +72,19 @@ def test_a_mistake_is_one_line(tmp_path, change, problem):
         load(tmp_path, EXAMPLE.replace(*change))
 
 
+def test_a_misspelt_key_of_a_part_is_told_with_the_parts_number(tmp_path):
+    with one_line_error(r"weigth: unknown key; did you mean data\.0\.weight\?"):
+        load(tmp_path, EXAMPLE.replace("weight: 1.0", "weigth: 1.0"))
+    with one_line_error(r"miror: unknown key; did you mean data\.1\.mirror\?"):
+        load(tmp_path, EXAMPLE.replace("weight: 3", "miror: true"))
+
+
+@pytest.mark.parametrize("key", ["source", "sources"])
+def test_no_file_is_told_of_the_field_that_is_put_together_of_a_parts_other_keys(tmp_path, key):
+    with one_line_error(rf"\.{key}: unknown key; check its spelling"):
+        load(tmp_path, EXAMPLE.replace("weight: 3", f"{key}: 3"))
+
+
 def test_a_unit_must_be_given_with_depth_and_not_without():
     tar = {"kind": "webdataset", "shards": "a.tar"}
     source_settings(tar)
