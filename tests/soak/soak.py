@@ -350,7 +350,7 @@ class Soak:
         self.sessions += 1
         path = self.folder / f"run-{self.sessions}.yaml"
         path.write_text(yaml.safe_dump(self.config(workers)))
-        command = [sys.executable, __file__, "--drive", path]
+        command: list[str | Path] = [sys.executable, __file__, "--drive", path]
         driver = Process(command, self.logs / f"driver-{self.sessions}.txt", self.token)
         self.drivers[driver] = None
         self.say(f"driver {self.sessions} starts", f"{workers} workers")
@@ -400,7 +400,8 @@ class Soak:
             self.say("a node is added")
         if not self.drivers:
             # A number of workers must not matter either.
-            self.start_driver(self.rng.choice(["auto", "auto", 2]))
+            numbers: list[int | str] = ["auto", "auto", 2]
+            self.start_driver(self.rng.choice(numbers))
         folder = self.folder / "out" / layout.COMMITS_FOLDER
         commits = sum(1 for _ in folder.glob("*.json"))
         if commits != self.commits:
@@ -554,7 +555,8 @@ def suspend_a_driver(soak: Soak) -> str:
 def start_a_second_driver(soak: Soak) -> str:
     if len(soak.drivers) > 1:
         return ""
-    driver, seconds = soak.start_driver(soak.rng.choice([1, "auto"])), soak.rng.uniform(20, 60)
+    numbers: list[int | str] = [1, "auto"]
+    driver, seconds = soak.start_driver(soak.rng.choice(numbers)), soak.rng.uniform(20, 60)
 
     def stop() -> None:
         driver.send(signal.SIGTERM)
