@@ -10,7 +10,6 @@ from mfsynth.config.schema import (
     RunConfig,
     RuntimeConfig,
     SamplerConfig,
-    TargetConfig,
 )
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "SamplerConfig",
-    "TargetConfig",
     "differences",
     "fingerprint",
     "load_config",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mfsynth.evaluation.depth import DepthScore, image_to_depth, score_depth
-from mfsynth.evaluation.protocols import Alignment, Protocol
+from mfsynth.evaluation.depth import image_to_depth, score_depth
 
-__all__ = ["Alignment", "DepthScore", "Protocol", "image_to_depth", "score_depth"]
+__all__ = ["image_to_depth", "score_depth"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mfsynth.reports.colour import colour_bar, colour_depth
 from mfsynth.reports.contact_sheet import contact_sheet
-from mfsynth.reports.content import RunReport
 from mfsynth.reports.page import render_page
 
-__all__ = ["RunReport", "colour_bar", "colour_depth", "contact_sheet", "render_page"]
+__all__ = ["colour_bar", "colour_depth", "contact_sheet", "render_page"]

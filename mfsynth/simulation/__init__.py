@@ -8,23 +8,13 @@ into memory (`CachedScenes`).
 from __future__ import annotations
 
 from mfsynth.simulation.cache import CachedScenes, CacheSettings, render_dataset
-from mfsynth.simulation.camera_poses import CameraPose
-from mfsynth.simulation.rendering import (
-    DEFAULT_FOV_DEGREES,
-    RenderedView,
-    SceneRenderer,
-    render_scene,
-)
-from mfsynth.simulation.scene import SceneObject, TabletopScene
+from mfsynth.simulation.rendering import SceneRenderer, render_scene
+from mfsynth.simulation.scene import TabletopScene
 from mfsynth.simulation.scene_sampling import sample_scene, scenes
 
 __all__ = [
-    "DEFAULT_FOV_DEGREES",
     "CacheSettings",
     "CachedScenes",
-    "CameraPose",
-    "RenderedView",
-    "SceneObject",
     "SceneRenderer",
     "TabletopScene",
     "render_dataset",

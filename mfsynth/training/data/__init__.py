@@ -1,31 +1,25 @@
 """Training data: anything with RGB, a caption and optional, possibly sparse depth.
 
 A `Mixture` (`open_mixture`) draws from several of `mfsynth.sources` by weight, brings their items
-to one size (`fit`) and makes their depth as sparse as real sensors' (`sparsify`). `batches` loads
-it with worker processes. All of it is described by typed `PartSettings`.
+to one size (`resize_crop`) and makes their depth as sparse as real sensors' (`sparsity`). `batches`
+loads it with worker processes. All of it is described by typed `PartSettings`.
 """
 
 from __future__ import annotations
 
 from mfsynth.training.data.batches import TrainingBatch, batches, collate
-from mfsynth.training.data.mixture import Mixture, Part
+from mfsynth.training.data.mixture import Mixture
 from mfsynth.training.data.opening import open_mixture, render_scenes
 from mfsynth.training.data.part_settings import PartSettings
-from mfsynth.training.data.resize_crop import TrainingSample, fit
-from mfsynth.training.data.sparsity import AnySparsityPattern, SparsityPattern, sparsify
+from mfsynth.training.data.resize_crop import TrainingSample
 
 __all__ = [
-    "AnySparsityPattern",
     "Mixture",
-    "Part",
     "PartSettings",
-    "SparsityPattern",
     "TrainingBatch",
     "TrainingSample",
     "batches",
     "collate",
-    "fit",
     "open_mixture",
     "render_scenes",
-    "sparsify",
 ]

@@ -14,7 +14,7 @@ from training_files import assert_same_pixels, codes, image
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.sources.base import Item
-from mfsynth.training.data import fit
+from mfsynth.training.data.resize_crop import fit
 
 REAL = Path(__file__).parents[2] / "data" / "real_rgbd"
 

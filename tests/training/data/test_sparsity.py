@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mfsynth.training.data import sparsify
 from mfsynth.training.data.sparsity import (
     AtMostPattern,
     CornersPattern,
     LidarPattern,
     RandomPointsPattern,
     SensorHolesPattern,
+    sparsify,
 )
 
 REAL = Path(__file__).parents[2] / "data" / "real_rgbd" / "ycb_posecnn"
