@@ -20,7 +20,8 @@ class Brightness(Check):
         return {"brightness": float(pair.rgb.mean()) / 255}
 ```
 
-Its package names the class in `pyproject.toml`, and a run's configuration the check:
+Settings that are lists have the types `Items` and `Pair` of `mfsynth.config.base`. Its package names
+the class in `pyproject.toml`, and a run's configuration the check:
 
 ```toml
 [project.entry-points."mfsynth.checks"]
@@ -45,7 +46,7 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_
 from mfsynth.shards.commits import ScoreInfo
 
 Input = Literal["rgb", "depth", "intrinsics", "own_depth", "estimated_depth", "text"]
-"""Fields of `CheckedPair`."""
+"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimated_depth` yet."""
 
 _OWN_DEPTH_STEPS = 10
 
