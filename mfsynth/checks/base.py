@@ -20,8 +20,8 @@ class Brightness(Check):
         return {"brightness": float(pair.rgb.mean()) / 255}
 ```
 
-Settings that are lists have the types `Items` and `Pair` of `mfsynth.config.base`. Its package names
-the class in `pyproject.toml`, and a run's configuration the check:
+Settings that are lists have the types `Items` and `Pair` of `mfsynth.config.base`. Its package
+names the class in `pyproject.toml`, and a run's configuration the check:
 
 ```toml
 [project.entry-points."mfsynth.checks"]
