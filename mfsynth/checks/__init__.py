@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mfsynth.checks.base import Check, CheckedPair, Failure, Input, Score
 from mfsynth.checks.registry import check_names, open_checks
-from mfsynth.checks.verdict import Verdict, run_checks
+from mfsynth.checks.verdict import Verdict, run_checks, score_infos
 
 __all__ = [
     "Check",
@@ -16,4 +16,5 @@ __all__ = [
     "check_names",
     "open_checks",
     "run_checks",
+    "score_infos",
 ]

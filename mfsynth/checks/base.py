@@ -20,7 +20,8 @@ class Brightness(Check):
         return {"brightness": float(pair.rgb.mean()) / 255}
 ```
 
-Its package names the class in `pyproject.toml`, and a run's configuration the check:
+Settings that are lists have the types `Items` and `Pair` of `mfsynth.config.base`. Its package
+names the class in `pyproject.toml`, and a run's configuration the check:
 
 ```toml
 [project.entry-points."mfsynth.checks"]
@@ -42,9 +43,10 @@ from typing import ClassVar, Literal
 from mfsynth.config.base import Settings
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
+from mfsynth.shards.commits import ScoreInfo
 
 Input = Literal["rgb", "depth", "intrinsics", "own_depth", "estimated_depth", "text"]
-"""Fields of `CheckedPair`."""
+"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimated_depth` yet."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -144,16 +146,22 @@ class Check(Settings):
 
     def failures(self, pair: CheckedPair, scores: Mapping[str, float]) -> Iterator[Failure]:
         """Why the pair fails: its scores that are beyond their limits; nan never is."""
-        for score in self.scores:
-            value, limit = scores[score.name], self.limit_of(score)
-            if limit is None:
-                continue
-            if value < limit if score.direction == "higher" else value > limit:
-                yield Failure(score.name, value, limit)
+        for name, info in self.score_infos().items():
+            if info.limit is not None and info.fails(scores[name]):
+                yield Failure(name, scores[name], info.limit)
 
-    def limit_of(self, score: Score) -> float | None:
-        """The worst value of one of its scores that passes; None where all values pass."""
-        return None if score.limit is None else float(getattr(self, score.limit))
+    def score_infos(self) -> dict[str, ScoreInfo]:
+        """What a run keeps of the scores, by name: with their limits under these settings."""
+        return {
+            score.name: ScoreInfo(
+                label=score.label,
+                direction=score.direction,
+                unit=score.unit,
+                note=score.note,
+                limit=None if score.limit is None else float(getattr(self, score.limit)),
+            )
+            for score in self.scores
+        }
 
     @property
     def own_depth_steps(self) -> int:

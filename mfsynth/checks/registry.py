@@ -7,11 +7,14 @@ from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from mfsynth.checks.base import Check
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.checks.validity import Validity
+from mfsynth.config.explain import explain
 from mfsynth.config.plugins import distribution, find_plugins, load_plugin
 from mfsynth.errors import MfsynthError
 
@@ -49,8 +52,15 @@ def find_check(name: str) -> type[Check]:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
+    plugin = _plugins()[name]
     # mypy wants a class that can be instantiated; only subclasses of this one are.
-    return load_plugin(_plugins()[name], Check)  # type: ignore[type-abstract]
+    found = load_plugin(plugin, Check)  # type: ignore[type-abstract]
+    if problem := _problem(found):
+        raise MfsynthError(
+            f"checks.{name}: {plugin.value} of {distribution(plugin)} {problem}; "
+            "mend or uninstall it"
+        )
+    return found
 
 
 def plugin_versions(names: Iterable[str]) -> dict[str, str]:
@@ -66,8 +76,8 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
         settings: By name of the check, as a run's configuration has them; None is no check.
 
     Raises:
-        MfsynthError: A check can't be had, or two give a score of the same name.
-        pydantic.ValidationError: Settings are not what their check takes.
+        MfsynthError: A check can't be had, settings are not what their check takes, or two give a
+            score of the same name.
     """
     wanted = {name: values for name, values in settings.items() if values is not None}
     known = check_names()
@@ -79,7 +89,13 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
     checks: dict[str, Check] = {}
     givers: dict[str, str] = {}
     for name in (name for name in known if name in wanted):
-        checks[name] = find_check(name).model_validate(wanted[name])
+        kind = find_check(name)
+        try:
+            checks[name] = kind.model_validate(wanted[name])
+        except ValidationError as error:
+            path, problem = explain(error, kind)
+            where = ".".join(filter(None, ("checks", name, path)))
+            raise MfsynthError(f"{where}: {problem}") from error
         for score in checks[name].scores:
             if (other := givers.setdefault(score.name, name)) != name:
                 raise MfsynthError(
@@ -90,3 +106,14 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
 
 def _plugins() -> dict[str, EntryPoint]:
     return find_plugins(GROUP, BUILT_IN)
+
+
+def _problem(check: type[Check]) -> str | None:
+    """What a class lacks to be a check; None if nothing."""
+    for name in ("inputs", "scores"):
+        if not hasattr(check, name):
+            return f"has no {name}"
+    for score in check.scores:
+        if score.limit is not None and score.limit not in check.model_fields:
+            return f"names the limit {score.limit!r} of a score, but has no such setting"
+    return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mfsynth.checks.base import Check, CheckedPair, Failure
+from mfsynth.shards.commits import ScoreInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +41,8 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
         scores |= own
         failures += check.failures(pair, own)
     return Verdict(scores, tuple(failures))
+
+
+def score_infos(checks: Iterable[Check]) -> dict[str, ScoreInfo]:
+    """What a run keeps of all scores of its checks, by name."""
+    return {name: info for check in checks for name, info in check.score_infos().items()}

@@ -39,7 +39,7 @@ def load_plugin(plugin: EntryPoint, base: type[_Class]) -> type[_Class]:
     """Import a plug-in.
 
     Raises:
-        MfsynthError: It can't be imported, or is no subclass of `base`.
+        MfsynthError: It can't be imported, or is no complete subclass of `base`.
     """
     try:
         found = plugin.load()
@@ -53,6 +53,11 @@ def load_plugin(plugin: EntryPoint, base: type[_Class]) -> type[_Class]:
         raise MfsynthError(
             f"{_key(plugin)}: {plugin.value} of {distribution(plugin)} is not a subclass of "
             f"{base.__module__}.{base.__qualname__}; mend or uninstall it"
+        )
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise MfsynthError(
+            f"{_key(plugin)}: {plugin.value} of {distribution(plugin)} lacks {', '.join(lacking)}; "
+            "mend or uninstall it"
         )
     return found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mfsynth.checks import open_checks, score_infos
 from mfsynth.datasets import RGBDDataset, RGBDSample
+from mfsynth.errors import MfsynthError
 from mfsynth.reports import images
 from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
@@ -71,7 +74,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
         MfsynthError: There is no run, or a committed shard is missing or damaged.
     """
     store = ObjectStore.open(url)
-    manifest = read_run(store)
+    manifest = _with_scores(read_run(store))
     commits = read_commits(store)
     sums = totals(commits.values())
     dataset = RGBDDataset(url)
@@ -112,6 +115,17 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
             for name in names
         ),
     )
+
+
+def _with_scores(manifest: RunManifest) -> RunManifest:
+    """Runs of 0.1.0 don't say what their scores measure; they had mfsynth's own checks alone."""
+    if manifest.scores:
+        return manifest
+    try:
+        checks = open_checks(manifest.settings.get("checks", {}))
+    except MfsynthError:
+        return manifest  # the names of the scores are shown, then
+    return replace(manifest, scores=score_infos(checks.values()))
 
 
 def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from collections import deque
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from mfsynth.checks import open_checks, score_infos
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info
@@ -32,11 +33,12 @@ from mfsynth.runs.events import (
     Tick,
 )
 from mfsynth.runs.ledger import ShardLedger
+from mfsynth.runs.making import MODES
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
-from mfsynth.runs.settings import complete, run_fingerprint, score_infos
+from mfsynth.runs.settings import complete, run_fingerprint
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.watching.metrics import RunMetrics
@@ -44,7 +46,7 @@ from mfsynth.runs.watching.notices import Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, gaps, open_run, read_commits
-from mfsynth.shards.layout import FORMAT_VERSION, new_attempt
+from mfsynth.shards.layout import COMMITS_FOLDER, FORMAT_VERSION, new_attempt
 from mfsynth.shards.status import RunStatus
 from mfsynth.storage.store import ObjectStore
 
@@ -91,7 +93,7 @@ def generate(
             should be. A run that fails later is a `RunResult` with its reason.
     """
     config = complete(config)
-    if config.sampler.mode != "joint":
+    if config.sampler.mode not in MODES:
         raise MfsynthError(
             f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
             "generate begins with prompts only: set it to joint"
@@ -118,7 +120,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
-        scores=score_infos(config),
+        scores=score_infos(open_checks(config.checks).values()),
     )
 
 
@@ -258,7 +260,7 @@ class _Session:
         self._reporter.announce(
             event, text, url=url, unit=goal.unit, target=goal.target, gained=gained
         )
-        if not self._store.honours_create_if_absent():
+        if not self._store.honours_create_if_absent(COMMITS_FOLDER):
             self._reporter.announce(
                 "one_driver_only", f"{url} ignores conditional writes: give it one driver at a time"
             )

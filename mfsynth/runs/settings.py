@@ -16,7 +16,6 @@ from mfsynth.config import Fingerprint, RunConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "own_depth", "text")
@@ -57,34 +56,17 @@ def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str)
     return fingerprint(config, prompts_digest, model_revision, plugins)
 
 
-def score_infos(config: RunConfig) -> dict[str, ScoreInfo]:
-    """What `run.json` says of the scores of a complete configuration, by name."""
-    return {
-        score.name: ScoreInfo(
-            label=score.label,
-            direction=score.direction,
-            unit=score.unit,
-            note=score.note,
-            limit=check.limit_of(score),
-        )
-        for check in open_checks(config.checks).values()
-        for score in check.scores
-    }
-
-
 class _Checks(Settings):
     where_more_keys_are: ClassVar[str] = f"; for another check, {HOW_TO_ADD}"
 
 
 def _complete(given: GivenSettings) -> RunConfig:
     named = given.values.get("checks")
-    values = given.validate(_model(named if isinstance(named, Mapping) else ())).model_dump()
-    values["checks"] = {
-        name: settings
-        for name, settings in values["checks"].items()
-        if settings is not None or name in _ALWAYS_NAMED
-    }
-    config = RunConfig.model_validate(values)
+    typed = given.validate(_model(named if isinstance(named, Mapping) else ()))
+    # As `run.json` will have them: what can't be read back from there is refused now.
+    checks = typed.model_dump(mode="json", include={"checks"})["checks"]
+    checks = {n: kept for n, kept in checks.items() if kept is not None or n in _ALWAYS_NAMED}
+    config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
     for name, check in open_checks(config.checks).items():
         if lacking := {*check.inputs} - {*_INPUTS}:
             raise MfsynthError(

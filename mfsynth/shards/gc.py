@@ -46,7 +46,7 @@ def garbage(
     unreferenced += [e for e in uploads if _collectable(e.key)]
     if not unreferenced or not older_than:
         return unreferenced
-    before = (now or store.clock() or datetime.now(UTC)) - older_than
+    before = (now or store.clock(layout.COMMITS_FOLDER) or datetime.now(UTC)) - older_than
     return [entry for entry in unreferenced if entry.modified and entry.modified <= before]
 
 

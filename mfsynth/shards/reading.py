@@ -48,7 +48,8 @@ def _read(store: ObjectStore, keys: list[str]) -> list[pa.Table]:
     for key in keys:
         try:
             parts.append(pq.read_table(pa.BufferReader(found[key])))
-        except pa.ArrowException as error:
+        # OSError: what pyarrow raises for compressed bytes that changed.
+        except (pa.ArrowException, OSError) as error:
             raise MfsynthError(
                 f"{store.url}/{key}: truncated, or not Parquet; {_REMEDY}"
             ) from error

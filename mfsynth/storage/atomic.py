@@ -2,8 +2,8 @@
 
 Every function writes a temporary beside the target, forces it to the disk and only then gives
 it the target's name, so a reader (or the next run, after a power cut) never sees half of one.
-A kill leaves at most a `.<name>.<random>.part`, which no reader takes for data: the next writer
-of the same folder removes it, and of a run `gc`.
+A kill leaves at most a `.<name>.<random>.part`, which no reader takes for data: that of a folder is
+removed by the next writer of the folder, that of a file in a run by `gc`, any other stays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import BinaryIO
 from mfsynth.errors import MfsynthError
 
 PART_SUFFIX = ".part"
+_ASIDE_SUFFIX = ".old"
 
 
 def create_if_absent(path: Path, data: bytes) -> bool:
@@ -82,14 +83,15 @@ def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
     Args:
         path: Of the folder; folders above it are made, and a link is followed.
         over: Whether it takes the place of a folder that is there, which has no name for the
-            moment between two renames.
+            moment between two renames; after a kill in that moment the next writer begins by
+            giving it back its name.
 
     Raises:
         OSError: It can't be written, or something is there.
     """
     path = path.resolve()
-    _remove_leftovers(path)
-    staging = _part_of(path)
+    _tidy_up(path)
+    staging = _beside(path, PART_SUFFIX)
     staging.mkdir(parents=True)
     try:
         yield staging
@@ -119,7 +121,7 @@ def flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def _staged_file(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    part = _part_of(path)
+    part = _beside(path, PART_SUFFIX)
     try:
         with part.open("xb") as file:
             fill(file)
@@ -133,7 +135,7 @@ def _staged_file(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Pat
 
 
 def _take_the_place_of(path: Path, staging: Path) -> None:
-    aside = _part_of(path)
+    aside = _beside(path, _ASIDE_SUFFIX)
     path.rename(aside)
     try:
         staging.rename(path)
@@ -143,12 +145,17 @@ def _take_the_place_of(path: Path, staging: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _remove_leftovers(path: Path) -> None:
-    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\{PART_SUFFIX}")
-    for other in path.parent.iterdir() if path.parent.is_dir() else ():
-        if name.fullmatch(other.name):
+def _tidy_up(path: Path) -> None:
+    """Bring back what a killed writer had set aside, and remove what it had begun."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+(\{PART_SUFFIX}|\{_ASIDE_SUFFIX})")
+    for other in [*path.parent.iterdir()] if path.parent.is_dir() else ():
+        if not (match := name.fullmatch(other.name)):
+            continue
+        if match[1] == _ASIDE_SUFFIX and not path.exists():
+            other.rename(path)
+        else:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _part_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART_SUFFIX}")
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{suffix}")

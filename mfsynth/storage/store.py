@@ -162,13 +162,16 @@ class ObjectStore:
                 raise
             return True
 
-    def honours_create_if_absent(self) -> bool:
+    def honours_create_if_absent(self, folder: str) -> bool:
         """Whether a second create of a key is refused here.
 
         Some object stores ignore the condition, and there only one writer at a time is safe.
         Writes and removes a probe; leaves nothing behind.
+
+        Args:
+            folder: Of the probe: one that may be written.
         """
-        key = f".probe-{secrets.token_hex(8)}{PART_SUFFIX}"
+        key = _probe(folder)
         try:
             # What is stored tells, where the answers may be those to a retry.
             self.create_if_absent(key, b"1")
@@ -177,12 +180,15 @@ class ObjectStore:
         finally:
             self.delete(key)
 
-    def clock(self) -> datetime | None:
+    def clock(self, folder: str) -> datetime | None:
         """What time it is to the store (UTC), or None if it doesn't date its objects.
 
         Writes and removes a probe; leaves nothing behind.
+
+        Args:
+            folder: Of the probe: one that may be written.
         """
-        key = f".clock-{secrets.token_hex(8)}{PART_SUFFIX}"
+        key = _probe(folder)
         try:
             self.put_bytes(key, b"1")
             with self._translated("look at", key):
@@ -274,3 +280,7 @@ class ObjectStore:
         return translated(
             connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
         )
+
+
+def _probe(folder: str) -> str:
+    return f"{folder}/.probe-{secrets.token_hex(8)}{PART_SUFFIX}"

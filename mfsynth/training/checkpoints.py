@@ -20,7 +20,8 @@ MODEL, AVERAGE, BASE, OPTIMISER = "model", "average", "base", "optimiser"
 
 _ASIDE = ".old"
 _NAME = re.compile(rf"checkpoint-(\d{{8}})(\{_ASIDE})?")
-_UNFINISHED = re.compile(rf"\.checkpoint-\d{{8}}\..*\{PART_SUFFIX}")
+# mfsynth 0.1.0 wrote into `checkpoint-N.new`.
+_UNFINISHED = re.compile(rf"\.checkpoint-\d{{8}}\..*\{PART_SUFFIX}|checkpoint-\d{{8}}\.new")
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,16 +20,17 @@ from mfsynth.storage.store import ObjectStore
 FRAMES = Path(__file__).parents[1] / "data" / "real_rgbd"
 SHARD_SIZE = 8
 SCORES = ("valid_fraction", "registration", "self_agreement")
+CHECKS: Mapping[str, Any] = {
+    "validity": {"min_valid_fraction": 0.5, "max_far_fraction": 0.005},
+    "registration": {"min": 1.5},
+    "flying_pixels": None,
+    "self_agreement": {"max": 0.1},
+}
 SETTINGS = {
     "name": "real",
     "seed": 7,
     "sampler": {"mode": "joint", "steps": 30, "guidance": 4.0, "log2_alpha": 5.0},
-    "checks": {
-        "validity": {"min_valid_fraction": 0.5, "max_far_fraction": 0.005},
-        "registration": {"min": 1.5},
-        "flying_pixels": None,
-        "self_agreement": {"max": 0.1},
-    },
+    "checks": CHECKS,
 }
 SCORE_INFOS = {
     "valid_fraction": ScoreInfo("valid depth", note="share with a depth", limit=0.5),
@@ -55,6 +57,7 @@ def write_run(
     side: int = 48,
     prompt: str = "things on a table",
     score_infos: Mapping[str, ScoreInfo] = SCORE_INFOS,
+    checks: Mapping[str, Any] = CHECKS,
 ) -> str:
     """A run in which, of every 8 candidates, 5 pass, 2 are rejected and 1 is quarantined."""
     store = ObjectStore.open(folder)
@@ -64,7 +67,7 @@ def write_run(
             format_version=layout.FORMAT_VERSION,
             run="real",
             fingerprint="f" * 64,
-            settings=SETTINGS,
+            settings={**SETTINGS, "checks": checks},
             config={**SETTINGS, "prompts": {"library": "tabletop"}},
             versions={},
             created="2026-01-02T03:04:05+00:00",

@@ -56,8 +56,19 @@ def test_histograms_are_over_all_pairs_with_their_thresholds(run):
     assert plots["self agreement"].abstained == 4
 
 
+def test_a_run_of_an_earlier_version_is_shown_with_the_limits_of_its_checks(tmp_path, run):
+    earlier = collect_report(write_run(tmp_path, score_infos={}))
+    assert earlier.rejects[0].reasons == ("registration 0.82 < 1.5",)
+    found, wanted = (
+        [(plot.score.label, plot.score.limit, plot.failing) for plot in report.histograms]
+        for report in (earlier, collect_report(run))
+    )
+    assert found == wanted
+
+
 def test_a_run_that_says_nothing_of_its_scores_is_shown_with_their_names(tmp_path):
-    report = collect_report(write_run(tmp_path, shards=1, score_infos={}))
+    checks = {"of_an_older_time": {}}
+    report = collect_report(write_run(tmp_path, shards=1, score_infos={}, checks=checks))
     assert [plot.score for plot in report.histograms] == [*map(ScoreInfo, SCORES)]
     assert [cell.label for cell in report.pairs[0].scores] == [*SCORES]
     assert report.rejects[0].reasons == ("registration",)

@@ -15,11 +15,11 @@ import yaml
 from standin import Behaviour, as_arguments
 
 import mfsynth.checks.base
-from mfsynth.checks import check_names, open_checks
+from mfsynth.checks import check_names, open_checks, score_infos
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
-from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, score_infos
+from mfsynth.runs.settings import complete, load_run_config, run_fingerprint
 from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
 from mfsynth.storage.store import ObjectStore
 
@@ -101,8 +101,9 @@ def test_defaults_are_filled_in_whatever_the_order(save) -> None:
         ("self_agreement", {"max": 0.2, "steps": 10}),
     ]
     assert complete(config) == config
-    assert list(score_infos(config)) == ["flying_pixels", "self_agreement"]
-    assert score_infos(config)["self_agreement"].limit == 0.2
+    infos = score_infos(open_checks(config.checks).values())
+    assert list(infos) == ["flying_pixels", "self_agreement"]
+    assert infos["self_agreement"].limit == 0.2
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_package_adds_a_check_which_counts_with_its_version(save, install) -> 
     path = save({**MINIMAL, "checks": {"brightness": {"min": 0.2}, "validity": {}}})
     config = load_run_config(path)
     assert list(config.checks) == [*check_names()]
-    assert list(score_infos(config))[-1] == "brightness"
+    assert list(score_infos(open_checks(config.checks).values()))[-1] == "brightness"
     identity = run_fingerprint(config, "p", "r")
     assert identity.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
     install(version="1.1")
@@ -199,6 +200,24 @@ def test_packages_of_checks_that_are_not_named_are_not_imported(save, install) -
         (
             BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "intrinsics")'),
             "checks.brightness: looks at intrinsics, which a run does not have; leave this check",
+        ),
+        (
+            BRIGHTNESS.replace("def measure", "def gauge"),
+            "checks.brightness: my_checks:Brightness of my-checks 1.0 lacks measure; mend or",
+        ),
+        (
+            BRIGHTNESS.replace('limit="min"', 'limit="least"'),
+            "of my-checks 1.0 names the limit 'least' of a score, but has no such setting; mend",
+        ),
+        (
+            BRIGHTNESS.replace('inputs = ("rgb",)', ""),
+            "my_checks:Brightness of my-checks 1.0 has no inputs; mend or uninstall it",
+        ),
+        (
+            BRIGHTNESS.replace(
+                "min: float = 0.1", "min: float = 0.1\n    bounds: tuple[float, float] = (0, 1)"
+            ),
+            "checks.brightness.bounds: Input should be a valid tuple",
         ),
     ],
 )

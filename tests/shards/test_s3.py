@@ -159,11 +159,11 @@ def test_conditional_writes_that_met_are_asked_again(s3, run_url):
 
 def test_conditional_writes_are_probed_truly_whatever_gets_lost(s3, run_url):
     store = ObjectStore.open(run_url)
-    assert store.honours_create_if_absent()
+    assert store.honours_create_if_absent("folder")
     with s3.harmed_by(Faults(lose=first_of_each_kind())):
-        assert store.honours_create_if_absent()
+        assert store.honours_create_if_absent("folder")
     with s3.harmed_by(Faults(ignore_conditions=True)):
-        assert not store.honours_create_if_absent()
+        assert not store.honours_create_if_absent("folder")
     assert not store.list()
 
 
@@ -230,13 +230,13 @@ def operations(store: ObjectStore) -> list[Callable[[], object]]:
         lambda: store.local_copy("run.json").__enter__(),
         lambda: store.put_bytes("README.md", b""),
         lambda: store.create_if_absent("run.json", b""),
-        lambda: store.honours_create_if_absent(),
+        lambda: store.honours_create_if_absent("folder"),
         lambda: store.size("run.json"),
         lambda: store.entries("shards"),
         lambda: store.top_level(),
         lambda: store.any_key(ignoring=lambda key: True),
         lambda: store.unfinished_uploads(),
-        lambda: store.clock(),
+        lambda: store.clock("folder"),
         lambda: store.delete("README.md"),
         lambda: open_run(store, tiny_run.make_manifest()),
         lambda: read_commits(store),

@@ -74,6 +74,21 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_of_that_name_alone
     assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.v2.0123456789ab.part"}
 
 
+def test_a_folder_that_a_killed_writer_had_set_aside_outlives_a_writer_that_fails(tmp_path):
+    write_model(tmp_path / "model", "old")
+    (tmp_path / "model").rename(tmp_path / ".model.0123456789ab.old")
+
+    def fail():
+        with atomic.staged_folder(tmp_path / "model", over=True):
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        fail()
+    assert read_model(tmp_path / "model") == ("old", "old")
+    write_model(tmp_path / "model", "new", over=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path):
     with recorded() as steps:
         write_model(tmp_path / "model", "new")

@@ -65,7 +65,7 @@ def test_the_first_create_wins_and_keeps_its_bytes(any_store):
 
 
 def test_the_probe_of_conditional_writes_leaves_nothing(any_store):
-    assert any_store.honours_create_if_absent()
+    assert any_store.honours_create_if_absent("folder")
     assert list(any_store.list()) == []
 
 

@@ -149,11 +149,12 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score_line(name: str, score: ScoreInfo) -> str:
-    line = f"- `{name}` ({score.label}): {score.note}"
-    if score.limit is None:
-        return line
-    bound = "at least" if score.is_minimum else "at most"
-    return f"{line}; {bound} {score.with_unit(f'{score.limit:g}')}"
+    about = [score.note] if score.note else []
+    if score.limit is not None:
+        bound = "at least" if score.is_minimum else "at most"
+        about.append(f"{bound} {score.with_unit(f'{score.limit:g}')}")
+    line = f"- `{name}` ({score.label})"
+    return f"{line}: {'; '.join(about)}" if about else line
 
 
 def _size_category(pairs: int) -> str:
