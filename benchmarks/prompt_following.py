@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from mfsynth.models.estimators.embedded import ResidualBlock
 from mfsynth.simulation import CachedScenes
-from mfsynth.simulation.scene import COLOURS, SHAPES
+from mfsynth.simulation.scene import COLOURS
+from mfsynth.simulation.styles import SHAPES
 
 WIDTHS = (32, 64, 128)
 STEPS, BATCH, RATE = 3000, 64, 2e-3

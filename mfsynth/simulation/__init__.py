@@ -11,11 +11,14 @@ from mfsynth.simulation.cache import CachedScenes, CacheSettings, render_dataset
 from mfsynth.simulation.rendering import SceneRenderer, render_scene
 from mfsynth.simulation.scene import TabletopScene
 from mfsynth.simulation.scene_sampling import sample_scene, scenes
+from mfsynth.simulation.styles import STYLES, SceneStyle
 
 __all__ = [
+    "STYLES",
     "CacheSettings",
     "CachedScenes",
     "SceneRenderer",
+    "SceneStyle",
     "TabletopScene",
     "render_dataset",
     "render_scene",

@@ -9,29 +9,32 @@ and `captions.json` isn't there yet.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import load_library
-from mfsynth.simulation.rendering import DEFAULT_FOV_DEGREES, render_scene
+from mfsynth.simulation.rendering import render_scene
 from mfsynth.simulation.scene_sampling import scenes as number_scenes
+from mfsynth.simulation.styles import PLAIN, SceneStyle
 from mfsynth.storage import atomic
 
 _CHUNK_SCENES = 16
 _FORMAT_VERSION = 1
+_SHOWN_DIFFERENCES = 3
 
 # Rendering processes that die one after the other, with no chunk finished between them.
 _MAX_DEATHS = 3
@@ -48,7 +51,7 @@ class CacheSettings:
         scenes: Number of scenes.
         views: Views of each.
         size: Rows and columns of the images.
-        fov_degrees: Vertical field of view.
+        style: Within which limits scenes and cameras vary.
         format_version: Of the files.
     """
 
@@ -58,8 +61,29 @@ class CacheSettings:
     scenes: int
     views: int
     size: int
-    fov_degrees: float = DEFAULT_FOV_DEGREES
+    style: SceneStyle = PLAIN
     format_version: int = _FORMAT_VERSION
+
+    def document(self) -> dict[str, Any]:
+        """What is in `dataset.json`."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "style": self.style.document()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Settings from the content of `dataset.json`.
+
+        Raises:
+            KeyError: As `TypeError`.
+            TypeError: The document isn't one of rendered scenes.
+        """
+        fields = dict(document)
+        if "style" in fields:
+            style = SceneStyle.from_document(fields.pop("style"))
+        else:  # before there were styles
+            fov = fields.pop("fov_degrees")
+            style = replace(PLAIN, fov_degrees=(fov, fov))
+        return cls(**fields, style=style)
 
     @property
     def images(self) -> int:
@@ -140,6 +164,7 @@ def render_dataset(
     workers: int = 1,
     *,
     library: str = "tabletop",
+    style: SceneStyle = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> CachedScenes:
     """Render scenes into a folder with several processes; resume what is there.
@@ -154,6 +179,7 @@ def render_dataset(
         seed: Of prompts and scenes.
         workers: Processes.
         library: Name or path of a prompt library of tabletop scenes.
+        style: Within which limits scenes and cameras vary.
         progress: Called with scenes done and scenes in total.
 
     Raises:
@@ -164,7 +190,7 @@ def render_dataset(
             raise MfsynthError(f"{name} is {value}; give a number from 1")
     root = Path(out_dir)
     digest = load_library(library, seed).digest
-    settings = CacheSettings(library, digest, seed, scenes, views, size)
+    settings = CacheSettings(library, digest, seed, scenes, views, size, style)
     try:
         _begin(root, settings)
         _render_missing(root, settings, workers, progress or (lambda done, total: None))
@@ -197,17 +223,32 @@ def _begin(root: Path, settings: CacheSettings) -> None:
             atomic.flush(root / name)
         atomic.flush(root)
         # Last: only a folder with a description is one that has begun.
-        atomic.replace(root / "dataset.json", _json(asdict(settings)))
+        atomic.replace(root / "dataset.json", _json(settings.document()))
         return
-    there, wanted = asdict(found), asdict(settings)
+    there, wanted = _flat(found.document()), _flat(settings.document())
     other = [
-        f"{key} {there[key]!r} -> {wanted[key]!r}" for key in wanted if there[key] != wanted[key]
+        f"{key} {there.get(key)!r} -> {wanted.get(key)!r}"
+        for key in {**wanted, **there}
+        if there.get(key) != wanted.get(key)
     ]
     if other:
+        more = len(other) - _SHOWN_DIFFERENCES
+        other[_SHOWN_DIFFERENCES:] = [f"{more} more"] if more > 0 else []
         raise MfsynthError(
             f"{root} was rendered with other settings ({', '.join(other)}); "
             "use the same ones or another folder"
         )
+
+
+def _flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A nested document's values by their dotted names."""
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            values |= _flat(value, f"{above}{key}.")
+        else:
+            values[above + key] = value
+    return values
 
 
 def _reserve(path: Path) -> None:
@@ -289,15 +330,8 @@ def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
     library = load_library(settings.library, settings.seed)
     maps = {name: _open_map(root, settings, name, mode="r+") for name in settings.arrays()}
     indices = _scenes_of(settings, chunk)
-    for index, scene in number_scenes(library, settings.seed, indices):
-        images = render_scene(
-            scene,
-            settings.views,
-            settings.size,
-            settings.size,
-            fov_degrees=settings.fov_degrees,
-        )
-        for image in images:
+    for index, scene in number_scenes(library, settings.seed, indices, settings.style):
+        for image in render_scene(scene, settings.views, settings.size, settings.size):
             row = index * settings.views + image.view_index
             maps["rgb.npy"][row] = image.rgb
             maps["depth.npy"][row] = image.depth
@@ -330,10 +364,10 @@ def _marker(root: Path, chunk: int) -> Path:
 def _read_settings(root: Path) -> CacheSettings | None:
     path = root / "dataset.json"
     try:
-        return CacheSettings(**json.loads(path.read_text(encoding="utf-8")))
+        return CacheSettings.from_document(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise MfsynthError(
             f"{path} doesn't describe rendered scenes ({error}); render into another folder"
         ) from None

@@ -45,6 +45,12 @@ class CameraPose:
             rotation=np.stack([right, np.cross(forward, right), forward], axis=1),
         )
 
+    def moved(self, right: float, down: float, forward: float) -> CameraPose:
+        """A camera that looks the same way from elsewhere; metres along this one's axes."""
+        return CameraPose(
+            self.position + self.rotation @ np.array([right, down, forward]), self.rotation
+        )
+
     def camera_to_world(self) -> NDArray[np.float64]:
         """The rigid transform as a 4x4 matrix."""
         matrix = np.eye(4)
@@ -90,3 +96,35 @@ def fitting_distance(
     slope_y = (1 - margin) * height / 2 / intrinsics.fy
     needed = np.maximum(np.abs(seen[:, 0]) / slope_x, np.abs(seen[:, 1]) / slope_y) - seen[:, 2]
     return float(needed.max())
+
+
+def nearest_pose(
+    points: NDArray[np.float64],
+    azimuth: float,
+    elevation: float,
+    intrinsics: Intrinsics,
+    height: int,
+    width: int,
+    margin: float,
+) -> CameraPose:
+    """The nearest camera of a direction that sees all points, in the middle of its frame.
+
+    Args:
+        points: (N, 3) world points, metres.
+        azimuth: As in `CameraPose.looking_at`.
+        elevation: As in `CameraPose.looking_at`.
+        intrinsics: A centred camera.
+        height: Rows of the image.
+        width: Columns of the image.
+        margin: As in `fitting_distance`.
+    """
+    rotation = CameraPose.looking_at(np.zeros(3), azimuth, elevation, 0.0).rotation
+    seen = points @ rotation
+    slopes = (1 - margin) * np.array([width / intrinsics.fx, height / intrinsics.fy]) / 2
+    # Along each axis the frame's two edges are lines through the camera: it lies behind the
+    # crossing of those that just touch the points.
+    reach = slopes * seen[:, 2:]
+    low, high = (seen[:, :2] + reach).min(axis=0), (seen[:, :2] - reach).max(axis=0)
+    x, y = (low + high) / 2
+    z = ((low - high) / (2 * slopes)).min()
+    return CameraPose(rotation @ np.array([x, y, z]), rotation)

@@ -137,7 +137,8 @@ def _add_room(mujoco: Any, spec: Any, scene: TabletopScene) -> None:
     ground = -room.table_height
     reach = room.half_width
     add([reach, reach, 0.05], [0, 0, ground - 0.05], floor, "floor")
-    tall = 1.6
+    # So high that no camera looks over them.
+    tall = max(1.6, room.half_width - 0.3)
     middle = ground + tall
     for name, x, y in (("east", 1, 0), ("north", 0, 1), ("west", -1, 0), ("south", 0, -1)):
         size = [0.05 if x else reach, 0.05 if y else reach, tall]

@@ -16,16 +16,13 @@ from mfsynth.simulation.gl import gl_context, load_mujoco, no_opengl
 from mfsynth.simulation.physics import SettledScene, settle
 from mfsynth.simulation.scene import TabletopScene
 from mfsynth.simulation.scene_sampling import place_objects
-from mfsynth.simulation.views import RatedPose, choose_poses
+from mfsynth.simulation.views import RatedCamera, choose_cameras
 
 _NEAR, _FAR = 0.05, 8.0
 _PLACEMENTS = 5
 # Samples down and across a pixel; odd, so that one is at its centre. RGB is their mean, depth the
 # one at the centre, because a mean of depths lies on no surface.
 _SUPERSAMPLE = 3
-
-DEFAULT_FOV_DEGREES = 40.0
-"""Vertical field of view of all training images, so that a model's images have one, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,14 +143,7 @@ class SceneRenderer:
         return z.astype(np.float32)
 
 
-def render_scene(
-    scene: TabletopScene,
-    views: int,
-    height: int,
-    width: int,
-    *,
-    fov_degrees: float = DEFAULT_FOV_DEGREES,
-) -> list[RenderedView]:
+def render_scene(scene: TabletopScene, views: int, height: int, width: int) -> list[RenderedView]:
     """Settle a scene, choose cameras that show all its objects, and render it.
 
     Where no camera sees everything, objects are placed anew; after a few placements the clearest
@@ -164,7 +154,6 @@ def render_scene(
         views: Number of cameras.
         height: Rows of the images.
         width: Columns of the images.
-        fov_degrees: Vertical field of view.
 
     Returns:
         `views` images, a pure function of the arguments on one graphics driver.
@@ -172,27 +161,28 @@ def render_scene(
     Raises:
         MfsynthError: MuJoCo or its OpenGL is missing.
     """
-    intrinsics = Intrinsics.from_vertical_fov(height, width, fov_degrees)
-    settled, poses = _arrange(scene, views, intrinsics, height, width)
+    settled, cameras = _arrange(scene, views, height, width)
     with SceneRenderer(settled, height, width) as renderer:
         rendered = []
-        for view, rated in enumerate(poses):
-            rgb, depth = renderer.render(rated.pose, intrinsics)
-            rendered.append(RenderedView(rgb, depth, intrinsics, rated.pose, scene.caption, view))
+        for view, camera in enumerate(cameras):
+            rgb, depth = renderer.render(camera.pose, camera.intrinsics)
+            rendered.append(
+                RenderedView(rgb, depth, camera.intrinsics, camera.pose, scene.caption, view)
+            )
     return rendered
 
 
 def _arrange(
-    scene: TabletopScene, views: int, intrinsics: Intrinsics, height: int, width: int
-) -> tuple[SettledScene, list[RatedPose]]:
-    best: tuple[float, SettledScene, list[RatedPose]] | None = None
+    scene: TabletopScene, views: int, height: int, width: int
+) -> tuple[SettledScene, list[RatedCamera]]:
+    best: tuple[float, SettledScene, list[RatedCamera]] | None = None
     for placement in range(_PLACEMENTS):
         settled = settle(place_objects(scene, placement))
-        poses = choose_poses(settled, views, intrinsics, height, width)
-        clearness = min((rated.clearness for rated in poses), default=1.0) * settled.is_tidy
+        cameras = choose_cameras(settled, views, height, width)
+        clearness = min((camera.clearness for camera in cameras), default=1.0) * settled.is_tidy
         if best is None or clearness > best[0]:
-            best = (clearness, settled, poses)
-        if settled.is_tidy and all(rated.is_clear for rated in poses):
+            best = (clearness, settled, cameras)
+        if clearness >= scene.style.clear:
             break
     assert best is not None
     return best[1], best[2]

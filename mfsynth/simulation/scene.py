@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from mfsynth.simulation.styles import SceneStyle
+
 Rgb = tuple[float, float, float]
 
 MAX_OBJECTS = 4
@@ -36,26 +38,6 @@ TABLES: Mapping[str, Rgb] = {
 FINISHES = ("plain", "striped", "spotted")
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeRange:
-    """How large a shape may be, in metres."""
-
-    radius: tuple[float, float]
-    height: tuple[float, float]
-
-
-# Half the longest edge for cube and box. A ball's, a cube's height follows from its radius.
-SHAPES: Mapping[str, ShapeRange] = {
-    "cube": ShapeRange((0.036, 0.044), (0.0, 0.0)),
-    "ball": ShapeRange((0.040, 0.050), (0.0, 0.0)),
-    "cylinder": ShapeRange((0.029, 0.036), (0.095, 0.120)),
-    "cone": ShapeRange((0.045, 0.055), (0.100, 0.125)),
-    "bowl": ShapeRange((0.056, 0.066), (0.046, 0.056)),
-    "mug": ShapeRange((0.036, 0.042), (0.078, 0.092)),
-    "bottle": ShapeRange((0.026, 0.032), (0.110, 0.128)),
-    "plate": ShapeRange((0.058, 0.068), (0.018, 0.022)),
-    "box": ShapeRange((0.050, 0.060), (0.040, 0.050)),
-}
 BOX_ASPECT = 0.6
 """Width of a box over its length."""
 
@@ -74,19 +56,6 @@ LIGHTS: Mapping[str, Lighting] = {
     "dim": Lighting((0.36, 0.36, 0.38), (0.10, 0.10, 0.11), (0.30, 0.30, 0.32)),
     "warm": Lighting((0.66, 0.54, 0.38), (0.19, 0.15, 0.10), (0.40, 0.33, 0.24)),
     "cold": Lighting((0.40, 0.52, 0.66), (0.12, 0.15, 0.20), (0.28, 0.34, 0.42)),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """From where cameras may look: degrees above the table."""
-
-    elevation: tuple[float, float]
-
-
-VIEWS: Mapping[str, View] = {
-    "from above": View((50.0, 70.0)),
-    "from the front": View((20.0, 40.0)),
 }
 
 
@@ -223,6 +192,7 @@ class TabletopScene:
         view: Name of the view.
         room: Surroundings.
         seed: Decides all that the slots leave open, cameras too.
+        style: Within which limits it was drawn.
         placement: Which of the seed's layouts this is.
     """
 
@@ -237,6 +207,7 @@ class TabletopScene:
     view: str
     room: Room
     seed: int
+    style: SceneStyle
     placement: int = 0
 
     def rng(self, purpose: int) -> Generator:

@@ -20,9 +20,7 @@ from mfsynth.simulation.scene import (
     LIGHTS,
     MAX_OBJECTS,
     ROOMS,
-    SHAPES,
     TABLES,
-    VIEWS,
     Block,
     Lighting,
     Rgb,
@@ -32,13 +30,19 @@ from mfsynth.simulation.scene import (
     TabletopScene,
     scene_rng,
 )
+from mfsynth.simulation.styles import PLAIN, SHAPES, VIEWS, Range, SceneStyle
 
 # What random numbers of a scene are for, each drawn on its own; 2 is for what comes after the
 # description.
-_DESCRIPTION, _PLACEMENT, _FURNITURE, _CLUTTER = 0, 1, 3, 4
+_DESCRIPTION, _PLACEMENT, _FURNITURE, _CLUTTER, _ROOM, _LIGHT = 0, 1, 3, 4, 5, 6
 
 # Metres from the table's middle: beyond four objects side by side, within the smallest table.
 _CLUTTER_DISTANCE = (0.27, 0.36)
+# Share of the way to the walls.
+_LAMP_REACH = 0.85
+# Narrower rooms have no place for furniture beside table and cameras.
+_FURNISHED_HALF_WIDTH = 1.5
+SURFACES = ("plain", "tiled", "brick", "wooden", "marble")
 # Of what no prompt names: furniture and clutter.
 _MUTED: Sequence[Rgb] = (
     (0.55, 0.44, 0.32), (0.36, 0.28, 0.22), (0.66, 0.64, 0.60),
@@ -46,13 +50,14 @@ _MUTED: Sequence[Rgb] = (
 )  # fmt: skip
 
 
-def sample_scene(prompt: Prompt, seed: int) -> TabletopScene:
+def sample_scene(prompt: Prompt, seed: int, style: SceneStyle = PLAIN) -> TabletopScene:
     """Draw the scene that a tabletop prompt describes.
 
     Args:
         prompt: With the slots `objects`, `table`, `light` and `view`. With a slot `room`,
-            furniture and clutter come along; otherwise the room is bare.
+            furniture and clutter come along; otherwise the room is what the style makes of it.
         seed: Decides sizes, shades and places; nonnegative.
+        style: Within which limits.
 
     Raises:
         MfsynthError: A slot is missing or names something that the simulator doesn't have.
@@ -65,20 +70,26 @@ def sample_scene(prompt: Prompt, seed: int) -> TabletopScene:
         slots.choice("light", LIGHTS),
         slots.choice("view", VIEWS),
     )
-    style = ROOMS[slots.choice("room", ROOMS)] if slots.has("room") else None
+    named_room = ROOMS[slots.choice("room", ROOMS)] if slots.has("room") else None
     tone = rng.uniform(0.0, 1.0)
+    objects = tuple(_sample_object(*kind, style, rng) for kind in kinds)
+    table_rgb = _shade(TABLES[table], rng, style.table_shade)
+    lighting = _sample_lighting(LIGHTS[light], style, seed, rng)
+    lamp = _sample_lamp(style, rng)
+    room = _sample_room(named_room, style, tone, seed, rng)
     scene = TabletopScene(
         caption=prompt.text,
-        objects=tuple(_sample_object(*kind, rng) for kind in kinds),
-        clutter=() if style is None else _sample_clutter(scene_rng(seed, _CLUTTER)),
+        objects=objects,
+        clutter=() if named_room is None else _sample_clutter(scene_rng(seed, _CLUTTER)),
         table=table,
-        table_rgb=_shade(TABLES[table], rng, 0.04),
+        table_rgb=table_rgb,
         light=light,
-        lighting=_dimmed(LIGHTS[light], rng.uniform(0.92, 1.06)),
-        lamp=_lamp(rng),
+        lighting=lighting,
+        lamp=_lamp_position(*lamp, room),
         view=view,
-        room=_sample_room(style, tone, seed, rng),
+        room=room,
         seed=seed,
+        style=style,
     )
     return place_objects(scene, 0)
 
@@ -86,18 +97,19 @@ def sample_scene(prompt: Prompt, seed: int) -> TabletopScene:
 def place_objects(scene: TabletopScene, placement: int) -> TabletopScene:
     """The same objects in another layout; layouts are numbered from 0."""
     rng = scene_rng(scene.seed, _PLACEMENT, placement)
-    return replace(scene, objects=_place(scene.objects, rng), placement=placement)
+    return replace(scene, objects=_place(scene.objects, scene.style.gap, rng), placement=placement)
 
 
 def scenes(
-    library: PromptSource, seed: int, indices: Iterable[int]
+    library: PromptSource, seed: int, indices: Iterable[int], style: SceneStyle = PLAIN
 ) -> Iterator[tuple[int, TabletopScene]]:
-    """Scenes by number; each is a pure function of the library, the seed and its number.
+    """Scenes by number; each is a pure function of library, seed, style and its number.
 
     Args:
         library: Tabletop prompts; scene i shows prompt i.
         seed: Decides what prompts leave open.
         indices: Which scenes.
+        style: Within which limits.
 
     Yields:
         The number and the scene.
@@ -108,7 +120,7 @@ def scenes(
     for index in indices:
         yield (
             index,
-            sample_scene(library.prompt(index), derive_seed(seed, "tabletop scene", index)),
+            sample_scene(library.prompt(index), derive_seed(seed, "tabletop scene", index), style),
         )
 
 
@@ -165,16 +177,36 @@ def _mix(a: Rgb, b: Rgb, share: float) -> Rgb:
     return cast("Rgb", tuple(x + (y - x) * share for x, y in zip(a, b, strict=True)))
 
 
-def _dimmed(light: Lighting, factor: float) -> Lighting:
-    def scale(rgb: Rgb) -> Rgb:
-        return cast("Rgb", tuple(c * factor for c in rgb))
+def _sample_lighting(light: Lighting, style: SceneStyle, seed: int, rng: Generator) -> Lighting:
+    own = scene_rng(seed, _LIGHT)
+    brightness = rng.uniform(*style.brightness)
+    tint = 1 + own.uniform(-style.tint, style.tint, 3)
 
-    return Lighting(scale(light.key), scale(light.fill), scale(light.ambient))
+    def changed(rgb: Rgb, limits: Range) -> Rgb:
+        factors = brightness * own.uniform(*limits) * tint
+        return cast("Rgb", tuple(float(c * factor) for c, factor in zip(rgb, factors, strict=True)))
+
+    return Lighting(
+        key=changed(light.key, style.key),
+        fill=changed(light.fill, style.fill),
+        ambient=changed(light.ambient, style.ambient),
+    )
 
 
-def _lamp(rng: Generator) -> tuple[float, float, float]:
-    turn, tilt, distance = rng.uniform(0, 2 * np.pi), rng.uniform(25, 48), rng.uniform(1.1, 1.4)
-    across = distance * math.sin(math.radians(tilt))
+def _sample_lamp(style: SceneStyle, rng: Generator) -> tuple[float, float, float]:
+    """Direction, degrees from the vertical, and metres."""
+    return (
+        rng.uniform(0, 2 * np.pi),
+        rng.uniform(*style.lamp_tilt),
+        rng.uniform(*style.lamp_distance),
+    )
+
+
+def _lamp_position(
+    turn: float, tilt: float, distance: float, room: Room
+) -> tuple[float, float, float]:
+    # A lamp behind a wall lights nothing.
+    across = min(distance * math.sin(math.radians(tilt)), _LAMP_REACH * room.half_width)
     return (
         across * math.cos(turn),
         across * math.sin(turn),
@@ -182,28 +214,43 @@ def _lamp(rng: Generator) -> tuple[float, float, float]:
     )
 
 
-def _sample_object(colour: str, shape: str, finish: str, rng: Generator) -> SceneObject:
-    size = SHAPES[shape]
+def _sample_object(
+    colour: str, shape: str, finish: str, style: SceneStyle, rng: Generator
+) -> SceneObject:
+    size = style.shapes[shape]
     radius = rng.uniform(*size.radius)
     height = rng.uniform(*size.height) if size.height[1] else 2 * radius
     return SceneObject(colour, shape, finish, _shade(COLOURS[colour], rng, 0.10), radius, height)
 
 
-def _sample_room(style: RoomStyle | None, tone: float, seed: int, rng: Generator) -> Room:
-    look = style or BARE_ROOM
-    half_width = rng.uniform(1.5, 1.9)
+def _sample_room(
+    named: RoomStyle | None, style: SceneStyle, tone: float, seed: int, rng: Generator
+) -> Room:
+    look = named or (_any_room(scene_rng(seed, _ROOM)) if style.any_room else BARE_ROOM)
+    half_width = rng.uniform(*style.room_half_width)
     furniture: tuple[Block, ...] = ()
-    if style is not None:
+    if look is not BARE_ROOM and half_width >= _FURNISHED_HALF_WIDTH:
         furniture = _sample_furniture(half_width, scene_rng(seed, _FURNITURE))
     return Room(
         style=look,
         wall=_mix(*look.wall_tones, tone),
         floor=_mix(*look.floor_tones, tone),
         half_width=half_width,
-        table_half_width=rng.uniform(0.45, 0.6),
-        table_height=rng.uniform(0.65, 0.75),
+        table_half_width=rng.uniform(*style.table_half_width),
+        table_height=rng.uniform(*style.table_height),
         furniture=furniture,
     )
+
+
+def _any_room(rng: Generator) -> RoomStyle:
+    def tones() -> tuple[Rgb, Rgb]:
+        colour = colorsys.hsv_to_rgb(
+            rng.uniform(), 0.6 * rng.uniform() ** 1.5, rng.uniform(0.15, 0.9)
+        )
+        return colour, colour
+
+    walls, floors = rng.choice(SURFACES), rng.choice(SURFACES)
+    return RoomStyle(str(walls), tones(), rng.uniform(1.0, 4.0), str(floors), tones())
 
 
 def _sample_furniture(half_width: float, rng: Generator) -> tuple[Block, ...]:
@@ -239,11 +286,11 @@ def _muted(rng: Generator) -> Rgb:
     return _shade(_MUTED[int(rng.integers(len(_MUTED)))], rng, 0.15)
 
 
-def _place(objects: Sequence[SceneObject], rng: Generator) -> tuple[SceneObject, ...]:
+def _place(objects: Sequence[SceneObject], gaps: Range, rng: Generator) -> tuple[SceneObject, ...]:
     """Objects side by side, a little apart, around the table's middle."""
     spots: list[tuple[float, float, float]] = []
     for item in objects:
-        spots.append(_spot(item.footprint, spots, rng))
+        spots.append(_spot(item.footprint, spots, gaps, rng))
     middle_x = sum(x for x, _, _ in spots) / len(spots)
     middle_y = sum(y for _, y, _ in spots) / len(spots)
     return tuple(
@@ -253,7 +300,7 @@ def _place(objects: Sequence[SceneObject], rng: Generator) -> tuple[SceneObject,
 
 
 def _spot(
-    footprint: float, taken: Sequence[tuple[float, float, float]], rng: Generator
+    footprint: float, taken: Sequence[tuple[float, float, float]], gaps: Range, rng: Generator
 ) -> tuple[float, float, float]:
     """The tightest of a few random places next to what stands there already."""
     if not taken:
@@ -261,7 +308,7 @@ def _spot(
     free: list[tuple[float, float, float]] = []
     while len(free) < 4:
         x, y, radius = taken[int(rng.integers(len(taken)))]
-        gap, turn = rng.uniform(0.010, 0.035), rng.uniform(0, 2 * np.pi)
+        gap, turn = rng.uniform(*gaps), rng.uniform(0, 2 * np.pi)
         reach = radius + footprint + gap
         spot = (x + reach * math.cos(turn), y + reach * math.sin(turn), footprint)
         if all(

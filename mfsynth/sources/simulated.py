@@ -20,18 +20,25 @@ from mfsynth.sources.settings import SourceSettings
 if TYPE_CHECKING:
     from mfsynth.simulation import CachedScenes, CacheSettings
 
+# Of `mfsynth.simulation.STYLES`.
+StyleName = Literal["plain", "close", "varied"]
+
 
 class RenderSettings(Settings):
     """Simulator scenes to render into a folder.
 
     Attributes:
         library: Name or path of the prompt library.
+        style: Within which limits scenes and cameras vary: plain is what the shipped models
+            were trained on; close has larger things in the frame; varied is close with any room,
+            light, height, size and field of view (35° to 75°).
         scenes: How many.
         views: Of each scene.
         seed: Of prompts and scenes.
     """
 
     library: NonEmpty = "tabletop"
+    style: StyleName = "plain"
     scenes: Count
     views: Count
     seed: Index = 0
@@ -46,11 +53,12 @@ class RenderSettings(Settings):
             size: Rows and columns of the images.
             progress: Called with scenes rendered and scenes in total.
         """
-        from mfsynth.simulation import render_dataset
+        from mfsynth.simulation import STYLES, render_dataset
 
         return render_dataset(
             folder,
             library=self.library,
+            style=STYLES[self.style],
             scenes=self.scenes,
             views=self.views,
             size=size,
@@ -83,6 +91,7 @@ class LiveScenesSettings(SourceSettings):
 
     Attributes:
         library: Name or path of the prompt library.
+        style: As in `RenderSettings`.
         scenes: How many different ones.
         size: Rows and columns.
         seed: Of prompts and scenes.
@@ -90,13 +99,14 @@ class LiveScenesSettings(SourceSettings):
 
     kind: Literal["live_scenes"]
     library: NonEmpty = "tabletop"
+    style: StyleName = "plain"
     scenes: Count
     size: Count
     seed: Index = 0
 
     def open(self) -> LiveScenesSource:
         """See `LiveScenesSource`."""
-        return LiveScenesSource(self.library, self.scenes, self.size, self.seed)
+        return LiveScenesSource(self.library, self.scenes, self.size, self.seed, self.style)
 
 
 class CachedScenesSource:
@@ -150,18 +160,21 @@ class LiveScenesSource:
         count: How many scenes.
         size: Rows and columns of the images.
         seed: Of prompts and scenes.
+        style: As in `RenderSettings`.
 
     Raises:
         MfsynthError: There is no such library.
     """
 
-    def __init__(self, library: str, count: int, size: int, seed: int) -> None:
+    def __init__(
+        self, library: str, count: int, size: int, seed: int, style: StyleName = "plain"
+    ) -> None:
         # Of which the source is made again in other processes.
-        self._arguments = (library, count, size, seed)
+        self._arguments = (library, count, size, seed, style)
         self._library = load_library(library, seed)
-        self._count, self._size, self._seed = count, size, seed
+        self._count, self._size, self._seed, self._style = count, size, seed, style
 
-    def __reduce__(self) -> tuple[type[LiveScenesSource], tuple[str, int, int, int]]:
+    def __reduce__(self) -> tuple[type[LiveScenesSource], tuple[str, int, int, int, StyleName]]:
         return LiveScenesSource, self._arguments
 
     def __len__(self) -> int:
@@ -170,7 +183,7 @@ class LiveScenesSource:
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
-        from mfsynth.simulation import render_scene, scenes
+        from mfsynth.simulation import STYLES, render_scene, scenes
         from mfsynth.simulation.gl import context_is_inherited
 
         if context_is_inherited():
@@ -178,7 +191,7 @@ class LiveScenesSource:
                 "scenes can't be rendered in a process forked from one that has rendered; start "
                 "data loading workers with start_method spawn"
             )
-        ((_, scene),) = scenes(self._library, self._seed, [index])
+        ((_, scene),) = scenes(self._library, self._seed, [index], STYLES[self._style])
         (view,) = render_scene(scene, 1, self._size, self._size)
         return Item(
             rgb=view.rgb,

@@ -18,7 +18,14 @@ import pytest
 
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import load_library
-from mfsynth.simulation import CachedScenes, cache, render_dataset, render_scene, scenes
+from mfsynth.simulation import (
+    STYLES,
+    CachedScenes,
+    cache,
+    render_dataset,
+    render_scene,
+    scenes,
+)
 from mfsynth.storage import atomic
 
 pytestmark = pytest.mark.usefixtures("opengl")
@@ -151,6 +158,31 @@ def test_other_settings_are_refused_by_name(tmp_path):
     render_dataset(folder, scenes=1, views=1, size=16, seed=0)
     with pytest.raises(MfsynthError, match=r"other settings \(seed 0 -> 1"):
         render_dataset(folder, scenes=1, views=1, size=16, seed=1)
+
+
+def test_a_style_is_recorded_and_another_is_refused(tmp_path):
+    folder, settings = tmp_path / "scenes", SETTINGS | {"scenes": 2}
+    rendered = render_dataset(folder, **settings, style=STYLES["varied"])
+    document = json.loads((folder / "dataset.json").read_text())
+    assert document["style"]["name"] == "varied"
+    assert document["style"]["fov_degrees"] == [35.0, 75.0]
+    assert len(np.unique(rendered.intrinsics[:, 0, 0])) == 4
+    assert CachedScenes.open(folder).settings.style == STYLES["varied"]
+    with pytest.raises(MfsynthError, match=r"\(style\.name 'varied' -> 'plain'.* more\)"):
+        render_dataset(folder, **settings)
+
+
+def test_a_folder_from_before_styles_is_a_plain_one(tmp_path, uninterrupted):
+    folder = tmp_path / "scenes"
+    render_dataset(folder, **SETTINGS)
+    document = json.loads((folder / "dataset.json").read_text())
+    del document["style"]
+    (folder / "dataset.json").write_text(json.dumps({**document, "fov_degrees": 40.0}))
+    assert CachedScenes.open(folder).settings == uninterrupted.settings
+    (folder / "finished" / "000001").unlink()
+    assert_same(render_dataset(folder, **SETTINGS), uninterrupted)
+    with pytest.raises(MfsynthError, match=r"style\.name 'plain' -> 'close'"):
+        render_dataset(folder, **SETTINGS, style=STYLES["close"])
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path):

@@ -14,8 +14,9 @@ from mfsynth.simulation import SceneRenderer, render_scene, rendering, sample_sc
 from mfsynth.simulation.camera_poses import CameraPose
 from mfsynth.simulation.gl import load_mujoco
 from mfsynth.simulation.physics import settle
-from mfsynth.simulation.scene import COLOURS, SHAPES, VIEWS
-from mfsynth.simulation.views import choose_poses
+from mfsynth.simulation.scene import COLOURS
+from mfsynth.simulation.styles import SHAPES, VIEWS
+from mfsynth.simulation.views import choose_cameras
 
 pytestmark = pytest.mark.usefixtures("opengl")
 
@@ -60,11 +61,10 @@ def test_images_have_the_types_and_sizes_promised(make_scene):
 def test_depth_agrees_with_rays_cast_through_pixel_centres(make_scene, shape, view):
     scene = make_scene(objects=[{"colour": "green", "shape": shape}], view=view)
     settled = settle(scene)
-    camera = Intrinsics.from_vertical_fov(48, 64, 40.0)
-    pose = choose_poses(settled, 1, camera, 48, 64)[0].pose
+    (camera,) = choose_cameras(settled, 1, 48, 64)
     with SceneRenderer(settled, 48, 64) as renderer:
-        _, depth = renderer.render(pose, camera)
-    expected, _ = ray_depth(settled, pose, camera, 48, 64)
+        _, depth = renderer.render(camera.pose, camera.intrinsics)
+    expected, _ = ray_depth(settled, camera.pose, camera.intrinsics, 48, 64)
     error = np.abs(depth - expected) / expected
     # Renderers draw round things as polygons; rays meet the true sphere and cylinder.
     assert np.quantile(error, 0.9) < 1e-5
@@ -137,18 +137,17 @@ def test_cameras_keep_to_the_elevations_of_the_view(make_scene, view):
 
 def test_objects_are_large_in_the_frame_wholly_inside_and_mostly_visible():
     library = load_library("tabletop", seed=5)
-    camera = Intrinsics.from_vertical_fov(64, 64, 40.0)
     for _, scene in scenes(library, 2, range(12)):
         settled = settle(scene)
-        for rated in choose_poses(settled, 2, camera, 64, 64):
-            _, hits = ray_depth(settled, rated.pose, camera, 64, 64)
+        for rated in choose_cameras(settled, 2, 64, 64):
+            _, hits = ray_depth(settled, rated.pose, rated.intrinsics, 64, 64)
             owner = np.append(settled.model.geom_group, -1)[hits]
             for i, outline in enumerate(settled.outlines):
-                pixels = project(rated.pose.to_camera(outline), camera)
+                pixels = project(rated.pose.to_camera(outline), rated.intrinsics)
                 assert pixels.min() > 0
                 assert pixels.max() < 63
                 assert np.ptp(pixels, axis=0).max() > 8
-                if rated.is_clear:
+                if rated.clearness >= scene.style.clear:
                     assert np.count_nonzero(owner == i) > 30
 
 

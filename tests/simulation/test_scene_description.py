@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import Prompt, load_library
 from mfsynth.simulation import sample_scene, scenes
-from mfsynth.simulation.scene import COLOURS, LIGHTS, SHAPES, TABLES, VIEWS
+from mfsynth.simulation.scene import COLOURS, LIGHTS, TABLES
 from mfsynth.simulation.scene_sampling import place_objects
+from mfsynth.simulation.styles import SHAPES, VIEWS
 
 KINDS = [{"colour": c, "shape": s} for c, s in itertools.product(COLOURS, SHAPES)]
 SLOTS = st.fixed_dictionaries(

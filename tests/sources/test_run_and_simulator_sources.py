@@ -14,7 +14,8 @@ from training_files import assert_same_items, one_line_error, source
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit, open_run
-from mfsynth.simulation import render_dataset
+from mfsynth.simulation import STYLES, render_dataset
+from mfsynth.sources.simulated import RenderSettings
 from mfsynth.storage.store import ObjectStore
 
 SCENES = {"library": "tabletop", "size": 16, "seed": 3}
@@ -76,6 +77,20 @@ def test_cached_scenes_are_samples_and_pickle_without_their_images(cached):
 def test_a_folder_without_rendered_scenes_is_told(tmp_path):
     with one_line_error("holds no rendered scenes"):
         source(kind="cached_scenes", path=str(tmp_path))
+
+
+@pytest.mark.usefixtures("opengl")
+def test_a_configuration_names_library_and_style(tmp_path):
+    names = {"library": "tabletop_shapes", "style": "varied", "seed": 3}
+    settings = RenderSettings(scenes=2, views=1, **names)
+    rendered = settings.render(str(tmp_path / "scenes"), 16)
+    assert rendered.settings.style == STYLES["varied"]
+    stored = source(kind="cached_scenes", path=str(tmp_path / "scenes"))
+    live = source(kind="live_scenes", scenes=2, size=16, **names)
+    for index in range(2):
+        assert_same_items(live[index], stored[index])
+    assert stored[0].intrinsics != stored[1].intrinsics
+    assert_same_items(pickle.loads(pickle.dumps(live))[1], live[1])
 
 
 def test_live_scenes_are_those_that_would_have_been_cached(cached):

@@ -36,7 +36,10 @@ def open_set(settings: SetSettings, on_scene: Callable[[int, int], None]) -> Eva
             if settings.render is not None:
                 settings.render.render(settings.path, settings.render.size, on_scene)
             scenes = settings.open()
-            name = f"{scenes.rendered.library} scenes, seed {scenes.rendered.seed}"
+            rendered = scenes.rendered
+            name = f"{rendered.library} scenes, seed {rendered.seed}"
+            if rendered.style.name != "plain":
+                name += f", {rendered.style.name}"
             return EvaluationSet(name, PLAIN, SourceFrames(scenes))
         case EvaluatedRun():
             name = without_credentials(settings.url)
