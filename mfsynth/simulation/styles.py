@@ -63,6 +63,7 @@ class SceneStyle:
             direction that shows all of them will do.
         clear: Share of an object that must be visible, in [0, 1].
         tries: Directions that are looked from, for each camera.
+        rays: Down and across an image, to see what is visible from a direction.
         room_half_width: Metres from the table's middle to the walls.
         table_half_width: Metres; less than the room's.
         table_height: Metres.
@@ -89,6 +90,7 @@ class SceneStyle:
     fills_frame: bool
     clear: float
     tries: int
+    rays: int
     room_half_width: Range
     table_half_width: Range
     table_height: Range
@@ -145,6 +147,7 @@ PLAIN = SceneStyle(
     fills_frame=False,
     clear=0.70,
     tries=10,
+    rays=40,
     room_half_width=(1.5, 1.9),
     table_half_width=(0.45, 0.6),
     table_height=(0.65, 0.75),
@@ -179,6 +182,7 @@ CLOSE = replace(
     fills_frame=True,
     clear=0.90,
     tries=16,
+    rays=24,
     # A dark side shows neither colour nor shape.
     key=(0.73, 0.73),
     ambient=(1.3, 1.3),

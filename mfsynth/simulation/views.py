@@ -15,7 +15,6 @@ from mfsynth.simulation.gl import load_mujoco
 from mfsynth.simulation.physics import CLUTTER_GROUP, SettledScene
 from mfsynth.simulation.styles import SceneStyle
 
-_RAYS = 40
 _DETAIL_SHARE = 0.004
 _CLUTTER_SHARE = 0.15
 # Of the room around objects that don't fill their frame: how far they may be from its middle.
@@ -119,8 +118,8 @@ class _Framing:
 
     def rays(self, pose: CameraPose) -> NDArray[np.float64]:
         """World directions (N, 3) of rays that are spread over the image, of length 1."""
-        columns = np.linspace(0, self.width - 1, _RAYS)
-        rows = np.linspace(0, self.height - 1, _RAYS)
+        columns = np.linspace(0, self.width - 1, self.style.rays)
+        rows = np.linspace(0, self.height - 1, self.style.rays)
         camera = self.intrinsics
         u, v = np.meshgrid((columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy)
         rays = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
