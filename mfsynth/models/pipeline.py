@@ -25,7 +25,13 @@ from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_tokens, tokenize
-from mfsynth.models.token_codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
+from mfsynth.models.token_codecs import (
+    DepthCodec,
+    DepthNormalisation,
+    LatentCodec,
+    PatchCodec,
+    RGBCodec,
+)
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 
@@ -43,6 +49,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         depth_shift_mu: Time shift of depth.
         depth_mean: Standardisation of the contracted depth.
         depth_std: Standardisation of the contracted depth.
+        depth_normalisation: What depth is divided by before; see `DepthCodec`.
         height: Native height in pixels.
         width: Native width in pixels.
         rgb_bands: Without a VAE, the frequencies of luma and of chroma that RGB tokens hold of a
@@ -64,6 +71,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         depth_shift_mu: float = 1.1,
         depth_mean: float = 0.0,
         depth_std: float = 1.0,
+        depth_normalisation: DepthNormalisation = "mean",
         height: int = 512,
         width: int = 512,
         rgb_bands: tuple[int, int] | list[int] | None = None,
@@ -79,6 +87,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             depth_shift_mu=depth_shift_mu,
             depth_mean=depth_mean,
             depth_std=depth_std,
+            depth_normalisation=depth_normalisation,
             height=height,
             width=width,
             rgb_bands=rgb_bands,
@@ -109,7 +118,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     def depth_codec(self) -> DepthCodec:
         """Between depth maps and the transformer's depth tokens."""
         patch = round(self.transformer.config.depth_channels**0.5)
-        return DepthCodec(patch, self.config.depth_mean, self.config.depth_std)
+        of = self.config
+        return DepthCodec(patch, of.depth_mean, of.depth_std, of.depth_normalisation)
 
     @property
     def rgb_codec(self) -> RGBCodec:

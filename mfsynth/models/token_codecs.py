@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -35,28 +36,50 @@ def expand(z: Tensor) -> Tensor:
     return torch.where((z > 0) & (z < 2), torch.where(z <= 1, z, far), 0.0)
 
 
+DepthNormalisation = Literal["mean", "harmonic_mean"]
+"""By what of its valid pixels a depth map is divided. The harmonic mean is that of 1/z, inverted:
+what is far counts for little, so it hardly depends on which part of a background is known."""
+
+
+def _mean(depth: Tensor, valid: Tensor) -> Tensor:
+    count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    return (depth * valid).sum(dim=(1, 2), keepdim=True) / count
+
+
+def _harmonic_mean(depth: Tensor, valid: Tensor) -> Tensor:
+    return 1 / _mean(torch.where(valid, 1 / depth, 0.0), valid)
+
+
+_MEANS: dict[DepthNormalisation, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": _mean,
+    "harmonic_mean": _harmonic_mean,
+}
+"""Of (B, H, W) depth where it is valid: (B, 1, 1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class DepthCodec:
     """Depth maps to pixel-space tokens and back (arXiv 2606.13676; no autoencoder).
 
     A sample is divided by the mean of its own valid pixels, contracted, and standardised as
-    (z − mean) / std. The released model has mean 0 and std 1.
+    (z − mean) / std. The released model has the arithmetic mean, and mean 0 and std 1 after it.
 
     Attributes:
         patch: Pixels along a token's side.
         mean: Of the contracted depth.
         std: Of the contracted depth.
+        normalisation: The mean that a sample is divided by.
     """
 
     patch: int
     mean: float = 0.0
     std: float = 1.0
+    normalisation: DepthNormalisation = "mean"
 
     def encode(self, depth: Tensor) -> Tensor:
         """Encode (B, H, W) z-depth in any unit, 0 = invalid, to (B, N, p²); 0 where invalid."""
         valid = depth > 0
-        count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        unit = (depth * valid).sum(dim=(1, 2), keepdim=True) / count
+        unit = _MEANS[self.normalisation](depth, valid)
         z = contract(depth / unit.clamp(min=torch.finfo(depth.dtype).tiny))
         values = torch.where(valid, (z - self.mean) / self.std, 0.0)
         return patchify(values[:, None], self.patch)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Fraction, Index, Items, Pair, Positive, Settings
+from mfsynth.models.token_codecs import DepthNormalisation
 from mfsynth.training.data import PartSettings
 from mfsynth.training.invalid_depth import InvalidDepth
 from mfsynth.training.noise import NoiseConfig
@@ -115,6 +116,9 @@ class OptimiserConfig(Settings):
         edge_weight: See `depth_loss`.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
+        depth_normalisation: The mean of a map, filled where it is invalid, that it is divided by.
+            The harmonic mean of sparse depth is nearer to that of the whole map. The model keeps
+            it: depth that it is given later is divided by the same.
         invalid_depth: What the depth stream sees at pixels without depth.
         complete_depth: Whether sparse depth is a condition of images, too, made dense by what the
             weights' moving average tells from the image; without it, only dense depth is.
@@ -140,6 +144,7 @@ class OptimiserConfig(Settings):
     edge_weight: float = Field(ge=0)
     distillation: DistillationConfig | None = None
     text_dropout: Fraction
+    depth_normalisation: DepthNormalisation = "mean"
     invalid_depth: InvalidDepth = "nearest"
     complete_depth: bool = False
     checkpoint_every: Count

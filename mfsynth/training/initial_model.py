@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import Layout, find_model, pipeline_index
-from mfsynth.models.token_codecs import DepthCodec
+from mfsynth.models.token_codecs import DepthCodec, DepthNormalisation
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
@@ -83,6 +83,16 @@ class InitialModel:
         text_encoder = AutoModel.from_pretrained(self.path / "text_encoder", dtype=torch.float32)
         return text_encoder, AutoTokenizer.from_pretrained(self.path / "tokenizer")
 
-    def depth_codec(self, patch: int) -> DepthCodec:
-        """Between depth maps and its depth tokens."""
-        return DepthCodec(patch, self.index["depth_mean"], self.index["depth_std"])
+    def depth_codec(self, patch: int, normalisation: DepthNormalisation) -> DepthCodec:
+        """Between depth maps and its depth tokens.
+
+        Raises:
+            MfsynthError: Its depth is normalised in another way.
+        """
+        has = self.index.get("depth_normalisation", "mean")
+        if normalisation != has:
+            raise MfsynthError(
+                f"initial: the depth of {self.path} is divided by its {has}, not by its "
+                f"{normalisation}; set optimiser.depth_normalisation to {has}"
+            )
+        return DepthCodec(patch, self.index["depth_mean"], self.index["depth_std"], has)

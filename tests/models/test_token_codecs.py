@@ -25,16 +25,24 @@ def test_values_without_a_preimage_become_invalid(z):
     assert expand(torch.tensor([z])).item() == 0
 
 
-@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
-def test_a_constant_scale_of_depth_changes_no_token(seed, scale):
-    codec, depth = DepthCodec(8, 1.0, 0.4), random_depth(seed)
+NORMALISATIONS = ("mean", "harmonic_mean")
+
+
+@given(
+    seed=st.integers(0, 1000),
+    scale=st.floats(1e-3, 1e3),
+    normalisation=st.sampled_from(NORMALISATIONS),
+)
+def test_a_constant_scale_of_depth_changes_no_token(seed, scale, normalisation):
+    codec, depth = DepthCodec(8, 1.0, 0.4, normalisation), random_depth(seed)
     torch.testing.assert_close(
         codec.encode(depth * scale), codec.encode(depth), rtol=1e-4, atol=1e-5
     )
 
 
-def test_invalid_pixels_are_marked_and_do_not_move_the_scale():
-    codec, depth = DepthCodec(8), random_depth(0)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_invalid_pixels_are_marked_and_do_not_move_the_scale(normalisation):
+    codec, depth = DepthCodec(8, normalisation=normalisation), random_depth(0)
     sparse = depth.clone()
     hole = torch.zeros_like(depth, dtype=torch.bool)
     hole[:, ::3, ::2] = True
@@ -47,9 +55,18 @@ def test_invalid_pixels_are_marked_and_do_not_move_the_scale():
         assert sample.std() / sample.mean() < 1e-4
 
 
-def test_a_map_without_any_depth_gives_finite_tokens():
-    tokens = DepthCodec(8).encode(torch.zeros(1, 16, 16))
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_a_map_without_any_depth_gives_finite_tokens(normalisation):
+    tokens = DepthCodec(8, normalisation=normalisation).encode(torch.zeros(1, 16, 16))
     assert (tokens == 0).all()
+
+
+def test_depth_is_divided_by_the_mean_that_the_codec_says():
+    depth = torch.tensor([0.0, 1.0, 2.0, 4.0]).repeat(16).reshape(1, 8, 8)
+    for normalisation, mean in (("mean", 7 / 3), ("harmonic_mean", 12 / 7)):
+        codec = DepthCodec(8, normalisation=normalisation)
+        expected = torch.where(depth > 0, depth / mean, 0.0)
+        torch.testing.assert_close(codec.decode(codec.encode(depth), (1, 1)), expected)
 
 
 def test_patches_are_put_together_as_they_were_cut():

@@ -19,6 +19,7 @@ from tiny_training import (
 )
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
@@ -26,6 +27,7 @@ from mfsynth.training.processes import join_processes
 from mfsynth.training.run import export
 from mfsynth.training.trainer import Trainer
 
+MEAN = {"depth_normalisation": "mean"}
 RELEASED = Path(__file__).parents[1] / "data" / "reference"
 
 
@@ -130,6 +132,23 @@ def test_other_sizes_are_named(first, tmp_path):
         sizes = SIZES.model_dump() | changes
         with pytest.raises(MfsynthError, match=said) as caught:
             build_components(further(tmp_path, first[0], transformer=sizes), [])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_keeps_what_its_depth_is_divided_by(first, tmp_path):
+    harmonic = optimiser(depth_normalisation="harmonic_mean").model_dump()
+    settings = config(tmp_path / "a", optimiser=harmonic)
+    trained = build_components(settings, CAPTIONS)
+    trained.pipeline(settings).save_pretrained(tmp_path / "model")
+    opened = ModalityForcingPipeline.from_pretrained(tmp_path / "model")
+    assert opened.depth_codec == trained.depth_codec
+    assert opened.depth_codec.normalisation == "harmonic_mean"
+    on = harmonic | {"image_steps": 0}
+    components = build_components(further(tmp_path, tmp_path / "model", optimiser=on), [])
+    assert components.depth_codec == trained.depth_codec
+    for initial, optimiser_ in ((first[0], on), (tmp_path / "model", on | MEAN)):
+        with pytest.raises(MfsynthError, match=r"set optimiser\.depth_normalisation to") as caught:
+            build_components(further(tmp_path, initial, optimiser=optimiser_), [])
         assert "\n" not in str(caught.value)
 
 
