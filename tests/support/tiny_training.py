@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from numpy.typing import NDArray
 
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.token_codecs import DepthCodec
@@ -24,6 +25,7 @@ from mfsynth.training.small_text_encoder import (
     build_tokenizer,
     text_encoder_layers,
 )
+from mfsynth.training.tensorboard import Board
 from mfsynth.training.trainer import Trainer
 
 SIZES = TransformerConfig(
@@ -173,6 +175,19 @@ def flux2_mixture() -> Mixture:
     depth = rng.uniform(0.5, 2, (8, 32, 32)).astype(np.float32)
     items = map(Item, rgb, depth, CAPTIONS)
     return Mixture((Part(InMemory(items)),), 32, 32)
+
+
+class Scalars(Board):
+    """A board that keeps the scalars."""
+
+    def __init__(self) -> None:
+        self.by_step: dict[int, dict[str, float]] = {}
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.by_step.setdefault(step, {}).update(values)
+
+    def images(self, step: int, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        pass
 
 
 def record_losses(trainer: Trainer) -> list[dict[str, float]]:
