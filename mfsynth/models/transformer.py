@@ -21,7 +21,6 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2Modulation,
     Flux2PosEmbed,
     Flux2SingleTransformerBlock,
-    Flux2TimestepGuidanceEmbeddings,
 )
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from mfsynth.models.transformer_blocks import (
     CrossStreamTimeEmbedding,
     SingleStreamBlock,
+    TimeEmbedding,
     TripleStreamBlock,
 )
 
@@ -156,12 +156,10 @@ class ModalityForcingTransformer2DModel(
         self.context_embedder = nn.Linear(joint_attention_dim, dim, bias=False)
         self.depth_embedder = nn.Linear(depth_channels * (1 + depth_mask), dim, bias=False)
 
-        self.time_guidance_embed = Flux2TimestepGuidanceEmbeddings(
+        self.time_guidance_embed = TimeEmbedding(
             timestep_channels, dim, guidance_embeds=guidance_embeds
         )
-        self.depth_time_embed = Flux2TimestepGuidanceEmbeddings(
-            timestep_channels, dim, guidance_embeds=False
-        )
+        self.depth_time_embed = TimeEmbedding(timestep_channels, dim, guidance_embeds=False)
         if cross_stream_mixing:
             self.depth_to_rgb_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
             self.rgb_to_depth_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
@@ -244,15 +242,17 @@ class ModalityForcingTransformer2DModel(
     ) -> ModalityForcingTransformerOutput:
         """Predict the RGB velocity and the clean depth at each modality's own noise level.
 
-        Without depth, no depth token is there to attend to: what is left is the text-to-image
-        model that the RGB and text weights came from.
+        Without depth, no depth token is there to attend to. With no `depth_timestep` either, what
+        is left is the text-to-image model that the RGB and text weights came from; with one, RGB
+        sees the level of the depth that is left out, where the model mixes the streams' levels.
 
         Args:
             rgb: (B, N, in_channels) noisy RGB tokens, row-major.
             depth: (B, N, depth_channels) noisy depth tokens of the same grid cells, or None.
             text: (B, L, joint_attention_dim) hidden states of the text encoder.
             rgb_timestep: (B,) noise level of RGB in [0, 1]; 0 is clean, 1 is noise.
-            depth_timestep: (B,) noise level of depth in [0, 1]; None without depth.
+            depth_timestep: (B,) noise level of depth in [0, 1]; given with depth, None or not
+                without.
             grid: (rows, columns) with rows · columns = N.
             guidance: (B,) guidance scale, where the model has `guidance_embeds`.
             depth_valid: (B, N, depth_channels) bool, which depth pixels hold a signal, where the
@@ -260,7 +260,7 @@ class ModalityForcingTransformer2DModel(
         """
         text_length, tokens = text.shape[1], rgb.shape[1]
         rgb_time, depth_time = self._time_embeddings(
-            rgb_timestep, depth_timestep, guidance, rgb.dtype
+            rgb_timestep, depth_timestep, guidance, rgb.dtype, depth is not None
         )
         length = text_length + tokens * (1 if depth is None else 2)
         rotary = self.pos_embed(position_ids(text_length, *grid, device=rgb.device)[:length])
@@ -320,18 +320,17 @@ class ModalityForcingTransformer2DModel(
         depth: Tensor | None,
         guidance: Tensor | None,
         dtype: torch.dtype,
+        has_depth: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        rgb = rgb.to(dtype) * 1000
-        rgb_time = self.time_guidance_embed(
-            rgb, None if guidance is None else guidance.to(dtype) * 1000
-        )
-        if depth is None:
+        is_mixed = self.config.cross_stream_mixing
+        rgb_time = self.time_guidance_embed(rgb, guidance, dtype)
+        if depth is not None and is_mixed:
+            rgb_time = rgb_time + self.depth_to_rgb_time_embed(depth, dtype)
+        if not has_depth:
             return rgb_time, None
-        depth = depth.to(dtype) * 1000
-        depth_time = self.depth_time_embed(depth, None)
-        if self.config.cross_stream_mixing:
-            rgb_time = rgb_time + self.depth_to_rgb_time_embed(depth)
-            depth_time = depth_time + self.rgb_to_depth_time_embed(rgb)
+        depth_time = self.depth_time_embed(depth, None, dtype)
+        if is_mixed:
+            depth_time = depth_time + self.rgb_to_depth_time_embed(rgb, dtype)
         return rgb_time, depth_time
 
     def _run(self, block: nn.Module, *args: Any) -> Any:
