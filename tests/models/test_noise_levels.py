@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -142,27 +141,3 @@ def test_the_released_pipeline_mixes_without_depth(reference, text_encoder, conv
     for name, arguments in ((reference, {"text_encoder": text_encoder}), (converted, {})):
         pipeline = ModalityForcingPipeline.from_pretrained(name, **arguments)
         assert pipeline.config.mixes_without_depth is True
-
-
-def test_the_autoencoder_is_in_float32_whatever_the_model_is_in(
-    reference, text_encoder, converted, tiny_model_dir
-):
-    exact = ModalityForcingPipeline.from_pretrained(converted).vae.state_dict()
-    low = {"dtype": torch.bfloat16}
-    opened = [
-        ModalityForcingPipeline.from_pretrained(converted, **low),
-        ModalityForcingPipeline.from_pretrained(converted, torch_dtype=torch.bfloat16),
-        ModalityForcingPipeline.from_pretrained(reference, text_encoder=text_encoder, **low),
-    ]
-    for pipeline in opened:
-        assert pipeline.transformer.dtype is torch.bfloat16
-        assert pipeline.text_encoder.dtype is torch.bfloat16
-        for name, value in pipeline.vae.state_dict().items():
-            assert torch.equal(value, exact[name]), name
-    pipeline = load_pipeline(ModelConfig(id=str(tiny_model_dir), dtype="bfloat16"), "cpu")
-    assert pipeline.vae.dtype is torch.float32
-    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    for given in ({}, {"mode": "i2d", "image": image}):
-        pairs = pipeline(["a ball"], seeds=[1], num_inference_steps=2, output_type="pt", **given)
-        assert pairs.rgb.dtype is torch.float32
-        assert torch.isfinite(pairs.depth).all()
