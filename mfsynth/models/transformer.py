@@ -7,6 +7,7 @@ adapters of a FLUX.2 base fit without renaming; everything that Modality Forcing
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from diffusers.models.transformers.transformer_flux2 import (
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from mfsynth.models.token_codecs import overlap_add
 from mfsynth.models.transformer_blocks import (
     CrossStreamTimeEmbedding,
     SingleStreamBlock,
@@ -113,6 +115,9 @@ class ModalityForcingTransformer2DModel(
         rgb_prediction: What the RGB head predicts: "velocity" (ε − x) or "sample" (x).
         guidance_embeds: Whether the guidance scale is an input, as in guidance-distilled bases.
         depth_mask: Whether the depth stream also sees which of its pixels hold a signal.
+        depth_head: What the depth head predicts of a token: "patches", its own pixels, as the
+            release; or "windows", those and half a patch around them, faded into its neighbours'
+            (`overlap_add`), so that depth does not jump where patches meet.
     """
 
     _supports_gradient_checkpointing = True
@@ -145,10 +150,18 @@ class ModalityForcingTransformer2DModel(
         rgb_prediction: str = "velocity",
         guidance_embeds: bool = False,
         depth_mask: bool = False,
+        depth_head: str = "patches",
     ) -> None:
         super().__init__()
         if rgb_prediction not in ("velocity", "sample"):
             raise ValueError(f"rgb_prediction is {rgb_prediction!r}; use 'velocity' or 'sample'")
+        if depth_head not in ("patches", "windows"):
+            raise ValueError(f"depth_head is {depth_head!r}; use 'patches' or 'windows'")
+        side = math.isqrt(depth_channels)
+        if depth_head == "windows" and (side % 2 or side**2 != depth_channels):
+            raise ValueError(
+                f"windows need square patches of even size, not {depth_channels} values"
+            )
         dim = num_attention_heads * attention_head_dim
         self.pos_embed = Flux2PosEmbed(theta=rope_theta, axes_dim=list(axes_dims_rope))
 
@@ -195,7 +208,9 @@ class ModalityForcingTransformer2DModel(
         self.depth_norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )
-        self.depth_proj_out = nn.Linear(dim, depth_channels, bias=False)
+        # A window is twice as high and as wide as a patch.
+        predicted = depth_channels * (4 if depth_head == "windows" else 1)
+        self.depth_proj_out = nn.Linear(dim, predicted, bias=False)
 
         self.gradient_checkpointing = False
 
@@ -312,6 +327,8 @@ class ModalityForcingTransformer2DModel(
                 depth_states.to(head_dtype), depth_time.to(head_dtype)
             )
             depth_out = self.depth_proj_out(depth_states).float()
+            if self.config.depth_head == "windows":
+                depth_out = overlap_add(depth_out, grid)
         return ModalityForcingTransformerOutput(rgb=rgb, depth=depth_out)
 
     def _time_embeddings(
