@@ -54,6 +54,9 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         width: Native width in pixels.
         rgb_bands: Without a VAE, the frequencies of luma and of chroma that RGB tokens hold of a
             lapped transform; None where they are plain pixel patches.
+        mixes_without_depth: Whether RGB sees depth's noise level, 1, in steps whose depth tokens
+            are left out: in the release's training depth was always there, in ours images alone
+            are without its tokens and its level.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers' interface)
@@ -75,6 +78,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         height: int = 512,
         width: int = 512,
         rgb_bands: tuple[int, int] | list[int] | None = None,
+        mixes_without_depth: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -91,6 +95,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             height=height,
             width=width,
             rgb_bands=rgb_bands,
+            mixes_without_depth=mixes_without_depth,
         )
         self._null: tuple[Any, Tensor] | None = None
 
@@ -100,12 +105,16 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> ModalityForcingPipeline:
         """Open a diffusers folder or hub repository, or a checkpoint in the released layout.
 
-        For the latter, keyword arguments are those of
-        `mfsynth.models.released.components.released_components`.
+        Keyword arguments are those of diffusers, or for the released layout those of
+        `mfsynth.models.released.components.released_components`. A `dtype` for all is not for the
+        autoencoder: as in the release, it is in float32.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(kwargs.get(key), torch.dtype):
+                kwargs[key] = {"default": kwargs[key], "vae": torch.float32}
         return super().from_pretrained(name, **kwargs)
 
     @property
@@ -319,7 +328,15 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> Predict:
         is_distilled = self.transformer.config.guidance_embeds
         null_text = self._null_embeds() if guidance.is_on and not is_distilled else None
-        return guided_prediction(self.transformer, text, null_text, guidance, mode, grid)
+        return guided_prediction(
+            self.transformer,
+            text,
+            null_text,
+            guidance,
+            mode,
+            grid,
+            self.config.mixes_without_depth,
+        )
 
     def _null_embeds(self) -> Tensor:
         """The empty prompt's (1, L, C), encoded once for as long as the text encoder stays."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def patchify(maps: Tensor, patch: int) -> Tensor:
@@ -23,6 +25,41 @@ def unpatchify(tokens: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
     rows, columns = grid
     cells = tokens.reshape(len(tokens), rows, columns, -1, patch, patch)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+
+
+def overlap_add(windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Turn overlapping windows of one map into its patches: tokens without seams between them.
+
+    A window is twice as high and as wide as its token's patch and has it in the middle. Along each
+    axis it fades out as sin² while its neighbour's fades in as cos², so at every pixel the weights
+    sum to 1, and no jump is left at the borders of patches. At the map's border there is no
+    neighbour, and nothing fades.
+
+    Args:
+        windows: (B, N, 4 · p²) with p even, each row-major.
+        grid: (rows, columns) with rows · columns = N, tokens in row-major order.
+
+    Returns:
+        (B, N, p²), as `patchify` cuts the map of the windows' weighted sum.
+    """
+    side = math.isqrt(windows.shape[-1])
+    patch = side // 2
+    rows, columns = (_fading(tokens, patch, windows.device) for tokens in grid)
+    weights = torch.einsum("ry,cx->rcyx", rows, columns).reshape(-1, side**2)
+    size = ((grid[0] + 1) * patch, (grid[1] + 1) * patch)
+    total = functional.fold((windows * weights).mT, size, kernel_size=side, stride=patch)
+    half = patch // 2
+    return patchify(total[..., half:-half, half:-half], patch)
+
+
+def _fading(tokens: int, patch: int, device: torch.device) -> Tensor:
+    """(tokens, 2 · patch) weights of the windows in a row."""
+    steps = torch.arange(patch, device=device) + 0.5
+    rising = torch.sin(steps * (math.pi / 2 / patch)).square()
+    weights = torch.cat([rising, 1 - rising]).repeat(tokens, 1)
+    weights[0, :patch] = 1
+    weights[-1, patch:] = 1
+    return weights
 
 
 def contract(z: Tensor) -> Tensor:

@@ -204,6 +204,7 @@ def build_transformer(
         rope_theta=sizes.rope_theta,
         rgb_prediction="sample" if sizes.rgb_bands else "velocity",
         depth_mask=depth_mask,
+        depth_head=sizes.depth_head,
     )
     transformer.depth_proj_out.weight.data.zero_()
     return transformer

@@ -28,6 +28,8 @@ class TransformerConfig(Settings):
         layers: Triple-stream blocks.
         single_layers: Single-stream blocks.
         depth_decoder_layers: Blocks over the depth tokens alone.
+        depth_head: "patches" predicts each patch of depth by itself, as the released model;
+            "windows" windows of twice the patch that overlap, so that borders show less.
         heads: Attention heads.
         head_dim: Channels of a head; the sum of `rope_axes`.
         rope_axes: Rotary channels of time, row, column and sequence.
@@ -44,6 +46,7 @@ class TransformerConfig(Settings):
     layers: Count
     single_layers: Count
     depth_decoder_layers: Count
+    depth_head: Literal["patches", "windows"] = "patches"
     heads: Count
     head_dim: Count
     rope_axes: Annotated[tuple[int, int, int, int], Field(strict=False)]
@@ -52,6 +55,15 @@ class TransformerConfig(Settings):
     text_length: Count
     text_layers: Count
     text_channels: Count
+
+    @model_validator(mode="after")
+    def _windows_are_centred(self) -> Self:
+        if self.depth_head == "windows" and self.patch % 2:
+            raise ValueError(
+                f"depth_head windows reaches half a patch around each, and patch is {self.patch}; "
+                "use an even one"
+            )
+        return self
 
 
 class PretrainedConfig(Settings):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
@@ -60,7 +61,10 @@ class InitialModel:
         Raises:
             MfsynthError: It has other sizes.
         """
-        found = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
+        written = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
+        with init_empty_weights():
+            # It fills in what wasn't a setting yet when the model was written.
+            found = ModalityForcingTransformer2DModel.from_config(written).config
         check_sizes(found, expected, self.path / "transformer")
         return ModalityForcingTransformer2DModel.from_pretrained(
             self.path, subfolder="transformer", torch_dtype=dtype

@@ -42,6 +42,7 @@ SIZES = TransformerConfig(
     text_layers=1,
     text_channels=16,
 )
+FLUX2_SIZES = SIZES.model_dump(exclude={"rgb_bands"}) | {"latent_channels": 8, "text_layers": 2}
 CAPTIONS = ["a red cube", "a blue ball"] * 4
 SIZE = 16
 
@@ -147,8 +148,7 @@ def flux2_config(folder: Path, output: Path, **changes) -> TrainConfig:
         "seed": 0,
         "size": 32,
         "data": [{"kind": "mfsynth", "url": "unused"}],
-        "transformer": SIZES.model_dump(exclude={"rgb_bands"})
-        | {"latent_channels": 8, "text_layers": 2},
+        "transformer": FLUX2_SIZES,
         "pretrained": {"id": str(folder), "text_states": [1, 2], "transformer": True},
         "noise": {},
         "optimiser": optimiser(
@@ -221,15 +221,18 @@ def stop_before(trainer: Trainer, step: int) -> None:
 def trainer_data_sampler(flux2: str, settings) -> tuple[Trainer, Mixture, GridSampler | None]:
     """A model of its own; in a FLUX.2 folder's latents where one is named, which samples, too.
 
-    The latter is one from scratch, or with adapters where `lora` is among the settings.
+    The latter is one from scratch, or with adapters where `lora` is among the settings; it may have
+    another `depth_head`.
     """
     settings = dict(settings)
     lora = settings.pop("lora", None)
+    depth_head = settings.pop("depth_head", "patches")
     if not flux2:
         return make_trainer(optimiser(**settings)), random_mixture(), None
     config = flux2_config(
         Path(flux2),
         Path("unused"),
+        transformer=FLUX2_SIZES | {"depth_head": depth_head},
         pretrained={"id": flux2, "text_states": [1, 2], "transformer": lora is not None},
         lora=lora,
         optimiser=optimiser(**settings).model_dump(),

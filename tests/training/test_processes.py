@@ -33,7 +33,7 @@ SETTINGS = {
 
 CHANGES = {
     "small": {},
-    "sharded": {"sharding": "fsdp"},
+    "sharded": {"sharding": "fsdp", "depth_head": "windows"},
     "adapters": {"lora": {"rank": 2, "alpha": 2}, "image_steps": 0, "joint_steps": 6},
 }
 
