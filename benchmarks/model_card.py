@@ -3,7 +3,7 @@
     python benchmarks/model_card.py [--model embedded] [--scenes 512]
     python benchmarks/model_card.py --seed 1003 --scenes 128 --set sampler.guidance=2
 
-Four things, on scenes of the library that it was trained on, rendered from another seed; joint
+Five things, on scenes of the library that it was trained on, rendered from another seed; joint
 samples and images are made as `configs/local.yaml` says. What is to be chosen is compared on scenes
 of a third seed, as in the second line: a card's figures are of scenes that nothing was chosen on.
 
@@ -14,6 +14,8 @@ of a third seed, as in the second line: a card's figures are of scenes that noth
   second pass over depth;
 - images for rendered depth (d2i): the embedded estimator's depth of them against the given one,
   beside the estimator's error on the rendered images themselves;
+- seams: how much larger the steps of depth are across the borders of the model's patches than
+  elsewhere (`seam_ratio`), in joint samples, in depth of rendered images, and in the truth;
 - whether the objects that a prompt names are in the image (`prompt_following.py`).
 
 Prints Markdown tables. Needs the training images, which it renders if they aren't there.
@@ -36,7 +38,7 @@ from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.evaluation.evaluate import predictor, score_set
 from mfsynth.evaluation.readers import open_set
 from mfsynth.geometry.alignment import scale_l1
-from mfsynth.geometry.metrics import abs_rel, delta
+from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
@@ -130,6 +132,18 @@ def main(
     click.echo("\n| depth and second opinion | AbsRel | δ1 |\n|---|---|---|")
     for name, (depth, opinion) in comparisons.items():
         click.echo(f"| {name} | {' | '.join(f'{v:.4f}' for v in agreement(opinion, depth))} |")
+
+    patch = pipeline.depth_codec.patch
+    click.echo(
+        f"\n| depth and its seams | at borders of {patch} pixels over elsewhere |\n|---|---|"
+    )
+    for name, depth in (
+        ("true depth", held_out.depth),
+        ("i2d, 1 step", image_to_depth(pipeline, held_out.rgb, steps=1, batch_size=BATCH)),
+        ("joint depth before its second pass", once),
+        ("joint depth", joint),
+    ):
+        click.echo(f"| {name} | {np.nanmean([seam_ratio(one, patch) for one in depth]):.2f} |")
 
     judge = train_judge(CachedScenes.open(training), cache)
     click.echo("\n| found, of what the prompt names | objects | colours | shapes |")

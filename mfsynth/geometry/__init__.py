@@ -10,7 +10,7 @@ from mfsynth.geometry.alignment import (
     scale_median,
 )
 from mfsynth.geometry.cameras import DepthKind, Intrinsics, IntrinsicsSource
-from mfsynth.geometry.metrics import abs_rel, delta, silog
+from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
 from mfsynth.geometry.projection import backproject, pixel_rays, project
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "project",
     "scale_l1",
     "scale_median",
+    "seam_ratio",
     "silog",
 ]

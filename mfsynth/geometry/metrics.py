@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.geometry.selection import compared_values
 
 
@@ -71,3 +72,32 @@ def silog(
     if not (p > 0).all():
         raise ValueError("the prediction isn't positive at some valid pixel: it has no logarithm")
     return 100 * float(np.std(np.log(p) - np.log(g)))
+
+
+def seam_ratio(depth: DepthMap, patch: int) -> float:
+    """How much a map shows the patches that it was made in; about 1 where it doesn't, more if so.
+
+    The median |difference of ln depth| of neighbours across a border between patches, over that of
+    all other neighbours. No scale of depth changes it.
+
+    Args:
+        depth: (H, W), 0 = invalid; pairs with an invalid pixel don't count.
+        patch: Pixels along a patch's side, the first patch at the map's corner.
+
+    Returns:
+        nan where there is no pair of either kind, or the other neighbours' median is 0.
+    """
+    valid = depth > 0
+    logarithms = np.log(np.where(valid, depth, 1.0), dtype=np.float64)
+    across: list[NDArray[np.float64]] = []
+    inside: list[NDArray[np.float64]] = []
+    for values, known in ((logarithms, valid), (logarithms.T, valid.T)):
+        jumps = np.abs(np.diff(values, axis=0))
+        both = known[1:] & known[:-1]
+        at_border = np.arange(1, len(values)) % patch == 0
+        across.append(jumps[at_border][both[at_border]])
+        inside.append(jumps[~at_border][both[~at_border]])
+    borders, others = np.concatenate(across), np.concatenate(inside)
+    if not borders.size or not others.size or not (usual := np.median(others)):
+        return float("nan")
+    return float(np.median(borders) / usual)

@@ -45,6 +45,7 @@ def guided_prediction(
     guidance: Guidance,
     mode: Mode,
     grid: tuple[int, int],
+    mixes_without_depth: bool = False,
 ) -> Predict:
     """The transformer's predictions for a batch of prompts, guided.
 
@@ -57,6 +58,7 @@ def guided_prediction(
         guidance: Its scales.
         mode: Says whose noise level the interval is of.
         grid: Tokens down and across.
+        mixes_without_depth: Whether RGB sees depth's noise level where its tokens are left out.
     """
     batch, device = len(text), text.device
     distilled = None
@@ -80,7 +82,9 @@ def guided_prediction(
             text=text,
             rgb_timestep=torch.full((len(text),), t_rgb, device=device),
             depth_timestep=(
-                None if depth is None else torch.full((len(text),), t_depth, device=device)
+                torch.full((len(text),), t_depth, device=device)
+                if mixes_without_depth or depth is not None
+                else None
             ),
             grid=grid,
             guidance=distilled,

@@ -66,7 +66,10 @@ class LappedTransformCodec:
         return torch.einsum("oc,bohw->bchw", _COLOURS.to(tokens), colours)
 
 
+# What a first call in inference mode keeps must serve training, too: tensors of that mode can't
+# take part in a backward pass.
 @cache
+@torch.inference_mode(False)
 def lapped_transform(size: int, block: int) -> Tensor:
     """Build the orthogonal (size, size) matrix of the lapped transform of a row of pixels.
 
@@ -88,6 +91,7 @@ def lapped_transform(size: int, block: int) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _kept(patch: int, bands: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Positions among the 3 · patch² coefficients of a block, and their gains."""
     frequency = torch.arange(patch)

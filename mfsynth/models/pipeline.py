@@ -25,7 +25,13 @@ from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_tokens, tokenize
-from mfsynth.models.token_codecs import DepthCodec, LatentCodec, PatchCodec, RGBCodec
+from mfsynth.models.token_codecs import (
+    DepthCodec,
+    DepthNormalisation,
+    LatentCodec,
+    PatchCodec,
+    RGBCodec,
+)
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 
@@ -43,10 +49,14 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         depth_shift_mu: Time shift of depth.
         depth_mean: Standardisation of the contracted depth.
         depth_std: Standardisation of the contracted depth.
+        depth_normalisation: What depth is divided by before; see `DepthCodec`.
         height: Native height in pixels.
         width: Native width in pixels.
         rgb_bands: Without a VAE, the frequencies of luma and of chroma that RGB tokens hold of a
             lapped transform; None where they are plain pixel patches.
+        mixes_without_depth: Whether RGB sees depth's noise level, 1, in steps whose depth tokens
+            are left out: in the release's training depth was always there, in ours images alone
+            are without its tokens and its level.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers' interface)
@@ -64,9 +74,11 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         depth_shift_mu: float = 1.1,
         depth_mean: float = 0.0,
         depth_std: float = 1.0,
+        depth_normalisation: DepthNormalisation = "mean",
         height: int = 512,
         width: int = 512,
         rgb_bands: tuple[int, int] | list[int] | None = None,
+        mixes_without_depth: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -79,9 +91,11 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             depth_shift_mu=depth_shift_mu,
             depth_mean=depth_mean,
             depth_std=depth_std,
+            depth_normalisation=depth_normalisation,
             height=height,
             width=width,
             rgb_bands=rgb_bands,
+            mixes_without_depth=mixes_without_depth,
         )
         self._null: tuple[Any, Tensor] | None = None
 
@@ -91,12 +105,16 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> ModalityForcingPipeline:
         """Open a diffusers folder or hub repository, or a checkpoint in the released layout.
 
-        For the latter, keyword arguments are those of
-        `mfsynth.models.released.components.released_components`.
+        Keyword arguments are those of diffusers, or for the released layout those of
+        `mfsynth.models.released.components.released_components`. A `dtype` for all is not for the
+        autoencoder: as in the release, it is in float32.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(kwargs.get(key), torch.dtype):
+                kwargs[key] = {"default": kwargs[key], "vae": torch.float32}
         return super().from_pretrained(name, **kwargs)
 
     @property
@@ -109,7 +127,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     def depth_codec(self) -> DepthCodec:
         """Between depth maps and the transformer's depth tokens."""
         patch = round(self.transformer.config.depth_channels**0.5)
-        return DepthCodec(patch, self.config.depth_mean, self.config.depth_std)
+        of = self.config
+        return DepthCodec(patch, of.depth_mean, of.depth_std, of.depth_normalisation)
 
     @property
     def rgb_codec(self) -> RGBCodec:
@@ -309,7 +328,15 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> Predict:
         is_distilled = self.transformer.config.guidance_embeds
         null_text = self._null_embeds() if guidance.is_on and not is_distilled else None
-        return guided_prediction(self.transformer, text, null_text, guidance, mode, grid)
+        return guided_prediction(
+            self.transformer,
+            text,
+            null_text,
+            guidance,
+            mode,
+            grid,
+            self.config.mixes_without_depth,
+        )
 
     def _null_embeds(self) -> Tensor:
         """The empty prompt's (1, L, C), encoded once for as long as the text encoder stays."""

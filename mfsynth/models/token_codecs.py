@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def patchify(maps: Tensor, patch: int) -> Tensor:
@@ -24,6 +27,41 @@ def unpatchify(tokens: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
 
 
+def overlap_add(windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Turn overlapping windows of one map into its patches: tokens without seams between them.
+
+    A window is twice as high and as wide as its token's patch and has it in the middle. Along each
+    axis it fades out as sin² while its neighbour's fades in as cos², so at every pixel the weights
+    sum to 1, and no jump is left at the borders of patches. At the map's border there is no
+    neighbour, and nothing fades.
+
+    Args:
+        windows: (B, N, 4 · p²) with p even, each row-major.
+        grid: (rows, columns) with rows · columns = N, tokens in row-major order.
+
+    Returns:
+        (B, N, p²), as `patchify` cuts the map of the windows' weighted sum.
+    """
+    side = math.isqrt(windows.shape[-1])
+    patch = side // 2
+    rows, columns = (_fading(tokens, patch, windows.device) for tokens in grid)
+    weights = torch.einsum("ry,cx->rcyx", rows, columns).reshape(-1, side**2)
+    size = ((grid[0] + 1) * patch, (grid[1] + 1) * patch)
+    total = functional.fold((windows * weights).mT, size, kernel_size=side, stride=patch)
+    half = patch // 2
+    return patchify(total[..., half:-half, half:-half], patch)
+
+
+def _fading(tokens: int, patch: int, device: torch.device) -> Tensor:
+    """(tokens, 2 · patch) weights of the windows in a row."""
+    steps = torch.arange(patch, device=device) + 0.5
+    rising = torch.sin(steps * (math.pi / 2 / patch)).square()
+    weights = torch.cat([rising, 1 - rising]).repeat(tokens, 1)
+    weights[0, :patch] = 1
+    weights[-1, patch:] = 1
+    return weights
+
+
 def contract(z: Tensor) -> Tensor:
     """Contract [0, ∞) to [0, 2) as mip-NeRF 360 does: z up to 1, 2 − 1/z above."""
     return torch.where(z <= 1, z, 2 - 1 / z.clamp(min=1))
@@ -35,28 +73,50 @@ def expand(z: Tensor) -> Tensor:
     return torch.where((z > 0) & (z < 2), torch.where(z <= 1, z, far), 0.0)
 
 
+DepthNormalisation = Literal["mean", "harmonic_mean"]
+"""By what of its valid pixels a depth map is divided. The harmonic mean is that of 1/z, inverted:
+what is far counts for little, so it hardly depends on which part of a background is known."""
+
+
+def _mean(depth: Tensor, valid: Tensor) -> Tensor:
+    count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    return (depth * valid).sum(dim=(1, 2), keepdim=True) / count
+
+
+def _harmonic_mean(depth: Tensor, valid: Tensor) -> Tensor:
+    return 1 / _mean(torch.where(valid, 1 / depth, 0.0), valid)
+
+
+_MEANS: dict[DepthNormalisation, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": _mean,
+    "harmonic_mean": _harmonic_mean,
+}
+"""Of (B, H, W) depth where it is valid: (B, 1, 1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class DepthCodec:
     """Depth maps to pixel-space tokens and back (arXiv 2606.13676; no autoencoder).
 
     A sample is divided by the mean of its own valid pixels, contracted, and standardised as
-    (z − mean) / std. The released model has mean 0 and std 1.
+    (z − mean) / std. The released model has the arithmetic mean, and mean 0 and std 1 after it.
 
     Attributes:
         patch: Pixels along a token's side.
         mean: Of the contracted depth.
         std: Of the contracted depth.
+        normalisation: The mean that a sample is divided by.
     """
 
     patch: int
     mean: float = 0.0
     std: float = 1.0
+    normalisation: DepthNormalisation = "mean"
 
     def encode(self, depth: Tensor) -> Tensor:
         """Encode (B, H, W) z-depth in any unit, 0 = invalid, to (B, N, p²); 0 where invalid."""
         valid = depth > 0
-        count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        unit = (depth * valid).sum(dim=(1, 2), keepdim=True) / count
+        unit = _MEANS[self.normalisation](depth, valid)
         z = contract(depth / unit.clamp(min=torch.finfo(depth.dtype).tiny))
         values = torch.where(valid, (z - self.mean) / self.std, 0.0)
         return patchify(values[:, None], self.patch)

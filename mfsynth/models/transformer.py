@@ -7,6 +7,7 @@ adapters of a FLUX.2 base fit without renaming; everything that Modality Forcing
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,15 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2Modulation,
     Flux2PosEmbed,
     Flux2SingleTransformerBlock,
-    Flux2TimestepGuidanceEmbeddings,
 )
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from mfsynth.models.token_codecs import overlap_add
 from mfsynth.models.transformer_blocks import (
     CrossStreamTimeEmbedding,
     SingleStreamBlock,
+    TimeEmbedding,
     TripleStreamBlock,
 )
 
@@ -113,6 +115,9 @@ class ModalityForcingTransformer2DModel(
         rgb_prediction: What the RGB head predicts: "velocity" (ε − x) or "sample" (x).
         guidance_embeds: Whether the guidance scale is an input, as in guidance-distilled bases.
         depth_mask: Whether the depth stream also sees which of its pixels hold a signal.
+        depth_head: What the depth head predicts of a token: "patches", its own pixels, as the
+            release; or "windows", those and half a patch around them, faded into its neighbours'
+            (`overlap_add`), so that depth does not jump where patches meet.
     """
 
     _supports_gradient_checkpointing = True
@@ -145,10 +150,18 @@ class ModalityForcingTransformer2DModel(
         rgb_prediction: str = "velocity",
         guidance_embeds: bool = False,
         depth_mask: bool = False,
+        depth_head: str = "patches",
     ) -> None:
         super().__init__()
         if rgb_prediction not in ("velocity", "sample"):
             raise ValueError(f"rgb_prediction is {rgb_prediction!r}; use 'velocity' or 'sample'")
+        if depth_head not in ("patches", "windows"):
+            raise ValueError(f"depth_head is {depth_head!r}; use 'patches' or 'windows'")
+        side = math.isqrt(depth_channels)
+        if depth_head == "windows" and (side % 2 or side**2 != depth_channels):
+            raise ValueError(
+                f"windows need square patches of even size, not {depth_channels} values"
+            )
         dim = num_attention_heads * attention_head_dim
         self.pos_embed = Flux2PosEmbed(theta=rope_theta, axes_dim=list(axes_dims_rope))
 
@@ -156,12 +169,10 @@ class ModalityForcingTransformer2DModel(
         self.context_embedder = nn.Linear(joint_attention_dim, dim, bias=False)
         self.depth_embedder = nn.Linear(depth_channels * (1 + depth_mask), dim, bias=False)
 
-        self.time_guidance_embed = Flux2TimestepGuidanceEmbeddings(
+        self.time_guidance_embed = TimeEmbedding(
             timestep_channels, dim, guidance_embeds=guidance_embeds
         )
-        self.depth_time_embed = Flux2TimestepGuidanceEmbeddings(
-            timestep_channels, dim, guidance_embeds=False
-        )
+        self.depth_time_embed = TimeEmbedding(timestep_channels, dim, guidance_embeds=False)
         if cross_stream_mixing:
             self.depth_to_rgb_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
             self.rgb_to_depth_time_embed = CrossStreamTimeEmbedding(timestep_channels, dim)
@@ -197,7 +208,9 @@ class ModalityForcingTransformer2DModel(
         self.depth_norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )
-        self.depth_proj_out = nn.Linear(dim, depth_channels, bias=False)
+        # A window is twice as high and as wide as a patch.
+        predicted = depth_channels * (4 if depth_head == "windows" else 1)
+        self.depth_proj_out = nn.Linear(dim, predicted, bias=False)
 
         self.gradient_checkpointing = False
 
@@ -244,15 +257,17 @@ class ModalityForcingTransformer2DModel(
     ) -> ModalityForcingTransformerOutput:
         """Predict the RGB velocity and the clean depth at each modality's own noise level.
 
-        Without depth, no depth token is there to attend to: what is left is the text-to-image
-        model that the RGB and text weights came from.
+        Without depth, no depth token is there to attend to. With no `depth_timestep` either, what
+        is left is the text-to-image model that the RGB and text weights came from; with one, RGB
+        sees the level of the depth that is left out, where the model mixes the streams' levels.
 
         Args:
             rgb: (B, N, in_channels) noisy RGB tokens, row-major.
             depth: (B, N, depth_channels) noisy depth tokens of the same grid cells, or None.
             text: (B, L, joint_attention_dim) hidden states of the text encoder.
             rgb_timestep: (B,) noise level of RGB in [0, 1]; 0 is clean, 1 is noise.
-            depth_timestep: (B,) noise level of depth in [0, 1]; None without depth.
+            depth_timestep: (B,) noise level of depth in [0, 1]; given with depth, None or not
+                without.
             grid: (rows, columns) with rows · columns = N.
             guidance: (B,) guidance scale, where the model has `guidance_embeds`.
             depth_valid: (B, N, depth_channels) bool, which depth pixels hold a signal, where the
@@ -260,7 +275,7 @@ class ModalityForcingTransformer2DModel(
         """
         text_length, tokens = text.shape[1], rgb.shape[1]
         rgb_time, depth_time = self._time_embeddings(
-            rgb_timestep, depth_timestep, guidance, rgb.dtype
+            rgb_timestep, depth_timestep, guidance, rgb.dtype, depth is not None
         )
         length = text_length + tokens * (1 if depth is None else 2)
         rotary = self.pos_embed(position_ids(text_length, *grid, device=rgb.device)[:length])
@@ -312,6 +327,8 @@ class ModalityForcingTransformer2DModel(
                 depth_states.to(head_dtype), depth_time.to(head_dtype)
             )
             depth_out = self.depth_proj_out(depth_states).float()
+            if self.config.depth_head == "windows":
+                depth_out = overlap_add(depth_out, grid)
         return ModalityForcingTransformerOutput(rgb=rgb, depth=depth_out)
 
     def _time_embeddings(
@@ -320,18 +337,17 @@ class ModalityForcingTransformer2DModel(
         depth: Tensor | None,
         guidance: Tensor | None,
         dtype: torch.dtype,
+        has_depth: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        rgb = rgb.to(dtype) * 1000
-        rgb_time = self.time_guidance_embed(
-            rgb, None if guidance is None else guidance.to(dtype) * 1000
-        )
-        if depth is None:
+        is_mixed = self.config.cross_stream_mixing
+        rgb_time = self.time_guidance_embed(rgb, guidance, dtype)
+        if depth is not None and is_mixed:
+            rgb_time = rgb_time + self.depth_to_rgb_time_embed(depth, dtype)
+        if not has_depth:
             return rgb_time, None
-        depth = depth.to(dtype) * 1000
-        depth_time = self.depth_time_embed(depth, None)
-        if self.config.cross_stream_mixing:
-            rgb_time = rgb_time + self.depth_to_rgb_time_embed(depth)
-            depth_time = depth_time + self.rgb_to_depth_time_embed(rgb)
+        depth_time = self.depth_time_embed(depth, None, dtype)
+        if is_mixed:
+            depth_time = depth_time + self.rgb_to_depth_time_embed(rgb, dtype)
         return rgb_time, depth_time
 
     def _run(self, block: nn.Module, *args: Any) -> Any:

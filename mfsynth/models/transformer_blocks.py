@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2FeedForward,
     Flux2Modulation,
     Flux2SingleTransformerBlock,
+    Flux2TimestepGuidanceEmbeddings,
 )
 from torch import Tensor, nn
 
@@ -208,6 +209,27 @@ class SingleStreamBlock(Flux2SingleTransformerBlock):
         )
 
 
+def _sinusoids(projection: Timesteps, values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sinusoids of values times 1000; rounded to `dtype` no sooner.
+
+    Between a half and 1 bfloat16 has a number every .004, which is coarser than noise levels near
+    the noisy end are apart.
+    """
+    sinusoids: Tensor = projection(values.float() * 1000)
+    return sinusoids.to(dtype)
+
+
+class TimeEmbedding(Flux2TimestepGuidanceEmbeddings):
+    """A modality's noise level, and the guidance scale where the model takes one."""
+
+    def forward(self, level: Tensor, guidance: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Embed (B,) noise levels, and (B,) guidance scales, in any precision, as (B, D)."""
+        embedded: Tensor = self.timestep_embedder(_sinusoids(self.time_proj, level, dtype))
+        if guidance is None or self.guidance_embedder is None:
+            return embedded
+        return embedded + self.guidance_embedder(_sinusoids(self.time_proj, guidance, dtype))
+
+
 class CrossStreamTimeEmbedding(nn.Module):
     """The other modality's noise level, through a small MLP and a scalar gate that starts at 0."""
 
@@ -217,10 +239,9 @@ class CrossStreamTimeEmbedding(nn.Module):
         self.timestep_embedder = TimestepEmbedding(timestep_channels, dim, sample_proj_bias=False)
         self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, timestep: Tensor) -> Tensor:
-        """Embed (B,) noise levels times 1000 as (B, D)."""
-        projected = self.time_proj(timestep).to(timestep.dtype)
-        return self.gate * self.timestep_embedder(projected)
+    def forward(self, level: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed (B,) noise levels, in any precision, as (B, D)."""
+        return self.gate * self.timestep_embedder(_sinusoids(self.time_proj, level, dtype))
 
 
 # With it, `enable_cache` and diffusers' other hooks know how to call the blocks.

@@ -88,6 +88,7 @@ class ModelComponents:
             depth_shift_mu=config.noise.depth_mu,
             depth_mean=self.depth_codec.mean,
             depth_std=self.depth_codec.std,
+            depth_normalisation=self.depth_codec.normalisation,
             height=config.size,
             width=config.size,
             rgb_bands=config.transformer.rgb_bands,
@@ -112,17 +113,17 @@ def build_components(config: TrainConfig, captions: Iterable[str]) -> ModelCompo
 
 def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> ModelComponents:
     """A transformer beside the frozen text encoder and autoencoder of a FLUX.2 pipeline."""
-    sizes = config.transformer
+    sizes, normalisation = config.transformer, config.optimiser.depth_normalisation
     # Frozen weights are read as they are computed with.
     bfloat16 = config.optimiser.precision == "bfloat16"
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     folder = flux2_folder(pretrained)
     text_encoder, tokenizer, vae = load_frozen_components(folder, dtype)
-    depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
+    depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD, normalisation)
     if config.initial is not None:
         initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), dtype)
-        depth_codec = initial.depth_codec(sizes.patch)
+        depth_codec = initial.depth_codec(sizes.patch, normalisation)
     elif pretrained.transformer:
         transformer = load_image_model(folder, sizes, _expected(config), dtype)
     else:
@@ -143,18 +144,18 @@ def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> Mode
 
 def _small_components(config: TrainConfig, captions: Iterable[str]) -> ModelComponents:
     """A model that is trained as a whole: new, or gone on from."""
-    sizes = config.transformer
+    sizes, normalisation = config.transformer, config.optimiser.depth_normalisation
     assert sizes.rgb_bands is not None
     if config.initial is None:
         tokenizer = build_tokenizer(captions)
         text_encoder = build_text_encoder(sizes, len(tokenizer))
         transformer = new_transformer(config)
-        depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD)
+        depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD, normalisation)
     else:
         initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), torch.float32)
         text_encoder, tokenizer = initial.text_components(sizes)
-        depth_codec = initial.depth_codec(sizes.patch)
+        depth_codec = initial.depth_codec(sizes.patch, normalisation)
     layers = text_encoder_layers(sizes)
     return ModelComponents(
         model=JointModel(transformer, text_encoder, layers),
@@ -203,6 +204,7 @@ def build_transformer(
         rope_theta=sizes.rope_theta,
         rgb_prediction="sample" if sizes.rgb_bands else "velocity",
         depth_mask=depth_mask,
+        depth_head=sizes.depth_head,
     )
     transformer.depth_proj_out.weight.data.zero_()
     return transformer

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Fraction, Index, Items, Pair, Positive, Settings
+from mfsynth.models.token_codecs import DepthNormalisation
 from mfsynth.training.data import PartSettings
 from mfsynth.training.invalid_depth import InvalidDepth
 from mfsynth.training.noise import NoiseConfig
@@ -27,6 +28,8 @@ class TransformerConfig(Settings):
         layers: Triple-stream blocks.
         single_layers: Single-stream blocks.
         depth_decoder_layers: Blocks over the depth tokens alone.
+        depth_head: "patches" predicts each patch of depth by itself, as the released model;
+            "windows" windows of twice the patch that overlap, so that borders show less.
         heads: Attention heads.
         head_dim: Channels of a head; the sum of `rope_axes`.
         rope_axes: Rotary channels of time, row, column and sequence.
@@ -43,6 +46,7 @@ class TransformerConfig(Settings):
     layers: Count
     single_layers: Count
     depth_decoder_layers: Count
+    depth_head: Literal["patches", "windows"] = "patches"
     heads: Count
     head_dim: Count
     rope_axes: Annotated[tuple[int, int, int, int], Field(strict=False)]
@@ -51,6 +55,15 @@ class TransformerConfig(Settings):
     text_length: Count
     text_layers: Count
     text_channels: Count
+
+    @model_validator(mode="after")
+    def _windows_are_centred(self) -> Self:
+        if self.depth_head == "windows" and self.patch % 2:
+            raise ValueError(
+                f"depth_head windows reaches half a patch around each, and patch is {self.patch}; "
+                "use an even one"
+            )
+        return self
 
 
 class PretrainedConfig(Settings):
@@ -115,6 +128,9 @@ class OptimiserConfig(Settings):
         edge_weight: See `depth_loss`.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
+        depth_normalisation: The mean of a map, filled where it is invalid, that it is divided by.
+            The harmonic mean of sparse depth is nearer to that of the whole map. The model keeps
+            it: depth that it is given later is divided by the same.
         invalid_depth: What the depth stream sees at pixels without depth.
         complete_depth: Whether sparse depth is a condition of images, too, made dense by what the
             weights' moving average tells from the image; without it, only dense depth is.
@@ -140,6 +156,7 @@ class OptimiserConfig(Settings):
     edge_weight: float = Field(ge=0)
     distillation: DistillationConfig | None = None
     text_dropout: Fraction
+    depth_normalisation: DepthNormalisation = "mean"
     invalid_depth: InvalidDepth = "nearest"
     complete_depth: bool = False
     checkpoint_every: Count

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import Layout, find_model, pipeline_index
-from mfsynth.models.token_codecs import DepthCodec
+from mfsynth.models.token_codecs import DepthCodec, DepthNormalisation
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
@@ -60,7 +61,10 @@ class InitialModel:
         Raises:
             MfsynthError: It has other sizes.
         """
-        found = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
+        written = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
+        with init_empty_weights():
+            # It fills in what wasn't a setting yet when the model was written.
+            found = ModalityForcingTransformer2DModel.from_config(written).config
         check_sizes(found, expected, self.path / "transformer")
         return ModalityForcingTransformer2DModel.from_pretrained(
             self.path, subfolder="transformer", torch_dtype=dtype
@@ -83,6 +87,16 @@ class InitialModel:
         text_encoder = AutoModel.from_pretrained(self.path / "text_encoder", dtype=torch.float32)
         return text_encoder, AutoTokenizer.from_pretrained(self.path / "tokenizer")
 
-    def depth_codec(self, patch: int) -> DepthCodec:
-        """Between depth maps and its depth tokens."""
-        return DepthCodec(patch, self.index["depth_mean"], self.index["depth_std"])
+    def depth_codec(self, patch: int, normalisation: DepthNormalisation) -> DepthCodec:
+        """Between depth maps and its depth tokens.
+
+        Raises:
+            MfsynthError: Its depth is normalised in another way.
+        """
+        has = self.index.get("depth_normalisation", "mean")
+        if normalisation != has:
+            raise MfsynthError(
+                f"initial: the depth of {self.path} is divided by its {has}, not by its "
+                f"{normalisation}; set optimiser.depth_normalisation to {has}"
+            )
+        return DepthCodec(patch, self.index["depth_mean"], self.index["depth_std"], has)

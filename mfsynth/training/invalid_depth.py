@@ -9,7 +9,9 @@ which pixels are valid: at inference all of them are the model's to make. Three 
 
 All of them divide depth by the mean of the map filled as by `nearest`, as inference does
 with depth that it is given: the mean of the valid pixels alone scatters with where they happen to
-be, and the model would have that scatter to guess.
+be, and the model would have that scatter to guess. Where depth is known in few places, the filled
+map's mean scatters, too; its harmonic mean (`optimiser.depth_normalisation`) does less than half
+as much (`benchmarks/normalisation.py`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ class NoiseConfig(Settings):
         depth_mu: Mean of the logit of depth's t. A small depth map of smooth surfaces needs more
             noise than an image: at the same t its own noisy pixels already tell nearly everything,
             and the model would never learn to look at the image.
-        sigma: Standard deviation of the logits.
+        depth_low_share: Share of samples whose depth's level is drawn about `depth_low_mu` in
+            place of `depth_mu`, among those whose depth has a level of its own. Without them, a
+            model with a high `depth_mu` never learns to use what a depth that is nearly done
+            tells: its last steps undo the ones before, and edges stay soft.
+        depth_low_mu: Mean of the logit of depth's t in those.
+        sigma: Standard deviation of all of the logits.
         d2i_min_valid: Share of valid pixels from which on depth may be a condition: a sparse map
             is none, most of it would be made up.
     """
@@ -37,6 +42,8 @@ class NoiseConfig(Settings):
     shared_share: Fraction = 0.5
     rgb_mu: float = 1.1
     depth_mu: float = 1.1
+    depth_low_share: Fraction = 0.0
+    depth_low_mu: float = -0.5
     sigma: float = Field(default=1.0, ge=0)
     d2i_min_valid: Fraction = 0.9
 
@@ -58,6 +65,10 @@ def draw_noise_levels(
 
     A sample without any depth is an image alone: its depth is noise (t = 1).
 
+    Levels that both modalities share are never low ones: they stay on the line that joint
+    sampling follows, where depth is the noisier one by `depth_mu` - `rgb_mu`. Depth has a level
+    of its own in the others, and wherever the image is given.
+
     Args:
         valid_share: (B,) share of each sample's depth pixels that are valid.
         config: The shares and spreads.
@@ -67,9 +78,14 @@ def draw_noise_levels(
     rgb, depth = torch.stack([torch.randn(2, generator=one) for one in generators]).unbind(1)
     depth = torch.where(same < config.shared_share, rgb, depth)
     rgb = torch.sigmoid(config.rgb_mu + config.sigma * rgb)
-    depth = torch.sigmoid(config.depth_mu + config.sigma * depth)
     has_depth = valid_share > 0
     is_i2d = (case < config.i2d_share) & has_depth
+    # From the other end of the number that decides on sharing, so that no sample draws more, and
+    # what it draws later (its caption, its noise) is the same with low levels and without.
+    own_share = torch.where(is_i2d, 1.0, 1 - config.shared_share)
+    is_low = same >= 1 - config.depth_low_share * own_share
+    depth_mu = torch.where(is_low, config.depth_low_mu, config.depth_mu)
+    depth = torch.sigmoid(depth_mu + config.sigma * depth)
     is_d2i = (case >= config.i2d_share) & (case < config.i2d_share + config.d2i_share)
     is_d2i &= has_depth & (valid_share >= config.d2i_min_valid)
     depth = torch.where(has_depth, depth, 1.0)

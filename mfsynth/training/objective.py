@@ -14,6 +14,7 @@ from mfsynth.models.token_codecs import patchify, unpatchify
 from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import TrainingBatch
+from mfsynth.training.errors_by_level import no_errors, sum_by_level
 from mfsynth.training.invalid_depth import fill_invalid
 from mfsynth.training.joint_model import Prediction, Text, swapped_weights, without_adapters
 from mfsynth.training.losses import (
@@ -86,6 +87,19 @@ class NoisyBatch:
         if self.depth is None:
             return {"rgb": of_rgb}
         return {"rgb": of_rgb, "depth": (self.depth.t > 0).sum(), "distillation": of_rgb}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchLosses:
+    """What a forward comes to.
+
+    Attributes:
+        sums: The sum over the batch's samples of each loss, with gradient.
+        by_level: Unweighted errors by noise level, as `no_errors`.
+    """
+
+    sums: dict[str, Tensor]
+    by_level: Tensor
 
 
 class Objective:
@@ -169,8 +183,8 @@ class Objective:
         batch: NoisyBatch,
         average: Mapping[str, Tensor],
         base: Mapping[str, Tensor] | None,
-    ) -> dict[str, Tensor]:
-        """The sum over the batch's samples of each loss.
+    ) -> BatchLosses:
+        """The losses of a batch, and its errors by noise level.
 
         Args:
             forward: Of the model, with gradients.
@@ -199,7 +213,8 @@ class Objective:
                     weights.noisy_depth,
                     weights.clean_depth,
                 )
-        return {name: loss.sum() for name, loss in losses.items()}
+        sums = {name: loss.sum() for name, loss in losses.items()}
+        return BatchLosses(sums, self._errors_by_level(output, batch))
 
     def depth_loss(self, output: Prediction, batch: NoisyBatch) -> Tensor:
         """(B,) loss of the predicted depth."""
@@ -228,6 +243,30 @@ class Objective:
             return forward(
                 rgb=batch.noisy_rgb, t_rgb=batch.t_rgb, text=batch.text, grid=batch.grid, **depth
             )
+
+    @torch.no_grad()
+    def _errors_by_level(self, output: Prediction, batch: NoisyBatch) -> Tensor:
+        rgb, t = output.rgb, batch.t_rgb
+        if self._predicts_velocity:
+            rgb = batch.noisy_rgb - t[:, None, None] * rgb
+        errors, untouched = (
+            (of - batch.rgb).square().mean(dim=(1, 2)) for of in (rgb, batch.noisy_rgb)
+        )
+        streams = [sum_by_level(errors, untouched, t, t > 0)]
+        if batch.depth is not None:
+            assert output.depth is not None
+            depth = batch.depth
+            measured = patchify(depth.measured[:, None], self._patch)
+            count = measured.sum(dim=(1, 2))
+            errors, untouched = (
+                torch.where(measured, (of - depth.clean).square(), 0.0).sum(dim=(1, 2))
+                / count.clamp(min=1)
+                for of in (output.depth, depth.noisy)
+            )
+            streams.append(sum_by_level(errors, untouched, depth.t, (depth.t > 0) & (count > 0)))
+        by_level = no_errors(t.device)
+        by_level[: len(streams)] = torch.stack(streams)
+        return by_level
 
     def _rgb_loss(self, prediction: Tensor, batch: NoisyBatch) -> Tensor:
         if self._predicts_velocity:

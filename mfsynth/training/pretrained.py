@@ -77,7 +77,10 @@ def load_image_model(
     except (OSError, ValueError, KeyError) as error:
         raise _not_flux2(folder, error) from error
     joint = from_flux2(
-        base, depth_patch=sizes.patch, num_depth_decoder_layers=sizes.depth_decoder_layers
+        base,
+        depth_patch=sizes.patch,
+        num_depth_decoder_layers=sizes.depth_decoder_layers,
+        depth_head=sizes.depth_head,
     )
     check_sizes(joint.config, expected, folder / "transformer")
     return joint

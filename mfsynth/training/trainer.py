@@ -16,10 +16,11 @@ from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import Mixture, TrainingBatch, batches
+from mfsynth.training.errors_by_level import no_errors, scalars
 from mfsynth.training.health import health_probe
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.noise import NoiseConfig
-from mfsynth.training.objective import NoisyBatch, Objective
+from mfsynth.training.objective import BatchLosses, NoisyBatch, Objective
 from mfsynth.training.optimisers import (
     MAX_GRADIENT_NORM,
     build_optimisers,
@@ -83,6 +84,8 @@ class Trainer:
         self.state = TrainingState(trained, build_optimisers(trained, config))
         self._skipped = 0
         self._gradient_norm = 0.0
+        # Of this process, since the last line.
+        self._by_level = no_errors(processes.device)
         self._base: dict[str, Tensor] | None = None
         if config.distillation is not None and not config.image_steps:
             self._base = self._image_weights()
@@ -124,12 +127,16 @@ class Trainer:
                     self._evaluate(data, log, board, sampler)
 
     def _write_scalars(self, progress: Progress, board: Board | None) -> None:
+        # In all processes, of which one has a board.
+        by_level = self._processes.reduce(self._by_level, "sum")
+        self._by_level = torch.zeros_like(self._by_level)
         if board is None:
             return
         config, state = self._config, self.state
         batch = config.batch_size * config.accumulate * self._processes.num_processes
         values = {f"loss/{name}": mean for name, mean in progress.means().items()}
         values |= {f"learning_rate/{name}": rate for name, rate in rates(state.optimisers).items()}
+        values |= scalars(by_level)
         values["gradient_norm"] = self._gradient_norm
         values["samples_per_second"] = batch / progress.seconds(state.step)
         board.scalars(state.step, values)
@@ -202,14 +209,15 @@ class Trainer:
             is_last = number == len(prepared)
             with nullcontext() if is_last else self._processes.no_sync(self._forward):
                 losses = self._losses(batch)
-                shares = [loss / counts[name] for name, loss in losses.items()]
+                shares = [loss / counts[name] for name, loss in losses.sums.items()]
                 # Gradients are averaged over the processes, and each has its share of the mean.
                 (torch.stack(shares).sum() * self._processes.num_processes).backward()
-            sums.append({name: loss.detach() for name, loss in losses.items()})
+            sums.append({name: loss.detach() for name, loss in losses.sums.items()})
+            self._by_level += losses.by_level
         self._update()
         return {name: (total / counts[name]).item() for name, total in self._total(sums).items()}
 
-    def _losses(self, batch: NoisyBatch) -> dict[str, Tensor]:
+    def _losses(self, batch: NoisyBatch) -> BatchLosses:
         return self._objective.losses(self._forward, batch, self.state.average, self._base)
 
     def _total(self, values: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

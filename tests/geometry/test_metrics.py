@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mfsynth.geometry import abs_rel, delta, silog
+from mfsynth.geometry import abs_rel, delta, seam_ratio, silog
 
 DEPTHS = st.floats(0.05, 50.0)
 MAPS = hnp.arrays(np.float64, 12, elements=DEPTHS)
@@ -89,3 +89,43 @@ def test_delta_of_k_zero_is_refused():
 def test_a_prediction_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="finite"):
         abs_rel(np.array([np.inf]), np.ones(1), np.ones(1, bool))
+
+
+def steps(across: float, inside: float) -> np.ndarray:
+    """A map of 3×4 patches of 8 pixels whose ln depth grows by fixed steps along both axes."""
+    rows, columns = (
+        np.cumsum(np.where(np.arange(size) % 8 == 0, across, inside)) for size in (24, 32)
+    )
+    return np.exp(rows[:, None] + columns).astype(np.float32)
+
+
+@pytest.mark.parametrize(("across", "ratio"), [(0.02, 2.0), (0.01, 1.0), (0.0, 0.0), (-0.03, 3.0)])
+def test_seams_are_the_steps_across_borders_over_those_elsewhere(across, ratio):
+    assert seam_ratio(steps(across, 0.01), 8) == pytest.approx(ratio, abs=1e-3)
+
+
+def test_seams_of_another_patch_are_not_seen():
+    assert seam_ratio(steps(0.02, 0.01), 5) == pytest.approx(1.0, abs=1e-3)
+
+
+@given(hnp.arrays(np.float32, (16, 16), elements=st.floats(0.5, 4, width=32)))
+def test_seams_do_not_change_with_the_scale_of_depth_or_its_axes(depth):
+    found = seam_ratio(depth, 8)
+    assert seam_ratio(4 * depth, 8) == pytest.approx(found, rel=1e-6, nan_ok=True)
+    assert seam_ratio(depth.T, 8) == pytest.approx(found, rel=1e-6, nan_ok=True)
+
+
+def test_a_hole_is_no_seam():
+    depth = steps(0.02, 0.01)
+    depth[7:9, 4:20] = 0
+    depth[:, 15] = 0
+    assert seam_ratio(depth, 8) == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "depth",
+    [np.zeros((16, 16)), np.ones((16, 16)), np.full((8, 8), 2.0), np.eye(16)],
+    ids=["invalid", "constant", "one patch", "no neighbours"],
+)
+def test_a_map_that_says_nothing_of_seams_is_nan(depth):
+    assert np.isnan(seam_ratio(depth.astype(np.float32), 8))

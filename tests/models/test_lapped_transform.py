@@ -55,3 +55,14 @@ def test_an_error_of_a_token_fades_out_over_the_border_of_its_block():
     middle = codec.decode(tokens, (3, 3))[0, 0, 12]
     assert middle[7] > 0.2 * middle[11] > 0
     assert (middle.diff().abs() < 0.6 * middle.max()).all()
+
+
+def test_a_first_call_in_inference_mode_leaves_what_a_backward_pass_can_use():
+    # Sizes of no other test: what is kept of them is made here.
+    codec = LappedTransformCodec(6, (5, 3))
+    with torch.inference_mode():
+        codec.decode(codec.encode(torch.zeros(1, 3, 30, 42)), (5, 7))
+    images = torch.randn(1, 3, 30, 42, requires_grad=True)
+    tokens = codec.encode(images)
+    codec.decode(tokens, (5, 7)).square().sum().backward()
+    assert images.grad.abs().sum() > 0

@@ -31,13 +31,14 @@ def test_a_released_checkpoint_is_what_its_conversion_is(reference, text_encoder
     assert np.array_equal(ours.depth, theirs.depth)
 
 
-def test_opened_in_bfloat16_the_depth_head_is_float32(reference, text_encoder):
+def test_opened_in_bfloat16_depth_head_and_autoencoder_are_float32(reference, text_encoder):
     pipeline = ModalityForcingPipeline.from_pretrained(
         reference, text_encoder=text_encoder, dtype=torch.bfloat16
     )
     assert pipeline.transformer.depth_proj_out.weight.dtype is torch.float32
     assert pipeline.vae.bn.num_batches_tracked.dtype is torch.int64
-    others = (pipeline.transformer.proj_out, pipeline.vae.quant_conv, pipeline.text_encoder)
+    assert pipeline.vae.quant_conv.weight.dtype is torch.float32
+    others = (pipeline.transformer.proj_out, pipeline.text_encoder)
     assert {next(module.parameters()).dtype for module in others} == {torch.bfloat16}
 
 

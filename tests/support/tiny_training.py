@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from numpy.typing import NDArray
 
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.token_codecs import DepthCodec
@@ -24,6 +25,7 @@ from mfsynth.training.small_text_encoder import (
     build_tokenizer,
     text_encoder_layers,
 )
+from mfsynth.training.tensorboard import Board
 from mfsynth.training.trainer import Trainer
 
 SIZES = TransformerConfig(
@@ -40,6 +42,7 @@ SIZES = TransformerConfig(
     text_layers=1,
     text_channels=16,
 )
+FLUX2_SIZES = SIZES.model_dump(exclude={"rgb_bands"}) | {"latent_channels": 8, "text_layers": 2}
 CAPTIONS = ["a red cube", "a blue ball"] * 4
 SIZE = 16
 
@@ -145,8 +148,7 @@ def flux2_config(folder: Path, output: Path, **changes) -> TrainConfig:
         "seed": 0,
         "size": 32,
         "data": [{"kind": "mfsynth", "url": "unused"}],
-        "transformer": SIZES.model_dump(exclude={"rgb_bands"})
-        | {"latent_channels": 8, "text_layers": 2},
+        "transformer": FLUX2_SIZES,
         "pretrained": {"id": str(folder), "text_states": [1, 2], "transformer": True},
         "noise": {},
         "optimiser": optimiser(
@@ -173,6 +175,19 @@ def flux2_mixture() -> Mixture:
     depth = rng.uniform(0.5, 2, (8, 32, 32)).astype(np.float32)
     items = map(Item, rgb, depth, CAPTIONS)
     return Mixture((Part(InMemory(items)),), 32, 32)
+
+
+class Scalars(Board):
+    """A board that keeps the scalars."""
+
+    def __init__(self) -> None:
+        self.by_step: dict[int, dict[str, float]] = {}
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.by_step.setdefault(step, {}).update(values)
+
+    def images(self, step: int, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        pass
 
 
 def record_losses(trainer: Trainer) -> list[dict[str, float]]:
@@ -206,15 +221,18 @@ def stop_before(trainer: Trainer, step: int) -> None:
 def trainer_data_sampler(flux2: str, settings) -> tuple[Trainer, Mixture, GridSampler | None]:
     """A model of its own; in a FLUX.2 folder's latents where one is named, which samples, too.
 
-    The latter is one from scratch, or with adapters where `lora` is among the settings.
+    The latter is one from scratch, or with adapters where `lora` is among the settings; it may have
+    another `depth_head`.
     """
     settings = dict(settings)
     lora = settings.pop("lora", None)
+    depth_head = settings.pop("depth_head", "patches")
     if not flux2:
         return make_trainer(optimiser(**settings)), random_mixture(), None
     config = flux2_config(
         Path(flux2),
         Path("unused"),
+        transformer=FLUX2_SIZES | {"depth_head": depth_head},
         pretrained={"id": flux2, "text_states": [1, 2], "transformer": lora is not None},
         lora=lora,
         optimiser=optimiser(**settings).model_dump(),

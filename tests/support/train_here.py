@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tiny_training import record_losses, trainer_data_sampler
+from tiny_training import Scalars, record_losses, trainer_data_sampler
 
 from mfsynth.training.processes import join_processes
 
@@ -31,9 +31,15 @@ def main(folder: Path, flux2: str, settings: str, stop: int | None = None) -> No
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer.save = save_and_die
-    trainer.run(data, folder, lambda _: None, sampler=sampler)
-    if processes.is_main_process:
-        summary = {"resumed": resumed, "processes": processes.num_processes, "losses": losses}
+    board = Scalars() if processes.is_main_process else None
+    trainer.run(data, folder, lambda _: None, board, sampler)
+    if board is not None:
+        summary = {
+            "resumed": resumed,
+            "processes": processes.num_processes,
+            "losses": losses,
+            "scalars": board.by_step,
+        }
         (folder / "losses.json").write_text(json.dumps(summary))
     processes.end_training()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tiny_training import (
 )
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
 from mfsynth.training.config import TrainConfig
@@ -26,6 +29,7 @@ from mfsynth.training.processes import join_processes
 from mfsynth.training.run import export
 from mfsynth.training.trainer import Trainer
 
+MEAN = {"depth_normalisation": "mean"}
 RELEASED = Path(__file__).parents[1] / "data" / "reference"
 
 
@@ -126,11 +130,52 @@ def test_other_sizes_are_named(first, tmp_path):
         ({"single_layers": 2}, "num_single_layers is 1, not the 2"),
         ({"rgb_bands": (4, 3)}, "in_channels is"),
         ({"text_length": 9}, "not the"),
+        ({"depth_head": "windows"}, "depth_head is patches, not the windows"),
     ):
         sizes = SIZES.model_dump() | changes
         with pytest.raises(MfsynthError, match=said) as caught:
             build_components(further(tmp_path, first[0], transformer=sizes), [])
         assert "\n" not in str(caught.value)
+
+
+def test_a_model_keeps_what_its_depth_is_divided_by(first, tmp_path):
+    harmonic = optimiser(depth_normalisation="harmonic_mean").model_dump()
+    settings = config(tmp_path / "a", optimiser=harmonic)
+    trained = build_components(settings, CAPTIONS)
+    trained.pipeline(settings).save_pretrained(tmp_path / "model")
+    opened = ModalityForcingPipeline.from_pretrained(tmp_path / "model")
+    assert opened.depth_codec == trained.depth_codec
+    assert opened.depth_codec.normalisation == "harmonic_mean"
+    on = harmonic | {"image_steps": 0}
+    components = build_components(further(tmp_path, tmp_path / "model", optimiser=on), [])
+    assert components.depth_codec == trained.depth_codec
+    for initial, optimiser_ in ((first[0], on), (tmp_path / "model", on | MEAN)):
+        with pytest.raises(MfsynthError, match=r"set optimiser\.depth_normalisation to") as caught:
+            build_components(further(tmp_path, initial, optimiser=optimiser_), [])
+        assert "\n" not in str(caught.value)
+
+
+def test_what_was_no_setting_yet_when_it_was_written_has_its_default(first, tmp_path):
+    model = shutil.copytree(first[0], tmp_path / "old")
+    path = model / "transformer" / "config.json"
+    written = json.loads(path.read_text())
+    del written["depth_head"]
+    path.write_text(json.dumps(written))
+    components = build_components(further(tmp_path, model), [])
+    assert components.model.transformer.config.depth_head == "patches"
+
+
+def test_windows_go_on_as_windows(tmp_path):
+    sizes = SIZES.model_dump() | {"depth_head": "windows"}
+    settings = config(tmp_path / "a", transformer=sizes)
+    head = run(settings).state.average["transformer.depth_proj_out.weight"]
+    assert head.shape == (256, 32)
+    assert (head != 0).any(dim=1).all()
+    export(settings, random_mixture(), tmp_path / "model")
+    transformer = build_components(
+        further(tmp_path / "b", tmp_path / "model", transformer=sizes), []
+    ).model.transformer
+    assert torch.equal(transformer.depth_proj_out.weight, head)
 
 
 def test_no_model_and_one_in_the_released_layout_are_told(tmp_path):

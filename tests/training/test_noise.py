@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mfsynth.training.noise import NoiseConfig, add_noise, draw_noise_levels, sample_generators
 
@@ -68,3 +70,59 @@ def test_random_numbers_are_the_samples_own():
     assert torch.equal(draws[2], torch.rand(3, generator=alone[0]))
     other_seed = torch.rand(3, generator=sample_generators(4, [42])[0])
     assert len({tuple(draw.tolist()) for draw in [*draws, other_seed]}) == 5
+
+
+MIXED = NoiseConfig(
+    i2d_share=0.25,
+    d2i_share=0.15,
+    shared_share=0.3,
+    depth_mu=3.0,
+    depth_low_share=0.5,
+    depth_low_mu=-0.5,
+    sigma=0.1,
+)
+
+
+def test_depths_level_has_two_parts_where_it_is_its_own():
+    """With a small sigma the parts don't overlap, and a level tells the part that it is of."""
+    rgb, depth = draw_noise_levels(torch.ones(20_000), MIXED, [seeded()] * 20_000)
+    own = depth > 0
+    low = torch.logit(depth) < 1.25
+    i2d = rgb == 0
+    assert low[i2d].float().mean().item() == pytest.approx(0.5, abs=0.02)
+    # 0.3 of the others share their level.
+    assert low[own & ~i2d].float().mean().item() == pytest.approx(0.35, abs=0.02)
+    for part, mu in ((low, -0.5), (~low, 3.0)):
+        logits = torch.logit(depth[own & part])
+        assert logits.mean().item() == pytest.approx(mu, abs=0.01)
+        assert logits.std().item() == pytest.approx(0.1, abs=0.01)
+    both = torch.stack([torch.logit(rgb), torch.logit(depth)])[:, own & ~i2d & low]
+    assert abs(torch.corrcoef(both)[0, 1].item()) < 0.05
+
+
+@given(seed=st.integers(0, 2**32), low=st.floats(0, 1), shared=st.floats(0, 1), i2d=st.floats(0, 1))
+def test_low_levels_of_depth_change_no_other_draw(seed, low, shared, i2d):
+    """Nor shared levels, nor which samples are given what, nor what a sample draws later."""
+    plain = NoiseConfig(i2d_share=i2d, d2i_share=0, shared_share=shared, depth_mu=3.0)
+    mixed = plain.model_copy(update={"depth_low_share": low, "depth_low_mu": -0.5})
+    (rgb, depth, later), (mixed_rgb, mixed_depth, mixed_later) = (
+        (*draw_noise_levels(torch.ones(64), config, generators), torch.rand(2, generator=last))
+        for config in (plain, mixed)
+        for generators in [sample_generators(seed, range(64))]
+        for last in generators[-1:]
+    )
+    assert torch.equal(mixed_rgb, rgb)
+    assert torch.equal(mixed_later, later)
+    lowered = torch.logit(depth) - torch.logit(mixed_depth)
+    assert bool(((lowered.abs() < 1e-3) | ((lowered - 3.5).abs() < 1e-3)).all())
+    line = torch.logit(depth) - torch.logit(rgb)
+    assert not ((line - (3.0 - 1.1)).abs() < 1e-3)[(rgb > 0) & (lowered > 1)].any()
+    if low == 1:
+        assert (lowered > 1)[rgb == 0].all()
+
+
+def test_a_samples_levels_are_its_own_whoever_is_in_its_batch():
+    whole = draw_noise_levels(torch.ones(8), MIXED, sample_generators(5, range(8)))
+    part = draw_noise_levels(torch.ones(3), MIXED, sample_generators(5, range(4, 7)))
+    for one, other in zip(whole, part, strict=True):
+        assert torch.equal(one[4:7], other)

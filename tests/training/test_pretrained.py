@@ -37,7 +37,7 @@ def test_the_first_losses_are_those_of_the_base(flux2, tmp_path):
     objective, batch = trainer._objective, next(trainer._stream(flux2_mixture()))
     prepared = objective.prepare(batch[1], batch[0])
     losses = objective.losses(trainer._forward, prepared, trainer.state.average, trainer._base)
-    assert set(losses) == {"rgb", "depth", "distillation"}
+    assert set(losses.sums) == {"rgb", "depth", "distillation"}
     image_only = objective.prepare(batch[1], batch[0], image_only=True)
     torch.testing.assert_close(
         objective.predict(image_only).rgb, _base_velocity(trainer, image_only)

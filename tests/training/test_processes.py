@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import record_losses, save_flux2, trainer_data_sampler
+from tiny_training import Scalars, record_losses, save_flux2, trainer_data_sampler
 
 from mfsynth.training.checkpoints import latest_checkpoint
 
@@ -33,7 +33,7 @@ SETTINGS = {
 
 CHANGES = {
     "small": {},
-    "sharded": {"sharding": "fsdp"},
+    "sharded": {"sharding": "fsdp", "depth_head": "windows"},
     "adapters": {"lora": {"rank": 2, "alpha": 2}, "image_steps": 0, "joint_steps": 6},
 }
 
@@ -86,13 +86,19 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, flux2, kind):
     alone = settings | {"batch_size": 4, "sharding": "none"}
     trainer, data, sampler = trainer_data_sampler(model, alone)
     losses = record_losses(trainer)
-    trainer.run(data, tmp_path / "one", lambda _: None, sampler=sampler)
+    board = Scalars()
+    trainer.run(data, tmp_path / "one", lambda _: None, board, sampler)
 
     launch(tmp_path / "two", model, settings)
     summary = json.loads((tmp_path / "two" / "losses.json").read_text())
     assert summary["processes"] == 2
     for step, expected in zip(summary["losses"], losses, strict=True):
         assert step == pytest.approx(expected, rel=1e-4)
+    for step, values in board.by_step.items():
+        errors = {tag: value for tag, value in values.items() if tag.startswith("error")}
+        assert errors
+        found = {tag: summary["scalars"][str(step)].get(tag) for tag in errors}
+        assert found == pytest.approx(errors, rel=1e-3)
     assert_close(parts_of(tmp_path / "one"), parts_of(tmp_path / "two"))
 
 

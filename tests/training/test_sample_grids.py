@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from tiny_training import flux2_config, flux2_mixture, make_flux2_trainer, save_flux2, snapshot
+import torch
+from tiny_training import (
+    SIZE,
+    flux2_config,
+    flux2_mixture,
+    make_components,
+    make_flux2_trainer,
+    optimiser,
+    random_mixture,
+    save_flux2,
+    snapshot,
+)
 
+from mfsynth.models import lapped_transform
+from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.training.data import collate
+from mfsynth.training.noise import NoiseConfig
+from mfsynth.training.objective import Objective
 from mfsynth.training.sample_grids import GridSampler, colour_depth, tile
 
 
@@ -43,3 +59,28 @@ def test_cells_lie_in_rows_on_white():
     assert (grid[0, 7] == 20).all()
     assert (grid[5, 0] == 30).all()
     assert (grid[5, 7] == 255).all()
+
+
+def test_a_step_that_compares_pixels_trains_after_pictures_were_sampled():
+    for kept in (lapped_transform.lapped_transform, lapped_transform._kept):
+        kept.cache_clear()
+    config = optimiser()
+    components = make_components(config)
+    pipeline = ModalityForcingPipeline(
+        transformer=components.model.transformer,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        text_encoder_layers=components.text_layers,
+        max_text_length=components.text_length,
+        height=SIZE,
+        width=SIZE,
+        rgb_bands=(4, 2),
+    )
+    pipeline(["a red cube"], seeds=[1], num_inference_steps=1)
+    objective = Objective(components, config, NoiseConfig(), 0, torch.device("cpu"))
+    data = random_mixture()
+    batch = objective.prepare(collate([data.sample(0, index) for index in range(4)]), range(4))
+    model = components.model
+    predicted = model(rgb=batch.noisy_rgb, t_rgb=batch.t_rgb, text=batch.text, grid=batch.grid).rgb
+    components.rgb_codec.decode(predicted, batch.grid).square().mean().backward()
+    assert model.transformer.proj_out.weight.grad.abs().sum() > 0

@@ -15,6 +15,8 @@ from mfsynth.training.tensorboard import Board
 
 pytest.importorskip("tensorboard")
 
+ERRORS = ("error", "error_of_doing_nothing")
+
 
 def test_scalars_and_samples_are_in_the_event_file(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -40,7 +42,10 @@ def test_scalars_and_samples_are_in_the_event_file(tmp_path):
         "samples_per_second",
         "health_probe",
     }
-    assert set(tags["scalars"]) == expected
+    by_level = {tag for tag in tags["scalars"] if tag.startswith("error")}
+    streams = {tag.split("_t_")[0] for tag in by_level}
+    assert streams == {f"{of}/{s}" for of in ERRORS for s in ("rgb", "depth")}
+    assert set(tags["scalars"]) - by_level == expected
     assert all([e.step for e in events.Scalars(tag)] == [3, 4] for tag in expected)
     assert all(e.value > 0 for tag in expected for e in events.Scalars(tag))
     assert set(tags["images"]) == {"joint", "i2d"}

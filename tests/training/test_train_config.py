@@ -54,6 +54,13 @@ def test_each_estimators_is_valid_and_named_as_its_file(name):
         ("klein-4b", "pretrained.text_states=[9]", "text_layers is 3, but .* names 1"),
         (
             "embedded",
+            "transformer={depth_head: windows, patch: 7, layers: 1, single_layers: 1, "
+            "depth_decoder_layers: 1, heads: 1, head_dim: 4, rope_axes: [1, 1, 1, 1], "
+            "rope_theta: 2, text_length: 1, text_layers: 1, text_channels: 1}",
+            "use an even one",
+        ),
+        (
+            "embedded",
             "optimiser={image_steps: 0, joint_steps: 1, image_only_share: 0, batch_size: 1, "
             "adamw_learning_rate: 1.0e-3, warmup_steps: 0, decay_share: 0, weight_decay: 0, "
             "ema: 0, edge_weight: 0, text_dropout: 0, checkpoint_every: 1, "

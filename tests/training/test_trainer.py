@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,7 +184,8 @@ def poison(trainer: Trainer, steps: range) -> None:
 
     def poisoned(*arguments):
         factor = float("nan") if trainer.state.step in steps else 1.0
-        return {name: loss * factor for name, loss in original(*arguments).items()}
+        losses = original(*arguments)
+        return replace(losses, sums={name: loss * factor for name, loss in losses.sums.items()})
 
     trainer._losses = poisoned
 

@@ -30,7 +30,7 @@ def released_components(
 
     Args:
         source: Folder, `model.safetensors` with its `config.json` beside it, or hub id.
-        dtype: Of the weights in memory; the depth head is float32 always.
+        dtype: Of the weights in memory; depth head and autoencoder are float32 always.
         text_encoder: Folder or hub id of the text encoder and its tokenizer.
         revision: Of a source on the hub; None for its newest.
         local_files_only: Whether what is on the hub must already be on this machine.
@@ -49,7 +49,7 @@ def released_components(
     )
     return {
         "transformer": checkpoint.transformer.load(dtype),
-        "vae": checkpoint.vae.load(dtype),
+        "vae": checkpoint.vae.load(torch.float32),
         "text_encoder": text.load(dtype),
         "tokenizer": text.tokenizer,
         **pipeline_config(checkpoint),
@@ -63,6 +63,7 @@ def pipeline_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "max_text_length": RELEASED_TEXT_LENGTH,
         "rgb_shift_mu": checkpoint.rgb_shift_mu,
         "depth_shift_mu": checkpoint.depth_shift_mu,
+        "mixes_without_depth": True,
         "height": RELEASED_SIZE,
         "width": RELEASED_SIZE,
     }

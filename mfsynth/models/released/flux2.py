@@ -15,6 +15,7 @@ def from_flux2(
     *,
     depth_patch: int = 16,
     num_depth_decoder_layers: int = 4,
+    depth_head: str = "patches",
 ) -> ModalityForcingTransformer2DModel:
     """Give a FLUX.2 transformer (klein 4B, klein 9B, dev) a depth stream, ready for training.
 
@@ -26,6 +27,7 @@ def from_flux2(
         base: The text-to-image model; its weights are copied, not shared.
         depth_patch: Pixels along a depth token's side; the pixels that an RGB token covers.
         num_depth_decoder_layers: Blocks over the depth tokens alone.
+        depth_head: As that of `ModalityForcingTransformer2DModel`.
 
     Raises:
         MfsynthError: The base has parts that FLUX.2 has not.
@@ -51,6 +53,7 @@ def from_flux2(
         rope_theta=config.rope_theta,
         eps=config.eps,
         guidance_embeds=config.guidance_embeds,
+        depth_head=depth_head,
     )
     loaded = joint.load_state_dict(base.state_dict(), strict=False)
     missing = [name for name in loaded.missing_keys if "depth" not in name]

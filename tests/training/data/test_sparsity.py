@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from mfsynth.training.data.sparsity import (
     AtMostPattern,
+    ClumpsPattern,
     CornersPattern,
     LidarPattern,
     RandomPointsPattern,
@@ -29,6 +30,7 @@ patterns = st.one_of(
     st.builds(CornersPattern, points=st.integers(1, 50), missed=shares),
     st.builds(SensorHolesPattern, baseline=shares, rim=st.floats(0, 0.3), blobs=shares),
     st.builds(AtMostPattern, share=shares),
+    st.builds(ClumpsPattern, share=shares, size=st.integers(1, 5)),
 )
 
 
@@ -89,6 +91,7 @@ def test_the_unit_of_depth_decides_nothing(pair, pattern, scale):
         CornersPattern(),
         SensorHolesPattern(),
         AtMostPattern(share=0.05),
+        ClumpsPattern(share=0.05),
     ],
     ids=lambda pattern: pattern.kind,
 )
@@ -231,3 +234,49 @@ def test_lidar_and_a_cap_keep_five_per_cent():
     depth, rgb = real_frame()
     chain = [LidarPattern(rings=64), AtMostPattern(share=0.05)]
     assert np.count_nonzero(sparsify(depth, rgb, chain, seeded())) == int(0.05 * depth.size)
+
+
+@given(pairs(), shares, st.integers(1, 5))
+def test_clumps_keep_their_share_of_the_image_but_for_part_of_one(pair, share, size):
+    depth, rgb = pair
+    result = sparsify(depth, rgb, [ClumpsPattern(share=share, size=size)], seeded())
+    most = min(np.count_nonzero(depth), int(share * depth.size))
+    assert most - size**2 < np.count_nonzero(result) <= most
+
+
+def neighbours(depth):
+    """How many pairs of neighbouring valid pixels there are below, and beside each other."""
+    valid = depth > 0
+    return np.array([(valid[1:] & valid[:-1]).sum(), (valid[:, 1:] & valid[:, :-1]).sum()])
+
+
+def test_clumps_have_ten_times_the_neighbours_of_scattered_pixels():
+    depth, rgb = wall()
+    scattered, clumps, larger = (
+        np.mean([neighbours(sparsify(depth, rgb, [pattern], seeded(i))) for i in range(20)], axis=0)
+        for pattern in (
+            AtMostPattern(share=0.05),
+            ClumpsPattern(share=0.05),
+            ClumpsPattern(share=0.05, size=4),
+        )
+    )
+    assert (scattered < 12).all()
+    assert (clumps > 100).all()
+    assert (larger > 1.3 * clumps).all()
+
+
+def test_clumps_lie_across_the_borders_of_any_grid():
+    """Seams are at the borders of a model's patches: there, too, differences must be seen."""
+    depth, rgb = wall()
+    kept = [sparsify(depth, rgb, [ClumpsPattern(share=0.05)], seeded(i)) > 0 for i in range(200)]
+    across = np.mean([one[7:-1:8] & one[8::8] for one in kept])
+    assert across == pytest.approx(np.mean([one[1:] & one[:-1] for one in kept]), rel=0.1)
+
+
+def test_three_rings_of_lidar_are_at_most_five_per_cent_in_lines():
+    depth, rgb = wall()
+    lines = [sparsify(depth, rgb, [LidarPattern(rings=3)], seeded(i)) for i in range(20)]
+    assert all(np.count_nonzero(one) <= 0.05 * depth.size for one in lines)
+    below, beside = np.mean([neighbours(one) for one in lines], axis=0)
+    assert beside > 80
+    assert below < 30
