@@ -112,10 +112,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
-        for key in ("dtype", "torch_dtype"):
-            if isinstance(kwargs.get(key), torch.dtype):
-                kwargs[key] = {"default": kwargs[key], "vae": torch.float32}
-        return super().from_pretrained(name, **kwargs)
+        return super().from_pretrained(name, **_with_float32_autoencoder(kwargs))
 
     @property
     def _execution_device(self) -> torch.device:
@@ -328,18 +325,21 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
     ) -> Predict:
         is_distilled = self.transformer.config.guidance_embeds
         null_text = self._null_embeds() if guidance.is_on and not is_distilled else None
-        return guided_prediction(
-            self.transformer,
-            text,
-            null_text,
-            guidance,
-            mode,
-            grid,
-            self.config.mixes_without_depth,
-        )
+        mixes = self.config.mixes_without_depth
+        return guided_prediction(self.transformer, text, null_text, guidance, mode, grid, mixes)
 
     def _null_embeds(self) -> Tensor:
         """The empty prompt's (1, L, C), encoded once for as long as the text encoder stays."""
         if self._null is None or self._null[0] is not self.text_encoder:
             self._null = (self.text_encoder, self.encode_prompts([""]))
         return self._null[1]
+
+
+def _with_float32_autoencoder(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `from_pretrained` in which a type for all is not for the autoencoder."""
+    types = {
+        key: {"default": arguments[key], "vae": torch.float32}
+        for key in ("dtype", "torch_dtype")
+        if isinstance(arguments.get(key), torch.dtype)
+    }
+    return {**arguments, **types}
