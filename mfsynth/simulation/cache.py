@@ -289,8 +289,7 @@ def _rendered(
     """Render chunks, and yield each when it is on disk."""
     if workers == 1 or len(chunks) <= 1:
         for chunk in chunks:
-            _render_chunk(root, settings, chunk)
-            yield chunk
+            yield _render_chunk(root, settings, chunk, _scenes_of(settings, chunk))
         return
     # An OpenGL context doesn't survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -301,7 +300,7 @@ def _rendered(
 
         def submit(count: int) -> set[Future[int]]:
             return {
-                pool.submit(_render_chunk, root, settings, chunk)
+                pool.submit(_render_chunk, root, settings, chunk, _scenes_of(settings, chunk))
                 for chunk in islice(waiting, count)
             }
 
@@ -326,10 +325,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _render_chunk(root: Path, settings: CacheSettings, chunk: int) -> int:
+def _render_chunk(root: Path, settings: CacheSettings, chunk: int, indices: range) -> int:
     library = load_library(settings.library, settings.seed)
     maps = {name: _open_map(root, settings, name, mode="r+") for name in settings.arrays()}
-    indices = _scenes_of(settings, chunk)
     for index, scene in number_scenes(library, settings.seed, indices, settings.style):
         for image in render_scene(scene, settings.views, settings.size, settings.size):
             row = index * settings.views + image.view_index
