@@ -286,6 +286,11 @@ class TrainConfig(Settings):
                 "lora trains few weights, in a precision of their own, which sharding fsdp can't "
                 "mix; set optimiser.sharding to none"
             )
+        if optimiser.image_steps and all(part.joint_only for part in self.data):
+            raise ValueError(
+                "every part of data is joint_only, and optimiser.image_steps are taken without "
+                "those; take it from one, or set image_steps to 0"
+            )
         if optimiser.distillation and not (optimiser.image_steps or starts_trained):
             raise ValueError(
                 "optimiser.distillation needs a base model; give optimiser.image_steps, initial or "

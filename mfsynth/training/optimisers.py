@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from mfsynth.training.config import OptimiserConfig
+from mfsynth.training.muon import Muon
 
 Optimisers = tuple[torch.optim.Optimizer, ...]
 
@@ -55,11 +57,13 @@ def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfi
     )
     if muon_rate is None:
         return (adamw,)
-    muon = torch.optim.Muon(
-        [{"params": list(matrices.values()), "name": "muon"}],
+    stacked: defaultdict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in matrices.items():
+        stacked[stacked_rows(name, parameter)].append(parameter)
+    muon = Muon(
+        [{"params": alike, "rows": rows, "name": "muon"} for rows, alike in stacked.items()],
         lr=muon_rate,
         weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
     )
     return muon, adamw
 
@@ -72,6 +76,21 @@ def is_depth(name: str) -> bool:
 def is_block_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a matrix inside of a block of transformer or text encoder."""
     return parameter.ndim == 2 and ("blocks." in name or ".layers." in name)
+
+
+def stacked_rows(name: str, matrix: Tensor) -> tuple[int, ...]:
+    """Heights of the linear maps that a block's matrix has on top of each other.
+
+    A single-stream block computes queries, keys, values, and the gate and content of its MLP by one
+    matrix; the MLPs of the others gate and content.
+    """
+    rows, columns = matrix.shape
+    if name.endswith("to_qkv_mlp_proj.weight"):
+        half = (rows - 3 * columns) // 2
+        return (columns, columns, columns, half, half)
+    if name.endswith("linear_in.weight"):
+        return (rows // 2, rows // 2)
+    return (rows,)
 
 
 def step(optimisers: Optimisers, factor: float) -> None:

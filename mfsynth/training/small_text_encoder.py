@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from mfsynth.training.config import TransformerConfig
 
 START, PAD, UNKNOWN = "<start>", "<pad>", "<unknown>"
 
+# Every token costs as much as a patch of the image, and these words tell a small model nothing.
+_FUNCTION_WORDS = "a an and are as at by from in is it of on or seen that the there to with".split()
+
 
 def build_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Build a word-level tokenizer over the words of the captions.
+    """Build a tokenizer of one token for each word of the captions that isn't a function word.
 
     Its chat template puts a start token before the user's words, so that the empty prompt, too,
     has a position to attend to.
     """
     core = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-    core.normalizer = normalizers.Lowercase()
+    left_out = Regex(rf"\b({'|'.join(_FUNCTION_WORDS)})\b|[^\w\s<>]")
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(left_out, " ")]
+    )
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     # Sorted, so that equally frequent words get their numbers independently of the captions' order.
     words = trainers.WordLevelTrainer(special_tokens=[PAD, UNKNOWN, START], show_progress=False)

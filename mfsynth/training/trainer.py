@@ -161,20 +161,29 @@ class Trainer:
     def _stream(self, data: Mixture) -> Iterator[Numbered]:
         """This process's batches."""
         config, processes = self._config, self._processes
-        steps = range(self.state.step * config.accumulate, config.steps * config.accumulate)
-        loaded = batches(
-            data,
-            self._seed,
-            config.batch_size,
-            steps,
-            rank=processes.process_index,
-            ranks=processes.num_processes,
-            workers=config.workers,
-            start_method="spawn",
+        first, depth_starts, last = (
+            step * config.accumulate for step in (self.state.step, config.image_steps, config.steps)
         )
-        for step, batch in zip(steps, loaded, strict=True):
-            first = (step * processes.num_processes + processes.process_index) * config.batch_size
-            yield range(first, first + config.batch_size), batch
+        phases = (
+            (range(first, depth_starts), data.images_alone()),
+            (range(max(first, depth_starts), last), data),
+        )
+        for steps, mixture in phases:
+            if not steps:
+                continue
+            loaded = batches(
+                mixture,
+                self._seed,
+                config.batch_size,
+                steps,
+                rank=processes.process_index,
+                ranks=processes.num_processes,
+                workers=config.workers,
+                start_method="spawn",
+            )
+            for step, batch in zip(steps, loaded, strict=True):
+                row = (step * processes.num_processes + processes.process_index) * config.batch_size
+                yield range(row, row + config.batch_size), batch
 
     def _image_weights(self) -> dict[str, Tensor]:
         """What makes the model, with depth left out, the text-to-image model that it is now.

@@ -15,6 +15,7 @@ LIBRARIES = (
     "kitchen",
     "outdoor",
     "tabletop",
+    "tabletop_anywhere",
     "tabletop_rooms",
     "tabletop_shapes",
     "warehouse",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import torch
 from tiny_training import make_components, optimiser
+from torch import nn
 
+from mfsynth.training.muon import Muon, orthogonalised
 from mfsynth.training.optimisers import build_optimisers, learning_rate_factor
 
 
@@ -28,3 +31,46 @@ def test_rates_of_backbone_and_depth_modules_are_apart():
     rates = {id(p): group["lr"] for group in adamw.param_groups for p in group["params"]}
     for name, parameter in trained.items():
         assert rates[id(parameter)] == (1e-4 if "depth" in name else 1e-5), name
+
+
+def test_muon_gives_each_stacked_map_orthogonal_steps_of_adamws_size():
+    generator = torch.Generator().manual_seed(0)
+    gate, content = torch.randn((2, 6, 12), generator=generator)
+    matrix = nn.Parameter(torch.zeros(12, 12))
+    muon = Muon([{"params": [matrix], "rows": (6, 6)}], lr=0.1)
+    matrix.grad = torch.cat([gate, 1e-3 * content])
+    muon.step()
+    for step, gradient in zip((-10 * matrix.detach()).split(6), (gate, content), strict=True):
+        singular = torch.linalg.svdvals(step) / (0.2 * 12**0.5)
+        assert 0.65 < singular.min()
+        assert singular.max() < 1.25
+        # The same singular vectors: the product with the gradient is symmetric and positive.
+        product = step @ gradient.T
+        torch.testing.assert_close(product, product.T, rtol=1e-3, atol=1e-4)
+        assert torch.linalg.eigvalsh(product).min() > 0
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 20), (20, 8)])
+def test_orthogonalised_equals_torchs_muon_but_for_its_precision(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    parameter = nn.Parameter(torch.zeros(shape))
+    reference = torch.optim.Muon([parameter], lr=1.0, weight_decay=0, momentum=0, nesterov=False)
+    parameter.grad = matrix.clone()
+    reference.step()
+    scale = max(1, shape[0] / shape[1]) ** 0.5
+    torch.testing.assert_close(
+        -parameter.detach() / scale, orthogonalised(matrix), rtol=0, atol=0.03
+    )
+
+
+def test_fused_matrices_of_blocks_are_taken_apart():
+    config = optimiser(muon_learning_rate=1e-3)
+    trained = make_components(config).model.trained()
+    muon, _ = build_optimisers(trained, config)
+    rows = {id(p): group["rows"] for group in muon.param_groups for p in group["params"]}
+    for name, parameter in trained.items():
+        if id(parameter) not in rows:
+            continue
+        assert sum(rows[id(parameter)]) == len(parameter)
+        stacked = {"to_qkv_mlp_proj": 5, "linear_in": 2}.get(name.split(".")[-2], 1)
+        assert len(rows[id(parameter)]) == stacked, name

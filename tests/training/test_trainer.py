@@ -97,6 +97,26 @@ def test_depth_joins_after_the_image_phase_as_a_copy_of_the_rgb_stream(data, tmp
     assert (found["transformer.depth_proj_out.weight"] == 0).all()
 
 
+def test_a_part_that_waits_for_depth_is_seen_from_there_on(tmp_path):
+    dark, bright = (np.full((4, 16, 16, 3), level, np.uint8) for level in (0, 255))
+    depth = np.ones((4, 16, 16), np.float32)
+    data = Mixture(
+        (*mixture(dark, depth).parts, *mixture(bright, depth, joint_only=True).parts), 16, 16
+    )
+    trainer = make_trainer(optimiser(image_steps=3, joint_steps=3))
+    seen = []
+    original = trainer._train_step
+
+    def record(loaded):
+        seen.append({int(image.max()) for _, batch in loaded for image in batch.rgb})
+        return original(loaded)
+
+    trainer._train_step = record
+    trainer.run(data, tmp_path, lambda _: None)
+    assert seen[:3] == [{0}] * 3
+    assert set.union(*seen[3:]) == {0, 255}
+
+
 def test_self_distillation_keeps_the_image_near_the_base(data, tmp_path):
     """With a weight that drowns all else, RGB without depth stays what the first phase made it."""
     drift = {}

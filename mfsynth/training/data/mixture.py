@@ -23,6 +23,7 @@ class Part:
         crop: See `fit`.
         mirror: See `fit`.
         sparsity: Patterns that take depth away, in their order.
+        joint_only: Whether images alone are learnt without it.
     """
 
     source: FiniteSource
@@ -30,6 +31,7 @@ class Part:
     crop: Crop = "random"
     mirror: bool = False
     sparsity: tuple[SparsityPattern, ...] = ()
+    joint_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class Mixture:
         pattern = np.random.default_rng([seed, number, row])
         depth = sparsify(sample.depth, sample.rgb, part.sparsity, pattern)
         return replace(sample, depth=depth if depth.any() else None)
+
+    def images_alone(self) -> Mixture:
+        """What images alone are learnt from."""
+        return replace(self, parts=tuple(part for part in self.parts if not part.joint_only))
 
     def captions(self) -> Iterator[str]:
         """The captions of all samples of all parts, in the parts' order."""

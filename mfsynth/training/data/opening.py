@@ -42,7 +42,14 @@ def open_mixture(settings: Sequence[PartSettings], height: int, width: int) -> M
     if not settings:
         raise MfsynthError("data: no source of training data; give at least one")
     parts = tuple(
-        Part(part.source.open(), part.weight, part.crop, part.mirror, part.sparsity)
+        Part(
+            part.source.open(),
+            part.weight,
+            part.crop,
+            part.mirror,
+            part.sparsity,
+            part.joint_only,
+        )
         for part in settings
     )
     return Mixture(parts, height, width)

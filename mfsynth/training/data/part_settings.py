@@ -37,6 +37,8 @@ class PartSettings(Settings):
         crop: Which part of an image of other proportions is taken.
         mirror: Whether every other sample is turned left to right.
         sparsity: Patterns that take depth away, in their order.
+        joint_only: Whether the first phase of training, which learns images alone, goes without
+            it.
     """
 
     internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
@@ -46,6 +48,7 @@ class PartSettings(Settings):
     crop: Crop = "random"
     mirror: bool = False
     sparsity: Items[AnySparsityPattern] = ()
+    joint_only: bool = False
 
     @model_validator(mode="before")
     @classmethod

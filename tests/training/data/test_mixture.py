@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +119,13 @@ def test_parts_come_in_the_shares_of_their_weights_not_of_their_sizes():
     mixture = Mixture(parts, 8, 8)
     names = Counter(mixture.sample(1, index).caption[0] for index in range(1000))
     assert names["a"] / 1000 == pytest.approx(0.25, abs=0.04)
+
+
+def test_images_alone_are_learnt_without_the_parts_that_wait(mixture):
+    first, *others = mixture.parts
+    waiting = replace(mixture, parts=(first, *(replace(one, joint_only=True) for one in others)))
+    assert waiting.images_alone().parts == (first,)
+    assert mixture.images_alone() == mixture
 
 
 def test_one_part_shows_each_sample_once_an_epoch_in_another_order_each():
