@@ -12,7 +12,10 @@ from mfsynth.training.config import TransformerConfig
 START, PAD, UNKNOWN = "<start>", "<pad>", "<unknown>"
 
 # Every token costs as much as a patch of the image, and these words tell a small model nothing.
-_FUNCTION_WORDS = "a an and are as at by from in is it of on or seen that the there to with".split()
+_FUNCTION_WORDS = (
+    *("a", "an", "and", "are", "as", "at", "by", "from", "in", "is", "it", "of", "on", "or"),
+    *("seen", "that", "the", "there", "to", "with"),
+)
 
 
 def build_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
