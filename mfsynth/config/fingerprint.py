@@ -55,6 +55,9 @@ def fingerprint(
     settings = config.model_dump(mode="json", exclude=_OPERATIONAL)
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
+    if config.model.few_steps is None:
+        # Younger than format version 1: runs without it keep the fingerprint that they had.
+        del settings["model"]["few_steps"]
     settings["format_version"] = FORMAT_VERSION
     if plugins:
         settings["plugins"] = dict(plugins)

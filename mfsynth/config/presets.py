@@ -43,4 +43,16 @@ SAMPLER_PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "refine_steps": 0,
         "refine_start": 1.0,
     },
+    # With `model.few_steps`: RGB in four forwards, which have guidance in them, then depth in one.
+    "distilled": {
+        "steps": 4,
+        "guidance": 1.0,
+        "depth_guidance": 1.0,
+        "guidance_interval": (0.0, 1.0),
+        "log2_alpha": 5.0,
+        "depth_step_share": 0.0,
+        "depth_start": 1.0,
+        "refine_steps": 1,
+        "refine_start": 1.0,
+    },
 }

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 
 from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.models.few_steps.files import (
+    FewSteps,
+    file_digest,
+    find_few_steps,
+    read_few_steps,
+)
 from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
@@ -31,11 +37,13 @@ class ModelInfo:
 
     Attributes:
         id: As the configuration gives it.
-        revision: Commit of a hub model; SHA-256 of a local folder's files.
+        revision: Commit of a hub model; SHA-256 of a local folder's files. With few-step weights,
+            also the SHA-256 of theirs.
         licence: The licence that the model's card names, or that of the release for a released
             variant without a card; "unknown" otherwise.
         height: Native height in pixels.
         width: Native width in pixels.
+        few_steps: Of the few-step weights that it samples by; None without.
     """
 
     id: str
@@ -43,6 +51,7 @@ class ModelInfo:
     licence: str
     height: int
     width: int
+    few_steps: FewSteps | None = None
 
 
 def model_info(model: ModelConfig) -> ModelInfo:
@@ -60,7 +69,13 @@ def model_info(model: ModelConfig) -> ModelInfo:
         licence = model_licence(folder)
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
-    return ModelInfo(model.id, folder.commit or _hash(folder), licence, height, width)
+    revision = folder.commit or _hash(folder)
+    few_steps = None
+    if model.few_steps is not None:
+        path = find_few_steps(folder, model.few_steps)
+        few_steps = read_few_steps(path)
+        revision = f"{revision}+{file_digest(path)}"
+    return ModelInfo(model.id, revision, licence, height, width, few_steps)
 
 
 def load_pipeline(
@@ -99,6 +114,11 @@ def load_pipeline(
             )
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
+    if model.few_steps is not None:
+        from mfsynth.models.few_steps.pipeline import FewStepPipeline
+
+        pipeline = FewStepPipeline.around(pipeline)
+        pipeline.adopt(find_few_steps(folder, model.few_steps))
     runtime = runtime or RuntimeConfig()
     settings = Acceleration(
         attention=runtime.attention,

@@ -204,7 +204,8 @@ class ModalityForcingTransformer2DModel(
         self.norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )
-        self.proj_out = nn.Linear(dim, in_channels, bias=False)
+        # A few-step student puts a head of its own here.
+        self.proj_out: nn.Module = nn.Linear(dim, in_channels, bias=False)
         self.depth_norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )

@@ -38,7 +38,7 @@ from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import check_sampler, complete, run_fingerprint
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.watching.metrics import RunMetrics
@@ -100,6 +100,7 @@ def generate(
         )
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
+    check_sampler(config.sampler, model)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))

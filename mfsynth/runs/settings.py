@@ -15,7 +15,9 @@ from mfsynth.checks.registry import BUILT_IN, HOW_TO_ADD, find_check, plugin_ver
 from mfsynth.config import Fingerprint, RunConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
+from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo
 
 # Of `CheckedPair`, what a worker has to show.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "own_depth", "text")
@@ -54,6 +56,29 @@ def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str)
     versions = plugin_versions(name for name, values in config.checks.items() if values is not None)
     plugins = {f"checks.{name}": version for name, version in versions.items()}
     return fingerprint(config, prompts_digest, model_revision, plugins)
+
+
+def check_sampler(sampler: SamplerConfig, model: ModelInfo) -> None:
+    """Check that a model can be sampled so.
+
+    Raises:
+        MfsynthError: Few-step weights, and not the steps that they are for; or the preset for them
+            without them.
+    """
+    if sampler.mode != "joint":
+        return
+    if model.few_steps is not None:
+        model.few_steps.check(
+            steps=sampler.steps,
+            guidance=(sampler.guidance, sampler.depth_guidance),
+            refine_steps=sampler.refine_steps,
+            refine_start=sampler.refine_start,
+        )
+    elif sampler.preset == "distilled":
+        raise MfsynthError(
+            "sampler.preset: distilled is for few-step weights; name their folder in "
+            "model.few_steps, or take another preset"
+        )
 
 
 class _Checks(Settings):
