@@ -30,6 +30,7 @@ import torch
 from goals import depth_errors, rendered
 from model_card import BATCH, HELD_OUT_SEED, Depths, Images, agreement, estimate, generate
 from prompt_following import Judge, follow, train_judge
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.evaluation.depth import image_to_depth
@@ -39,9 +40,10 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes
 from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
-from mfsynth.training.data import open_mixture, render_scenes
+from mfsynth.training.data import TrainingBatch, open_mixture, render_scenes
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
 from mfsynth.training.joint_model import swapped_weights
+from mfsynth.training.objective import BatchLosses, NoisyBatch
 from mfsynth.training.processes import join_processes
 from mfsynth.training.requirements import estimate_requirements
 from mfsynth.training.trainer import Trainer
@@ -84,10 +86,67 @@ class Arm:
     Attributes:
         changes: Settings that differ from `sparse`.
         log2_alpha: Of its joint samples.
+        aligned: Whether `EarlyAlignment` takes part.
     """
 
     changes: tuple[str, ...] = ()
     log2_alpha: float = 5.0
+    aligned: bool = False
+
+
+class EarlyAlignment:
+    """RGB's features on their way through the model, drawn to an estimator's of the clean image.
+
+    In the steps of images alone only: −cosine of a projection, times `WEIGHT`, beside the loss of
+    images (REPA, arXiv 2410.06940, stopped early as in HASTE, arXiv 2505.16792). A trial of a
+    lever, which the trainer doesn't have.
+    """
+
+    BLOCK, WEIGHT = 1, 0.5
+
+    def __init__(self, trainer: Trainer, config: TrainConfig, estimator: DepthEstimator) -> None:
+        width = config.transformer.heads * config.transformer.head_dim
+        features = estimator.config.widths[-1]
+        self._projection = nn.Sequential(
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, features)
+        )
+        self._optimiser = torch.optim.AdamW(
+            self._projection.parameters(), config.optimiser.adamw_learning_rate
+        )
+        self._trainer, self._until = trainer, config.optimiser.image_steps
+        self._estimator = estimator.requires_grad_(False)
+        self._states: Tensor | None = None
+        self._wanted: Tensor | None = None
+        trainer.model.transformer.single_transformer_blocks[self.BLOCK].register_forward_hook(
+            lambda module, given, output: setattr(self, "_states", output[1])
+        )
+        estimator.down[-1].register_forward_hook(
+            lambda module, given, output: setattr(self, "_wanted", output)
+        )
+        objective = trainer._objective
+        self._prepare, self._losses = objective.prepare, objective.losses
+        vars(objective).update(prepare=self.prepare, losses=self.losses)
+
+    def prepare(self, batch: TrainingBatch, *given: Any) -> NoisyBatch:
+        """The objective's own, after a look at the clean images."""
+        if self._trainer.state.step < self._until:
+            self._estimator(batch.rgb.permute(0, 3, 1, 2) / 127.5 - 1)
+        return self._prepare(batch, *given)
+
+    def losses(self, *given: Any) -> BatchLosses:
+        """The objective's own, and the alignment's."""
+        # What the last step left.
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        losses = self._losses(*given)
+        if self._trainer.state.step < self._until:
+            assert self._states is not None
+            assert self._wanted is not None
+            wanted = self._wanted.flatten(2).transpose(1, 2)
+            found = self._projection(self._states[:, : wanted.shape[1]])
+            cosine = nn.functional.cosine_similarity(found, wanted, dim=-1).mean(dim=1)
+            losses.sums["rgb"] = losses.sums["rgb"] - self.WEIGHT * cosine.sum()
+        return losses
 
 
 def arms(base: TrainConfig) -> Mapping[str, Arm]:
@@ -130,6 +189,7 @@ def arms(base: TrainConfig) -> Mapping[str, Arm]:
         "plain mean": Arm(("optimiser.depth_normalisation=mean",)),
         "patches": Arm(("transformer.depth_head=patches",)),
         "AdamW alone": Arm(("optimiser.muon_learning_rate=null",)),
+        "early alignment with the estimator": Arm(aligned=True),
     }
 
 
@@ -207,12 +267,16 @@ def _compute(config: TrainConfig) -> float:
     return of.batch_size * (images * cost.image_step + both * cost.step)
 
 
-def _train(config: TrainConfig) -> tuple[Trainer, ModalityForcingPipeline]:
+def _train(
+    config: TrainConfig, alignment: DepthEstimator | None = None
+) -> tuple[Trainer, ModalityForcingPipeline]:
     """Train, or go on; the pipeline has the averaged weights."""
     torch.manual_seed(config.seed)
     mixture = open_mixture(config.data, config.size, config.size)
     components = build_components(config, mixture.captions())
     trainer = Trainer(components, config.optimiser, config.noise, config.seed, join_processes())
+    if alignment is not None:
+        EarlyAlignment(trainer, config, alignment)
     trainer.resume(config.output)
     trainer.run(mixture, config.output, click.echo)
     pipeline = components.pipeline(config)
@@ -270,7 +334,7 @@ def _measure(
     output = out / f"{re.sub('[^a-z0-9]+', '-', name)}-{seed}"
     config = load_train_config(BASE, [*miniature(), *arm.changes, f"seed={seed}"])
     config = config.model_copy(update={"output": output})
-    trainer, pipeline = _train(config)
+    trainer, pipeline = _train(config, judges.depth if arm.aligned else None)
     captions = held_out.captions[:PROMPTS]
     truth = np.array(held_out.depth)
     with swapped_weights(trainer.model, trainer.state.average):
