@@ -43,6 +43,8 @@ class ModelInfo:
             variant without a card; "unknown" otherwise.
         height: Native height in pixels.
         width: Native width in pixels.
+        needs_depth_tokens: Whether its files say that depth tokens were there throughout its
+            training, as in the release.
         few_steps: Of the few-step weights that it samples by; None without.
     """
 
@@ -51,6 +53,7 @@ class ModelInfo:
     licence: str
     height: int
     width: int
+    needs_depth_tokens: bool = False
     few_steps: FewSteps | None = None
 
 
@@ -63,9 +66,11 @@ def model_info(model: ModelConfig) -> ModelInfo:
     try:
         folder = find_model(model.id, model.revision, weights=False)
         height = width = RELEASED_SIZE
+        needs_depth_tokens = folder.layout is Layout.RELEASED
         if folder.layout is Layout.DIFFUSERS:
             index = pipeline_index(folder)
             height, width = index["height"], index["width"]
+            needs_depth_tokens = index.get("mixes_without_depth", False)
         licence = model_licence(folder)
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
@@ -75,7 +80,7 @@ def model_info(model: ModelConfig) -> ModelInfo:
         path = find_few_steps(folder, model.few_steps)
         few_steps = read_few_steps(path)
         revision = f"{revision}+{file_digest(path)}"
-    return ModelInfo(model.id, revision, licence, height, width, few_steps)
+    return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens, few_steps)
 
 
 def load_pipeline(

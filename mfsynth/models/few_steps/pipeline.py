@@ -95,6 +95,7 @@ class FewStepPipeline(ModalityForcingPipeline):
             sampling.setdefault("guidance_scale", 1.0)
             sampling.setdefault("refine_steps", 1)
             sampling.setdefault("depth_guidance_scale", None)
+            sampling["depth_start"] = 0.0
             self.few_steps.check(
                 steps=sampling["num_inference_steps"],
                 guidance=(sampling["guidance_scale"], sampling["depth_guidance_scale"]),

@@ -27,8 +27,7 @@ Numbered = tuple[Sequence[int], Sequence[str]]
 """Prompts, with their numbers in the training stream."""
 
 _COLUMNS = 4
-# Depth tokens come in at the last step, and depth in the pass after it.
-_IMAGE_FIRST: dict[str, Any] = {"depth_start": 1e-3, "refine_steps": 1, "depth_guidance_scale": 1.0}
+_IMAGE_FIRST: dict[str, Any] = {"depth_start": 0.0, "refine_steps": 1, "depth_guidance_scale": 1.0}
 
 
 class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -148,11 +147,8 @@ class PolicyObjective:
         return noisy - t[:, None, None] * predicted if self._is_velocity else predicted
 
     def _predict(self, forward: Forward, noisy: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        mixes: dict[str, Any] = {}
-        if self._pipeline.config.mixes_without_depth:
-            mixes["t_depth"] = torch.ones_like(t)
         with self._precision:
-            return forward(rgb=noisy, t_rgb=t, text=text, grid=self._grid, **mixes).rgb
+            return forward(rgb=noisy, t_rgb=t, text=text, grid=self._grid).rgb
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[str]) -> Tensor:

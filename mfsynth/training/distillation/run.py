@@ -110,8 +110,14 @@ def student_of(pipeline: ModalityForcingPipeline, config: DistillConfig) -> FewS
     """What the student of a teacher will be, before any training.
 
     Raises:
-        MfsynthError: The teacher takes guidance as an input, so that there is none to distil.
+        MfsynthError: The teacher takes guidance as an input, so that there is none to distil; or
+            it was never without depth tokens, as its student is.
     """
+    if pipeline.config.mixes_without_depth:
+        raise MfsynthError(
+            f"teacher.id: {config.teacher.id} was never trained without depth tokens, which the "
+            "student leaves out; distil a model that was trained on images alone as well"
+        )
     if pipeline.transformer.config.guidance_embeds:
         raise MfsynthError(
             f"teacher.id: {config.teacher.id} is guidance-distilled already; distil its base model"

@@ -234,6 +234,9 @@ def test_a_teacher_that_cannot_be_had_or_distilled_is_refused(config):
     pipeline.transformer.register_to_config(guidance_embeds=True)
     with one_line_error("guidance-distilled already; distil its base model"):
         student_of(pipeline, config)
+    pipeline.register_to_config(mixes_without_depth=True)
+    with one_line_error("never trained without depth tokens"):
+        student_of(pipeline, config)
 
 
 def test_the_next_embedded_models_weights_are_at_most_3_mb():
