@@ -54,14 +54,14 @@ class Row:
 
     Attributes:
         depth: AbsRel of joint depth against the estimator's.
-        objects: Share of the prompts' objects that are found; NaN without a judge.
+        objects: Share of the prompts' objects that are found; None without a judge.
         diversity: Distance between samples of one prompt.
         forwards: Of a pair.
         seconds: Of a pair.
     """
 
     depth: float
-    objects: float
+    objects: float | None
     diversity: float
     forwards: float
     seconds: float
@@ -115,8 +115,9 @@ def main(
             pipeline, plan, network, judge, texts[:prompts], texts[:repeated], samples
         )
         show(cache, name, rgb, depth)
+        objects = "–" if row.objects is None else f"{row.objects:.1%}"
         click.echo(
-            f"| {name} | {row.depth:.4f} | {row.objects:.1%} | {row.diversity:.3f} "
+            f"| {name} | {row.depth:.4f} | {objects} | {row.diversity:.3f} "
             f"| {row.forwards:.0f} | {row.seconds:.3f} |"
         )
         return row
@@ -146,11 +147,13 @@ def main(
         found[name] = measured(name, pipeline, {})
     click.echo()
     for name, row in found.items():
-        click.echo(
-            f"{name}: joint depth {row.depth / plan.depth - 1:+.1%}, objects "
-            f"{100 * (row.objects - plan.objects):+.1f} points, diversity "
+        line = (
+            f"{name}: joint depth {row.depth / plan.depth - 1:+.1%}, diversity "
             f"{row.diversity / plan.diversity - 1:+.1%}"
         )
+        if row.objects is not None and plan.objects is not None:
+            line += f", objects {100 * (row.objects - plan.objects):+.1f} points"
+        click.echo(line)
 
 
 def measure(
@@ -171,7 +174,7 @@ def measure(
         seconds = time.perf_counter() - started
     again, _ = generate(pipeline, [text for text in repeated for _ in range(samples)], **plan)
     absolute, _ = agreement(estimate(network, rgb), depth)
-    objects = float("nan") if judge is None else follow(judge, rgb, prompts).objects
+    objects = None if judge is None else follow(judge, rgb, prompts).objects
     row = Row(
         absolute,
         objects,
