@@ -74,7 +74,7 @@ def load_pipeline(
     Args:
         model: Which model, in what precision.
         device: `cpu` or `cuda`.
-        runtime: Attention, compilation and offloading; the defaults if None.
+        runtime: Attention, compilation and offloading, as a run has them; none of it if None.
 
     Raises:
         MfsynthError: There is no such model, its files are not what they should be, or it can't be
@@ -99,7 +99,7 @@ def load_pipeline(
             )
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
-    runtime = runtime or RuntimeConfig()
+    runtime = runtime or RuntimeConfig(compile=False)
     settings = Acceleration(
         attention=runtime.attention,
         compile=runtime.compile,

@@ -30,8 +30,8 @@ class Pairs(Protocol):
 class Pipeline(Protocol):
     """The part of `mfsynth.models.pipeline.ModalityForcingPipeline` that a run needs."""
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Any:
-        """Encode prompts; rows of the result go into `prompt_embeds`."""
+    def encode_prompts(self, prompts: Sequence[str], batch_size: int) -> Any:
+        """Encode prompts, so many at a time; rows of the result go into `prompt_embeds`."""
 
     def __call__(
         self,
@@ -64,6 +64,16 @@ class Batch:
     depth: NDArray[np.float32]
     depth_kind: DepthKind
     own_depth: NDArray[np.float32] | None = None
+
+    def first(self, count: int) -> Batch:
+        """Only the first so many pairs."""
+        return replace(
+            self,
+            candidates=self.candidates[:count],
+            rgb=self.rgb[:count],
+            depth=self.depth[:count],
+            own_depth=None if self.own_depth is None else self.own_depth[:count],
+        )
 
 
 Mode = Callable[[Pipeline, SamplerConfig, Sequence[Candidate], Any], Batch]
