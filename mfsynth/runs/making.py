@@ -8,7 +8,7 @@ is in the candidates' items. `MODES` has them by their names in a configuration.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -67,13 +67,10 @@ class Batch:
 
     def first(self, count: int) -> Batch:
         """Only the first so many pairs."""
-        return replace(
-            self,
-            candidates=self.candidates[:count],
-            rgb=self.rgb[:count],
-            depth=self.depth[:count],
-            own_depth=None if self.own_depth is None else self.own_depth[:count],
-        )
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        of_all = ("depth_kind",)
+        mine = {k: v[:count] for k, v in values.items() if v is not None and k not in of_all}
+        return replace(self, **mine)
 
 
 Mode = Callable[[Pipeline, SamplerConfig, Sequence[Candidate], Any], Batch]
