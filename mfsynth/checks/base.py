@@ -45,7 +45,7 @@ from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "own_depth", "estimated_depth", "text"]
+Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimated_depth", "text"]
 """Fields of `CheckedPair`. A run has no `intrinsics` and no `estimated_depth` yet."""
 
 _OWN_DEPTH_STEPS = 10
@@ -59,16 +59,17 @@ class CheckedPair:
         rgb: Image uint8 (H, W, 3).
         depth: z-depth float32 (H, W), any positive unit; 0 = invalid.
         intrinsics: Of the camera; None if unknown.
-        own_depth: What the model that made the pair gives as depth of `rgb`, float32 (H, W), any
-            unit; 0 = invalid; None if it was not made.
-        estimated_depth: The same from another model; None if there is none.
+        joint_depth: Where `depth` is the model's own for the finished image and took its place,
+            the depth that was made with the image, float32 (H, W), any unit; 0 = invalid; None
+            if there was no other depth.
+        estimated_depth: Depth of `rgb` by another model, likewise; None if there is none.
         text: The prompt; None if there was none.
     """
 
     rgb: RgbImage
     depth: DepthMap
     intrinsics: Intrinsics | None = None
-    own_depth: DepthMap | None = None
+    joint_depth: DepthMap | None = None
     estimated_depth: DepthMap | None = None
     text: str | None = None
 
@@ -80,8 +81,8 @@ class CheckedPair:
         """
         require_rgb(self.rgb)
         require_depth_of(self.rgb, self.depth)
-        if self.own_depth is not None:
-            require_depth_of(self.rgb, self.own_depth, "own_depth")
+        if self.joint_depth is not None:
+            require_depth_of(self.rgb, self.joint_depth, "joint_depth")
         if self.estimated_depth is not None:
             require_depth_of(self.rgb, self.estimated_depth, "estimated_depth")
 
@@ -165,5 +166,9 @@ class Check(Settings):
 
     @property
     def own_depth_steps(self) -> int:
-        """Denoising steps of the `own_depth` that it looks at, at least; 0 if it does not."""
-        return _OWN_DEPTH_STEPS if "own_depth" in self.inputs else 0
+        """Denoising steps, at least, of the depth that takes the place of `joint_depth`.
+
+        0 if it does not look at both. A run makes that depth, the model's own for the finished
+        image, where its sampler has not done so already.
+        """
+        return _OWN_DEPTH_STEPS if "joint_depth" in self.inputs else 0

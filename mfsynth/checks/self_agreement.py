@@ -1,4 +1,9 @@
-"""Agreement of the joint depth with the model's own depth for the image it generated."""
+"""Agreement of the depth made with an image and the model's own depth for the finished image.
+
+The second is the better one, so it is what a run keeps; the first is only compared with it. Where
+the sampler makes depth of the finished image anyway there is nothing to compare: the check
+abstains, and costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +23,32 @@ _MIN_SHARED_PIXELS = 64
 
 
 class SelfAgreement(Check):
-    """Limit on the difference of joint depth and the model's own depth of the RGB image.
+    """Limit on the difference of joint depth and the model's own depth of the finished image.
 
     Attributes:
         max: Greatest mean relative difference after scale alignment (AbsRel).
-        steps: Denoising steps of the second, image-to-depth pass; it runs without guidance.
+        steps: Denoising steps of the second depth; they run without guidance.
     """
 
     max: Annotated[float, Field(ge=0)] = 0.1
     steps: Count = 10
 
-    inputs = ("depth", "own_depth")
+    inputs = ("depth", "joint_depth")
     scores = (
         Score(
             name="self_agreement",
             label="self agreement",
             direction="lower",
-            note="relative difference to the depth that the model gives for its own image",
+            note="relative difference of the depth made with the image to the model's own for the "
+            "finished image",
             limit="max",
         ),
     )
 
     def measure(self, pair: CheckedPair) -> dict[str, float]:
         """AbsRel."""
-        assert pair.own_depth is not None  # it is one of the inputs
-        return {"self_agreement": self_agreement(pair.depth, pair.own_depth)}
+        assert pair.joint_depth is not None  # it is one of the inputs
+        return {"self_agreement": self_agreement(pair.joint_depth, pair.depth)}
 
     @property
     def own_depth_steps(self) -> int:
@@ -50,7 +56,7 @@ class SelfAgreement(Check):
         return self.steps
 
 
-def self_agreement(depth: NDArray[np.float32], own_depth: NDArray[np.float32]) -> float:
+def self_agreement(joint_depth: NDArray[np.float32], own_depth: NDArray[np.float32]) -> float:
     """AbsRel between joint depth and the model's own depth, after alignment by one scale.
 
     The scale is the one that minimises the error (weighted median). It is a second opinion from
@@ -58,16 +64,16 @@ def self_agreement(depth: NDArray[np.float32], own_depth: NDArray[np.float32]) -
     both modes.
 
     Args:
-        depth: Depth generated together with the image (H, W); 0 means invalid.
+        joint_depth: Depth generated together with the image (H, W); 0 means invalid.
         own_depth: Depth that the model gives for the generated image (H, W), the reference;
             0 means invalid.
 
     Returns:
-        Mean |s depth - own| / own over pixels valid in both, from 0, not changed by a constant
+        Mean |s joint - own| / own over pixels valid in both, from 0, not changed by a constant
         scale of either; nan (abstain) with fewer than 64 shared pixels.
     """
-    shared = valid_mask(depth) & valid_mask(own_depth)
+    shared = valid_mask(joint_depth) & valid_mask(own_depth)
     if np.count_nonzero(shared) < _MIN_SHARED_PIXELS:
         return float("nan")
-    scale = scale_l1(depth, own_depth, shared)
-    return float(abs_rel(scale * depth, own_depth, shared))
+    scale = scale_l1(joint_depth, own_depth, shared)
+    return float(abs_rel(scale * joint_depth, own_depth, shared))

@@ -35,7 +35,7 @@ def fingerprint(
     config: RunConfig,
     prompts_digest: str,
     model_revision: str,
-    plugins: Mapping[str, str] = MappingProxyType({}),
+    beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> Fingerprint:
     """The fingerprint of a run.
 
@@ -46,8 +46,7 @@ def fingerprint(
             that a file may move but must not change.
         model_revision: The revision that was loaded, which may be newer knowledge than
             `config.model.revision`.
-        plugins: Distribution and version of what is not mfsynth's own, by the key path of its
-            settings.
+        beside: What else decides a run's samples, as JSON values; it stands beside the settings.
 
     Returns:
         Digest and settings; equal settings give equal digests on every machine.
@@ -56,8 +55,7 @@ def fingerprint(
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
     settings["format_version"] = FORMAT_VERSION
-    if plugins:
-        settings["plugins"] = dict(plugins)
+    settings |= beside
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Fingerprint(hashlib.sha256(canonical.encode()).hexdigest(), settings)
 

@@ -73,7 +73,8 @@ class SamplerConfig(Settings):
     """How the model samples. What is not given comes from the preset.
 
     Attributes:
-        preset: `reference` (as the released model), `balanced` or `fast`.
+        preset: `reference` (as the released model's demo), `balanced`, `fast`, or
+            `image_then_depth`; see `mfsynth.config.presets`.
         mode: What is made of what: `joint` (RGB and depth), `i2d`, `d2i`.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance on RGB; 1 is none.
@@ -81,14 +82,15 @@ class SamplerConfig(Settings):
         guidance_interval: Lowest and highest noise level at which guidance acts.
         log2_alpha: Binary logarithm of the shift between the RGB and the depth schedule.
         depth_step_share: How far steps are spaced for depth rather than for RGB.
-        depth_start: Noise level of depth above which its tokens are left out.
+        depth_start: Noise level of depth above which its tokens are left out; 0 leaves depth to
+            the second pass alone.
         refine_steps: Steps of a second pass over depth, on the finished image.
         refine_start: Noise level that the second pass begins at.
         height: Of the images, in pixels; None, with `width`, for the model's own size.
         width: Of the images, in pixels.
     """
 
-    preset: Literal["reference", "balanced", "fast"] = DEFAULT_PRESET
+    preset: Literal["reference", "balanced", "fast", "image_then_depth"] = DEFAULT_PRESET
     mode: Literal["joint", "i2d", "d2i"] = "joint"
     steps: Count
     guidance: Annotated[float, Field(ge=0)]
@@ -96,11 +98,16 @@ class SamplerConfig(Settings):
     guidance_interval: Pair[Fraction]
     log2_alpha: float
     depth_step_share: Fraction
-    depth_start: Annotated[float, Field(gt=0, le=1)]
+    depth_start: Fraction
     refine_steps: Annotated[int, Field(ge=0)]
     refine_start: Annotated[float, Field(gt=0, le=1)]
     height: Annotated[int, Field(ge=16)] | None = None
     width: Annotated[int, Field(ge=16)] | None = None
+
+    @property
+    def keeps_joint_depth(self) -> bool:
+        """Whether depth is what came about with the image, and not made of the finished image."""
+        return self.mode == "joint" and not (self.refine_steps and self.refine_start == 1)
 
     def pipeline_arguments(self) -> dict[str, Any]:
         """All of it but preset and mode, by the names of `ModalityForcingPipeline`'s arguments.
@@ -130,6 +137,15 @@ class SamplerConfig(Settings):
         low, high = self.guidance_interval
         if low > high:
             raise ValueError(f"guidance_interval is [{low}, {high}]; put the lower level first")
+        return self
+
+    @model_validator(mode="after")
+    def _depth_from_somewhere(self) -> SamplerConfig:
+        if self.depth_start == 0 and self.keeps_joint_depth:
+            raise ValueError(
+                "depth_start is 0, which leaves depth to the second pass: set refine_steps to 1 "
+                "or more and refine_start to 1, or depth_start above 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,21 @@ def given_maps(
     return given
 
 
+def require_depth_steps(
+    mode: Mode, depth_start: float, refine_steps: int, refine_start: float
+) -> None:
+    """Refuses a roll-out in which depth would stay noise.
+
+    Raises:
+        MfsynthError: Depth has no tokens in any step, and no second pass from noise makes it.
+    """
+    if mode is Mode.JOINT and depth_start == 0 and not (refine_steps and refine_start == 1):
+        raise MfsynthError(
+            "`depth_start` 0 leaves depth to the second pass: give `refine_steps` and leave "
+            "`refine_start` at 1"
+        )
+
+
 def token_grid(height: int, width: int, patch: int) -> tuple[int, int]:
     """How many tokens there are down and across an image.
 

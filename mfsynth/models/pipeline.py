@@ -16,7 +16,7 @@ from torch import Tensor
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.models.guidance import Guidance, guided_prediction
-from mfsynth.models.inputs import draw_noise, given_maps, token_grid
+from mfsynth.models.inputs import draw_noise, given_maps, require_depth_steps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.locations import is_released
 from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as_output
@@ -191,7 +191,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             log2_alpha: In `joint`, how much longer depth stays noisy than RGB.
             depth_step_share: In `joint`, how far the steps are spaced for depth, in [0, 1].
             depth_start: In `joint`, depth tokens are left out of the steps in which depth's level
-                is above this.
+                is above this; 0 leaves depth to a second pass from noise.
             refine_steps: In `joint`, steps of a second pass over depth: `i2d`, unguided, on the
                 generated RGB tokens.
             refine_start: The level that the second pass begins at: 1 starts from noise, less keeps
@@ -241,6 +241,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             depth_tokens = depth_codec.encode(torch.tensor(filled, device=self._execution_device))
 
         refine_steps = refine_steps if mode is Mode.JOINT else 0
+        require_depth_steps(mode, depth_start, refine_steps, refine_start)
         with self.progress_bar(total=num_inference_steps + refine_steps) as bar:
             rgb_tokens, depth_tokens = self._roll(
                 self._predict(text, guidance, mode, grid),

@@ -36,6 +36,8 @@ class ModelInfo:
             variant without a card; "unknown" otherwise.
         height: Native height in pixels.
         width: Native width in pixels.
+        needs_depth_tokens: Whether its files say that depth tokens were there throughout its
+            training, as in the release.
     """
 
     id: str
@@ -43,6 +45,7 @@ class ModelInfo:
     licence: str
     height: int
     width: int
+    needs_depth_tokens: bool = False
 
 
 def model_info(model: ModelConfig) -> ModelInfo:
@@ -54,13 +57,16 @@ def model_info(model: ModelConfig) -> ModelInfo:
     try:
         folder = find_model(model.id, model.revision, weights=False)
         height = width = RELEASED_SIZE
+        needs_depth_tokens = folder.layout is Layout.RELEASED
         if folder.layout is Layout.DIFFUSERS:
             index = pipeline_index(folder)
             height, width = index["height"], index["width"]
+            needs_depth_tokens = index.get("mixes_without_depth", False)
         licence = model_licence(folder)
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
-    return ModelInfo(model.id, folder.commit or _hash(folder), licence, height, width)
+    revision = folder.commit or _hash(folder)
+    return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens)
 
 
 def load_pipeline(

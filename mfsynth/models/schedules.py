@@ -72,9 +72,9 @@ def schedule(
         depth_step_share: In `joint`, how far the steps are spent on depth, in [0, 1]. 0 spaces
             them evenly on RGB's schedule, as in the release, which leaves a tilted depth few steps
             to form in; 1 spaces them evenly on depth's own schedule.
-        depth_start: In `joint`, tilted levels of depth above this become 1. While depth stays at
-            1 its tokens are noise that the sampler need not look at. In `i2d`, the level to begin
-            at, for depth that is known roughly.
+        depth_start: In `joint`, tilted levels of depth above this become 1; with 0, all of them.
+            While depth stays at 1 its tokens are noise that the sampler need not look at. In
+            `i2d`, the level to begin at, for depth that is known roughly.
     """
     t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     held = torch.zeros_like(t)
@@ -84,7 +84,7 @@ def schedule(
                 t = _spread(t, depth_step_share, rgb_mu, depth_mu, log2_alpha)
             rgb = shift_time(t, rgb_mu)
             depth = tilt(rgb, log2_alpha)
-            depth = torch.where(depth > depth_start, 1.0, depth)
+            depth = torch.where((depth > depth_start) | (depth_start == 0), 1.0, depth)
         case Mode.IMAGE_TO_DEPTH:
             start = shift_time(torch.tensor(depth_start, dtype=torch.float64), -depth_mu)
             rgb, depth = held, shift_time(start * t, depth_mu)

@@ -130,10 +130,17 @@ def _with_scores(manifest: RunManifest) -> RunManifest:
 
 def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[str, str], ...]:
     """Label and value of what made the run; what is not known is left out."""
-    model = manifest.model
-    sampler: Mapping[str, Any] = manifest.settings.get("sampler", {})
+    model, settings = manifest.model, manifest.settings
+    sampler: Mapping[str, Any] = settings.get("sampler", {})
     prompts: Mapping[str, Any] = manifest.config.get("prompts", {})
-    steps = (("steps", "steps"), ("guidance", "guidance"), ("log2_alpha", "log2 α"))
+    steps = (
+        ("steps", "steps"),
+        ("refine_steps", "second-pass steps"),
+        ("guidance", "guidance"),
+        ("log2_alpha", "log2 α"),
+    )
+    kind = str(shown[0].depth_kind).replace("_", " ") if shown else None
+    of = settings.get("depth")
     facts = {
         "model": model.get("id"),
         "revision": model.get("revision"),
@@ -142,8 +149,8 @@ def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[st
         "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
         "prompts": prompts.get("library") or prompts.get("file"),
         "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
-        "depth": str(shown[0].depth_kind).replace("_", " ") if shown else None,
-        "seed": manifest.settings.get("seed"),
+        "depth": f"{kind}, {of}" if kind and of else kind,
+        "seed": settings.get("seed"),
         "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
         "fingerprint": manifest.fingerprint[:16],
     }

@@ -13,7 +13,6 @@ from collections import deque
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from mfsynth.checks import open_checks, score_infos
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info
@@ -38,7 +37,14 @@ from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import (
+    WHY_ABSTAINING,
+    abstaining_checks,
+    complete,
+    require_trained_for,
+    run_fingerprint,
+    run_scores,
+)
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.watching.metrics import RunMetrics
@@ -100,6 +106,7 @@ def generate(
         )
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
+    require_trained_for(config.sampler, model)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))
@@ -120,7 +127,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
-        scores=score_infos(open_checks(config.checks).values()),
+        scores=run_scores(config),
     )
 
 
@@ -260,6 +267,9 @@ class _Session:
         self._reporter.announce(
             event, text, url=url, unit=goal.unit, target=goal.target, gained=gained
         )
+        for name in abstaining_checks(self._config):
+            text = f"checks.{name} abstains: {WHY_ABSTAINING}"
+            self._reporter.announce("check_abstains", text, check=name)
         if not self._store.honours_create_if_absent(COMMITS_FOLDER):
             self._reporter.announce(
                 "one_driver_only", f"{url} ignores conditional writes: give it one driver at a time"

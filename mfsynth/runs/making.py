@@ -56,14 +56,15 @@ class Batch:
         rgb: uint8 (B, H, W, 3).
         depth: float32 (B, H, W), 0 = invalid.
         depth_kind: What the numbers in `depth` mean.
-        own_depth: A second opinion, float32 (B, H, W); None where no check asks for one.
+        joint_depth: What was made with the images, where `depth` took its place, float32
+            (B, H, W); None where there is one depth.
     """
 
     candidates: Sequence[Candidate]
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
     depth_kind: DepthKind
-    own_depth: NDArray[np.float32] | None = None
+    joint_depth: NDArray[np.float32] | None = None
 
     def first(self, count: int) -> Batch:
         """Only the first so many pairs."""
@@ -96,21 +97,21 @@ MODES: Final[Mapping[str, Mode]] = {"joint": joint}
 
 
 def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: int) -> Batch:
-    """A batch with the depth that the model itself gives for its images.
+    """A batch whose depth is what the model gives for the finished images.
 
     Args:
         pipeline: The model that made the batch.
-        batch: Pairs without it.
+        batch: Its pairs, with depth that was made with the images.
         prompt_embeds: Of their candidates.
         steps: Denoising steps; without guidance.
     """
     again = pipeline(
         prompt_embeds=prompt_embeds,
-        # Noise of its own: a second opinion from the same noise agrees too easily.
+        # Noise of its own: two depths from the same noise agree too easily.
         seeds=[derive_seed(candidate.seed, "i2d") for candidate in batch.candidates],
         mode="i2d",
         image=batch.rgb,
         num_inference_steps=steps,
         guidance_scale=1.0,
     )
-    return replace(batch, own_depth=again.depth)
+    return replace(batch, depth=again.depth, joint_depth=batch.depth)

@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import create_model
 
-from mfsynth.checks import Input, check_names, open_checks
+from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
 from mfsynth.checks.registry import BUILT_IN, HOW_TO_ADD, find_check, plugin_versions
-from mfsynth.config import Fingerprint, RunConfig, fingerprint
+from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo
+from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "own_depth", "text")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text")
+
+WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
+"""Of checks that compare two depths of a pair."""
 
 # Settings of format version 1 have null for those of these that are not run; of other checks they
 # have nothing, so that a new one leaves the fingerprints of runs without it as they are.
@@ -52,8 +58,53 @@ def complete(config: RunConfig) -> RunConfig:
 def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
     """The fingerprint of a complete configuration; see `mfsynth.config.fingerprint`."""
     versions = plugin_versions(name for name, values in config.checks.items() if values is not None)
-    plugins = {f"checks.{name}": version for name, version in versions.items()}
-    return fingerprint(config, prompts_digest, model_revision, plugins)
+    beside: dict[str, Any] = {}
+    if versions:
+        beside["plugins"] = {f"checks.{name}": version for name, version in versions.items()}
+    if own_depth_steps(config):
+        # Runs of equal settings kept the joint depth once.
+        beside["depth"] = "of the finished image"
+    return fingerprint(config, prompts_digest, model_revision, beside)
+
+
+def own_depth_steps(config: RunConfig) -> int:
+    """Steps of the depth, the model's own for finished images, that a run keeps for its checks.
+
+    0 where no check compares it with the joint depth, or the sampler makes it anyway.
+    """
+    if not config.sampler.keeps_joint_depth:
+        return 0
+    return max((check.own_depth_steps for check in open_checks(config.checks).values()), default=0)
+
+
+def abstaining_checks(config: RunConfig) -> dict[str, Check]:
+    """The checks, by name, that have no joint depth to look at in any pair of a run."""
+    if config.sampler.keeps_joint_depth:
+        return {}
+    checks = open_checks(config.checks)
+    return {name: check for name, check in checks.items() if "joint_depth" in check.inputs}
+
+
+def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
+    """What a run keeps of its scores, by name."""
+    infos = score_infos(open_checks(config.checks).values())
+    for name in score_infos(abstaining_checks(config).values()):
+        infos[name] = replace(infos[name], note=f"abstains: {WHY_ABSTAINING}")
+    return infos
+
+
+def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
+    """Refuses to leave depth tokens out with a model that has never been without them.
+
+    Raises:
+        MfsynthError: As far as the model's files say, that is what the sampler would do.
+    """
+    if model.needs_depth_tokens and sampler.mode == "joint" and sampler.depth_start < 1:
+        raise MfsynthError(
+            f"sampler.depth_start: {sampler.depth_start:g} (preset {sampler.preset}) leaves depth "
+            f"tokens out of steps, and {model.id} was never trained without them; set "
+            "sampler.preset=reference, or sampler.depth_start=1"
+        )
 
 
 class _Checks(Settings):

@@ -22,6 +22,7 @@ from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Message, Progress
 from mfsynth.runs.recording import RecordQueue
+from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
@@ -66,7 +67,7 @@ class ShardWorker:
         self._warm_sizes: set[int] = set()
         self._checks = tuple(open_checks(config.checks).values())
         self._score_names = tuple(score.name for check in self._checks for score in check.scores)
-        self._own_depth_steps = max((check.own_depth_steps for check in self._checks), default=0)
+        self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
 
@@ -159,9 +160,9 @@ class ShardWorker:
 
     def _record(self, clock: PhaseClock, batch: Batch, row: int) -> EncodedSample | Reject:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
-        own_depth = None if batch.own_depth is None else batch.own_depth[row]
+        joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         with clock("check"):
-            pair = CheckedPair(rgb, depth, own_depth=own_depth, text=candidate.item.text)
+            pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
             verdict = run_checks(pair, self._checks)
         with clock("encode"):
             if verdict.accepted:

@@ -35,6 +35,8 @@ TABLES: Mapping[str, Rgb] = {
     "marble": (0.76, 0.77, 0.78),
     "tiled": (0.44, 0.57, 0.60),
 }
+ANY_TABLE = "some"
+"""A table of any surface and colour."""
 FINISHES = ("plain", "striped", "spotted")
 
 
@@ -184,7 +186,7 @@ class TabletopScene:
         caption: The prompt's text.
         objects: One to `MAX_OBJECTS`, without interpenetration.
         clutter: On the table, away from the objects.
-        table: Name of the table's material.
+        table: Kind of the table's surface.
         table_rgb: Its colour.
         light: Name of the lighting.
         lighting: The lights themselves.

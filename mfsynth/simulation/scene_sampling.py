@@ -14,6 +14,7 @@ from numpy.random import Generator
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import Prompt, PromptSource, derive_seed
 from mfsynth.simulation.scene import (
+    ANY_TABLE,
     BARE_ROOM,
     COLOURS,
     FINISHES,
@@ -34,7 +35,7 @@ from mfsynth.simulation.styles import PLAIN, SHAPES, VIEWS, Range, SceneStyle
 
 # What random numbers of a scene are for, each drawn on its own; 2 is for what comes after the
 # description.
-_DESCRIPTION, _PLACEMENT, _FURNITURE, _CLUTTER, _ROOM, _LIGHT = 0, 1, 3, 4, 5, 6
+_DESCRIPTION, _PLACEMENT, _FURNITURE, _CLUTTER, _ROOM, _LIGHT, _TABLE = 0, 1, 3, 4, 5, 6, 7
 
 # Metres from the table's middle: beyond four objects side by side, within the smallest table.
 _CLUTTER_DISTANCE = (0.27, 0.36)
@@ -42,7 +43,9 @@ _CLUTTER_DISTANCE = (0.27, 0.36)
 _LAMP_REACH = 0.85
 # Narrower rooms have no place for furniture beside table and cameras.
 _FURNISHED_HALF_WIDTH = 1.5
-SURFACES = ("plain", "tiled", "brick", "wooden", "marble")
+# Of its half width.
+_LARGEST_TABLE = 0.95
+SURFACES = ("plain", "tiled", "brick", "wooden", "marble", "checked", "banded")
 # Of what no prompt names: furniture and clutter.
 _MUTED: Sequence[Rgb] = (
     (0.55, 0.44, 0.32), (0.36, 0.28, 0.22), (0.66, 0.64, 0.60),
@@ -66,14 +69,16 @@ def sample_scene(prompt: Prompt, seed: int, style: SceneStyle = PLAIN) -> Tablet
     rng = scene_rng(seed, _DESCRIPTION)
     kinds = slots.objects()
     table, light, view = (
-        slots.choice("table", TABLES),
+        slots.choice("table", (*TABLES, ANY_TABLE)),
         slots.choice("light", LIGHTS),
         slots.choice("view", VIEWS),
     )
     named_room = ROOMS[slots.choice("room", ROOMS)] if slots.has("room") else None
     tone = rng.uniform(0.0, 1.0)
     objects = tuple(_sample_object(*kind, style, rng) for kind in kinds)
-    table_rgb = _shade(TABLES[table], rng, style.table_shade)
+    table_rgb = _shade(TABLES.get(table, TABLES["grey"]), rng, style.table_shade)
+    if table == ANY_TABLE:
+        table, table_rgb = _any_surface(scene_rng(seed, _TABLE))
     lighting = _sample_lighting(LIGHTS[light], style, seed, rng)
     lamp = _sample_lamp(style, rng)
     room = _sample_room(named_room, style, tone, seed, rng)
@@ -228,29 +233,35 @@ def _sample_room(
 ) -> Room:
     look = named or (_any_room(scene_rng(seed, _ROOM)) if style.any_room else BARE_ROOM)
     half_width = rng.uniform(*style.room_half_width)
+    table_half_width = min(rng.uniform(*style.table_half_width), _LARGEST_TABLE * half_width)
     furniture: tuple[Block, ...] = ()
     if look is not BARE_ROOM and half_width >= _FURNISHED_HALF_WIDTH:
-        furniture = _sample_furniture(half_width, scene_rng(seed, _FURNITURE))
+        furniture = tuple(
+            block
+            for block in _sample_furniture(half_width, scene_rng(seed, _FURNITURE))
+            if max(abs(block.x), abs(block.y)) > table_half_width
+        )
     return Room(
         style=look,
         wall=_mix(*look.wall_tones, tone),
         floor=_mix(*look.floor_tones, tone),
         half_width=half_width,
-        table_half_width=rng.uniform(*style.table_half_width),
+        table_half_width=table_half_width,
         table_height=rng.uniform(*style.table_height),
         furniture=furniture,
     )
 
 
 def _any_room(rng: Generator) -> RoomStyle:
-    def tones() -> tuple[Rgb, Rgb]:
-        colour = colorsys.hsv_to_rgb(
-            rng.uniform(), 0.6 * rng.uniform() ** 1.5, rng.uniform(0.15, 0.9)
-        )
-        return colour, colour
+    (walls, wall), (floors, floor) = _any_surface(rng), _any_surface(rng)
+    return RoomStyle(walls, (wall, wall), rng.uniform(1.0, 4.0), floors, (floor, floor))
 
-    walls, floors = rng.choice(SURFACES), rng.choice(SURFACES)
-    return RoomStyle(str(walls), tones(), rng.uniform(1.0, 4.0), str(floors), tones())
+
+def _any_surface(rng: Generator) -> tuple[str, Rgb]:
+    """A kind of surface, and its colour."""
+    kind = str(rng.choice(SURFACES))
+    colour = colorsys.hsv_to_rgb(rng.uniform(), 0.8 * rng.uniform() ** 1.5, rng.uniform(0.1, 0.95))
+    return kind, colour
 
 
 def _sample_furniture(half_width: float, rng: Generator) -> tuple[Block, ...]:

@@ -58,6 +58,7 @@ class SceneStyle:
         nearest: Least distance of a camera, metres: from the objects' middle, or from their
             nearest point where they fill the frame.
         distance: Of a camera, in distances at which objects just fit the frame.
+        retreat: Factor of every such distance, drawn for an image before its camera is chosen.
         fills_frame: Cameras come as near as the frame allows and take the direction that shows the
             smallest object largest. Otherwise they look at the objects' middle, and the first
             direction that shows all of them will do.
@@ -65,7 +66,7 @@ class SceneStyle:
         tries: Directions that are looked from, for each camera.
         rays: Down and across an image, to see what is visible from a direction.
         room_half_width: Metres from the table's middle to the walls.
-        table_half_width: Metres; less than the room's.
+        table_half_width: Metres; a table that has no place in its room is made smaller.
         table_height: Metres.
         lamp_tilt: Degrees from the vertical.
         lamp_distance: Metres from the table's middle.
@@ -87,6 +88,7 @@ class SceneStyle:
     margin: float
     nearest: float
     distance: Range
+    retreat: Range
     fills_frame: bool
     clear: float
     tries: int
@@ -144,6 +146,7 @@ PLAIN = SceneStyle(
     margin=0.10,
     nearest=0.30,
     distance=(1.0, 1.15),
+    retreat=(1.0, 1.0),
     fills_frame=False,
     clear=0.70,
     tries=10,
@@ -195,21 +198,23 @@ VARIED = replace(
         for name, r in _COMPACT.items()
     },
     gap=(0.010, 0.045),
-    views={"from above": View((45.0, 70.0)), "from the front": View((10.0, 40.0))},
+    views={"from above": View((40.0, 75.0)), "from the front": View((3.0, 40.0))},
     fov_degrees=(35.0, 75.0),
     nearest=0.09,
-    distance=(1.0, 1.5),
-    tries=10,
-    room_half_width=(0.75, 3.5),
-    table_half_width=(0.45, 0.7),
+    distance=(1.0, 1.1),
+    retreat=(1.0, 4.0),
+    tries=5,
+    room_half_width=(0.6, 4.0),
+    # As large as the room: then it is a floor that things stand on.
+    table_half_width=(0.45, 3.0),
     table_height=(0.4, 1.1),
     lamp_tilt=(5, 60),
     lamp_distance=(0.7, 1.8),
-    brightness=(0.7, 1.1),
+    brightness=(0.5, 1.2),
     key=(0.5, 1.0),
     fill=(0.4, 1.2),
     ambient=(0.8, 1.3),
-    tint=0.15,
+    tint=0.25,
     table_shade=0.20,
     any_room=True,
 )

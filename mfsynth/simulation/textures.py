@@ -20,8 +20,8 @@ def surface(kind: str, rgb: tuple[float, float, float], rng: Generator) -> NDArr
     """A square texture.
 
     Args:
-        kind: "wooden" has grain and planks, "tiled" and "brick" have joints, "marble" has veins;
-            everything else a fine mottle.
+        kind: "wooden" has grain and planks, "tiled" and "brick" have joints, "marble" has veins,
+            "checked" squares and "banded" bands of two tones; everything else a fine mottle.
         rgb: Its mean colour, each in [0, 1].
         rng: Decides the pattern.
 
@@ -108,6 +108,23 @@ def _brick(rng: Generator) -> tuple[NDArray[np.float32], float]:
     return _joints(rng, down=20, across=8, shift=0.5), 0.25
 
 
+def _checked(rng: Generator) -> tuple[NDArray[np.float32], float]:
+    rows, columns = np.mgrid[:SIZE, :SIZE] * int(rng.integers(3, 11)) // SIZE
+    return _contrast(2 * ((rows + columns) % 2) - 1, rng)
+
+
+def _banded(rng: Generator) -> tuple[NDArray[np.float32], float]:
+    along = np.mgrid[:SIZE, :SIZE][int(rng.integers(2))] / SIZE
+    return _contrast(np.sin(2 * np.pi * int(rng.integers(3, 11)) * along), rng)
+
+
+def _contrast(
+    pattern: NDArray[np.floating | np.integer], rng: Generator
+) -> tuple[NDArray[np.float32], float]:
+    """A pattern of -1 to 1, rather strong, and a little noise."""
+    return (pattern + 0.3 * _noise((24, 24), rng)).astype(np.float32), rng.uniform(0.1, 0.5)
+
+
 def _joints(rng: Generator, down: int, across: int, shift: float) -> NDArray[np.float32]:
     """Rectangles of slightly different tones with light joints between, rows shifted in turn."""
     rows, columns = np.mgrid[:SIZE, :SIZE] / SIZE
@@ -124,4 +141,6 @@ _PATTERNS: Mapping[str, Callable[[Generator], tuple[NDArray[np.float32], float]]
     "marble": _marble,
     "tiled": _tiled,
     "brick": _brick,
+    "checked": _checked,
+    "banded": _banded,
 }

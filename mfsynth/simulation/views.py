@@ -19,6 +19,8 @@ _DETAIL_SHARE = 0.004
 _CLUTTER_SHARE = 0.15
 # Of the room around objects that don't fill their frame: how far they may be from its middle.
 _DECENTRED = 0.7
+# Of the room's half width, from where it looks at what stands in its middle.
+_WITHIN_WALLS = 0.85
 # What a scene's random numbers are for: 1 are its textures.
 _POSES, _LENSES = 0, 2
 
@@ -60,7 +62,8 @@ def choose_cameras(settled: SettledScene, count: int, height: int, width: int) -
     chosen = []
     for view in range(count):
         intrinsics = Intrinsics.from_vertical_fov(height, width, lenses.uniform(*style.fov_degrees))
-        framing = _Framing(points, intrinsics, height, width, style)
+        retreat, room = lenses.uniform(*style.retreat), settled.scene.room.half_width
+        framing = _Framing(points, intrinsics, height, width, style, retreat, room)
         best: RatedCamera | None = None
         for _ in range(style.tries):
             azimuth = first + 360 / count * (view + rng.uniform(-0.5, 0.5))
@@ -87,6 +90,8 @@ class _Framing:
     height: int
     width: int
     style: SceneStyle
+    retreat: float
+    half_width: float
 
     def pose(self, azimuth: float, elevation: float, rng: Generator) -> CameraPose:
         near = self._filled if self.style.fills_frame else self._centred
@@ -99,7 +104,7 @@ class _Framing:
             self.points, target, azimuth, elevation,
             self.intrinsics, self.height, self.width, self.style.margin,
         )  # fmt: skip
-        distance = max(nearest, self.style.nearest) * rng.uniform(*self.style.distance)
+        distance = max(nearest, self.style.nearest) * self._distance(rng)
         return CameraPose.looking_at(target, azimuth, elevation, distance)
 
     def _filled(self, azimuth: float, elevation: float, rng: Generator) -> CameraPose:
@@ -111,10 +116,22 @@ class _Framing:
         depths = near.to_camera(self.points)[:, 2]
         middle = float(depths.mean())
         nearest = middle + max(0.0, self.style.nearest - float(depths.min()))
-        back = nearest * rng.uniform(*self.style.distance) - middle
+        back = nearest * self._distance(rng) - middle
+        back = min(back, max(nearest - middle, self._to_walls(near)))
         room = back / 2 * np.array([self.width, self.height]) / self.intrinsics.fx
         right, down = rng.uniform(-_DECENTRED, _DECENTRED, 2) * room
         return near.moved(right, down, -back)
+
+    def _distance(self, rng: Generator) -> float:
+        """Of a camera, in distances at which objects just fit the frame."""
+        return self.retreat * rng.uniform(*self.style.distance)
+
+    def _to_walls(self, pose: CameraPose) -> float:
+        """How far a camera may move back without coming near a wall."""
+        position, backward = pose.position[:2], -pose.rotation[:2, 2]
+        ahead = np.where(backward == 0, 1.0, backward)
+        reach = (np.copysign(_WITHIN_WALLS * self.half_width, ahead) - position) / ahead
+        return float(np.where(backward == 0, np.inf, reach).min())
 
     def rays(self, pose: CameraPose) -> NDArray[np.float64]:
         """World directions (N, 3) of rays that are spread over the image, of length 1."""

@@ -30,8 +30,8 @@ class RenderSettings(Settings):
     Attributes:
         library: Name or path of the prompt library.
         style: Within which limits scenes and cameras vary: plain is what the shipped models
-            were trained on; close has larger things in the frame; varied is close with any room,
-            light, height, size and field of view (35° to 75°).
+            were trained on; close has larger things in the frame; varied is near to far, with
+            any room, light, height, size and field of view (35° to 75°).
         scenes: How many.
         views: Of each scene.
         seed: Of prompts and scenes.

@@ -55,7 +55,7 @@ def spoil(depth, name):
 
 def test_a_good_pair_passes_every_check_and_has_every_score():
     rgb, depth = make_scene(224)
-    verdict = judge(CheckedPair(rgb, depth, own_depth=depth * 2))
+    verdict = judge(CheckedPair(rgb, depth, joint_depth=depth * 2))
     assert verdict.accepted
     assert verdict.failures == ()
     assert tuple(verdict.scores) == NAMES
@@ -72,14 +72,14 @@ def test_each_check_can_fail(name):
 
 def test_self_agreement_can_fail():
     rgb, depth = make_scene(224)
-    verdict = judge(CheckedPair(rgb, depth, own_depth=5 - depth))
+    verdict = judge(CheckedPair(rgb, depth, joint_depth=5 - depth))
     assert failed(verdict) == {"self_agreement"}
 
 
 def test_all_scores_are_there_however_many_checks_fail():
     rgb, depth = make_scene(224)
     blurred = cv2.GaussianBlur(moved(depth, 14), (0, 0), 2)
-    verdict = judge(CheckedPair(rgb, blurred, own_depth=5 - depth))
+    verdict = judge(CheckedPair(rgb, blurred, joint_depth=5 - depth))
     assert {"registration", "flying_pixels", "self_agreement"} <= failed(verdict)
     assert tuple(verdict.scores) == NAMES
 
@@ -92,7 +92,7 @@ def test_a_failure_is_a_score_its_value_and_its_limit():
 
 def test_a_score_at_its_limit_passes():
     rgb, depth = make_scene(224)
-    pair = CheckedPair(rgb, depth, own_depth=depth + rgb[..., 0] / np.float32(2550))
+    pair = CheckedPair(rgb, depth, joint_depth=depth + rgb[..., 0] / np.float32(2550))
     for score, limit, step in (("registration", "min", 1e-9), ("self_agreement", "max", -1e-9)):
         value = judge(pair).scores[score]
         assert judge(pair, {score: {limit: value}}).accepted
@@ -146,7 +146,7 @@ def test_a_check_that_abstains_does_not_reject():
 def test_values_that_are_no_depth_are_a_reason_and_spoil_no_other_score(value):
     rgb, depth = make_scene(224)
     depth[100, 100] = value
-    verdict = judge(CheckedPair(rgb, depth, own_depth=depth))
+    verdict = judge(CheckedPair(rgb, depth, joint_depth=depth))
     (failure,) = verdict.failures
     assert (failure.score, failure.limit) == ("valid_fraction", 0.5)
     assert math.isnan(failure.value)
@@ -175,6 +175,6 @@ def test_arrays_of_another_shape_or_type_are_refused(rgb, depth):
 
 def test_other_depth_maps_are_of_the_image_as_well():
     rgb, depth = make_scene(64)
-    for name in ("own_depth", "estimated_depth"):
+    for name in ("joint_depth", "estimated_depth"):
         with pytest.raises(ValueError, match=f"{name} is .*not"):
             CheckedPair(rgb, depth, **{name: depth[:32]})

@@ -102,13 +102,19 @@ def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[An
         ),
         (
             "sampler.preset=turbo",
-            "--set: sampler.preset: must be 'reference', 'balanced' or 'fast', not 'turbo'",
+            "--set: sampler.preset: must be 'reference', 'balanced', 'fast' or 'image_then_depth', "
+            "not 'turbo'",
         ),
         ("sampler.guidance_interval=[0.9, 0.1]", "--set: sampler: guidance_interval is [0.9, 0.1]"),
         (
             "sampler.guidance_interval=[0, 2]",
             "--set: sampler.guidance_interval.1: must be at most 1, not 2",
         ),
+        (
+            "sampler={depth_start: 0, refine_steps: 0}",
+            "--set: sampler: depth_start is 0, which leaves depth to the second pass: set refine_s",
+        ),
+        ("sampler={preset: image_then_depth, refine_start: 0.5}", "sampler: depth_start is 0, whi"),
         ("sampler.height=64", "--set: sampler: give both height and width, or neither"),
         ("shard_size=0", "--set: shard_size: must be at least 1, not 0"),
         ("seed=-1", "--set: seed: must be at least 0, not -1"),
@@ -213,8 +219,8 @@ def test_semantic_settings_change_the_fingerprint(
 def test_what_comes_with_a_package_counts_with_its_version(save: Callable[[Any], str]) -> None:
     config = load_config(save(MINIMAL), ["checks.sharp={}"])
     own, old, new = (
-        fingerprint(config, "p", "r", plugins)
-        for plugins in ({}, {"checks.sharp": "sharp 1.0"}, {"checks.sharp": "sharp 1.1"})
+        fingerprint(config, "p", "r", {"plugins": {"checks.sharp": version}} if version else {})
+        for version in (None, "sharp 1.0", "sharp 1.1")
     )
     assert own == fingerprint(config, "p", "r")
     assert len({own.digest, old.digest, new.digest}) == 3
@@ -256,9 +262,23 @@ def test_a_preset_gives_what_is_not_set_by_hand(save: Callable[[Any], str], pres
 
 def test_presets_name_every_setting_and_the_faster_ones_take_fewer_steps() -> None:
     names = [set(preset) for preset in SAMPLER_PRESETS.values()]
-    assert names[0] == names[1] == names[2]
-    steps = [preset["steps"] + preset["refine_steps"] for preset in SAMPLER_PRESETS.values()]
+    assert all(settings == names[0] for settings in names)
+    together = [preset for preset in SAMPLER_PRESETS.values() if preset["depth_start"] == 1]
+    steps = [preset["steps"] + preset["refine_steps"] for preset in together]
+    assert len(steps) == 3
     assert steps == sorted(steps, reverse=True)
+
+
+@pytest.mark.parametrize("preset", SAMPLER_PRESETS)
+def test_every_preset_keeps_the_depth_of_the_finished_image(preset: str) -> None:
+    sampler = SamplerConfig.model_validate({"preset": preset})
+    assert not sampler.keeps_joint_depth
+    once = SamplerConfig.model_validate({"preset": preset, "refine_steps": 0, "depth_start": 1})
+    warm = SamplerConfig.model_validate({"preset": preset, "refine_start": 0.5, "depth_start": 1})
+    assert once.keeps_joint_depth
+    assert warm.keeps_joint_depth
+    given = SamplerConfig.model_validate({"preset": preset, "mode": "i2d"})
+    assert not given.keeps_joint_depth
 
 
 def test_a_resolved_sampler_reads_back_as_it_was(save: Callable[[Any], str]) -> None:

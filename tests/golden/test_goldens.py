@@ -39,7 +39,8 @@ CONFIG = {
     "target": {"candidates": 24},
     "shard_size": 8,
     "prompts": {"library": "tabletop"},
-    "sampler": {"steps": 1},
+    # Without a second pass, so that there are two depths to compare.
+    "sampler": {"steps": 1, "refine_steps": 0},
     "checks": {
         "validity": {},
         "registration": {},

@@ -9,7 +9,7 @@ from diffusers.models.transformers import transformer_flux2
 from safetensors.torch import load_file
 
 from mfsynth.config import ModelConfig
-from mfsynth.models import load_pipeline, transformer_blocks
+from mfsynth.models import load_pipeline, model_info, transformer_blocks
 from mfsynth.models.locations import find_model
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.released.checkpoint import open_checkpoint
@@ -141,3 +141,4 @@ def test_the_released_pipeline_mixes_without_depth(reference, text_encoder, conv
     for name, arguments in ((reference, {"text_encoder": text_encoder}), (converted, {})):
         pipeline = ModalityForcingPipeline.from_pretrained(name, **arguments)
         assert pipeline.config.mixes_without_depth is True
+        assert model_info(ModelConfig(id=str(name))).needs_depth_tokens

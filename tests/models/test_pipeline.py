@@ -153,6 +153,28 @@ def test_depth_tokens_are_left_out_while_they_are_noise(pipeline):
     assert None not in [level for _, level in calls]
 
 
+def test_an_image_without_depth_tokens_then_depth_in_one_forward(pipeline):
+    sampler = SamplerConfig.model_validate({"preset": "image_then_depth", "steps": 6})
+    with watched(pipeline.transformer) as calls:
+        pairs = pipeline(PROMPTS, seeds=[1, 2], **sampler.pipeline_arguments())
+    guided = [rows == 4 for rows, _ in calls]
+    assert guided == [False] * 2 + [True] * 4 + [False]
+    assert [level for _, level in calls] == [None] * 6 + [1.0]
+    again = pipeline(
+        PROMPTS,
+        seeds=[1, 2],
+        **(sampler.pipeline_arguments() | {"depth_guidance_scale": 9.0, "log2_alpha": -2.0}),
+    )
+    assert np.array_equal(again.rgb, pairs.rgb)
+    assert np.array_equal(again.depth, pairs.depth)
+
+
+@pytest.mark.parametrize("settings", [{}, {"refine_steps": 2, "refine_start": 0.5}])
+def test_depth_that_would_stay_noise_is_refused(pipeline, settings):
+    with pytest.raises(MfsynthError, match="`depth_start` 0 leaves depth to the second pass"):
+        sample(pipeline, depth_start=0.0, **settings)
+
+
 def test_a_second_pass_refines_depth_and_leaves_the_image(pipeline):
     plain = sample(pipeline)
     with watched(pipeline.transformer) as calls:
@@ -239,6 +261,7 @@ def test_bfloat16_keeps_the_depth_head_in_float32(tiny_model_dir):
 def test_model_info_reads_no_weights_but_tells_weights_apart(tiny_model_dir, tmp_path):
     info = model_info(ModelConfig(id=str(tiny_model_dir)))
     assert (info.height, info.width, info.licence) == (32, 32, "apache-2.0")
+    assert not info.needs_depth_tokens
     import shutil
 
     copy = shutil.copytree(tiny_model_dir, tmp_path / "copy")

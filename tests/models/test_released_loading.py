@@ -47,6 +47,7 @@ def test_a_run_can_name_a_released_checkpoint(checkpoint, text_encoder, hub):
     for name in (checkpoint, checkpoint / "model.safetensors"):
         info = model_info(ModelConfig(id=str(name)))
         assert (info.height, info.width, info.licence) == (512, 512, "unknown")
+        assert info.needs_depth_tokens
     (checkpoint / "notes.txt").write_text("not of the model")
     assert model_info(ModelConfig(id=str(checkpoint))).revision == info.revision
     pipeline = load_pipeline(ModelConfig(id=str(checkpoint)), "cpu")

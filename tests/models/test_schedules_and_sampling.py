@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfsynth.config.presets import SAMPLER_PRESETS
+from mfsynth.models.guidance import Guidance
 from mfsynth.models.sampling import integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule, shift_time, tilt
 
@@ -76,6 +78,12 @@ def test_depth_stays_noise_until_it_starts():
     assert 5 < (~started).sum() < 19
 
 
+def test_depth_that_never_starts_is_noise_to_the_end():
+    nodes = schedule(Mode.JOINT, 5, rgb_mu=1.1, depth_mu=1.1, log2_alpha=5, depth_start=0.0)
+    assert (nodes.depth == 1).all()
+    assert nodes.rgb[-1] == 0
+
+
 def test_i2d_may_begin_at_any_level():
     nodes = schedule(
         Mode.IMAGE_TO_DEPTH, 4, rgb_mu=1.1, depth_mu=2.0, log2_alpha=5, depth_start=0.6
@@ -124,3 +132,27 @@ def test_a_constant_velocity_moves_noise_to_clean():
         rgb_is_velocity=True,
     )
     torch.testing.assert_close(rgb, clean)
+
+
+def test_presets_take_the_forwards_that_the_docs_say():
+    found = {}
+    for name, preset in SAMPLER_PRESETS.items():
+        levels = schedule(
+            Mode.JOINT,
+            preset["steps"],
+            rgb_mu=1.1,
+            depth_mu=1.1,
+            log2_alpha=preset["log2_alpha"],
+            depth_start=preset["depth_start"],
+        )
+        guidance = Guidance(
+            preset["guidance"], preset["depth_guidance"], preset["guidance_interval"]
+        )
+        image = sum(1 + guidance.acts(t) for t in levels.rgb[:-1].tolist())
+        found[name] = (image, preset["refine_steps"], bool((levels.depth == 1).all()))
+    assert found == {
+        "reference": (100, 50, False),
+        "balanced": (49, 4, False),
+        "fast": (26, 2, False),
+        "image_then_depth": (32, 1, True),
+    }

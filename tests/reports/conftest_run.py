@@ -29,7 +29,14 @@ CHECKS: Mapping[str, Any] = {
 SETTINGS = {
     "name": "real",
     "seed": 7,
-    "sampler": {"mode": "joint", "steps": 30, "guidance": 4.0, "log2_alpha": 5.0},
+    "sampler": {
+        "mode": "joint",
+        "steps": 30,
+        "guidance": 4.0,
+        "log2_alpha": 5.0,
+        "refine_steps": 0,
+    },
+    "depth": "of the finished image",
     "checks": CHECKS,
 }
 SCORE_INFOS = {

@@ -35,8 +35,8 @@ def test_counts_and_facts_come_from_the_commits(run):
     facts = dict(report.facts)
     assert facts["licence"] == "Apache-2.0"
     assert facts["image size"] == "48 × 48"
-    assert facts["depth"] == "scale invariant z"
-    assert facts["sampler"] == "steps 30, guidance 4.0, log2 α 5.0"
+    assert facts["depth"] == "scale invariant z, of the finished image"
+    assert facts["sampler"] == "steps 30, second-pass steps 0, guidance 4.0, log2 α 5.0"
     assert facts["prompts"] == "tabletop"
     assert facts["started"] == "2026-01-02 03:04 UTC"
 

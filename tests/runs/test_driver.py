@@ -12,7 +12,7 @@ from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Committed
-from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.commits import commit, read_commits, read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -78,6 +78,18 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
     assert drive(run_folder.config(), display).outcome is Outcome.FINISHED
     assert display.notes[0].startswith(f"resuming {run_folder.output}: ")
     assert_sound(run_folder)
+
+
+def test_a_check_that_has_nothing_to_compare_is_told_at_the_start(joined):
+    display = Lines()
+    config = joined.config(checks={"validity": {}, "self_agreement": {}})
+    assert drive(config, display).outcome is Outcome.FINISHED
+    assert display.notes[1] == (
+        "checks.self_agreement abstains: the sampler makes depth of the finished image, so there "
+        "is no other to compare"
+    )
+    assert "abstains" in read_run(ObjectStore.open(config.output)).score("self_agreement").note
+    assert_sound(joined)
 
 
 def test_commits_do_not_wait_for_each_other(joined, monkeypatch):

@@ -91,6 +91,14 @@ def test_a_mode_that_needs_other_inputs(run_folder, refused):
     assert "sampler.mode" in refused(run_folder.file(), "--set", "sampler.mode=i2d")
 
 
+def test_a_released_model_without_its_depth_tokens(run_folder, refused, reference):
+    released = {"model": {"id": str(reference)}, "sampler": {"preset": "image_then_depth"}}
+    assert "error: sampler.depth_start: 0 (preset image_then_depth) leaves depth tokens" in refused(
+        run_folder.file(**released)
+    )
+    assert not run_folder.output.exists()
+
+
 def test_a_device_that_is_not_there(run_folder, refused, cluster):
     changes = ("--set", "runtime.device=cuda", "--set", f"runtime.ray_address={cluster}")
     assert "runtime.device" in refused(run_folder.file(), *changes)

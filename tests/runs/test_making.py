@@ -46,10 +46,10 @@ def test_joint_makes_relative_depth_of_prompts_and_seeds_as_the_sampler_says(mod
     assert batch.rgb.shape == (3, 4, 4, 3)
     assert (batch.depth == 1).all()
     assert batch.depth_kind is DepthKind.SCALE_INVARIANT_Z
-    assert batch.own_depth is None
+    assert batch.joint_depth is None
 
 
-def test_a_second_opinion_is_of_the_same_images_from_other_noise_without_guidance(model):
+def test_the_models_own_depth_is_of_the_same_images_from_other_noise_without_guidance(model):
     sampler = SamplerConfig(preset="fast")
     batch = joint(model, sampler, CANDIDATES, EMBEDS)
     found = with_own_depth(model, batch, EMBEDS, steps=5)
@@ -57,8 +57,8 @@ def test_a_second_opinion_is_of_the_same_images_from_other_noise_without_guidanc
     assert asked["image"] is batch.rgb
     assert asked["seeds"] == [derive_seed(seed, "i2d") for seed in (100, 101, 102)]
     assert (asked["mode"], asked["num_inference_steps"], asked["guidance_scale"]) == ("i2d", 5, 1.0)
-    assert (found.own_depth == 2).all()
-    assert (found.depth == 1).all()
+    assert (found.depth == 2).all()
+    assert (found.joint_depth == 1).all()
     assert found.rgb is batch.rgb
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from standin import Behaviour, as_arguments
 
 import mfsynth.checks.base
 from mfsynth.checks import check_names, open_checks, score_infos
-from mfsynth.config import RunConfig
+from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo
 from mfsynth.reports.collect import collect_report
-from mfsynth.runs.settings import complete, load_run_config, run_fingerprint
+from mfsynth.runs.settings import (
+    abstaining_checks,
+    complete,
+    load_run_config,
+    own_depth_steps,
+    require_trained_for,
+    run_fingerprint,
+    run_scores,
+)
 from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
 from mfsynth.storage.store import ObjectStore
 
@@ -152,7 +162,7 @@ def test_a_configuration_that_was_not_loaded_is_completed_with_the_same_errors()
 
 def test_the_fingerprint_is_the_same_on_every_machine(save, install) -> None:
     """Who changes it, also by a new setting, keeps all earlier runs from being continued."""
-    recorded = "6085a7096254558bbfdbdba57bcc6dcdd150b7109aff58bfc71d0e2934c6d23f"
+    recorded = "9d719b099a071dcdeed1048833f857bb95165dd4becd9314a8e7dd204a55a720"
     assert digest(load_run_config(save(MINIMAL))) == recorded
     install()
     assert digest(load_run_config(save(MINIMAL))) == recorded
@@ -242,10 +252,66 @@ def test_a_worker_that_lacks_a_check_says_so() -> None:
 
 
 def test_a_check_asks_for_as_many_steps_of_own_depth_as_it_needs(install) -> None:
-    install(code=BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "own_depth")'))
+    install(code=BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "joint_depth")'))
     checks = open_checks({"validity": {}, "self_agreement": {"steps": 3}, "brightness": {}})
     steps = {name: check.own_depth_steps for name, check in checks.items()}
     assert steps == {"validity": 0, "self_agreement": 3, "brightness": 10}
+
+
+def test_own_depth_is_made_only_where_there_is_joint_depth_to_compare_with_it(save) -> None:
+    path = save({**MINIMAL, "checks": {"self_agreement": {"steps": 3}, "validity": {}}})
+    joint = ["sampler.refine_steps=0"]
+    for overrides, steps in (
+        (joint, 3),
+        ([*joint, "checks.self_agreement=null"], 0),
+        (["sampler.refine_start=0.5"], 3),
+        ([], 0),
+        (["sampler.preset=image_then_depth"], 0),
+        ([*joint, "sampler.mode=i2d"], 0),
+    ):
+        config = load_run_config(path, overrides)
+        assert own_depth_steps(config) == steps, overrides
+        abstains = "checks.self_agreement=null" not in overrides and not steps
+        assert [*abstaining_checks(config)] == ["self_agreement"] * abstains
+
+
+def test_a_run_says_of_its_scores_where_a_check_abstains_throughout(save) -> None:
+    path = save({**MINIMAL, "checks": {"self_agreement": {}, "validity": {}}})
+    whole = run_scores(load_run_config(path, ["sampler.refine_steps=0"]))
+    assert whole == score_infos(open_checks(load_run_config(path).checks).values())
+    infos = run_scores(load_run_config(path))
+    assert infos["self_agreement"].note == (
+        "abstains: the sampler makes depth of the finished image, so there is no other to compare"
+    )
+    assert infos == whole | {"self_agreement": infos["self_agreement"]}
+
+
+def test_a_run_that_keeps_another_depth_than_before_has_another_fingerprint(save) -> None:
+    path = save({**MINIMAL, "checks": {"self_agreement": {}}})
+    config = load_run_config(path, ["sampler.refine_steps=0"])
+    before = fingerprint(config, "p", "r")
+    now = run_fingerprint(config, "p", "r")
+    assert differences(before.settings, now.settings) == ["depth: not set -> of the finished image"]
+    unchanged = load_run_config(path)
+    assert run_fingerprint(unchanged, "p", "r") == fingerprint(unchanged, "p", "r")
+
+
+def test_depth_tokens_are_not_left_out_with_a_model_that_always_had_them() -> None:
+    model = ModelInfo("big", "r", "cc-by-nc-4.0", 512, 512, needs_depth_tokens=True)
+    for preset in ("reference", "balanced", "fast"):
+        require_trained_for(SamplerConfig.model_validate({"preset": preset}), model)
+    image_first = SamplerConfig.model_validate({"preset": "image_then_depth"})
+    require_trained_for(image_first, replace(model, needs_depth_tokens=False))
+    require_trained_for(image_first.model_copy(update={"mode": "i2d"}), model)
+    late = SamplerConfig.model_validate({"depth_start": 0.97})
+    for sampler, level in ((image_first, "0"), (late, "0.97")):
+        with pytest.raises(MfsynthError) as caught:
+            require_trained_for(sampler, model)
+        assert str(caught.value) == (
+            f"sampler.depth_start: {level} (preset {sampler.preset}) leaves depth tokens out of "
+            "steps, and big was never trained without them; set sampler.preset=reference, or "
+            "sampler.depth_start=1"
+        )
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,13 +12,18 @@ import pytest
 from standin import Behaviour, StandInPipeline, accepted
 
 from mfsynth.checks import Check, Score, registry
-from mfsynth.models import load_pipeline
+from mfsynth.checks.self_agreement import self_agreement
+from mfsynth.datasets import RGBDDataset
+from mfsynth.models import load_pipeline, model_info
 from mfsynth.prompts import open_prompts
+from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.making import joint, with_own_depth
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress
+from mfsynth.runs.settings import run_fingerprint
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import commit, open_run
 from mfsynth.storage.errors import StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -224,35 +228,97 @@ def test_a_thumbnail_of_a_depth_map_with_no_valid_pixel_is_black_on_the_right():
     assert image[:, 20:].max() < 30
 
 
-def test_a_check_sees_the_prompt_and_the_depth_of_a_second_opinion(run_folder, monkeypatch):
+JOINT_DEPTH = {"steps": 2, "refine_steps": 0}
+
+
+class TwoDepths(StandInPipeline):
+    """Depth that is made with the image is a wall; of the finished image it has a step."""
+
+    def __init__(self, config):
+        super().__init__(config, Behaviour())
+        self.modes = []
+
+    def __call__(self, *, mode, **asked):
+        self.modes.append(mode)
+        pairs = super().__call__(mode=mode, **asked)
+        pairs.depth[:] = 1.0
+        if mode == "i2d":
+            pairs.depth[:, :, pairs.depth.shape[2] // 2 :] = 2.0
+        return pairs
+
+
+def index_of(config, receipt):
+    return pq.read_table(f"{config.output}/{receipt.objects['index'].key}")
+
+
+def test_a_check_sees_the_prompt_and_both_depths(run_folder, monkeypatch):
     class Letters(Check):
-        inputs = ("text", "own_depth")
+        inputs = ("text", "joint_depth")
         scores = (Score("letters", "letters", "higher", "in the prompt", limit="min"),)
         min: float = 11
 
         def measure(self, pair):
-            assert pair.own_depth.shape == pair.depth.shape
+            assert (pair.joint_depth == 1).all()
+            assert pair.depth.max() == 2
             return {"letters": len(pair.text)}
 
     monkeypatch.setattr(registry, "BUILT_IN", {"letters": Letters})
-    config = run_folder.config(checks={"letters": {}})
+    config = run_folder.config(checks={"letters": {}}, sampler=JOINT_DEPTH)
     candidates = plan_of(config).shard(0)
-    receipt = make(standin(config), config)[-1].receipt
+    receipt = make(ShardWorker(config, TwoDepths(config)), config)[-1].receipt
     letters = [len(candidate.item.text) for candidate in candidates]
-    kept = pq.read_table(f"{config.output}/{receipt.objects['index'].key}")["check_letters"]
+    kept = index_of(config, receipt)["check_letters"]
     assert kept.to_pylist() == [count for count in letters if count > 10]
     assert receipt.reasons == {"letters": letters.count(10)}
 
 
-def test_a_model_makes_pairs_with_a_second_opinion(run_folder):
+def test_the_depth_of_the_finished_image_is_kept_and_is_what_all_checks_judge(run_folder):
+    checks = {"validity": {}, "self_agreement": {"max": 0.5}}
+    config = run_folder.config(checks=checks, sampler=JOINT_DEPTH)
+    model = TwoDepths(config)
+    receipt = make(ShardWorker(config, model), config)[-1].receipt
+    assert model.modes == ["joint", "i2d"] * 2
+    assert receipt.accepted == 8
+    table = index_of(config, receipt)
+    assert table["check_dynamic_range"].to_pylist() == pytest.approx([2.0] * 8)
+    # The best scale of a wall of 1 against halves of 1 and 2 is 1: half of the pixels are 1/2 off.
+    assert table["check_self_agreement"].to_pylist() == pytest.approx([0.25] * 8)
+
+
+@pytest.mark.parametrize("sampler", [{"steps": 2}, {"preset": "image_then_depth"}])
+def test_nothing_is_made_again_where_depth_is_of_the_finished_image(run_folder, sampler):
+    checks = {"validity": {"min_dynamic_range": 1.0}, "self_agreement": {"max": 0.0}}
+    config = run_folder.config(checks=checks, sampler=sampler)
+    model = TwoDepths(config)
+    receipt = make(ShardWorker(config, model), config)[-1].receipt
+    assert model.modes == ["joint"] * 2
+    assert receipt.accepted == 8
+    assert "self_agreement" not in receipt.seconds
+    assert index_of(config, receipt)["check_self_agreement"].null_count == 8
+
+
+def test_a_model_makes_pairs_with_its_own_depth_and_scores_them(run_folder):
     config = run_folder.config(
         shard_size=3,
-        sampler={"steps": 2},
+        sampler=JOINT_DEPTH,
         checks={"validity": {"min_dynamic_range": 1.0}, "self_agreement": {"max": 1e9}},
     )
-    worker = ShardWorker(config, load_pipeline(config.model, "cpu"))
-    receipt = make(worker, config, batch_size=2)[-1].receipt
+    store = ObjectStore.open(config.output)
+    identity = run_fingerprint(config, "prompts", "revision")
+    open_run(store, run_manifest(config, identity, model_info(config.model)))
+    pipeline = load_pipeline(config.model, "cpu")
+    receipt = make(ShardWorker(config, pipeline), config, batch_size=3)[-1].receipt
     assert receipt.accepted == 3
     assert receipt.seconds["self_agreement"] > 0
-    with tarfile.open(f"{config.output}/{receipt.objects['tar'].key}") as tar:
-        assert len(tar.getnames()) == 9
+    assert commit(store, receipt)
+    candidates = plan_of(config).shard(0)
+    embeds = pipeline.encode_prompts([candidate.item.text for candidate in candidates])
+    made = joint(pipeline, config.sampler, candidates, embeds)
+    again = with_own_depth(pipeline, made, embeds, steps=10)
+    samples = list(RGBDDataset(config.output))
+    assert len(samples) == 3
+    for sample in samples:
+        row = sample.candidate
+        np.testing.assert_allclose(sample.depth, again.depth[row], rtol=1e-3)
+        score = self_agreement(made.depth[row], again.depth[row])
+        assert sample.scores["self_agreement"] == pytest.approx(score, rel=1e-4)

@@ -90,10 +90,17 @@ def test_a_varied_scene_has_any_room_light_and_height():
         "table_height": [scene.room.table_height for scene in varied],
         "lamp": [np.linalg.norm(scene.lamp) for scene in varied],
         "light": [sum(scene.lighting.key) for scene in varied],
+        "table": [scene.room.table_half_width for scene in varied],
         "size": [item.radius for scene in varied for item in scene.objects if item.shape == "cube"],
     }
     for name, values in spans.items():
         assert max(values) > 1.3 * min(values), name
+
+
+def test_a_table_that_no_word_describes_is_any():
+    tables = drawn("tabletop_anywhere", 60, VARIED)
+    assert {scene.table for scene in tables} >= {"plain", "checked", "banded", "wooden"}
+    assert np.std([scene.table_rgb for scene in tables], axis=0).min() > 0.15
 
 
 def test_prompts_of_a_room_keep_it_in_every_style():
