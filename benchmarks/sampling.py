@@ -99,7 +99,7 @@ def ways(guidance: float) -> list[Way]:
 
     return [
         Way("plain: 50 steps, two forwards each", plain, sequential=True),
-        way("50 steps, guidance in one batched forward"),
+        way("guidance in one batched forward"),
         way("guidance on RGB's levels 0.3 to 1", guidance_interval=(0.3, 1.0)),
         way("depth tokens from level 0.97", depth_start=0.97),
         way("25 steps", num_inference_steps=25),
@@ -350,7 +350,8 @@ def _print_flops(guidance: float) -> None:
         encoding, text = flops_of(lambda: pipeline.encode_prompts(["a cup on a table"]))
         sample = functools.partial(pipeline, prompt_embeds=text, seeds=[0], output_type="latent")
         check, _ = work_of(lambda: sample(**again))
-        for way in [ways(guidance)[1], *plans(guidance)]:
+        joint = Way("50 guided steps, no second pass", ways(guidance)[1].settings)
+        for way in [joint, *plans(guidance)]:
             work, made = work_of(functools.partial(sample, **way.settings))
             # Depth that is made of the finished image has nothing to agree with.
             is_own = way.settings.get("refine_steps") and way.settings.get("refine_start", 1) == 1
