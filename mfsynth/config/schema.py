@@ -181,7 +181,8 @@ class RuntimeConfig(Settings):
         max_attempts: Attempts of a shard before its candidates run one by one.
         ray_address: The cluster to join; None to start Ray on this machine.
         attention: Which of diffusers' attention backends; None for torch's own.
-        compile: Whether the transformer's blocks are compiled, which slows the first batches.
+        compile: Whether the transformer's blocks are compiled, which slows the first batch; `auto`
+            on a GPU, where there are a C++ compiler and Triton.
         offload: `group` keeps the transformer in main memory and brings it over block by block.
     """
 
@@ -192,7 +193,7 @@ class RuntimeConfig(Settings):
     max_attempts: Count = 3
     ray_address: NonEmpty | None = None
     attention: NonEmpty | None = None
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     offload: Literal["none", "group"] = "none"
 
 

@@ -94,7 +94,7 @@ def load_pipeline(
     Args:
         model: Which model, in what precision.
         device: `cpu` or `cuda`.
-        runtime: Attention, compilation and offloading; the defaults if None.
+        runtime: Attention, compilation and offloading, as a run has them; none of it if None.
 
     Raises:
         MfsynthError: There is no such model, its files are not what they should be, or it can't be
@@ -124,7 +124,7 @@ def load_pipeline(
 
         pipeline = FewStepPipeline.around(pipeline)
         pipeline.adopt(find_few_steps(folder, model.few_steps))
-    runtime = runtime or RuntimeConfig()
+    runtime = runtime or RuntimeConfig(compile=False)
     settings = Acceleration(
         attention=runtime.attention,
         compile=runtime.compile,
