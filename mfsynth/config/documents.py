@@ -1,7 +1,8 @@
-"""YAML documents read strictly, from a path or any fsspec URL, with one-line errors."""
+"""Documents read strictly, from a path or any fsspec URL, with one-line errors."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,29 @@ def parse_yaml(text: str, where: str) -> Any:
         raise MfsynthError(f"{where}{place}: not valid YAML: {problem}; mend this line") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise MfsynthError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse JSON (UTF-8) in which no object has a key twice.
+
+    Raises:
+        ValueError: It is no JSON, or a key is there twice, of which the last would win.
+    """
+    if isinstance(text, bytes):
+        text = text.decode()
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except RecursionError:
+        raise ValueError("too many levels") from None
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
+    return found
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty
+from mfsynth.config.documents import strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import Item
@@ -154,10 +154,12 @@ class WebDatasetSource:
             text = data.decode("utf-8-sig")
             if settings.caption_field is None:
                 return text.strip()
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            document = strict_json(text)
+        except ValueError as error:
             kind = "text" if settings.caption_field is None else "JSON"
-            raise MfsynthError(f"{name}: not UTF-8 {kind}; mend it or set caption_key") from error
+            raise MfsynthError(
+                f"{name}: not UTF-8 {kind} ({error}); mend it or set caption_key"
+            ) from error
         known = document if isinstance(document, dict) else {}
         caption = known.get(settings.caption_field)
         if not isinstance(caption, str):
