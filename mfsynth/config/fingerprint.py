@@ -59,8 +59,13 @@ def fingerprint(
         del settings["model"]["few_steps"]
     settings["format_version"] = FORMAT_VERSION
     settings |= beside
+    return Fingerprint(settings_digest(settings), settings)
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 (hexadecimal) over semantic settings as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Fingerprint(hashlib.sha256(canonical.encode()).hexdigest(), settings)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

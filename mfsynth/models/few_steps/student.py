@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -148,15 +148,21 @@ def _head(transformer: ModalityForcingTransformer2DModel) -> PolicyHead:
 
 
 @torch.no_grad()
-def weights_digest(transformer: ModalityForcingTransformer2DModel) -> str:
-    """SHA-256 (hexadecimal) that tells a teacher's weights from others.
+def weights_digest(model: nn.Module, but: Callable[[str], bool] = lambda _: False) -> str:
+    """SHA-256 (hexadecimal) that tells a model's weights from others.
 
     Over names, sizes and some values of all weights, rounded to bfloat16: the same in whatever
     precision, layout and files they come, and quick for large models. To be taken before a student
     is added.
+
+    Args:
+        model: Any one.
+        but: Says by its name of a weight that it doesn't count.
     """
     digest = hashlib.sha256()
-    for name, parameter in sorted(transformer.named_parameters()):
+    for name, parameter in sorted(model.named_parameters()):
+        if but(name):
+            continue
         values = parameter.detach().flatten()
         some = values[:: max(1, len(values) // _SAMPLED)][:_SAMPLED].float().bfloat16().cpu()
         digest.update(f"{name} {tuple(parameter.shape)}\0".encode())
