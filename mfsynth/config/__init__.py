@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from mfsynth.config.fingerprint import FORMAT_VERSION, Fingerprint, differences, fingerprint
+from mfsynth.config.fingerprint import (
+    FORMAT_VERSION,
+    Fingerprint,
+    differences,
+    fingerprint,
+    run_identity,
+    settings_digest,
+)
 from mfsynth.config.loading import load_config, load_settings
 from mfsynth.config.schema import (
     ModelConfig,
@@ -24,4 +31,6 @@ __all__ = [
     "fingerprint",
     "load_config",
     "load_settings",
+    "run_identity",
+    "settings_digest",
 ]

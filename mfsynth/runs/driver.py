@@ -7,6 +7,7 @@ the same command; what it had in work is made again, what it had committed is no
 from __future__ import annotations
 
 import random
+import secrets
 import sys
 import time
 from collections import deque
@@ -112,7 +113,7 @@ def generate(
     manifest = open_run(store, run_manifest(config, identity, model))
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
-    plan = RunPlan.of(config, prompts)
+    plan = RunPlan.of(config, prompts, manifest.fingerprint)
     return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
@@ -126,6 +127,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         config=recorded_config(config),
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=run_scores(config),
     )

@@ -7,7 +7,8 @@
     _commits/000012.json                        the receipt that makes the three above count
     manifest.json, croissant.json, README.md    written by finalize, made again at will
 
-Keys are relative to the root of the run, with forward slashes on every system.
+`<run>` is the run's id: its name and its identity (`run_id`). Keys are relative to the root of the
+run, with forward slashes on every system.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ import secrets
 from dataclasses import dataclass
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
+from mfsynth.config import run_identity
 
 RUN_KEY = "run.json"
+FIRST_VERSION = 1
+"""Runs of this version have no identity in their names."""
+READABLE_VERSIONS = (FIRST_VERSION, FORMAT_VERSION)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
@@ -60,9 +65,30 @@ def new_attempt() -> str:
     return secrets.token_hex(8)
 
 
+def run_id(name: str, fingerprint: str, format_version: int | str = FORMAT_VERSION) -> str:
+    """What a run's names begin with: equal for two runs only if they make the same samples.
+
+    Args:
+        name: Of the run.
+        fingerprint: Its digest.
+        format_version: Of the run.
+    """
+    return name if format_version == FIRST_VERSION else f"{name}-{run_identity(fingerprint)}"
+
+
 def sample_id(run: str, candidate: int) -> str:
-    """`<run>-<candidate>`, nine digits at least, `[0-9a-z_-]+`."""
+    """`<run>-<candidate>`, nine digits at least, `[0-9a-z_-]+`; unique over runs.
+
+    Args:
+        run: `run_id` of the run.
+        candidate: Number in the run.
+    """
     return f"{run}-{candidate:09d}"
+
+
+def run_of(sample_id: str) -> str:
+    """`run_id` of the run that a sample is of."""
+    return sample_id.rpartition("-")[0]
 
 
 def object_key(kind: str, run: str, shard: int, attempt: str) -> str:

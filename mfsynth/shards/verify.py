@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run
+from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
@@ -64,7 +65,7 @@ def verify_run(
     manifest = read_run(store)
     # Commits before objects: what a running job commits meanwhile is not missed as an object.
     receipts, problems = _receipts(store)
-    problems += _run_problems(manifest, receipts)
+    problems += _run_problems(manifest, run_sha256(store), receipts)
     sizes = {
         entry.key: entry.size
         for folder in layout.FOLDERS.values()
@@ -104,9 +105,14 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
     return dict(sorted(receipts.items())), problems
 
 
-def _run_problems(manifest: RunManifest, receipts: Mapping[int, Receipt]) -> list[str]:
+def _run_problems(
+    manifest: RunManifest, run_hash: str, receipts: Mapping[int, Receipt]
+) -> list[str]:
     last = max(receipts, default=0)
-    problems = [
+    problems = []
+    if settings_digest(manifest.settings) != manifest.fingerprint:
+        problems.append(f"{layout.RUN_KEY}: its settings are not those of its fingerprint")
+    problems += [
         f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
         for shard in gaps(receipts)
     ]
@@ -126,7 +132,9 @@ def _run_problems(manifest: RunManifest, receipts: Mapping[int, Receipt]) -> lis
             problems.append(
                 _of_shard(receipt, f"{key}: {made} outcomes for {receipt.candidates} candidates")
             )
-        if receipt.run != manifest.run:
+        if manifest.format_version != layout.FIRST_VERSION and receipt.run_sha256 != run_hash:
+            problems.append(_of_shard(receipt, f"{key}: was made for another {layout.RUN_KEY}"))
+        if receipt.run != manifest.run_id:
             problems.append(_of_shard(receipt, f"{key}: is of run {receipt.run!r}"))
     return problems
 
@@ -137,7 +145,7 @@ def _object_problems(
     problems = []
     for kind, stored in receipt.objects.items():
         name = layout.parse_object_key(stored.key)
-        expected = (kind, manifest.run, receipt.shard, receipt.attempt)
+        expected = (kind, manifest.run_id, receipt.shard, receipt.attempt)
         if name is None or (name.kind, name.run, name.shard, name.attempt) != expected:
             problems.append(f"{stored.key}: is not the {kind} of this attempt")
         if stored.key not in sizes:

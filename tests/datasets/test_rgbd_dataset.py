@@ -10,7 +10,7 @@ import uuid
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import make_sample
+from tiny_run import RUN_ID, make_sample
 
 from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
@@ -166,7 +166,8 @@ def test_a_truncated_shard_is_one_clear_line_and_the_others_are_read(run_store):
     path = tar_of(run_store, 1)
     os.truncate(path, 600)
     dataset = RGBDDataset(run_store.url)
-    with pytest.raises(MfsynthError, match=r"tiny-000001\..*truncated: tiny-000000006") as info:
+    where = rf"{RUN_ID}-000001\..*truncated: {RUN_ID}-000000006"
+    with pytest.raises(MfsynthError, match=where) as info:
         dataset[4]
     assert "\n" not in str(info.value)
     assert_is_sample(dataset[3], 3)
@@ -179,13 +180,13 @@ def test_a_flipped_bit_is_never_returned_as_data(run_store, part):
     data = bytearray(path.read_bytes())
     data[dataset.index[f"{part}_offset"][2].as_py() + 30] ^= 4
     path.write_bytes(data)
-    with pytest.raises(MfsynthError, match=f"the {part} of tiny-000000002 changed"):
+    with pytest.raises(MfsynthError, match=f"the {part} of {RUN_ID}-000000002 changed"):
         dataset[2]
 
 
 def test_a_missing_shard_is_one_clear_line(run_store):
     tar_of(run_store).unlink()
-    with pytest.raises(MfsynthError, match=r"it is missing \(wanted for tiny-000000000\)"):
+    with pytest.raises(MfsynthError, match=rf"it is missing \(wanted for {RUN_ID}-000000000\)"):
         RGBDDataset(run_store.url)[0]
 
 

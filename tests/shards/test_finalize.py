@@ -115,6 +115,7 @@ def test_the_code_in_the_card_decodes_the_depth(run_store):
 def test_croissant_names_every_file_and_every_column(run_store):
     manifest, croissant, *_ = documents(run_store)
     assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert re.fullmatch(r"\d+\.0\.3(-[0-9a-z.]+)?", croissant["version"])
     assert croissant["license"] == "https://spdx.org/licenses/Apache-2.0.html"
     files = {
         each["@id"]: each["sha256"]

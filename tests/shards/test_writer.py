@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
-from tiny_run import RUN, SCORES, make_quarantine, make_records, make_reject, make_sample
+from tiny_run import RUN_ID, SCORES, make_quarantine, make_records, make_reject, make_sample
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
@@ -23,7 +24,8 @@ from mfsynth.storage.store import ObjectStore
 
 def open_spool(shard=0, **changes):
     settings = {
-        "run": RUN,
+        "run": RUN_ID,
+        "run_sha256": "0" * 64,
         "shard": shard,
         "attempt": "a0",
         "first_candidate": shard * tiny_run.SHARD_SIZE,
@@ -45,7 +47,7 @@ def test_a_tar_is_plain_ustar_with_members_in_fixed_order(store):
     with tarfile.open(path) as tar:
         members = tar.getmembers()
     assert [m.name for m in members] == [
-        f"{layout.sample_id(RUN, candidate)}.{suffix}"
+        f"{layout.sample_id(RUN_ID, candidate)}.{suffix}"
         for candidate in range(4)
         for suffix in ("rgb.jpg", "depth.png", "json")
     ]
@@ -84,6 +86,14 @@ def test_an_abstaining_check_is_null_in_the_index_and_in_the_json(store):
     row = pq.read_table(local(store, receipt.objects["index"])).to_pylist()[1]
     assert row["check_valid_fraction"] is None
     assert json.loads(encode_sample(make_sample(1)).json)["scores"]["valid_fraction"] is None
+
+
+def test_a_sample_says_what_its_siblings_are():
+    encoded = encode_sample(make_sample(0))
+    assert json.loads(encoded.json)["sha256"] == {
+        "rgb.jpg": hashlib.sha256(encoded.rgb).hexdigest(),
+        "depth.png": hashlib.sha256(encoded.depth).hexdigest(),
+    }
 
 
 def test_rejected_and_quarantined_candidates_leave_rows_of_their_own_kinds(store):
