@@ -55,6 +55,7 @@ from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, gaps, open_run, read_commits
 from mfsynth.shards.layout import COMMITS_FOLDER, FORMAT_VERSION, new_attempt
 from mfsynth.shards.status import RunStatus
+from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
 
 # How long a signal or the display may wait while no worker speaks.
@@ -119,6 +120,7 @@ def generate(
 
 def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
+    scores = run_scores(config)
     return RunManifest(
         format_version=FORMAT_VERSION,
         run=config.name,
@@ -129,7 +131,8 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
-        scores=run_scores(config),
+        scores=scores,
+        **contents_of_run({name: score.note for name, score in scores.items()}),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -70,6 +70,10 @@ class RunManifest:
         nonce: Random digits: no other run, in whatever store, has this `run.json`.
         model: `id`, `revision` and `licence` of the model, for the data card.
         scores: By name, what its checks measure; empty for runs of earlier versions.
+        members: Of a sample, in order: `name`, `suffix`, `meaning`. Of this and the next two,
+            runs of format version 1 say nothing.
+        columns: Of the index, in order: `name`, `type`, `nullable`, `meaning`.
+        reject_columns: Of the rejects.
     """
 
     format_version: int | str
@@ -82,6 +86,9 @@ class RunManifest:
     nonce: str = ""
     model: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, ScoreInfo] = field(default_factory=dict)
+    members: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    reject_columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def run_id(self) -> str:
@@ -112,6 +119,8 @@ class RunManifest:
             )
             if not isinstance(manifest.run, str) or not isinstance(manifest.settings, dict):
                 raise ValueError("run or settings is of the wrong type")
+            _require_texts(manifest.members, ("name", "suffix"))
+            _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
         except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
@@ -241,6 +250,11 @@ def gaps(commits: Collection[int]) -> list[int]:
 def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(kind)}
     return {name: value for name, value in values.items() if name in known}
+
+
+def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
+    if not all(isinstance(entry.get(name), str) for entry in entries for name in names):
+        raise ValueError(f"an entry lacks {' or '.join(names)}")
 
 
 def _stored_manifest(store: ObjectStore) -> RunManifest | None:

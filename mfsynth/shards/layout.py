@@ -32,8 +32,6 @@ OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
 COMMITS_FOLDER = "_commits"
 
-# What a sample has in the tar, in this order, and how the names of its members end.
-MEMBERS = {"rgb": "rgb.jpg", "depth": "depth.png", "json": "json"}
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
@@ -54,6 +52,27 @@ class ObjectName:
     run: str
     shard: int
     attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a sample in the tar: how its name ends, and what it is."""
+
+    suffix: str
+    meaning: str
+
+
+MEMBERS = {
+    "rgb": Member("rgb.jpg", "the image: JPEG, 8 bits, sRGB"),
+    "depth": Member(
+        "depth.png",
+        "the depth map: 16-bit greyscale PNG of codes; depth_encoding says how to decode them",
+    ),
+    "json": Member(
+        "json", "all that a stranger needs to decode and place the pair; SHA-256 of its siblings"
+    ),
+}
+"""What a sample has in the tar, in this order."""
 
 
 def new_attempt() -> str:
@@ -122,4 +141,4 @@ def parse_object_key(key: str) -> ObjectName | None:
 
 def member_name(sample_id: str, member: str) -> str:
     """Name in the tar of one of `MEMBERS`: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
-    return f"{sample_id}.{MEMBERS[member]}"
+    return f"{sample_id}.{MEMBERS[member].suffix}"

@@ -76,7 +76,7 @@ def verify_run(
             _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
         ]
     if deep:
-        problems += _contents(store, receipts, sizes, on_shard)
+        problems += _contents(store, manifest, receipts, sizes, on_shard)
     sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),
@@ -160,6 +160,7 @@ def _object_problems(
 
 def _contents(
     store: ObjectStore,
+    manifest: RunManifest,
     receipts: Mapping[int, Receipt],
     sizes: Mapping[str, int],
     on_shard: Callable[[int, int], None] | None,
@@ -169,7 +170,7 @@ def _contents(
     shard_of: dict[str, int] = {}
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        checked = pool.map(lambda receipt: _deep(store, receipt, sizes), present)
+        checked = pool.map(lambda receipt: _deep(store, manifest, receipt, sizes), present)
         for done, (receipt, (lines, ids)) in enumerate(zip(present, checked, strict=True), 1):
             problems += [_of_shard(receipt, line) for line in lines]
             for name in ids:
@@ -188,7 +189,7 @@ def _contents(
 
 
 def _deep(
-    store: ObjectStore, receipt: Receipt, sizes: Mapping[str, int]
+    store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
     with ExitStack() as stack:
         paths = {
@@ -202,7 +203,7 @@ def _deep(
             if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256
         ]
         problems += shard_problems(
-            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True
+            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
             ids = pq.read_table(paths["index"], columns=["sample_id"], partitioning=None)

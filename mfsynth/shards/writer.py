@@ -110,7 +110,7 @@ def describe(
         "model_id": sample.model_id,
         "digital_source_type": DIGITAL_SOURCE_TYPE,
         "sha256": {
-            layout.MEMBERS[member]: hashlib.sha256(data).hexdigest()
+            layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
         },
     }

@@ -15,6 +15,7 @@ from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
+from mfsynth.shards.tables import contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -102,6 +103,7 @@ def make_manifest(**settings: object) -> RunManifest:
         versions={"mfsynth": "0.1.0"},
         created="2026-01-01T00:00:00+00:00",
         model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
+        **contents_of_run(dict.fromkeys(SCORES, "")),
     )
 
 
