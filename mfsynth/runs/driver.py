@@ -53,7 +53,8 @@ from mfsynth.runs.watching.notices import Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, gaps, open_run, read_commits
-from mfsynth.shards.layout import COMMITS_FOLDER, FORMAT_VERSION, new_attempt
+from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.layout import CARD_KEY, COMMITS_FOLDER, FORMAT_VERSION, new_attempt
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -112,6 +113,7 @@ def generate(
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))
+    store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
     plan = RunPlan.of(config, prompts, manifest.fingerprint)

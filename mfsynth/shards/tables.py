@@ -302,7 +302,10 @@ def reject_row(placed: PlacedReject) -> dict[str, Any]:
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as one Parquet file; a column that a row lacks is null."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    pq.write_table(table, path, compression="zstd")
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        # A row group without a row is more than `datasets` can read.
+        if len(table):
+            writer.write_table(table)
 
 
 def score_names(schema: pa.Schema) -> list[str]:

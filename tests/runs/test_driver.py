@@ -69,6 +69,7 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
     assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
     assert result.totals.accepted == len(run_folder.expected_ids())
     assert_sound(run_folder)
+    assert "index/*.parquet" in (run_folder.output / "README.md").read_text()
     assert any("pairs" in line and "rejected (dynamic_range" in line for line in display.snapshots)
     # Finished is finished: the same command again starts nothing, not even Ray.
     assert drive(run_folder.config(), start="crash").outcome is Outcome.FINISHED

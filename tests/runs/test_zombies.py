@@ -35,7 +35,7 @@ def keys_of(*receipts) -> set[str]:
 def unreferenced(store: ObjectStore) -> set[str]:
     """All that readers of the run would not miss."""
     receipts = read_commits(store)
-    documents = {layout.RUN_KEY, *(layout.commit_key(shard) for shard in receipts)}
+    documents = {layout.RUN_KEY, layout.CARD_KEY, *(layout.commit_key(shard) for shard in receipts)}
     return {*store.list()} - keys_of(*receipts.values()) - documents
 
 

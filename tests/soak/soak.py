@@ -698,7 +698,8 @@ def check(soak: Soak) -> list[str]:
     for problem in report.problems:
         soak.wrong(f"verify: {problem}")
     committed = {o.key for receipt in receipts.values() for o in receipt.objects.values()}
-    kept = committed | {layout.RUN_KEY} | {layout.commit_key(shard) for shard in receipts}
+    documents = {layout.RUN_KEY, layout.CARD_KEY}
+    kept = committed | documents | {layout.commit_key(shard) for shard in receipts}
     rubbish = {*store.list()} - kept
     found = garbage(store, timedelta())
     if {entry.key for entry in found} != rubbish:
