@@ -30,6 +30,7 @@ from typing import Any
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import (
     DIGITAL_SOURCE_TYPE,
     Quarantine,
@@ -60,8 +61,9 @@ class EncodedSample:
 
 def encode_sample(sample: Sample) -> EncodedSample:
     """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
-    depth, encoding = codecs.encode_depth(sample.depth)
-    rgb = codecs.encode_jpeg(sample.rgb)
+    codes, encoding = codecs.encode_depth(sample.depth)
+    depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
+    rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), DIGITAL_SOURCE_TYPE)
     description = json.dumps(
         describe(sample, encoding, {"rgb": rgb, "depth": depth}),
         ensure_ascii=False,

@@ -16,7 +16,8 @@ from tiny_run import RUN_ID, SCORES, make_quarantine, make_records, make_reject,
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.marks import mark_jpeg, mark_png
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.writer import ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -72,8 +73,9 @@ def test_the_index_points_into_the_tar(store):
         jpeg, png, about = (
             data[row[f"{part}_offset"] :][: row[f"{part}_size"]] for part in layout.MEMBERS
         )
-        assert jpeg == codecs.encode_jpeg(sample.rgb)
-        assert png == codecs.encode_depth(sample.depth)[0]
+        unmarked = codecs.encode_depth(sample.depth)[0]
+        assert jpeg == mark_jpeg(codecs.encode_jpeg(sample.rgb), DIGITAL_SOURCE_TYPE)
+        assert png == mark_png(unmarked, DIGITAL_SOURCE_TYPE)
         assert json.loads(about)["sample_id"] == row["sample_id"] == sample.ref.sample_id
         assert (row["seed"], row["prompt"]) == (sample.ref.seed, sample.ref.prompt)
         assert row["valid_fraction"] == np.mean(sample.depth > 0)
