@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,6 +77,17 @@ def test_the_folder_is_a_data_set_for_its_library(run, request, tmp_path):
     )
     assert rejects["sample_id"][:] == committed(store, "rejects")
     assert rejects[0]["thumbnail"] == b"\xff\xd8thumbnail"
+
+
+def test_the_tars_are_a_data_set_for_its_library_as_the_card_says(begun, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    tars = f"{begun.local_root}/shards/*.tar"
+    members = datasets.load_dataset(
+        "webdataset", data_files=tars, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert members["__key__"][:] == committed(begun, "index")
+    assert np.asarray(members[0]["depth.png"]).dtype == np.uint16
+    assert np.asarray(members[0]["rgb.jpg"]).shape == (24, 32, 3)
 
 
 def test_the_first_card_says_what_it_is_and_whose_the_licence_is():

@@ -49,13 +49,16 @@ def decode(sample):
 dataset = webdataset.WebDataset(tars, shardshuffle=False).map(decode)
 ```
 
-With the Hugging Face's `datasets`, a row for every pair, or for every reject:
+With the Hugging Face's `datasets`: a row for every pair, one for every reject, or what the tars
+hold (also those that `mfsynth gc` would remove; `depth.png` becomes 16-bit codes):
 
 ```python
 import datasets
 
 pairs = datasets.load_dataset("path of this folder", "pairs", split="train")
 rejects = datasets.load_dataset("path of this folder", "rejects", split="train")
+tars = "path of this folder/shards/*.tar"
+members = datasets.load_dataset("webdataset", data_files=tars, split="train")
 ```
 
 Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cut it to 8 bits.
