@@ -111,14 +111,16 @@ class RunManifest:
             MfsynthError: The text is not a run's description.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_constant=_refuse_constant)
             scores = values.pop("scores", {})
             manifest = cls(
                 **_known_to(cls, values),
                 scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
             )
-            if not isinstance(manifest.run, str) or not isinstance(manifest.settings, dict):
-                raise ValueError("run or settings is of the wrong type")
+            if not isinstance(manifest.settings, dict) or not all(
+                isinstance(value, str) for value in (manifest.run, manifest.fingerprint)
+            ):
+                raise ValueError("run, fingerprint or settings is of the wrong type")
             _require_texts(manifest.members, ("name", "suffix"))
             _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
         except (ValueError, TypeError, AttributeError) as error:
@@ -250,6 +252,10 @@ def gaps(commits: Collection[int]) -> list[int]:
 def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(kind)}
     return {name: value for name, value in values.items() if name in known}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:

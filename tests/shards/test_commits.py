@@ -77,6 +77,22 @@ def test_a_damaged_run_json_is_one_clear_line(store, text):
         read_run(store)
 
 
+@pytest.mark.parametrize("changes", [{"fingerprint": 3}, {"run": None}, {"settings": []}])
+def test_a_run_json_of_wrong_types_is_one_clear_line(store, changes):
+    values = json.loads(make_manifest().to_json())
+    store.put_bytes("run.json", json.dumps(values | changes).encode())
+    with pytest.raises(MfsynthError, match=r"run.json: not the description of a run .*wrong type"):
+        read_run(store)
+
+
+def test_a_run_json_with_a_number_that_json_does_not_know_is_one_clear_line(store):
+    values = json.loads(make_manifest(steps=math.pi).to_json())
+    values["settings"]["steps"] = math.nan
+    store.put_bytes("run.json", json.dumps(values).encode())
+    with pytest.raises(MfsynthError, match=r"not the description of a run \(NaN is no JSON\)"):
+        read_run(store)
+
+
 def test_a_run_of_another_format_is_refused(store):
     open_run(store, replace(make_manifest(), format_version=99))
     with pytest.raises(MfsynthError, match="format version 99"):

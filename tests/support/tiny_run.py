@@ -94,6 +94,7 @@ def make_records(shard: int) -> list[Record]:
 def make_manifest(**settings: object) -> RunManifest:
     """Of the tiny run, or with other settings of another one."""
     changed = {**SETTINGS, **settings}
+    contents = contents_of_run(dict.fromkeys(SCORES, ""))
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,
@@ -103,7 +104,9 @@ def make_manifest(**settings: object) -> RunManifest:
         versions={"mfsynth": "0.1.0"},
         created="2026-01-01T00:00:00+00:00",
         model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
-        **contents_of_run(dict.fromkeys(SCORES, "")),
+        members=contents["members"],
+        columns=contents["columns"],
+        reject_columns=contents["reject_columns"],
     )
 
 
