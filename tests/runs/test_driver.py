@@ -83,7 +83,8 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
 
 def test_a_check_that_has_nothing_to_compare_is_told_at_the_start(joined):
     display = Lines()
-    config = joined.config(checks={"validity": {}, "self_agreement": {}})
+    joined.values["checks"] = {"validity": {}, "self_agreement": {}}
+    config = joined.config()
     assert drive(config, display).outcome is Outcome.FINISHED
     assert display.notes[1] == (
         "checks.self_agreement abstains: the sampler makes depth of the finished image, so there "
