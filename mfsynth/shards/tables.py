@@ -278,6 +278,15 @@ def has_columns(schema: pa.Schema, columns: Sequence[Mapping[str, Any]]) -> bool
     )
 
 
+def has_fields(schema: pa.Schema, known: pa.Schema) -> bool:
+    """Whether a schema has all fields of another one, whatever else a later mfsynth has added."""
+    places = {field.name: schema.get_all_field_indices(field.name) for field in known}
+    return all(
+        len(places[field.name]) == 1 and schema.field(places[field.name][0]) == field
+        for field in known
+    )
+
+
 def index_schema(score_names: Sequence[str]) -> pa.Schema:
     """Schema of `index/*.parquet`; scores are `check_<name>`, float64, null = abstained."""
     return _schema(_INDEX, score_names)

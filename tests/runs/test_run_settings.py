@@ -92,8 +92,10 @@ def digest(config: RunConfig) -> str:
     return run_fingerprint(config, "p", "r").digest
 
 
-def test_the_default_run_checks_everything() -> None:
-    assert None not in [load_run_config("local").checks[name] for name in check_names()]
+def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
+    config = load_run_config("local")
+    assert {name for name in check_names() if config.checks.get(name) is None} == {"self_agreement"}
+    assert not config.sampler.keeps_joint_depth
 
 
 def test_a_check_that_is_not_named_or_null_is_off(save) -> None:

@@ -39,6 +39,14 @@ def with_leftovers(run_store):
 EVERY_CARD = pytest.mark.parametrize("run", ["begun", "finished", "with_leftovers"])
 
 
+def library():
+    # Where it is not installed, the folder `tests/datasets` is found by this name.
+    pytest.importorskip("datasets.load")
+    import datasets
+
+    return datasets
+
+
 def committed(store, kind: str) -> list[str]:
     tables = [
         pq.read_table(store.local_root / receipt.objects[kind].key, partitioning=None)
@@ -65,7 +73,7 @@ def test_its_configurations_name_the_tables_of_what_is_committed(run, request):
 
 @EVERY_CARD
 def test_the_folder_is_a_data_set_for_its_library(run, request, tmp_path):
-    datasets = pytest.importorskip("datasets")
+    datasets = library()
     store = request.getfixturevalue(run)
     cache = str(tmp_path / "cache")
     pairs = datasets.load_dataset(str(store.local_root), split="train", cache_dir=cache)
@@ -80,7 +88,7 @@ def test_the_folder_is_a_data_set_for_its_library(run, request, tmp_path):
 
 
 def test_the_tars_are_a_data_set_for_its_library_as_the_card_says(begun, tmp_path):
-    datasets = pytest.importorskip("datasets")
+    datasets = library()
     tars = f"{begun.local_root}/shards/*.tar"
     members = datasets.load_dataset(
         "webdataset", data_files=tars, split="train", cache_dir=str(tmp_path / "cache")
