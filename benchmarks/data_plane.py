@@ -36,15 +36,17 @@ import psutil
 from checks_power import Frame, load_frames, resized
 from numpy.typing import NDArray
 
-from mfsynth.config import RunConfig
+from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.geometry import DepthKind
+from mfsynth.models import model_info
+from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.pool import SHARDS_PER_WORKER
 from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.codecs import quantise_depth
-from mfsynth.shards.commits import commit
-from mfsynth.shards.layout import new_attempt, sample_id
+from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.layout import new_attempt, run_id, sample_id
 from mfsynth.shards.records import CandidateRef, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.sources.base import Item
@@ -54,6 +56,7 @@ SIDE = 512
 SHARD_SIZE = 64
 BATCH = 16
 RUN = "bench"
+FINGERPRINT = "f" * 64
 PROMPT = "a red cube on a wooden table in bright light, seen from above"
 RAY_OBJECT_STORE = 2**30
 
@@ -78,10 +81,12 @@ def squares() -> list[Frame]:
 
 def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
     store = ObjectStore.open(folder)
+    run = run_id(RUN, FINGERPRINT)
     for shard, first in enumerate(range(0, len(pairs), SHARD_SIZE)):
         part = pairs[first : first + SHARD_SIZE]
         with ShardSpool(
-            run=RUN,
+            run=run,
+            run_sha256="0" * 64,
             shard=shard,
             attempt=new_attempt(),
             first_candidate=first,
@@ -92,7 +97,7 @@ def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
                 spool.add(
                     Sample(
                         CandidateRef(
-                            sample_id=sample_id(RUN, number),
+                            sample_id=sample_id(run, number),
                             candidate=number,
                             seed=number,
                             prompt=PROMPT,
@@ -128,7 +133,7 @@ def plain_row(number: int, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -
         "near": encoding.near,
         "encoding": str(encoding.scale),
     }
-    key = sample_id(RUN, number)
+    key = sample_id(run_id(RUN, FINGERPRINT), number)
     return {"__key__": key, "rgb.jpg": rgb, "depth.png": codes, "json": about}
 
 
@@ -223,8 +228,9 @@ class TimedGenerator:
 def make_and_commit(
     worker: ShardWorker, shard: int, folder: str, made_all: threading.Event
 ) -> None:
+    run = run_id(RUN, FINGERPRINT)
     numbers = range(shard * SHARD_SIZE, (shard + 1) * SHARD_SIZE)
-    candidates = [Candidate(n, sample_id(RUN, n), Item(text=PROMPT), n) for n in numbers]
+    candidates = [Candidate(n, sample_id(run, n), Item(text=PROMPT), n) for n in numbers]
     try:
         for message in worker.make_shard(Assignment(shard, new_attempt(), BATCH), candidates):
             match message:
@@ -254,6 +260,8 @@ def overlap(frames: Sequence[Frame], shards: int, rate: float) -> None:
                 "output": folder,
             }
         )
+        identity, model = Fingerprint(FINGERPRINT, {}), model_info(config.model)
+        open_run(ObjectStore.open(folder), run_manifest(config, identity, model))
         generator = TimedGenerator(frames, rate)
         worker = ShardWorker(config, generator)
         cpu, wall = time.process_time(), time.perf_counter()

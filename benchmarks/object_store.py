@@ -58,9 +58,9 @@ MANIFEST = RunManifest(
 
 
 def receipt_of(shard: int) -> Receipt:
-    attempt = f"{shard:016x}"
+    run, attempt = MANIFEST.run_id, f"{shard:016x}"
     return Receipt(
-        run="bench",
+        run=run,
         shard=shard,
         attempt=attempt,
         first_candidate=shard * SHARD_SIZE,
@@ -69,7 +69,7 @@ def receipt_of(shard: int) -> Receipt:
         rejected=13,
         quarantined=0,
         objects={
-            kind: StoredObject(layout.object_key(kind, "bench", shard, attempt), 10**7, "0" * 64)
+            kind: StoredObject(layout.object_key(kind, run, shard, attempt), 10**7, "0" * 64)
             for kind in layout.OBJECT_KINDS
         },
         seconds={"generate": 110.0, "check": 2.1, "upload": 1.5, "total": 120.0},

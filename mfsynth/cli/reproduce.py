@@ -26,7 +26,7 @@ def reproduce(url: str, candidate: int, device: str) -> None:
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    end = make_again(config, found, device)
+    end = make_again(url, config, found, device)
     if isinstance(end, Failed):
         raise MfsynthError(f"{found.sample_id} can't be made: {end.message}")
     reasons = ", ".join(end.receipt.reasons)

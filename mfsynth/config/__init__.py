@@ -7,6 +7,7 @@ from mfsynth.config.fingerprint import (
     Fingerprint,
     differences,
     fingerprint,
+    run_identity,
     settings_digest,
 )
 from mfsynth.config.loading import load_config, load_settings
@@ -30,5 +31,6 @@ __all__ = [
     "fingerprint",
     "load_config",
     "load_settings",
+    "run_identity",
     "settings_digest",
 ]

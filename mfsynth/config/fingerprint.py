@@ -11,11 +11,12 @@ from typing import Any
 
 from mfsynth.config.schema import RunConfig
 
-FORMAT_VERSION = 1
-"""Of what a run stores; a run of another version cannot be continued."""
+FORMAT_VERSION = "2-draft.1"
+"""Of what a run stores; a run of another version can be read, but not continued."""
 
 _OPERATIONAL = {"target", "output", "runtime"}
 _NOT_SET = "not set"
+_IDENTITY_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,16 @@ class Fingerprint:
 
     digest: str
     settings: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Short form of the digest, for names: two runs with one are the same run."""
+        return run_identity(self.digest)
+
+
+def run_identity(digest: str) -> str:
+    """The short form of a fingerprint's digest."""
+    return digest[:_IDENTITY_DIGITS]
 
 
 def fingerprint(
@@ -51,12 +62,9 @@ def fingerprint(
     Returns:
         Digest and settings; equal settings give equal digests on every machine.
     """
-    settings = config.model_dump(mode="json", exclude=_OPERATIONAL)
+    settings: dict[str, Any] = _without_unset(config.model_dump(mode="json", exclude=_OPERATIONAL))
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
-    if config.model.few_steps is None:
-        # Younger than format version 1: runs without it keep the fingerprint that they had.
-        del settings["model"]["few_steps"]
     settings["format_version"] = FORMAT_VERSION
     settings |= beside
     return Fingerprint(settings_digest(settings), settings)
@@ -66,6 +74,13 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 (hexadecimal) over semantic settings as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_unset(value: Any) -> Any:
+    """Settings that are set: one that a later version adds must not change older runs' digests."""
+    if isinstance(value, dict):
+        return {key: _without_unset(part) for key, part in value.items() if part is not None}
+    return [*map(_without_unset, value)] if isinstance(value, list) else value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

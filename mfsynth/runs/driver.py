@@ -7,6 +7,7 @@ the same command; what it had in work is made again, what it had committed is no
 from __future__ import annotations
 
 import random
+import secrets
 import sys
 import time
 from collections import deque
@@ -52,8 +53,10 @@ from mfsynth.runs.watching.notices import Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, gaps, open_run, read_commits
-from mfsynth.shards.layout import COMMITS_FOLDER, FORMAT_VERSION, new_attempt
+from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.layout import CARD_KEY, COMMITS_FOLDER, FORMAT_VERSION, new_attempt
 from mfsynth.shards.status import RunStatus
+from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
 
 # How long a signal or the display may wait while no worker speaks.
@@ -110,14 +113,16 @@ def generate(
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model))
+    store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
-    plan = RunPlan.of(config, prompts)
+    plan = RunPlan.of(config, prompts, manifest.fingerprint)
     return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
 def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
+    scores = run_scores(config)
     return RunManifest(
         format_version=FORMAT_VERSION,
         run=config.name,
@@ -126,8 +131,10 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         config=recorded_config(config),
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
-        scores=run_scores(config),
+        scores=scores,
+        **contents_of_run({name: score.note for name, score in scores.items()}),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mfsynth.config import RunConfig
 from mfsynth.prompts import PromptSource, derive_seed, text_id
-from mfsynth.shards.layout import sample_id
+from mfsynth.shards.layout import run_id, sample_id
 from mfsynth.shards.records import CandidateRef
 from mfsynth.sources.base import Item, Source
 from mfsynth.sources.prompts import PromptItems
@@ -42,7 +42,7 @@ class RunPlan:
     """Random access to the candidates and shards of a run, without end and without state.
 
     Attributes:
-        run: Name of the run.
+        run: Id of the run; see `mfsynth.shards.layout`.
         seed: Of the run.
         shard_size: Candidates in a shard.
         source: Where the candidates' items come from.
@@ -54,9 +54,16 @@ class RunPlan:
     source: Source
 
     @classmethod
-    def of(cls, config: RunConfig, prompts: PromptSource) -> RunPlan:
-        """The plan of a configuration whose candidates are prompts."""
-        return cls(config.name, config.seed, config.shard_size, PromptItems(prompts))
+    def of(cls, config: RunConfig, prompts: PromptSource, fingerprint: str) -> RunPlan:
+        """The plan of a configuration whose candidates are prompts.
+
+        Args:
+            config: The configuration.
+            prompts: Its prompts.
+            fingerprint: The digest of the two.
+        """
+        run = run_id(config.name, fingerprint)
+        return cls(run, config.seed, config.shard_size, PromptItems(prompts))
 
     def candidate(self, index: int) -> Candidate:
         """Candidate `index`, the same on every machine and in every session."""

@@ -15,8 +15,8 @@ from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.runs.settings import complete, run_fingerprint
-from mfsynth.shards.commits import read_run
-from mfsynth.shards.layout import new_attempt
+from mfsynth.shards.commits import read_run, require_this_format
+from mfsynth.shards.layout import RUN_KEY, new_attempt
 from mfsynth.storage.store import ObjectStore
 
 
@@ -24,10 +24,12 @@ def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
     """Candidate `index` of the run at `url`, and the run's configuration. Changes nothing there.
 
     Raises:
-        MfsynthError: There is no run, or its prompts or model are not what they were.
+        MfsynthError: There is no run, it is of another format version, or its prompts or model
+            are not what they were.
     """
     store = ObjectStore.open(url)
     manifest = read_run(store)
+    require_this_format(store, manifest)
     config = complete(RunConfig.model_validate(manifest.config))
     prompts = open_prompts(config.prompts, config.seed)
     identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
@@ -37,10 +39,11 @@ def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
             f"{store.url} can't be reproduced: {changed or 'fingerprint'}; "
             "restore what the run was made from"
         )
-    return config, RunPlan.of(config, prompts).candidate(index)
+    return config, RunPlan.of(config, prompts, identity.digest).candidate(index)
 
 
 def make_again(
+    url: str,
     config: RunConfig,
     candidate: Candidate,
     device: str,
@@ -52,6 +55,7 @@ def make_again(
     Ends the process if that is what the candidate does.
 
     Args:
+        url: Of the run.
         config: The run.
         candidate: Of the run.
         device: `cpu` or `cuda`.
@@ -62,6 +66,8 @@ def make_again(
     """
     assignment = Assignment(candidate.index // config.shard_size, new_attempt(), 1, isolate=True)
     with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
+        run = ObjectStore.open(url).read_bytes(RUN_KEY)
+        ObjectStore.open(folder).put_bytes(RUN_KEY, run)
         elsewhere = config.model_copy(update={"output": folder})
         *_, end = open_worker(elsewhere, device).make_shard(assignment, [candidate])
     assert isinstance(end, Made | Failed)

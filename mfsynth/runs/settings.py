@@ -26,10 +26,6 @@ _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text")
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
 
-# Settings of format version 1 have null for those of these that are not run; of other checks they
-# have nothing, so that a new one leaves the fingerprints of runs without it as they are.
-_ALWAYS_NAMED = ("validity", "registration", "flying_pixels", "self_agreement")
-
 
 def load_run_config(
     name_or_path: str,
@@ -132,7 +128,7 @@ def _complete(given: GivenSettings) -> RunConfig:
     typed = given.validate(_model(named if isinstance(named, Mapping) else ()))
     # As `run.json` will have them: what can't be read back from there is refused now.
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
-    checks = {n: kept for n, kept in checks.items() if kept is not None or n in _ALWAYS_NAMED}
+    checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
     for name, check in open_checks(config.checks).items():
         if lacking := {*check.inputs} - {*_INPUTS}:

@@ -24,6 +24,8 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Messag
 from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
+from mfsynth.shards import layout
+from mfsynth.shards.commits import run_sha256
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
@@ -63,6 +65,7 @@ class ShardWorker:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
+        self._run_sha256 = run_sha256(self._store)
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._checks = tuple(open_checks(config.checks).values())
@@ -104,12 +107,13 @@ class ShardWorker:
         waiting = 0 if assignment.isolate else MAX_WAITING_BATCHES
         with (
             ShardSpool(
-                run=self._config.name,
+                run=layout.run_of(candidates[0].sample_id),
                 shard=assignment.shard,
                 attempt=assignment.attempt,
                 first_candidate=candidates[0].index,
                 candidates=len(candidates),
                 score_names=self._score_names,
+                run_sha256=self._run_sha256,
             ) as spool,
             RecordQueue(partial(self._record, clock), spool) as records,
         ):

@@ -6,8 +6,10 @@ wins, the others learn what won. Nothing here is remembered outside the store.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Container, Mapping
+import socket
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -59,25 +61,39 @@ class RunManifest:
 
     Attributes:
         format_version: Version of what is on disk.
-        run: Name of the run.
+        run: Name of the run; `run_id` is that of its samples.
         fingerprint: Digest over `settings`; equal digests may resume each other.
         settings: The semantic settings.
         config: The whole resolved configuration of the first start.
         versions: Versions of the packages that decide the output.
         created: ISO 8601, UTC.
+        nonce: Random digits: no other run, in whatever store, has this `run.json`.
         model: `id`, `revision` and `licence` of the model, for the data card.
         scores: By name, what its checks measure; empty for runs of earlier versions.
+        members: Of a sample, in order: `name`, `suffix`, `meaning`. Of this and the next two,
+            runs of format version 1 say nothing.
+        columns: Of the index, in order: `name`, `type`, `nullable`, `meaning`.
+        reject_columns: Of the rejects.
     """
 
-    format_version: int
+    format_version: int | str
     run: str
     fingerprint: str
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     created: str
+    nonce: str = ""
     model: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, ScoreInfo] = field(default_factory=dict)
+    members: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    reject_columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        """What the names of its samples and objects begin with."""
+        return layout.run_id(self.run, self.fingerprint, self.format_version)
 
     def score(self, name: str) -> ScoreInfo:
         """What is known of a score; for a run that says nothing of it, its name."""
@@ -95,14 +111,18 @@ class RunManifest:
             MfsynthError: The text is not a run's description.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_constant=_refuse_constant)
             scores = values.pop("scores", {})
             manifest = cls(
                 **_known_to(cls, values),
                 scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
             )
-            if not isinstance(manifest.run, str) or not isinstance(manifest.settings, dict):
-                raise ValueError("run or settings is of the wrong type")
+            if not isinstance(manifest.settings, dict) or not all(
+                isinstance(value, str) for value in (manifest.run, manifest.fingerprint)
+            ):
+                raise ValueError("run, fingerprint or settings is of the wrong type")
+            _require_texts(manifest.members, ("name", "suffix"))
+            _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
         except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
@@ -124,6 +144,7 @@ def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
         if store.create_if_absent(layout.RUN_KEY, manifest.to_json().encode()):
             return manifest
         stored = read_run(store)
+    require_this_format(store, stored)
     if stored.fingerprint != manifest.fingerprint:
         changed = differences(stored.settings, manifest.settings)
         raise MfsynthError(
@@ -132,6 +153,20 @@ def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
             "or use the settings of that run to resume it"
         )
     return stored
+
+
+def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
+    """Refuse to make samples for a run that names them, or draws their noise, otherwise.
+
+    Raises:
+        MfsynthError: The run is of another format version.
+    """
+    if stored.format_version != layout.FORMAT_VERSION:
+        raise MfsynthError(
+            f"{store.url} holds run {stored.run!r} of format version {stored.format_version}; this "
+            f"mfsynth makes noise and keys of version {layout.FORMAT_VERSION}, so that the run can "
+            "be read, verified and exported, but not resumed; give another output"
+        )
 
 
 def read_run(store: ObjectStore) -> RunManifest:
@@ -144,6 +179,21 @@ def read_run(store: ObjectStore) -> RunManifest:
     if manifest is None:
         raise MfsynthError(f"{store.url} is not a run: it has no {layout.RUN_KEY}")
     return manifest
+
+
+def run_sha256(store: ObjectStore) -> str:
+    """SHA-256 of `run.json`, as every receipt has it; tells one run's store from any other.
+
+    Raises:
+        MfsynthError: There is no run.
+    """
+    try:
+        return hashlib.sha256(store.read_bytes(layout.RUN_KEY)).hexdigest()
+    except FileNotFoundError:
+        raise MfsynthError(
+            f"{store.url} has no {layout.RUN_KEY} as it is seen from {socket.gethostname()}: give "
+            "an output that all nodes share"
+        ) from None
 
 
 def commit(store: ObjectStore, receipt: Receipt) -> bool:
@@ -204,6 +254,15 @@ def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in known}
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
+    if not all(isinstance(entry.get(name), str) for entry in entries for name in names):
+        raise ValueError(f"an entry lacks {' or '.join(names)}")
+
+
 def _stored_manifest(store: ObjectStore) -> RunManifest | None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
@@ -216,10 +275,11 @@ def _stored_manifest(store: ObjectStore) -> RunManifest | None:
         manifest = RunManifest.from_json(data)
     except MfsynthError as error:
         raise MfsynthError(f"{store.url}/{layout.RUN_KEY}: {error}") from error
-    if manifest.format_version != layout.FORMAT_VERSION:
+    if manifest.format_version not in layout.READABLE_VERSIONS:
+        readable = " and ".join(map(str, layout.READABLE_VERSIONS))
         raise MfsynthError(
             f"{store.url} has format version {manifest.format_version}, this mfsynth reads "
-            f"{layout.FORMAT_VERSION}; use the mfsynth that made it"
+            f"{readable}; use the mfsynth that made it"
         )
     return manifest
 

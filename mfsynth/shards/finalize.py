@@ -6,7 +6,7 @@ All three are functions of `run.json` and the commits, so they can be made again
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mfsynth.errors import MfsynthError
@@ -16,6 +16,7 @@ from mfsynth.shards.documents.card import data_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
 from mfsynth.shards.reading import read_index
+from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import listed
 from mfsynth.storage.store import ObjectStore
 
@@ -43,11 +44,21 @@ def finalize(store: ObjectStore) -> list[str]:
     documents = {
         layout.MANIFEST_KEY: _json(manifest),
         layout.CROISSANT_KEY: _json(croissant(manifest, index.schema)),
-        layout.CARD_KEY: data_card(manifest, run.scores),
+        layout.CARD_KEY: data_card(manifest, run.scores, _pure(store, commits.values())),
     }
     for key, text in documents.items():
         store.put_bytes(key, text.encode())
     return list(documents)
+
+
+def _pure(store: ObjectStore, receipts: Iterable[Receipt]) -> set[str]:
+    """Kinds of objects of which only what is committed lies in their folders."""
+    committed = {stored.key for receipt in receipts for stored in receipt.objects.values()}
+    return {
+        kind
+        for kind, folder in layout.FOLDERS.items()
+        if committed.issuperset(key for key in store.list(folder) if layout.parse_object_key(key))
+    }
 
 
 def _json(document: Mapping[str, Any]) -> str:

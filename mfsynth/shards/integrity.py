@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards import codecs, tables
-from mfsynth.shards.layout import MEMBERS, SAMPLE_ID, member_name, sample_id
+from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.layout import MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
 from mfsynth.shards.records import Receipt
 
 
@@ -24,7 +25,13 @@ def sha256_of(path: Path) -> str:
 
 
 def shard_problems(
-    receipt: Receipt, tar: Path, index: Path, rejects: Path, *, decode: bool
+    receipt: Receipt,
+    tar: Path,
+    index: Path,
+    rejects: Path,
+    *,
+    decode: bool,
+    run: RunManifest | None = None,
 ) -> list[str]:
     """Everything wrong with the contents of a shard, one line each; empty if it is sound.
 
@@ -34,24 +41,40 @@ def shard_problems(
         index: Local file of the Parquet index.
         rejects: Local file of the Parquet rejects.
         decode: Whether to decode every image and depth map too.
+        run: Says which members and columns there are; where it doesn't (format version 1), or
+            there is none, they are this version's.
     """
     problems: list[str] = []
-    rows = _rows(index, tables.index_schema, receipt.objects["index"].key, problems)
-    others = _rows(rejects, tables.rejects_schema, receipt.objects["rejects"].key, problems)
+    columns, reject_columns = (run.columns, run.reject_columns) if run is not None else ((), ())
+    members = {name: member.suffix for name, member in MEMBERS.items()}
+    if run is not None and run.members:
+        members = {member["name"]: member["suffix"] for member in run.members}
+    keys = {kind: stored.key for kind, stored in receipt.objects.items()}
+    rows = _rows(index, tables.index_schema, columns, keys["index"], problems)
+    others = _rows(rejects, tables.rejects_schema, reject_columns, keys["rejects"], problems)
     if rows is not None:
-        problems += _tar_problems(tar, rows, receipt.objects["tar"].key, decode)
+        problems += _tar_problems(tar, rows, members, keys["tar"], decode)
     if rows is not None and others is not None:
         problems += _count_problems(receipt, rows, others)
     return problems
 
 
-def _rows(path: Path, schema_of: Any, key: str, problems: list[str]) -> list[dict[str, Any]] | None:
+def _rows(
+    path: Path,
+    schema_of: Callable[[Sequence[str]], pa.Schema],
+    columns: Sequence[Mapping[str, Any]],
+    key: str,
+    problems: list[str],
+) -> list[dict[str, Any]] | None:
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         problems.append(f"{key}: truncated, or not Parquet ({_line(error)})")
         return None
-    if table.schema != schema_of(tables.score_names(table.schema)):
+    if columns and not tables.has_columns(table.schema, columns):
+        problems.append(f"{key}: its columns are not those that {RUN_KEY} names")
+        return None
+    if not columns and table.schema != schema_of(tables.score_names(table.schema)):
         problems.append(f"{key}: its columns are not those of this format")
         return None
     rows: list[dict[str, Any]] = table.to_pylist()
@@ -89,21 +112,29 @@ def _count_problems(
     return problems
 
 
-def _tar_problems(path: Path, rows: Sequence[dict[str, Any]], key: str, decode: bool) -> list[str]:
+def _tar_problems(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    suffixes: Mapping[str, str],
+    key: str,
+    decode: bool,
+) -> list[str]:
     problems: list[str] = []
-    expected = [(row, part) for row in rows for part in MEMBERS]
+    expected = [
+        (row, part) for row in rows for part in suffixes if row.get(f"{part}_offset") is not None
+    ]
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
             # Members are read one by one, so that what comes before a break is still checked.
             members = iter(tar)
             for row, part in expected:
                 member = next(members, None)
-                name = member_name(row["sample_id"], part)
+                name = f"{row['sample_id']}.{suffixes[part]}"
                 if member is None:
                     problems.append(f"{key}: truncated: {name} is missing")
                     return problems
                 if not SAMPLE_ID.fullmatch(member.name.split(".", 1)[0]) or (
-                    not member.name.endswith(tuple(f".{s}" for s in MEMBERS.values()))
+                    not member.name.endswith(tuple(f".{suffix}" for suffix in suffixes.values()))
                 ):
                     problems.append(f"{key}: member {member.name!r} is not KEY.<kind>")
                 if member.name != name:
@@ -145,17 +176,16 @@ def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
     shape = (row["height"], row["width"])
     try:
         if part == "rgb":
-            found = codecs.decode_jpeg(data).shape[:2]
+            codecs.decode_jpeg(data, shape)
         elif part == "depth":
-            codes = codecs.decode_codes(data)
-            found = codes.shape
+            codes = codecs.decode_codes(data, shape)
             if abs(float((codes > 0).mean()) - row["valid_fraction"]) > 1e-9:
                 return "its valid pixels are not those of the index"
-        else:
-            return None
+    except codecs.WrongSizeError as error:
+        return str(error)
     except ValueError as error:
         return f"does not decode ({_line(error)})"
-    return None if found == shape else f"is {found[1]}x{found[0]}, not {shape[1]}x{shape[0]}"
+    return None
 
 
 def _line(error: BaseException) -> str:

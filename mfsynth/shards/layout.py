@@ -7,7 +7,8 @@
     _commits/000012.json                        the receipt that makes the three above count
     manifest.json, croissant.json, README.md    written by finalize, made again at will
 
-Keys are relative to the root of the run, with forward slashes on every system.
+`<run>` is the run's id: its name and its identity (`run_id`). Keys are relative to the root of the
+run, with forward slashes on every system.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ import secrets
 from dataclasses import dataclass
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
+from mfsynth.config import run_identity
 
 RUN_KEY = "run.json"
+FIRST_VERSION = 1
+"""Runs of this version have no identity in their names."""
+READABLE_VERSIONS = (FIRST_VERSION, FORMAT_VERSION)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
@@ -27,8 +32,6 @@ OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
 COMMITS_FOLDER = "_commits"
 
-# What a sample has in the tar, in this order, and how the names of its members end.
-MEMBERS = {"rgb": "rgb.jpg", "depth": "depth.png", "json": "json"}
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
@@ -51,6 +54,27 @@ class ObjectName:
     attempt: str
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a sample in the tar: how its name ends, and what it is."""
+
+    suffix: str
+    meaning: str
+
+
+MEMBERS = {
+    "rgb": Member("rgb.jpg", "the image: JPEG, 8 bits, sRGB"),
+    "depth": Member(
+        "depth.png",
+        "the depth map: 16-bit greyscale PNG of codes; depth_encoding says how to decode them",
+    ),
+    "json": Member(
+        "json", "all that a stranger needs to decode and place the pair; SHA-256 of its siblings"
+    ),
+}
+"""What a sample has in the tar, in this order."""
+
+
 def new_attempt() -> str:
     """A name that no other attempt at any shard has: 16 hexadecimal digits of randomness.
 
@@ -60,9 +84,30 @@ def new_attempt() -> str:
     return secrets.token_hex(8)
 
 
+def run_id(name: str, fingerprint: str, format_version: int | str = FORMAT_VERSION) -> str:
+    """What a run's names begin with: equal for two runs only if they make the same samples.
+
+    Args:
+        name: Of the run.
+        fingerprint: Its digest.
+        format_version: Of the run.
+    """
+    return name if format_version == FIRST_VERSION else f"{name}-{run_identity(fingerprint)}"
+
+
 def sample_id(run: str, candidate: int) -> str:
-    """`<run>-<candidate>`, nine digits at least, `[0-9a-z_-]+`."""
+    """`<run>-<candidate>`, nine digits at least, `[0-9a-z_-]+`; unique over runs.
+
+    Args:
+        run: `run_id` of the run.
+        candidate: Number in the run.
+    """
     return f"{run}-{candidate:09d}"
+
+
+def run_of(sample_id: str) -> str:
+    """`run_id` of the run that a sample is of."""
+    return sample_id.rpartition("-")[0]
 
 
 def object_key(kind: str, run: str, shard: int, attempt: str) -> str:
@@ -96,4 +141,4 @@ def parse_object_key(key: str) -> ObjectName | None:
 
 def member_name(sample_id: str, member: str) -> str:
     """Name in the tar of one of `MEMBERS`: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
-    return f"{sample_id}.{MEMBERS[member]}"
+    return f"{sample_id}.{MEMBERS[member].suffix}"

@@ -128,7 +128,7 @@ class Receipt:
     """What one attempt at one shard uploaded; stored under `_commits/`, it is the commit.
 
     Attributes:
-        run: Name of the run.
+        run: Id of the run.
         shard: Number of the shard.
         attempt: Name of the attempt; equal attempts mean the same upload.
         first_candidate: First candidate of the shard.
@@ -140,6 +140,7 @@ class Receipt:
         seconds: Wall seconds by phase; `total` is the whole shard (phases may overlap).
         worker: Where it was made, for people.
         created: ISO 8601, UTC.
+        run_sha256: Of the `run.json` that the worker saw; empty in runs of format version 1.
         reasons: How many rejected candidates failed each check; one may fail several.
     """
 
@@ -155,6 +156,7 @@ class Receipt:
     seconds: Mapping[str, float]
     worker: str
     created: str
+    run_sha256: str = ""
     reasons: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
 
     @property

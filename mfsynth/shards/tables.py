@@ -1,7 +1,7 @@
-"""Columns of the index and of the rejects, as Parquet.
+"""Columns of the index and of the rejects, as Parquet: the one table of them.
 
 The schema follows from the declared names of the scores alone, never from the rows, so all
-shards of a run have one schema, also those without a row.
+shards of a run have one schema, also those without a row. `run.json` describes it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,17 @@ _METADATA = {
     "mfsynth.format_version": str(FORMAT_VERSION),
     "mfsynth.depth": "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
     "mfsynth.camera": "OpenCV axes (x right, y down, z forward), integer pixel centres, z-depth",
+}
+
+# As `run.json` names them.
+_TYPES = {
+    "string": pa.string(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint32": pa.uint32(),
+    "float64": pa.float64(),
+    "binary": pa.binary(),
+    "list of string": pa.list_(pa.string()),
 }
 
 _T = TypeVar("_T")
@@ -66,66 +77,214 @@ class _Column(Generic[_T]):
     """A column, and its value in the row of a `_T`."""
 
     name: str
-    type: pa.DataType
+    type: str
+    meaning: str
     value: Callable[[_T], Any]
     nullable: bool = False
 
+    def describe(self) -> dict[str, Any]:
+        return _described(self.name, self.type, self.meaning, self.nullable)
 
-def _camera(name: str) -> _Column[PlacedSample]:
+
+def _camera(name: str, meaning: str) -> _Column[PlacedSample]:
     def value(placed: PlacedSample) -> float | None:
         camera = placed.sample.intrinsics
         return None if camera is None else getattr(camera, name)
 
-    return _Column(name, pa.float64(), value, nullable=True)
+    return _Column(name, "float64", meaning, value, nullable=True)
 
 
 def _member(member: str) -> tuple[_Column[PlacedSample], ...]:
+    suffix = MEMBERS[member].suffix
     return (
-        _Column(f"{member}_offset", pa.int64(), lambda placed: placed.spans[member].offset),
-        _Column(f"{member}_size", pa.int64(), lambda placed: placed.spans[member].size),
-        _Column(f"{member}_crc32", pa.uint32(), lambda placed: placed.spans[member].crc32),
+        _Column(
+            f"{member}_offset",
+            "int64",
+            f"first byte of KEY.{suffix} in the tar",
+            lambda placed: placed.spans[member].offset,
+        ),
+        _Column(
+            f"{member}_size",
+            "int64",
+            f"bytes of KEY.{suffix}",
+            lambda placed: placed.spans[member].size,
+        ),
+        _Column(
+            f"{member}_crc32",
+            "uint32",
+            f"CRC-32 of KEY.{suffix}",
+            lambda placed: placed.spans[member].crc32,
+        ),
     )
 
 
 _INDEX: tuple[_Column[PlacedSample], ...] = (
-    _Column("sample_id", pa.string(), lambda placed: placed.sample.ref.sample_id),
-    _Column("shard", pa.int64(), lambda placed: placed.shard),
-    _Column("row", pa.int64(), lambda placed: placed.row),
-    _Column("prompt", pa.string(), lambda placed: placed.sample.ref.prompt),
-    _Column("prompt_id", pa.string(), lambda placed: placed.sample.ref.prompt_id),
-    _Column("candidate", pa.int64(), lambda placed: placed.sample.ref.candidate),
-    _Column("seed", pa.int64(), lambda placed: placed.sample.ref.seed),
-    _Column("width", pa.int32(), lambda placed: placed.sample.rgb.shape[1]),
-    _Column("height", pa.int32(), lambda placed: placed.sample.rgb.shape[0]),
-    *map(_camera, ("fx", "fy", "cx", "cy")),
+    _Column(
+        "sample_id",
+        "string",
+        "key of the sample; no other run has it",
+        lambda placed: placed.sample.ref.sample_id,
+    ),
+    _Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
+    _Column("row", "int64", "number of the row in the shard", lambda placed: placed.row),
+    _Column("prompt", "string", "text of the prompt", lambda placed: placed.sample.ref.prompt),
+    _Column(
+        "prompt_id",
+        "string",
+        "SHA-256 of the prompt, its first 16 digits",
+        lambda placed: placed.sample.ref.prompt_id,
+    ),
+    _Column(
+        "candidate",
+        "int64",
+        "number of the candidate in the run",
+        lambda placed: placed.sample.ref.candidate,
+    ),
+    _Column("seed", "int64", "seed of the noise", lambda placed: placed.sample.ref.seed),
+    _Column("width", "int32", "pixels of a row", lambda placed: placed.sample.rgb.shape[1]),
+    _Column("height", "int32", "rows of pixels", lambda placed: placed.sample.rgb.shape[0]),
+    _camera("fx", "focal length in pixels, along x"),
+    _camera("fy", "focal length in pixels, along y"),
+    _camera("cx", "principal point in pixels, x; integers are centres of pixels"),
+    _camera("cy", "principal point in pixels, y; integers are centres of pixels"),
     _Column(
         "intrinsics_source",
-        pa.string(),
+        "string",
+        "where fx, fy, cx, cy come from: rendered, estimated or assumed",
         lambda placed: placed.sample.intrinsics_source and str(placed.sample.intrinsics_source),
         nullable=True,
     ),
-    _Column("depth_encoding", pa.string(), lambda placed: str(placed.encoding.scale)),
-    _Column("depth_unit_per_code", pa.float64(), lambda placed: placed.encoding.unit_per_code),
-    _Column("depth_near", pa.float64(), lambda placed: placed.encoding.near),
-    _Column("depth_far", pa.float64(), lambda placed: placed.encoding.far),
-    _Column("depth_kind", pa.string(), lambda placed: str(placed.sample.depth_kind)),
-    _Column("valid_fraction", pa.float64(), lambda placed: _valid_fraction(placed.sample)),
+    _Column(
+        "depth_encoding",
+        "string",
+        "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
+        lambda placed: str(placed.encoding.scale),
+    ),
+    _Column(
+        "depth_unit_per_code",
+        "float64",
+        "`unit_per_code` of the formula",
+        lambda placed: placed.encoding.unit_per_code,
+    ),
+    _Column(
+        "depth_near",
+        "float64",
+        "`near` of the formula: least valid depth; 0 if no pixel is valid",
+        lambda placed: placed.encoding.near,
+    ),
+    _Column(
+        "depth_far",
+        "float64",
+        "greatest valid depth; 0 if no pixel is valid",
+        lambda placed: placed.encoding.far,
+    ),
+    _Column(
+        "depth_kind",
+        "string",
+        "what the numbers mean; only kinds of metric z are metres",
+        lambda placed: str(placed.sample.depth_kind),
+    ),
+    _Column(
+        "valid_fraction",
+        "float64",
+        "share of the pixels that have a depth",
+        lambda placed: _valid_fraction(placed.sample),
+    ),
     *(column for member in MEMBERS for column in _member(member)),
-    _Column("mode", pa.string(), lambda placed: placed.sample.mode),
-    _Column("model_id", pa.string(), lambda placed: placed.sample.model_id),
+    _Column("mode", "string", "what was made of what", lambda placed: placed.sample.mode),
+    _Column(
+        "model_id", "string", "model that made the pair", lambda placed: placed.sample.model_id
+    ),
 )
 
 _REJECTS: tuple[_Column[PlacedReject], ...] = (
-    _Column("sample_id", pa.string(), lambda placed: placed.record.ref.sample_id),
-    _Column("shard", pa.int64(), lambda placed: placed.shard),
-    _Column("prompt", pa.string(), lambda placed: placed.record.ref.prompt),
-    _Column("prompt_id", pa.string(), lambda placed: placed.record.ref.prompt_id),
-    _Column("candidate", pa.int64(), lambda placed: placed.record.ref.candidate),
-    _Column("seed", pa.int64(), lambda placed: placed.record.ref.seed),
-    _Column("outcome", pa.string(), lambda placed: _outcome(placed.record)),
-    _Column("reasons", pa.list_(pa.string()), lambda placed: _reasons(placed.record)),
-    _Column("thumbnail", pa.binary(), lambda placed: _thumbnail(placed.record), nullable=True),
+    _Column(
+        "sample_id",
+        "string",
+        "key that the sample would have",
+        lambda placed: placed.record.ref.sample_id,
+    ),
+    _Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
+    _Column("prompt", "string", "text of the prompt", lambda placed: placed.record.ref.prompt),
+    _Column(
+        "prompt_id",
+        "string",
+        "SHA-256 of the prompt, its first 16 digits",
+        lambda placed: placed.record.ref.prompt_id,
+    ),
+    _Column(
+        "candidate",
+        "int64",
+        "number of the candidate in the run",
+        lambda placed: placed.record.ref.candidate,
+    ),
+    _Column("seed", "int64", "seed of the noise", lambda placed: placed.record.ref.seed),
+    _Column(
+        "outcome",
+        "string",
+        f"{REJECTED}: a check failed; {QUARANTINED}: it could not be made",
+        lambda placed: _outcome(placed.record),
+    ),
+    _Column(
+        "reasons",
+        "list of string",
+        "scores that failed, or why it could not be made",
+        lambda placed: _reasons(placed.record),
+    ),
+    _Column(
+        "thumbnail",
+        "binary",
+        "small JPEG of image and depth, where a run keeps them",
+        lambda placed: _thumbnail(placed.record),
+        nullable=True,
+    ),
 )
+
+
+def contents_of_run(scores: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """What `run.json` says that the shards of a run hold, for readers without mfsynth.
+
+    Args:
+        scores: By name, what is measured, in a line.
+
+    Returns:
+        `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
+    """
+    members = [
+        {"name": name, "suffix": member.suffix, "meaning": member.meaning}
+        for name, member in MEMBERS.items()
+    ]
+    checks = [
+        _described(f"{SCORE_PREFIX}{name}", "float64", note or "score of a check", True)
+        for name, note in scores.items()
+    ]
+    return {
+        "members": members,
+        "columns": [*(column.describe() for column in _INDEX), *checks],
+        "reject_columns": [*(column.describe() for column in _REJECTS), *checks],
+    }
+
+
+def has_columns(schema: pa.Schema, columns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a schema is the one that `run.json` describes.
+
+    Types that a later mfsynth has invented are taken for right.
+    """
+    return [(field.name, field.nullable) for field in schema] == [
+        (column["name"], column.get("nullable")) for column in columns
+    ] and all(
+        field.type == _TYPES.get(column["type"], field.type)
+        for field, column in zip(schema, columns, strict=True)
+    )
+
+
+def has_fields(schema: pa.Schema, known: pa.Schema) -> bool:
+    """Whether a schema has all fields of another one, whatever else a later mfsynth has added."""
+    places = {field.name: schema.get_all_field_indices(field.name) for field in known}
+    return all(
+        len(places[field.name]) == 1 and schema.field(places[field.name][0]) == field
+        for field in known
+    )
 
 
 def index_schema(score_names: Sequence[str]) -> pa.Schema:
@@ -152,7 +311,10 @@ def reject_row(placed: PlacedReject) -> dict[str, Any]:
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as one Parquet file; a column that a row lacks is null."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    pq.write_table(table, path, compression="zstd")
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        # A row group without a row is more than `datasets` can read.
+        if len(table):
+            writer.write_table(table)
 
 
 def score_names(schema: pa.Schema) -> list[str]:
@@ -170,9 +332,13 @@ def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _schema(columns: Sequence[_Column[Any]], score_names: Sequence[str]) -> pa.Schema:
-    fields = [pa.field(c.name, c.type, nullable=c.nullable) for c in columns]
+    fields = [pa.field(c.name, _TYPES[c.type], nullable=c.nullable) for c in columns]
     fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
     return pa.schema(fields, metadata=_METADATA)
+
+
+def _described(name: str, kind: str, meaning: str, nullable: bool) -> dict[str, Any]:
+    return {"name": name, "type": kind, "nullable": nullable, "meaning": meaning}
 
 
 def _row(columns: Sequence[_Column[_T]], placed: _T, scores: Mapping[str, float]) -> dict[str, Any]:

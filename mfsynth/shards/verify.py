@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run
+from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
@@ -64,7 +65,7 @@ def verify_run(
     manifest = read_run(store)
     # Commits before objects: what a running job commits meanwhile is not missed as an object.
     receipts, problems = _receipts(store)
-    problems += _run_problems(manifest, receipts)
+    problems += _run_problems(manifest, run_sha256(store), receipts)
     sizes = {
         entry.key: entry.size
         for folder in layout.FOLDERS.values()
@@ -75,7 +76,7 @@ def verify_run(
             _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
         ]
     if deep:
-        problems += _contents(store, receipts, sizes, on_shard)
+        problems += _contents(store, manifest, receipts, sizes, on_shard)
     sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),
@@ -104,9 +105,14 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
     return dict(sorted(receipts.items())), problems
 
 
-def _run_problems(manifest: RunManifest, receipts: Mapping[int, Receipt]) -> list[str]:
+def _run_problems(
+    manifest: RunManifest, run_hash: str, receipts: Mapping[int, Receipt]
+) -> list[str]:
     last = max(receipts, default=0)
-    problems = [
+    problems = []
+    if settings_digest(manifest.settings) != manifest.fingerprint:
+        problems.append(f"{layout.RUN_KEY}: its settings are not those of its fingerprint")
+    problems += [
         f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
         for shard in gaps(receipts)
     ]
@@ -126,7 +132,9 @@ def _run_problems(manifest: RunManifest, receipts: Mapping[int, Receipt]) -> lis
             problems.append(
                 _of_shard(receipt, f"{key}: {made} outcomes for {receipt.candidates} candidates")
             )
-        if receipt.run != manifest.run:
+        if manifest.format_version != layout.FIRST_VERSION and receipt.run_sha256 != run_hash:
+            problems.append(_of_shard(receipt, f"{key}: was made for another {layout.RUN_KEY}"))
+        if receipt.run != manifest.run_id:
             problems.append(_of_shard(receipt, f"{key}: is of run {receipt.run!r}"))
     return problems
 
@@ -137,7 +145,7 @@ def _object_problems(
     problems = []
     for kind, stored in receipt.objects.items():
         name = layout.parse_object_key(stored.key)
-        expected = (kind, manifest.run, receipt.shard, receipt.attempt)
+        expected = (kind, manifest.run_id, receipt.shard, receipt.attempt)
         if name is None or (name.kind, name.run, name.shard, name.attempt) != expected:
             problems.append(f"{stored.key}: is not the {kind} of this attempt")
         if stored.key not in sizes:
@@ -152,6 +160,7 @@ def _object_problems(
 
 def _contents(
     store: ObjectStore,
+    manifest: RunManifest,
     receipts: Mapping[int, Receipt],
     sizes: Mapping[str, int],
     on_shard: Callable[[int, int], None] | None,
@@ -161,7 +170,7 @@ def _contents(
     shard_of: dict[str, int] = {}
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        checked = pool.map(lambda receipt: _deep(store, receipt, sizes), present)
+        checked = pool.map(lambda receipt: _deep(store, manifest, receipt, sizes), present)
         for done, (receipt, (lines, ids)) in enumerate(zip(present, checked, strict=True), 1):
             problems += [_of_shard(receipt, line) for line in lines]
             for name in ids:
@@ -180,7 +189,7 @@ def _contents(
 
 
 def _deep(
-    store: ObjectStore, receipt: Receipt, sizes: Mapping[str, int]
+    store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
     with ExitStack() as stack:
         paths = {
@@ -194,7 +203,7 @@ def _deep(
             if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256
         ]
         problems += shard_problems(
-            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True
+            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
             ids = pq.read_table(paths["index"], columns=["sample_id"], partitioning=None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -29,6 +30,7 @@ from typing import Any
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import (
     DIGITAL_SOURCE_TYPE,
     Quarantine,
@@ -59,17 +61,28 @@ class EncodedSample:
 
 def encode_sample(sample: Sample) -> EncodedSample:
     """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
-    depth, encoding = codecs.encode_depth(sample.depth)
+    codes, encoding = codecs.encode_depth(sample.depth)
+    depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
+    rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), DIGITAL_SOURCE_TYPE)
     description = json.dumps(
-        describe(sample, encoding), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        describe(sample, encoding, {"rgb": rgb, "depth": depth}),
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
     )
-    return EncodedSample(
-        sample, encoding, codecs.encode_jpeg(sample.rgb), depth, description.encode()
-    )
+    return EncodedSample(sample, encoding, rgb, depth, description.encode())
 
 
-def describe(sample: Sample, encoding: codecs.DepthEncoding) -> dict[str, Any]:
-    """The sample's `KEY.json`: all that a stranger needs to decode and place the pair."""
+def describe(
+    sample: Sample, encoding: codecs.DepthEncoding, siblings: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """The sample's `KEY.json`: all that a stranger needs to decode and place the pair.
+
+    Args:
+        sample: The pair.
+        encoding: Of its depth.
+        siblings: The other members, by their names: their hashes hold them together.
+    """
     camera = sample.intrinsics
     height, width = sample.depth.shape
     return {
@@ -98,6 +111,10 @@ def describe(sample: Sample, encoding: codecs.DepthEncoding) -> dict[str, Any]:
         "mode": sample.mode,
         "model_id": sample.model_id,
         "digital_source_type": DIGITAL_SOURCE_TYPE,
+        "sha256": {
+            layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
+            for member, data in siblings.items()
+        },
     }
 
 
@@ -114,12 +131,13 @@ class ShardSpool:
     the next spool on the machine.
 
     Args:
-        run: Name of the run.
+        run: Id of the run.
         shard: Number of the shard.
         attempt: `layout.new_attempt()`; shared with no other attempt.
         first_candidate: First candidate of the shard.
         candidates: Number of candidates of the shard.
         score_names: All the scores that the run's checks give; they fix the Parquet schema.
+        run_sha256: Of `run.json`.
         folder: Where to make the temporary folder; None = the system's (`TMPDIR`).
     """
 
@@ -132,6 +150,7 @@ class ShardSpool:
         first_candidate: int,
         candidates: int,
         score_names: Sequence[str],
+        run_sha256: str,
         folder: Path | None = None,
     ) -> None:
         self._run = run
@@ -139,6 +158,7 @@ class ShardSpool:
         self._attempt = attempt
         self._range = range(first_candidate, first_candidate + candidates)
         self._score_names = tuple(score_names)
+        self._run_sha256 = run_sha256
         self._parent = folder
         self._rows: list[dict[str, Any]] = []
         self._others: list[Reject | Quarantine] = []
@@ -281,6 +301,7 @@ class ShardSpool:
         rejects = [record for record in self._others if isinstance(record, Reject)]
         return Receipt(
             run=self._run,
+            run_sha256=self._run_sha256,
             shard=self._shard,
             attempt=self._attempt,
             first_candidate=self._range.start,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mfsynth.models.few_steps.student import weights_digest
@@ -31,8 +30,8 @@ def given_to(config: TrainConfig, mixture: Mixture, components: ModelComponents)
     if config.pretrained is not None:
         settings["pretrained"] = settings_of(config.pretrained, but={"id", "revision"})
     elif config.initial is None:
-        words = json.dumps(components.tokenizer.get_vocab(), sort_keys=True)
-        settings["vocabulary"] = {"digest": hashlib.sha256(words.encode()).hexdigest()}
+        # The words of all captions are those that the tokenizer knows.
+        settings["captions"] = {"digest": _digest(mixture.captions())}
     settings["weights"] = dict(_weights(config, components))
     return settings
 
@@ -53,6 +52,15 @@ def _weights(
         yield "text_encoder", {"digest": weights_digest(components.text_encoder)}
     if components.vae is not None:
         yield "vae", {"digest": weights_digest(components.vae)}
+
+
+def _digest(texts: Iterable[str]) -> str:
+    sha = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode()
+        # With its length, so that two texts never read as one.
+        sha.update(b"%d:%s" % (len(encoded), encoded))
+    return sha.hexdigest()
 
 
 def _is_adapter(name: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mfsynth.config import RunConfig, differences, fingerprint, load_config
+from mfsynth.config import RunConfig, differences, fingerprint, load_config, settings_digest
 from mfsynth.config.explain import explain, key_paths
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
@@ -235,6 +236,36 @@ def test_operational_settings_do_not(save: Callable[[Any], str], override: str) 
     before = fingerprint(load_config(path), "p", "r")
     after = fingerprint(load_config(path, [override]), "p", "r")
     assert before == after
+
+
+def test_a_setting_that_is_unset_does_not_count(save: Callable[[Any], str]) -> None:
+    class LaterSampler(SamplerConfig):
+        jitter: float | None = None
+
+    class LaterConfig(RunConfig):
+        episodes: int | None = None
+        parts: tuple[LaterSampler, ...] | None = None
+        sampler: LaterSampler = LaterSampler()
+
+    path = save(MINIMAL)
+    values = load_config(path).model_dump()
+    today = fingerprint(RunConfig.model_validate(values), "p", "r")
+    assert fingerprint(LaterConfig.model_validate(values), "p", "r") == today
+    used = {**values, "sampler": {**values["sampler"], "jitter": 0.5}}
+    later = fingerprint(LaterConfig.model_validate(used), "p", "r")
+    assert differences(today.settings, later.settings) == ["sampler.jitter: not set -> 0.5"]
+    # In lists, too: a source or a part of a mixture is a setting like any other.
+    parts = LaterConfig.model_validate({**values, "parts": (LaterSampler(),)})
+    assert "jitter" not in fingerprint(parts, "p", "r").settings["parts"][0]
+
+
+def test_a_fingerprint_is_that_of_its_settings_and_begins_with_the_identity(
+    save: Callable[[Any], str],
+) -> None:
+    found = fingerprint(load_config(save(MINIMAL)), "p", "r")
+    assert settings_digest(json.loads(json.dumps(found.settings))) == found.digest
+    assert found.digest.startswith(found.identity)
+    assert len(found.identity) == 8
 
 
 def test_prompts_count_by_content_and_models_by_the_revision_loaded(

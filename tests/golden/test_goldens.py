@@ -61,7 +61,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     identity = run_fingerprint(config, prompts.digest, "revision")
     open_run(store, run_manifest(config, identity, model_of("embedded")))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
-    plan = RunPlan.of(config, prompts)
+    plan = RunPlan.of(config, prompts, identity.digest)
     for shard in range(SHARDS):
         assignment = Assignment(shard, f"attempt-{shard}", batch_size=4)
         *_, end = worker.make_shard(assignment, plan.shard(shard))

@@ -10,9 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mfsynth.config import settings_digest
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run
+from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run, run_sha256
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
@@ -68,13 +69,16 @@ def write_run(
 ) -> str:
     """A run in which, of every 8 candidates, 5 pass, 2 are rejected and 1 is quarantined."""
     store = ObjectStore.open(folder)
+    settings = {**SETTINGS, "checks": checks}
+    fingerprint = settings_digest(settings)
+    run = layout.run_id("real", fingerprint)
     open_run(
         store,
         RunManifest(
             format_version=layout.FORMAT_VERSION,
             run="real",
-            fingerprint="f" * 64,
-            settings={**SETTINGS, "checks": checks},
+            fingerprint=fingerprint,
+            settings=settings,
             config={**SETTINGS, "prompts": {"library": "tabletop"}},
             versions={},
             created="2026-01-02T03:04:05+00:00",
@@ -86,7 +90,8 @@ def write_run(
     for shard in range(shards):
         first = shard * SHARD_SIZE
         with ShardSpool(
-            run="real",
+            run=run,
+            run_sha256=run_sha256(store),
             shard=shard,
             attempt=layout.new_attempt(),
             first_candidate=first,
@@ -94,16 +99,16 @@ def write_run(
             score_names=SCORES,
         ) as spool:
             for number in range(first, first + SHARD_SIZE):
-                spool.add(_outcome(number, pairs[number % SHARD_SIZE % len(pairs)], prompt))
+                spool.add(_outcome(run, number, pairs[number % SHARD_SIZE % len(pairs)], prompt))
             spool.close()
             receipt = spool.upload(store, seconds={"generate": 10.0}, worker="w0")
         assert commit(store, receipt)
     return str(folder)
 
 
-def _outcome(number: int, pair, prompt: str) -> Sample | Reject | Quarantine:
+def _outcome(run: str, number: int, pair, prompt: str) -> Sample | Reject | Quarantine:
     ref = CandidateRef(
-        sample_id=layout.sample_id("real", number),
+        sample_id=layout.sample_id(run, number),
         candidate=number,
         seed=number + 1000,
         prompt=prompt,

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ray_nodes import Nodes
 from standin import accepted
+from started import plan_of
 
 from mfsynth.config import RunConfig
 from mfsynth.prompts import derive_seed
@@ -47,12 +48,13 @@ class RunFolder:
     def expected_ids(self, *, without: tuple[int, ...] = ()) -> list[str]:
         """The ids that the stand-in model must give: the shortest prefix of whole shards."""
         size, target = self.values["shard_size"], self.values["target"]["pairs"]
+        run = plan_of(self.config()).run
         ids: list[str] = []
         for shard in range(1000):
             if len(ids) >= target:
                 return ids
             ids += [
-                sample_id("small", i)
+                sample_id(run, i)
                 for i in range(shard * size, (shard + 1) * size)
                 if i not in without and accepted(derive_seed(0, "noise", i))
             ]

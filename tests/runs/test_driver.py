@@ -69,6 +69,7 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
     assert (result.outcome, result.reason) == (Outcome.FINISHED, "")
     assert result.totals.accepted == len(run_folder.expected_ids())
     assert_sound(run_folder)
+    assert "index/*.parquet" in (run_folder.output / "README.md").read_text()
     assert any("pairs" in line and "rejected (dynamic_range" in line for line in display.snapshots)
     # Finished is finished: the same command again starts nothing, not even Ray.
     assert drive(run_folder.config(), start="crash").outcome is Outcome.FINISHED
@@ -82,7 +83,8 @@ def test_a_run_reaches_its_target_with_the_shortest_prefix_of_shards(run_folder)
 
 def test_a_check_that_has_nothing_to_compare_is_told_at_the_start(joined):
     display = Lines()
-    config = joined.config(checks={"validity": {}, "self_agreement": {}})
+    joined.values["checks"] = {"validity": {}, "self_agreement": {}}
+    config = joined.config()
     assert drive(config, display).outcome is Outcome.FINISHED
     assert display.notes[1] == (
         "checks.self_agreement abstains: the sampler makes depth of the finished image, so there "

@@ -69,22 +69,16 @@ def test_a_folder_that_is_no_run(run_folder, refused):
 
 def test_a_run_with_another_fingerprint_names_what_differs(run_folder, refused):
     run_json = run_folder.output / "run.json"
-    from mfsynth.config import fingerprint
-    from mfsynth.models import model_info
-    from mfsynth.prompts import open_prompts
-    from mfsynth.runs.driver import run_manifest
+    from started import manifest_of, start
+
     from mfsynth.runs.settings import load_run_config
-    from mfsynth.shards.commits import open_run
-    from mfsynth.storage.store import ObjectStore
 
     config = load_run_config(str(run_folder.file()))
-    model = model_info(config.model)
-    identity = fingerprint(config, open_prompts(config.prompts, 0).digest, model.revision)
-    open_run(ObjectStore.open(config.output), run_manifest(config, identity, model))
+    start(config)
     before = run_json.read_bytes()
     assert "sampler.steps: 1 -> 7" in refused(run_folder.file(), "--set", "sampler.steps=7")
     assert run_json.read_bytes() == before
-    assert json.loads(before)["fingerprint"] == identity.digest
+    assert json.loads(before)["fingerprint"] == manifest_of(config).fingerprint
 
 
 def test_a_mode_that_needs_other_inputs(run_folder, refused):

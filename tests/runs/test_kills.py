@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from standin import Behaviour, as_arguments
+from started import plan_of
 from test_driver import assert_sound, sample_ids
 
 PATIENCE_S = 240
@@ -158,7 +159,8 @@ def test_the_command_line_with_a_model_resumes_after_a_kill(run_folder):
     second = Process(command, run_folder.folder / "second.txt")
     assert second.end() == 0, second.log.read_text()
     ids = sample_ids(run_folder.output)
-    assert ids == [f"small-{i:09d}" for i in range(24)]
+    run = plan_of(run_folder.config(checks={})).run
+    assert ids == [f"{run}-{i:09d}" for i in range(24)]
     assert {*before} <= {*ids}
     log = second.log.read_text()
     assert f"finished: {run_folder.output}" in log

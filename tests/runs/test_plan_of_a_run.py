@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from started import plan_of
 
 from mfsynth.runs.plan import RunPlan
 from mfsynth.sources.base import Item
@@ -37,6 +38,19 @@ def test_a_shard_holds_its_candidates_with_their_prompts():
     assert [c.sample_id for c in shard] == ["run-000000006", "run-000000007", "run-000000008"]
     assert [c.item.text for c in shard] == ["number 6", "number 7", "number 8"]
     assert len({c.seed for c in shard}) == 3
+
+
+def test_runs_share_no_key_unless_they_make_the_same_samples(run_folder):
+    here = run_folder.config()
+    elsewhere = run_folder.config(output="elsewhere", target={"pairs": 9})
+    other_seed = run_folder.config(seed=1)
+    other_steps = run_folder.config(sampler={"steps": 2})
+    keys = [
+        {candidate.sample_id for candidate in plan_of(config).shard(0)}
+        for config in (here, elsewhere, other_seed, other_steps)
+    ]
+    assert keys[0] == keys[1]
+    assert len(set.union(*keys)) == 3 * len(keys[0])
 
 
 def test_a_candidate_keeps_the_seed_it_had_in_every_release():

@@ -53,7 +53,7 @@ def test_a_candidate_ends_as_it_did_in_its_run(finished):
     open_worker = opener(Behaviour(raises=[BAD]))
     for index in range(8):
         config, candidate = find_candidate(str(finished.output), index)
-        end = make_again(config, candidate, "cpu", open_worker=open_worker)
+        end = make_again(str(finished.output), config, candidate, "cpu", open_worker=open_worker)
         if index == BAD:
             assert end == Failed(FailureCause.ERROR, f"ValueError: candidate {BAD} is impossible")
         else:

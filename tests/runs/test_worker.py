@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,30 +11,28 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from standin import Behaviour, StandInPipeline, accepted
+from started import plan_of, start
 
 from mfsynth.checks import Check, Score, registry
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
-from mfsynth.models import load_pipeline, model_info
-from mfsynth.prompts import open_prompts
-from mfsynth.runs.driver import run_manifest
+from mfsynth.models import load_pipeline
 from mfsynth.runs.making import joint, with_own_depth
-from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress
-from mfsynth.runs.settings import run_fingerprint
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit, run_sha256
 from mfsynth.storage.errors import StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 
-def plan_of(config) -> RunPlan:
-    return RunPlan.of(config, open_prompts(config.prompts, config.seed))
+def worker_of(config, pipeline) -> ShardWorker:
+    start(config)
+    return ShardWorker(config, pipeline)
 
 
 def standin(config, **behaviour) -> ShardWorker:
-    return ShardWorker(config, StandInPipeline(config, Behaviour(**behaviour)))
+    return worker_of(config, StandInPipeline(config, Behaviour(**behaviour)))
 
 
 def make(worker, config, shard=0, attempt="a", batch_size=4, **assignment):
@@ -59,7 +58,8 @@ def test_what_is_made_is_in_the_store_and_not_committed(run_folder):
     config = run_folder.config()
     receipt = make(standin(config), config)[-1].receipt
     store = ObjectStore.open(config.output)
-    assert {o.key for o in receipt.objects.values()} == {*store.list()}
+    assert {"run.json", *(o.key for o in receipt.objects.values())} == {*store.list()}
+    assert receipt.run_sha256 == run_sha256(store)
     assert commit(store, receipt)
 
 
@@ -144,7 +144,7 @@ def test_an_exception_is_a_failure_with_its_words(run_folder):
     config = run_folder.config()
     failed = make(standin(config, raises=[5]), config)[-1]
     assert failed == Failed(FailureCause.ERROR, "ValueError: candidate 5 is impossible")
-    assert not ObjectStore.open(config.output).list()
+    assert [*ObjectStore.open(config.output).list()] == ["run.json"]
 
 
 def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
@@ -156,9 +156,11 @@ def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
 
 def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_folder, monkeypatch):
     monkeypatch.setattr("mfsynth.runs.worker.UPLOAD_ATTEMPTS", 1)
-    run_folder.output.write_text("a file where the folder should be")
     config = run_folder.config()
-    failed = make(standin(config), config)[-1]
+    worker = standin(config)
+    shutil.rmtree(run_folder.output)
+    run_folder.output.write_text("a file where the folder should be")
+    failed = make(worker, config)[-1]
     assert failed.cause is FailureCause.STORE
     assert str(run_folder.output) in failed.message
 
@@ -265,7 +267,7 @@ def test_a_check_sees_the_prompt_and_both_depths(run_folder, monkeypatch):
     monkeypatch.setattr(registry, "BUILT_IN", {"letters": Letters})
     config = run_folder.config(checks={"letters": {}}, sampler=JOINT_DEPTH)
     candidates = plan_of(config).shard(0)
-    receipt = make(ShardWorker(config, TwoDepths(config)), config)[-1].receipt
+    receipt = make(worker_of(config, TwoDepths(config)), config)[-1].receipt
     letters = [len(candidate.item.text) for candidate in candidates]
     kept = index_of(config, receipt)["check_letters"]
     assert kept.to_pylist() == [count for count in letters if count > 10]
@@ -276,7 +278,7 @@ def test_the_depth_of_the_finished_image_is_kept_and_is_what_all_checks_judge(ru
     checks = {"validity": {}, "self_agreement": {"max": 0.5}}
     config = run_folder.config(checks=checks, sampler=JOINT_DEPTH)
     model = TwoDepths(config)
-    receipt = make(ShardWorker(config, model), config)[-1].receipt
+    receipt = make(worker_of(config, model), config)[-1].receipt
     assert model.modes == ["joint", "i2d"] * 2
     assert receipt.accepted == 8
     table = index_of(config, receipt)
@@ -290,7 +292,7 @@ def test_nothing_is_made_again_where_depth_is_of_the_finished_image(run_folder, 
     checks = {"validity": {"min_dynamic_range": 1.0}, "self_agreement": {"max": 0.0}}
     config = run_folder.config(checks=checks, sampler=sampler)
     model = TwoDepths(config)
-    receipt = make(ShardWorker(config, model), config)[-1].receipt
+    receipt = make(worker_of(config, model), config)[-1].receipt
     assert model.modes == ["joint"] * 2
     assert receipt.accepted == 8
     assert "self_agreement" not in receipt.seconds
@@ -303,9 +305,7 @@ def test_a_model_makes_pairs_with_its_own_depth_and_scores_them(run_folder):
         sampler=JOINT_DEPTH,
         checks={"validity": {"min_dynamic_range": 1.0}, "self_agreement": {"max": 1e9}},
     )
-    store = ObjectStore.open(config.output)
-    identity = run_fingerprint(config, "prompts", "revision")
-    open_run(store, run_manifest(config, identity, model_info(config.model)))
+    store = start(config)
     pipeline = load_pipeline(config.model, "cpu")
     receipt = make(ShardWorker(config, pipeline), config, batch_size=3)[-1].receipt
     assert receipt.accepted == 3

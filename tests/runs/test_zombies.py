@@ -14,11 +14,11 @@ import psutil
 import pytest
 from ray_nodes import wait_until
 from standin import Behaviour, opener
+from started import start
 from test_driver import Lines, assert_sound
 from test_kills import commits, standin_process
 from test_worker import make, standin
 
-from mfsynth.runs import driver
 from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.shards import gc, layout
@@ -35,7 +35,7 @@ def keys_of(*receipts) -> set[str]:
 def unreferenced(store: ObjectStore) -> set[str]:
     """All that readers of the run would not miss."""
     receipts = read_commits(store)
-    documents = {layout.RUN_KEY, *(layout.commit_key(shard) for shard in receipts)}
+    documents = {layout.RUN_KEY, layout.CARD_KEY, *(layout.commit_key(shard) for shard in receipts)}
     return {*store.list()} - keys_of(*receipts.values()) - documents
 
 
@@ -51,8 +51,7 @@ def assert_gc_leaves_what_is_committed(store: ObjectStore) -> None:
 def test_what_a_zombie_uploads_after_its_shard_was_made_again_is_garbage(run_folder, monkeypatch):
     run_folder.values["target"] = {"candidates": 8}
     config = run_folder.config()
-    store = ObjectStore.open(config.output)
-    driver.open_run(store, manifest_of(config))
+    store = start(config)
     put_file, uploads, may_upload = ObjectStore.put_file, threading.Event(), threading.Event()
 
     def put_file_late(self, local_path, key):
@@ -76,16 +75,6 @@ def test_what_a_zombie_uploads_after_its_shard_was_made_again_is_garbage(run_fol
     assert store.read_bytes(layout.commit_key(0)) == before
     assert unreferenced(store) == keys_of(zombie)
     assert_gc_leaves_what_is_committed(store)
-
-
-def manifest_of(config):
-    from mfsynth.config import fingerprint
-    from mfsynth.models import model_info
-    from mfsynth.prompts import open_prompts
-
-    model = model_info(config.model)
-    digest = open_prompts(config.prompts, config.seed).digest
-    return driver.run_manifest(config, fingerprint(config, digest, model.revision), model)
 
 
 class HangsANode(Lines):
@@ -171,8 +160,7 @@ def test_gc_on_a_machine_that_is_days_ahead_leaves_a_running_jobs_uploads_alone(
     run_folder, monkeypatch
 ):
     config = run_folder.config()
-    store = ObjectStore.open(config.output)
-    driver.open_run(store, manifest_of(config))
+    store = start(config)
     made = make(standin(config), config)[-1].receipt
 
     class NextWeek(datetime):

@@ -38,7 +38,7 @@ def test_another_fingerprint_names_the_settings_that_differ(store):
     open_run(store, make_manifest())
     before = store.read_bytes("run.json")
     with pytest.raises(MfsynthError) as info:
-        open_run(store, make_manifest("e" * 64, sampler={"steps": 50}, seed=1))
+        open_run(store, make_manifest(sampler={"steps": 50}, seed=1))
     message = str(info.value)
     assert "sampler.steps: 30 -> 50" in message
     assert "seed: 0 -> 1" in message
@@ -74,6 +74,22 @@ def test_reading_what_is_no_run_is_one_clear_line(store):
 def test_a_damaged_run_json_is_one_clear_line(store, text):
     store.put_bytes("run.json", text)
     with pytest.raises(MfsynthError, match=r"run.json: not the description of a run"):
+        read_run(store)
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": 3}, {"run": None}, {"settings": []}])
+def test_a_run_json_of_wrong_types_is_one_clear_line(store, changes):
+    values = json.loads(make_manifest().to_json())
+    store.put_bytes("run.json", json.dumps(values | changes).encode())
+    with pytest.raises(MfsynthError, match=r"run.json: not the description of a run .*wrong type"):
+        read_run(store)
+
+
+def test_a_run_json_with_a_number_that_json_does_not_know_is_one_clear_line(store):
+    values = json.loads(make_manifest(steps=math.pi).to_json())
+    values["settings"]["steps"] = math.nan
+    store.put_bytes("run.json", json.dumps(values).encode())
+    with pytest.raises(MfsynthError, match=r"not the description of a run \(NaN is no JSON\)"):
         read_run(store)
 
 

@@ -298,7 +298,7 @@ def test_gc_killed_at_any_step_takes_nothing_that_is_committed(place, expected):
         assert_finished(store, expected)
 
 
-LARGE = layout.object_key("tar", tiny_run.RUN, SHARDS, "ab")
+LARGE = layout.object_key("tar", tiny_run.RUN_ID, SHARDS, "ab")
 
 
 def upload_in_parts(url: str) -> None:

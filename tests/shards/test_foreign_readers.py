@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 import webdataset
-from tiny_run import make_sample
+from tiny_run import RUN_ID, make_sample
 
 from mfsynth.shards.codecs import DepthEncoding, DepthScale, decode_depth, decode_jpeg
 from mfsynth.shards.commits import read_commits
@@ -72,7 +72,7 @@ def test_pyarrow_reads_index_and_rejects_as_one_table_each(run_store):
     good = pa.dataset.dataset(paths(run_store, "index")).to_table(
         filter=pa.dataset.field("check_registration") > 5, columns=["sample_id"]
     )
-    assert good["sample_id"].to_pylist() == [f"tiny-{c:09d}" for c in (6, 7, 8, 9)]
+    assert good["sample_id"].to_pylist() == [f"{RUN_ID}-{c:09d}" for c in (6, 7, 8, 9)]
     rejects = pa.dataset.dataset(paths(run_store, "rejects")).to_table()
     assert rejects["outcome"].to_pylist().count("quarantined") == 2
     assert rejects["reasons"].type == pa.list_(pa.string())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tarfile
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,20 @@ def test_keys_read_as_in_the_design():
     key = layout.object_key("rejects", "demo", 12, "ab12")
     assert key == "rejects/demo-000012.ab12.parquet"
     assert layout.commit_key(12) == "_commits/000012.json"
-    assert layout.sample_id("demo", 7) == "demo-000000007"
+    assert layout.run_id("demo", "9f3c21aa" + "0" * 56) == "demo-9f3c21aa"
+    assert layout.sample_id("demo-9f3c21aa", 7) == "demo-9f3c21aa-000000007"
+    assert layout.run_of("demo-9f3c21aa-000000007") == "demo-9f3c21aa"
+
+
+def test_runs_of_the_first_version_keep_their_names():
+    assert layout.run_id("demo", "f" * 64, layout.FIRST_VERSION) == "demo"
+
+
+@pytest.mark.parametrize("member", layout.MEMBERS)
+def test_the_longest_names_fit_into_a_plain_tar(member):
+    run = layout.run_id("n" * 64, "f" * 64)
+    name = layout.member_name(layout.sample_id(run, 10**12), member)
+    assert tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)[: len(name)] == name.encode()
 
 
 @pytest.mark.parametrize(

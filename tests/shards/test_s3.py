@@ -189,7 +189,7 @@ def test_a_large_object_goes_up_in_parts(s3, run_url, small_parts, tmp_path):
 def test_a_disturbed_upload_in_parts_is_whole(s3, run_url, small_parts, tmp_path, kind, lost):
     source = tmp_path / "large"
     source.write_bytes(bytes(range(256)) * (11 * MB // 256))
-    store, key = ObjectStore.open(run_url), layout.object_key("tar", tiny_run.RUN, 0, "ab")
+    store, key = ObjectStore.open(run_url), layout.object_key("tar", tiny_run.RUN_ID, 0, "ab")
     open_run(store, tiny_run.make_manifest())
     first = first_of_each_kind()
     faults = (

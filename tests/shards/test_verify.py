@@ -132,8 +132,8 @@ def test_a_picture_of_another_size_than_the_index_says_is_found(run_store):
     recommit(run_store)
     found = problems(run_store)
     assert [line.split(": ", 2)[2] for line in found] == [
-        "tiny-000000000.rgb.jpg: is 32x24, not 31x24",
-        "tiny-000000000.depth.png: is 32x24, not 31x24",
+        f"{tiny_run.RUN_ID}-000000000.rgb.jpg: is 32x24, not 31x24",
+        f"{tiny_run.RUN_ID}-000000000.depth.png: is 32x24, not 31x24",
     ]
 
 
@@ -151,8 +151,8 @@ def test_bytes_that_do_not_decode_are_found_though_every_hash_agrees(run_store):
     rewrite_index(run_store, lambda old: old.__setitem__(slice(None), rows))
     recommit(run_store)
     rgb, depth = problems(run_store)
-    assert "tiny-000000000.rgb.jpg: does not decode" in rgb
-    assert "tiny-000000000.depth.png: does not decode" in depth
+    assert f"{tiny_run.RUN_ID}-000000000.rgb.jpg: does not decode" in rgb
+    assert f"{tiny_run.RUN_ID}-000000000.depth.png: does not decode" in depth
 
 
 def test_a_missing_row_is_found(run_store):
@@ -169,7 +169,7 @@ def test_an_id_in_two_shards_is_found(run_store):
     run_store.delete(layout.commit_key(1))
     run_store.put_bytes(layout.commit_key(1), replace(receipt, shard=1).to_json().encode())
     found = " | ".join(problems(run_store))
-    assert "tiny-000000000 is in shard 0 too" in found
+    assert f"{tiny_run.RUN_ID}-000000000 is in shard 0 too" in found
     assert "covers 6 candidates from 0, not 6 from 6" in found
     assert "is not the tar of this attempt" in found
 
@@ -184,6 +184,26 @@ def test_a_gap_is_found(run_store):
 def test_a_receipt_of_another_run_is_found(run_store):
     recommit(run_store, run="other")
     assert any("is of run 'other'" in line for line in problems(run_store, deep=False))
+
+
+def rewrite_run(store, **changes):
+    values = json.loads(store.read_bytes(layout.RUN_KEY))
+    store.put_bytes(layout.RUN_KEY, json.dumps(values | changes).encode())
+
+
+def test_a_setting_that_was_changed_in_run_json_is_found(run_store):
+    rewrite_run(run_store, settings={**tiny_run.SETTINGS, "seed": 7})
+    found = problems(run_store, deep=False)
+    assert "run.json: its settings are not those of its fingerprint" in found
+
+
+def test_what_was_changed_in_run_json_beside_the_settings_is_found(run_store):
+    rewrite_run(run_store, model={"id": "embedded", "revision": "r1", "licence": "mine"})
+    found = problems(run_store, deep=False)
+    assert found == tuple(
+        f"shard {shard:06d}: {layout.commit_key(shard)}: was made for another run.json"
+        for shard in range(3)
+    )
 
 
 def test_outcomes_that_do_not_add_up_are_found(run_store):

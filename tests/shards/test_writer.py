@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,11 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
-from tiny_run import RUN, SCORES, make_quarantine, make_records, make_reject, make_sample
+from tiny_run import RUN_ID, SCORES, make_quarantine, make_records, make_reject, make_sample
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.marks import mark_jpeg, mark_png
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.writer import ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -23,7 +25,8 @@ from mfsynth.storage.store import ObjectStore
 
 def open_spool(shard=0, **changes):
     settings = {
-        "run": RUN,
+        "run": RUN_ID,
+        "run_sha256": "0" * 64,
         "shard": shard,
         "attempt": "a0",
         "first_candidate": shard * tiny_run.SHARD_SIZE,
@@ -45,7 +48,7 @@ def test_a_tar_is_plain_ustar_with_members_in_fixed_order(store):
     with tarfile.open(path) as tar:
         members = tar.getmembers()
     assert [m.name for m in members] == [
-        f"{layout.sample_id(RUN, candidate)}.{suffix}"
+        f"{layout.sample_id(RUN_ID, candidate)}.{suffix}"
         for candidate in range(4)
         for suffix in ("rgb.jpg", "depth.png", "json")
     ]
@@ -70,8 +73,9 @@ def test_the_index_points_into_the_tar(store):
         jpeg, png, about = (
             data[row[f"{part}_offset"] :][: row[f"{part}_size"]] for part in layout.MEMBERS
         )
-        assert jpeg == codecs.encode_jpeg(sample.rgb)
-        assert png == codecs.encode_depth(sample.depth)[0]
+        unmarked = codecs.encode_depth(sample.depth)[0]
+        assert jpeg == mark_jpeg(codecs.encode_jpeg(sample.rgb), DIGITAL_SOURCE_TYPE)
+        assert png == mark_png(unmarked, DIGITAL_SOURCE_TYPE)
         assert json.loads(about)["sample_id"] == row["sample_id"] == sample.ref.sample_id
         assert (row["seed"], row["prompt"]) == (sample.ref.seed, sample.ref.prompt)
         assert row["valid_fraction"] == np.mean(sample.depth > 0)
@@ -84,6 +88,14 @@ def test_an_abstaining_check_is_null_in_the_index_and_in_the_json(store):
     row = pq.read_table(local(store, receipt.objects["index"])).to_pylist()[1]
     assert row["check_valid_fraction"] is None
     assert json.loads(encode_sample(make_sample(1)).json)["scores"]["valid_fraction"] is None
+
+
+def test_a_sample_says_what_its_siblings_are():
+    encoded = encode_sample(make_sample(0))
+    assert json.loads(encoded.json)["sha256"] == {
+        "rgb.jpg": hashlib.sha256(encoded.rgb).hexdigest(),
+        "depth.png": hashlib.sha256(encoded.depth).hexdigest(),
+    }
 
 
 def test_rejected_and_quarantined_candidates_leave_rows_of_their_own_kinds(store):

@@ -45,12 +45,15 @@ from numpy.typing import NDArray
 
 from mfsynth.config import RunConfig, load_config
 from mfsynth.errors import MfsynthError
+from mfsynth.models import model_info
 from mfsynth.prompts import derive_seed, open_prompts
+from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.protocol import Assignment, Made, Message
+from mfsynth.runs.settings import complete, run_fingerprint
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits
+from mfsynth.shards.commits import open_run, read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.verify import verify_run
@@ -637,8 +640,11 @@ class Reference:
     """The same run without faults, made in this process."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
-        config = config.model_copy(update={"output": str(folder)})
-        self.plan = RunPlan.of(config, open_prompts(config.prompts, config.seed))
+        config = complete(config.model_copy(update={"output": str(folder)}))
+        prompts, model = open_prompts(config.prompts, config.seed), model_info(config.model)
+        identity = run_fingerprint(config, prompts.digest, model.revision)
+        open_run(ObjectStore.open(config.output), run_manifest(config, identity, model))
+        self.plan = RunPlan.of(config, prompts, identity.digest)
         self.worker = ShardWorker(config, StandIn(folder, 0.0))
 
     def shard(self, number: int) -> tuple[Receipt, list[int]]:
@@ -692,7 +698,8 @@ def check(soak: Soak) -> list[str]:
     for problem in report.problems:
         soak.wrong(f"verify: {problem}")
     committed = {o.key for receipt in receipts.values() for o in receipt.objects.values()}
-    kept = committed | {layout.RUN_KEY} | {layout.commit_key(shard) for shard in receipts}
+    documents = {layout.RUN_KEY, layout.CARD_KEY}
+    kept = committed | documents | {layout.commit_key(shard) for shard in receipts}
     rubbish = {*store.list()} - kept
     found = garbage(store, timedelta())
     if {entry.key for entry in found} != rubbish:

@@ -134,7 +134,7 @@ def test_items_know_their_cameras_and_where_they_are(cached, tmp_path):
     run = source(kind="mfsynth", url=str(tmp_path))
     assert run[1].intrinsics == tiny_run.make_sample(1).intrinsics
     assert run[0].intrinsics is None
-    assert run[0].name == f"{tmp_path}: tiny-000000000"
+    assert run[0].name == f"{tmp_path}: {tiny_run.RUN_ID}-000000000"
     stored = source(kind="cached_scenes", path=cached)
     assert stored[2].intrinsics.fx == stored[2].intrinsics.fy > 0
     assert stored[2].name == f"{cached}: image 2"

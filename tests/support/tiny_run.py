@@ -9,15 +9,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mfsynth.config import settings_digest
+from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
+from mfsynth.shards.tables import contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
 RUN = "tiny"
 SHARD_SIZE = 6
+SETTINGS = {"seed": 0, "shard_size": SHARD_SIZE, "sampler": {"steps": 30}}
+FINGERPRINT = settings_digest(SETTINGS)
+RUN_ID = layout.run_id(RUN, FINGERPRINT)
 SCORES = ("registration", "valid_fraction")
 
 
@@ -25,7 +31,7 @@ def make_ref(
     candidate: int, *, prompt: str, prompt_id: str, seed: int | None = None
 ) -> CandidateRef:
     return CandidateRef(
-        sample_id=layout.sample_id(RUN, candidate),
+        sample_id=layout.sample_id(RUN_ID, candidate),
         candidate=candidate,
         seed=candidate if seed is None else seed,
         prompt=prompt,
@@ -85,16 +91,22 @@ def make_records(shard: int) -> list[Record]:
     return [*samples, make_reject(first + 4), make_quarantine(first + 5)]
 
 
-def make_manifest(fingerprint: str = "f" * 64, **settings: object) -> RunManifest:
+def make_manifest(**settings: object) -> RunManifest:
+    """Of the tiny run, or with other settings of another one."""
+    changed = {**SETTINGS, **settings}
+    contents = contents_of_run(dict.fromkeys(SCORES, ""))
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,
-        fingerprint=fingerprint,
-        settings={"seed": 0, "shard_size": SHARD_SIZE, "sampler": {"steps": 30}, **settings},
+        fingerprint=settings_digest(changed),
+        settings=changed,
         config={"name": RUN, "seed": 0, "shard_size": SHARD_SIZE},
         versions={"mfsynth": "0.1.0"},
         created="2026-01-01T00:00:00+00:00",
         model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
+        members=contents["members"],
+        columns=contents["columns"],
+        reject_columns=contents["reject_columns"],
     )
 
 
@@ -104,8 +116,14 @@ def upload_shard(
     records: Sequence[Record] | None = None,
     attempt: str | None = None,
 ) -> Receipt:
+    """An upload, into a store with or without a `run.json`."""
+    try:
+        run_hash = run_sha256(store)
+    except MfsynthError:
+        run_hash = ""
     with ShardSpool(
-        run=RUN,
+        run=RUN_ID,
+        run_sha256=run_hash,
         shard=shard,
         attempt=attempt or layout.new_attempt(),
         first_candidate=shard * SHARD_SIZE,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 
 _METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
 
@@ -47,27 +49,81 @@ def decode(sample):
 dataset = webdataset.WebDataset(tars, shardshuffle=False).map(decode)
 ```
 
+With the Hugging Face's `datasets`: a row for every pair, one for every reject, or what the tars
+hold (also those that `mfsynth gc` would remove; `depth.png` becomes 16-bit codes):
+
+```python
+import datasets
+
+pairs = datasets.load_dataset("path of this folder", "pairs", split="train")
+rejects = datasets.load_dataset("path of this folder", "rejects", split="train")
+tars = "path of this folder/shards/*.tar"
+members = datasets.load_dataset("webdataset", data_files=tars, split="train")
+```
+
 Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cut it to 8 bits.
 `index/` has a Parquet row for every pair (prompt, seed, intrinsics, scores, byte offsets into
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
-def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> str:
+# Configurations for the Hugging Face's `datasets`, the default one first, and their tables.
+_TABLES = {"pairs": "index", "rejects": "rejects"}
+
+
+def first_card(run: RunManifest) -> str:
+    """Text of `README.md` while a run goes on: whatever is committed can be read with it.
+
+    Args:
+        run: What the run is.
+    """
+    licence = run.model.get("licence")
+    lines = [
+        *_front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
+        f"# {run.run}",
+        "",
+        "Synthetic RGB-D pairs. Image and depth are made by a generative model, not by a camera"
+        + (f": {model_name(run.model)}" if run.model else "")
+        + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
+        "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
+        "files may lie here that no receipt in `_commits/` names, left by workers that were "
+        "killed: they are no part of the data.",
+        "",
+        "## Load it",
+        "",
+        _HOW_TO_LOAD,
+        "",
+        "## Provenance",
+        "",
+        f"- licence: {licence or 'not stated by the model'} (that of the model)",
+        f"- settings fingerprint: `{run.fingerprint}`; all settings are in `run.json`",
+        f"- digital source type: <{DIGITAL_SOURCE_TYPE}>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def data_card(
+    manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo], pure: Collection[str] = ()
+) -> str:
     """Text of `README.md`: YAML front matter as the Hugging Face hub reads it, then prose.
 
     Args:
         manifest: As `build_manifest` makes it.
         scores: What the run says of its scores, by name.
+        pure: Kinds of objects (`index`, `rejects`) in whose folders lies nothing but what is
+            committed: a pattern names them all. Others' are named one by one.
     """
     counts = manifest["counts"]
     models = ", ".join(model_name(model) for model in manifest["models"])
     reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
+    paths = {
+        kind: _pattern(kind)
+        if kind in pure
+        else [shard[kind]["key"] for shard in manifest["shards"]]
+        for kind in _TABLES.values()
+    }
     lines = [
-        "---",
-        yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        "",
+        *_front_matter(manifest["run"], manifest["licence"], paths, counts["pairs"]),
         f"# {manifest['run']}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
@@ -118,34 +174,40 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
     return "\n".join(lines) + "\n"
 
 
-def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    licence = manifest["licence"]
+def _pattern(kind: str) -> str:
+    return f"{layout.FOLDERS[kind]}/*.parquet"
+
+
+def _front_matter(
+    name: str,
+    licence: str | None,
+    paths: Mapping[str, str | Sequence[str]],
+    pairs: int | None = None,
+) -> list[str]:
     known = licence_id(licence)
-    matter: dict[str, Any] = {"pretty_name": manifest["run"]}
+    matter: dict[str, Any] = {"pretty_name": name}
     if known:
         matter["license"] = known.lower()
     elif licence:
         matter |= {"license": "other", "license_name": licence}
     else:
         matter["license"] = "unknown"
-    pairs = manifest["counts"]["pairs"]
-    return {
-        **matter,
+    matter |= {
         "task_categories": ["depth-estimation"],
         "tags": ["rgb-d", "depth", "synthetic", "webdataset", "trainedAlgorithmicMedia"],
-        "size_categories": [_size_category(pairs)],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [
-                    {
-                        "split": "train",
-                        "path": [s["tar"]["key"] for s in manifest["shards"] if s["pairs"]],
-                    }
-                ],
-            }
-        ],
     }
+    if pairs is not None:
+        matter["size_categories"] = [_size_category(pairs)]
+    matter["configs"] = [
+        {
+            "config_name": config,
+            "data_files": [{"split": "train", "path": paths[kind]}],
+            **({"default": True} if number == 0 else {}),
+        }
+        for number, (config, kind) in enumerate(_TABLES.items())
+    ]
+    text = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True).rstrip()
+    return ["---", text, "---", ""]
 
 
 def _score_line(name: str, score: ScoreInfo) -> str:

@@ -74,7 +74,7 @@ def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
             f"{counts['pairs']} synthetic RGB-D pairs made by a generative model with mfsynth. "
             f"Depth kinds: {', '.join(manifest['depth_kinds']) or 'none'}."
         ),
-        "version": f"{manifest['format_version']}.0.{counts['shards']}",
+        "version": _version(manifest["format_version"], counts["shards"]),
         "datePublished": manifest["last_commit"],
         "license": (
             f"https://spdx.org/licenses/{licence}.html" if licence else manifest["licence"]
@@ -85,6 +85,12 @@ def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
         "recordSet": [_record_set(index)],
     }
     return {key: value for key, value in document.items() if value is not None}
+
+
+def _version(format_version: int | str, shards: int) -> str:
+    """By the rules of semantic versions, as the specification asks for."""
+    major, _, draft = str(format_version).partition("-")
+    return f"{major}.0.{shards}" + (f"-{draft}" if draft else "")
 
 
 def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

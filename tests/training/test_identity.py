@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_training import (
     CAPTIONS,
+    SIZE,
+    SIZES,
+    InMemory,
     flux2_config,
     flux2_mixture,
     make_trainer,
@@ -25,6 +29,7 @@ from training_files import one_line_error
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import latest_checkpoint
 from mfsynth.training.config import TrainConfig
+from mfsynth.training.data import Mixture
 from mfsynth.training.given import given_to
 from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.processes import join_processes
@@ -141,6 +146,46 @@ def flux2_trainer(config: TrainConfig) -> Trainer:
     components = build_components(config, CAPTIONS)
     given = given_to(config, flux2_mixture(), components)
     return Trainer(components, config.optimiser, config.noise, 0, join_processes(), given)
+
+
+def small_trainer(output: Path, mixture: Mixture, **changes) -> Trainer:
+    config = TrainConfig.model_validate(
+        {
+            "name": "tiny",
+            "seed": 0,
+            "size": SIZE,
+            "data": [{"kind": "mfsynth", "url": "s3://key:secret@bucket/run?token=secret"}],
+            "transformer": SIZES.model_dump(),
+            "noise": {},
+            "optimiser": optimiser().model_dump(),
+            "output": output,
+        }
+        | changes
+    )
+    components = build_components(config, mixture.captions())
+    given = given_to(config, mixture, components)
+    return Trainer(components, config.optimiser, config.noise, 0, join_processes(), given)
+
+
+def test_other_captions_or_more_items_are_other_data(tmp_path):
+    data = random_mixture()
+    small_trainer(tmp_path, data).save(tmp_path)
+    assert small_trainer(tmp_path, data, name="other", licence="mit").resume(tmp_path)
+    with one_line_error(r"of other settings \(data\.0\.mirror: false -> true\)"):
+        part = {"kind": "mfsynth", "url": "s3://bucket/run", "mirror": True}
+        small_trainer(tmp_path, data, data=[part]).resume(tmp_path)
+    [part] = data.parts
+    longer = InMemory([*part.source, part.source[0]])
+    with one_line_error(r"of other settings \(captions\.digest: .*; items\.0: 8 -> 9\)"):
+        small_trainer(tmp_path, replace(data, parts=(replace(part, source=longer),))).resume(
+            tmp_path
+        )
+    other = InMemory([replace(part.source[0], text="a blue cube"), *part.source[1:]])
+    with one_line_error(r"of other settings \(captions\.digest: \w+… -> \w+…\)"):
+        small_trainer(tmp_path, replace(data, parts=(replace(part, source=other),))).resume(
+            tmp_path
+        )
+    assert "secret" not in (latest_checkpoint(tmp_path).path / "checkpoint.json").read_text()
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])

@@ -1,0 +1,64 @@
+"""`docs/format.md` names all that is stored, by the names that it has."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, ScoreInfo
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, StoredObject
+from mfsynth.shards.tables import SCORE_PREFIX, contents_of_run
+from mfsynth.shards.writer import encode_sample
+
+PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+# What is there; what will be there is named apart.
+PRESENT = PAGE.partition("## Version 1")[0]
+
+
+def section(title: str) -> set[str]:
+    """The names in backticks of a section."""
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## )", PAGE, re.DOTALL | re.MULTILINE)
+    return {*re.findall(r"`([^`\n]+)`", text)}
+
+
+def key_json(value: object) -> set[str]:
+    """Names of fields, those of scores and siblings apart."""
+    if not isinstance(value, dict):
+        return set()
+    kept = {name: part for name, part in value.items() if name not in ("scores", "sha256")}
+    return {*value} | {name for part in kept.values() for name in key_json(part)}
+
+
+@pytest.mark.parametrize("table", ["columns", "reject_columns"])
+def test_every_column_is_named(table):
+    columns = {column["name"] for column in contents_of_run({})[table]}
+    assert columns <= section("Index")
+    assert f"{SCORE_PREFIX}<score>" in section("Index")
+
+
+def test_every_field_of_the_documents_is_named():
+    stored = {field.name for field in fields(StoredObject)}
+    assert {field.name for field in fields(RunManifest)} <= section(r"run\.json")
+    assert {field.name for field in fields(ScoreInfo)} <= section(r"run\.json")
+    assert {field.name for field in fields(Receipt)} | stored <= section("Receipt")
+
+
+def test_every_member_and_field_of_a_sample_is_named():
+    names = section("Members of a sample")
+    assert {f"KEY.{member.suffix}" for member in layout.MEMBERS.values()} <= names
+    assert key_json(json.loads(encode_sample(tiny_run.make_sample(1)).json)) <= names
+    assert DIGITAL_SOURCE_TYPE in names
+
+
+def test_version_and_objects_are_those_of_the_code():
+    assert f'`"{layout.FORMAT_VERSION}"`' in PRESENT
+    for kind in layout.OBJECT_KINDS:
+        assert layout.object_key(kind, "<run>", 12, "a").replace(".a.", ".<attempt>.") in PRESENT
+    for key in (layout.RUN_KEY, layout.commit_key(12), layout.CARD_KEY, layout.MANIFEST_KEY):
+        assert key in PRESENT
