@@ -51,7 +51,7 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(HEARTBEAT_S)
         # The end of a driver must not wait for, or hide, anything: gc removes what is left.
         with contextlib.suppress(MfsynthError):
             self._note()

@@ -77,7 +77,7 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     counted = counted_shards(store)
     receipts = read_commits(store)
     if (problem := lost_receipts(store, receipts, counted)) is not None:
-        raise MfsynthError(f"{store.url}: {problem}")
+        raise MfsynthError(f"{store.url} has {problem}")
     return receipts
 
 
@@ -90,10 +90,12 @@ def read_all_commits(store: ObjectStore) -> dict[int, Receipt]:
     counted = counted_shards(store)
     receipts = read_commits(store)
     problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
-    if problem is None and (missing := gaps(receipts)):
-        problem = f"{listed(missing)} missing; start the run again to fill the gaps"
     if problem is not None:
-        raise MfsynthError(f"{store.url}: {problem}")
+        raise MfsynthError(f"{store.url} has {problem}")
+    if missing := gaps(receipts):
+        raise MfsynthError(
+            f"{store.url}: {listed(missing)} missing; start the run again to fill the gaps"
+        )
     return receipts
 
 
