@@ -12,6 +12,7 @@ from mfsynth import __version__
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
+    "distill": "Distil a model to a few sampling steps.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
     "gc": "Remove objects that no commit refers to.",

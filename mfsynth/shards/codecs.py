@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Codes = NDArray[np.uint16]
+Shape = tuple[int, int]
+"""Rows and columns."""
 
 JPEG_QUALITY = 95
 MAX_CODE = 65535
@@ -43,6 +45,10 @@ _PNG_OPTIONS = [
 ]
 if hasattr(cv2, "IMWRITE_PNG_FILTER"):
     _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+
+
+class WrongSizeError(ValueError):
+    """A picture is whole, as far as its header says, but of another size."""
 
 
 class DepthScale(StrEnum):
@@ -73,6 +79,12 @@ class DepthEncoding:
     unit_per_code: float
     near: float
     far: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.unit_per_code) and self.unit_per_code >= 0):
+            raise ValueError(f"a code can't be worth {self.unit_per_code}")
+        if not (math.isfinite(self.far) and 0 <= self.near <= self.far):
+            raise ValueError(f"depth can't lie between {self.near} and {self.far}")
 
 
 def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
@@ -138,21 +150,34 @@ def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
     return png.tobytes(), encoding
 
 
-def decode_depth(png: bytes, encoding: DepthEncoding) -> DepthMap:
+def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit PNG, 0.0 = invalid.
 
+    Args:
+        png: The file.
+        encoding: Of its codes.
+        shape: (H, W) that it must have, which is looked at before anything is decoded.
+
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size.
     """
-    return dequantise_depth(decode_codes(png), encoding)
+    return dequantise_depth(decode_codes(png, shape), encoding)
 
 
-def decode_codes(png: bytes) -> Codes:
+def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
     """The uint16 (H, W) codes in a PNG.
 
+    Args:
+        png: The file.
+        shape: As for `decode_depth`.
+
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size.
     """
+    if shape is not None:
+        # The header comes first in every PNG: signature, length and name of the chunk, then these.
+        width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
+        _require_shape((height, width), shape)
     # OpenCV gives a picture with grey in place of what is missing for some truncated files.
     if not png.endswith(b"IEND\xaeB`\x82"):
         raise ValueError("not a whole PNG")
@@ -170,11 +195,23 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes) -> RgbImage:
+def decode_jpeg(jpeg: bytes, shape: Shape | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
+    Args:
+        jpeg: The file.
+        shape: As for `decode_depth`.
+
     Raises:
-        ValueError: The bytes are not a whole JPEG.
+        ValueError: The bytes are not a whole JPEG, or one of another size.
     """
+    if shape is not None:
+        _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
     rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     return rgb
+
+
+def _require_shape(found: tuple[int, ...], expected: Shape) -> None:
+    if found != expected:
+        sizes = [f"{width}x{height}" for height, width in (found, expected)]
+        raise WrongSizeError(f"is {sizes[0]}, not {sizes[1]}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import tables
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.storage.store import ObjectStore
 
 _REMEDY = "`mfsynth verify` says what else is damaged"
@@ -21,9 +22,14 @@ def read_index(store: ObjectStore, receipts: Iterable[Receipt]) -> pa.Table:
     Raises:
         MfsynthError: The index of a shard is missing or damaged.
     """
-    parts = _read(store, [receipt.objects["index"].key for receipt in receipts])
+    wanted = [(receipt.objects["index"], receipt.accepted) for receipt in receipts]
+    parts = _read(store, wanted, tables.index_schema)
     if not parts:
         return tables.index_schema(()).empty_table()
+    first, *others = parts
+    for (stored, _), part in zip(wanted[1:], others, strict=True):
+        if part.schema != first.schema:
+            raise _damaged(store, stored, f"its columns are not those of {wanted[0][0].key}")
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -33,24 +39,42 @@ def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
     Raises:
         MfsynthError: The table is missing or damaged.
     """
-    [table] = _read(store, [receipt.objects["rejects"].key])
+    rows = receipt.rejected + receipt.quarantined
+    [table] = _read(store, [(receipt.objects["rejects"], rows)], tables.rejects_schema)
     return table
 
 
-def _read(store: ObjectStore, keys: list[str]) -> list[pa.Table]:
+def _read(
+    store: ObjectStore,
+    wanted: Sequence[tuple[StoredObject, int]],
+    schema_of: Callable[[Sequence[str]], pa.Schema],
+) -> list[pa.Table]:
+    """Tables of so many rows, each compared with its receipt before it is parsed."""
     try:
-        found = store.read_many(keys)
+        found = store.read_many([stored.key for stored, _ in wanted])
     except FileNotFoundError as error:
         raise MfsynthError(
             f"{error} is missing, though its shard is committed; {_REMEDY}"
         ) from None
     parts = []
-    for key in keys:
+    for stored, rows in wanted:
+        data = found[stored.key]
+        if len(data) != stored.size:
+            raise _damaged(store, stored, f"{len(data)} bytes, the receipt says {stored.size}")
+        if hashlib.sha256(data).hexdigest() != stored.sha256:
+            raise _damaged(store, stored, "its bytes changed (SHA-256 differs)")
         try:
-            parts.append(pq.read_table(pa.BufferReader(found[key])))
-        # OSError: what pyarrow raises for compressed bytes that changed.
+            table = pq.read_table(pa.BufferReader(data))
+        # OSError: what pyarrow raises for compressed bytes that it can't make sense of.
         except (pa.ArrowException, OSError) as error:
-            raise MfsynthError(
-                f"{store.url}/{key}: truncated, or not Parquet; {_REMEDY}"
-            ) from error
+            raise _damaged(store, stored, "truncated, or not Parquet") from error
+        if table.schema != schema_of(tables.score_names(table.schema)):
+            raise _damaged(store, stored, "its columns are not those of this format")
+        if table.num_rows != rows:
+            raise _damaged(store, stored, f"{table.num_rows} rows, the receipt says {rows}")
+        parts.append(table)
     return parts
+
+
+def _damaged(store: ObjectStore, stored: StoredObject, what: str) -> MfsynthError:
+    return MfsynthError(f"{store.url}/{stored.key}: {what}; {_REMEDY}")

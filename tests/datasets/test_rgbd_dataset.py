@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import subprocess
 import sys
 import threading
 import uuid
+import zlib
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 from tiny_run import make_sample
@@ -205,7 +210,7 @@ def test_a_missing_shard_is_one_clear_line(run_store):
 def test_a_missing_or_truncated_index_is_one_clear_line(run_store):
     key = read_commits(run_store)[1].objects["index"].key
     run_store.put_bytes(key, run_store.read_bytes(key)[:-9])
-    with pytest.raises(MfsynthError, match=f"{key}: truncated, or not Parquet"):
+    with pytest.raises(MfsynthError, match=f"{key}: .* bytes, the receipt says"):
         RGBDDataset(run_store.url)
     run_store.delete(key)
     with pytest.raises(MfsynthError, match=f"{key} is missing"):
@@ -221,3 +226,76 @@ def test_reading_a_run_needs_no_torch():
     code = "import sys, mfsynth.datasets; print({'torch', 'ray'} & sys.modules.keys())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_no_flipped_bit_of_an_index_gives_a_wrong_sample(run_store):
+    """1,000 flips: each is told when the data set is opened, in a line that names the file."""
+    receipt = read_commits(run_store)[0]
+    path = run_store.local_root / receipt.objects["index"].key
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for bit in generator.choice(8 * len(whole), 1000, replace=False):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(flipped)
+        with pytest.raises(MfsynthError, match=r"index/tiny.*its bytes changed"):
+            RGBDDataset(run_store.url)
+
+
+def reindexed(store, **changes):
+    """A run whose index and receipt agree, and are wrong."""
+    receipt = read_commits(store)[0]
+    stored = receipt.objects["index"]
+    path = store.local_root / stored.key
+    table = pq.read_table(path)
+    for name, value in changes.items():
+        field = table.schema.field(name)
+        column = pa.array([value] * len(table), field.type)
+        table = table.set_column(table.schema.get_field_index(name), field, column)
+    pq.write_table(table, path)
+    data = path.read_bytes()
+    objects = {
+        **receipt.objects,
+        "index": replace(stored, size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+    }
+    changed = replace(receipt, objects=objects)
+    (store.local_root / layout.commit_key(0)).write_text(changed.to_json())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth_unit_per_code": float("nan")},
+        {"depth_unit_per_code": -1.0},
+        {"depth_near": 5.0, "depth_far": 1.0},
+        {"depth_kind": "furlongs"},
+        {"depth_encoding": "cubic"},
+        {"intrinsics_source": "guessed"},
+        {"height": 2400},
+        {"shard": 77},
+        {"sample_id": "../other"},
+    ],
+    ids=str,
+)
+def test_a_row_that_makes_no_sense_is_one_line(run_store, changes):
+    reindexed(run_store, **changes)
+    dataset = RGBDDataset(run_store.url)
+    with pytest.raises(MfsynthError, match="`mfsynth verify` says"):
+        dataset[0]
+    assert_is_sample(dataset[4], 6)
+
+
+def test_an_image_of_another_size_is_not_decoded(run_store):
+    """A header that says 20,000 pixels square would take gigabytes."""
+    receipt = read_commits(run_store)[0]
+    dataset = RGBDDataset(run_store.url)
+    row = dataset.index.slice(0, 1).to_pylist()[0]
+    path = run_store.local_root / receipt.objects["tar"].key
+    data = bytearray(path.read_bytes())
+    start, size = row["depth_offset"], row["depth_size"]
+    data[start + 16 : start + 24] = (20_000).to_bytes(4) * 2
+    path.write_bytes(data)
+    crc = zlib.crc32(data[start : start + size])
+    reindexed(run_store, depth_crc32=crc)
+    with pytest.raises(MfsynthError, match="is 20000x20000, not 32x24"):
+        RGBDDataset(run_store.url)[0]
