@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny_run
 
+from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits
@@ -33,6 +34,10 @@ def refuses(do, store, match):
     assert {key: store.read_bytes(key) for key in store.list()} == before
 
 
+def read(store):
+    return RGBDDataset(store.url)
+
+
 @pytest.mark.parametrize("counted", [None, layout.PROGRESS_KEY, layout.MANIFEST_KEY])
 def test_objects_without_receipts_are_no_empty_run(run_store, counted):
     if counted == layout.PROGRESS_KEY:
@@ -41,7 +46,7 @@ def test_objects_without_receipts_are_no_empty_run(run_store, counted):
         finalize(run_store)
     lose_all(run_store)
     told = f"3 shards were committed \\({counted}\\)" if counted else "objects .such as shards/tiny"
-    for do in (run_status, finalize, read_known_commits, read_all_commits):
+    for do in (run_status, finalize, read_known_commits, read_all_commits, read):
         refuses(do, run_store, f"(no receipt in _commits/, but {told})|({told})")
     refuses(lambda store: tiny_run.make_missing_shards(store.url, 3), run_store, "_commits/")
     [problem] = verify_run(run_store).problems
