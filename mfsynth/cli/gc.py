@@ -34,20 +34,30 @@ class _Age(click.ParamType[Any]):
     type=_Age(),
     default="1d",
     show_default=True,
-    help="Leave younger objects alone: a running job may be about to commit them.",
+    help="Don't mark what is younger: a job that was stopped may be about to go on.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be marked and removed.")
 def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
-    """Remove objects of the run at URL that no commit refers to."""
-    from mfsynth.shards.gc import collect, garbage
+    """Remove objects of the run at URL that no commit refers to, in two steps.
+
+    The first call removes nothing: it marks what it finds, in _tombstones/. A call a day or more
+    later removes what was marked and still belongs to no commit, and marks what is new. No driver
+    may be at work, and no commit be missing; objects that a commit names are never removed.
+    """
+    from mfsynth.formatting import size
+    from mfsynth.shards.gc import collect
     from mfsynth.storage.store import ObjectStore
 
     store = ObjectStore.open(url)
-    entries = garbage(store, older_than)
-    for entry in entries:
-        click.echo(entry.key if entry.upload is None else f"{entry.key} (unfinished upload)")
-    size = sum(entry.size for entry in entries)
-    if not dry_run:
-        collect(store, entries)
-    verb = "would be removed" if dry_run else "removed"
-    click.echo(f"{store.url}: {len(entries)} objects, {size / 1e6:.1f} MB {verb}")
+    done = collect(store, older_than, dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    for entries, verb in ((done.removed, "removed"), (done.marked, "marked")):
+        for entry in entries:
+            upload = "" if entry.upload is None else " (unfinished upload)"
+            click.echo(f"{would}{verb}: {entry.key}{upload}")
+    removed = f"{len(done.removed)} objects, {size(sum(e.size for e in done.removed))}"
+    marked = f"{len(done.marked)} objects, {size(sum(e.size for e in done.marked))}"
+    later = f" (a gc after {done.due:%Y-%m-%d %H:%M} UTC removes them)" if done.due else ""
+    click.echo(f"{store.url}: {removed} {would}removed; {marked} {would}marked{later}")
+    if done.waiting:
+        click.echo(f"{done.waiting} objects were marked before and are not due yet")

@@ -12,7 +12,8 @@ def verify(url: str, shallow: bool) -> None:
     """Check the shards of the run at URL against their commits.
 
     Deep by default: hashes, counts, every image and depth map decodes, the index against the
-    tar. Prints a line for every problem; exit status 1 if there is one.
+    tar. A run without shards is not verified, nor one that has fewer than were counted once: by
+    finalize, or by a driver. Prints a line for every problem; exit status 1 if there is one.
     """
     import time
 

@@ -18,7 +18,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs, layout
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_run
+from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import CandidateRef
 from mfsynth.shards.tables import scores_of
@@ -109,7 +110,7 @@ class RGBDDataset:
     ) -> None:
         self._store = ObjectStore.open(url)
         read_run(self._store)
-        commits = read_commits(self._store)
+        commits = read_known_commits(self._store)
         self._reader = RangeReader(self._store)
         self._transform = transform
         self._tars = {shard: r.objects["tar"].key for shard, r in commits.items()}

@@ -32,6 +32,7 @@ from mfsynth.runs.events import (
     StartWorker,
     Tick,
 )
+from mfsynth.runs.heartbeat import Heartbeat
 from mfsynth.runs.ledger import ShardLedger
 from mfsynth.runs.making import MODES
 from mfsynth.runs.plan import RunPlan, recorded_config
@@ -52,8 +53,9 @@ from mfsynth.runs.watching.metrics import RunMetrics
 from mfsynth.runs.watching.notices import Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
-from mfsynth.shards.commits import RunManifest, gaps, open_run, read_commits
+from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.layout import CARD_KEY, COMMITS_FOLDER, FORMAT_VERSION, new_attempt
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.tables import contents_of_run
@@ -99,7 +101,8 @@ def generate(
 
     Raises:
         MfsynthError: The run cannot start: prompts, model, output or Ray are not as they
-            should be. A run that fails later is a `RunResult` with its reason.
+            should be, or the run has lost its receipts. A run that fails later is a `RunResult`
+            with its reason.
     """
     config = complete(config)
     if config.sampler.mode not in MODES:
@@ -117,6 +120,8 @@ def generate(
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
+    # Workers may be in other folders, where a relative path is another place.
+    config = config.model_copy(update={"output": store.location})
     return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
@@ -156,7 +161,7 @@ class _Session:
         self._manifest = manifest
         self._display = display
         self._goal = Goal.of(config)
-        self._earlier = list(read_commits(store).values())
+        self._earlier = list(read_known_commits(store).values())
         self._reporter = Reporter(self._goal, self._earlier, display)
         self._shown = 0.0
         self._places = 0
@@ -169,8 +174,9 @@ class _Session:
         with self._display, StopRequests() as stop:
             self._say_what_is_there()
             with (
+                Heartbeat(self._store, lambda: len(self._reporter.committed)),
                 Committer(self._store, self._reporter.committed) as committer,
-                WorkerPool(self._config, open_worker) as pool,
+                WorkerPool(self._config, open_worker, run_sha256(self._store)) as pool,
                 RunMetrics(self._config.name) as metrics,
             ):
                 self._reporter.add_observer(metrics)

@@ -57,6 +57,14 @@ class CommitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardLost:
+    """The driver's store doesn't hold what was made: it is not committed, and made again."""
+
+    shard: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlacesChanged:
     """Nodes came or went: there is room for this many workers now."""
 
@@ -79,6 +87,7 @@ Event = (
     | WorkerDied
     | ShardCommitted
     | CommitFailed
+    | ShardLost
     | PlacesChanged
     | Drain
     | Tick
@@ -119,7 +128,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Create the shard's commit if it is absent; answered by committed or failed."""
+    """Create the shard's commit if it is absent; answered by committed, failed or lost."""
 
     receipt: Receipt
 

@@ -4,7 +4,8 @@ The life of a shard::
 
     free ──assign──► in work ──made──► held ──certain──► committing ──► committed
       ▲                 │                │
-      └──── failed ─────┘                └── beyond the prefix: dropped, its objects are garbage
+      ├──── failed ─────┘                ├── beyond the prefix: dropped, its objects are garbage
+      └──── lost: not in the store ──────┘
 
 **What a run consists of.** Let `gain(k)` be what shard k adds to the target (its accepted
 pairs; or all of its candidates, where the target counts candidates). The data set is the shortest
@@ -118,6 +119,16 @@ class ShardLedger:
         """Its commit is to be tried again; False if it has one meanwhile."""
         self._committing.discard(shard)
         return shard in self._attempts
+
+    def lose(self, shard: int) -> bool:
+        """What was made of it is not in the store; False if it is committed meanwhile."""
+        self._committing.discard(shard)
+        if (held := self._held.pop(shard, None)) is None:
+            return False
+        self._held_gain -= self._goal.gain(held)
+        if not self._attempts[shard]:
+            self._unassigned.add(shard)
+        return True
 
     def note_commit(self, receipt: Receipt) -> None:
         """It is part of the data set, whoever made it; a second time changes nothing."""

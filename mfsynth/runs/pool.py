@@ -21,6 +21,8 @@ from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import Assignment, Message, NotStarted, StartAnswer, Started
 from mfsynth.runs.sizing import WorkerResources
 from mfsynth.runs.watching.metrics import GpuMemory
+from mfsynth.shards.commits import require_store_of
+from mfsynth.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     import ray
@@ -46,16 +48,18 @@ class WorkerPool:
     """Workers by the supervisor's numbers. A context manager: leaving it ends them all.
 
     Args:
-        config: The run.
+        config: The run; its output means the same place in every folder.
         open_worker: Makes the worker inside its process; pickled by reference or by value.
+        run_sha256: Of `run.json` as the driver sees it: a worker that sees another doesn't start.
 
     Raises:
         MfsynthError: Ray cannot be reached, or lacks what the configuration asks for.
     """
 
-    def __init__(self, config: RunConfig, open_worker: OpenWorker) -> None:
+    def __init__(self, config: RunConfig, open_worker: OpenWorker, run_sha256: str) -> None:
         self._config = config
         self._open_worker = open_worker
+        self._run_sha256 = run_sha256
         self._cluster = RayCluster(config.runtime)
         try:
             self.resources = WorkerResources.of(config.runtime, self._cluster.nodes())
@@ -123,7 +127,7 @@ class WorkerPool:
                 max_restarts=0,
                 max_task_retries=0,
             )
-            .remote(self._open_worker, self._config, resources.device)
+            .remote(self._open_worker, self._config, resources.device, self._run_sha256)
         )
         self._actors[number] = actor
         self._starts[actor.start.remote()] = number
@@ -183,16 +187,23 @@ class WorkerPool:
 class _Actor:
     """The thin shell of a worker in its process. Failures are values; only death is an error."""
 
-    def __init__(self, open_worker: OpenWorker, config: RunConfig, device: str) -> None:
+    def __init__(
+        self, open_worker: OpenWorker, config: RunConfig, device: str, run_sha256: str
+    ) -> None:
         self._open = open_worker
+        self._run_sha256 = run_sha256
         self._config = config
         self._device = device
         self._worker: ShardMaker | None = None
         self._gpu_memory = GpuMemory(config.name)
 
     def start(self) -> StartAnswer:
-        """Load the model. Not in the constructor, whose errors Ray turns into deaths."""
+        """Find the store and load the model.
+
+        Not in the constructor, whose errors Ray turns into deaths.
+        """
         try:
+            require_store_of(ObjectStore.open(self._config.output), self._run_sha256)
             self._worker = self._open(self._config, self._device)
         except MfsynthError as error:
             return NotStarted(str(error))

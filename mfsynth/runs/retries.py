@@ -119,7 +119,7 @@ class Retries:
         return None
 
     def store_failed(self, shard: int, message: str, now: float) -> str | None:
-        """A worker could not write the shard; it is made again after a while."""
+        """A worker could not write the shard, or not where the driver sees it: made again later."""
         troubles = self._troubles[shard]
         troubles.store_failures += 1
         return self._wait(shard, troubles.store_failures, message, now)

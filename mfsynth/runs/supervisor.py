@@ -28,6 +28,7 @@ from mfsynth.runs.events import (
     Outcome,
     PlacesChanged,
     ShardCommitted,
+    ShardLost,
     StartAnswered,
     StartWorker,
     Tick,
@@ -122,6 +123,8 @@ class Supervisor:
                 self._committed(receipt)
             case CommitFailed(shard, text):
                 self._commit_failed(shard, text)
+            case ShardLost(shard, text):
+                self._lost(shard, text)
             case PlacesChanged(places):
                 if self._roster.change_places(places):
                     self._retries.forgive_starts()
@@ -226,6 +229,10 @@ class Supervisor:
     def _commit_failed(self, shard: int, message: str) -> None:
         if self._ledger.commit_failed(shard):
             self._stop_for(self._retries.commit_failed(shard, message, self._now))
+
+    def _lost(self, shard: int, message: str) -> None:
+        if self._ledger.lose(shard):
+            self._stop_for(self._retries.store_failed(shard, message, self._now))
 
     def _enforce_deadlines(self) -> list[Action]:
         actions: list[Action] = []

@@ -20,6 +20,8 @@ from mfsynth.shards.records import Receipt
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
+_SHARDS_SHOWN = 8
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreInfo:
@@ -196,6 +198,24 @@ def run_sha256(store: ObjectStore) -> str:
         ) from None
 
 
+def require_store_of(store: ObjectStore, sha256: str) -> None:
+    """Prove that this process sees the store that another one means.
+
+    Args:
+        store: As it is seen here.
+        sha256: `run_sha256` of the store that is meant.
+
+    Raises:
+        MfsynthError: Another run lies here, or none; the message names this machine.
+    """
+    if run_sha256(store) != sha256:
+        raise MfsynthError(
+            f"{store.url} holds another {layout.RUN_KEY} as it is seen from "
+            f"{socket.gethostname()} than as the driver sees it: give an output that all nodes "
+            "share"
+        )
+
+
 def commit(store: ObjectStore, receipt: Receipt) -> bool:
     """Commit an uploaded shard; True if this receipt is the shard's commit now.
 
@@ -204,10 +224,34 @@ def commit(store: ObjectStore, receipt: Receipt) -> bool:
     Idempotent: the winner's retry after a lost acknowledgement gets True again, because the
     stored attempt is its own.
     """
-    key = layout.commit_key(receipt.shard)
-    if store.create_if_absent(key, receipt.to_json().encode()):
+    if store.create_if_absent(layout.commit_key(receipt.shard), receipt.to_json().encode()):
         return True
-    return _receipt(store, key, store.read_bytes(key)).attempt == receipt.attempt
+    return read_commit(store, receipt.shard).attempt == receipt.attempt
+
+
+def read_commit(store: ObjectStore, shard: int) -> Receipt:
+    """The receipt of a committed shard, from its key: a listing may not know it yet.
+
+    Raises:
+        MfsynthError: It isn't there, or can't be read.
+    """
+    key = layout.commit_key(shard)
+    try:
+        return _receipt(store, key, store.read_bytes(key))
+    except FileNotFoundError as error:
+        raise MfsynthError(f"{error} is gone, or not seen yet") from None
+
+
+def lacking_objects(store: ObjectStore, receipt: Receipt) -> list[str]:
+    """What the store doesn't hold of what a receipt says, a line an object."""
+    problems = []
+    for stored in receipt.objects.values():
+        size = store.size(stored.key)
+        if size is None:
+            problems.append(f"{store.url}/{stored.key} is missing")
+        elif size != stored.size:
+            problems.append(f"{store.url}/{stored.key} has {size} bytes, not {stored.size}")
+    return problems
 
 
 def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[int, Receipt]:
@@ -247,6 +291,14 @@ def parse_receipt(key: str, data: bytes) -> Receipt:
 def gaps(commits: Collection[int]) -> list[int]:
     """Shards below the last committed one that are not committed."""
     return sorted({*range(max(commits, default=-1))} - {*commits})
+
+
+def listed(shards: Sequence[int]) -> str:
+    """`shards 3, 5 and 9 more`: short for any number of them."""
+    shown = ", ".join(str(shard) for shard in shards[:_SHARDS_SHOWN])
+    others = len(shards) - _SHARDS_SHOWN
+    more = f" and {others} more" if others > 0 else ""
+    return f"shard{'s' if len(shards) > 1 else ''} {shown}{more}"
 
 
 def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

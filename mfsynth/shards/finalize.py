@@ -11,13 +11,13 @@ from typing import Any
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import gaps, read_commits, read_run
+from mfsynth.shards.commits import read_run
 from mfsynth.shards.documents.card import data_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
+from mfsynth.shards.drivers import read_all_commits
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.status import listed
 from mfsynth.storage.store import ObjectStore
 
 
@@ -28,17 +28,13 @@ def finalize(store: ObjectStore) -> list[str]:
     run was extended.
 
     Raises:
-        MfsynthError: There is no run, nothing is committed, a shard is missing in between, or
-            an index can't be read.
+        MfsynthError: There is no run, nothing is committed, a shard is missing, or an index can't
+            be read.
     """
     run = read_run(store)
-    commits = read_commits(store)
+    commits = read_all_commits(store)
     if not commits:
         raise MfsynthError(f"{store.url}: no shard is committed yet; run generate first")
-    if missing := gaps(commits):
-        raise MfsynthError(
-            f"{store.url}: {listed(missing)} missing; start the run again to fill the gaps"
-        )
     index = read_index(store, commits.values())
     manifest = build_manifest(run, commits, index)
     documents = {

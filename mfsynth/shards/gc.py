@@ -1,12 +1,27 @@
-"""Objects that no commit refers to: losers of a race, leftovers of killed workers."""
+"""Objects that no commit refers to: losers of a race, leftovers of killed workers.
+
+They are deleted in two phases. A first `collect` names them in a tombstone, one that comes when the
+tombstone is due deletes what still no receipt names. Drivers don't commit what a tombstone names,
+and make it again instead: an object that is committed had no tombstone just before, and so is
+deleted a day later at the earliest, when its receipt is seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_run
+from mfsynth.shards.drivers import read_all_commits, require_no_driver
+from mfsynth.shards.tombstones import (
+    FOLDERS,
+    Tombstone,
+    may_be_deleted,
+    put_tombstone,
+    read_tombstones,
+)
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
@@ -16,49 +31,123 @@ from mfsynth.storage.store import ObjectStore
 # and the time a driver may hang on its store. A day is far above any of it; it costs a day of
 # storage, where too short a time would cost a shard.
 DEFAULT_GRACE = timedelta(days=1)
+# From the tombstone to the deletion. Far above the time that a driver takes from looking for
+# tombstones to its commit.
+DELAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a `collect` did, or would have done.
+
+    Attributes:
+        removed: What it removed itself; what others removed meanwhile is not in it.
+        marked: What it named in a tombstone.
+        due: From when on that may be deleted; None if nothing was marked.
+        waiting: How many objects earlier tombstones name that are not due.
+    """
+
+    removed: tuple[Entry, ...]
+    marked: tuple[Entry, ...]
+    due: datetime | None
+    waiting: int
+
+
+def collect(
+    store: ObjectStore,
+    older_than: timedelta = DEFAULT_GRACE,
+    *,
+    delay: timedelta = DELAY,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> Collected:
+    """Delete what an earlier call has marked and is due; mark what is garbage now.
+
+    Visible: each deletion at once. Idempotent, and any number may run at a time; killed, it goes
+    on the next time. Times are by the store's own clock, whatever that of this machine says; to
+    read it, a probe is written and removed.
+
+    Args:
+        store: Of the run.
+        older_than: What is younger is not marked.
+        delay: From marking to deletion.
+        dry_run: Only say what would be done.
+        now: By the store's clock, if it is known.
+
+    Raises:
+        MfsynthError: There is no run, a driver is at work, a commit is missing or can't be read
+            (then nothing is garbage, because what it refers to isn't known), or a tombstone can't.
+    """
+    read_run(store)
+    now = now or store.clock(layout.COMMITS_FOLDER) or _now()
+    require_no_driver(store, now)
+    tombstones = read_tombstones(store)
+    found, kept = _survey(store)
+    removed: list[Entry] = []
+    for tombstone in tombstones:
+        if tombstone.due <= now:
+            removed += _bury(store, tombstone, kept, dry_run=dry_run)
+    waiting = {_identity(e) for t in tombstones if t.due > now for e in t.entries}
+    gone = waiting | {_identity(e) for t in tombstones if t.due <= now for e in t.entries}
+    marked = [e for e in _older(found, older_than, now) if _identity(e) not in gone]
+    due = now + delay if marked else None
+    if due is not None and not dry_run:
+        put_tombstone(store, marked, now, due)
+    return Collected(tuple(removed), tuple(marked), due, len(waiting))
 
 
 def garbage(
     store: ObjectStore, older_than: timedelta = DEFAULT_GRACE, now: datetime | None = None
 ) -> Sequence[Entry]:
-    """What may be deleted of a run, written more than `older_than` ago.
+    """What may be marked of a run, written more than `older_than` ago.
 
-    Objects under `shards/`, `index/` and `rejects/` that no commit refers to, and the temporaries
-    and unfinished uploads of killed writers anywhere in the run.
-
-    Ages are by the store's own clock, whatever that of this machine says; to read it, a probe is
-    written and removed. Objects whose age the store doesn't know count as young, unless
-    `older_than` is zero.
+    Objects under `shards/`, `index/` and `rejects/` that no commit refers to, the temporaries
+    and unfinished uploads of killed writers anywhere in the run, and heartbeats of drivers that
+    were killed. Objects whose age the store doesn't know count as young, unless `older_than` is
+    zero.
 
     Raises:
-        MfsynthError: There is no run, or a commit can't be read (then nothing is garbage,
-            because what it refers to isn't known).
+        MfsynthError: There is no run, or a commit is missing or can't be read.
     """
     read_run(store)
+    found, _ = _survey(store)
+    if not found or not older_than:
+        return found
+    return _older(found, older_than, now or store.clock(layout.COMMITS_FOLDER) or _now())
+
+
+def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
+    """What no commit refers to, and the keys that commits do."""
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
-    folders = (*layout.FOLDERS.values(), layout.COMMITS_FOLDER)
-    entries = [entry for folder in folders for entry in store.entries(folder)]
+    entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
     entries += [e for e in store.top_level() if e.key.endswith(PART_SUFFIX)]
     uploads = store.unfinished_uploads()
-    kept = {o.key for receipt in read_commits(store).values() for o in receipt.objects.values()}
-    unreferenced = [e for e in entries if e.key not in kept and _collectable(e.key)]
+    receipts = read_all_commits(store).values()
+    kept = {stored.key for receipt in receipts for stored in receipt.objects.values()}
+    found = [e for e in entries if e.key not in kept and may_be_deleted(e.key)]
     # Of a committed object, too: its upload was tried again.
-    unreferenced += [e for e in uploads if _collectable(e.key)]
-    if not unreferenced or not older_than:
-        return unreferenced
-    before = (now or store.clock(layout.COMMITS_FOLDER) or datetime.now(UTC)) - older_than
-    return [entry for entry in unreferenced if entry.modified and entry.modified <= before]
+    return found + [e for e in uploads if may_be_deleted(e.key)], kept
 
 
-def collect(store: ObjectStore, entries: Iterable[Entry]) -> int:
-    """Delete `entries`; returns their bytes. Idempotent: what is gone already is no error."""
-    size = 0
-    for entry in entries:
-        store.discard(entry)
-        size += entry.size
-    return size
+def _older(found: Sequence[Entry], than: timedelta, now: datetime) -> Sequence[Entry]:
+    return [e for e in found if not than or (e.modified and e.modified <= now - than)]
 
 
-def _collectable(key: str) -> bool:
-    # Only what mfsynth writes: a stranger's file in one of our folders is not ours to delete.
-    return key.endswith(PART_SUFFIX) or layout.parse_object_key(key) is not None
+def _bury(
+    store: ObjectStore, tombstone: Tombstone, kept: set[str], *, dry_run: bool
+) -> list[Entry]:
+    """Delete what a tombstone names, and last the tombstone; gives what this call deleted."""
+    doomed = [e for e in tombstone.entries if e.upload is not None or e.key not in kept]
+    if dry_run:
+        return doomed
+    removed = [entry for entry in doomed if store.discard(entry)]
+    store.delete(tombstone.key)
+    return removed
+
+
+def _identity(entry: Entry) -> tuple[str, str | None]:
+    return entry.key, entry.upload
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -5,6 +5,9 @@
     index/<run>-000012.<attempt>.parquet        one row a sample, with offsets into the tar
     rejects/<run>-000012.<attempt>.parquet      one row a candidate that gave no sample
     _commits/000012.json                        the receipt that makes the three above count
+    _driver/<name>.json                         the heartbeat of a driver, while it runs
+    _driver/progress.json                       how many shards drivers have seen committed
+    _tombstones/<time>-<random>.json            what gc will delete, and from when on
     manifest.json, croissant.json, README.md    written by finalize, made again at will
 
 `<run>` is the run's id: its name and its identity (`run_id`). Keys are relative to the root of the
@@ -16,6 +19,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
 from mfsynth.config import run_identity
@@ -31,6 +35,9 @@ CARD_KEY = "README.md"
 OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
 COMMITS_FOLDER = "_commits"
+DRIVERS_FOLDER = "_driver"
+PROGRESS_KEY = f"{DRIVERS_FOLDER}/progress.json"
+TOMBSTONES_FOLDER = "_tombstones"
 
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
@@ -41,6 +48,8 @@ _OBJECT = re.compile(
     r"(?P<folder>shards|index|rejects)/(?P<run>[0-9a-z_-]+)-(?P<shard>\d{6,})"
     r"\.(?P<attempt>[0-9a-z_-]+)\.(?P<suffix>tar|parquet)"
 )
+_HEARTBEAT = re.compile(rf"{DRIVERS_FOLDER}/[0-9a-f]{{16}}\.json")
+_TOMBSTONE = re.compile(rf"{TOMBSTONES_FOLDER}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{16}}\.json")
 _SUFFIXES = {"tar": "tar", "index": "parquet", "rejects": "parquet"}
 
 
@@ -137,6 +146,26 @@ def parse_object_key(key: str) -> ObjectName | None:
     if _SUFFIXES[kind] != match["suffix"]:
         return None
     return ObjectName(kind, match["run"], int(match["shard"]), match["attempt"])
+
+
+def new_heartbeat() -> str:
+    """Key of the heartbeat of a new driver."""
+    return f"{DRIVERS_FOLDER}/{secrets.token_hex(8)}.json"
+
+
+def is_heartbeat(key: str) -> bool:
+    """Whether it is the key of the heartbeat of a driver."""
+    return _HEARTBEAT.fullmatch(key) is not None
+
+
+def new_tombstone(made: datetime) -> str:
+    """Key of a tombstone that was made then (UTC)."""
+    return f"{TOMBSTONES_FOLDER}/{made:%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}.json"
+
+
+def is_tombstone(key: str) -> bool:
+    """Whether it is the key of a tombstone."""
+    return _TOMBSTONE.fullmatch(key) is not None
 
 
 def member_name(sample_id: str, member: str) -> str:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mfsynth.formatting import counts, duration, size
-from mfsynth.shards.commits import RunManifest, gaps, read_commits, read_run
+from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
+from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.storage.store import ObjectStore
@@ -18,7 +19,6 @@ from mfsynth.storage.store import ObjectStore
 PACE_WINDOW = timedelta(hours=1)
 PACE_SHORTEST = timedelta(minutes=1)
 _HOSTS_SHOWN = 4
-_SHARDS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,10 @@ def run_status(store: ObjectStore) -> RunStatus:
     """The status of the run in `store`.
 
     Raises:
-        MfsynthError: There is no run, or a commit can't be read.
+        MfsynthError: There is no run, a commit can't be read, or all of them are lost.
     """
     manifest = read_run(store)
-    commits = read_commits(store)
+    commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     return replace(status, pace=pace_of(commits.values()))
 
@@ -182,14 +182,6 @@ def pace_of(receipts: Iterable[Receipt]) -> Pace | None:
         return None
     hours = (recent[-1][0] - recent[0][0]).total_seconds() / 3600
     return Pace(sum(pairs for _, pairs in recent[1:]) / hours, hours)
-
-
-def listed(shards: tuple[int, ...] | list[int]) -> str:
-    """`shards 3, 5 and 9 more`: short for any number of them."""
-    shown = ", ".join(str(shard) for shard in shards[:_SHARDS_SHOWN])
-    others = len(shards) - _SHARDS_SHOWN
-    more = f" and {others} more" if others > 0 else ""
-    return f"shard{'s' if len(shards) > 1 else ''} {shown}{more}"
 
 
 def _shares(seconds: Mapping[str, float], whole: float) -> str:

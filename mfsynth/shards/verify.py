@@ -15,6 +15,7 @@ from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
+from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
@@ -49,10 +50,11 @@ def verify_run(
 ) -> VerifyReport:
     """Check every committed shard of a run. Changes nothing; safe beside a run in progress.
 
-    Shallow: receipts are consistent, shards are gap-free and cover their candidates, every
-    object is there with its size. Deep, in addition: SHA-256, Parquet schema, counts, every
-    candidate exactly once, ids over all shards, index offsets and CRC-32s against the tar,
-    every image and depth map decodes to the size that the index says.
+    Shallow: there are receipts, as many as were counted once, they are consistent, shards are
+    gap-free and cover their candidates, every object is there with its size. Deep, in addition:
+    SHA-256, Parquet schema, counts, every candidate exactly once, ids over all shards, index
+    offsets and CRC-32s against the tar, every image and depth map decodes to the size that the
+    index says.
 
     Args:
         store: The run.
@@ -63,8 +65,18 @@ def verify_run(
         MfsynthError: There is no run, or the store can't be read.
     """
     manifest = read_run(store)
-    # Commits before objects: what a running job commits meanwhile is not missed as an object.
-    receipts, problems = _receipts(store)
+    problems = []
+    # Counts before commits before objects: what a running job commits meanwhile is not missed.
+    try:
+        counted = counted_shards(store)
+    except MfsynthError as error:
+        counted, problems = None, [str(error)]
+    receipts, unreadable = _receipts(store)
+    problems += unreadable
+    if not receipts and not unreadable:
+        problems.append(lost_receipts(store, receipts, counted) or "no shard is committed yet")
+    elif (fewer := fewer_receipts([*receipts, *unreadable], counted)) is not None:
+        problems.append(fewer)
     problems += _run_problems(manifest, run_sha256(store), receipts)
     sizes = {
         entry.key: entry.size

@@ -11,6 +11,7 @@ import fsspec
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.errors import reason_of
+from mfsynth.storage.urls import absolute_url
 
 _S3 = ("s3", "s3a")
 # A reader of many commits waits for round trips, and botocore has 10 connections by default.
@@ -26,12 +27,16 @@ class Connection:
     Args:
         url: Local path or fsspec URL.
 
+    Attributes:
+        url: The same, whatever the working directory is: local paths are absolute.
+
     Raises:
-        MfsynthError: No fsspec implementation for the URL, or its package is missing.
+        MfsynthError: The URL is malformed, fsspec has no implementation for it, or the package of
+            that is missing.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = absolute_url(url)
         self._process = -1
         self._filesystem: Any = None
         self._root = ""
@@ -43,7 +48,7 @@ class Connection:
     @property
     def shown_url(self) -> str:
         """The URL to show people: without user, password and query."""
-        return without_credentials(self.url)
+        return self.url if self.is_local else without_credentials(self.url)
 
     @property
     def filesystem(self) -> Any:
@@ -67,7 +72,7 @@ class Connection:
     @property
     def is_local(self) -> bool:
         """Whether the store is a folder of this machine."""
-        return "file" in self._protocols()
+        return self.url.startswith("/")
 
     @property
     def is_s3(self) -> bool:
@@ -76,7 +81,7 @@ class Connection:
 
     def path(self, key: str) -> str:
         """Where an object lies in the file system; the root for `""`."""
-        return f"{self.root}/{key}" if key else self.root
+        return f"{self.root}/{key}" if key else self.root or "/"
 
     def key(self, path: str) -> str:
         """The key of what the file system calls `path`; `""` for the root and what is outside."""
@@ -93,7 +98,11 @@ class Connection:
         if self._process == os.getpid():
             return
         try:
-            self._filesystem, root = fsspec.core.url_to_fs(self.url, **_options(self.url))
+            if self.is_local:
+                # Of a path as it is: in a URL, fsspec would look for more than a path.
+                self._filesystem, root = fsspec.filesystem("file"), self.url
+            else:
+                self._filesystem, root = fsspec.core.url_to_fs(self.url, **_options(self.url))
         except ImportError as error:
             extra = _EXTRAS.get(fsspec.utils.get_protocol(self.url))
             remedy = f'pip install "mfsynth[{extra}]"' if extra else "install it with pip"

@@ -11,7 +11,6 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,12 @@ class ObjectStore:
     def open(cls, url: str | os.PathLike[str]) -> ObjectStore:
         """The store at a local path or fsspec URL. Creates and checks nothing there.
 
+        A relative path means what it means here and now: the store stays where it is when the
+        working directory changes, and in other processes.
+
         Raises:
-            MfsynthError: No fsspec implementation for the URL, or its package is missing.
+            MfsynthError: The URL is malformed, fsspec has no implementation for it, or the package
+                of that is missing.
         """
         return cls(os.fspath(url))
 
@@ -50,6 +53,11 @@ class ObjectStore:
     def url(self) -> str:
         """The URL to show people: without user, password and query."""
         return self._connection.shown_url
+
+    @property
+    def location(self) -> str:
+        """The URL by which other processes find it, with the credentials that it was given."""
+        return self._connection.url
 
     @property
     def local_root(self) -> Path | None:
@@ -72,15 +80,19 @@ class ObjectStore:
         if len(wanted) < 2 or self.local_root is not None:
             return {key: self.read_bytes(key) for key in wanted}
         with self._translated("read", wanted[0], missing_ok=False):
-            found: Mapping[str, bytes | Exception] = self._connection.filesystem.cat(
-                [*map(self._connection.path, wanted)], on_error="return", **self._one_request()
+            # Not `cat`, for which keys are patterns.
+            found: Sequence[bytes | Exception] = self._connection.filesystem.cat_ranges(
+                [*map(self._connection.path, wanted)],
+                starts=None,
+                ends=None,
+                on_error="return",
+                **self._one_request(),
             )
-        result = {}
-        for path, data in found.items():
-            key = self._connection.key(path)
+        return {
             # What failed is read again by itself, so that one error costs one request.
-            result[key] = data if isinstance(data, bytes) else self.read_bytes(key)
-        return result
+            key: data if isinstance(data, bytes) else self.read_bytes(key)
+            for key, data in zip(wanted, found, strict=True)
+        }
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length` of an object; fewer if it ends before.
@@ -192,7 +204,8 @@ class ObjectStore:
         try:
             self.put_bytes(key, b"1")
             with self._translated("look at", key):
-                return listing.modified(with_retries(lambda: self._info(key)))
+                info = listing.description(self._connection, key)
+                return listing.modified(info) if info else None
         finally:
             self.delete(key)
 
@@ -203,7 +216,7 @@ class ObjectStore:
     def size(self, key: str) -> int | None:
         """Bytes of an object, or None if there is none at `key`."""
         with self._translated("look at", key):
-            info = or_none(lambda: self._info(key))
+            info = listing.description(self._connection, key)
             return int(info["size"]) if info and info["type"] == "file" else None
 
     def list(self, prefix: str = "") -> Sequence[str]:
@@ -245,14 +258,22 @@ class ObjectStore:
             filesystem, path = self._connection.filesystem, self._connection.path(key)
             or_none(lambda: filesystem.rm_file(path))
 
-    def discard(self, entry: Entry) -> None:
-        """Remove what a listing showed: an object, or an unfinished upload. Idempotent."""
-        if entry.upload is None:
-            return self.delete(entry.key)
-        with self._translated("abort an upload to", entry.key):
-            filesystem = self._connection.filesystem
-            bucket, key, _ = filesystem.split_path(self._connection.path(entry.key))
-            or_none(lambda: filesystem.abort_mpu(bucket, key, entry.upload))
+    def discard(self, entry: Entry) -> bool:
+        """Remove what a listing showed: an object, or an unfinished upload. Idempotent.
+
+        Returns:
+            Whether it was there. Of several callers at once exactly one is told so on a local
+            disk; object stores don't say, so that there it is looked at just before.
+        """
+        with self._translated("delete", entry.key):
+            filesystem, path = self._connection.filesystem, self._connection.path(entry.key)
+            if entry.upload is not None:
+                bucket, key, _ = filesystem.split_path(path)
+                return _found(lambda: filesystem.abort_mpu(bucket, key, entry.upload))
+            if self._connection.is_local:
+                return _found(Path(path).unlink)
+            there = listing.description(self._connection, entry.key) is not None
+            return _found(lambda: filesystem.rm_file(path)) and there
 
     def _one_request(self) -> Mapping[str, Any]:
         # For parallel reads of large objects s3fs would look at the size first. What is read as a
@@ -264,22 +285,32 @@ class ObjectStore:
         data: bytes = self._connection.filesystem.cat_file(path, **self._one_request())
         return data
 
-    def _info(self, key: str) -> Mapping[str, Any]:
-        info: Mapping[str, Any] = self._connection.uncached.info(self._connection.path(key))
-        return info
-
     def _local(self, key: str) -> Path:
         path = Path(self._connection.path(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _translated(
-        self, verb: str, key: str, *, missing_ok: bool = True
-    ) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _translated(self, verb: str, key: str, *, missing_ok: bool = True) -> Iterator[None]:
         connection = self._connection
-        return translated(
-            connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
-        )
+        try:
+            with translated(
+                connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
+            ):
+                yield
+        except FileNotFoundError:
+            listing.require_no_dead_link(connection, key)
+            raise
+
+
+def _found(removal: Callable[[], object]) -> bool:
+    """Remove something; whether it was there."""
+
+    def remove() -> bool:
+        removal()
+        return True
+
+    return or_none(remove) is True
 
 
 def _probe(folder: str) -> str:

@@ -61,6 +61,19 @@ def test_every_committed_pair_is_read_back_in_order(run_store, remote):
         assert_is_sample(found, candidate)
 
 
+def test_a_relative_run_is_read_when_the_working_directory_has_changed(
+    run_store, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(run_store.local_root.parent)
+    dataset = RGBDDataset(run_store.local_root.name)
+    pickled = pickle.dumps(dataset)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert_is_sample(dataset[0], 0)
+    assert_is_sample(pickle.loads(pickled)[-1], 9)
+
+
 def test_it_is_a_sequence(run_store):
     dataset = RGBDDataset(run_store.url)
     assert_is_sample(dataset[-1], 9)

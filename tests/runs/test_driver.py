@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
+from mfsynth.errors import MfsynthError
 from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Committed
 from mfsynth.shards.commits import commit, read_commits, read_run
+from mfsynth.shards.drivers import Counted, counted_shards
+from mfsynth.shards.gc import collect
+from mfsynth.shards.layout import PROGRESS_KEY
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -107,6 +112,33 @@ def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
     joined.values["target"] = {"candidates": 32}  # four shards: two pairs of commits
     assert drive(joined.config()).outcome is Outcome.FINISHED
     assert len(read_commits(ObjectStore.open(str(joined.output)))) == 4
+
+
+class CollectsGarbage(Lines):
+    """A display that calls gc, as eager as it can be, whenever a shard is committed."""
+
+    def __init__(self, store):
+        super().__init__()
+        self.store, self.refusals, self.counted = store, 0, []
+
+    def tell(self, notice):
+        super().tell(notice)
+        if isinstance(notice, Committed):
+            with pytest.raises(MfsynthError, match="a driver is at work"):
+                collect(self.store, timedelta(), delay=timedelta())
+            self.refusals += 1
+
+
+def test_gc_beside_a_run_removes_nothing_and_after_it_the_rest(joined):
+    store = ObjectStore.open(str(joined.output))
+    display = CollectsGarbage(store)
+    result = drive(joined.config(), display, crash_once=[2], scratch=str(joined.folder))
+    assert result.outcome is Outcome.FINISHED
+    assert display.refusals == result.totals.shards
+    assert counted_shards(store) == Counted(result.totals.shards, PROGRESS_KEY)
+    for _ in range(2):
+        collect(store, timedelta(), delay=timedelta())
+    assert_sound(joined)
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard_is_replaced(joined):

@@ -26,6 +26,7 @@ from mfsynth.runs.events import (
     Outcome,
     PlacesChanged,
     ShardCommitted,
+    ShardLost,
     StartWorker,
     Tick,
     WorkerDied,
@@ -117,6 +118,7 @@ class World:
         self.quarantined: dict[int, str] = {}
         self.assignments = []
         self.second_attempts = 0
+        self.lost = 0
         self.names = count()
         self.pending: list[Receipt] = []
         self.asked: dict[int, str] = {}
@@ -267,7 +269,11 @@ class World:
         }[self.rng.choice(kinds)]
 
     def commit(self, receipt):
-        """What the driver does: create if absent, then report what the store holds."""
+        """What the driver does: look, create if absent, then report what the store holds."""
+        if receipt.shard not in self.store and self.trouble(0.1):
+            self.lost += 1
+            del self.asked[receipt.shard]  # another attempt's turn
+            return ShardLost(receipt.shard, "not in the store")
         if self.trouble(0.1):
             if self.rng.random() < 0.5:  # written, but the acknowledgement was lost
                 self.write(receipt)
@@ -503,6 +509,40 @@ def test_a_store_error_waits_and_then_ends_the_run_with_its_own_words():
     assert finish == Finish(Outcome.FAILED, "disk full")
 
 
+def test_a_shard_that_is_not_in_the_store_is_made_again_and_ends_the_run_if_it_never_is():
+    supervisor, assign = with_one_worker(max_attempts=2, target=8, counts_pairs=False)
+    made = ShardMade(assign.worker, receipt(0, 8))
+    assert one(supervisor.handle(made, 1.0), Commit).receipt.shard == 0
+    assert supervisor.handle(ShardLost(0, "its tar is missing"), 2.0) == []
+    again = one(supervisor.handle(Tick(), supervisor.wake_at()), Assign)
+    assert again.assignment.shard == 0
+    assert again.assignment.attempt != assign.assignment.attempt
+    heir = receipt(0, 8, again.assignment.attempt)
+    assert one(supervisor.handle(ShardMade(again.worker, heir), 50.0), Commit).receipt == heir
+    finish = one(supervisor.handle(ShardLost(0, "its tar is missing"), 51.0), Finish)
+    assert finish == Finish(Outcome.FAILED, "its tar is missing")
+
+
+def test_a_shard_that_is_lost_when_another_driver_has_committed_it_is_not_made_again():
+    supervisor, assign = with_one_worker(target=8, counts_pairs=False)
+    supervisor.handle(ShardMade(assign.worker, receipt(0, 8)), 1.0)
+    end = supervisor.handle(ShardCommitted(receipt(0, 8, "other")), 2.0)
+    assert end == [Finish(Outcome.FINISHED)]
+    supervisor, assign = with_one_worker(target=16, counts_pairs=False)
+    supervisor.handle(ShardMade(assign.worker, receipt(0, 8)), 1.0)
+    supervisor.handle(ShardCommitted(receipt(0, 8, "other")), 2.0)
+    assert supervisor.handle(ShardLost(0, "late"), 3.0) == []
+
+
+def test_a_second_attempt_that_is_under_way_takes_the_place_of_one_that_is_lost():
+    supervisor, second, actions = two_shards_one_late(15.0, batch_size=8)
+    copy = one(actions, Assign)
+    supervisor.handle(ShardMade(copy.worker, receipt(1, 8, "copy")), 16.0)
+    supervisor.handle(ShardLost(1, "gone"), 17.0)
+    commits = supervisor.handle(ShardMade(second.worker, receipt(1, 8, "first")), 30.0)
+    assert one(commits, Commit).receipt.attempt == "first"
+
+
 def test_a_shard_that_may_not_be_needed_is_held_and_then_dropped():
     supervisor = new(workers=2, target=9)
     first, second = (a.worker for a in supervisor.begin(0.0))
@@ -574,13 +614,15 @@ def test_nodes_that_come_and_go_change_nothing_of_what_is_committed(
     assert not world.quarantined
 
 
-def test_second_attempts_are_part_of_these_worlds():
-    made = 0
+def test_second_attempts_and_lost_shards_are_part_of_these_worlds():
+    made = lost = 0
     for seed in range(40):
         world = World(random.Random(seed), gains_of(seed), faults=15)
         assert world.run(policy(workers=6, target=40, **PATIENT)) == Finish(Outcome.FINISHED)
         made += world.second_attempts
+        lost += world.lost
     assert made
+    assert lost
 
 
 def ready(supervisor, actions, now=0.0):

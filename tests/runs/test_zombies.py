@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tiny_run
 from ray_nodes import wait_until
 from standin import Behaviour, opener
 from started import start
@@ -23,7 +24,8 @@ from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.shards import gc, layout
 from mfsynth.shards.commits import commit, read_commits
-from mfsynth.shards.gc import collect, garbage
+from mfsynth.shards.drivers import note_progress
+from mfsynth.shards.gc import garbage
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -35,7 +37,8 @@ def keys_of(*receipts) -> set[str]:
 def unreferenced(store: ObjectStore) -> set[str]:
     """All that readers of the run would not miss."""
     receipts = read_commits(store)
-    documents = {layout.RUN_KEY, layout.CARD_KEY, *(layout.commit_key(shard) for shard in receipts)}
+    documents = {layout.RUN_KEY, layout.CARD_KEY, layout.PROGRESS_KEY}
+    documents |= {layout.commit_key(shard) for shard in receipts}
     return {*store.list()} - keys_of(*receipts.values()) - documents
 
 
@@ -43,7 +46,7 @@ def assert_gc_leaves_what_is_committed(store: ObjectStore) -> None:
     rubbish = unreferenced(store)
     found = garbage(store, timedelta())
     assert {entry.key for entry in found} == rubbish
-    collect(store, found)
+    tiny_run.collect_all(store)
     assert unreferenced(store) == set()
     assert not verify_run(store).problems
 
@@ -161,6 +164,7 @@ def test_gc_on_a_machine_that_is_days_ahead_leaves_a_running_jobs_uploads_alone(
 ):
     config = run_folder.config()
     store = start(config)
+    note_progress(store, 0)
     made = make(standin(config), config)[-1].receipt
 
     class NextWeek(datetime):

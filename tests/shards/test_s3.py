@@ -28,8 +28,9 @@ from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.drivers import note_progress
 from mfsynth.shards.finalize import finalize
-from mfsynth.shards.gc import collect, garbage
+from mfsynth.shards.gc import garbage
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreRefusedError
@@ -83,7 +84,7 @@ def whole_life(url: str) -> ObjectStore:
     assert len(list(RGBDDataset(url))) == 8
     finalize(store)
     assert len(garbage(store, NO_GRACE)) == 3
-    collect(store, garbage(store, NO_GRACE))
+    tiny_run.collect_all(store)
     return store
 
 
@@ -91,7 +92,8 @@ def assert_like_an_undisturbed_run(store: ObjectStore, run_store: ObjectStore) -
     assert tiny_run.contents(store) == tiny_run.contents(run_store)
     assert verify_run(store).problems == ()
     receipts = read_commits(store)
-    expected = {layout.RUN_KEY, layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
+    expected = {layout.RUN_KEY, layout.PROGRESS_KEY}
+    expected |= {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
     expected |= {layout.commit_key(shard) for shard in receipts}
     expected |= {stored.key for r in receipts.values() for stored in r.objects.values()}
     assert {*store.list()} == expected
@@ -191,6 +193,7 @@ def test_a_disturbed_upload_in_parts_is_whole(s3, run_url, small_parts, tmp_path
     source.write_bytes(bytes(range(256)) * (11 * MB // 256))
     store, key = ObjectStore.open(run_url), layout.object_key("tar", tiny_run.RUN_ID, 0, "ab")
     open_run(store, tiny_run.make_manifest())
+    note_progress(store, 0)
     first = first_of_each_kind()
     faults = (
         Faults(lose=lambda asked: asked == kind and first(asked))
@@ -202,7 +205,7 @@ def test_a_disturbed_upload_in_parts_is_whole(s3, run_url, small_parts, tmp_path
     with store.local_copy(key) as copy:
         assert _sha256(copy) == _sha256(source)
     # An upload that was begun twice is in nobody's way, and is garbage.
-    collect(store, garbage(store, NO_GRACE))
+    tiny_run.collect_all(store)
     assert not store.unfinished_uploads()
 
 
@@ -216,8 +219,9 @@ def test_unfinished_uploads_are_garbage_and_those_of_others_are_not_ours(s3, run
     assert {upload.key for upload in store.unfinished_uploads()} == {committed, "shards/mine.bin"}
     found = garbage(store, NO_GRACE)
     assert [(entry.key, entry.upload is not None) for entry in found] == [(committed, True)]
-    collect(store, found)
-    collect(store, found)
+    [removed] = tiny_run.collect_all(store)
+    assert (removed.key, removed.upload) == (committed, found[0].upload)
+    assert not store.discard(removed)
     assert garbage(store, NO_GRACE) == []
     assert verify_run(store).problems == ()
 
@@ -353,6 +357,18 @@ def test_a_folder_that_a_console_has_made_is_empty(s3, run_url):
     open_run(store, tiny_run.make_manifest())
     assert list(store.list()) == ["run.json"]
     assert [entry.key for entry in store.top_level()] == ["run.json"]
+
+
+def test_every_character_of_a_prefix_is_literal(s3):
+    bucket = s3.new_bucket()
+    sibling = ObjectStore.open(f"{bucket}/rb0n")
+    sibling.put_bytes("shards/not-ours", b"1")
+    url = f"{bucket}/r[b]*?{{c}}"
+    store = whole_life(url)
+    assert [*read_commits(store)] == [0, 1, 2]
+    assert len(store.read_many(store.list("shards"))) == 3
+    assert run_status(store).pairs == 8
+    assert [*sibling.list()] == ["shards/not-ours"]
 
 
 def _sha256(path) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import tiny_run
@@ -10,6 +11,7 @@ import tiny_run
 from mfsynth.cli import main
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture
@@ -52,12 +54,36 @@ def test_status_prints_lines_or_json(mfsynth, run_store):
     assert json.loads(mfsynth("status", "--json", run_store.url)[1])["pairs"] == 8
 
 
-def test_gc_leaves_young_objects_unless_told_otherwise(mfsynth, run_store):
-    tiny_run.upload_shard(run_store, 1)
-    assert "0 objects" in mfsynth("gc", run_store.url)[1]
-    assert "3 objects" in mfsynth("gc", run_store.url, "--older-than", "0", "--dry-run")[1]
-    assert len(run_store.list("shards")) == 4
-    assert "3 objects" in mfsynth("gc", run_store.url, "--older-than", "0")[1]
+def test_gc_marks_at_first_and_removes_a_day_later(mfsynth, run_store, monkeypatch):
+    lost = tiny_run.upload_shard(run_store, 1).objects["tar"].key
+    assert "0 objects, 0 B removed; 0 objects, 0 B marked" in mfsynth("gc", run_store.url)[1]
+    now = ("gc", run_store.url, "--older-than", "0")
+    dry = mfsynth(*now, "--dry-run")[1]
+    assert f"would be marked: {lost}" in dry
+    assert "0 objects, 0 B would be removed; 3 objects, " in dry
+    out = mfsynth(*now)[1]
+    assert f"marked: {lost}" in out
+    assert " marked (a gc after 20" in out
+    assert "3 objects were marked before and are not due yet" in mfsynth(*now)[1]
+    assert run_store.exists(lost)
+    clock = ObjectStore.clock
+    monkeypatch.setattr(ObjectStore, "clock", lambda *args: clock(*args) + timedelta(days=2))
+    out = mfsynth(*now)[1]
+    assert f"removed: {lost}" in out
+    assert "3 objects, " in out
+    assert not run_store.exists(lost)
+    assert mfsynth("verify", run_store.url)[0] == 0
+
+
+def test_a_run_that_has_lost_its_receipts_is_refused_in_one_line(mfsynth, run_store):
+    for shard in read_commits(run_store):
+        run_store.delete(layout.commit_key(shard))
+    for command in ("verify", "status", "gc", "finalize"):
+        status, out, err = mfsynth(command, run_store.url)
+        assert status == 1
+        assert "no receipt in _commits/" in out + err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
     assert len(run_store.list("shards")) == 3
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.drivers import beat, note_progress, read_known_commits
+from mfsynth.shards.gc import collect
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.shards.writer import ShardSpool
+from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
 RUN = "tiny"
@@ -146,12 +150,24 @@ def make_run(url: str, shards: int = 3) -> ObjectStore:
 
 
 def make_missing_shards(url: str, shards: int) -> ObjectStore:
-    """What a driver does at every start, in one process."""
+    """What a driver does from its start to its end, in one process."""
     store = ObjectStore.open(url)
     open_run(store, make_manifest())
-    for shard in sorted({*range(shards)} - {*read_commits(store)}):
+    receipts = read_known_commits(store)
+    beat(store, heartbeat := layout.new_heartbeat())
+    note_progress(store, len(receipts))
+    for shard in sorted({*range(shards)} - {*receipts}):
         commit(store, upload_shard(store, shard))
+    note_progress(store, len(read_commits(store)))
+    store.delete(heartbeat)
     return store
+
+
+def collect_all(store: ObjectStore) -> Sequence[Entry]:
+    """Both phases of gc, when killed drivers are long forgotten; gives what was removed."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    collect(store, timedelta(), delay=timedelta(), now=later)
+    return collect(store, timedelta(), delay=timedelta(), now=later).removed
 
 
 def contents(store: ObjectStore) -> list[tuple[str, str]]:

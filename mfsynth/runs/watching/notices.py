@@ -12,6 +12,7 @@ from mfsynth.runs.events import (
     CommitFailed,
     Event,
     KillWorker,
+    ShardLost,
     StartAnswered,
     WorkerDied,
     WorkerSaid,
@@ -97,5 +98,8 @@ def failure_in(happened: Event | Action) -> FailureNotice | None:
             return FailureNotice(cause, text, worker, shard)
         case CommitFailed(shard, text):
             text = f"shard {shard} is not committed yet: {text}"
+            return FailureNotice(FailureCause.STORE, text, None, shard)
+        case ShardLost(shard, text):
+            text = f"shard {shard} is made again: {text}"
             return FailureNotice(FailureCause.STORE, text, None, shard)
     return None

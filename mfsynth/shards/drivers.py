@@ -1,0 +1,180 @@
+"""What drivers leave in the store: that they are at work, and how many shards were committed.
+
+A listing can't tell a run that has no receipt yet from one that has lost them; what was counted
+once can. So the number is written down: by every driver at its start and while it runs, and by
+`finalize` in the manifest. It never exceeds the receipts that there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import gaps, listed, read_commits
+from mfsynth.shards.records import Receipt
+from mfsynth.storage.store import ObjectStore
+
+# Ten beats: a store that fails for some minutes doesn't make a driver look dead.
+HEARTBEAT_S = 30.0
+FRESH = timedelta(seconds=10 * HEARTBEAT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many shards were committed once.
+
+    Attributes:
+        shards: At least so many.
+        source: Key of the document that says so.
+    """
+
+    shards: int
+    source: str
+
+
+def counted_shards(store: ObjectStore) -> Counted | None:
+    """The most shards that anybody has counted; None if nobody has.
+
+    Read it before the receipts, whose number only grows.
+
+    Raises:
+        MfsynthError: A document that says so can't be read.
+    """
+    counts = []
+    for key in (layout.PROGRESS_KEY, layout.MANIFEST_KEY):
+        with contextlib.suppress(FileNotFoundError):
+            counts.append(Counted(_count(store, key, store.read_bytes(key)), key))
+    return max(counts, key=lambda counted: counted.shards, default=None)
+
+
+def note_progress(store: ObjectStore, shards: int) -> None:
+    """Write down that so many shards are committed, unless more were before.
+
+    Raises:
+        MfsynthError: What was written before can't be read.
+    """
+    try:
+        before = _count(store, layout.PROGRESS_KEY, store.read_bytes(layout.PROGRESS_KEY))
+    except FileNotFoundError:
+        before = -1
+    if shards > before:
+        document = json.dumps({"shards": shards}) + "\n"
+        store.put_bytes(layout.PROGRESS_KEY, document.encode())
+
+
+def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
+    """Receipts of a run, as `read_commits`, and never those of a run that has lost all of them.
+
+    Raises:
+        MfsynthError: A commit can't be read, or there is none and there must have been some.
+    """
+    counted = counted_shards(store)
+    receipts = read_commits(store)
+    if (problem := lost_receipts(store, receipts, counted)) is not None:
+        raise MfsynthError(f"{store.url} has {problem}")
+    return receipts
+
+
+def read_all_commits(store: ObjectStore) -> dict[int, Receipt]:
+    """Receipts of a run of which none is missing, for what must know all that is committed.
+
+    Raises:
+        MfsynthError: A commit is missing, or can't be read.
+    """
+    counted = counted_shards(store)
+    receipts = read_commits(store)
+    problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
+    if problem is not None:
+        raise MfsynthError(f"{store.url} has {problem}")
+    if missing := gaps(receipts):
+        raise MfsynthError(
+            f"{store.url}: {listed(missing)} missing; start the run again to fill the gaps"
+        )
+    return receipts
+
+
+def lost_receipts(
+    store: ObjectStore, receipts: Collection[int], counted: Counted | None
+) -> str | None:
+    """Why a run without receipts is no empty one; None if it is, or has some.
+
+    Args:
+        store: Of the run.
+        receipts: Shards whose receipts there are.
+        counted: What `counted_shards` said before they were read.
+    """
+    # Where a driver has counted none, all that is there comes from sessions that committed nothing.
+    if receipts or (counted is not None and not counted.shards):
+        return None
+    restore = f"bring {layout.COMMITS_FOLDER}/ back from where the run was copied or stored"
+    if counted is not None:
+        return (
+            f"no receipt in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were committed "
+            f"({counted.source}); {restore}"
+        )
+    for folder in layout.FOLDERS.values():
+        for key in store.list(folder):
+            if layout.parse_object_key(key) is not None:
+                return (
+                    f"objects (such as {key}) but no receipt in {layout.COMMITS_FOLDER}/; "
+                    f"{restore}, or give another output"
+                )
+    return None
+
+
+def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str | None:
+    """That receipts are missing, if they are fewer than were counted."""
+    if counted is None or len(receipts) >= counted.shards:
+        return None
+    return (
+        f"{len(receipts)} receipts in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were "
+        f"committed ({counted.source}); bring them back, or run generate again to make them anew"
+    )
+
+
+def beat(store: ObjectStore, key: str) -> None:
+    """Tell that a driver is at work; `key` is its `layout.new_heartbeat()`."""
+    document = json.dumps({"host": socket.gethostname()}) + "\n"
+    store.put_bytes(key, document.encode())
+
+
+def require_no_driver(store: ObjectStore, now: datetime) -> None:
+    """Refuse to do what a running driver must not be beside.
+
+    Args:
+        store: Of the run.
+        now: By the store's clock.
+
+    Raises:
+        MfsynthError: A driver was heard of a short time ago.
+    """
+    for entry in store.entries(layout.DRIVERS_FOLDER):
+        if not layout.is_heartbeat(entry.key):
+            continue
+        if entry.modified is None or now - entry.modified < FRESH:
+            raise MfsynthError(
+                f"{store.url}: a driver is at work ({entry.key}); stop it, or if it was killed, "
+                f"wait for {FRESH.total_seconds() / 60:.0f} minutes"
+            )
+
+
+def _count(store: ObjectStore, key: str, data: bytes) -> int:
+    try:
+        document = json.loads(data)
+        shards = document["shards" if key == layout.PROGRESS_KEY else "counts"]
+        shards = shards if key == layout.PROGRESS_KEY else shards["shards"]
+        if type(shards) is not int or shards < 0:
+            raise ValueError("shards is not a number from 0")
+    # RecursionError: of JSON that is nested too deeply.
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise MfsynthError(
+            f"{store.url}/{key} can't be read ({type(error).__name__}: {str(error)[:100]}); "
+            "bring it back, or remove it if no receipt is missing"
+        ) from error
+    return shards

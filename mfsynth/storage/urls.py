@@ -1,0 +1,68 @@
+"""URLs that mean one place, whoever reads them and wherever."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mfsynth.errors import MfsynthError
+from mfsynth.storage.credentials import without_credentials
+
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
+_HALF_A_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)(:/|:|//)")
+_LOCAL = ("file", "local")
+_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl")
+_OTHERS = ("http", "https", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "oss", "memory")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def absolute_url(url: str) -> str:
+    """A URL as it is, and a local path, with or without a scheme, as an absolute one without.
+
+    Nothing in it is a pattern: `*`, `?` and `[ ]` are characters of names.
+
+    Raises:
+        MfsynthError: It is neither, or one that could be meant as either.
+    """
+    if not url.strip() or _CONTROL.search(url):
+        raise MfsynthError(f"{url!r} is no place to store things; give a folder or a URL")
+    if url.startswith(("/", ".", "~")):
+        return _absolute(url)
+    shown = without_credentials(url)
+    scheme = _SCHEME.match(url)
+    if "::" in url and ("://" in url or url.split("::")[0] in (*_LOCAL, *_BUCKETS, *_OTHERS)):
+        raise MfsynthError(f"{shown}: chained URLs are no place to store things; give a plain one")
+    if scheme is None:
+        _require_a_path(url, shown)
+        return _absolute(url)
+    rest = url[scheme.end() :]
+    if scheme[1] in _LOCAL:
+        if not rest.startswith("/"):
+            raise MfsynthError(f"{shown}: not absolute; give {scheme[1]}:///folder, or a path")
+        return _absolute(rest)
+    if scheme[1] in _BUCKETS and (not rest or rest.startswith("/")):
+        raise MfsynthError(f"{shown} names no bucket; give {scheme[1]}://bucket/run")
+    if scheme[1] in ("s3", "s3a") and "?versionId=" in rest:
+        raise MfsynthError(f"{shown}: one version of an object is no place; leave ?versionId= out")
+    return url
+
+
+def _require_a_path(url: str, shown: str) -> None:
+    half = _HALF_A_SCHEME.match(url)
+    known = half is not None and half[1].lower() in (*_LOCAL, *_BUCKETS, *_OTHERS)
+    if "://" in url or (half is not None and (half[2] == ":/" or known)):
+        meant = f"{half[1].lower()}://…" if half is not None else "scheme://…"
+        raise MfsynthError(
+            f"{shown} is neither a URL nor clearly a path; give {meant}, or ./{shown} for a folder"
+        )
+
+
+def _absolute(path: str) -> str:
+    try:
+        # Not of `./~x`, which for a Path is the same.
+        place = Path(path).expanduser() if path.startswith("~") else Path(path)
+        absolute = str(place.absolute())
+    except (OSError, RuntimeError) as error:
+        raise MfsynthError(f"{path}: {error}; give an absolute path") from error
+    # POSIX leaves it open what two slashes at the start mean; elsewhere they are one.
+    return "/" + absolute.lstrip("/")
