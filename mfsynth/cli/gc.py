@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfsynth.cli.output import echo
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -45,9 +47,9 @@ def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
     store = ObjectStore.open(url)
     entries = garbage(store, older_than)
     for entry in entries:
-        click.echo(entry.key if entry.upload is None else f"{entry.key} (unfinished upload)")
+        echo(entry.key if entry.upload is None else f"{entry.key} (unfinished upload)")
     size = sum(entry.size for entry in entries)
     if not dry_run:
         collect(store, entries)
     verb = "would be removed" if dry_run else "removed"
-    click.echo(f"{store.url}: {len(entries)} objects, {size / 1e6:.1f} MB {verb}")
+    echo(f"{store.url}: {len(entries)} objects, {size / 1e6:.1f} MB {verb}")
