@@ -156,7 +156,13 @@ class RGBDDataset:
             row["depth_near"],
             row["depth_far"],
         )
-        depth = codecs.decode_depth(png, encoding)
+        shape = (row["height"], row["width"])
+        try:
+            depth = codecs.decode_depth(png, encoding, shape)
+            rgb = codecs.decode_jpeg(jpeg, shape)
+        except ValueError as error:
+            what = f"{row['sample_id']} does not decode ({error})"
+            raise self._damaged(self._tars[row["shard"]], what) from error
         intrinsics = None
         if row["fx"] is not None:
             intrinsics = np.array(
@@ -165,7 +171,7 @@ class RGBDDataset:
         source = row["intrinsics_source"]
         return RGBDSample(
             ref=CandidateRef(**{field.name: row[field.name] for field in fields(CandidateRef)}),
-            rgb=codecs.decode_jpeg(jpeg),
+            rgb=rgb,
             depth=depth,
             valid=depth > 0,
             intrinsics=intrinsics,

@@ -17,6 +17,7 @@ than 1e-3.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +26,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Codes = NDArray[np.uint16]
@@ -138,24 +140,33 @@ def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
     return png.tobytes(), encoding
 
 
-def decode_depth(png: bytes, encoding: DepthEncoding) -> DepthMap:
+def decode_depth(
+    png: bytes, encoding: DepthEncoding, shape: tuple[int, int] | None = None
+) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit PNG, 0.0 = invalid.
 
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG.
+        ValueError: See `decode_codes`.
     """
-    return dequantise_depth(decode_codes(png), encoding)
+    return dequantise_depth(decode_codes(png, shape), encoding)
 
 
-def decode_codes(png: bytes) -> Codes:
+def decode_codes(png: bytes, shape: tuple[int, int] | None = None) -> Codes:
     """The uint16 (H, W) codes in a PNG.
 
+    Args:
+        png: The bytes.
+        shape: What it should have, asked of its header before it is decoded.
+
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, one of another shape, or one of
+            more than `Limit.PIXELS`.
     """
     # OpenCV gives a picture with grey in place of what is missing for some truncated files.
-    if not png.endswith(b"IEND\xaeB`\x82"):
+    if png[12:16] != b"IHDR" or len(png) < 24 or not png.endswith(b"IEND\xaeB`\x82"):
         raise ValueError("not a whole PNG")
+    width, height = struct.unpack_from(">II", png, 16)
+    _require_shape((height, width), shape)
     codes = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if codes is None or codes.dtype != np.uint16 or codes.ndim != 2:
         raise ValueError("not a 16-bit greyscale PNG")
@@ -170,11 +181,26 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes) -> RgbImage:
+def decode_jpeg(jpeg: bytes, shape: tuple[int, int] | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
+    Args:
+        jpeg: The bytes.
+        shape: H and W that it should have, asked of its header before it is decoded.
+
     Raises:
-        ValueError: The bytes are not a whole JPEG.
+        ValueError: The bytes are not a whole JPEG, one of another shape, or one of more than
+            `Limit.PIXELS`.
     """
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    _require_shape((height, width), shape)
     rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     return rgb
+
+
+def _require_shape(found: tuple[int, int], shape: tuple[int, int] | None) -> None:
+    size = f"{found[1]}x{found[0]} pixels"
+    if shape is not None and found != shape:
+        raise ValueError(f"{size}, not {shape[1]}x{shape[0]}")
+    if found[0] * found[1] > Limit.PIXELS.most:
+        raise ValueError(f"{size}, more than {Limit.PIXELS.variable}={Limit.PIXELS.most}")

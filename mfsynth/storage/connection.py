@@ -11,6 +11,7 @@ import fsspec
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.errors import reason_of
+from mfsynth.storage.protocols import require_openable
 
 _S3 = ("s3", "s3a")
 # A reader of many commits waits for round trips, and botocore has 10 connections by default.
@@ -32,6 +33,7 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        require_openable(url)
         self._process = -1
         self._filesystem: Any = None
         self._root = ""
