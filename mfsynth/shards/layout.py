@@ -30,6 +30,9 @@ COMMITS_FOLDER = "_commits"
 # What a sample has in the tar, in this order, and how the names of its members end.
 MEMBERS = {"rgb": "rgb.jpg", "depth": "depth.png", "json": "json"}
 
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
+"""Name of a run, with or without its identity: it becomes part of paths."""
+
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
 _ATTEMPT = re.compile(r"[0-9a-z_-]+")

@@ -8,10 +8,13 @@ import threading
 import uuid
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 from tiny_run import make_sample
 
+from mfsynth.config.limits import Limit
 from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
@@ -208,3 +211,51 @@ def test_reading_a_run_needs_no_torch():
     code = "import sys, mfsynth.datasets; print({'torch', 'ray'} & sys.modules.keys())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def rewrite_index(store, change):
+    """The index of shard 0 with other values, as its receipt says."""
+    receipt = read_commits(store)[0]
+    path = store.local_root / receipt.objects["index"].key
+    pq.write_table(change(pq.read_table(path, partitioning=None)), path)
+
+
+@pytest.mark.parametrize("column", ["width", "height"])
+def test_a_pair_of_another_size_than_its_row_says_is_not_decoded(run_store, column):
+    def other_size(table):
+        field = table.schema.field(column)
+        values = pa.array([20_000] * len(table), field.type)
+        return table.set_column(table.column_names.index(column), field, values)
+
+    rewrite_index(run_store, other_size)
+    with pytest.raises(MfsynthError, match=r"does not decode \(32x24 pixels, not .*20000"):
+        _ = RGBDDataset(run_store.url)[0]
+
+
+def test_a_pair_of_too_many_pixels_is_not_decoded(run_store, monkeypatch):
+    monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24 - 1))
+    with pytest.raises(MfsynthError, match="32x24 pixels, more than MFSYNTH_MAX_PIXELS=767"):
+        _ = RGBDDataset(run_store.url)[0]
+    monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24))
+    assert RGBDDataset(run_store.url)[0].rgb.shape == (24, 32, 3)
+
+
+def test_an_index_of_more_rows_than_its_receipt_says_is_not_unfolded(run_store):
+    def a_million_times(table):
+        one = table.slice(0, 1).combine_chunks()
+        return one.take(pa.array([0] * 1_000_000, pa.int32()))
+
+    rewrite_index(run_store, a_million_times)
+    with pytest.raises(MfsynthError, match=r"1000000 rows, the receipt says 4; .*verify"):
+        RGBDDataset(run_store.url)
+
+
+def test_text_of_an_index_that_is_not_utf_8_is_a_clear_error(run_store):
+    def broken(table):
+        text = pa.array([b"\xff"] * len(table)).view(pa.string())
+        field = table.schema.field("prompt")
+        return table.set_column(table.column_names.index("prompt"), field, text)
+
+    rewrite_index(run_store, broken)
+    with pytest.raises(MfsynthError, match="not Parquet"):
+        RGBDDataset(run_store.url)

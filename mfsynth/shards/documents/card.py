@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from mfsynth.formatting import one_line
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 
 _METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
+
+# What Markdown and HTML give a meaning in the middle of a line.
+_MARKUP = re.compile(r"[\\`*<>\[\]|&~]")
+_SHOWN = 500
 
 _HOW_TO_LOAD = """\
 ```python
@@ -60,15 +66,17 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
         scores: What the run says of its scores, by name.
     """
     counts = manifest["counts"]
-    models = ", ".join(model_name(model) for model in manifest["models"])
-    reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
+    models = _text(", ".join(model_name(model) for model in manifest["models"]))
+    reasons = [
+        f"| {_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
+    ]
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     lines = [
         "---",
         yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True).rstrip(),
         "---",
         "",
-        f"# {manifest['run']}",
+        f"# {_text(manifest['run'])}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
@@ -89,14 +97,14 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
             f"- depth, {scale}: `{formula}`"
             for scale, formula in manifest["conventions"]["depth_formulas"].items()
         ),
-        f"- depth kind: {', '.join(manifest['depth_kinds']) or 'none'}"
+        f"- depth kind: {_text(', '.join(manifest['depth_kinds'])) or 'none'}"
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
         "assumed, estimated or rendered",
         "",
         "## Checks",
         "",
-        f"Stored with every candidate: {', '.join(manifest['scores']) or 'none'}. "
+        f"Stored with every candidate: {_text(', '.join(manifest['scores'])) or 'none'}. "
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
@@ -104,8 +112,8 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
         "## Provenance",
         "",
         f"- models: {models}",
-        f"- licence: {manifest['licence'] or 'not stated by the model'} (that of the model)",
-        f"- settings fingerprint: `{manifest['fingerprint']}`; all settings are in `run.json`",
+        f"- licence: {_text(manifest['licence'] or 'not stated by the model')} (that of the model)",
+        f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         f"- digital source type: <{manifest['digital_source_type']}>",
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
         "",
@@ -118,10 +126,19 @@ def data_card(manifest: Mapping[str, Any], scores: Mapping[str, ScoreInfo]) -> s
     return "\n".join(lines) + "\n"
 
 
+def _text(value: object) -> str:
+    """What the card didn't write itself, as the text that it is: in one line, without markup."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(str(value), _SHOWN))
+
+
+def _code(value: object) -> str:
+    return f"`{one_line(str(value), _SHOWN).replace('`', chr(39))}`"
+
+
 def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    licence = manifest["licence"]
+    licence = manifest["licence"] and one_line(str(manifest["licence"]), _SHOWN)
     known = licence_id(licence)
-    matter: dict[str, Any] = {"pretty_name": manifest["run"]}
+    matter: dict[str, Any] = {"pretty_name": one_line(manifest["run"], _SHOWN)}
     if known:
         matter["license"] = known.lower()
     elif licence:
@@ -149,11 +166,11 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score_line(name: str, score: ScoreInfo) -> str:
-    about = [score.note] if score.note else []
+    about = [_text(score.note)] if score.note else []
     if score.limit is not None:
         bound = "at least" if score.is_minimum else "at most"
-        about.append(f"{bound} {score.with_unit(f'{score.limit:g}')}")
-    line = f"- `{name}` ({score.label})"
+        about.append(f"{bound} {_text(score.with_unit(f'{score.limit:g}'))}")
+    line = f"- {_code(name)} ({_text(score.label)})"
     return f"{line}: {'; '.join(about)}" if about else line
 
 
