@@ -207,7 +207,7 @@ class TimedGenerator:
         self._rate = rate
         self.busy = 0.0
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Sequence[str]:
+    def encode_prompts(self, prompts: Sequence[str], batch_size: int) -> Sequence[str]:
         return prompts
 
     def __call__(self, *, seeds: Sequence[int], mode: str, **settings: Any) -> Pairs:

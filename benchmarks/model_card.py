@@ -10,8 +10,7 @@ of a third seed, as in the second line: a card's figures are of scenes that noth
 - depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
   image comes to: a constant, and the mean depth map of other scenes; and of the mean of several
   samples, which tells how much of the error is their scatter;
-- depth of its joint samples against its own i2d on the images that it made, with and without a
-  second pass over depth;
+- depth of its joint samples against its own i2d on the images that it made;
 - images for rendered depth (d2i): the embedded estimator's depth of them against the given one,
   beside the estimator's error on the rendered images themselves;
 - seams: how much larger the steps of depth are across the borders of the model's patches than
@@ -108,8 +107,6 @@ def main(
     captions = held_out.captions
     sampling = load_config("local", overrides).sampler.pipeline_arguments()
     rgb, joint = generate(pipeline, captions, **sampling)
-    # The same images: a second pass is over depth alone.
-    _, once = generate(pipeline, captions, **(sampling | {"refine_steps": 0}))
     retextured, _ = generate(
         pipeline,
         captions,
@@ -121,7 +118,6 @@ def main(
     network = load_estimator(estimator)
     comparisons = {
         "joint depth, own i2d of the image": (joint, own),
-        "joint depth before its second pass, the same": (once, own),
         "joint depth, estimator on the image": (joint, estimate(network, rgb)),
         "given depth, estimator on the d2i image": (held_out.depth, estimate(network, retextured)),
         "true depth, estimator on the rendered image": (
@@ -140,7 +136,6 @@ def main(
     for name, depth in (
         ("true depth", held_out.depth),
         ("i2d, 1 step", image_to_depth(pipeline, held_out.rgb, steps=1, batch_size=BATCH)),
-        ("joint depth before its second pass", once),
         ("joint depth", joint),
     ):
         click.echo(f"| {name} | {np.nanmean([seam_ratio(one, patch) for one in depth]):.2f} |")

@@ -2,13 +2,15 @@
 
     python benchmarks/sampling.py [--model embedded] [--pairs 32] [--images 64]
     python benchmarks/sampling.py --architecture released --size 512   (on a GPU, random weights)
+    python benchmarks/sampling.py --plans    (speed alone, of the presets and of a distilled model)
+    python benchmarks/sampling.py --flops    (what these take at 12 B and 512×512; in seconds)
 
 Prints a Markdown table with a row for every way of sampling: seconds a pair, forwards a pair (a
 guided step counts two), and peak GPU memory; and what it does to depth: the AbsRel of `i2d`
 against the ground truth of held-out simulator images, at the row's steps, and of the joint depth
 against the unhurried `i2d` depth of the same image (both scale-aligned). Times are medians of
 interleaved rounds, so that a busy machine slows all rows alike; compare rows of one table only.
-Random weights have no quality: with them only speed is printed.
+Random weights have no quality: with them, as with `--plans`, only speed is printed.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from meta_model import counting, flops_of, on_meta, released_pipeline
 from numpy.typing import NDArray
 
+from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.evaluation import image_to_depth, score_depth
@@ -42,6 +46,13 @@ from mfsynth.models.transformer import (
 from mfsynth.prompts import load_library
 from mfsynth.simulation import render_dataset
 
+# A model distilled to few steps: guidance is in its weights.
+DISTILLED = {
+    "num_inference_steps": 4,
+    "guidance_scale": 1.0,
+    "depth_start": 0.0,
+    "refine_steps": 1,
+}
 LIBRARY, HELD_OUT_SEED, VIEWS = "tabletop_rooms", 1001, 2
 # Of the i2d depth that the joint depth is compared with.
 UNHURRIED_STEPS = 20
@@ -101,6 +112,12 @@ def ways(guidance: float) -> list[Way]:
     ]
 
 
+def plans(guidance: float) -> list[Way]:
+    """What runs are made with: the presets, and the few steps of a distilled model."""
+    presets = [Way(f"preset {name}", _preset(name, guidance)) for name in SAMPLER_PRESETS]
+    return [*presets, Way("distilled: 4 steps, then depth in one", DISTILLED)]
+
+
 def _preset(name: str, guidance: float) -> dict[str, Any]:
     """A preset as arguments of the pipeline, with the model's own guidance in place of 4."""
     values = SAMPLER_PRESETS[name]
@@ -126,6 +143,8 @@ def _preset(name: str, guidance: float) -> dict[str, Any]:
 @click.option("--compile", "compiled", is_flag=True, help="Compile the transformer's blocks.")
 @click.option("--fp8", is_flag=True, help="8-bit floats in the transformer's body.")
 @click.option("--size", type=int, help="Of the images; the model's own by default.")
+@click.option("--plans", "only_plans", is_flag=True, help="Only what runs are made with; speed.")
+@click.option("--flops", is_flag=True, help="Print the work of these at 12 B and 512×512, no more.")
 def main(
     model: str,
     architecture: str | None,
@@ -137,8 +156,13 @@ def main(
     compiled: bool,
     fp8: bool,
     size: int | None,
+    only_plans: bool,
+    flops: bool,
 ) -> None:
     """Print the table."""
+    if flops:
+        _print_flops(guidance)
+        return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = Acceleration(compile=compiled, quantization="fp8" if fp8 else "none")
     pipeline: Any
@@ -154,20 +178,26 @@ def main(
 
     # Random weights have no autoencoder to decode with, and nothing worth decoding.
     output_type = "latent" if architecture else "np"
-    table = {way: Measured() for way in ways(guidance)}
+    table = {way: Measured() for way in (plans if only_plans else ways)(guidance)}
     made: dict[Way, ModalityForcingPipelineOutput] = {}
+    # One thread's own time is hardly longer on a busy machine.
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if alone else time.perf_counter
     for turn in range(rounds + 1):
         for way, row in table.items():
-            started = time.perf_counter()
+            started = now()
             made[way] = _sample(pipeline, way, embeds, batch_size, size, row, output_type)
             # The first round warms up.
             if turn:
-                row.seconds.append((time.perf_counter() - started) / pairs)
-    if not architecture:
+                row.seconds.append((now() - started) / pairs)
+    is_judged = not architecture and not only_plans
+    if is_judged:
         _judge(pipeline, table, made, images, batch_size)
-    where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    click.echo(f"{where}, batches of {batch_size}, {pairs} pairs, {images} images for i2d\n")
-    _print(table)
+    cpu = "CPU, processor time of one thread" if alone else "CPU"
+    where = torch.cuda.get_device_name() if device == "cuda" else cpu
+    judged = f", {images} images for i2d" if is_judged else ""
+    click.echo(f"{where}, batches of {batch_size}, {pairs} pairs{judged}\n")
+    _print(table, is_judged)
 
 
 class _RandomReleased(ModalityForcingPipeline):
@@ -179,7 +209,7 @@ class _RandomReleased(ModalityForcingPipeline):
         torch.set_default_dtype(torch.float32)
         super().__init__(transformer, None, None)
 
-    def encode_prompts(self, prompts: Any) -> torch.Tensor:
+    def encode_prompts(self, prompts: Any, batch_size: int = 16) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         states = torch.randn(len(prompts), 512, 12288, generator=generator)
         return states.to(self.transformer.device, torch.bfloat16)
@@ -285,23 +315,54 @@ def _agreement(
     return score_depth(pairs.depth, reference).abs_rel
 
 
-def _print(table: dict[Way, Measured]) -> None:
+def _print(table: dict[Way, Measured], is_judged: bool) -> None:
     plain = next(iter(table.values()))
-    click.echo(
-        "| sampling | s a pair | times faster | forwards a pair | peak GPU memory "
-        "| joint against i2d, AbsRel | i2d against truth, AbsRel |\n|---|---|---|---|---|---|---|"
-    )
+    columns = ["sampling", "s a pair", "times faster", "forwards a pair", "peak GPU memory"]
+    if is_judged:
+        columns += ["joint against i2d, AbsRel", "i2d against truth, AbsRel"]
+    click.echo(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for way, row in table.items():
         seconds = float(np.median(row.seconds))
         faster = float(np.median(plain.seconds)) / seconds
         memory = f"{row.peak_bytes / 2**30:.1f} GiB" if row.peak_bytes else "–"
-        quality = [
-            "–" if value is None else f"{value:.4f}" for value in (row.agreement, row.i2d_abs_rel)
-        ]
-        click.echo(
-            f"| {way.name} | {seconds:.3f} | {faster:.2f} | {row.forwards:.1f} | {memory} "
-            f"| {quality[0]} | {quality[1]} |"
-        )
+        cells = [way.name, f"{seconds:.3f}", f"{faster:.2f}", f"{row.forwards:.1f}", memory]
+        if is_judged:
+            cells += [f"{value:.4f}" for value in (row.agreement, row.i2d_abs_rel)]
+        click.echo(f"| {' | '.join(cells)} |")
+
+
+def _print_flops(guidance: float) -> None:
+    pipeline = released_pipeline()
+    size = pipeline.config.height
+    rows = size // pipeline.depth_codec.patch
+    blank = np.zeros((1, size, size, 3), np.uint8)
+    again: dict[str, Any] = {
+        "mode": "i2d",
+        "image": blank,
+        "num_inference_steps": SelfAgreement().steps,
+        "guidance_scale": 1.0,
+    }
+    click.echo(
+        "| sampling | forwards with depth tokens | without | TFLOP a pair | with `self_agreement` |"
+        "\n|---|---|---|---|---|"
+    )
+    with on_meta(), counting(pipeline.transformer) as work_of:
+        encoding, text = flops_of(lambda: pipeline.encode_prompts(["a cup on a table"]))
+        sample = functools.partial(pipeline, prompt_embeds=text, seeds=[0], output_type="latent")
+        check, _ = work_of(lambda: sample(**again))
+        joint = Way("50 guided steps, no second pass", ways(guidance)[1].settings)
+        for way in [joint, *plans(guidance)]:
+            work, made = work_of(functools.partial(sample, **way.settings))
+            # Depth that is made of the finished image has nothing to agree with.
+            is_own = way.settings.get("refine_steps") and way.settings.get("refine_start", 1) == 1
+            checked = work.flops + (0 if is_own else check.flops)
+            click.echo(
+                f"| {way.name} | {work.with_depth} | {work.without_depth} "
+                f"| {work.flops / 1e12:,.0f} | {checked / 1e12:,.0f} |"
+            )
+        decoding, _ = flops_of(lambda: pipeline.rgb_codec.decode(made.rgb, (rows, rows)))
+    click.echo(f"\nA prompt's encoding takes {encoding / 1e12:.1f}, ", nl=False)
+    click.echo(f"an image's decoding {decoding / 1e12:.1f} TFLOP.")
 
 
 if __name__ == "__main__":

@@ -387,7 +387,7 @@ class Pairs:
 
 
 class InstantModel:
-    def encode_prompts(self, prompts: Any) -> Any:
+    def encode_prompts(self, prompts: Any, batch_size: int) -> Any:
         return prompts
 
     def __call__(self, *, seeds: Any, **settings: Any) -> Pairs:

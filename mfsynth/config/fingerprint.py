@@ -54,6 +54,9 @@ def fingerprint(
     settings = config.model_dump(mode="json", exclude=_OPERATIONAL)
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
+    if config.model.few_steps is None:
+        # Younger than format version 1: runs without it keep the fingerprint that they had.
+        del settings["model"]["few_steps"]
     settings["format_version"] = FORMAT_VERSION
     settings |= beside
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)

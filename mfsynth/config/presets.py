@@ -10,6 +10,8 @@ over depth alone. They differ in how the image comes about:
 - `image_then_depth`: the image without depth tokens, then depth in one forward. For models whose
   training had images alone as well (`image_only_share` of `mfsynth train`), as the released one's
   had not.
+- `distilled`: as `image_then_depth`, by the few-step weights of `model.few_steps`, in four forwards
+  that have guidance in them.
 """
 
 from __future__ import annotations
@@ -62,6 +64,17 @@ SAMPLER_PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "guidance": 4.0,
         "depth_guidance": 1.0,
         "guidance_interval": _WHERE_GUIDANCE_PAYS,
+        "log2_alpha": 5.0,
+        "depth_step_share": 0.0,
+        "depth_start": 0.0,
+        "refine_steps": 1,
+        "refine_start": 1.0,
+    },
+    "distilled": {
+        "steps": 4,
+        "guidance": 1.0,
+        "depth_guidance": 1.0,
+        "guidance_interval": (0.0, 1.0),
         "log2_alpha": 5.0,
         "depth_step_share": 0.0,
         "depth_start": 0.0,

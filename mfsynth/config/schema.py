@@ -61,20 +61,32 @@ class ModelConfig(Settings):
         revision: The revision of a hub id; None for its newest.
         dtype: The type of weights and activations.
         quantization: `fp8` for 8-bit floats in the transformer's body, on a GPU that has them.
+        few_steps: Folder of few-step weights, the model's own or any that `mfsynth distill` wrote;
+            `sampler.preset: distilled` goes with it. None for none.
     """
 
     id: NonEmpty = "embedded"
     revision: NonEmpty | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "fp8"] = "none"
+    few_steps: NonEmpty | None = None
+
+    @model_validator(mode="after")
+    def _adapters_are_not_quantized(self) -> ModelConfig:
+        if self.few_steps is not None and self.quantization != "none":
+            raise ValueError(
+                "few_steps has adapters on layers that quantization would turn into 8-bit ones; "
+                "leave either out"
+            )
+        return self
 
 
 class SamplerConfig(Settings):
     """How the model samples. What is not given comes from the preset.
 
     Attributes:
-        preset: `reference` (as the released model's demo), `balanced`, `fast`, or
-            `image_then_depth`; see `mfsynth.config.presets`.
+        preset: `reference` (as the released model's demo), `balanced`, `fast`, `image_then_depth`,
+            or `distilled` for a model with few-step weights; see `mfsynth.config.presets`.
         mode: What is made of what: `joint` (RGB and depth), `i2d`, `d2i`.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance on RGB; 1 is none.
@@ -90,7 +102,9 @@ class SamplerConfig(Settings):
         width: Of the images, in pixels.
     """
 
-    preset: Literal["reference", "balanced", "fast", "image_then_depth"] = DEFAULT_PRESET
+    preset: Literal["reference", "balanced", "fast", "image_then_depth", "distilled"] = (
+        DEFAULT_PRESET
+    )
     mode: Literal["joint", "i2d", "d2i"] = "joint"
     steps: Count
     guidance: Annotated[float, Field(ge=0)]
@@ -167,7 +181,8 @@ class RuntimeConfig(Settings):
         max_attempts: Attempts of a shard before its candidates run one by one.
         ray_address: The cluster to join; None to start Ray on this machine.
         attention: Which of diffusers' attention backends; None for torch's own.
-        compile: Whether the transformer's blocks are compiled, which slows the first batches.
+        compile: Whether the transformer's blocks are compiled, which slows the first batch; `auto`
+            on a GPU, where there are a C++ compiler and Triton.
         offload: `group` keeps the transformer in main memory and brings it over block by block.
     """
 
@@ -178,7 +193,7 @@ class RuntimeConfig(Settings):
     max_attempts: Count = 3
     ray_address: NonEmpty | None = None
     attention: NonEmpty | None = None
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     offload: Literal["none", "group"] = "none"
 
 

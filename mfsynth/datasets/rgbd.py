@@ -17,7 +17,7 @@ from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
-from mfsynth.shards import codecs
+from mfsynth.shards import codecs, layout
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import CandidateRef
@@ -149,20 +149,23 @@ class RGBDDataset:
 
     def _load(self, number: int) -> RGBDSample:
         row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
+        try:
+            return self._decode(row)
+        except (ValueError, KeyError) as error:
+            key = self._tars.get(row["shard"], layout.COMMITS_FOLDER)
+            what = " ".join(str(error).split())
+            raise self._damaged(key, f"{row['sample_id']}: {what}") from error
+
+    def _decode(self, row: Mapping[str, Any]) -> RGBDSample:
         jpeg, png = self._members(row)
+        shape = (row["height"], row["width"])
         encoding = codecs.DepthEncoding(
             codecs.DepthScale(row["depth_encoding"]),
             row["depth_unit_per_code"],
             row["depth_near"],
             row["depth_far"],
         )
-        shape = (row["height"], row["width"])
-        try:
-            depth = codecs.decode_depth(png, encoding, shape)
-            rgb = codecs.decode_jpeg(jpeg, shape)
-        except ValueError as error:
-            what = f"{row['sample_id']} does not decode ({error})"
-            raise self._damaged(self._tars[row["shard"]], what) from error
+        depth = codecs.decode_depth(png, encoding, shape)
         intrinsics = None
         if row["fx"] is not None:
             intrinsics = np.array(
@@ -171,7 +174,7 @@ class RGBDDataset:
         source = row["intrinsics_source"]
         return RGBDSample(
             ref=CandidateRef(**{field.name: row[field.name] for field in fields(CandidateRef)}),
-            rgb=rgb,
+            rgb=codecs.decode_jpeg(jpeg, shape),
             depth=depth,
             valid=depth > 0,
             intrinsics=intrinsics,

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
-from mfsynth.models.acceleration.offloading import on_device
 from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.inputs import draw_noise, given_maps, require_depth_steps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
@@ -24,7 +23,7 @@ from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as
 from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
 from mfsynth.models.schedules import Mode, Schedule, schedule
-from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.models.text import encode_prompts, tokenize
 from mfsynth.models.token_codecs import (
     DepthCodec,
     DepthNormalisation,
@@ -137,17 +136,15 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             return LappedTransformCodec(self.depth_codec.patch, (luma, chroma))
         return PatchCodec(round((self.transformer.config.in_channels / 3) ** 0.5))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Encode B prompts to (B, L, C) hidden states in the transformer's dtype.
+    def encode_prompts(self, prompts: Sequence[str], batch_size: int = 16) -> Tensor:
+        """Encode N prompts, `batch_size` at a time, to (N, L, C) in the transformer's dtype.
 
-        A text encoder that is kept elsewhere is on the device for that long.
+        They stay where the text encoder is kept; see `mfsynth.models.text.encode_prompts`.
         """
         tokens = tokenize(self.tokenizer, prompts, self.config.max_text_length)
-        device = self._execution_device
-        with on_device(self.text_encoder, device):
-            tokens = {name: value.to(device) for name, value in tokens.items()}
-            states = encode_tokens(self.text_encoder, tokens, self.config.text_encoder_layers)
-        return states.to(self.transformer.dtype)
+        placed = {"device": self._execution_device, "dtype": self.transformer.dtype}
+        layers = self.config.text_encoder_layers
+        return encode_prompts(self.text_encoder, tokens, layers, batch_size, **placed)
 
     @torch.inference_mode()
     def __call__(
@@ -267,11 +264,11 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         if output_type == "latent":
             return ModalityForcingPipelineOutput(rgb=rgb_tokens, depth=depth_tokens)
         if mode is Mode.IMAGE_TO_DEPTH:
-            images = torch.tensor(image).permute(0, 3, 1, 2) / 255
+            images = torch.tensor(image, device=self._execution_device).permute(0, 3, 1, 2) / 255
         else:
             images = (rgb_codec.decode(rgb_tokens, grid).float().clamp(-1, 1) + 1) / 2
         if mode is Mode.DEPTH_TO_IMAGE:
-            maps = torch.tensor(depth)
+            maps = torch.tensor(depth, device=self._execution_device)
         else:
             maps = depth_codec.decode(depth_tokens, grid)
         return as_output(images, maps, output_type)
@@ -312,7 +309,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         if batch != len(seeds):
             raise MfsynthError(f"{batch} prompts but {len(seeds)} seeds; give one seed each")
         if embeds is None:
-            embeds = self.encode_prompts(prompts or [])
+            embeds = self.encode_prompts(prompts or [], batch)
         return embeds.to(self._execution_device, self.transformer.dtype)
 
     def _noise(self, seeds: Sequence[int], tokens: int) -> list[Tensor]:

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 
 from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.models.few_steps.files import (
+    FewSteps,
+    file_digest,
+    find_few_steps,
+    read_few_steps,
+)
 from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
@@ -31,13 +37,15 @@ class ModelInfo:
 
     Attributes:
         id: As the configuration gives it.
-        revision: Commit of a hub model; SHA-256 of a local folder's files.
+        revision: Commit of a hub model; SHA-256 of a local folder's files. With few-step weights,
+            also the SHA-256 of theirs.
         licence: The licence that the model's card names, or that of the release for a released
             variant without a card; "unknown" otherwise.
         height: Native height in pixels.
         width: Native width in pixels.
         needs_depth_tokens: Whether its files say that depth tokens were there throughout its
             training, as in the release.
+        few_steps: Of the few-step weights that it samples by; None without.
     """
 
     id: str
@@ -46,6 +54,7 @@ class ModelInfo:
     height: int
     width: int
     needs_depth_tokens: bool = False
+    few_steps: FewSteps | None = None
 
 
 def model_info(model: ModelConfig) -> ModelInfo:
@@ -66,7 +75,12 @@ def model_info(model: ModelConfig) -> ModelInfo:
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
     revision = folder.commit or _hash(folder)
-    return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens)
+    few_steps = None
+    if model.few_steps is not None:
+        path = find_few_steps(folder, model.few_steps)
+        few_steps = read_few_steps(path)
+        revision = f"{revision}+{file_digest(path)}"
+    return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens, few_steps)
 
 
 def load_pipeline(
@@ -80,7 +94,7 @@ def load_pipeline(
     Args:
         model: Which model, in what precision.
         device: `cpu` or `cuda`.
-        runtime: Attention, compilation and offloading; the defaults if None.
+        runtime: Attention, compilation and offloading, as a run has them; none of it if None.
 
     Raises:
         MfsynthError: There is no such model, its files are not what they should be, or it can't be
@@ -105,7 +119,12 @@ def load_pipeline(
             )
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
-    runtime = runtime or RuntimeConfig()
+    if model.few_steps is not None:
+        from mfsynth.models.few_steps.pipeline import FewStepPipeline
+
+        pipeline = FewStepPipeline.around(pipeline)
+        pipeline.adopt(find_few_steps(folder, model.few_steps))
+    runtime = runtime or RuntimeConfig(compile=False)
     settings = Acceleration(
         attention=runtime.attention,
         compile=runtime.compile,

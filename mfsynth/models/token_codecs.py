@@ -170,7 +170,8 @@ class LatentCodec:
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode to the mode of the posterior."""
-        latents = self._vae.encode(images.to(self._vae.dtype)).latent_dist.mode()
+        images = images.to(self._vae.dtype)
+        latents = in_parts(lambda part: self._vae.encode(part).latent_dist.mode(), images)
         mean, std = self._statistics()
         return (patchify(latents, self._latent_patch) - mean) / std
 
@@ -178,4 +179,21 @@ class LatentCodec:
         """Decode latents."""
         mean, std = self._statistics()
         latents = unpatchify(tokens.to(self._vae.dtype) * std + mean, self._latent_patch, grid)
-        return self._vae.decode(latents).sample
+        return in_parts(lambda part: self._vae.decode(part).sample, latents)
+
+
+def in_parts(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """Apply a function to a whole batch, or to halves and so on where memory asks for that.
+
+    Raises:
+        torch.OutOfMemoryError: A single row does not fit.
+    """
+    size = len(batch)
+    while True:
+        try:
+            return torch.cat([function(part) for part in batch.split(size)])
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        # Out here the traceback is gone, and what it held is free.
+        size = -(-size // 2)

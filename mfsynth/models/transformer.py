@@ -204,7 +204,8 @@ class ModalityForcingTransformer2DModel(
         self.norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )
-        self.proj_out = nn.Linear(dim, in_channels, bias=False)
+        # A few-step student puts a head of its own here.
+        self.proj_out: nn.Module = nn.Linear(dim, in_channels, bias=False)
         self.depth_norm_out = AdaLayerNormContinuous(
             dim, dim, elementwise_affine=False, eps=eps, bias=False
         )
@@ -306,6 +307,9 @@ class ModalityForcingTransformer2DModel(
                 ],
                 dim=1,
             )
+        # Parts of one sequence, as these blocks give them: compiled ones are compiled again for
+        # another layout.
+        text, states = torch.cat([text, states], dim=1).tensor_split((text_length,), dim=1)
         for block in self.single_transformer_blocks:
             text, states = self._run(block, states, text, modulation, rotary)
         rgb, depth_states = states.tensor_split((tokens,), dim=1)

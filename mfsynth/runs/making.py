@@ -8,7 +8,7 @@ is in the candidates' items. `MODES` has them by their names in a configuration.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -30,8 +30,8 @@ class Pairs(Protocol):
 class Pipeline(Protocol):
     """The part of `mfsynth.models.pipeline.ModalityForcingPipeline` that a run needs."""
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Any:
-        """Encode prompts; rows of the result go into `prompt_embeds`."""
+    def encode_prompts(self, prompts: Sequence[str], batch_size: int) -> Any:
+        """Encode prompts, so many at a time; rows of the result go into `prompt_embeds`."""
 
     def __call__(
         self,
@@ -65,6 +65,13 @@ class Batch:
     depth: NDArray[np.float32]
     depth_kind: DepthKind
     joint_depth: NDArray[np.float32] | None = None
+
+    def first(self, count: int) -> Batch:
+        """Only the first so many pairs."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        of_all = ("depth_kind",)
+        mine = {k: v[:count] for k, v in values.items() if v is not None and k not in of_all}
+        return replace(self, **mine)
 
 
 Mode = Callable[[Pipeline, SamplerConfig, Sequence[Candidate], Any], Batch]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -212,9 +213,13 @@ class _Actor:
 def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     """The worker of every real run; imported where it is needed, in the worker's process."""
     from mfsynth.models import load_pipeline
+    from mfsynth.models.acceleration.compilation import compiles, each_shape_once
     from mfsynth.runs.worker import ShardWorker
 
-    return ShardWorker(config, load_pipeline(config.model, device, config.runtime))
+    pipeline = load_pipeline(config.model, device, config.runtime)
+    if not compiles(config.runtime.compile, device):
+        return ShardWorker(config, pipeline)
+    return ShardWorker(config, pipeline, partial(each_shape_once, pipeline.transformer))
 
 
 def cause_of_death(error: Exception) -> tuple[str, bool]:

@@ -94,12 +94,28 @@ def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
 
 
 def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
-    """Refuses to leave depth tokens out with a model that has never been without them.
+    """Refuses to sample a model in a way that it was not trained for.
 
     Raises:
-        MfsynthError: As far as the model's files say, that is what the sampler would do.
+        MfsynthError: Few-step weights in other steps, or with guidance; the preset for them without
+            them; or depth tokens left out with a model that, as far as its files say, has never
+            been without them.
     """
-    if model.needs_depth_tokens and sampler.mode == "joint" and sampler.depth_start < 1:
+    if sampler.mode != "joint":
+        return
+    if model.few_steps is not None:
+        model.few_steps.check(
+            steps=sampler.steps,
+            guidance=(sampler.guidance, sampler.depth_guidance),
+            refine_steps=sampler.refine_steps,
+            refine_start=sampler.refine_start,
+        )
+    elif sampler.preset == "distilled":
+        raise MfsynthError(
+            "sampler.preset: distilled is for few-step weights; name their folder in "
+            "model.few_steps, or take another preset"
+        )
+    if model.needs_depth_tokens and sampler.depth_start < 1:
         raise MfsynthError(
             f"sampler.depth_start: {sampler.depth_start:g} (preset {sampler.preset}) leaves depth "
             f"tokens out of steps, and {model.id} was never trained without them; set "

@@ -8,7 +8,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,9 +33,10 @@ from mfsynth.storage.store import ObjectStore
 # Batches that wait to be checked and written. Two keep the writer busy; more would only hold
 # images in memory when the writer is the slower one.
 MAX_WAITING_BATCHES = 2
-# Prompts are encoded ahead of their batches, so that the text encoder need be on the GPU only once
-# in a while. 64 take about a GB at the size of the released model.
-ENCODED_AHEAD = 64
+# A shard's prompts are encoded before its batches, so that the text encoder need be on the GPU only
+# once a shard; of large shards so many at once, which take 3 GB of main memory at the size of the
+# released model.
+ENCODED_AHEAD = 256
 # A shard costs minutes of a GPU and its upload seconds, so the upload is worth some patience.
 UPLOAD_ATTEMPTS = 5
 
@@ -48,12 +50,22 @@ class ShardWorker:
     Args:
         config: The run.
         pipeline: The model.
+        warm_up: Of a compiled model: inside of it, a batch compiles what the batches of its size
+            will need. Then all batches have one size, partial ones are filled up. None for a model
+            that takes any batch as well.
     """
 
-    def __init__(self, config: RunConfig, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        pipeline: Pipeline,
+        warm_up: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
+        self._warm_up = warm_up
+        self._warm_sizes: set[int] = set()
         self._checks = tuple(open_checks(config.checks).values())
         self._score_names = tuple(score.name for check in self._checks for score in check.scores)
         self._own_depth_steps = own_depth_steps(config)
@@ -107,7 +119,7 @@ class ShardWorker:
                 for at in range(0, len(todo), size):
                     yield Progress(todo[at].index, at)
                     if at % ahead == 0:
-                        embeds = self._encode(todo[at : at + ahead], clock)
+                        embeds = self._encode(todo[at : at + ahead], size, clock)
                     part = embeds[at % ahead : at % ahead + size]
                     records.put(self._sample(todo[at : at + size], part, clock))
                     records.wait(waiting)
@@ -120,11 +132,25 @@ class ShardWorker:
                 spool.close()
             yield Made(self._upload(spool, clock))
 
-    def _encode(self, candidates: Sequence[Candidate], clock: PhaseClock) -> Any:
+    def _encode(self, candidates: Sequence[Candidate], size: int, clock: PhaseClock) -> Any:
+        if self._warm_up is not None:
+            candidates = _filled(candidates, -(-len(candidates) // size) * size)
         with clock("encode_prompts"):
-            return self._pipeline.encode_prompts([candidate.item.text for candidate in candidates])
+            texts = [candidate.item.text for candidate in candidates]
+            return self._pipeline.encode_prompts(texts, size)
 
     def _sample(self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock) -> Batch:
+        size = len(embeds)
+        whole = _filled(candidates, size)
+        if self._warm_up is not None and size not in self._warm_sizes:
+            with clock("compile"), self._warm_up():
+                self._sample_whole(whole, embeds, PhaseClock())
+            self._warm_sizes.add(size)
+        return self._sample_whole(whole, embeds, clock).first(len(candidates))
+
+    def _sample_whole(
+        self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
+    ) -> Batch:
         sampler = self._config.sampler
         with clock("generate"):
             batch = MODES[sampler.mode](self._pipeline, sampler, candidates, embeds)
@@ -178,6 +204,10 @@ class ShardWorker:
                     raise
                 time.sleep(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:
+    return [*candidates, *[candidates[-1]] * (size - len(candidates))]
 
 
 def _cause_of(error: Exception) -> FailureCause:

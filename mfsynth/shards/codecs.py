@@ -17,7 +17,6 @@ than 1e-3.
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +29,8 @@ from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Codes = NDArray[np.uint16]
+Shape = tuple[int, int]
+"""Rows and columns."""
 
 JPEG_QUALITY = 95
 MAX_CODE = 65535
@@ -45,6 +46,10 @@ _PNG_OPTIONS = [
 ]
 if hasattr(cv2, "IMWRITE_PNG_FILTER"):
     _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+
+
+class WrongSizeError(ValueError):
+    """A picture is whole, as far as its header says, but of another size."""
 
 
 class DepthScale(StrEnum):
@@ -75,6 +80,12 @@ class DepthEncoding:
     unit_per_code: float
     near: float
     far: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.unit_per_code) and self.unit_per_code >= 0):
+            raise ValueError(f"a code can't be worth {self.unit_per_code}")
+        if not (math.isfinite(self.far) and 0 <= self.near <= self.far):
+            raise ValueError(f"depth can't lie between {self.near} and {self.far}")
 
 
 def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
@@ -140,33 +151,37 @@ def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
     return png.tobytes(), encoding
 
 
-def decode_depth(
-    png: bytes, encoding: DepthEncoding, shape: tuple[int, int] | None = None
-) -> DepthMap:
+def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit PNG, 0.0 = invalid.
 
+    Args:
+        png: The file.
+        encoding: Of its codes.
+        shape: (H, W) that it must have, which is looked at before anything is decoded.
+
     Raises:
-        ValueError: See `decode_codes`.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size.
     """
     return dequantise_depth(decode_codes(png, shape), encoding)
 
 
-def decode_codes(png: bytes, shape: tuple[int, int] | None = None) -> Codes:
+def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
     """The uint16 (H, W) codes in a PNG.
 
     Args:
-        png: The bytes.
-        shape: What it should have, asked of its header before it is decoded.
+        png: The file.
+        shape: As for `decode_depth`.
 
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG, one of another shape, or one of
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size or of
             more than `Limit.PIXELS`.
     """
-    # OpenCV gives a picture with grey in place of what is missing for some truncated files.
-    if png[12:16] != b"IHDR" or len(png) < 24 or not png.endswith(b"IEND\xaeB`\x82"):
-        raise ValueError("not a whole PNG")
-    width, height = struct.unpack_from(">II", png, 16)
+    # The header comes first in every PNG: signature, length and name of the chunk, then these.
+    width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
     _require_shape((height, width), shape)
+    # OpenCV gives a picture with grey in place of what is missing for some truncated files.
+    if not png.endswith(b"IEND\xaeB`\x82"):
+        raise ValueError("not a whole PNG")
     codes = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if codes is None or codes.dtype != np.uint16 or codes.ndim != 2:
         raise ValueError("not a 16-bit greyscale PNG")
@@ -181,26 +196,25 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes, shape: tuple[int, int] | None = None) -> RgbImage:
+def decode_jpeg(jpeg: bytes, shape: Shape | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
     Args:
-        jpeg: The bytes.
-        shape: H and W that it should have, asked of its header before it is decoded.
+        jpeg: The file.
+        shape: As for `decode_depth`.
 
     Raises:
-        ValueError: The bytes are not a whole JPEG, one of another shape, or one of more than
+        ValueError: The bytes are not a whole JPEG, or one of another size or of more than
             `Limit.PIXELS`.
     """
-    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-    _require_shape((height, width), shape)
+    _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
     rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     return rgb
 
 
-def _require_shape(found: tuple[int, int], shape: tuple[int, int] | None) -> None:
-    size = f"{found[1]}x{found[0]} pixels"
-    if shape is not None and found != shape:
-        raise ValueError(f"{size}, not {shape[1]}x{shape[0]}")
+def _require_shape(found: tuple[int, ...], expected: Shape | None) -> None:
+    size = f"{found[1]}x{found[0]}"
+    if expected is not None and found != expected:
+        raise WrongSizeError(f"is {size}, not {expected[1]}x{expected[0]}")
     if found[0] * found[1] > Limit.PIXELS.most:
-        raise ValueError(f"{size}, more than {Limit.PIXELS.variable}={Limit.PIXELS.most}")
+        raise WrongSizeError(f"is {size}, more pixels than {Limit.PIXELS.variable}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import tables
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.storage.store import ObjectStore
 
 _REMEDY = "`mfsynth verify` says what else is damaged"
@@ -22,9 +23,14 @@ def read_index(store: ObjectStore, receipts: Iterable[Receipt]) -> pa.Table:
     Raises:
         MfsynthError: The index of a shard is missing or damaged.
     """
-    parts = _read(store, {r.objects["index"].key: r.accepted for r in receipts})
+    wanted = [(receipt.objects["index"], receipt.accepted) for receipt in receipts]
+    parts = _read(store, wanted, tables.index_schema)
     if not parts:
         return tables.index_schema(()).empty_table()
+    first, *others = parts
+    for (stored, _), part in zip(wanted[1:], others, strict=True):
+        if part.schema != first.schema:
+            raise _damaged(store, stored, f"its columns are not those of {wanted[0][0].key}")
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -35,41 +41,62 @@ def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
         MfsynthError: The table is missing or damaged.
     """
     rows = receipt.rejected + receipt.quarantined
-    [table] = _read(store, {receipt.objects["rejects"].key: rows})
+    [table] = _read(store, [(receipt.objects["rejects"], rows)], tables.rejects_schema)
     return table
 
 
-def _read(store: ObjectStore, rows: Mapping[str, int]) -> list[pa.Table]:
-    """Tables by their keys, each of as many rows as its receipt says."""
+def _read(
+    store: ObjectStore,
+    wanted: Sequence[tuple[StoredObject, int]],
+    schema_of: Callable[[Sequence[str]], pa.Schema],
+) -> list[pa.Table]:
+    """Tables of so many rows, each compared with its receipt before it is parsed."""
     try:
-        found = store.read_many([*rows])
+        found = store.read_many([stored.key for stored, _ in wanted])
     except FileNotFoundError as error:
         raise MfsynthError(
             f"{error} is missing, though its shard is committed; {_REMEDY}"
         ) from None
     parts = []
-    for key, expected in rows.items():
+    for stored, rows in wanted:
+        data = found[stored.key]
+        if len(data) != stored.size:
+            raise _damaged(store, stored, f"{len(data)} bytes, the receipt says {stored.size}")
+        if hashlib.sha256(data).hexdigest() != stored.sha256:
+            raise _damaged(store, stored, "its bytes changed (SHA-256 differs)")
         try:
-            file = pq.ParquetFile(pa.BufferReader(found[key]))
-            _require_size(file.metadata, expected, f"{store.url}/{key}")
+            file = pq.ParquetFile(pa.BufferReader(data))
+            if file.metadata.num_rows != rows:
+                found_rows = f"{file.metadata.num_rows} rows"
+                raise _damaged(store, stored, f"{found_rows}, the receipt says {rows}")
+            require_moderate(file.metadata, f"{store.url}/{stored.key}")
             table = file.read()
             # Text that is not UTF-8 would fail wherever it is looked at.
             table.validate(full=True)
-            parts.append(table)
-        # OSError: what pyarrow raises for compressed bytes that changed. ValueError: of names.
+        # OSError: what pyarrow raises for compressed bytes that it can't make sense of. ValueError:
+        # for names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise MfsynthError(
-                f"{store.url}/{key}: truncated, or not Parquet; {_REMEDY}"
-            ) from error
+            raise _damaged(store, stored, "truncated, or not Parquet") from error
+        if table.schema != schema_of(tables.score_names(table.schema)):
+            raise _damaged(store, stored, "its columns are not those of this format")
+        parts.append(table)
     return parts
 
 
-def _require_size(metadata: pq.FileMetaData, rows: int, where: str) -> None:
-    # Before anything is decoded: a few bytes can say that a row is there a thousand million times.
-    if metadata.num_rows != rows:
-        raise MfsynthError(f"{where}: {metadata.num_rows} rows, the receipt says {rows}; {_REMEDY}")
-    if rows > Limit.ROWS.most:
-        raise Limit.ROWS.refusal(where, f"{rows} rows")
+def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
+    """Refuse a table by what it says of itself, before it is decoded.
+
+    A few bytes can say that a row is there a thousand million times.
+
+    Raises:
+        MfsynthError: It has more than `Limit.ROWS`, or more bytes than `Limit.BYTES`.
+    """
+    if metadata.num_rows > Limit.ROWS.most:
+        raise Limit.ROWS.refusal(where, f"{metadata.num_rows} rows")
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     if (size := sum(group.total_byte_size for group in groups)) > Limit.BYTES.most:
         raise Limit.BYTES.refusal(where, f"a table of {size} bytes")
+
+
+def _damaged(store: ObjectStore, stored: StoredObject, what: str) -> MfsynthError:
+    return MfsynthError(f"{store.url}/{stored.key}: {what}; {_REMEDY}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from torch import nn
 
+from mfsynth.models.few_steps.student import image_layers
 from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.token_codecs import DepthCodec, LatentCodec, RGBCodec
@@ -36,8 +36,6 @@ from mfsynth.training.small_text_encoder import (
 
 # Centre and spread of the contracted depth of most scenes.
 DEPTH_MEAN, DEPTH_STD = 1.0, 0.4
-
-_ADAPTED = ("transformer_blocks.", "single_transformer_blocks.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,21 +216,14 @@ def rgb_channels(sizes: TransformerConfig) -> int:
 
 
 def choose_trained(transformer: ModalityForcingTransformer2DModel, lora: LoraConfig | None) -> None:
-    """Set which weights are trained, those in float32: all, or adapters and the depth modules.
-
-    The adapters are on the linear layers of text and RGB, so that with them off and depth tokens
-    left out, the model is the one that it came from.
-    """
+    """Set which weights are trained, those in float32: all, or adapters and the depth modules."""
     if lora is not None:
         import peft
 
-        targets = [
-            name
-            for name, module in transformer.named_modules()
-            if isinstance(module, nn.Linear) and name.startswith(_ADAPTED) and "depth" not in name
-        ]
         transformer.add_adapter(
-            peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
+            peft.LoraConfig(
+                r=lora.rank, lora_alpha=lora.alpha, target_modules=image_layers(transformer)
+            )
         )
     for name, parameter in transformer.named_parameters():
         parameter.requires_grad_(lora is None or "lora_" in name or "depth" in name)

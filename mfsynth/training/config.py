@@ -103,28 +103,57 @@ class DistillationConfig(Settings):
     clean_depth: float = Field(ge=0)
 
 
-class OptimiserConfig(Settings):
-    """Two phases: text-to-image first, then image and depth together.
+class LoopConfig(Settings):
+    """How any training goes: batches, rates and checkpoints.
 
     A step takes `accumulate` batches of `batch_size` samples in every process. Rates warm up at
-    the start of each phase, stay, and fall linearly over the last `decay_share` of the second.
+    the start of each phase, stay, and fall linearly over the last `decay_share` of the last.
+
+    Attributes:
+        batch_size: Samples that a process sees at once.
+        accumulate: Batches of a step.
+        precision: Of the forward; weights that are trained stay in float32.
+        gradient_checkpointing: Whether blocks are computed again in the backward pass.
+        adamw_learning_rate: Of all weights that AdamW moves.
+        warmup_steps: Of each phase.
+        decay_share: Of the last phase.
+        weight_decay: Of all weights.
+        ema: Memory of the weights' moving average, which is the model that comes out.
+        checkpoint_every: Steps.
+    """
+
+    batch_size: Count
+    accumulate: Count = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    adamw_learning_rate: Positive
+    warmup_steps: int = Field(ge=0)
+    decay_share: Fraction
+    weight_decay: float = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
+    checkpoint_every: Count
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """Steps of each phase; a subclass has them."""
+        raise NotImplementedError
+
+    @property
+    def total_steps(self) -> int:
+        """Of all phases."""
+        return sum(self.phases)
+
+
+class OptimiserConfig(LoopConfig):
+    """Two phases: text-to-image first, then image and depth together.
 
     Attributes:
         image_steps: Of the first phase; 0 where training starts from a text-to-image model.
         joint_steps: Of the second.
         image_only_share: Steps of the second phase without depth.
-        batch_size: Samples that a process sees at once.
-        accumulate: Batches of a step.
-        precision: Of the forward; weights that are trained stay in float32.
-        gradient_checkpointing: Whether blocks are computed again in the backward pass.
         sharding: "none" has all of the weights in every process, "fsdp" a part in each.
         muon_learning_rate: Of the matrices inside of blocks, moved by Muon; None for AdamW.
-        adamw_learning_rate: Of the rest, or of all.
         depth_learning_rate: Of the depth modules, where it differs; with AdamW alone.
-        warmup_steps: Of each phase.
-        decay_share: Of the second phase.
-        weight_decay: Of all weights.
-        ema: Memory of the weights' moving average, which is the model that comes out.
         edge_weight: See `depth_loss`.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
@@ -134,32 +163,21 @@ class OptimiserConfig(Settings):
         invalid_depth: What the depth stream sees at pixels without depth.
         complete_depth: Whether sparse depth is a condition of images, too, made dense by what the
             weights' moving average tells from the image; without it, only dense depth is.
-        checkpoint_every: Steps.
         workers: Processes that load data ahead, for every process that trains.
     """
 
     image_steps: int = Field(ge=0)
     joint_steps: Count
     image_only_share: float = Field(ge=0, lt=1)
-    batch_size: Count
-    accumulate: Count = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
-    gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp"] = "none"
     muon_learning_rate: Positive | None = None
-    adamw_learning_rate: Positive
     depth_learning_rate: Positive | None = None
-    warmup_steps: int = Field(ge=0)
-    decay_share: Fraction
-    weight_decay: float = Field(ge=0)
-    ema: float = Field(ge=0, lt=1)
     edge_weight: float = Field(ge=0)
     distillation: DistillationConfig | None = None
     text_dropout: Fraction
     depth_normalisation: DepthNormalisation = "mean"
     invalid_depth: InvalidDepth = "nearest"
     complete_depth: bool = False
-    checkpoint_every: Count
     workers: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -178,9 +196,9 @@ class OptimiserConfig(Settings):
         return self
 
     @property
-    def steps(self) -> int:
-        """Of both phases."""
-        return self.image_steps + self.joint_steps
+    def phases(self) -> tuple[int, ...]:
+        """Steps of images alone, and of both."""
+        return self.image_steps, self.joint_steps
 
 
 class SamplesConfig(Settings):

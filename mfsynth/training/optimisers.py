@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mfsynth.training.config import OptimiserConfig
+from mfsynth.training.config import LoopConfig, OptimiserConfig
 from mfsynth.training.muon import Muon
 
 Optimisers = tuple[torch.optim.Optimizer, ...]
@@ -16,12 +18,13 @@ Optimisers = tuple[torch.optim.Optimizer, ...]
 MAX_GRADIENT_NORM = 1.0
 
 
-def learning_rate_factor(step: int, config: OptimiserConfig) -> float:
-    """Warm up in each phase, stay, and fall linearly to 5 % at the end of the second."""
-    start = config.image_steps if step >= config.image_steps else 0
+def learning_rate_factor(step: int, config: LoopConfig) -> float:
+    """Warm up in each phase, stay, and fall linearly to 5 % at the end of the last."""
+    starts = accumulate(config.phases[:-1], initial=0)
+    start = max(first for first in starts if first <= step)
     warm = min(1.0, (step - start + 1) / max(1, config.warmup_steps))
-    decay_steps = max(1, round(config.joint_steps * config.decay_share))
-    left = min(1.0, (config.steps - step) / decay_steps)
+    decay_steps = max(1, round(config.phases[-1] * config.decay_share))
+    left = min(1.0, (config.total_steps - step) / decay_steps)
     return warm * max(0.05, left)
 
 
@@ -49,12 +52,7 @@ def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfi
             "name": "adamw_depth",
         },
     ]
-    adamw = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        betas=(0.9, 0.95),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    adamw = build_adamw([group for group in groups if group["params"]], config.weight_decay)
     if muon_rate is None:
         return (adamw,)
     stacked: defaultdict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
@@ -66,6 +64,11 @@ def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfi
         weight_decay=config.weight_decay,
     )
     return muon, adamw
+
+
+def build_adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW for groups of parameters, each with its `params`, its rate `lr` and its `name`."""
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
 
 
 def is_depth(name: str) -> bool:

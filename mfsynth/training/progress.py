@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 Log = Callable[[str], None]
 
-LOSSES = ("rgb", "depth", "distillation")
+LOSSES = ("rgb", "depth", "distillation", "policy")
 
 STEPS_PER_LINE = 50
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mfsynth.errors import MfsynthError
 from mfsynth.training.checkpoints import (
     AVERAGE,
     BASE,
@@ -80,18 +82,37 @@ class TrainingState:
 
         Returns:
             The `base` that was saved, empty without one; None where there is no checkpoint.
+
+        Raises:
+            MfsynthError: It is damaged, or of other weights.
         """
         latest = latest_checkpoint(folder)
         if latest is None:
             return None
-        self.step, checkpoint = latest
-        with torch.no_grad():
-            for part, held in ((MODEL, self.trained), (AVERAGE, self.average)):
-                for name, value in read_part(checkpoint, part):
-                    held[name].copy_(shard_like(value, self.trained[name]))
-            base = {
-                name: shard_like(value, self.trained[name])
-                for name, value in read_part(checkpoint, BASE)
-            }
+        step, checkpoint = latest
+        try:
+            base = self._read(checkpoint)
+        # SafetensorError: a damaged file; KeyError and RuntimeError: other names and sizes.
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise MfsynthError(
+                f"{checkpoint}: damaged, or of another configuration "
+                f"({' '.join(str(error).split())}); give this training another output"
+            ) from error
+        self.step = step
+        return base
+
+    @torch.no_grad()
+    def _read(self, checkpoint: Path) -> dict[str, Tensor]:
+        for part, held in ((MODEL, self.trained), (AVERAGE, self.average)):
+            missing = {*held}
+            for name, value in read_part(checkpoint, part):
+                held[name].copy_(shard_like(value, self.trained[name]))
+                missing.discard(name)
+            if missing:
+                raise KeyError(f"{part} without {min(missing)}")
+        base = {
+            name: shard_like(value, self.trained[name])
+            for name, value in read_part(checkpoint, BASE)
+        }
         restore_optimisers(self.optimisers, self.trained, read_part(checkpoint, OPTIMISER))
         return base

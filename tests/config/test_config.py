@@ -102,8 +102,8 @@ def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[An
         ),
         (
             "sampler.preset=turbo",
-            "--set: sampler.preset: must be 'reference', 'balanced', 'fast' or 'image_then_depth', "
-            "not 'turbo'",
+            "--set: sampler.preset: must be 'reference', 'balanced', 'fast', 'image_then_depth' or "
+            "'distilled', not 'turbo'",
         ),
         ("sampler.guidance_interval=[0.9, 0.1]", "--set: sampler: guidance_interval is [0.9, 0.1]"),
         (

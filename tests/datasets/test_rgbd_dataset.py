@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import subprocess
 import sys
 import threading
 import uuid
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -195,7 +198,7 @@ def test_a_missing_shard_is_one_clear_line(run_store):
 def test_a_missing_or_truncated_index_is_one_clear_line(run_store):
     key = read_commits(run_store)[1].objects["index"].key
     run_store.put_bytes(key, run_store.read_bytes(key)[:-9])
-    with pytest.raises(MfsynthError, match=f"{key}: truncated, or not Parquet"):
+    with pytest.raises(MfsynthError, match=f"{key}: .* bytes, the receipt says"):
         RGBDDataset(run_store.url)
     run_store.delete(key)
     with pytest.raises(MfsynthError, match=f"{key} is missing"):
@@ -213,49 +216,109 @@ def test_reading_a_run_needs_no_torch():
     assert out.stdout.strip() == "set()"
 
 
+def test_no_flipped_bit_of_an_index_gives_a_wrong_sample(run_store):
+    """1,000 flips: each is told when the data set is opened, in a line that names the file."""
+    receipt = read_commits(run_store)[0]
+    path = run_store.local_root / receipt.objects["index"].key
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for bit in generator.choice(8 * len(whole), 1000, replace=False):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(flipped)
+        with pytest.raises(MfsynthError, match=r"index/tiny.*its bytes changed"):
+            RGBDDataset(run_store.url)
+
+
+def reindexed(store, **changes):
+    """A run whose index and receipt agree, and are wrong."""
+
+    def change(table):
+        for name, value in changes.items():
+            field = table.schema.field(name)
+            column = value if isinstance(value, pa.Array) else pa.array([value], field.type)
+            column = column.take(pa.array([0] * len(table)))
+            table = table.set_column(table.schema.get_field_index(name), field, column)
+        return table
+
+    rewrite_index(store, change)
+
+
 def rewrite_index(store, change):
-    """The index of shard 0 with other values, as its receipt says."""
     receipt = read_commits(store)[0]
-    path = store.local_root / receipt.objects["index"].key
+    stored = receipt.objects["index"]
+    path = store.local_root / stored.key
     pq.write_table(change(pq.read_table(path, partitioning=None)), path)
+    data = path.read_bytes()
+    objects = {
+        **receipt.objects,
+        "index": replace(stored, size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+    }
+    changed = replace(receipt, objects=objects)
+    (store.local_root / layout.commit_key(0)).write_text(changed.to_json())
 
 
-@pytest.mark.parametrize("column", ["width", "height"])
-def test_a_pair_of_another_size_than_its_row_says_is_not_decoded(run_store, column):
-    def other_size(table):
-        field = table.schema.field(column)
-        values = pa.array([20_000] * len(table), field.type)
-        return table.set_column(table.column_names.index(column), field, values)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth_unit_per_code": float("nan")},
+        {"depth_unit_per_code": -1.0},
+        {"depth_near": 5.0, "depth_far": 1.0},
+        {"depth_kind": "furlongs"},
+        {"depth_encoding": "cubic"},
+        {"intrinsics_source": "guessed"},
+        {"height": 2400},
+        {"shard": 77},
+        {"sample_id": "../other"},
+    ],
+    ids=str,
+)
+def test_a_row_that_makes_no_sense_is_one_line(run_store, changes):
+    reindexed(run_store, **changes)
+    dataset = RGBDDataset(run_store.url)
+    with pytest.raises(MfsynthError, match="`mfsynth verify` says"):
+        dataset[0]
+    assert_is_sample(dataset[4], 6)
 
-    rewrite_index(run_store, other_size)
-    with pytest.raises(MfsynthError, match=r"does not decode \(32x24 pixels, not .*20000"):
-        _ = RGBDDataset(run_store.url)[0]
+
+def test_an_image_of_another_size_is_not_decoded(run_store):
+    """A header that says 20,000 pixels square would take gigabytes."""
+    receipt = read_commits(run_store)[0]
+    dataset = RGBDDataset(run_store.url)
+    row = dataset.index.slice(0, 1).to_pylist()[0]
+    path = run_store.local_root / receipt.objects["tar"].key
+    data = bytearray(path.read_bytes())
+    start, size = row["depth_offset"], row["depth_size"]
+    data[start + 16 : start + 24] = (20_000).to_bytes(4) * 2
+    path.write_bytes(data)
+    crc = zlib.crc32(data[start : start + size])
+    reindexed(run_store, depth_crc32=crc)
+    with pytest.raises(MfsynthError, match="is 20000x20000, not 32x24"):
+        RGBDDataset(run_store.url)[0]
 
 
 def test_a_pair_of_too_many_pixels_is_not_decoded(run_store, monkeypatch):
     monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24 - 1))
-    with pytest.raises(MfsynthError, match="32x24 pixels, more than MFSYNTH_MAX_PIXELS=767"):
+    with pytest.raises(MfsynthError, match="is 32x24, more pixels than MFSYNTH_MAX_PIXELS"):
         _ = RGBDDataset(run_store.url)[0]
     monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24))
     assert RGBDDataset(run_store.url)[0].rgb.shape == (24, 32, 3)
 
 
 def test_an_index_of_more_rows_than_its_receipt_says_is_not_unfolded(run_store):
-    def a_million_times(table):
-        one = table.slice(0, 1).combine_chunks()
-        return one.take(pa.array([0] * 1_000_000, pa.int32()))
-
-    rewrite_index(run_store, a_million_times)
+    rewrite_index(run_store, lambda table: table.take(pa.array([0] * 1_000_000, pa.int32())))
     with pytest.raises(MfsynthError, match=r"1000000 rows, the receipt says 4; .*verify"):
         RGBDDataset(run_store.url)
 
 
-def test_text_of_an_index_that_is_not_utf_8_is_a_clear_error(run_store):
-    def broken(table):
-        text = pa.array([b"\xff"] * len(table)).view(pa.string())
-        field = table.schema.field("prompt")
-        return table.set_column(table.column_names.index("prompt"), field, text)
+@pytest.mark.parametrize("limit", [Limit.ROWS, Limit.BYTES])
+def test_an_index_beyond_the_limits_is_not_unfolded(run_store, monkeypatch, limit):
+    monkeypatch.setenv(limit.variable, "3")
+    with pytest.raises(MfsynthError, match=f"index/tiny.*limit is 3; .* set {limit.variable}"):
+        RGBDDataset(run_store.url)
 
-    rewrite_index(run_store, broken)
+
+def test_text_of_an_index_that_is_not_utf_8_is_a_clear_error(run_store):
+    reindexed(run_store, prompt=pa.array([b"\xff"]).view(pa.string()))
     with pytest.raises(MfsynthError, match="not Parquet"):
         RGBDDataset(run_store.url)

@@ -30,6 +30,7 @@ from mfsynth.runs.settings import complete, load_run_config, run_fingerprint
 from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
+from mfsynth.training.distillation.config import load_distill_config
 from mfsynth.training.estimator import describes_estimator, load_estimator_config
 
 RECORDED = Path(__file__).parents[1] / "data" / "golden"
@@ -104,6 +105,8 @@ def fingerprints() -> dict[str, str]:
     for name in resource_names("configs/train"):
         load = load_estimator_config if describes_estimator(name) else load_train_config
         found[f"train/{name}"] = settings_digest(load(name))
+    for name in resource_names("configs/distill"):
+        found[f"distill/{name}"] = settings_digest(load_distill_config(name))
     for name in resource_names("configs/evaluate"):
         config = load_settings(EvaluateConfig, "configs/evaluate", name)
         found[f"evaluate/{name}"] = settings_digest(config)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,10 +14,16 @@ from torch import nn
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
+from mfsynth.models.acceleration import compilation
 from mfsynth.models.acceleration.accelerate import (
     Acceleration,
     accelerate,
+)
+from mfsynth.models.acceleration.compilation import (
+    GRAPHS,
     compile_blocks,
+    compiles,
+    each_shape_once,
 )
 from mfsynth.models.acceleration.offloading import offload_groups, on_device
 from mfsynth.models.acceleration.quantization import check_fp8, fp8_config, quantize_body
@@ -209,21 +216,63 @@ def test_hooks_stay_out_of_the_graphs_of_blocks(pipeline, dynamo, eager):
 
 
 @pytest.mark.slow
-def test_a_run_needs_no_more_graphs_than_its_batches_have_shapes(pipeline, dynamo, eager):
+def test_a_warm_up_compiles_all_that_batches_of_its_size_need(pipeline, dynamo, monkeypatch):
+    """Without depth tokens or with them, unguided or guided; no block breaks into graphs."""
+    backend = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", backend)
     torch.manual_seed(0)
-    more = dict.fromkeys(("num_layers", "num_single_layers", "num_depth_decoder_layers"), 3)
+    # The second block of a kind is given what the first puts out.
+    more = dict.fromkeys(("num_layers", "num_single_layers", "num_depth_decoder_layers"), 2)
     config = pipeline.transformer.config | more
     pipeline.register_modules(transformer=ModalityForcingTransformer2DModel.from_config(config))
-    batches = [PROMPTS, PROMPTS[:1], [*PROMPTS, ""], [*PROMPTS, *PROMPTS]]
-    # Unguided and guided steps without depth, guided and unguided ones with it.
     settings = {"guidance_interval": (0.3, 0.95), "num_inference_steps": 12, "log2_alpha": 2.0}
-    plain = [sample(pipeline, batch, **settings) for batch in batches]
+    plain = sample(pipeline, **settings)
     compile_blocks(pipeline.transformer)
-    for batch, expected in zip(batches, plain, strict=True):
-        assert_close(sample(pipeline, batch, **settings), expected)
-    compiled = graphs()
-    sample(pipeline, [*PROMPTS, *PROMPTS, ""], **settings)
-    assert graphs() == compiled
+    with each_shape_once(pipeline.transformer), computed(pipeline.transformer) as forwards:
+        sample(pipeline, **settings)
+    assert len(forwards) == 4
+    assert graphs() == GRAPHS
+    with computed(pipeline.transformer) as forwards:
+        assert_close(sample(pipeline, **settings), plain)
+        for more in ({"depth_start": 0.9}, {"guidance_scale": 1.0, "refine_steps": 1}):
+            sample(pipeline, **(settings | more))
+    assert len(forwards) == 37
+    assert graphs() == GRAPHS
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@contextmanager
+def computed(transformer):
+    """Collects the forwards that get as far as the blocks."""
+    found = []
+    block = transformer.single_transformer_blocks[0]
+    hook = block.register_forward_pre_hook(lambda *_: found.append(True))
+    yield found
+    hook.remove()
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_after_a_warm_up_the_model_samples_as_before(pipeline, offload):
+    plain = sample(pipeline)
+    if offload:
+        offload_groups(pipeline.transformer, CPU)
+    with each_shape_once(pipeline.transformer):
+        sample(pipeline)
+    assert_close(sample(pipeline), plain)
+
+
+def test_models_are_compiled_on_a_gpu_where_there_is_a_compiler(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(compilation, "find_spec", lambda name: name)
+    assert compiles("auto", "cuda")
+    assert not compiles("auto", "cpu")
+    assert compiles(True, "cpu")
+    assert not compiles(False, "cuda")
+    monkeypatch.setattr(compilation, "find_spec", lambda name: None)
+    assert not compiles("auto", "cuda")
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert not compiles("auto", "cuda")
 
 
 @pytest.mark.slow
@@ -255,6 +304,9 @@ def test_a_gpu_gives_the_same_pairs(pipeline, settings):
             assert pipeline.text_encoder.device.type == "cuda"
             embeds = pipeline.encode_prompts(PROMPTS)
         assert {p.device.type for p in pipeline.text_encoder.parameters()} == {"cpu"}
+        kept = pipeline.encode_prompts(PROMPTS, batch_size=1)
+        assert kept.device.type == "cpu"
+        torch.testing.assert_close(kept, embeds.cpu(), rtol=1e-3, atol=1e-3)
         with step_cache(pipeline.transformer, 0.0):
             pairs = pipeline(
                 prompt_embeds=embeds,

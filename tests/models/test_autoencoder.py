@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
-
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKLFlux2
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from live_bytes import LiveBytes
 
 from mfsynth.config import ModelConfig
 from mfsynth.models import load_pipeline
 from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.models.token_codecs import LatentCodec
+from mfsynth.models.token_codecs import LatentCodec, in_parts
 
 
 def test_the_autoencoder_is_in_float32_whatever_the_model_is_in(
@@ -40,44 +38,38 @@ def test_the_autoencoder_is_in_float32_whatever_the_model_is_in(
         assert torch.isfinite(pairs.depth).all()
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts what the tensors that are made inside hold at once, at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._held = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._hold(tensor.untyped_storage())
-        return made
-
-    def _hold(self, storage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._held:
-            return
-        self._held.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, key, size)
-
-    def _free(self, key, size) -> None:
-        self._held.discard(key)
-        self.now -= size
-
-
-def test_decoding_four_images_of_the_released_size_takes_a_gigabyte_and_a_bit():
-    """docs/sampling.md has these figures: weights, and what lives beside them."""
+def test_an_image_of_the_released_size_takes_what_the_docs_say_to_decode():
+    """docs/sampling.md has these figures: weights, and what lives beside them for each image."""
     with torch.device("meta"):
         vae = AutoencoderKLFlux2()
         tokens = torch.zeros(4, 32 * 32, 128)
     weights = sum(value.nbytes for value in vae.state_dict().values())
-    vae.enable_slicing()
-    with torch.inference_mode(), LiveBytes() as live:
-        images = LatentCodec(vae).decode(tokens, (32, 32))
-    assert images.shape == (4, 3, 512, 512)
     assert 0.33e9 < weights < 0.34e9
-    assert 0.78e9 < live.peak < 0.84e9
+    for slicing, images_at_once in ((False, 4), (True, 1)):
+        vae.use_slicing = slicing
+        with torch.inference_mode(), LiveBytes() as live:
+            images = LatentCodec(vae).decode(tokens, (32, 32))
+        assert images.shape == (4, 3, 512, 512)
+        assert 0.76e9 < live.peak / images_at_once < 0.84e9
+
+
+def test_a_batch_is_decoded_in_halves_only_where_memory_asks_for_it():
+    tried = []
+
+    def in_memory_of(rows):
+        def function(part):
+            tried.append(len(part))
+            if len(part) > rows:
+                raise torch.OutOfMemoryError("out of memory")
+            return part + 1
+
+        return function
+
+    batch = torch.arange(6.0)
+    assert torch.equal(in_parts(in_memory_of(6), batch), batch + 1)
+    assert tried == [6]
+    tried.clear()
+    assert torch.equal(in_parts(in_memory_of(2), batch), batch + 1)
+    assert tried == [6, 3, 2, 2, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(in_memory_of(0), batch)

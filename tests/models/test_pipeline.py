@@ -117,7 +117,9 @@ def test_the_empty_prompt_is_encoded_once(pipeline, monkeypatch):
     sample(pipeline)
     encoded = []
     original = pipeline.encode_prompts
-    monkeypatch.setattr(pipeline, "encode_prompts", lambda p: encoded.append(p) or original(p))
+    monkeypatch.setattr(
+        pipeline, "encode_prompts", lambda p, *size: encoded.append(p) or original(p)
+    )
     sample(pipeline)
     assert encoded == [PROMPTS]
 

@@ -155,4 +155,5 @@ def test_presets_take_the_forwards_that_the_docs_say():
         "balanced": (49, 4, False),
         "fast": (26, 2, False),
         "image_then_depth": (32, 1, True),
+        "distilled": (4, 1, True),
     }

@@ -7,10 +7,11 @@ import logging
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
+from live_bytes import LiveBytes
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from mfsynth.models.text import encode_tokens, tokenize
+from mfsynth.models.text import encode_prompts, encode_tokens, needed_part, tokenize
 
 WORDS = ["<pad>", "<|im_start|>", "<|im_end|>", "<think>", "user", "assistant", "a", "red", "cube"]
 # Qwen3's turns, and what it puts where thinking is off.
@@ -57,6 +58,65 @@ def test_encoding_is_that_of_flux2_klein(tokenizer, qwen, length):
     ours = encode_tokens(qwen, tokenize(tokenizer, PROMPTS, length), (1, 2, 4))
     torch.testing.assert_close(ours, reference)
     assert ours.shape == (3, length, 48)
+
+
+@torch.no_grad()
+def test_nothing_behind_the_last_needed_layer_is_computed_or_moved(tokenizer, qwen):
+    tokens = tokenize(tokenizer, PROMPTS, 16)
+    states = qwen(**tokens, output_hidden_states=True).hidden_states
+    ran = []
+    hooks = [
+        part.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, part in qwen.named_modules()
+        if name.count(".") <= 2
+    ]
+    ours = encode_tokens(qwen, tokens, (0, 2))
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(ours, torch.cat([states[0], states[2]], dim=-1))
+    assert {"model.layers.0", "model.layers.1"} < {*ran}
+    assert not {"model.layers.2", "model.norm", "lm_head"} & {*ran}
+    names = {name for name, _ in needed_part(qwen, (0, 2)).named_parameters()}
+    assert {name.split(".")[1] for name in names if name.startswith("layers.")} == {"0", "1"}
+    # The whole model is as it was.
+    again = qwen(**tokens, output_hidden_states=True).hidden_states
+    assert all(torch.equal(one, other) for one, other in zip(again, states, strict=True))
+
+
+def encode(qwen, count, length, batch_size, layers, device="cpu"):
+    """Returns the hidden states, and the bytes that were held beside them and the tokens."""
+    ids = torch.ones(count, length, dtype=torch.int64)
+    tokens = {"input_ids": ids, "attention_mask": ids}
+    device = torch.device(device)
+    with LiveBytes() as live:
+        states = encode_prompts(qwen, tokens, layers, batch_size, device=device, dtype=qwen.dtype)
+    return states, live.peak - states.nbytes - ids.nbytes
+
+
+def test_more_prompts_take_no_more_memory_than_a_batch_of_them(qwen):
+    few, of_few = encode(qwen, 8, 64, 4, (1, 2))
+    many, of_many = encode(qwen, 64, 64, 4, (1, 2))
+    assert (few.shape, many.shape) == ((8, 64, 32), (64, 64, 32))
+    assert of_many == of_few
+    assert encode(qwen, 64, 64, 2, (1, 2))[1] < 0.6 * of_many
+    assert torch.equal(many[:8], few)
+
+
+def test_encoding_for_the_released_model_takes_what_the_docs_say(monkeypatch):
+    """docs/sampling.md has these figures: 11.7 GB of weights, and 0.14 GB for each prompt."""
+    # It asks what values a mask has, and on the meta device there are none.
+    monkeypatch.setattr("transformers.masking_utils.fast_all", lambda mask: False)
+    sizes = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+    with torch.device("meta"):
+        config = Qwen3Config(vocab_size=151936, **sizes, **heads)
+        qwen = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    states, beside = encode(qwen, 8, 512, 4, (9, 18, 27), "meta")
+    assert states.shape == (8, 512, 12288)
+    weights = sum(value.nbytes for value in needed_part(qwen, (9, 18, 27)).parameters())
+    assert sum(value.nbytes for value in qwen.parameters()) == pytest.approx(16.4e9, rel=0.01)
+    assert weights == pytest.approx(11.7e9, rel=0.01)
+    assert 0.13e9 < (beside - weights) / 4 < 0.17e9
 
 
 def test_a_user_turn_with_the_generation_prompt_and_without_thinking_padded_on_the_right(tokenizer):

@@ -20,6 +20,7 @@ from mfsynth.checks import check_names, open_checks, score_infos
 from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
+from mfsynth.models.few_steps.files import FewSteps
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.settings import (
     abstaining_checks,
@@ -91,8 +92,10 @@ def digest(config: RunConfig) -> str:
     return run_fingerprint(config, "p", "r").digest
 
 
-def test_the_default_run_checks_everything() -> None:
-    assert None not in [load_run_config("local").checks[name] for name in check_names()]
+def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
+    config = load_run_config("local")
+    assert {name for name in check_names() if config.checks[name] is None} == {"self_agreement"}
+    assert not config.sampler.keeps_joint_depth
 
 
 def test_a_check_that_is_not_named_or_null_is_off(save) -> None:
@@ -346,3 +349,62 @@ def test_a_run_uses_the_check_of_a_package(run_folder, install) -> None:
     assert sum(score < 0.5 for score in scores) == receipt.rejected
     (plot,) = collect_report(str(run_folder.output)).histograms
     assert (plot.score, plot.failing) == (manifest.scores["brightness"], receipt.rejected)
+
+
+FEW_STEPS = FewSteps(
+    steps=2,
+    levels=(1.0, 0.6, 0.1),
+    points=4,
+    rank=2,
+    alpha=2,
+    guidance=3.0,
+    guidance_interval=(0.3, 0.9),
+    teacher="tiny",
+    teacher_digest="0",
+    iterations=1,
+    prompts="tabletop",
+    licence="apache-2.0",
+)
+
+
+def sampled(**settings) -> SamplerConfig:
+    return SamplerConfig.model_validate(settings)
+
+
+def model_with(few_steps: FewSteps | None) -> ModelInfo:
+    return ModelInfo("tiny", "0", "apache-2.0", 16, 16, few_steps=few_steps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "few_steps", "problem"),
+    [
+        ({"preset": "distilled"}, FEW_STEPS, r"^sampler\.steps: .* distilled to 2"),
+        ({"preset": "fast", "steps": 2}, FEW_STEPS, r"^sampler\.guidance: .* guidance of 3"),
+        ({"preset": "distilled"}, None, r"^sampler\.preset: distilled is for few-step weights"),
+    ],
+)
+def test_a_sampler_that_a_model_is_not_for_is_refused_before_anything_starts(
+    settings, few_steps, problem
+):
+    with pytest.raises(MfsynthError, match=problem):
+        require_trained_for(sampled(**settings), model_with(few_steps))
+
+
+def test_the_preset_for_few_step_weights_fits_them():
+    require_trained_for(sampled(preset="distilled", steps=2), model_with(FEW_STEPS))
+    require_trained_for(sampled(preset="fast"), model_with(None))
+    # Images or depth that are given are not for them.
+    require_trained_for(sampled(preset="fast", mode="i2d"), model_with(FEW_STEPS))
+
+
+def test_few_step_weights_are_part_of_what_a_run_is_and_nothing_without_them():
+    plain = complete(RunConfig.model_validate(MINIMAL))
+    few = complete(RunConfig.model_validate(MINIMAL | {"model": {"few_steps": "four"}}))
+    assert "few_steps" not in run_fingerprint(plain, "0", "r").settings["model"]
+    assert run_fingerprint(few, "0", "r").settings["model"]["few_steps"] == "four"
+
+
+def test_few_step_weights_and_8_bit_floats_exclude_each_other(save):
+    model = {"few_steps": "four", "dtype": "bfloat16", "quantization": "fp8"}
+    with pytest.raises(MfsynthError, match=r"model: few_steps has adapters .* leave either out"):
+        load_run_config(save(MINIMAL | {"model": model}))

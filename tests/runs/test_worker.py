@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -97,6 +98,36 @@ def test_isolation_announces_every_candidate_before_it_begins(run_folder):
     config = run_folder.config()
     messages = make(standin(config), config, isolate=True)
     assert messages[:-1] == [*(Progress(i, i) for i in range(8)), Progress(None, 8)]
+
+
+def test_batches_of_a_compiled_model_have_one_size_for_which_it_warms_up_once(run_folder):
+    config = run_folder.config()
+    plain = make(standin(config), config, batch_size=3)[-1].receipt
+    sizes = []
+
+    class Compiled(StandInPipeline):
+        def encode_prompts(self, prompts, batch_size):
+            sizes.append((len(prompts), batch_size))
+            return super().encode_prompts(prompts, batch_size)
+
+        def __call__(self, *, seeds, **given):
+            sizes.append(len(seeds))
+            return super().__call__(seeds=seeds, **given)
+
+    @contextmanager
+    def warm_up():
+        sizes.append("warm-up")
+        yield
+
+    worker = ShardWorker(config, Compiled(config, Behaviour()), warm_up)
+    receipt = make(worker, config, batch_size=3)[-1].receipt
+    assert sizes == [(9, 3), "warm-up", 3, 3, 3, 3]
+    assert receipt.seconds["compile"] >= 0
+    sizes.clear()
+    make(worker, config, shard=1, batch_size=3)
+    make(worker, config, shard=1, batch_size=8)
+    assert sizes == [(9, 3), 3, 3, 3, (8, 8), "warm-up", 8, 8]
+    assert receipt.objects["tar"].sha256 == plain.objects["tar"].sha256
 
 
 def test_quarantined_candidates_are_recorded_and_not_made(run_folder):

@@ -197,5 +197,5 @@ def test_a_run_without_a_commit_is_one_clear_line(store):
 def test_a_damaged_index_is_one_clear_line(run_store):
     key = read_commits(run_store)[1].objects["index"].key
     run_store.put_bytes(key, b"PAR1")
-    with pytest.raises(MfsynthError, match=f"{key}: truncated, or not Parquet"):
+    with pytest.raises(MfsynthError, match=f"{key}: 4 bytes, the receipt says"):
         finalize(run_store)

@@ -108,7 +108,7 @@ class StandIn:
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder, self.seconds = folder, seconds
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[str]:
+    def encode_prompts(self, prompts: Sequence[str], batch_size: int) -> list[str]:
         return list(prompts)
 
     def __call__(self, *, seeds: Sequence[int], **settings: Any) -> Pairs:

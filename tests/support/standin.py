@@ -92,7 +92,7 @@ class StandInPipeline:
         self.numbers = {derive_seed(config.seed, "noise", i): i for i in range(2000)}
         self.behaviour = behaviour
 
-    def encode_prompts(self, prompts) -> list[str]:
+    def encode_prompts(self, prompts, batch_size) -> list[str]:
         return list(prompts)
 
     def __call__(self, *, prompt_embeds, seeds, mode, image=None, **settings) -> Pairs:

@@ -19,8 +19,9 @@ from tiny_training import (
 
 from mfsynth.errors import MfsynthError
 from mfsynth.training.data import Mixture
+from mfsynth.training.loop import MAX_SKIPPED_STEPS
 from mfsynth.training.noise import NoiseConfig
-from mfsynth.training.trainer import MAX_SKIPPED_STEPS, Trainer
+from mfsynth.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,16 +13,13 @@ from diffusers.models.attention_dispatch import (
 )
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.acceleration.compilation import compile_blocks, compiles
 from mfsynth.models.acceleration.offloading import offload_groups
 from mfsynth.models.acceleration.quantization import check_fp8, fp8_config, quantize_body
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 if TYPE_CHECKING:
     from mfsynth.models.pipeline import ModalityForcingPipeline
-
-# A run has batches with and without guidance, with and without depth, of whole and of part shards.
-# Past torch's own limit, 8, a block that must compile as one graph fails.
-_RECOMPILE_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +30,14 @@ class Acceleration:
         attention: Name of a diffusers attention backend, such as `native`, `flash`, `_flash_3` or
             `sage`; None leaves it as it is.
         compile: Whether blocks are compiled; the first batch of every shape then takes longer.
+            `auto`: on a GPU.
         offload: `group` keeps the transformer in main memory and brings over block by block.
         quantization: `fp8` for 8-bit floats in the transformer's body; changes samples a little.
             Only fast with `compile`.
     """
 
     attention: str | None = None
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
     offload: Literal["none", "group"] = "none"
     quantization: Literal["none", "fp8"] = "none"
 
@@ -54,8 +49,9 @@ def accelerate(
 
     To be called instead of `pipeline.to(device)`, on a pipeline in main memory with its adapters
     fused, so that the full-precision model need not fit on the device. The text encoder stays
-    where it is; `offloading.on_device` brings it over while prompts are encoded. The autoencoder
-    decodes one image at a time.
+    where it is; `offloading.on_device` brings what is needed of it over while prompts are encoded.
+    The autoencoder decodes a batch at once on a GPU, and one image at a time on a CPU, where memory
+    that is not there ends the process.
 
     Args:
         pipeline: As loaded, on the CPU.
@@ -68,12 +64,13 @@ def accelerate(
     device = torch.device(device)
     transformer = pipeline.transformer
     _check(settings, device, transformer.dtype)
+    compiled = compiles(settings.compile, device)
     if settings.attention is not None:
         _set_attention(transformer, settings.attention, device)
     if settings.quantization == "fp8":
         quantize_body(transformer, fp8_config(), device)
     # Before any hook: hooks decide what runs, which is nothing to compile.
-    if settings.compile:
+    if compiled:
         compile_blocks(transformer)
     if settings.offload == "group":
         offload_groups(transformer, device)
@@ -81,23 +78,8 @@ def accelerate(
         transformer.to(device)
     if pipeline.vae is not None:
         pipeline.vae.to(device)
-        pipeline.vae.enable_slicing()
-
-
-def compile_blocks(transformer: ModalityForcingTransformer2DModel) -> None:
-    """Compile every kind of block as one graph, shared by the blocks of a kind.
-
-    Their `forward` is compiled rather than, as by `compile_repeated_blocks`, their call, which
-    would take hooks of step caches and offloading into the graph, where they cannot be.
-
-    Args:
-        transformer: The model, without hooks so far.
-    """
-    dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, _RECOMPILE_LIMIT)
-    for module in transformer.modules():
-        if type(module).__name__ in transformer._repeated_blocks:
-            module.forward = torch.compile(module.forward, fullgraph=True)
+        if device.type == "cpu":
+            pipeline.vae.enable_slicing()
 
 
 def _check(settings: Acceleration, device: torch.device, dtype: torch.dtype) -> None:
@@ -112,11 +94,6 @@ def _check(settings: Acceleration, device: torch.device, dtype: torch.dtype) -> 
         )
     if settings.quantization == "fp8":
         check_fp8(device, dtype)
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if settings.compile and shutil.which(compiler) is None:
-        raise MfsynthError(
-            f"runtime.compile: there is no C++ compiler {compiler}; install one, or set it to false"
-        )
 
 
 def _set_attention(

@@ -1,0 +1,1 @@
+"""Distillation to few steps: a student that imitates a teacher's velocity on its own trajectory."""
