@@ -5,12 +5,12 @@ Nothing here imports torch: a driver looks a model up with it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mfsynth.config.documents import strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 
@@ -207,7 +207,7 @@ def read_json(path: Path) -> dict[str, Any]:
         MfsynthError: The file is not one.
     """
     try:
-        value = json.loads(path.read_text())
+        value = strict_json(path.read_text())
     except (OSError, ValueError) as error:
         raise MfsynthError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):

@@ -25,6 +25,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import load_library
 from mfsynth.simulation.rendering import render_scene
@@ -362,7 +363,7 @@ def _marker(root: Path, chunk: int) -> Path:
 def _read_settings(root: Path) -> CacheSettings | None:
     path = root / "dataset.json"
     try:
-        return CacheSettings.from_document(json.loads(path.read_text(encoding="utf-8")))
+        return CacheSettings.from_document(strict_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

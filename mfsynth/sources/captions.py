@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +11,9 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty, Settings
-from mfsynth.config.documents import decode_utf8, read_bytes
+from mfsynth.config.documents import decode_utf8, read_bytes, strict_json
 from mfsynth.config.suggestions import did_you_mean
+from mfsynth.config.tables import refuse_more_fields, refuse_repeated_columns
 from mfsynth.errors import MfsynthError
 
 _WHAT = "caption file"
@@ -90,9 +90,11 @@ def _jsonl_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise MfsynthError(f"{path}:{number}: not valid JSON; mend this line") from error
+            row = strict_json(line)
+        except ValueError as error:
+            raise MfsynthError(
+                f"{path}:{number}: not valid JSON ({error}); mend this line"
+            ) from error
         if not isinstance(row, dict):
             raise MfsynthError(f"{path}:{number}: not a JSON object; mend this line")
         yield number, row
@@ -101,7 +103,9 @@ def _jsonl_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
 def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        refuse_repeated_columns(reader, path)
         for row in reader:
+            refuse_more_fields(reader, row, path)
             yield reader.line_num, row
     except csv.Error as error:
         raise MfsynthError(

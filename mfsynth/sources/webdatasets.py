@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty
+from mfsynth.config.documents import strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import Item
@@ -29,7 +29,7 @@ class WebDatasetSettings(StoredDepthSettings):
     """Tar files with the files of a sample side by side, named KEY.extension.
 
     Attributes:
-        shards: Path or fsspec URL of uncompressed tar files, with {000..127} or wildcards.
+        shards: Path or URL of uncompressed tar files, with {000..127} or wildcards.
         image_key: The image's extension.
         depth_key: The depth map's extension; None where there is no depth.
         codes_per_unit: See above; must be given with `depth_key`.
@@ -154,8 +154,8 @@ class WebDatasetSource:
             text = data.decode("utf-8-sig")
             if settings.caption_field is None:
                 return text.strip()
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            document = strict_json(text)
+        except ValueError as error:
             kind = "text" if settings.caption_field is None else "JSON"
             raise MfsynthError(f"{name}: not UTF-8 {kind}; mend it or set caption_key") from error
         known = document if isinstance(document, dict) else {}
