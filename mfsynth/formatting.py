@@ -1,8 +1,43 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and text of others as a terminal may have it."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
+
+# What moves a cursor, clears a screen or sets a title (C0, C1), what turns the direction of writing
+# or breaks lines unseen, and halves of characters, which nothing can encode.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_LINES = str.maketrans({"\n": "\\n", "\t": "\\t"})
+
+
+def printable(text: str) -> str:
+    r"""`text` with its control characters shown as `\u001b`, not sent; lines stay lines.
+
+    JSON stays the same JSON.
+    """
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def one_line(text: str, length: int | None = None) -> str:
+    r"""`printable` text in one line; `\n` says where it had more.
+
+    Args:
+        text: Anybody's.
+        length: Most characters; what is longer is cut in the middle.
+    """
+    if length is not None and len(text) > length:
+        # Cut first: a text may have gigabytes.
+        text = f"{text[: length // 2]} … {text[-(length // 2) :]}"
+    return printable(text).translate(_LINES)
+
+
+def shell_line(*words: object) -> str:
+    """A command to copy into a shell, whatever characters its words have."""
+    return one_line(shlex.join(map(str, words)))
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mfsynth import __version__
+from mfsynth.cli.output import echo
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
@@ -74,5 +75,5 @@ def main(argv: list[str] | None = None) -> Any:
     except MfsynthError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(1)

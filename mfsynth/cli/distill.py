@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+
 
 @click.command()
 @click.argument("config", default="embedded")
@@ -20,4 +22,4 @@ def distill(config: str, overrides: tuple[str, ...]) -> None:
     from mfsynth.training.distillation.config import load_distill_config
     from mfsynth.training.distillation.run import distill as run_distillation
 
-    run_distillation(load_distill_config(config, overrides), click.echo)
+    run_distillation(load_distill_config(config, overrides), echo)

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import click
 
+from mfsynth.cli.output import echo
+
 # Often enough to see that it lives, seldom enough for a log file.
 _PLAIN_INTERVAL_S = 15.0
 
@@ -38,10 +40,10 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
         results = run_evaluation(settings, report)
     folder = Path(settings.output)
     table = to_markdown(results)
-    click.echo(table)
+    echo(table)
     write_document(folder / "results.json", to_json(results).encode())
     write_document(folder / "results.md", table.encode())
-    click.echo(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
+    echo(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
 
 
 @contextmanager
@@ -70,6 +72,6 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         nonlocal shown
         if done == total or time.monotonic() - shown > _PLAIN_INTERVAL_S:
             shown = time.monotonic()
-            click.echo(f"{what} {done} of {total}", err=True)
+            echo(f"{what} {done} of {total}", err=True)
 
     yield write

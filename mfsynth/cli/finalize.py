@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+
 
 @click.command()
 @click.argument("url")
@@ -14,4 +16,4 @@ def finalize(url: str) -> None:
 
     store = ObjectStore.open(url)
     for key in write_documents(store):
-        click.echo(f"{store.url}/{key}")
+        echo(f"{store.url}/{key}")

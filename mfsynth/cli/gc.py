@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfsynth.cli.output import echo
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -54,10 +56,10 @@ def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
     for entries, verb in ((done.removed, "removed"), (done.marked, "marked")):
         for entry in entries:
             upload = "" if entry.upload is None else " (unfinished upload)"
-            click.echo(f"{would}{verb}: {entry.key}{upload}")
+            echo(f"{would}{verb}: {entry.key}{upload}")
     removed = f"{len(done.removed)} objects, {size(sum(e.size for e in done.removed))}"
     marked = f"{len(done.marked)} objects, {size(sum(e.size for e in done.marked))}"
     later = f" (a gc after {done.due:%Y-%m-%d %H:%M} UTC removes them)" if done.due else ""
-    click.echo(f"{store.url}: {removed} {would}removed; {marked} {would}marked{later}")
+    echo(f"{store.url}: {removed} {would}removed; {marked} {would}marked{later}")
     if done.waiting:
-        click.echo(f"{done.waiting} objects were marked before and are not due yet")
+        echo(f"{done.waiting} objects were marked before and are not due yet")

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.output import echo
+from mfsynth.formatting import one_line, shell_line
+
 if TYPE_CHECKING:
     from mfsynth.runs.result import RunResult
     from mfsynth.runs.watching.notices import Observer
@@ -64,17 +67,18 @@ def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple
     from mfsynth.runs.events import Outcome
 
     result = _run(config, out, pairs, overrides, None)
-    click.echo("\n".join(result.lines()))
+    echo("\n".join(map(one_line, result.lines())))
     match result.outcome:
         case Outcome.FAILED:
             raise MfsynthError(
                 f"{result.reason} ({result.url}: the same command goes on from there)"
             )
         case Outcome.FINISHED:
-            click.echo(f"finished: {result.url}")
-            click.echo(f"next: mfsynth verify {result.url}; mfsynth report {result.url}")
+            echo(f"finished: {result.url}")
+            commands = (shell_line("mfsynth", verb, result.url) for verb in ("verify", "report"))
+            echo(f"next: {'; '.join(commands)}")
         case Outcome.DRAINED:
-            click.echo(f"{result.reason}: {result.url}; the same command goes on from there")
+            echo(f"{result.reason}: {result.url}; the same command goes on from there")
     raise SystemExit(result.exit_status)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.output import echo
+
 if TYPE_CHECKING:
     from mfsynth.models.inspection import ComponentSummary
 
@@ -59,9 +61,9 @@ def convert(
         licence=licence,
         revision=revision,
         max_shard_size=shard_size,
-        report=click.echo,
+        report=echo,
     )
-    click.echo(f"model: {destination}")
+    echo(f"model: {destination}")
 
 
 @model.command()
@@ -76,13 +78,13 @@ def info(name: str, revision: str | None) -> None:
 
     summary = summarise(name, revision)
     layers = ", ".join(str(layer) for layer in summary.text_layers)
-    click.echo(f"id: {summary.id}")
-    click.echo(f"class: {summary.kind} ({summary.layout} layout)")
-    click.echo(f"licence: {summary.licence}")
-    click.echo(f"native size: {summary.width}×{summary.height}")
-    click.echo(f"text: {summary.text_length} tokens, hidden states {layers}")
+    echo(f"id: {summary.id}")
+    echo(f"class: {summary.kind} ({summary.layout} layout)")
+    echo(f"licence: {summary.licence}")
+    echo(f"native size: {summary.width}×{summary.height}")
+    echo(f"text: {summary.text_length} tokens, hidden states {layers}")
     for component in summary.components:
-        click.echo(f"{component.name}: {component.kind}, {_weights(component)}")
+        echo(f"{component.name}: {component.kind}, {_weights(component)}")
 
 
 def _weights(component: ComponentSummary) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+
 
 @click.command()
 @click.argument("config", default="local")
@@ -39,4 +41,4 @@ def plan(
 
     settings = load_run_config(config, overrides, output=out, pairs=pairs)
     found = plan_budget(settings, measured_at=measured_at, workers=gpus, price=price)
-    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+    echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.output import echo
+from mfsynth.formatting import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -96,13 +99,13 @@ def _show_plain(
     source: PromptSource, texts: list[str], slots: tuple[SlotCoverage, ...], candidates: int
 ) -> None:
     for candidate, text in enumerate(texts):
-        click.echo(f"{candidate}: {text}")
-    click.echo(_size_line(source, texts))
+        echo(f"{candidate}: {one_line(text)}")
+    echo(_size_line(source, texts))
     if slots:
-        click.echo(f"coverage of slots by {candidates} candidates:")
+        echo(f"coverage of slots by {candidates} candidates:")
     for slot in slots:
-        missing = f", never: {_missing(slot)}" if slot.missing else ""
-        click.echo(f"  {slot.slot}: {slot.seen}/{len(slot.options)}{missing}")
+        missing = f", never: {one_line(_missing(slot))}" if slot.missing else ""
+        echo(f"  {slot.slot}: {slot.seen}/{len(slot.options)}{missing}")
 
 
 def _show_rich(
@@ -117,7 +120,7 @@ def _show_rich(
 
     samples = Table("candidate", "prompt", title="Prompts", title_justify="left")
     for candidate, text in enumerate(texts):
-        samples.add_row(str(candidate), escape(text))
+        samples.add_row(str(candidate), escape(one_line(text)))
     console.print(samples)
     console.print(_size_line(source, texts))
     if not slots:
@@ -129,5 +132,5 @@ def _show_rich(
     for slot in slots:
         colour = "yellow" if slot.missing else "green"
         seen = f"[{colour}]{slot.seen}/{len(slot.options)}[/]"
-        table.add_row(slot.slot, seen, escape(_missing(slot)))
+        table.add_row(slot.slot, seen, escape(one_line(_missing(slot))))
     console.print(table)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mfsynth.cli.output import echo
+
 _PICTURE_PAIRS = 16
 
 
@@ -38,16 +40,18 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
     from mfsynth.reports import contact_sheet, render_page
     from mfsynth.reports.collect import collect_report, page_path, sample_pairs
     from mfsynth.storage.atomic import write_document
+    from mfsynth.storage.credentials import without_credentials
 
     content = collect_report(url, pairs=pairs)
     path = out or page_path(url, content.name)
     write_document(path, render_page(content).encode())
-    click.echo(f"report: {path}")
+    echo(f"report: {path}")
     if picture is not None:
         from mfsynth.datasets import RGBDDataset
 
         samples = sample_pairs(RGBDDataset(url), _PICTURE_PAIRS)
         if not samples:
-            raise MfsynthError(f"{url} has no accepted pair to show; leave --picture out")
+            shown = without_credentials(url)
+            raise MfsynthError(f"{shown} has no accepted pair to show; leave --picture out")
         write_document(picture, contact_sheet([(s.rgb, s.depth) for s in samples]))
-        click.echo(f"picture: {picture}")
+        echo(f"picture: {picture}")

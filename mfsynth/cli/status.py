@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+from mfsynth.formatting import one_line
+
 
 @click.command()
 @click.argument("url")
@@ -18,6 +21,6 @@ def status(url: str, as_json: bool) -> None:
 
     found = run_status(ObjectStore.open(url))
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        echo(json.dumps(found.to_dict(), indent=1))
     else:
-        click.echo("\n".join([*found.lines(), *found.live_lines(datetime.now(UTC))]))
+        echo("\n".join(map(one_line, [*found.lines(), *found.live_lines(datetime.now(UTC))])))

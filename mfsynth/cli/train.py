@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+
 
 @click.command()
 @click.argument("config", default="embedded")
@@ -36,16 +38,16 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
     if describes_estimator(config):
         if dry_run:
             raise MfsynthError("--dry-run is for transformers; an estimator trains on any machine")
-        train_estimator(load_estimator_config(config, overrides), click.echo)
+        train_estimator(load_estimator_config(config, overrides), echo)
         return
     settings = load_train_config(config, overrides)
     if dry_run:
         from mfsynth.training.requirements import estimate_requirements
         from mfsynth.training.requirements_table import requirements_table
 
-        click.echo(requirements_table(estimate_requirements(settings, gpus)))
+        echo(requirements_table(estimate_requirements(settings, gpus)))
         return
 
     from mfsynth.training.run import train as run_training
 
-    run_training(settings, click.echo)
+    run_training(settings, echo)

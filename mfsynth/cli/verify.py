@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli.output import echo
+from mfsynth.formatting import one_line
+
 
 @click.command()
 @click.argument("url")
@@ -29,11 +32,11 @@ def verify(url: str, shallow: bool) -> None:
         # A line every two seconds reads as well in a log file as on a terminal.
         if time.monotonic() - shown > 2:
             shown = time.monotonic()
-            click.echo(f"{done} of {shards} shards verified", err=True)
+            echo(f"{done} of {shards} shards verified", err=True)
 
     report = verify_run(store, deep=not shallow, on_shard=progress)
     for problem in report.problems:
-        click.echo(problem)
+        echo(one_line(problem))
     found = f"{report.shards} shards, {report.pairs} pairs, {report.size / 1e6:.1f} MB"
     depth = "verified" if report.deep else "present"
     if report.problems:
@@ -42,4 +45,4 @@ def verify(url: str, shallow: bool) -> None:
             f"{count} problem{'s' if count > 1 else ''} in {store.url} ({found}); to make a "
             "shard again, delete its file in _commits/ and run the same generate command"
         )
-    click.echo(f"{store.url}: {found}: {depth}")
+    echo(f"{store.url}: {found}: {depth}")

@@ -1,24 +1,34 @@
-"""Documents read strictly, from a path or any fsspec URL, with one-line errors."""
+"""Documents read strictly, from a path or a URL, with one-line errors."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import fsspec
 import yaml
 
+from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.protocols import require_openable
+
+# Ours have 8 at most; whatever works on a value level by level must not run out of stack.
+_MOST_LEVELS = 64
+# YAML is parsed at a megabyte a second, and nobody writes as much.
+_MOST_YAML_BYTES = 2**24
+# What JSON has. Others (timestamps, bytes, sets) would come as values that nothing here expects.
+_YAML_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, without its two silent surprises.
+    """The safe loader, without its silent surprises.
 
-    YAML 1.1 keeps the last of two equal keys, and reads `1e-3` as text.
+    YAML 1.1 keeps the last of two equal keys, reads `1e-3` as text and `2001-01-01` as a date.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -34,7 +44,13 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 _StrictLoader.yaml_implicit_resolvers = {
-    key: list(resolvers) for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    key: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in _YAML_TAGS]
+    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _YAML_TAGS
 }
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -49,31 +65,45 @@ def parse_yaml(text: str, where: str) -> Any:
         where: Its path or URL, for the error message.
 
     Raises:
-        MfsynthError: Malformed YAML or a repeated key, with line and column.
+        MfsynthError: Malformed YAML or a repeated key, with line and column; a tag that JSON has
+            no value for, half a character, or too many levels.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        document = yaml.load(text, Loader=_StrictLoader)
+        _require_plain(document)
+        return document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = " ".join((error.problem or "syntax error").split())
         raise MfsynthError(f"{where}{place}: not valid YAML: {problem}; mend this line") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise MfsynthError(f"{where}: not valid YAML: too many levels") from None
+    # Constructors let out whatever they trip over: ValueError of `!!int x`, KeyError of `!!bool x`.
+    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise MfsynthError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse JSON (UTF-8) in which no object has a key twice.
+    """Parse JSON (UTF-8) and nothing but JSON.
 
     Raises:
-        ValueError: It is no JSON, or a key is there twice, of which the last would win.
+        ValueError: It is no JSON, or it has what JSON has not: numbers that are not finite, halves
+            of characters, one key twice; or more levels than anything needs. The message is short.
     """
     if isinstance(text, bytes):
         text = text.decode()
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
+        document = json.loads(
+            text,
+            object_pairs_hook=_without_repetition,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+        )
     except RecursionError:
         raise ValueError("too many levels") from None
+    _require_plain(document)
+    return document
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,18 +115,60 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is no finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+def _require_plain(document: Any) -> None:
+    """Refuse values that go round in circles, are too deep, or have text that can't be encoded."""
+    # By level and not by call; what aliases share is looked at once a level.
+    level = [document]
+    for _ in range(_MOST_LEVELS):
+        below: dict[int, Any] = {}
+        for value in level:
+            parts = value
+            if isinstance(value, dict):
+                parts = [*value, *value.values()]
+            elif not isinstance(value, (list, tuple)):
+                parts = (value,)
+            for part in parts:
+                if isinstance(part, str):
+                    if not part.isascii():
+                        _require_whole_characters(part)
+                elif isinstance(part, (dict, list, tuple)):
+                    below[id(part)] = part
+        if not below:
+            return
+        level = [*below.values()]
+    raise ValueError("too many levels")
+
+
+def _require_whole_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a character (\\u{ord(text[error.start]):04x}) in a text") from None
+
+
 @contextmanager
 def opened(url: str, what: str) -> Iterator[BinaryIO]:
     """Open a file for reading, decompressed when its suffix says so.
 
     Args:
-        url: A local path or any fsspec URL.
+        url: A local path or a URL of one of `mfsynth.storage.protocols.PROTOCOLS`.
         what: What the file is ("prompt file"), for the error message.
 
     Raises:
-        MfsynthError: The file is not there, or opening or reading it failed.
+        MfsynthError: The file is not there, opening or reading it failed, or its URL is one that
+            isn't opened.
     """
     shown = without_credentials(url)
+    require_openable(url)
     try:
         with fsspec.open(url, "rb", compression="infer") as stream:
             yield stream
@@ -113,10 +185,26 @@ def opened(url: str, what: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def read_bytes(url: str, what: str) -> bytes:
-    """Read a whole file; see `opened`."""
+def read_bytes(url: str, what: str, most: int | None = None) -> bytes:
+    """Read a whole file; see `opened`.
+
+    Args:
+        url: A local path or a URL.
+        what: What the file is, for the error message.
+        most: Bytes after decompression, or None for `Limit.BYTES`.
+
+    Raises:
+        MfsynthError: As `opened`; also for more bytes.
+    """
+    limit = Limit.BYTES.most if most is None else most
     with opened(url, what) as stream:
-        return stream.read()
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        shown, too_much = without_credentials(url), f"{what} of more than {limit} bytes"
+        if most is None:
+            raise Limit.BYTES.refusal(shown, too_much)
+        raise MfsynthError(f"{shown}: {too_much}; divide it")
+    return data
 
 
 def decode_utf8(data: bytes, url: str, what: str) -> str:
@@ -134,13 +222,13 @@ def decode_utf8(data: bytes, url: str, what: str) -> str:
 
 
 def read_yaml(url: str, what: str) -> Any:
-    """Read and parse a YAML file from a local path or any fsspec URL.
+    """Read and parse a YAML file from a local path or a URL.
 
     Raises:
         MfsynthError: See `read_bytes` and `parse_yaml`; also for an empty file.
     """
     shown = without_credentials(url)
-    document = parse_yaml(decode_utf8(read_bytes(url, what), url, what), shown)
+    document = parse_yaml(decode_utf8(read_bytes(url, what, _MOST_YAML_BYTES), url, what), shown)
     if document is None:
         raise MfsynthError(f"{shown}: {what} is empty")
     return document

@@ -37,8 +37,8 @@ class PromptsConfig(Settings):
     """Where prompts come from: a library, or a file of prompts.
 
     Attributes:
-        library: The name of a library in `prompts/`, or a path or fsspec URL of one.
-        file: A text, JSONL, CSV or Parquet file, local or on any fsspec URL.
+        library: The name of a library in `prompts/`, or a path or URL of one.
+        file: A text, JSONL, CSV or Parquet file, a path or a URL.
         column: The column or key of `file` that holds the prompts (not for text files).
     """
 
@@ -211,7 +211,7 @@ class RunConfig(Settings):
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
-        output: A folder or fsspec URL.
+        output: A folder or URL.
         runtime: How the run is carried out.
     """
 

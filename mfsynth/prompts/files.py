@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.config.documents import decode_utf8, opened, read_bytes
+from mfsynth.config.limits import Limit
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.config.tables import read_csv, read_jsonl
 from mfsynth.errors import MfsynthError
@@ -22,6 +24,9 @@ from mfsynth.prompts.prompt import Prompt
 from mfsynth.storage.credentials import without_credentials
 
 _WHAT = "prompt file"
+
+# Rows of a Parquet file in memory at a time: one may be long.
+_BATCH_ROWS = 1024
 
 _Rows = Iterator[tuple[int, Any]]
 
@@ -54,7 +59,7 @@ def open_file(url: str, column: str = "prompt") -> FilePrompts:
     """Read the prompts of a file.
 
     Args:
-        url: A local path or any fsspec URL that ends in `.txt` (a prompt a line), `.jsonl`,
+        url: A local path or a URL that ends in `.txt` (a prompt a line), `.jsonl`,
             `.csv` (with a header) or `.parquet`; all but the last also compressed, as in
             `.jsonl.gz`. Lines without text are left out of text and JSONL files.
         column: The column or key that holds the prompts.
@@ -63,7 +68,16 @@ def open_file(url: str, column: str = "prompt") -> FilePrompts:
         MfsynthError: One line that names the file, the row and what to do.
     """
     shown = without_credentials(url)
-    texts = [_checked(text, f"{shown}:{row}") for row, text in _reader(url)(url, column)]
+    texts: list[str] = []
+    most_rows, bytes_left = Limit.ROWS.most, Limit.BYTES.most
+    for row, value in _reader(url)(url, column):
+        text = _checked(value, f"{shown}:{row}")
+        texts.append(text)
+        bytes_left -= len(text)
+        if len(texts) > most_rows:
+            raise Limit.ROWS.refusal(shown, f"more than {most_rows} prompts")
+        if bytes_left < 0:
+            raise Limit.BYTES.refusal(shown, f"prompts of more than {Limit.BYTES.most} bytes")
     if not texts:
         raise MfsynthError(f"{shown}: {_WHAT} has no prompts; add at least one")
     sha = hashlib.sha256(b"file")
@@ -136,10 +150,28 @@ def _read_parquet(url: str, column: str) -> _Rows:
             names = file.schema_arrow.names
             if column not in names:
                 raise _no_column(shown, column, names)
-            values = file.read(columns=[column]).column(column).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+            _require_size(file.metadata, column, shown)
+            # As a dictionary, a text that stands in all rows is in memory once.
+            file = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=[column])
+            batches = file.iter_batches(_BATCH_ROWS, columns=[column])
+            values = itertools.chain.from_iterable(batch.column(0) for batch in batches)
+            for number, value in enumerate(values, start=1):
+                yield number, value.as_py()
+        # ValueError: what as_py() raises for text that is not UTF-8, and others.
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise MfsynthError(f"{shown}: not a readable Parquet file; make it again") from error
-    yield from enumerate(values, start=1)
+
+
+def _require_size(metadata: pq.FileMetaData, column: str, shown: str) -> None:
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+    size = sum(
+        part.total_uncompressed_size
+        for part in parts
+        if f"{part.path_in_schema}.".startswith(f"{column}.")
+    )
+    if size > Limit.BYTES.most:
+        raise Limit.BYTES.refusal(shown, f"prompts of {size} bytes")
 
 
 def _no_column(where: str, column: str, known: list[str]) -> MfsynthError:

@@ -23,10 +23,12 @@ from mfsynth.prompts.slots import (
     referenced_slots,
 )
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.protocols import is_on_this_machine
 
 # Part of the digest; to be raised whenever the same file would give other prompts.
 _ALGORITHM = 1
 
+_MOST_INCLUDES = 16
 _PIECE_KEYS = ("description", "include", "slots")
 _LIBRARY_KEYS = (*_PIECE_KEYS, "templates", "sentences")
 
@@ -37,7 +39,7 @@ def load_library(name_or_path: str, seed: int = 0) -> Grammar:
     """Load a prompt library.
 
     Args:
-        name_or_path: The name of a library in `prompts/`, or a path or fsspec URL of a file.
+        name_or_path: The name of a library in `prompts/`, or a path or URL of a file.
         seed: The run's seed.
 
     Returns:
@@ -87,6 +89,10 @@ def _read_slots(document: Mapping[str, Any], url: str, including: tuple[str, ...
     found: _Slots = {}
     for index, name in enumerate(names):
         other = _beside(url, name)
+        if is_on_this_machine(other) and not is_on_this_machine(url):
+            file.fail(f"include[{index}]", f"{name} is a file of this machine; give a URL")
+        if len(including) >= _MOST_INCLUDES:
+            file.fail(f"include[{index}]", f"more than {_MOST_INCLUDES} files that include others")
         if other in (*including, url):
             file.fail(f"include[{index}]", f"{name} leads back to this file; remove one include")
         piece = _read(other, f"file that {file.name} includes", _PIECE_KEYS)

@@ -27,7 +27,9 @@ from mfsynth.reports.content import (
 from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
+from mfsynth.shards.layout import RUN_NAME
 from mfsynth.shards.totals import by_count, totals
+from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
 _SHOWN_SIDE = 320
@@ -53,9 +55,17 @@ def page_path(url: str, name: str) -> Path:
 
     Returns:
         In the run if that is on a local disk, in the current folder otherwise.
+
+    Raises:
+        MfsynthError: It would be in the current folder, and the name says otherwise.
     """
     root = ObjectStore.open(url).local_root
-    return Path(f"{name}.report.html") if root is None else root / "report.html"
+    if root is not None:
+        return root / "report.html"
+    if not RUN_NAME.fullmatch(name):
+        shown = without_credentials(url)
+        raise MfsynthError(f"{shown}: a run named {name!r:.80}, which is no name; give --out")
+    return Path(f"{name}.report.html")
 
 
 def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) -> RunReport:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.errors import MfsynthError
@@ -19,6 +22,12 @@ OBJECT_STORE_BYTES = 80 * 2**20
 HEAD_PATIENCE_S = 30.0
 RAYS_PATIENCE_S = 180
 PROBE_S = 1.0
+# Whoever has a cluster's token can run code on it.
+TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
+TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+# Off, Ray takes the loopback address for the node's, and its services listen on nothing else. It
+# is off by default on the systems that Ray names it after.
+NETWORK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class ClusterLostError(MfsynthError):
@@ -37,6 +46,7 @@ class RayCluster:
 
     def __init__(self, runtime: RuntimeConfig) -> None:
         _quieten_ray()
+        _keep_token_private(needs_one=runtime.ray_address is None)
         if runtime.ray_address is not None:
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RAYS_PATIENCE_S))
         import ray
@@ -114,14 +124,15 @@ class RayCluster:
             if isinstance(runtime.workers, int):
                 # More workers than cores is the user's choice, and Ray must not queue them.
                 cpus = max(cpus, runtime.workers)
-            self._ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _on_loopback():
+                self._ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         # ray.init has no exception type of its own: ConnectionError, RuntimeError, ValueError
         # and others, all for "no cluster there" or "could not start one".
         except Exception as error:
@@ -144,3 +155,43 @@ def _quieten_ray() -> None:
     # The driver says itself, in one line, when a worker dies; Ray says it in twelve.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _keep_token_private(*, needs_one: bool) -> None:
+    """Ray writes its token for everybody on the machine to read; here it needs no file.
+
+    Args:
+        needs_one: Whether a cluster is to be started, which makes a token where there is none.
+    """
+    try:
+        given = os.environ.get(TOKEN_PATH_VARIABLE)
+        path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+        if path.is_file():
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            return
+    except (OSError, RuntimeError):
+        # No home, or somebody else's file: Ray says what it makes of that.
+        pass
+    if needs_one:
+        # Of processes that start here, which nobody else can look at.
+        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """While it is entered, a Ray that is started can be reached from this machine alone."""
+    from ray._private import ray_constants
+
+    before = os.environ.get(NETWORK_VARIABLE)
+    # Ray reads the variable when it is imported, which may have been before; its processes will.
+    networked, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    os.environ[NETWORK_VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = networked
+        if before is None:
+            del os.environ[NETWORK_VARIABLE]
+        else:
+            os.environ[NETWORK_VARIABLE] = before

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 
 from mfsynth.config import RunConfig, differences
+from mfsynth.config.loading import GivenSettings
 from mfsynth.errors import MfsynthError
 from mfsynth.models import model_info
 from mfsynth.prompts import open_prompts
@@ -20,17 +21,31 @@ from mfsynth.shards.layout import RUN_KEY, new_attempt
 from mfsynth.storage.store import ObjectStore
 
 
-def find_candidate(url: str, index: int) -> tuple[RunConfig, Candidate]:
+def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunConfig, Candidate]:
     """Candidate `index` of the run at `url`, and the run's configuration. Changes nothing there.
 
+    Args:
+        url: Local path or URL of the run.
+        index: Of the candidate.
+        trust: Whether to open the prompts and the model that the run names, which is not known
+            to be one's own.
+
     Raises:
-        MfsynthError: There is no run, it is of another format version, or its prompts or model
-            are not what they were.
+        MfsynthError: There is no run, it is of another format version, its prompts or model are
+            not what they were, or it is not trusted; then the message says what it would open.
     """
     store = ObjectStore.open(url)
     manifest = read_run(store)
     require_this_format(store, manifest)
-    config = complete(RunConfig.model_validate(manifest.config))
+    where = f"{store.url}/{RUN_KEY}"
+    config = GivenSettings(manifest.config, where).validate(RunConfig)
+    if not trust:
+        prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
+        raise MfsynthError(
+            f"{where} names the prompts {prompts_at!r:.300} and the model {model_id!r:.300}; "
+            "if the run is yours, or you trust both, open them with --trust"
+        )
+    config = complete(config)
     prompts = open_prompts(config.prompts, config.seed)
     identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
     if identity.digest != manifest.fingerprint:

@@ -17,6 +17,7 @@ from typing import Any
 from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import shell_line
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
@@ -191,7 +192,7 @@ class ShardWorker:
             )
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
-        again = f"mfsynth reproduce {self._store.url} {candidate.index}"
+        again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
         return Quarantine(candidate.ref, f"{reason}; to see it: {again}")
 
     def _upload(self, spool: ShardSpool, clock: PhaseClock) -> Receipt:

@@ -25,6 +25,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Codes = NDArray[np.uint16]
@@ -172,12 +173,12 @@ def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
         shape: As for `decode_depth`.
 
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size or of
+            more than `Limit.PIXELS`.
     """
-    if shape is not None:
-        # The header comes first in every PNG: signature, length and name of the chunk, then these.
-        width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
-        _require_shape((height, width), shape)
+    # The header comes first in every PNG: signature, length and name of the chunk, then these.
+    width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
+    _require_shape((height, width), shape)
     # OpenCV gives a picture with grey in place of what is missing for some truncated files.
     if not png.endswith(b"IEND\xaeB`\x82"):
         raise ValueError("not a whole PNG")
@@ -203,15 +204,17 @@ def decode_jpeg(jpeg: bytes, shape: Shape | None = None) -> RgbImage:
         shape: As for `decode_depth`.
 
     Raises:
-        ValueError: The bytes are not a whole JPEG, or one of another size.
+        ValueError: The bytes are not a whole JPEG, or one of another size or of more than
+            `Limit.PIXELS`.
     """
-    if shape is not None:
-        _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
+    _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
     rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     return rgb
 
 
-def _require_shape(found: tuple[int, ...], expected: Shape) -> None:
-    if found != expected:
-        sizes = [f"{width}x{height}" for height, width in (found, expected)]
-        raise WrongSizeError(f"is {sizes[0]}, not {sizes[1]}")
+def _require_shape(found: tuple[int, ...], expected: Shape | None) -> None:
+    size = f"{found[1]}x{found[0]}"
+    if expected is not None and found != expected:
+        raise WrongSizeError(f"is {size}, not {expected[1]}x{expected[0]}")
+    if found[0] * found[1] > Limit.PIXELS.most:
+        raise WrongSizeError(f"is {size}, more pixels than {Limit.PIXELS.variable}")

@@ -40,6 +40,9 @@ PROGRESS_KEY = f"{DRIVERS_FOLDER}/progress.json"
 TOMBSTONES_FOLDER = "_tombstones"
 
 
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
+"""Name of a run, with or without its identity: it becomes part of paths."""
+
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
 _ATTEMPT = re.compile(r"[0-9a-z_-]+")

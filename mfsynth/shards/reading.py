@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import tables
 from mfsynth.shards.records import Receipt, StoredObject
@@ -64,16 +65,37 @@ def _read(
         if hashlib.sha256(data).hexdigest() != stored.sha256:
             raise _damaged(store, stored, "its bytes changed (SHA-256 differs)")
         try:
-            table = pq.read_table(pa.BufferReader(data))
-        # OSError: what pyarrow raises for compressed bytes that it can't make sense of.
-        except (pa.ArrowException, OSError) as error:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            if file.metadata.num_rows != rows:
+                found_rows = f"{file.metadata.num_rows} rows"
+                raise _damaged(store, stored, f"{found_rows}, the receipt says {rows}")
+            require_moderate(file.metadata, f"{store.url}/{stored.key}")
+            table = file.read()
+            # Text that is not UTF-8 would fail wherever it is looked at.
+            table.validate(full=True)
+        # OSError: what pyarrow raises for compressed bytes that it can't make sense of. ValueError:
+        # for names that are not UTF-8.
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise _damaged(store, stored, "truncated, or not Parquet") from error
         if not tables.has_fields(table.schema, schema_of(tables.score_names(table.schema))):
             raise _damaged(store, stored, "its columns are not those of this format")
-        if table.num_rows != rows:
-            raise _damaged(store, stored, f"{table.num_rows} rows, the receipt says {rows}")
         parts.append(table)
     return parts
+
+
+def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
+    """Refuse a table by what it says of itself, before it is decoded.
+
+    A few bytes can say that a row is there a thousand million times.
+
+    Raises:
+        MfsynthError: It has more than `Limit.ROWS`, or more bytes than `Limit.BYTES`.
+    """
+    if metadata.num_rows > Limit.ROWS.most:
+        raise Limit.ROWS.refusal(where, f"{metadata.num_rows} rows")
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    if (size := sum(group.total_byte_size for group in groups)) > Limit.BYTES.most:
+        raise Limit.BYTES.refusal(where, f"a table of {size} bytes")
 
 
 def _damaged(store: ObjectStore, stored: StoredObject, what: str) -> MfsynthError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
 from mfsynth.geometry.resizing import resize_nearest
@@ -20,6 +22,9 @@ from mfsynth.sources.base import Item
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREYSCALE = 0
+# What pictures of data sets are in. Of other formats some are programs: Pillow hands EPS to a
+# PostScript interpreter.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 # Between the proportions of an image and its depth: ScanNet's are 1296x968 and 640x480.
 _ASPECT_TOLERANCE = 0.02
 
@@ -28,10 +33,14 @@ def read_file(path: Path, remedy: str = "it was listed, so restore it or mend th
     """All of a file.
 
     Raises:
-        MfsynthError: It can't be read; ends with the remedy.
+        MfsynthError: It can't be read, or is longer than `Limit.BYTES`; ends with the remedy.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(Limit.BYTES.most + 1)
+        if len(data) > Limit.BYTES.most:
+            raise Limit.BYTES.refusal(str(path), "a longer file")
+        return data
     except OSError as error:
         raise MfsynthError(f"{path}: {error.strerror or error}; {remedy}") from error
 
@@ -44,7 +53,7 @@ def decode_rgb(
     convert: bool = True,
     remedy: str = "replace or remove it",
 ) -> RgbImage:
-    """An image uint8 (H, W, 3) of JPEG, PNG, WebP or another common format.
+    """An image uint8 (H, W, 3) of JPEG, PNG, WebP, BMP, GIF, PPM or TIFF.
 
     Args:
         data: The file's content.
@@ -55,13 +64,14 @@ def decode_rgb(
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
-        MfsynthError: Corrupt, not an image of 8 bits a channel, or not RGB though it must be.
+        MfsynthError: Corrupt, not an image of 8 bits a channel, not RGB though it must be, or of
+            more than `Limit.PIXELS`.
     """
     with decoding(name, "an image", remedy):
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data, name) as image:
             # Only this looks at the checksums of a PNG; the file is of no use afterwards.
             image.verify()
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data, name) as image:
             if not convert and image.mode != "RGB":
                 raise MfsynthError(f"{name}: an image of mode {image.mode}, not RGB; {remedy}")
             if image.mode in _DEEP_MODES:
@@ -91,7 +101,7 @@ def decode_depth(
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
-        MfsynthError: Corrupt, not PNG, not 16 bits, or with colour.
+        MfsynthError: Corrupt, not PNG, not 16 bits, with colour, or of more than `Limit.PIXELS`.
     """
     if not data.startswith(_PNG_SIGNATURE) or len(data) < 26:
         raise MfsynthError(f"{name}: not a PNG; depth must be a 16-bit greyscale PNG; {remedy}")
@@ -103,15 +113,27 @@ def decode_depth(
             f"a colour map of depth can't be used; {remedy}"
         )
     with decoding(name, "a PNG", remedy):
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data, name) as image:
             image.verify()
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data, name) as image:
             codes = np.asarray(image, np.uint16)
     depth = codes / codes_per_unit
     if ray_camera is not None:
         rays = pixel_rays(depth.shape[0], depth.shape[1], ray_camera)
         depth /= np.linalg.norm(rays, axis=-1)
     return depth.astype(np.float32)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """A picture of which the header was read, and no pixel yet."""
+    with warnings.catch_warnings():
+        # Of Pillow's own limit, which is a process' own; ours says what to do.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    width, height = image.size
+    if width * height > Limit.PIXELS.most:
+        raise Limit.PIXELS.refusal(name, f"{width}x{height} pixels")
+    return image
 
 
 def make_item(

@@ -1,15 +1,28 @@
-"""Members of tar files at any path or fsspec URL, by position."""
+"""Members of tar files at any path or URL, by position."""
 
 from __future__ import annotations
 
+import math
+import re
 import tarfile
 from dataclasses import dataclass
 
 import fsspec
 from webdataset.shardlists import expand_urls
 
+from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.protocols import require_openable
+
+# What braceexpand gives a meaning: escapes, ranges of numbers and letters, alternatives.
+_BRACES = re.compile(
+    r"\\.|\{(?P<first>-?\d+)\.\.(?P<last>-?\d+)(?:\.\.-?(?P<step>\d+))?\}"
+    r"|(?P<letters>\{[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?\})|[{},]",
+    re.ASCII | re.DOTALL,
+)
+_MOST_LETTERS = 52
+_LONGEST_PATTERN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +46,12 @@ class TarFile:
         """Bytes `start` to `start + length`.
 
         Raises:
-            MfsynthError: They can't be read, or the file ends before.
+            MfsynthError: They can't be read, the file ends before, or they are more than
+                `Limit.BYTES`.
         """
+        # A header may claim any size, and the memory for it would be taken first.
+        if length > Limit.BYTES.most:
+            raise Limit.BYTES.refusal(self.name, f"a member of {length} bytes")
         # Looked up every time: fsspec keeps connections for each process, so that a forked one
         # doesn't use its parent's.
         try:
@@ -79,14 +96,23 @@ def find_tars(pattern: str) -> list[TarFile]:
     """The tar files that a pattern names, sorted within each wildcard.
 
     Args:
-        pattern: Path or fsspec URL; {000..127} counts, *, ? and [] match what is there.
+        pattern: Path or URL; {000..127} counts, *, ? and [] match what is there.
 
     Raises:
-        MfsynthError: Nothing matches, or the file system can't be listed.
+        MfsynthError: Nothing matches, the file system can't be listed or isn't one that is opened,
+            or the braces make more than `Limit.FILES`.
     """
     shown = without_credentials(pattern)
+    # webdataset divides by `::`, and fsspec chains.
+    require_openable(pattern)
+    _require_few(pattern, shown)
     found: list[TarFile] = []
-    for url in expand_urls(pattern):
+    try:
+        urls = expand_urls(pattern)
+    except ValueError as error:
+        raise MfsynthError(f"{shown}: {error}; mend the braces") from error
+    for url in urls:
+        require_openable(url)
         try:
             filesystem, path = fsspec.url_to_fs(url)
             wild = any(character in path for character in "*?[")
@@ -99,3 +125,28 @@ def find_tars(pattern: str) -> list[TarFile]:
     if not found:
         raise MfsynthError(f"{shown}: no tar file matches; check the pattern")
     return found
+
+
+def _require_few(pattern: str, shown: str) -> None:
+    """Refuse braces that make more names than anybody has tar files, before they are made."""
+    if len(pattern) > _LONGEST_PATTERN:
+        raise MfsynthError(f"{shown}: longer than {_LONGEST_PATTERN} characters; use wildcards")
+    # Of the braces that are open: names of the alternatives before, and of the one in hand.
+    before, count = [0], [1]
+    for match in _BRACES.finditer(pattern):
+        first, last, step = match.group("first", "last", "step")
+        if first is not None:
+            count[-1] *= abs(int(last) - int(first)) // (int(step or 1) or 1) + 1
+        elif match["letters"]:
+            count[-1] *= _MOST_LETTERS
+        elif match[0] == "{":
+            before.append(0)
+            count.append(1)
+        elif match[0] == "," and len(count) > 1:
+            before[-1] += count[-1]
+            count[-1] = 1
+        elif match[0] == "}" and len(count) > 1:
+            names = before.pop() + count.pop()
+            count[-1] *= names
+    if math.prod(count) > Limit.FILES.most:
+        raise Limit.FILES.refusal(shown, "braces that make too many names")

@@ -29,7 +29,7 @@ class WebDatasetSettings(StoredDepthSettings):
     """Tar files with the files of a sample side by side, named KEY.extension.
 
     Attributes:
-        shards: Path or fsspec URL of uncompressed tar files, with {000..127} or wildcards.
+        shards: Path or URL of uncompressed tar files, with {000..127} or wildcards.
         image_key: The image's extension.
         depth_key: The depth map's extension; None where there is no depth.
         codes_per_unit: See above; must be given with `depth_key`.

@@ -11,6 +11,7 @@ import fsspec
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.errors import reason_of
+from mfsynth.storage.protocols import require_openable
 from mfsynth.storage.urls import absolute_url
 
 _S3 = ("s3", "s3a")
@@ -37,6 +38,9 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self.url = absolute_url(url)
+        # What is clearly a path is one whatever is in it.
+        if not url.startswith(("/", ".", "~")):
+            require_openable(url)
         self._process = -1
         self._filesystem: Any = None
         self._root = ""

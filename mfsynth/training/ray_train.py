@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import printable
 from mfsynth.training.config import TrainConfig
 
 # Workers that are lost are started again, and go on from the last checkpoint.
@@ -59,4 +60,6 @@ def _train(job: dict[str, Any]) -> None:
     from mfsynth.training.run import train
 
     os.chdir(job["folder"])
-    train(TrainConfig.model_validate(job["config"]), lambda line: print(line, flush=True))
+    train(
+        TrainConfig.model_validate(job["config"]), lambda line: print(printable(line), flush=True)
+    )

@@ -17,6 +17,7 @@ import pytest
 import tiny_run
 from tiny_run import RUN_ID, make_sample
 
+from mfsynth.config.limits import Limit
 from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
@@ -245,15 +246,23 @@ def test_no_flipped_bit_of_an_index_gives_a_wrong_sample(run_store):
 
 def reindexed(store, **changes):
     """A run whose index and receipt agree, and are wrong."""
+
+    def change(table):
+        for name, value in changes.items():
+            field = table.schema.field(name)
+            column = value if isinstance(value, pa.Array) else pa.array([value], field.type)
+            column = column.take(pa.array([0] * len(table)))
+            table = table.set_column(table.schema.get_field_index(name), field, column)
+        return table
+
+    rewrite_index(store, change)
+
+
+def rewrite_index(store, change):
     receipt = read_commits(store)[0]
     stored = receipt.objects["index"]
     path = store.local_root / stored.key
-    table = pq.read_table(path)
-    for name, value in changes.items():
-        field = table.schema.field(name)
-        column = pa.array([value] * len(table), field.type)
-        table = table.set_column(table.schema.get_field_index(name), field, column)
-    pq.write_table(table, path)
+    pq.write_table(change(pq.read_table(path, partitioning=None)), path)
     data = path.read_bytes()
     objects = {
         **receipt.objects,
@@ -300,3 +309,30 @@ def test_an_image_of_another_size_is_not_decoded(run_store):
     reindexed(run_store, depth_crc32=crc)
     with pytest.raises(MfsynthError, match="is 20000x20000, not 32x24"):
         RGBDDataset(run_store.url)[0]
+
+
+def test_a_pair_of_too_many_pixels_is_not_decoded(run_store, monkeypatch):
+    monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24 - 1))
+    with pytest.raises(MfsynthError, match="is 32x24, more pixels than MFSYNTH_MAX_PIXELS"):
+        _ = RGBDDataset(run_store.url)[0]
+    monkeypatch.setenv(Limit.PIXELS.variable, str(32 * 24))
+    assert RGBDDataset(run_store.url)[0].rgb.shape == (24, 32, 3)
+
+
+def test_an_index_of_more_rows_than_its_receipt_says_is_not_unfolded(run_store):
+    rewrite_index(run_store, lambda table: table.take(pa.array([0] * 1_000_000, pa.int32())))
+    with pytest.raises(MfsynthError, match=r"1000000 rows, the receipt says 4; .*verify"):
+        RGBDDataset(run_store.url)
+
+
+@pytest.mark.parametrize("limit", [Limit.ROWS, Limit.BYTES])
+def test_an_index_beyond_the_limits_is_not_unfolded(run_store, monkeypatch, limit):
+    monkeypatch.setenv(limit.variable, "3")
+    with pytest.raises(MfsynthError, match=f"index/tiny.*limit is 3; .* set {limit.variable}"):
+        RGBDDataset(run_store.url)
+
+
+def test_text_of_an_index_that_is_not_utf_8_is_a_clear_error(run_store):
+    reindexed(run_store, prompt=pa.array([b"\xff"]).view(pa.string()))
+    with pytest.raises(MfsynthError, match="not Parquet"):
+        RGBDDataset(run_store.url)

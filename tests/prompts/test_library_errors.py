@@ -202,3 +202,28 @@ def test_libraries_are_read_from_any_url() -> None:
     files.pipe_file("/lib/common/x.yaml", b"slots: {x: [p]}")
     files.pipe_file("/lib/own.yaml", b"include: [common/x.yaml]\ntemplates: ['{x}']")
     assert load_library("memory://lib/own.yaml").prompt(3).text == "p"
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "file:///etc/passwd", "local://etc/passwd"])
+def test_a_library_of_another_place_includes_no_files_of_this_machine(name: str) -> None:
+    import fsspec
+
+    text = f"include: [{name}]\ntemplates: [a]"
+    fsspec.filesystem("memory").pipe_file("/foreign/own.yaml", text.encode())
+    with pytest.raises(MfsynthError, match=r"include\[0\]: .* is a file of this machine; give"):
+        load_library("memory://foreign/own.yaml")
+
+
+def test_a_chain_of_includes_has_an_end(write) -> None:
+    for number in range(1, 100):
+        write(f"p{number}.yaml", f"include: [p{number + 1}.yaml]")
+    first = write("p0.yaml", "include: [p1.yaml]\ntemplates: [a]")
+    with pytest.raises(MfsynthError, match="more than 16 files that include others"):
+        load_library(first)
+
+
+@pytest.mark.parametrize("url", ["reference://::/tmp/r.json", "http://169.254.169.254/latest"])
+def test_an_include_opens_no_other_protocols(write, url: str) -> None:
+    own = write("own.yaml", f"include: ['{url}']\ntemplates: [a]")
+    with pytest.raises(MfsynthError, match="not opened"):
+        load_library(own)

@@ -91,7 +91,7 @@ def test_a_library_is_opened_with_the_seed_of_the_run() -> None:
         ),
         ("p.jsonl", '{"prompt": null}', "FILE:1: the prompt is None, not a text"),
         ("p.jsonl", '{"prompt": " "}', "FILE:1: the prompt is empty"),
-        ("p.jsonl", '{"prompt": "\\ud800"}', "FILE:1: a lone surrogate"),
+        ("p.jsonl", '{"prompt": "\\ud800"}', "FILE:1: not valid JSON (half a character (\\ud800)"),
         ("p.csv", "id,text\n1,x\n", "FILE: no column 'prompt'; set prompts.column; "),
         ("p.csv", "id,prompt\n1\n", "FILE:2: 1 fields, but 2 columns"),
         ("p.csv", "id,prompt\n\n1,a red cube, and a mug\n", "FILE:3: 3 fields, but 2 columns"),

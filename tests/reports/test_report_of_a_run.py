@@ -125,6 +125,12 @@ def test_the_page_of_a_run_that_is_on_no_local_disk_lies_here_and_is_named_after
     assert page_path(tmp_path.as_uri(), "mugs") == tmp_path / "report.html"
 
 
+@pytest.mark.parametrize("name", ["/tmp/page", "../page", "a/b", "", "a\x1b[2J", "A", "x" * 99])
+def test_a_name_that_is_no_name_of_a_run_is_no_path(name):
+    with pytest.raises(MfsynthError, match="no name; give --out"):
+        page_path("memory://bucket/run", name)
+
+
 def test_a_folder_that_is_no_run_is_a_clear_error(tmp_path):
     with pytest.raises(MfsynthError, match="not a run"):
         collect_report(str(tmp_path))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 import pyarrow.parquet as pq
 import pytest
 from standin import Behaviour, accepted, opener
@@ -41,7 +44,7 @@ def test_quarantine_says_why_and_what_to_type_to_see_it(finished, capsys):
     before = stored_files(finished)
     with pytest.raises(SystemExit) as stop:
         # The model that the configuration names, unlike the stand-in, has nothing against it.
-        main([*command.split(), "--device", "cpu"])
+        main([*shlex.split(command), "--device", "cpu", "--trust"])
     assert stop.value.code == 0
     shown = capsys.readouterr()
     assert f"{row['sample_id']}: seed {row['seed']}, prompt {row['prompt']!r}" in shown.err
@@ -52,7 +55,7 @@ def test_quarantine_says_why_and_what_to_type_to_see_it(finished, capsys):
 def test_a_candidate_ends_as_it_did_in_its_run(finished):
     open_worker = opener(Behaviour(raises=[BAD]))
     for index in range(8):
-        config, candidate = find_candidate(str(finished.output), index)
+        config, candidate = find_candidate(str(finished.output), index, trust=True)
         end = make_again(str(finished.output), config, candidate, "cpu", open_worker=open_worker)
         if index == BAD:
             assert end == Failed(FailureCause.ERROR, f"ValueError: candidate {BAD} is impossible")
@@ -64,4 +67,30 @@ def test_a_candidate_ends_as_it_did_in_its_run(finished):
 def test_a_run_whose_prompts_have_changed_cannot_be_reproduced(finished):
     (finished.folder / "prompts.txt").write_text("something else\n")
     with pytest.raises(MfsynthError, match=r"can't be reproduced: prompts\.digest"):
-        find_candidate(str(finished.output), BAD)
+        find_candidate(str(finished.output), BAD, trust=True)
+
+
+def test_a_run_is_opened_by_its_users_word_alone(finished, capsys):
+    """Whoever wrote `run.json` chose what prompts and model are opened."""
+    path = finished.output / "run.json"
+    document = json.loads(path.read_text())
+    document["config"]["prompts"] = {"file": "/nowhere/\x1b[2Jprompts.txt"}
+    document["config"]["model"]["id"] = "/nowhere/model"
+    path.write_text(json.dumps(document))
+    with pytest.raises(SystemExit):
+        main(["reproduce", str(finished.output), str(BAD)])
+    said = capsys.readouterr().err
+    assert "names the prompts '/nowhere/\\x1b[2Jprompts.txt' and the model '/nowhere/model'" in said
+    assert said.count("\n") == 1
+    assert said.endswith("open them with --trust\n")
+    with pytest.raises(MfsynthError, match="prompt file not found"):
+        find_candidate(str(finished.output), BAD, trust=True)
+
+
+def test_a_configuration_that_is_none_is_one_line(finished):
+    path = finished.output / "run.json"
+    document = json.loads(path.read_text())
+    document["config"]["shard_size"] = "many"
+    path.write_text(json.dumps(document))
+    with pytest.raises(MfsynthError, match=r"run\.json: shard_size: must be an integer"):
+        find_candidate(str(finished.output), BAD, trust=True)

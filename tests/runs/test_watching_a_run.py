@@ -159,7 +159,7 @@ def test_a_json_line_shows_no_credentials():
 
 
 def test_an_error_before_the_start_is_a_json_line_without_credentials(run_folder, capfd):
-    prompts = "prompts.file=http://user:secret@127.0.0.1:9/prompts.txt"
+    prompts = "prompts.file=https://user:secret@127.0.0.1:9/prompts.txt"
     with pytest.raises(SystemExit) as stop:
         main(["generate", str(run_folder.file()), "--log", "json", "--set", prompts])
     assert stop.value.code == 1

@@ -91,6 +91,22 @@ def test_the_card_says_what_the_scores_mean_as_far_as_the_run_does(run_store):
     assert "- `hue` (hue): which colour\n" in card
 
 
+def test_the_card_says_what_others_say_as_text(run_store):
+    attack = "<script>alert(1)</script>\n# now `code` [link](https://x) | cell \x1b[2J & *b*"
+    scores = {f"bad`\n{attack}": ScoreInfo(attack, note=attack, unit=attack, limit=1.0)}
+    model = {"id": attack, "revision": attack, "licence": attack}
+    manifest = replace(tiny_run.make_manifest(), scores=scores, model=model)
+    run_store.put_bytes("run.json", manifest.to_json().encode())
+    *_, matter, card = documents(run_store)
+    prose = card.split("---\n", 2)[2].split("## Conventions")[1]
+    assert prose.count("alert(1)") > 4
+    prose = re.sub(r"(?<!\\)`[^`]*`", "", prose)  # in code, nothing has a meaning
+    assert not re.search(r"(?<!\\)(<script|\[link|\| cell|`code|\*b)", prose)
+    assert not re.search(r"^# now", card, re.MULTILINE)
+    assert {c for c in card if not c.isprintable()} == {"\n"}
+    assert "\x1b" not in matter["license_name"]
+
+
 def test_the_code_in_the_card_decodes_the_depth(run_store):
     *_, card = documents(run_store)
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]

@@ -54,6 +54,7 @@ def test_the_example_of_the_docstring_is_a_source_wherever_sources_are(install, 
         "crop": "random",
         "mirror": True,
         "sparsity": (),
+        "joint_only": False,
     }
     mixture = open_mixture([part], 4, 4)
     assert sorted(mixture.captions()) == ["cup 0", "cup 1", "cup 2"]

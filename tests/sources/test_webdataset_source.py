@@ -23,6 +23,8 @@ from training_files import (
     write_tar,
 )
 
+from mfsynth.storage.protocols import PROTOCOLS_VARIABLE
+
 UNIT = {"depth_key": "depth.png", "codes_per_unit": 1000}
 
 
@@ -162,12 +164,13 @@ def test_depth_of_the_wrong_kind_is_named_by_shard_and_sample(tmp_path):
         opened[0]
 
 
-def test_nothing_to_read_is_told(tmp_path):
+def test_nothing_to_read_is_told(tmp_path, monkeypatch):
     settings = {"kind": "webdataset", "shards": str(tmp_path / "*.tar")}
     with one_line_error(r"\*\.tar: no tar file matches"):
         source(**settings)
     with one_line_error(r"none\.tar: cannot be read \(FileNotFoundError\)"):
         source(**{**settings, "shards": str(tmp_path / "none.tar")})
+    monkeypatch.setenv(PROTOCOLS_VARIABLE, "nosuch")
     with one_line_error(r"^nosuch://bucket/\*\.tar: cannot be listed"):
         source(**{**settings, "shards": "nosuch://user:secret@bucket/*.tar"})
     write_tar(tmp_path / "a.tar", [])

@@ -16,6 +16,7 @@ import pytest
 
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.errors import StoreError, StoreFullError
+from mfsynth.storage.protocols import PROTOCOLS_VARIABLE
 from mfsynth.storage.store import ObjectStore
 
 
@@ -155,7 +156,8 @@ def test_an_unwritable_output_is_one_clear_line(store, monkeypatch):
         store.create_if_absent("run.json", b"{}")
 
 
-def test_an_unknown_protocol_is_one_clear_line():
+def test_an_unknown_protocol_is_one_clear_line(monkeypatch):
+    monkeypatch.setenv(PROTOCOLS_VARIABLE, "s4")
     with pytest.raises(MfsynthError, match=r"s4://.*not a local path or a URL") as info:
         ObjectStore.open("s4://key:secret@bucket/run")
     assert "secret" not in str(info.value)
@@ -170,6 +172,7 @@ def test_an_unknown_protocol_is_one_clear_line():
     ],
 )
 def test_a_missing_package_is_one_clear_line(monkeypatch, url, remedy):
+    monkeypatch.setenv(PROTOCOLS_VARIABLE, "oss")
     for package in ("gcsfs", "adlfs", "ossfs"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MfsynthError, match=remedy) as info:
@@ -209,7 +212,8 @@ class _Failing(fsspec.AbstractFileSystem):
     cat_file = info = find = pipe_file = put_file = rm_file = walk = _fail
 
 
-def test_credentials_in_a_url_are_never_shown(tmp_path):
+def test_credentials_in_a_url_are_never_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv(PROTOCOLS_VARIABLE, "failing")
     fsspec.register_implementation("failing", _Failing, clobber=True)
     store = ObjectStore.open(_Failing.url)
     (tmp_path / "file").write_bytes(b"")

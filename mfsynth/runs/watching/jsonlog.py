@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from mfsynth.formatting import printable
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
@@ -42,7 +43,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         clean = {n: without_credentials(v) if isinstance(v, str) else v for n, v in line.items()}
-        return json.dumps(clean, ensure_ascii=False, default=str)
+        return printable(json.dumps(clean, ensure_ascii=False, default=str))
 
 
 @contextmanager

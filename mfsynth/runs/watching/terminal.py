@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mfsynth.formatting import duration
+from mfsynth.formatting import duration, printable
 from mfsynth.runs.events import WorkerView
 from mfsynth.runs.protocol import FailureCause
 from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
@@ -111,6 +111,7 @@ class RichDisplay:
         self._live.update(rendering(snapshot))
 
     def _print(self, text: str, style: str | None = None) -> None:
+        text = printable(text)
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -127,9 +128,9 @@ def rendering(snapshot: Snapshot) -> RenderableType:
     bar.add_row(ProgressBar(target, there, width=60), f"{there / target:.0%}")
     parts: list[RenderableType] = [bar, Text(snapshot.progress_text())]
     if rejects := snapshot.rejects_text():
-        parts.append(Text(rejects))
+        parts.append(Text(printable(rejects)))
     if failures := snapshot.failures_text():
-        parts.append(Text(failures, style="yellow"))
+        parts.append(Text(printable(failures), style="yellow"))
     workers = snapshot.view.workers
     if 0 < len(workers) <= WORKERS_SHOWN:
         return Group(*parts, _table(workers, snapshot.goal.shard_size))
@@ -163,4 +164,4 @@ def _table(workers: Sequence[WorkerView], shard_size: int) -> RenderableType:
 
 
 def _write(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from mfsynth.formatting import one_line
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
@@ -14,6 +16,10 @@ from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 
 _METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
+
+# What Markdown and HTML give a meaning in the middle of a line.
+_MARKUP = re.compile(r"[\\`*<>\[\]|&~]")
+_SHOWN = 500
 
 _HOW_TO_LOAD = """\
 ```python
@@ -79,10 +85,10 @@ def first_card(run: RunManifest) -> str:
     licence = run.model.get("licence")
     lines = [
         *_front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
-        f"# {run.run}",
+        f"# {_text(run.run)}",
         "",
         "Synthetic RGB-D pairs. Image and depth are made by a generative model, not by a camera"
-        + (f": {model_name(run.model)}" if run.model else "")
+        + (f": {_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
         "files may lie here that no receipt in `_commits/` names, left by workers that were "
@@ -94,8 +100,8 @@ def first_card(run: RunManifest) -> str:
         "",
         "## Provenance",
         "",
-        f"- licence: {licence or 'not stated by the model'} (that of the model)",
-        f"- settings fingerprint: `{run.fingerprint}`; all settings are in `run.json`",
+        f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
+        f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
         f"- digital source type: <{DIGITAL_SOURCE_TYPE}>",
     ]
     return "\n".join(lines) + "\n"
@@ -113,8 +119,10 @@ def data_card(
             committed: a pattern names them all. Others' are named one by one.
     """
     counts = manifest["counts"]
-    models = ", ".join(model_name(model) for model in manifest["models"])
-    reasons = [f"| {reason} | {count} |" for reason, count in counts["rejected_by_reason"].items()]
+    models = _text(", ".join(model_name(model) for model in manifest["models"]))
+    reasons = [
+        f"| {_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
+    ]
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     paths = {
         kind: _pattern(kind)
@@ -124,7 +132,7 @@ def data_card(
     }
     lines = [
         *_front_matter(manifest["run"], manifest["licence"], paths, counts["pairs"]),
-        f"# {manifest['run']}",
+        f"# {_text(manifest['run'])}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
@@ -145,14 +153,14 @@ def data_card(
             f"- depth, {scale}: `{formula}`"
             for scale, formula in manifest["conventions"]["depth_formulas"].items()
         ),
-        f"- depth kind: {', '.join(manifest['depth_kinds']) or 'none'}"
+        f"- depth kind: {_text(', '.join(manifest['depth_kinds'])) or 'none'}"
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
         "assumed, estimated or rendered",
         "",
         "## Checks",
         "",
-        f"Stored with every candidate: {', '.join(manifest['scores']) or 'none'}. "
+        f"Stored with every candidate: {_text(', '.join(manifest['scores'])) or 'none'}. "
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
@@ -160,8 +168,8 @@ def data_card(
         "## Provenance",
         "",
         f"- models: {models}",
-        f"- licence: {manifest['licence'] or 'not stated by the model'} (that of the model)",
-        f"- settings fingerprint: `{manifest['fingerprint']}`; all settings are in `run.json`",
+        f"- licence: {_text(manifest['licence'] or 'not stated by the model')} (that of the model)",
+        f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         f"- digital source type: <{manifest['digital_source_type']}>",
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
         "",
@@ -178,14 +186,24 @@ def _pattern(kind: str) -> str:
     return f"{layout.FOLDERS[kind]}/*.parquet"
 
 
+def _text(value: object) -> str:
+    """What the card didn't write itself, as the text that it is: in one line, without markup."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(str(value), _SHOWN))
+
+
+def _code(value: object) -> str:
+    return f"`{one_line(str(value), _SHOWN).replace('`', chr(39))}`"
+
+
 def _front_matter(
     name: str,
     licence: str | None,
     paths: Mapping[str, str | Sequence[str]],
     pairs: int | None = None,
 ) -> list[str]:
+    licence = licence and one_line(str(licence), _SHOWN)
     known = licence_id(licence)
-    matter: dict[str, Any] = {"pretty_name": name}
+    matter: dict[str, Any] = {"pretty_name": one_line(name, _SHOWN)}
     if known:
         matter["license"] = known.lower()
     elif licence:
@@ -211,11 +229,11 @@ def _front_matter(
 
 
 def _score_line(name: str, score: ScoreInfo) -> str:
-    about = [score.note] if score.note else []
+    about = [_text(score.note)] if score.note else []
     if score.limit is not None:
         bound = "at least" if score.is_minimum else "at most"
-        about.append(f"{bound} {score.with_unit(f'{score.limit:g}')}")
-    line = f"- `{name}` ({score.label})"
+        about.append(f"{bound} {_text(score.with_unit(f'{score.limit:g}'))}")
+    line = f"- {_code(name)} ({_text(score.label)})"
     return f"{line}: {'; '.join(about)}" if about else line
 
 

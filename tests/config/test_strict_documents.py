@@ -1,0 +1,105 @@
+"""Documents of anybody end as values or as one short line."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from mfsynth.config.documents import parse_yaml, read_bytes, read_yaml, strict_json
+from mfsynth.config.limits import Limit
+from mfsynth.errors import MfsynthError
+
+DEEP = 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * DEEP, "too many levels"),
+        ("[" * 80 + "]" * 80, "too many levels"),
+        ("&a [*a]", "too many levels"),
+        ("a: !!timestamp foo", "timestamp"),
+        ("a: !!binary aGk=", "binary"),
+        ("!!set {a}", "set"),
+        ("!!python/object/apply:os.system [x]", "constructor"),
+        ("a: !!bool x", "not valid YAML"),
+        ("a: !!int x", "not valid YAML"),
+        ("a: !!float x", "not valid YAML"),
+        ("a: " + "9" * 10_000, "not valid YAML"),
+        ('a: "\\ud800"', "half a character"),
+        ('"\\udc00": a', "half a character"),
+        ("a: \x1b[2J", "not valid YAML"),
+        ("? [a]\n: 1", "unhashable"),
+        (f"? {'x' * 100_000}\n: 1\n? {'x' * 100_000}\n: 2", "twice"),
+    ],
+)
+def test_yaml_that_is_none_of_ours_is_one_short_line(text, problem):
+    with pytest.raises(MfsynthError, match=problem) as refused:
+        parse_yaml(text, "FILE")
+    shown = str(refused.value)
+    assert shown.startswith("FILE")
+    assert len(shown) < 2100
+    assert shown.isprintable()
+
+
+def test_a_date_is_a_text_and_what_aliases_share_is_looked_at_once():
+    assert parse_yaml("a: 2001-01-01", "FILE") == {"a": "2001-01-01"}
+    lines = ["a0: &a0 x"]
+    lines += [f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]" for i in range(40)]
+    assert set(parse_yaml("\n".join(lines), "FILE")) == {f"a{i}" for i in range(41)}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * DEEP, "too many levels"),
+        ('{"a":' * DEEP, "too many levels"),
+        ('{"a":' * 80 + "1" + "}" * 80, "too many levels"),
+        ("NaN", "no finite number"),
+        ('{"a": -Infinity}', "no finite number"),
+        ("1e999", "no finite number"),
+        ('"\\ud800"', "half a character"),
+        ('{"\\udc00": 1}', "half a character"),
+        ('{"seed": 1, "seed": 2}', "'seed' is there twice"),
+        (b'"\xff"', "utf-8"),
+        ("9" * 10_000, "digits"),
+        ("", "Expecting value"),
+    ],
+)
+def test_json_is_json_alone(text, problem):
+    with pytest.raises(ValueError, match=problem) as refused:
+        strict_json(text)
+    assert len(str(refused.value)) < 200
+
+
+def test_all_that_json_has_is_read():
+    text = '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00"], "b": {}}'
+    found = {"a": [1, -2500.0, True, None, "é😀"], "b": {}}
+    assert strict_json(text) == strict_json(text.encode()) == found
+
+
+def test_what_unfolds_to_more_than_the_limit_is_not_read(tmp_path: Path, monkeypatch):
+    path = tmp_path / "prompts.txt.gz"
+    path.write_bytes(gzip.compress(bytes(10_000_001)))
+    monkeypatch.setenv(Limit.BYTES.variable, "10000000")
+    with pytest.raises(MfsynthError, match=r"more than 10000000 bytes.*set MFSYNTH_MAX_BYTES"):
+        read_bytes(str(path), "prompt file")
+    monkeypatch.setenv(Limit.BYTES.variable, "10000001")
+    assert len(read_bytes(str(path), "prompt file")) == 10_000_001
+
+
+def test_yaml_of_more_than_anybody_writes_is_not_parsed(tmp_path: Path):
+    path = tmp_path / "run.yaml.gz"
+    path.write_bytes(gzip.compress(b" " * 2**25))
+    with pytest.raises(MfsynthError, match="configuration of more than 16777216 bytes"):
+        read_yaml(str(path), "configuration")
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "0", "1e9", "٣", "9" * 30])
+def test_a_limit_that_is_no_number_is_an_error(value, monkeypatch):
+    monkeypatch.setitem(os.environ, Limit.PIXELS.variable, value)
+    with pytest.raises(MfsynthError, match=r"MFSYNTH_MAX_PIXELS=.*: must be a whole number"):
+        _ = Limit.PIXELS.most
