@@ -42,6 +42,8 @@ from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
 from mfsynth.training.data import TrainingBatch, open_mixture, render_scenes
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
+from mfsynth.training.given import given_to
+from mfsynth.training.identity import items_of
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.objective import BatchLosses, NoisyBatch
 from mfsynth.training.processes import join_processes
@@ -274,7 +276,10 @@ def _train(
     torch.manual_seed(config.seed)
     mixture = open_mixture(config.data, config.size, config.size)
     components = build_components(config, mixture.captions())
-    trainer = Trainer(components, config.optimiser, config.noise, config.seed, join_processes())
+    given = given_to(config, mixture, components)
+    trainer = Trainer(
+        components, config.optimiser, config.noise, config.seed, join_processes(), given
+    )
     if alignment is not None:
         EarlyAlignment(trainer, config, alignment)
     trainer.resume(config.output)
@@ -299,9 +304,10 @@ def _plain(name: str, seed: int, base: TrainConfig, out: Path) -> EstimatorTrain
     parts = tuple(part.model_copy(update=changes) for part in base.data)
     steps = round(_compute(base) / (config.batch_size * _plain_flops(config)))
     config = config.model_copy(update={"steps": steps, "data": parts})
-    trainer = EstimatorTrainer(config)
+    mixture = open_mixture(config.data, config.size, config.size)
+    trainer = EstimatorTrainer(config, items_of(mixture))
     trainer.resume()
-    trainer.run(open_mixture(config.data, config.size, config.size), click.echo)
+    trainer.run(mixture, click.echo)
     trainer.model.load_state_dict(trainer.state.average)
     return trainer
 

@@ -20,12 +20,10 @@ from mfsynth.models.locations import (
     find_model,
     model_licence,
     pipeline_index,
-    read_json,
 )
-from mfsynth.models.released.tensor_files import TensorHeader, read_headers
+from mfsynth.models.tensor_files import TensorHeader, read_headers, weight_files
 
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-_WEIGHTS_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def summarise(name: str, revision: str | None = None) -> ModelSummary:
         index["max_text_length"],
         tuple(index["text_encoder_layers"]),
         tuple(
-            _component(component, entry[1], _weight_files(model.path / component))
+            _component(component, entry[1], _weights_there(model.path / component))
             for component, entry in index.items()
             # Tokenizers have no such file, and components that were left out no folder.
             if isinstance(entry, list) and (model.path / component / CONFIG).is_file()
@@ -126,13 +124,10 @@ def _released_components(model: ModelFolder) -> tuple[ComponentSummary, ...]:
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    for name in _WEIGHTS_NAMES:
-        if (index := folder / f"{name}.index.json").is_file():
-            return [folder / file for file in set(read_json(index).get("weight_map", {}).values())]
-        if (folder / name).is_file():
-            return [folder / name]
-    return []
+def _weights_there(folder: Path) -> list[Path]:
+    """Files of weights; none where a hub model's were not fetched."""
+    has_any = any(folder.glob("*.safetensors*"))
+    return weight_files(folder) if has_any else []
 
 
 def _component(name: str, kind: str, files: list[Path]) -> ComponentSummary:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mfsynth.config.documents import strict_json
+from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 
@@ -173,17 +173,25 @@ def released_config(model: ModelFolder) -> dict[str, Any]:
 
 
 def card_licence(folder: Path) -> dict[str, str]:
-    """The licence fields of a folder's model card: `license`, and what explains it."""
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError
+    """The licence fields of a folder's model card: `license`, and what explains it.
+
+    Raises:
+        MfsynthError: The card's front matter is no YAML, or says a thing twice.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     card = folder / CARD
     if not card.is_file():
         return {}
-    try:
-        data = metadata_load(card) or {}
-    except (YAMLError, ValueError) as error:
-        raise MfsynthError(f"{card}: its front matter is not a YAML mapping") from error
+    text = decode_utf8(card.read_bytes(), str(card), "model card")
+    data: Any = None
+    if (found := REGEX_YAML_BLOCK.search(text)) is not None:
+        above = "\n" * text.count("\n", 0, found.start(2))
+        data = parse_yaml(above + found[2], str(card))
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise MfsynthError(f"{card}: its front matter is not a YAML mapping; mend it")
     return {
         field: str(data[field])
         for field in ("license", "license_name", "license_link")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.filling import fill_nearest
+from mfsynth.models.few_steps.student import HEAD_IN_FILES
 from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.inputs import draw_noise, given_maps, require_depth_steps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
@@ -32,6 +33,7 @@ from mfsynth.models.token_codecs import (
     RGBCodec,
 )
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.models.weights import require_adapters, require_components
 
 
 class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
@@ -107,11 +109,31 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         Keyword arguments are those of diffusers, or for the released layout those of
         `mfsynth.models.released.components.released_components`. A `dtype` for all is not for the
         autoencoder: as in the release, it is in float32.
+
+        Raises:
+            MfsynthError: A component's weights are not those of its class: some are missing, too
+                many, or of another shape or type.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
-        return super().from_pretrained(name, **_with_float32_autoencoder(kwargs))
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            folder = Path(cls.download(str(name), **kwargs))
+        require_components(folder, kwargs)
+        return super().from_pretrained(folder, **_with_float32_autoencoder(kwargs))
+
+    @classmethod
+    def load_lora_into_transformer(
+        cls, state_dict: dict[str, Tensor], transformer: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Take adapters in, once it is seen that they fit; arguments are those of diffusers.
+
+        Raises:
+            MfsynthError: They don't.
+        """
+        require_adapters(state_dict, transformer, ignored=[HEAD_IN_FILES])
+        super().load_lora_into_transformer(state_dict, transformer, *args, **kwargs)
 
     @property
     def _execution_device(self) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import itertools
@@ -16,10 +15,10 @@ import fsspec.utils
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfsynth.config.documents import decode_utf8, opened, read_bytes, strict_json
+from mfsynth.config.documents import decode_utf8, opened, read_bytes
 from mfsynth.config.limits import Limit
 from mfsynth.config.suggestions import did_you_mean
-from mfsynth.config.tables import refuse_more_fields, refuse_repeated_columns
+from mfsynth.config.tables import read_csv, read_jsonl
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts.prompt import Prompt
 from mfsynth.storage.credentials import without_credentials
@@ -114,29 +113,20 @@ def _reader(url: str) -> Callable[[str, str], _Rows]:
     return _READERS[suffix]
 
 
-def _lines(url: str) -> Iterator[tuple[int, str]]:
-    text = decode_utf8(read_bytes(url, _WHAT), url, _WHAT)
+def _text(url: str) -> str:
+    return decode_utf8(read_bytes(url, _WHAT), url, _WHAT)
+
+
+def _read_text(url: str, column: str) -> _Rows:
     # Not splitlines(): it also breaks at characters that may stand in a prompt.
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+    for number, line in enumerate(io.StringIO(_text(url), newline=None), start=1):
         if line.strip():
             yield number, line
 
 
-def _read_text(url: str, column: str) -> _Rows:
-    yield from _lines(url)
-
-
 def _read_jsonl(url: str, column: str) -> _Rows:
     shown = without_credentials(url)
-    for number, line in _lines(url):
-        try:
-            row = strict_json(line)
-        except ValueError as error:
-            raise MfsynthError(
-                f"{shown}:{number}: not valid JSON ({error}); mend this line"
-            ) from error
-        if not isinstance(row, dict):
-            raise MfsynthError(f"{shown}:{number}: not a JSON object; mend this line")
+    for number, row in read_jsonl(_text(url), shown):
         if column not in row:
             raise _no_column(f"{shown}:{number}", column, list(row))
         yield number, row[column]
@@ -144,19 +134,11 @@ def _read_jsonl(url: str, column: str) -> _Rows:
 
 def _read_csv(url: str, column: str) -> _Rows:
     shown = without_credentials(url)
-    text = decode_utf8(read_bytes(url, _WHAT), url, _WHAT)
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if reader.fieldnames is not None and column not in reader.fieldnames:
-            raise _no_column(shown, column, list(reader.fieldnames))
-        refuse_repeated_columns(reader, shown)
-        for row in reader:
-            refuse_more_fields(reader, row, shown)
-            yield reader.line_num, row[column]
-    except csv.Error as error:
-        raise MfsynthError(
-            f"{shown}:{reader.reader.line_num}: not valid CSV: {error}; mend this line"
-        ) from error
+    columns, rows = read_csv(_text(url), shown)
+    if columns and column not in columns:
+        raise _no_column(shown, column, columns)
+    for number, row in rows:
+        yield number, row[column]
 
 
 def _read_parquet(url: str, column: str) -> _Rows:

@@ -136,19 +136,27 @@ class CachedScenes:
                 f"{root} holds no rendered scenes; make some with pipelines/render_tabletop.py"
             )
         try:
-            captions = tuple(json.loads((root / "captions.json").read_text(encoding="utf-8")))
+            captions = strict_json((root / "captions.json").read_bytes())
         except FileNotFoundError:
             raise MfsynthError(
                 f"{root} isn't rendered to the end; run pipelines/render_tabletop.py again with "
                 "the same settings to resume it"
             ) from None
+        except ValueError:
+            captions = None
+        views = settings.scenes * settings.views
+        if not _are_texts(captions, views):
+            raise MfsynthError(
+                f"{root / 'captions.json'}: not the captions of {views} images; remove it, and run "
+                "pipelines/render_tabletop.py again with the same settings"
+            )
         maps = {name: _open_map(root, settings, name, mode="r") for name in settings.arrays()}
         return cls(
             rgb=maps["rgb.npy"],
             depth=maps["depth.npy"],
             intrinsics=maps["intrinsics.npy"],
             camera_to_world=maps["camera_to_world.npy"],
-            captions=captions,
+            captions=tuple(captions),
             settings=settings,
         )
 
@@ -370,6 +378,14 @@ def _read_settings(root: Path) -> CacheSettings | None:
         raise MfsynthError(
             f"{path} doesn't describe rendered scenes ({error}); render into another folder"
         ) from None
+
+
+def _are_texts(value: object, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(isinstance(text, str) for text in value)
+    )
 
 
 def _open_map(root: Path, settings: CacheSettings, name: str, mode: Literal["r", "r+"]) -> Any:

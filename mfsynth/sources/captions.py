@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty, Settings
-from mfsynth.config.documents import decode_utf8, read_bytes, strict_json
+from mfsynth.config.documents import decode_utf8, read_bytes
 from mfsynth.config.suggestions import did_you_mean
-from mfsynth.config.tables import refuse_more_fields, refuse_repeated_columns
+from mfsynth.config.tables import Rows, read_csv, read_jsonl
 from mfsynth.errors import MfsynthError
 
 _WHAT = "caption file"
@@ -51,7 +49,7 @@ def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) 
 
     Raises:
         MfsynthError: The file or one of its lines can't be read, a key isn't there, or an image
-            has no row.
+            has no row, or two.
     """
     if settings.file is None:
         return (settings.constant or "",) * len(images)
@@ -62,9 +60,12 @@ def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) 
             if not isinstance(row.get(key), str):
                 raise MfsynthError(
                     f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
-                    f"captions.caption_key; {did_you_mean(key, map(str, row))}"
+                    f"captions.caption_key; {did_you_mean(key, row)}"
                 )
-        found[row[settings.image_key]] = row[settings.caption_key]
+        image = row[settings.image_key]
+        if image in found:
+            raise MfsynthError(f"{path}:{line}: {image} is there twice; keep one of its captions")
+        found[image] = row[settings.caption_key]
     missing = [image for image in images if image not in found]
     if missing:
         raise MfsynthError(
@@ -74,40 +75,10 @@ def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) 
     return tuple(found[image] for image in images)
 
 
-def _rows(path: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _rows(path: str) -> Rows:
     text = decode_utf8(read_bytes(path, _WHAT), path, _WHAT)
     if path.endswith(".jsonl"):
-        yield from _jsonl_rows(path, text)
-    elif path.endswith(".csv"):
-        yield from _csv_rows(path, text)
-    else:
-        raise MfsynthError(f"{path}: not a {_WHAT}; it must end in .jsonl or .csv")
-
-
-def _jsonl_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
-    # Not splitlines(): it also breaks at characters that may stand in a caption.
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = strict_json(line)
-        except ValueError as error:
-            raise MfsynthError(
-                f"{path}:{number}: not valid JSON ({error}); mend this line"
-            ) from error
-        if not isinstance(row, dict):
-            raise MfsynthError(f"{path}:{number}: not a JSON object; mend this line")
-        yield number, row
-
-
-def _csv_rows(path: str, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        refuse_repeated_columns(reader, path)
-        for row in reader:
-            refuse_more_fields(reader, row, path)
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise MfsynthError(
-            f"{path}:{reader.reader.line_num}: not valid CSV: {error}; mend this line"
-        ) from error
+        return read_jsonl(text, path)
+    if path.endswith(".csv"):
+        return read_csv(text, path)[1]
+    raise MfsynthError(f"{path}: not a {_WHAT}; it must end in .jsonl or .csv")

@@ -6,11 +6,13 @@ None where the image has none.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mfsynth.config.documents import decode_utf8
 from mfsynth.errors import MfsynthError
 
 Pairs = list[tuple[str, Path | None]]
@@ -123,18 +125,23 @@ def _to_regex(pattern: str) -> str:
 
 def _read_times(path: Path) -> list[tuple[float, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes()
     except OSError as error:
         raise MfsynthError(
             f"{path}: {error.strerror}; a TUM sequence has rgb.txt and depth.txt"
         ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
+    rows: dict[str, float] = {}
+    for number, line in enumerate(decode_utf8(text, str(path), "list of times").splitlines(), 1):
         words = line.split(maxsplit=1)
         if not words or words[0].startswith("#"):
             continue
         try:
-            rows.append((float(words[0]), words[1].strip()))
+            time, file = float(words[0]), words[1].strip()
         except (ValueError, IndexError):
-            raise MfsynthError(f"{path}:{number}: not a time and a path; mend this line") from None
-    return sorted(rows)
+            time, file = math.nan, ""
+        if not math.isfinite(time):
+            raise MfsynthError(f"{path}:{number}: not a time and a path; mend this line")
+        if file in rows:
+            raise MfsynthError(f"{path}:{number}: {file} is there twice; keep one of its times")
+        rows[file] = time
+    return sorted((time, file) for file, time in rows.items())

@@ -157,7 +157,9 @@ class WebDatasetSource:
             document = strict_json(text)
         except ValueError as error:
             kind = "text" if settings.caption_field is None else "JSON"
-            raise MfsynthError(f"{name}: not UTF-8 {kind}; mend it or set caption_key") from error
+            raise MfsynthError(
+                f"{name}: not UTF-8 {kind} ({error}); mend it or set caption_key"
+            ) from error
         known = document if isinstance(document, dict) else {}
         caption = known.get(settings.caption_field)
         if not isinstance(caption, str):

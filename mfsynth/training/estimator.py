@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import torch
@@ -26,6 +27,7 @@ from mfsynth.training.data import (
     open_mixture,
     render_scenes,
 )
+from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
@@ -113,12 +115,18 @@ def log_depth_loss(prediction: Tensor, depth: Tensor) -> Tensor:
 class EstimatorTrainer:
     """The loop, in one process; resumed, it sees what an uninterrupted one would have seen.
 
+    Args:
+        config: Of the training.
+        items: How many each part of the data has; see `items_of`.
+
     Attributes:
         model: What is trained.
         state: The step, the weights, and their moving average.
     """
 
-    def __init__(self, config: EstimatorConfig) -> None:
+    def __init__(
+        self, config: EstimatorConfig, items: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         torch.manual_seed(config.seed)
         self._config = config
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -129,7 +137,8 @@ class EstimatorTrainer:
         self._optimiser = torch.optim.AdamW(
             trained.values(), config.learning_rate, weight_decay=config.weight_decay
         )
-        self.state = TrainingState(trained, (self._optimiser,))
+        identity = Identity({**settings_of(config), "items": dict(items)})
+        self.state = TrainingState(trained, (self._optimiser,), identity)
 
     def run(self, data: Mixture, log: Log) -> None:
         """Train to the configured step, saving checkpoints.
@@ -193,7 +202,7 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     """
     render_scenes(config.data, config.size, log)
     mixture = open_mixture(config.data, config.size, config.size)
-    trainer = EstimatorTrainer(config)
+    trainer = EstimatorTrainer(config, items_of(mixture))
     if trainer.resume():
         log(f"resumed at step {trainer.state.step} from {config.output}")
     log(f"{trainer.state.size / 1e6:.2f} M parameters to train")

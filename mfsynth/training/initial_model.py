@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from transformers import AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import Layout, find_model, pipeline_index
 from mfsynth.models.token_codecs import DepthCodec, DepthNormalisation
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.models.weights import require_weights
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
 
@@ -59,13 +59,12 @@ class InitialModel:
             dtype: Of its weights; those of the depth head stay in float32.
 
         Raises:
-            MfsynthError: It has other sizes.
+            MfsynthError: It has other sizes, or its weights are not whole.
         """
-        written = ModalityForcingTransformer2DModel.load_config(self.path, subfolder="transformer")
-        with init_empty_weights():
-            # It fills in what wasn't a setting yet when the model was written.
-            found = ModalityForcingTransformer2DModel.from_config(written).config
-        check_sizes(found, expected, self.path / "transformer")
+        folder = self.path / "transformer"
+        # The hollow model has what wasn't a setting yet when the model was written.
+        hollow = require_weights(ModalityForcingTransformer2DModel, folder)
+        check_sizes(hollow.config, expected, folder)
         return ModalityForcingTransformer2DModel.from_pretrained(
             self.path, subfolder="transformer", torch_dtype=dtype
         )
@@ -74,7 +73,8 @@ class InitialModel:
         """Load the text encoder of a small model, in float32, and its tokenizer.
 
         Raises:
-            MfsynthError: They, or the RGB tokens that they go with, have other sizes.
+            MfsynthError: They, or the RGB tokens that they go with, have other sizes, or the
+                weights are not whole.
         """
         given = (sizes.text_length, sizes.text_layers, sizes.rgb_bands)
         layers, bands = self.index["text_encoder_layers"], self.index["rgb_bands"]
@@ -84,6 +84,7 @@ class InitialModel:
                 f"initial: {self.path} has transformer.text_length, text_layers and rgb_bands "
                 f"{has}, not the {given} of the configuration; change either"
             )
+        require_weights(AutoModel, self.path / "text_encoder")
         text_encoder = AutoModel.from_pretrained(self.path / "text_encoder", dtype=torch.float32)
         return text_encoder, AutoTokenizer.from_pretrained(self.path / "tokenizer")
 

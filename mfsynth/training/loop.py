@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mfsynth.errors import MfsynthError
 from mfsynth.training.config import LoopConfig
 from mfsynth.training.cpu import fast_on
+from mfsynth.training.identity import Identity, loop_settings
 from mfsynth.training.joint_model import JointModel, swapped_weights
 from mfsynth.training.optimisers import (
     MAX_GRADIENT_NORM,
@@ -59,6 +60,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         optimisers: Of its trained weights.
         config: Steps and rates.
         processes: That train together.
+        beside: What decides the weights beside these, as JSON values; see `Identity`.
 
     Attributes:
         model: What is trained.
@@ -72,9 +74,11 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         optimisers: Optimisers,
         config: LoopConfig,
         processes: Accelerator,
+        beside: Mapping[str, Any],
     ) -> None:
         self.model = model
-        self.state = TrainingState(model.trained(), optimisers)
+        settings = {**beside, "optimiser": loop_settings(config, processes.num_processes)}
+        self.state = TrainingState(model.trained(), optimisers, Identity(settings, config))
         self._forward = forward
         self._loop = config
         self._processes = processes
@@ -223,7 +227,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         """Take up the newest checkpoint in `folder`; False where there is none.
 
         Raises:
-            MfsynthError: It is damaged, or of another model.
+            MfsynthError: It is damaged, or of other settings.
         """
         kept = self.state.resume(folder)
         if kept is None:

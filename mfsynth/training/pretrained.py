@@ -15,6 +15,7 @@ from mfsynth.models.locations import CARD, download
 from mfsynth.models.released.flux2 import from_flux2
 from mfsynth.models.token_codecs import LatentCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.models.weights import require_weights
 from mfsynth.training.config import PretrainedConfig, TransformerConfig
 
 
@@ -45,6 +46,8 @@ def load_frozen_components(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, 
     Raises:
         MfsynthError: It is none.
     """
+    _require_weights(AutoModel, folder / "text_encoder")
+    _require_weights(AutoencoderKLFlux2, folder / "vae")
     try:
         text_encoder = AutoModel.from_pretrained(folder / "text_encoder", dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
@@ -70,6 +73,7 @@ def load_image_model(
     Raises:
         MfsynthError: It is none, or has other sizes.
     """
+    _require_weights(Flux2Transformer2DModel, folder / "transformer")
     try:
         base = Flux2Transformer2DModel.from_pretrained(
             folder, subfolder="transformer", torch_dtype=dtype
@@ -128,6 +132,13 @@ def check_sizes(found: Mapping[str, Any], expected: Mapping[str, Any], where: Pa
                 f"{where}: its {key} is {found[key]}, not the {value} of the configuration's "
                 "transformer; change either"
             )
+
+
+def _require_weights(kind: type, folder: Path) -> None:
+    try:
+        require_weights(kind, folder)
+    except MfsynthError as error:
+        raise MfsynthError(f"pretrained.id: {error}") from error
 
 
 def _not_flux2(folder: Path, error: Exception) -> MfsynthError:

@@ -10,9 +10,10 @@ from mfsynth.errors import MfsynthError
 from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.build import build_components
 from mfsynth.training.cards import licence_fields, write_card
-from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
+from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture, render_scenes
+from mfsynth.training.given import given_to
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
 from mfsynth.training.sample_grids import GridSampler
@@ -43,7 +44,14 @@ def train(config: TrainConfig, log: Log) -> Path:
         components = build_components(config, mixture.captions())
         # What the card can't say is told now, not after days of training.
         licence_fields(config)
-    trainer = Trainer(components, config.optimiser, config.noise, config.seed, processes)
+    trainer = Trainer(
+        components,
+        config.optimiser,
+        config.noise,
+        config.seed,
+        processes,
+        given_to(config, mixture, components),
+    )
     if trainer.resume(config.output):
         log(f"resumed at step {trainer.state.step} from {config.output}")
     size = trainer.state.size
@@ -73,13 +81,13 @@ def _quiet(_line: str) -> None:
 
 def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
     """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in."""
-    latest = latest_checkpoint(config.output)
-    if latest is None:
+    checkpoint = latest_checkpoint(config.output, AVERAGE)
+    if checkpoint is None:
         raise MfsynthError(f"{config.output} has no checkpoint to export; train again")
     components = build_components(config, mixture.captions())
     trained = components.model.trained()
     with torch.no_grad():
-        for name, value in read_part(latest[1], AVERAGE):
+        for name, value in checkpoint.read(AVERAGE):
             trained[name].copy_(value)
     transformer = components.model.transformer
     if components.model.has_adapters:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mfsynth.errors import MfsynthError
@@ -15,12 +14,13 @@ from mfsynth.training.checkpoints import (
     BASE,
     MODEL,
     OPTIMISER,
+    Checkpoint,
     latest_checkpoint,
     optimiser_state,
-    read_part,
     restore_optimisers,
     write_checkpoint,
 )
+from mfsynth.training.identity import Identity
 from mfsynth.training.optimisers import Optimisers
 from mfsynth.training.processes import shard_like
 
@@ -33,10 +33,14 @@ class TrainingState:
         trained: The weights, by name.
         average: Their moving average, by name.
         optimisers: That move them.
+        identity: What they are a function of.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Parameter], optimisers: Optimisers) -> None:
+    def __init__(
+        self, trained: Mapping[str, nn.Parameter], optimisers: Optimisers, identity: Identity
+    ) -> None:
         self.step = 0
+        self.identity = identity
         self.trained = trained
         self.average = {name: p.detach().clone() for name, p in trained.items()}
         self.optimisers = optimisers
@@ -75,7 +79,7 @@ class TrainingState:
         }
         if base:
             parts[BASE] = base
-        write_checkpoint(folder, self.step, parts, is_main)
+        write_checkpoint(folder, self.step, self.identity, parts, is_main)
 
     def resume(self, folder: Path) -> dict[str, Tensor] | None:
         """Take up the newest checkpoint in a folder.
@@ -84,35 +88,41 @@ class TrainingState:
             The `base` that was saved, empty without one; None where there is no checkpoint.
 
         Raises:
-            MfsynthError: It is damaged, or of other weights.
+            MfsynthError: It is of other settings, which are listed; or a file of it is missing, cut
+                off or changed.
         """
-        latest = latest_checkpoint(folder)
-        if latest is None:
+        checkpoint = latest_checkpoint(folder)
+        if checkpoint is None:
             return None
-        step, checkpoint = latest
+        if reason := self.identity.refusal(checkpoint.record.settings, checkpoint.step):
+            raise MfsynthError(
+                f"{checkpoint.path} is {reason}; set them back, or give this training another "
+                "output"
+            )
         try:
             base = self._read(checkpoint)
-        # SafetensorError: a damaged file; KeyError and RuntimeError: other names and sizes.
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        # Other names or sizes, for settings that are the same: of another version of the code.
+        except (KeyError, RuntimeError, ValueError) as error:
             raise MfsynthError(
-                f"{checkpoint}: damaged, or of another configuration "
-                f"({' '.join(str(error).split())}); give this training another output"
+                f"{checkpoint.path} has not the weights of this training "
+                f"({' '.join(str(error).split())}); give it another output"
             ) from error
-        self.step = step
+        self.step = checkpoint.step
         return base
 
     @torch.no_grad()
-    def _read(self, checkpoint: Path) -> dict[str, Tensor]:
+    def _read(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         for part, held in ((MODEL, self.trained), (AVERAGE, self.average)):
             missing = {*held}
-            for name, value in read_part(checkpoint, part):
+            for name, value in checkpoint.read(part):
+                if value.shape != held[name].shape:
+                    raise ValueError(f"{part} with {name} of {tuple(value.shape)}")
                 held[name].copy_(shard_like(value, self.trained[name]))
                 missing.discard(name)
             if missing:
                 raise KeyError(f"{part} without {min(missing)}")
         base = {
-            name: shard_like(value, self.trained[name])
-            for name, value in read_part(checkpoint, BASE)
+            name: shard_like(value, self.trained[name]) for name, value in checkpoint.read(BASE)
         }
-        restore_optimisers(self.optimisers, self.trained, read_part(checkpoint, OPTIMISER))
+        restore_optimisers(self.optimisers, self.trained, checkpoint.read(OPTIMISER))
         return base

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +15,7 @@ from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import Mixture, TrainingBatch, batches
 from mfsynth.training.errors_by_level import no_errors, scalars
 from mfsynth.training.health import health_probe
+from mfsynth.training.identity import settings_of
 from mfsynth.training.loop import Sampler, TrainingLoop
 from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import BatchLosses, NoisyBatch, Objective
@@ -38,6 +41,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         noise: How noise levels are drawn.
         seed: Of data and noise.
         processes: That train together.
+        beside: What else decides the weights, as JSON values: what the models and the data are.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         noise: NoiseConfig,
         seed: int,
         processes: Accelerator,
+        beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         model = components.model
         if config.gradient_checkpointing:
@@ -55,7 +60,12 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         # After sharding, which takes block by block there: the whole may not fit.
         components.to(processes.device)
         super().__init__(
-            model, forward, build_optimisers(model.trained(), config), config, processes
+            model,
+            forward,
+            build_optimisers(model.trained(), config),
+            config,
+            processes,
+            {**beside, "seed": seed, "noise": settings_of(noise)},
         )
         self._config = config
         self._seed = seed

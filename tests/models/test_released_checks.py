@@ -157,8 +157,14 @@ def test_a_licence_that_contradicts_the_card_is_refused(checkpoint, text_encoder
 
 
 def test_a_card_that_cannot_be_read_is_refused(checkpoint, text_encoder):
-    (checkpoint / "README.md").write_text("---\nlicense: [mit\n---\n")
-    assert "front matter is not a YAML mapping" in refusal(checkpoint, text_encoder=text_encoder)
+    cases = {
+        "license: [mit": "README.md:2:14: not valid YAML",
+        "- mit": "front matter is not a YAML mapping",
+        "license: mit\nlicense: cc-by-4.0": "README.md:3:1: not valid YAML: the key 'license' is",
+    }
+    for text, message in cases.items():
+        (checkpoint / "README.md").write_text(f"---\n{text}\n---\n")
+        assert message in refusal(checkpoint, text_encoder=text_encoder)
 
 
 def test_a_shard_size_that_is_no_size_is_refused(checkpoint, text_encoder):

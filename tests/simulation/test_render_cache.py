@@ -93,6 +93,15 @@ def test_a_half_written_chunk_is_rendered_again(tmp_path, uninterrupted):
     assert_same(render_dataset(folder, **SETTINGS), uninterrupted)
 
 
+@pytest.mark.parametrize("text", ["[]", "[", '["a mug"]', "[1, 2, 3]"])
+def test_captions_of_other_images_are_refused(tmp_path, uninterrupted, text):
+    folder = tmp_path / "scenes"
+    render_dataset(folder, **SETTINGS)
+    (folder / "captions.json").write_text(text)
+    with pytest.raises(MfsynthError, match=r"captions\.json: not the captions of \d+ images"):
+        CachedScenes.open(folder)
+
+
 def test_what_a_killed_writer_left_is_no_obstacle(tmp_path, uninterrupted):
     folder = tmp_path / "scenes"
     folder.mkdir()

@@ -192,7 +192,11 @@ def test_without_settings_captions_are_empty(tmp_path):
         ("c.jsonl", "[]", "c.jsonl:1: not a JSON object"),
         ("c.jsonl", '{"file_name": "rgb/a.png", "text": ""}', "2 of 3 .*the first is rgb/b.png"),
         ("c.csv", "file_name,caption\nrgb/a.png,x\n", "c.csv:2: no text under the key 'text'"),
-        ("c.csv", "file_name,text\nrgb/a.png\n", "c.csv:2: no text under the key 'text'"),
+        ("c.csv", "file_name,text\nrgb/a.png\n", "c.csv:2: 1 fields, but 2 columns"),
+        ("c.csv", "file_name,text\nrgb/a.png,a, b\n", "c.csv:2: 3 fields, but 2 columns"),
+        ("c.csv", "file_name,text,text\n", "c.csv:1: the column 'text' is there twice"),
+        ("c.csv", "file_name,text\nrgb/a.png,a\nrgb/a.png,b\n", "c.csv:3: rgb/a.png is there"),
+        ("c.jsonl", '{"file_name": "x", "text": "a", "text": "b"}', "c.jsonl:1: .*'text' is there"),
         ("c.csv", 'file_name,text\n"rgb/a.png"x,y\n', "c.csv:2: not valid CSV"),
         ("c.txt", "", "must end in .jsonl or .csv"),
         ("c.csv", b"file_name,text\n\xff,a\n", "not UTF-8"),
@@ -225,10 +229,20 @@ def test_a_missing_and_an_empty_folder_are_told(tmp_path, layout):
         source(**settings, path=str(tmp_path))
 
 
-def test_a_bad_line_of_a_tum_list_is_told(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("never", r"depth\.txt:3: not a time and a path"),
+        ("nan depth/2.png", r"depth\.txt:3: not a time and a path"),
+        ("2.0 depth/1.png", r"depth\.txt:3: depth/1\.png is there twice"),
+        (b"2.0 depth/\xff.png", r"depth\.txt: list of times is not UTF-8"),
+    ],
+)
+def test_a_bad_line_of_a_tum_list_is_told(tmp_path, line, message):
     make_tum(tmp_path, [1.0], [1.0])
-    write(tmp_path / "depth.txt", "# times\n1.0 depth/1.png\nnever\n")
-    with one_line_error(r"depth\.txt:3: not a time and a path"):
+    line = line if isinstance(line, bytes) else line.encode()
+    write(tmp_path / "depth.txt", b"# times\n1.0 depth/1.png\n" + line + b"\n")
+    with one_line_error(message):
         source(kind="folder", layout="tum", path=str(tmp_path))
 
 

@@ -121,6 +121,15 @@ def test_captions_may_be_a_field_of_json_or_none(shards):
         source(**shards, caption_field="prompt")[0]
 
 
+def test_a_caption_that_is_there_twice_is_no_caption(tmp_path):
+    members = [("a.jpg", jpeg(image(0))), ("a.json", b'{"text": "a mug", "text": "a bowl"}')]
+    write_tar(tmp_path / "0.tar", members)
+    settings = {"caption_key": "json", "caption_field": "text"}
+    opened = source(kind="webdataset", shards=str(tmp_path / "0.tar"), **settings)
+    with one_line_error("a.json: not UTF-8 JSON .the key 'text' is there twice"):
+        opened[0]
+
+
 def test_a_sample_without_depth_is_an_error_or_an_image_or_left_out(shards, tmp_path):
     write_tar(tmp_path / "train-001.tar", [*files(2, depth=False), *files(3)])
     with one_line_error(

@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from tiny_training import mixture
 from torch.testing import assert_close
+from training_files import one_line_error
 
 from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
@@ -109,6 +110,24 @@ def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in whole.state.average.items():
         assert torch.equal(value, resumed.state.average[name]), name
+
+
+def test_a_training_of_other_settings_or_data_is_refused(tmp_path):
+    of = ("steps=2", "checkpoint_every=2")
+    EstimatorTrainer(tiny_config(tmp_path, *of), {"0": 8}).run(ramp_mixture(), lambda _: None)
+    assert EstimatorTrainer(tiny_config(tmp_path, "steps=2", "name=other"), {"0": 8}).resume()
+    # Every rate of an estimator depends on the end.
+    with one_line_error(r"of other settings \(steps: 2 -> 3\); set them back"):
+        EstimatorTrainer(tiny_config(tmp_path, "steps=3"), {"0": 8}).resume()
+    with one_line_error(r"of other settings \(items\.0: 8 -> 9\)"):
+        EstimatorTrainer(tiny_config(tmp_path, *of), {"0": 9}).resume()
+    with one_line_error(r"learning_rate: .*; weight_decay: "):
+        changes = ("steps=2", "learning_rate=1", "weight_decay=0.5")
+        EstimatorTrainer(tiny_config(tmp_path, *changes), {"0": 8}).resume()
+    with one_line_error(r"estimator\.widths: \[8, 16\] -> \[8, 8\]"):
+        EstimatorTrainer(
+            tiny_config(tmp_path, "steps=2", "estimator.widths=[8, 8]"), {"0": 8}
+        ).resume()
 
 
 def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path):

@@ -23,7 +23,7 @@ from tiny_training import (
 from mfsynth.errors import MfsynthError
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
-from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
+from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.processes import join_processes
 from mfsynth.training.run import export
@@ -67,14 +67,14 @@ def first(tmp_path_factory):
     settings = config(folder)
     run(settings)
     export(settings, random_mixture(), folder / "model")
-    return folder / "model", latest_checkpoint(folder)[1]
+    return folder / "model", latest_checkpoint(folder)
 
 
 def test_it_starts_from_the_weights_that_came_out(first, tmp_path):
     model, checkpoint = first
     components = build_components(further(tmp_path, model), ["other words"])
     ours = dict(components.model.named_parameters())
-    for name, value in read_part(checkpoint, AVERAGE):
+    for name, value in checkpoint.read(AVERAGE):
         kept = value if "depth_proj_out" in name or "depth_norm_out" in name else value.bfloat16()
         torch.testing.assert_close(ours[name], kept.float(), rtol=0, atol=0)
     assert all(parameter.dtype == torch.float32 for parameter in ours.values())

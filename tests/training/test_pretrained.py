@@ -64,7 +64,7 @@ def test_training_moves_what_it_should_and_nothing_else(flux2, tmp_path, lora):
     assert (query + ("lora_B.default.weight" if lora else "weight")) in moved
     assert all(torch.equal(v, frozen[n]) for n, v in components.text_encoder.state_dict().items())
     assert any("distillation" in step for step in losses)
-    _, checkpoint = latest_checkpoint(tmp_path)
+    checkpoint = latest_checkpoint(tmp_path).path
     with safe_open(checkpoint / "model.safetensors", "pt") as file:
         names = set(file.keys())
     assert names == set(trainer.state.average)

@@ -58,9 +58,9 @@ def launch(folder: Path, flux2: str, settings, *stop: int) -> int:
 
 
 def parts_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    step, checkpoint = latest_checkpoint(folder)
-    assert step == 6
-    return {path.stem: load_file(path) for path in checkpoint.iterdir()}
+    checkpoint = latest_checkpoint(folder)
+    assert checkpoint.step == 6
+    return {path.stem: load_file(path) for path in checkpoint.path.glob("*.safetensors")}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(tmp_path, 
     model, settings = flux2 if sharding == "fsdp" else "", SETTINGS | {"sharding": sharding}
     launch(tmp_path / "whole", model, settings)
     assert launch(tmp_path / "parts", model, settings, 3) != 0
-    assert latest_checkpoint(tmp_path / "parts")[0] == 3
+    assert latest_checkpoint(tmp_path / "parts").step == 3
     launch(tmp_path / "parts", model, settings)
     assert json.loads((tmp_path / "parts" / "losses.json").read_text())["resumed"]
     whole, parts = parts_of(tmp_path / "whole"), parts_of(tmp_path / "parts")

@@ -73,10 +73,10 @@ def test_two_workers_are_one_process_with_twice_the_batch(tmp_path, images, ray)
     assert (folder / "model_index.json").exists()
     train(tiny(images, tmp_path / "one", 4), lambda _: None)
     one, two = (latest_checkpoint(tmp_path / name) for name in ("one", "two"))
-    assert one[0] == two[0] == 3
+    assert one.step == two.step == 3
     for part in ("model", "average", "optimiser"):
-        expected = load_file(one[1] / f"{part}.safetensors")
-        found = load_file(two[1] / f"{part}.safetensors")
+        expected = load_file(one.path / f"{part}.safetensors")
+        found = load_file(two.path / f"{part}.safetensors")
         for name, value in expected.items():
             torch.testing.assert_close(
                 found[name], value, rtol=1e-3, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}"

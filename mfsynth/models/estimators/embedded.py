@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import CONFIG
+from mfsynth.models.weights import require_weights
 
 EMBEDDED_ESTIMATOR = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_estimator"
@@ -98,7 +99,7 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
         name: `embedded`, or a folder that `mfsynth train` wrote.
 
     Raises:
-        MfsynthError: There is no such estimator.
+        MfsynthError: There is no such estimator, or its weights are not whole.
     """
     folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
     if not (folder / CONFIG).is_file():
@@ -106,6 +107,7 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
             f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
             "`mfsynth train estimator` wrote"
         )
+    require_weights(DepthEstimator, folder)
     model = DepthEstimator.from_pretrained(folder, local_files_only=True)
     return model.float().eval()
 

@@ -25,6 +25,7 @@ from mfsynth.models.outputs import ModalityForcingPipelineOutput
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.sampling import Predict
 from mfsynth.models.schedules import Mode, Schedule
+from mfsynth.models.tensor_files import discrepancies, read_headers
 
 
 class FewStepPipeline(ModalityForcingPipeline):
@@ -64,6 +65,14 @@ class FewStepPipeline(ModalityForcingPipeline):
             )
         weights = read_weights(path)
         add_student(self.transformer, few_steps.rank, few_steps.alpha, few_steps.points)
+        expected = {
+            name: tuple(weight.shape) for name, weight in student_weights(self.transformer).items()
+        }
+        if differences := discrepancies(expected, read_headers(path)):
+            raise MfsynthError(
+                f"model.few_steps: {path} doesn't fit this model: {'; '.join(differences)}; fetch "
+                "or distil it again"
+            )
         load_student(self.transformer, weights)
         dtype = self.transformer.x_embedder.weight.dtype
         for weight in student_weights(self.transformer).values():

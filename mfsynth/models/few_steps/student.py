@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from mfsynth.errors import MfsynthError
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
 ADAPTER = "few_steps"
@@ -18,7 +17,7 @@ _BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")
 _HEAD = "proj_out.student.weight"
 # diffusers opens files of low-rank adapters that have "lora" in all of their names, and leaves
 # alone what isn't of the transformer.
-_HEAD_IN_FILES = "lora_policy_head.weight"
+HEAD_IN_FILES = "lora_policy_head.weight"
 _PREFIX = "transformer."
 _SAMPLED = 64
 
@@ -94,7 +93,7 @@ def student_weights(transformer: ModalityForcingTransformer2DModel) -> dict[str,
     found: dict[str, nn.Parameter] = {}
     for name, parameter in transformer.named_parameters():
         if name == _HEAD:
-            found[_HEAD_IN_FILES] = parameter
+            found[HEAD_IN_FILES] = parameter
         elif f".{ADAPTER}." in name:
             found[_PREFIX + name.replace(f".{ADAPTER}.", ".")] = parameter
     return found
@@ -103,21 +102,9 @@ def student_weights(transformer: ModalityForcingTransformer2DModel) -> dict[str,
 def load_student(
     transformer: ModalityForcingTransformer2DModel, values: Mapping[str, Tensor]
 ) -> None:
-    """Give the student of a transformer other weights.
-
-    Raises:
-        MfsynthError: They are of another transformer's student.
-    """
-    weights = student_weights(transformer)
-    if odd := weights.keys() ^ values.keys():
-        raise MfsynthError(f"the few-step weights don't fit this model: {min(odd)} is in one only")
+    """Give the student of a transformer other weights, of the same names and shapes."""
     with torch.no_grad():
-        for name, parameter in weights.items():
-            if parameter.shape != values[name].shape:
-                raise MfsynthError(
-                    f"the few-step weights don't fit this model: {name} is "
-                    f"{tuple(values[name].shape)}, not {tuple(parameter.shape)}"
-                )
+        for name, parameter in student_weights(transformer).items():
             parameter.copy_(values[name])
 
 
@@ -148,15 +135,21 @@ def _head(transformer: ModalityForcingTransformer2DModel) -> PolicyHead:
 
 
 @torch.no_grad()
-def weights_digest(transformer: ModalityForcingTransformer2DModel) -> str:
-    """SHA-256 (hexadecimal) that tells a teacher's weights from others.
+def weights_digest(model: nn.Module, but: Callable[[str], bool] = lambda _: False) -> str:
+    """SHA-256 (hexadecimal) that tells a model's weights from others.
 
     Over names, sizes and some values of all weights, rounded to bfloat16: the same in whatever
     precision, layout and files they come, and quick for large models. To be taken before a student
     is added.
+
+    Args:
+        model: Any one.
+        but: Says by its name of a weight that it doesn't count.
     """
     digest = hashlib.sha256()
-    for name, parameter in sorted(transformer.named_parameters()):
+    for name, parameter in sorted(model.named_parameters()):
+        if but(name):
+            continue
         values = parameter.detach().flatten()
         some = values[:: max(1, len(values) // _SAMPLED)][:_SAMPLED].float().bfloat16().cpu()
         digest.update(f"{name} {tuple(parameter.shape)}\0".encode())

@@ -35,7 +35,7 @@ from mfsynth.models.released.names import (
     transformer_key,
     transformer_layout,
 )
-from mfsynth.models.released.tensor_files import (
+from mfsynth.models.tensor_files import (
     TensorHeader,
     discrepancies,
     open_tensors,

@@ -17,11 +17,10 @@ from mfsynth.models.locations import (
     CONFIG,
     RELEASED_TEXT_LAYERS,
     download,
-    read_json,
 )
-from mfsynth.models.released.tensor_files import discrepancies, read_headers
+from mfsynth.models.tensor_files import INDEX_SUFFIX, weight_files
+from mfsynth.models.weights import require_weights_of
 
-_WEIGHTS_INDEX = "model.safetensors.index.json"
 _PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]
 
 
@@ -99,32 +98,13 @@ def find_text_encoder(
         )
     if getattr(tokenizer, "chat_template", None) is None:
         raise MfsynthError(f"text encoder {folder}: its tokenizer has no chat template")
-    weights = _weight_files(folder)
-    _check_weights(folder, weights, model)
+    try:
+        files = [file.name for file in weight_files(folder)]
+        require_weights_of(model, folder)
+    except MfsynthError as error:
+        raise MfsynthError(f"text encoder {error}") from error
+    index = f"{CHECKPOINT}{INDEX_SUFFIX}"
+    if (folder / index).is_file():
+        files.append(index)
     shown = folder.resolve().name if is_local else str(name)
-    return TextEncoder(shown, folder, (CONFIG, *weights), model, tokenizer)
-
-
-def _weight_files(folder: Path) -> tuple[str, ...]:
-    if (folder / _WEIGHTS_INDEX).is_file():
-        shards = read_json(folder / _WEIGHTS_INDEX).get("weight_map", {}).values()
-        # A file of the folder itself: a name must not lead a copy to another place.
-        return (_WEIGHTS_INDEX, *sorted({Path(shard).name for shard in shards}))
-    return (CHECKPOINT,)
-
-
-def _check_weights(folder: Path, files: tuple[str, ...], model: Any) -> None:
-    found = {
-        # A language model's file has the base model's names behind a prefix.
-        key.removeprefix(f"{model.base_model_prefix}."): header
-        for file in files
-        if file != _WEIGHTS_INDEX
-        for key, header in read_headers(folder / file).items()
-    }
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    used = {key: header for key, header in found.items() if key in expected}
-    if differences := discrepancies(expected, used):
-        raise MfsynthError(
-            f"text encoder {folder}: not the weights of a {type(model).__name__}: "
-            f"{'; '.join(differences)}"
-        )
+    return TextEncoder(shown, folder, (CONFIG, *files), model, tokenizer)

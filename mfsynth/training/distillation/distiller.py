@@ -18,6 +18,7 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.prompts.prompt import PromptSource
 from mfsynth.training.distillation.config import DistillConfig
 from mfsynth.training.distillation.objective import PolicyObjective, PromptBatch
+from mfsynth.training.identity import settings_of
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.loop import TrainingLoop
 from mfsynth.training.optimisers import build_adamw
@@ -40,6 +41,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         pipeline: The teacher's, on the device of this process.
         config: Of the distillation.
         few_steps: What the student is to be.
+        prompts_digest: Of the source of prompts.
         processes: That train together.
     """
 
@@ -48,6 +50,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         pipeline: ModalityForcingPipeline,
         config: DistillConfig,
         few_steps: FewSteps,
+        prompts_digest: str,
         processes: Accelerator,
     ) -> None:
         transformer, optimiser = pipeline.transformer, config.optimiser
@@ -71,6 +74,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
             (build_adamw([group], optimiser.weight_decay),),
             optimiser,
             processes,
+            _given(config, few_steps, prompts_digest),
         )
         self._levels = few_steps.levels
         self._objective = PolicyObjective(
@@ -114,6 +118,17 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
     def _precision(self) -> torch.autocast:
         bfloat16 = self._loop.precision == "bfloat16"
         return torch.autocast(self._processes.device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def _given(config: DistillConfig, few_steps: FewSteps, prompts_digest: str) -> dict[str, Any]:
+    """What decides the weights beside rates; teacher and prompts may move but must not change."""
+    teacher = settings_of(config.teacher, but={"id", "revision"})
+    return {
+        **settings_of(config, but={"optimiser", "teacher", "prompts"}),
+        "teacher": teacher | {"digest": few_steps.teacher_digest},
+        "prompts": {"digest": prompts_digest},
+        "levels": [*few_steps.levels],
+    }
 
 
 class StudentSampler:

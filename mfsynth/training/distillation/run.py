@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCardData
-from pydantic import ValidationError
 
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
@@ -18,8 +17,8 @@ from mfsynth.models.locations import CARD, card_licence, find_model, model_licen
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.schedules import shift_time
 from mfsynth.prompts import open_prompts
-from mfsynth.storage.atomic import replace, staged_folder
-from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint, read_part
+from mfsynth.storage.atomic import staged_folder
+from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.distillation.config import DistillConfig
 from mfsynth.training.distillation.distiller import Distiller, StudentSampler
 from mfsynth.training.processes import join_processes
@@ -28,8 +27,6 @@ from mfsynth.training.tensorboard import Board, is_installed
 
 FOLDER = "few_steps"
 """Of the finished weights, in the output."""
-
-_IDENTITY = "few_steps.json"
 
 _TEXT = """---
 {front_matter}
@@ -77,9 +74,7 @@ def distill(config: DistillConfig, log: Log) -> Path:
     with processes.local_main_process_first():
         pipeline = load_pipeline(model, str(processes.device))
     few_steps = student_of(pipeline, config)
-    if processes.is_main_process:
-        _claim(config.output, few_steps)
-    distiller = Distiller(pipeline, config, few_steps, processes)
+    distiller = Distiller(pipeline, config, few_steps, prompts.digest, processes)
     if distiller.resume(config.output):
         log(f"resumed at step {distiller.state.step} from {config.output}")
     size = distiller.state.size
@@ -146,15 +141,14 @@ def student_of(pipeline: ModalityForcingPipeline, config: DistillConfig) -> FewS
 
 def export(distiller: Distiller, config: DistillConfig, few_steps: FewSteps, folder: Path) -> None:
     """Write the averaged weights of the last checkpoint, with their card."""
-    latest = latest_checkpoint(config.output)
-    if latest is None:
+    checkpoint = latest_checkpoint(config.output, AVERAGE)
+    if checkpoint is None:
         raise MfsynthError(f"{config.output} has no checkpoint to export; distil again")
-    step, checkpoint = latest
     trained = distiller.model.trained()
     with torch.no_grad():
-        for name, value in read_part(checkpoint, AVERAGE):
+        for name, value in checkpoint.read(AVERAGE):
             trained[name].copy_(value)
-    few_steps = few_steps.model_copy(update={"iterations": step})
+    few_steps = few_steps.model_copy(update={"iterations": checkpoint.step})
     with staged_folder(folder, over=True) as staged:
         write_few_steps(staged, few_steps, student_weights(distiller.model.transformer))
         _write_card(config, few_steps, staged)
@@ -179,31 +173,6 @@ def _write_card(config: DistillConfig, few_steps: FewSteps, folder: Path) -> Non
         **few_steps.model_dump(),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
-
-
-def _claim(output: Path, few_steps: FewSteps) -> None:
-    """Write down what an output is of.
-
-    Raises:
-        MfsynthError: It is of something else already.
-    """
-    path = output / _IDENTITY
-    if path.exists():
-        try:
-            found = FewSteps.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise MfsynthError(
-                f"{path} is damaged; give this distillation another output"
-            ) from error
-        for key, value in few_steps.model_dump().items():
-            if (has := getattr(found, key)) != value:
-                raise MfsynthError(
-                    f"{output} holds a distillation whose {key} is {has}, not {value}; give this "
-                    "one another output"
-                )
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    replace(path, few_steps.model_dump_json(indent=1).encode())
 
 
 def _shown(name: str) -> str:

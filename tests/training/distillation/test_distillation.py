@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_students import distill_config
 from tiny_training import Scalars, record_losses, snapshot, stop_before
 from training_files import one_line_error
@@ -37,7 +38,8 @@ def make_distiller(config):
     torch.manual_seed(config.seed)
     pipeline = load_pipeline(ModelConfig(id=config.teacher.id), "cpu")
     few_steps = student_of(pipeline, config)
-    distiller = Distiller(pipeline, config, few_steps, join_processes())
+    digest = prompts_of(config).digest
+    distiller = Distiller(pipeline, config, few_steps, digest, join_processes())
     sampler = StudentSampler(pipeline, config, few_steps, prompts_of(config))
     return distiller, sampler
 
@@ -202,27 +204,45 @@ def test_a_distillation_ends_with_weights_that_make_pairs_and_is_not_repeated(
     assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
-def test_an_output_of_something_else_is_refused(config, tiny_model_dir, tmp_path):
+def test_a_distillation_of_other_settings_is_refused_and_they_are_listed(config, tiny_model_dir):
     distill(config, lambda _: None)
     other = config.model_copy(update={"student": config.student.model_copy(update={"rank": 4})})
-    with one_line_error("holds a distillation whose rank is 2, not 4; give this one another"):
+    with one_line_error(r"checkpoint-00000006 is of other settings .student\.rank: 2 -> 4.; set"):
         distill(other, lambda _: None)
-    identity = config.output / "few_steps.json"
-    identity.write_text(json.dumps({"steps": 3}))
-    with one_line_error(r"few_steps\.json is damaged"):
+    prompts = Path(config.prompts.file)
+    before = prompts.read_text()
+    prompts.write_text(before + "a mug\n")
+    with one_line_error(r"of other settings .prompts\.digest: "):
         distill(config, lambda _: None)
-    # As in the output of a training of another kind.
-    identity.unlink()
-    with one_line_error("checkpoint-00000006: damaged, or of another configuration"):
-        distill(other, lambda _: None)
+    # Prompts and teacher may move.
+    moved = prompts.rename(prompts.with_name("moved.txt"))
+    moved.write_text(before)
+    teacher = shutil.copytree(tiny_model_dir, prompts.with_name("teacher"))
+    here = {
+        "prompts": config.prompts.model_copy(update={"file": str(moved)}),
+        "teacher": config.teacher.model_copy(update={"id": str(teacher)}),
+    }
+    said = []
+    distill(config.model_copy(update=here), said.append)
+    assert any(line.startswith("resumed at step 6") for line in said)
+    spoil(teacher / "transformer" / "diffusion_pytorch_model.safetensors")
+    with one_line_error(r"of other settings .teacher\.digest: "):
+        distill(config.model_copy(update=here), said.append)
+
+
+def spoil(file):
+    """Change one weight."""
+    weights = load_file(file)
+    name = min(weights)
+    weights[name] = weights[name] + 1
+    save_file(weights, file, {"format": "pt"})
 
 
 def test_a_damaged_checkpoint_is_refused(config):
     distill(config, lambda _: None)
-    _, checkpoint = latest_checkpoint(config.output)
-    file = checkpoint / "average.safetensors"
+    file = latest_checkpoint(config.output).path / "average.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with one_line_error("checkpoint-00000006: damaged, or of another configuration"):
+    with one_line_error(r"checkpoint-00000006/average\.safetensors has \d+ bytes, not"):
         distill(config, lambda _: None)
 
 

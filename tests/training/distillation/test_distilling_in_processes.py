@@ -42,7 +42,7 @@ def test_two_processes_distil_what_one_does_with_twice_the_batch(tiny_model_dir,
 
     for part in ("model", "average"):
         one, two = (
-            load_file(latest_checkpoint(of.output)[1] / f"{part}.safetensors")
+            load_file(latest_checkpoint(of.output).path / f"{part}.safetensors")
             for of in (alone, config)
         )
         assert one.keys() == two.keys()

@@ -11,6 +11,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.locations import read_json
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+"""Names of a model's only file: diffusers', transformers'."""
+INDEX_SUFFIX = ".index.json"
+"""Of the list of files that takes its place, where there are several."""
 
 _SHOWN = 5
 _FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -41,6 +47,29 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
             key: TensorHeader(part.get_dtype(), tuple(part.get_shape()))
             for key, part in slices.items()
         }
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder, as diffusers and transformers name them.
+
+    Raises:
+        MfsynthError: There are none, or their index can't be read.
+    """
+    for name in WEIGHTS:
+        index = folder / f"{name}{INDEX_SUFFIX}"
+        if index.is_file():
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(
+                isinstance(shard, str) for shard in shards.values()
+            ):
+                raise MfsynthError(f"{index} names no files; fetch it again")
+            # Files of the folder itself: a name must not lead to another place.
+            return [
+                folder / file for file in sorted({Path(shard).name for shard in shards.values()})
+            ]
+        if (folder / name).is_file():
+            return [folder / name]
+    raise MfsynthError(f"{folder}: no weights ({' or '.join(WEIGHTS)}); fetch it again")
 
 
 @contextmanager
