@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
+from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
@@ -180,7 +181,7 @@ class Receipt:
             MfsynthError: The text is not a receipt. The caller adds where it came from.
         """
         try:
-            fields = json.loads(text)
+            fields = strict_json(text)
             fields["objects"] = {
                 kind: StoredObject(str(o["key"]), int(o["size"]), str(o["sha256"]))
                 for kind, o in fields["objects"].items()

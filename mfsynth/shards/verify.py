@@ -17,6 +17,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
@@ -218,10 +219,12 @@ def _deep(
             receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
-            ids = pq.read_table(paths["index"], columns=["sample_id"], partitioning=None)
-        except (pa.ArrowException, OSError):
+            with pq.ParquetFile(paths["index"]) as index:
+                require_moderate(index.metadata, receipt.objects["index"].key)
+                ids = index.read(columns=["sample_id"]).column(0).to_pylist()
+        except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
             return problems, []
-        return problems, ids.column(0).to_pylist()
+        return problems, ids
 
 
 def _of_shard(receipt: Receipt, line: str) -> str:
