@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.commits import RunManifest
-from mfsynth.shards.layout import MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
+from mfsynth.shards.descriptions import depth_fault, description_faults
+from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
 from mfsynth.shards.records import Receipt
 
 
@@ -53,7 +54,9 @@ def shard_problems(
     rows = _rows(index, tables.index_schema, columns, keys["index"], problems)
     others = _rows(rejects, tables.rejects_schema, reject_columns, keys["rejects"], problems)
     if rows is not None:
-        problems += _tar_problems(tar, rows, members, keys["tar"], decode)
+        hashes = run is None or run.format_version != FIRST_VERSION
+        problems += _tar_problems(tar, rows, members, keys["tar"], decode=decode, hashes=hashes)
+        problems += _run_faults(run, rows, keys["index"])
     if rows is not None and others is not None:
         problems += _count_problems(receipt, rows, others)
     return problems
@@ -117,9 +120,13 @@ def _tar_problems(
     rows: Sequence[dict[str, Any]],
     suffixes: Mapping[str, str],
     key: str,
+    *,
     decode: bool,
+    hashes: bool,
 ) -> list[str]:
     problems: list[str] = []
+    # Of the sample that is being read, until its description, which comes last.
+    siblings: dict[str, bytes] = {}
     expected = [
         (row, part) for row in rows for part in suffixes if row.get(f"{part}_offset") is not None
     ]
@@ -153,6 +160,12 @@ def _tar_problems(
                     problems.append(f"{key}: {name}: its bytes changed (CRC-32 differs)")
                 elif decode and (fault := _decoding_fault(part, data, row)):
                     problems.append(f"{key}: {name}: {fault}")
+                if part == "json":
+                    faults = description_faults(data, row, siblings, hashes=hashes)
+                    problems += [f"{key}: {name}: {fault}" for fault in faults]
+                    siblings = {}
+                else:
+                    siblings[suffixes[part]] = data
             if (extra := next(members, None)) is not None:
                 problems.append(f"{key}: {extra.name!r} is not in the index")
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -161,6 +174,22 @@ def _tar_problems(
     if not _ends_as_a_tar(path):
         problems.append(f"{key}: truncated: the end of the archive is missing")
     return problems
+
+
+def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: str) -> Iterator[str]:
+    """Rows that are of another run's settings."""
+    if run is None:
+        return
+    expected = {"model_id": run.model.get("id"), "mode": _mode(run)}
+    for row in rows:
+        for name, value in expected.items():
+            if value is not None and row[name] != value:
+                yield f"{key}: {row['sample_id']}: {name} is {row[name]!r:.80}, of the run {value!r}"
+
+
+def _mode(run: RunManifest) -> str | None:
+    sampler = run.settings.get("sampler")
+    return sampler.get("mode") if isinstance(sampler, dict) else None
 
 
 def _ends_as_a_tar(path: Path) -> bool:
@@ -178,9 +207,7 @@ def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
         if part == "rgb":
             codecs.decode_jpeg(data, shape)
         elif part == "depth":
-            codes = codecs.decode_codes(data, shape)
-            if abs(float((codes > 0).mean()) - row["valid_fraction"]) > 1e-9:
-                return "its valid pixels are not those of the index"
+            return depth_fault(codecs.decode_codes(data, shape), row)
     except codecs.WrongSizeError as error:
         return str(error)
     except ValueError as error:
