@@ -145,6 +145,8 @@ def _linear(transformer: nn.Module, name: str) -> Any:
 
 
 def _hollow(kind: Any, folder: Path) -> Any:
+    # Both libraries would take the last of two values.
+    read_json(folder / CONFIG)
     try:
         with torch.device("meta"):
             if hasattr(kind, "load_config"):

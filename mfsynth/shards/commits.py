@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mfsynth.config import differences
+from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
@@ -113,21 +114,30 @@ class RunManifest:
             MfsynthError: The text is not a run's description.
         """
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
+            values = strict_json(text)
             scores = values.pop("scores", {})
             manifest = cls(
                 **_known_to(cls, values),
                 scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
             )
-            if not isinstance(manifest.settings, dict) or not all(
-                isinstance(value, str) for value in (manifest.run, manifest.fingerprint)
-            ):
-                raise ValueError("run, fingerprint or settings is of the wrong type")
+            _require_types(manifest)
             _require_texts(manifest.members, ("name", "suffix"))
             _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
         except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
+
+
+def _require_types(manifest: RunManifest) -> None:
+    # The name becomes part of paths, whoever wrote it.
+    if not isinstance(manifest.run, str) or not layout.RUN_NAME.fullmatch(manifest.run):
+        raise ValueError(f"{manifest.run!r:.80} is no name of a run")
+    for name in ("fingerprint", "created"):
+        if not isinstance(getattr(manifest, name), str):
+            raise ValueError(f"{name} is not a text")
+    for name in ("settings", "config", "versions", "model"):
+        if not isinstance(getattr(manifest, name), dict):
+            raise ValueError(f"{name} is not an object")
 
 
 def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
@@ -304,10 +314,6 @@ def listed(shards: Sequence[int]) -> str:
 def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(kind)}
     return {name: value for name, value in values.items() if name in known}
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import gaps, listed, read_commits
@@ -166,7 +167,7 @@ def require_no_driver(store: ObjectStore, now: datetime) -> None:
 
 def _count(store: ObjectStore, key: str, data: bytes) -> int:
     try:
-        document = json.loads(data)
+        document = strict_json(data)
         shards = document["shards" if key == layout.PROGRESS_KEY else "counts"]
         shards = shards if key == layout.PROGRESS_KEY else shards["shards"]
         if type(shards) is not int or shards < 0:

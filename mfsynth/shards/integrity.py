@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
+from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 
 
@@ -70,8 +72,15 @@ def _rows(
     problems: list[str],
 ) -> list[dict[str, Any]] | None:
     try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            require_moderate(file.metadata, key)
+            table = file.read()
+        # Text that is not UTF-8 would fail wherever it is looked at.
+        table.validate(full=True)
+    except MfsynthError as error:
+        problems.append(str(error))
+        return None
+    except (pa.ArrowException, OSError, ValueError) as error:
         problems.append(f"{key}: truncated, or not Parquet ({_line(error)})")
         return None
     if columns and not tables.has_columns(table.schema, columns):
@@ -184,7 +193,8 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
     for row in rows:
         for name, value in expected.items():
             if value is not None and row[name] != value:
-                yield f"{key}: {row['sample_id']}: {name} is {row[name]!r:.80}, of the run {value!r}"
+                found = f"{row[name]!r:.80}"
+                yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
 
 
 def _mode(run: RunManifest) -> str | None:

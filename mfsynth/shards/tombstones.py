@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.storage.atomic import PART_SUFFIX
@@ -89,7 +90,7 @@ def condemned_keys(store: ObjectStore) -> set[str]:
 
 
 def _parsed(key: str, data: bytes) -> Tombstone:
-    document = json.loads(data)
+    document = strict_json(data)
     due = datetime.fromisoformat(document["due"])
     if due.tzinfo is None:
         raise ValueError("its time has no zone")

@@ -18,6 +18,7 @@ from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, r
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
@@ -225,10 +226,12 @@ def _deep(
             receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
-            ids = pq.read_table(paths["index"], columns=["sample_id"], partitioning=None)
-        except (pa.ArrowException, OSError):
+            with pq.ParquetFile(paths["index"]) as index:
+                require_moderate(index.metadata, receipt.objects["index"].key)
+                ids = index.read(columns=["sample_id"]).column(0).to_pylist()
+        except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
             return problems, []
-        return problems, ids.column(0).to_pylist()
+        return problems, ids
 
 
 def _of_shard(receipt: Receipt, line: str) -> str:

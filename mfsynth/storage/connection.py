@@ -38,9 +38,9 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self.url = absolute_url(url)
-        # What is clearly a path is one whatever is in it.
-        if not url.startswith(("/", ".", "~")):
-            require_openable(url)
+        # A path is one whatever is in it: nothing but the local file system gets it.
+        if not self.is_local:
+            require_openable(self.url)
         self._process = -1
         self._filesystem: Any = None
         self._root = ""

@@ -84,7 +84,18 @@ def test_a_model_without_a_file_of_weights_is_refused(model):
     with one_line_error(r"transformer/gone\.safetensors: no such file"):
         load_pipeline(ModelConfig(id=str(model)), "cpu")
     shutil.rmtree(model / "text_encoder")
-    with one_line_error("text_encoder: its config.json makes no Qwen3Model"):
+    with one_line_error(r"text_encoder/config\.json: not readable as JSON"):
+        load_pipeline(ModelConfig(id=str(model)), "cpu")
+
+
+def test_a_configuration_that_says_a_thing_twice_or_makes_no_model_is_refused(model):
+    file = model / "transformer" / "config.json"
+    before = file.read_text()
+    file.write_text(before.replace("{", '{"rope_theta": 7,', 1))
+    with one_line_error(r"transformer/config\.json: .*the key 'rope_theta' is there twice"):
+        load_pipeline(ModelConfig(id=str(model)), "cpu")
+    file.write_text(json.dumps(json.loads(before) | {"num_layers": "many"}))
+    with one_line_error(r"transformer: its config\.json makes no ModalityForcing"):
         load_pipeline(ModelConfig(id=str(model)), "cpu")
 
 

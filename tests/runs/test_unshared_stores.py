@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 from ray_nodes import NODE, Nodes, wait_until
+from started import manifest_of
 from test_driver import Lines, assert_sound, drive, sample_ids
-from test_zombies import manifest_of
 
 from mfsynth.runs.events import Outcome
 from mfsynth.shards import layout

@@ -81,7 +81,7 @@ def test_a_damaged_run_json_is_one_clear_line(store, text):
 def test_a_run_json_of_wrong_types_is_one_clear_line(store, changes):
     values = json.loads(make_manifest().to_json())
     store.put_bytes("run.json", json.dumps(values | changes).encode())
-    with pytest.raises(MfsynthError, match=r"run.json: not the description of a run .*wrong type"):
+    with pytest.raises(MfsynthError, match=r"run.json: not the description of a run \("):
         read_run(store)
 
 
@@ -89,7 +89,9 @@ def test_a_run_json_with_a_number_that_json_does_not_know_is_one_clear_line(stor
     values = json.loads(make_manifest(steps=math.pi).to_json())
     values["settings"]["steps"] = math.nan
     store.put_bytes("run.json", json.dumps(values).encode())
-    with pytest.raises(MfsynthError, match=r"not the description of a run \(NaN is no JSON\)"):
+    with pytest.raises(
+        MfsynthError, match=r"not the description of a run \(NaN is no finite number\)"
+    ):
         read_run(store)
 
 

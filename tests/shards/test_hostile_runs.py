@@ -1,0 +1,106 @@
+"""Whatever a stranger writes into a run, every command says in a line what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mfsynth.config.limits import Limit
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.finalize import finalize
+from mfsynth.shards.status import run_status
+from mfsynth.shards.verify import verify_run
+
+DEEP = 200_000
+COMMIT = layout.commit_key(1)
+
+
+def changed(store, key, **changes):
+    """The document at a key with other values, as JSON of whatever kind."""
+    return json.dumps(json.loads(store.read_bytes(key)) | changes)
+
+
+def attacks(store, key, text_field, number_field):
+    yield "[" * DEEP
+    yield '{"a":' * DEEP
+    yield changed(store, key, **{text_field: "\ud800"})
+    yield changed(store, key, **{number_field: float("inf")})
+    yield changed(store, key, **{number_field: float("nan")})
+    yield f'{{"{text_field}": "x", ' + changed(store, key)[1:]
+    yield b"\xff\xfe"
+    yield "\x1b[2J" + "x" * 10**6
+
+
+def one_line_of(command, store):
+    with pytest.raises(MfsynthError) as caught:
+        command(store)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 2100
+    return message
+
+
+@pytest.mark.parametrize("command", [read_run, run_status, finalize, verify_run])
+def test_a_description_of_a_run_that_is_none(run_store, command):
+    for document in attacks(run_store, "run.json", "created", "format_version"):
+        data = document if isinstance(document, bytes) else document.encode()
+        whole = run_store.read_bytes("run.json")
+        run_store.put_bytes("run.json", data)
+        assert "run.json" in one_line_of(command, run_store)
+        run_store.put_bytes("run.json", whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": "../../tmp/page"},
+        {"run": "/tmp/page"},
+        {"run": "a\x1b[2J"},
+        {"run": ""},
+        {"run": ["a"]},
+        {"config": []},
+        {"settings": "a"},
+        {"model": [1]},
+        {"versions": None},
+        {"created": 7},
+        {"fingerprint": {}},
+    ],
+    ids=str,
+)
+def test_a_description_of_other_types_or_with_a_name_that_is_a_path(run_store, changes):
+    run_store.put_bytes("run.json", changed(run_store, "run.json", **changes).encode())
+    for command in (read_run, run_status, finalize):
+        assert "run.json: not the description of a run" in one_line_of(command, run_store)
+
+
+def test_a_receipt_that_is_none(run_store):
+    for document in attacks(run_store, COMMIT, "worker", "accepted"):
+        data = document if isinstance(document, bytes) else document.encode()
+        whole = run_store.read_bytes(COMMIT)
+        run_store.put_bytes(COMMIT, data)
+        for command in (read_commits, run_status, finalize):
+            assert COMMIT in one_line_of(command, run_store)
+        problems = verify_run(run_store, deep=False).problems
+        assert any(COMMIT in line for line in problems)
+        assert all(len(line) < 2200 for line in problems)
+        run_store.put_bytes(COMMIT, whole)
+
+
+def test_tables_that_are_not_utf_8_or_too_large_are_problems_that_verify_names(
+    run_store, monkeypatch
+):
+    stored = read_commits(run_store)[0].objects["index"]
+    path = run_store.local_root / stored.key
+    table = pq.read_table(path, partitioning=None)
+    text = pa.array([b"\xff"] * len(table)).view(pa.string())
+    at = table.schema.get_field_index("sample_id")
+    pq.write_table(table.set_column(at, table.schema.field(at), text), path)
+    assert any("not Parquet" in line for line in verify_run(run_store).problems)
+    pq.write_table(table, path)
+    monkeypatch.setenv(Limit.ROWS.variable, "3")
+    assert any("4 rows, the limit is 3" in line for line in verify_run(run_store).problems)
