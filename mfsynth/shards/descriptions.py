@@ -28,7 +28,7 @@ def description_faults(
     Args:
         description: The file.
         row: Of the index.
-        siblings: The sample's other members, by their suffixes.
+        siblings: The sample's other members, as far as they are sound, by their suffixes.
         hashes: Whether it must have their hashes; those of format version 1 have none.
     """
     try:
@@ -44,9 +44,11 @@ def description_faults(
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         yield f"says other than the index of {', '.join(wrong[:_SHOWN])}{more}"
     if hashes:
-        found = {suffix: hashlib.sha256(data).hexdigest() for suffix, data in siblings.items()}
-        if about.get("sha256") != found:
-            yield "was not written with what lies beside it (SHA-256 differs)"
+        written = about.get("sha256")
+        written = written if isinstance(written, dict) else {}
+        for suffix, data in siblings.items():
+            if written.get(suffix) != hashlib.sha256(data).hexdigest():
+                yield f"was written with another {suffix} (SHA-256 differs)"
 
 
 def depth_fault(codes: codecs.Codes, row: Mapping[str, Any]) -> str | None:
@@ -76,7 +78,7 @@ def depth_fault(codes: codecs.Codes, row: Mapping[str, Any]) -> str | None:
 
 def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Values by their dotted places in `KEY.json`."""
-    camera = row["fx"] is not None
+    camera = any(row[name] is not None for name in _CAMERA)
     return {
         **{name: row[name] for name in _PLAIN},
         **(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _tar_problems(
     hashes: bool,
 ) -> list[str]:
     problems: list[str] = []
-    # Of the sample that is being read, until its description, which comes last.
+    # What is sound of the sample that is being read; its description comes last.
     siblings: dict[str, bytes] = {}
     expected = [
         (row, part) for row in rows for part in suffixes if row.get(f"{part}_offset") is not None
@@ -165,16 +165,18 @@ def _tar_problems(
                 if len(data) != member.size:
                     problems.append(f"{key}: truncated: {name} ends early")
                     return problems
+                faults: Iterable[str] = ()
                 if zlib.crc32(data) != row[f"{part}_crc32"]:
-                    problems.append(f"{key}: {name}: its bytes changed (CRC-32 differs)")
-                elif decode and (fault := _decoding_fault(part, data, row)):
-                    problems.append(f"{key}: {name}: {fault}")
-                if part == "json":
+                    faults = ["its bytes changed (CRC-32 differs)"]
+                elif part == "json":
                     faults = description_faults(data, row, siblings, hashes=hashes)
-                    problems += [f"{key}: {name}: {fault}" for fault in faults]
-                    siblings = {}
+                elif decode and (fault := _decoding_fault(part, data, row)):
+                    faults = [fault]
                 else:
                     siblings[suffixes[part]] = data
+                problems += [f"{key}: {name}: {fault}" for fault in faults]
+                if part == "json":
+                    siblings = {}
             if (extra := next(members, None)) is not None:
                 problems.append(f"{key}: {extra.name!r} is not in the index")
     except (tarfile.TarError, EOFError, OSError) as error:
