@@ -5,14 +5,17 @@ All three are functions of `run.json` and the commits, so they can be made again
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+import pyarrow as pa
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_run
-from mfsynth.shards.documents.card import data_card
+from mfsynth.shards.commits import RunManifest, read_run
+from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
 from mfsynth.shards.drivers import read_all_commits
@@ -36,15 +39,63 @@ def finalize(store: ObjectStore) -> list[str]:
     if not commits:
         raise MfsynthError(f"{store.url}: no shard is committed yet; run generate first")
     index = read_index(store, commits.values())
-    manifest = build_manifest(run, commits, index)
-    documents = {
-        layout.MANIFEST_KEY: _json(manifest),
-        layout.CROISSANT_KEY: _json(croissant(manifest, index.schema)),
-        layout.CARD_KEY: data_card(manifest, run.scores, _pure(store, commits.values())),
-    }
+    documents = run_documents(run, commits, index, _pure(store, commits.values()))
     for key, text in documents.items():
         store.put_bytes(key, text.encode())
     return list(documents)
+
+
+def run_documents(
+    run: RunManifest, commits: Mapping[int, Receipt], index: pa.Table, pure: Collection[str]
+) -> dict[str, str]:
+    """The three documents by their keys: a function of the run and nothing else.
+
+    Args:
+        run: What the run is.
+        commits: Its receipts by shard; at least one.
+        index: The joined index of all of them.
+        pure: See `data_card`.
+    """
+    manifest = build_manifest(run, commits, index)
+    return {
+        layout.MANIFEST_KEY: _json(manifest),
+        layout.CROISSANT_KEY: _json(croissant(manifest, index.schema)),
+        layout.CARD_KEY: data_card(manifest, run.scores, pure),
+    }
+
+
+def document_problems(
+    store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
+) -> list[str]:
+    """What is wrong with the documents that are there, one line each that names it.
+
+    Args:
+        store: The run.
+        run: What it is.
+        commits: Its receipts, whose indexes can be read.
+    """
+    found = {}
+    for key in (layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY):
+        with contextlib.suppress(FileNotFoundError):
+            found[key] = store.read_bytes(key).decode(errors="replace")
+    if not commits or not found:
+        return []
+    index = read_index(store, commits.values())
+    # Uncommitted objects come and go; the card says of each kind whether there were any.
+    kinds = ("index", "rejects")
+    choices = [(), *((kind,) for kind in kinds), kinds]
+    made = [run_documents(run, commits, index, pure) for pure in choices]
+    problems = []
+    for key, text in found.items():
+        right = {documents[key] for documents in made}
+        if key == layout.CARD_KEY:
+            right.add(first_card(run))
+        if text not in right:
+            problems.append(
+                f"{key}: is not what the receipts come to: it was changed, or shards were added "
+                "since; `mfsynth finalize` writes it anew"
+            )
+    return problems
 
 
 def _pure(store: ObjectStore, receipts: Iterable[Receipt]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.commits import RunManifest
-from mfsynth.shards.layout import MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
+from mfsynth.shards.descriptions import depth_fault, description_faults
+from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
 from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 
@@ -55,7 +56,9 @@ def shard_problems(
     rows = _rows(index, tables.index_schema, columns, keys["index"], problems)
     others = _rows(rejects, tables.rejects_schema, reject_columns, keys["rejects"], problems)
     if rows is not None:
-        problems += _tar_problems(tar, rows, members, keys["tar"], decode)
+        hashes = run is None or run.format_version != FIRST_VERSION
+        problems += _tar_problems(tar, rows, members, keys["tar"], decode=decode, hashes=hashes)
+        problems += _run_faults(run, rows, keys["index"])
     if rows is not None and others is not None:
         problems += _count_problems(receipt, rows, others)
     return problems
@@ -126,9 +129,13 @@ def _tar_problems(
     rows: Sequence[dict[str, Any]],
     suffixes: Mapping[str, str],
     key: str,
+    *,
     decode: bool,
+    hashes: bool,
 ) -> list[str]:
     problems: list[str] = []
+    # What is sound of the sample that is being read; its description comes last.
+    siblings: dict[str, bytes] = {}
     expected = [
         (row, part) for row in rows for part in suffixes if row.get(f"{part}_offset") is not None
     ]
@@ -158,10 +165,18 @@ def _tar_problems(
                 if len(data) != member.size:
                     problems.append(f"{key}: truncated: {name} ends early")
                     return problems
+                faults: Iterable[str] = ()
                 if zlib.crc32(data) != row[f"{part}_crc32"]:
-                    problems.append(f"{key}: {name}: its bytes changed (CRC-32 differs)")
+                    faults = ["its bytes changed (CRC-32 differs)"]
+                elif part == "json":
+                    faults = description_faults(data, row, siblings, hashes=hashes)
                 elif decode and (fault := _decoding_fault(part, data, row)):
-                    problems.append(f"{key}: {name}: {fault}")
+                    faults = [fault]
+                else:
+                    siblings[suffixes[part]] = data
+                problems += [f"{key}: {name}: {fault}" for fault in faults]
+                if part == "json":
+                    siblings = {}
             if (extra := next(members, None)) is not None:
                 problems.append(f"{key}: {extra.name!r} is not in the index")
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -170,6 +185,23 @@ def _tar_problems(
     if not _ends_as_a_tar(path):
         problems.append(f"{key}: truncated: the end of the archive is missing")
     return problems
+
+
+def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: str) -> Iterator[str]:
+    """Rows that are of another run's settings."""
+    if run is None:
+        return
+    expected = {"model_id": run.model.get("id"), "mode": _mode(run)}
+    for row in rows:
+        for name, value in expected.items():
+            if value is not None and row[name] != value:
+                found = f"{row[name]!r:.80}"
+                yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
+
+
+def _mode(run: RunManifest) -> str | None:
+    sampler = run.settings.get("sampler")
+    return sampler.get("mode") if isinstance(sampler, dict) else None
 
 
 def _ends_as_a_tar(path: Path) -> bool:
@@ -187,9 +219,7 @@ def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
         if part == "rgb":
             codecs.decode_jpeg(data, shape)
         elif part == "depth":
-            codes = codecs.decode_codes(data, shape)
-            if abs(float((codes > 0).mean()) - row["valid_fraction"]) > 1e-9:
-                return "its valid pixels are not those of the index"
+            return depth_fault(codecs.decode_codes(data, shape), row)
     except codecs.WrongSizeError as error:
         return str(error)
     except ValueError as error:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 
 from mfsynth.config.documents import strict_json
@@ -20,6 +22,10 @@ from mfsynth.shards import layout
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
+_COUNTS = (
+    *("shard", "first_candidate", "candidates"),
+    *("accepted", "rejected", "quarantined"),
+)
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -182,25 +188,52 @@ class Receipt:
         """
         try:
             fields = strict_json(text)
-            fields["objects"] = {
-                kind: StoredObject(str(o["key"]), int(o["size"]), str(o["sha256"]))
-                for kind, o in fields["objects"].items()
+            if not isinstance(fields, dict):
+                raise ValueError("no object")
+            known = {name: fields[name] for name in cls.__slots__ if name in fields}
+            known["objects"] = {
+                kind: StoredObject(stored["key"], stored["size"], stored["sha256"])
+                for kind, stored in known["objects"].items()
             }
-            receipt = cls(**fields)
-            if set(receipt.objects) != set(layout.OBJECT_KINDS):
-                raise ValueError(f"objects are {sorted(receipt.objects)}")
-            numbers = (
-                receipt.shard,
-                receipt.first_candidate,
-                receipt.candidates,
-                receipt.accepted,
-                receipt.rejected,
-                receipt.quarantined,
-            )
-            if not all(isinstance(n, int) and n >= 0 for n in numbers):
-                raise ValueError("a count is not a number from 0")
-            if not all(isinstance(m, dict) for m in (receipt.seconds, receipt.reasons)):
-                raise ValueError("seconds or reasons is not an object")
+            receipt = cls(**known)
+            receipt._require_sound()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MfsynthError(f"not a receipt of a shard ({error})") from error
         return receipt
+
+    def _require_sound(self) -> None:
+        """Refuse what no worker writes, so that no reader meets it.
+
+        Raises:
+            ValueError: Says what it is.
+        """
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        counts |= {f"reasons.{name}": count for name, count in self.reasons.items()}
+        counts |= {f"{kind}.size": stored.size for kind, stored in self.objects.items()}
+        for name, count in counts.items():
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{name:.80} is not a number from 0")
+        for phase, seconds in self.seconds.items():
+            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+                raise ValueError(f"seconds.{phase:.80} is not a number from 0")
+        if not isinstance(self.worker, str) or _moment(self.created) is None:
+            raise ValueError("worker is no text, or created no time of UTC")
+        if set(self.objects) != set(layout.OBJECT_KINDS):
+            raise ValueError(f"objects are {sorted(self.objects)!s:.80}")
+        for kind, stored in self.objects.items():
+            # Inside of the run, and of nothing else: a key leads wherever it says.
+            if stored.key != layout.object_key(kind, self.run, self.shard, self.attempt):
+                raise ValueError(f"{stored.key!r:.200} is not the {kind} of this attempt")
+        for digest in (*(stored.sha256 for stored in self.objects.values()), self.run_sha256):
+            if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}|", digest):
+                raise ValueError("a SHA-256 is none")
+
+
+def _moment(text: object) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None

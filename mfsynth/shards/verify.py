@@ -16,6 +16,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
+from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
@@ -89,7 +90,13 @@ def verify_run(
             _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
         ]
     if deep:
-        problems += _contents(store, manifest, receipts, sizes, on_shard)
+        contents = _contents(store, manifest, receipts, sizes, on_shard)
+        problems += contents
+        if not contents:
+            try:
+                problems += document_problems(store, manifest, receipts)
+            except MfsynthError as error:
+                problems.append(str(error))
     sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),
