@@ -30,7 +30,7 @@ from mfsynth.shards.records import StoredObject
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
-REPEATS = 5
+REPEATS = 3
 Fault = Callable[[ObjectStore, np.random.Generator], str]
 """Injects a fault; returns what a line of `verify` must hold: the file that it is in."""
 
