@@ -35,7 +35,7 @@ SHARDS = 2
 # Every call that makes bytes durable, publishes or removes a name.
 DISK_STEPS = ((os, "fsync"), (os, "link"), (os, "remove"), (Path, "replace"), (Path, "unlink"))
 # Of the steps on S3, so that the matrix takes a minute on one core; the commits are all tried.
-S3_SHARE = 0.4
+S3_SHARE = 0.25
 DOCUMENTS = {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
 
 
