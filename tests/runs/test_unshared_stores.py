@@ -44,7 +44,6 @@ def join(head, run_folder, monkeypatch) -> Iterator[Join]:
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("only who may mount can give a node files of its own")
     run_folder.output.mkdir()
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     started: list[subprocess.Popen[bytes]] = []
 
     def add(then: str = "true") -> None:
