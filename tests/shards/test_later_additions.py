@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -111,7 +112,10 @@ def add_to_tar_and_index(tar_path, index_path) -> None:
         members = {name: old[layout.member_name(row["sample_id"], name)] for name in layout.MEMBERS}
         about = members.pop("json")
         if row["row"] % 2:
-            members["sensor"] = b"16 bits of a sensor"
+            members["sensor"] = data = b"16 bits of a sensor"
+            described = json.loads(about)
+            described["sha256"][SENSOR["suffix"]] = hashlib.sha256(data).hexdigest()
+            about = json.dumps(described).encode()
         for name, data in [*members.items(), ("json", about)]:
             suffix = SENSOR["suffix"] if name == "sensor" else layout.MEMBERS[name].suffix
             span = writer.add(f"{row['sample_id']}.{suffix}", data)

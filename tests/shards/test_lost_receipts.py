@@ -81,6 +81,8 @@ def test_the_last_receipt_of_a_run_is_missed(run_store, finalized):
     # That is what deleting a receipt is for: the shard is made again.
     assert [*read_known_commits(run_store)] == [0, 1]
     assert commit(run_store, tiny_run.upload_shard(run_store, 2))
+    if finalized:
+        finalize(run_store)
     assert verify_run(run_store).problems == ()
 
 
