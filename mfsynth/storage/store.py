@@ -64,6 +64,12 @@ class ObjectStore:
         """The folder of a local store, None for any other."""
         return Path(self._connection.root) if self._connection.is_local else None
 
+    def overlaps(self, other: ObjectStore) -> bool:
+        """Whether one of the two stores is, or lies in, the other one; links are followed."""
+        return self._connection.contains(other._connection) or other._connection.contains(
+            self._connection
+        )
+
     def read_bytes(self, key: str) -> bytes:
         """The whole object.
 
