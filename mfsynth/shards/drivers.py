@@ -1,8 +1,9 @@
 """What drivers leave in the store: that they are at work, and how many shards were committed.
 
 A listing can't tell a run that has no receipt yet from one that has lost them; what was counted
-once can. So the number is written down: by every driver at its start and while it runs, and by
-`finalize` in the manifest. It never exceeds the receipts that there were.
+once can. So the number is written down: by every driver at its start and while it runs, by a copy
+before its first shard, and by `finalize` in the manifest. It never exceeds the receipts that there
+were.
 """
 
 from __future__ import annotations

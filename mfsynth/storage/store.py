@@ -18,7 +18,13 @@ from typing import Any
 from mfsynth.storage import atomic, listing
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
-from mfsynth.storage.errors import or_none, says_it_exists, translated, with_retries
+from mfsynth.storage.errors import (
+    StoreFullError,
+    or_none,
+    says_it_exists,
+    translated,
+    with_retries,
+)
 from mfsynth.storage.listing import Entry
 
 
@@ -126,9 +132,16 @@ class ObjectStore:
             return
         with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
             copy = Path(folder) / Path(key).name
-            with self._translated("read", key, missing_ok=False):
-                filesystem, path = self._connection.filesystem, self._connection.path(key)
-                with_retries(lambda: filesystem.get_file(path, str(copy)))
+            try:
+                with self._translated("read", key, missing_ok=False):
+                    filesystem, path = self._connection.filesystem, self._connection.path(key)
+                    with_retries(lambda: filesystem.get_file(path, str(copy)))
+            except StoreFullError:
+                # It is not the store that is full.
+                raise StoreFullError(
+                    f"no space left in {tempfile.gettempdir()} for a copy of {self.url}/{key}; "
+                    "free some, or set TMPDIR to a larger disk, and run the same command again"
+                ) from None
             yield copy
 
     def put_file(self, local_path: Path, key: str) -> None:

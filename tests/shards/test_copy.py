@@ -18,6 +18,7 @@ from mfsynth.shards.copy import copy_run
 from mfsynth.shards.drivers import beat, note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect
+from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -157,6 +158,7 @@ def test_a_damaged_object_is_named_and_does_not_arrive(tmp_path, target, kind, d
 def assert_incomplete(target, shards):
     told = f"{shards} receipts in _commits/, but 3 shards were committed"
     assert any(told in line for line in verify_run(target, deep=False).problems)
+    assert f"lost         {3 - shards} of 3 shards" in "\n".join(run_status(target).lines())
     for read in (RGBDDataset, lambda url: copy_run(target, ObjectStore.open(f"{url}-2"))):
         with pytest.raises(MfsynthError, match=f"{told}.*if this is a copy: copy again"):
             read(target.url)
