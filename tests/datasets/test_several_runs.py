@@ -22,6 +22,7 @@ from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, 
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -35,8 +36,9 @@ def make_other(url: str, *, scores=tiny_run.SCORES, kind=DepthKind.METRIC_Z) -> 
     open_run(store, manifest)
 
     def of_this_run(record):
-        ref = replace(record.ref, sample_id=layout.sample_id(manifest.run_id, record.ref.candidate))
-        return replace(record, ref=ref)
+        sample_id = layout.sample_id(manifest.run_id, record.ref.candidate)
+        slots = {"room": ("kitchen",)}
+        return replace(record, ref=replace(record.ref, sample_id=sample_id, slots=slots))
 
     with ShardSpool(
         run=manifest.run_id,
@@ -45,7 +47,7 @@ def make_other(url: str, *, scores=tiny_run.SCORES, kind=DepthKind.METRIC_Z) -> 
         attempt=layout.new_attempt(),
         first_candidate=0,
         candidates=4,
-        score_names=scores,
+        declared=Declared(scores, ["room"]),
     ) as spool:
         for candidate in range(4):
             sample = of_this_run(tiny_run.make_sample(candidate, height=16, width=16))
@@ -146,7 +148,7 @@ def test_columns_that_a_run_has_not_are_null_in_its_rows(run_store, tmp_path):
     dataset = RGBDDataset([run_store.url, other.url])
     index = dataset.index
     names = RGBDDataset(run_store.url).index.column_names
-    assert index.column_names == [*names, "check_sharpness", "episode"]
+    assert index.column_names == [*names, "slot_room", "check_sharpness", "episode"]
     assert index["episode"].to_pylist() == [None] * rows + ["a", "b", "c", "d"]
     assert index["check_sharpness"].to_pylist() == [None] * rows + [0.5] * 4
     assert index["check_valid_fraction"].to_pylist()[rows:] == [None] * 4
@@ -155,6 +157,8 @@ def test_columns_that_a_run_has_not_are_null_in_its_rows(run_store, tmp_path):
         {"registration": 2.0, "valid_fraction": 0.99, "sharpness": float("nan")}, nan_ok=True
     )
     assert dataset[-1].scores["sharpness"] == 0.5
+    assert {*dataset[0].slots} == {*tiny_run.SLOTS}
+    assert dataset[-1].slots == {"room": ("kitchen",)}
 
 
 def test_a_column_of_two_types_is_refused_in_a_line_that_names_both_runs(run_store, tmp_path):
