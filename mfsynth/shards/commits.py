@@ -254,9 +254,14 @@ def commit(store: ObjectStore, receipt: Receipt) -> bool:
     Idempotent: the winner's retry after a lost acknowledgement gets True again, because the
     stored attempt is its own.
     """
-    if store.create_if_absent(layout.commit_key(receipt.shard), receipt.to_json().encode()):
+    if create_receipt(store, receipt.shard, receipt.to_json().encode()):
         return True
     return read_commit(store, receipt.shard).attempt == receipt.attempt
+
+
+def create_receipt(store: ObjectStore, shard: int, data: bytes) -> bool:
+    """Store the receipt of a shard, byte for byte, unless there is one; True if this call did."""
+    return store.create_if_absent(layout.commit_key(shard), data)
 
 
 def read_commit(store: ObjectStore, shard: int) -> Receipt:

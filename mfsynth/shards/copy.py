@@ -21,6 +21,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import (
     RunManifest,
+    create_receipt,
     lacking_objects,
     listed,
     open_copy,
@@ -258,8 +259,9 @@ def _copy_shard(
         is_this = False
     if not is_this:
         raise _DamagedError(f"{source.url}/{key}: was changed meanwhile")
-    if not target.create_if_absent(key, data) and read_commit(target, receipt.shard) != receipt:
-        raise _other_receipts(target, [receipt.shard])
+    shard = receipt.shard
+    if not create_receipt(target, shard, data) and read_commit(target, shard) != receipt:
+        raise _other_receipts(target, [shard])
 
 
 def _holds(target: ObjectStore, stored: StoredObject) -> bool:
