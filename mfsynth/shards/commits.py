@@ -18,7 +18,7 @@ from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 _SHARDS_SHOWN = 8

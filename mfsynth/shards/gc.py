@@ -22,7 +22,7 @@ from mfsynth.shards.tombstones import (
     put_tombstone,
     read_tombstones,
 )
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -120,7 +120,8 @@ def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
     """What no commit refers to, and the keys that commits do."""
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
-    entries += [e for e in store.top_level() if e.key.endswith(PART_SUFFIX)]
+    at_top = [*store.top_level(), *store.entries(CLAIMS)]
+    entries += [entry for entry in at_top if entry.key.endswith(PART_SUFFIX)]
     uploads = store.unfinished_uploads()
     receipts = read_all_commits(store).values()
     kept = {stored.key for receipt in receipts for stored in receipt.objects.values()}

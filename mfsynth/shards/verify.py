@@ -21,7 +21,7 @@ from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
