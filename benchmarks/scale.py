@@ -165,6 +165,7 @@ class Simulation:
             workers=workers,
             batch_size=BATCH,
             deadline_s=1800.0,
+            patience_s=14400.0,
             max_attempts=3,
         )
         names = count()
@@ -351,7 +352,7 @@ def resume(folder: str, shards: int) -> None:
     cpu, wall = time.process_time(), time.perf_counter()
     receipts = list(read_commits(ObjectStore.open(folder)).values())
     sums = totals(receipts)
-    policy = Policy(10**9, True, SHARD_SIZE, 1, BATCH, 1800.0, 3)
+    policy = Policy(10**9, True, SHARD_SIZE, 1, BATCH, 1800.0, 3, 14400.0)
     supervisor = Supervisor(policy, receipts, layout.new_attempt, random.Random())
     supervisor.begin(0.0)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall

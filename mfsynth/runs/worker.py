@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 from mfsynth.checks import CheckedPair, open_checks, run_checks
@@ -21,16 +22,25 @@ from mfsynth.formatting import shell_line
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
-from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Message, Progress
+from mfsynth.runs.protocol import (
+    Assignment,
+    Failed,
+    FailureCause,
+    Made,
+    Message,
+    Progress,
+    Waiting,
+)
 from mfsynth.runs.recording import RecordQueue
+from mfsynth.runs.retries import backoff
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_run, run_sha256
-from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
+from mfsynth.shards.records import Quarantine, Reject, Sample
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
-from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 # Batches that wait to be checked and written. Two keep the writer busy; more would only hold
@@ -40,8 +50,8 @@ MAX_WAITING_BATCHES = 2
 # once a shard; of large shards so many at once, which take 3 GB of main memory at the size of the
 # released model.
 ENCODED_AHEAD = 256
-# A shard costs minutes of a GPU and its upload seconds, so the upload is worth some patience.
-UPLOAD_ATTEMPTS = 5
+# What is over in a few seconds is nobody's business.
+QUIET_ATTEMPTS = 3
 
 
 class ShardWorker:
@@ -88,13 +98,15 @@ class ShardWorker:
             candidates: All candidates of the shard, quarantined ones included.
 
         Yields:
-            `Progress` before every batch; last, one `Made` or one `Failed`.
+            `Progress` before every batch, `Waiting` while it can't be written; last, one `Made` or
+            one `Failed`.
         """
         failure: Failed | None = None
         try:
             yield from self._make(assignment, candidates)
         except MfsynthError as error:
-            failure = Failed(FailureCause.STORE, str(error))
+            refused = isinstance(error, StoreRefusedError)
+            failure = Failed(FailureCause.STORE, str(error), may_pass=not refused)
         # Exception: whatever the model or a codec raises is the supervisor's to judge.
         except Exception as error:
             failure = Failed(_cause_of(error), _one_line(error))
@@ -137,7 +149,7 @@ class ShardWorker:
                     spool.add(self._quarantine(candidate, reason))
             with clock("write"):
                 spool.close()
-            yield Made(self._upload(spool, clock))
+            yield from self._upload(spool, clock)
 
     def _encode(self, candidates: Sequence[Candidate], size: int, clock: PhaseClock) -> Any:
         if self._warm_up is not None:
@@ -199,19 +211,24 @@ class ShardWorker:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
         return Quarantine(candidate.ref, f"{reason}; to see it: {again}")
 
-    def _upload(self, spool: ShardSpool, clock: PhaseClock) -> Receipt:
-        for attempt in range(1, UPLOAD_ATTEMPTS + 1):
+    def _upload(self, spool: ShardSpool, clock: PhaseClock) -> Iterator[Message]:
+        """Until the store takes it: to make a shard costs minutes of a GPU, to keep it nothing.
+
+        How long is the supervisor's to decide.
+        """
+        for attempt in count(1):
             try:
                 with clock("upload"):
                     receipt = spool.upload(self._store, seconds={}, worker=self._host)
-                return replace(receipt, seconds=clock.total())
-            except (StoreFullError, StoreRefusedError):
+            except StoreRefusedError:
                 raise
-            except StoreError:
-                if attempt == UPLOAD_ATTEMPTS:
-                    raise
-                time.sleep(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            except StoreError as error:
+                if attempt >= QUIET_ATTEMPTS:
+                    yield Waiting(str(error))
+                time.sleep(backoff(attempt, random.Random()))
+            else:
+                yield Made(replace(receipt, seconds=clock.total()))
+                return
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

@@ -24,14 +24,13 @@ TOKEN = "MFSYNTH_TEST_TOKEN"
 class Process:
     """A driver in a process group of its own, found again by a token in its environment."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(self, arguments: list[str], log: Path, **streams) -> None:
         self.token = uuid.uuid4().hex
         self.log = log
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
                 arguments,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                **({"stdout": out, "stderr": subprocess.STDOUT} | streams),
                 start_new_session=True,
                 env={**os.environ, TOKEN: self.token},
             )
@@ -107,9 +106,24 @@ def press_ctrl_c(process: Process) -> None:
     os.killpg(process.popen.pid, signal.SIGINT)  # a terminal sends it to the whole group
 
 
+def end_the_group(process: Process) -> None:
+    terminate(process)
+    os.killpg(process.popen.pid, signal.SIGTERM)  # as `timeout` does, the one after the other
+
+
+def hang_up(process: Process) -> None:
+    os.killpg(process.popen.pid, signal.SIGHUP)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stop", "status"), [(terminate, 128 + signal.SIGTERM), (press_ctrl_c, 128 + signal.SIGINT)]
+    ("stop", "status"),
+    [
+        (terminate, 128 + signal.SIGTERM),
+        (press_ctrl_c, 128 + signal.SIGINT),
+        (end_the_group, 128 + signal.SIGTERM),
+        (hang_up, 128 + signal.SIGHUP),
+    ],
 )
 def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
     run_folder, stop, status

@@ -14,7 +14,7 @@ from mfsynth.runs.events import (
     WorkerDied,
     WorkerSaid,
 )
-from mfsynth.runs.protocol import Failed, FailureCause, NotStarted, Progress, Started
+from mfsynth.runs.protocol import Failed, FailureCause, NotStarted, Progress, Started, Waiting
 from mfsynth.runs.watching.notices import FailureNotice, failure_in
 
 
@@ -37,6 +37,10 @@ def said(cause):
         (
             said(FailureCause.ERROR),
             ("error", "worker 3: trying again with a fresh worker: why", 3, 5),
+        ),
+        (
+            WorkerSaid(3, 5, Waiting("why")),
+            ("store", "worker 3: shard 5 is kept until it can be written: why", 3, 5),
         ),
         (CommitFailed(5, "why"), ("store", "shard 5 is not committed yet: why", None, 5)),
     ],
