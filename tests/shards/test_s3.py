@@ -338,7 +338,23 @@ def test_a_resume_asks_once_for_each_commit(s3, run_url):
     with s3.harmed_by(Faults()) as requests:
         open_run(store, manifest)
         read_commits(store)
-    assert requests == {"get": 4, "list": 1}
+    assert requests == {"get": 4, "list": 2}
+
+
+def test_a_resume_asks_once_for_each_segment_that_covers_the_commits(s3, run_url):
+    store, manifest = tiny_run.make_run(run_url, 7), tiny_run.make_manifest()
+    tiny_run.compact_all(store)
+    one_by_one = read_commits(store, from_segments=False)
+    with s3.harmed_by(Faults()) as requests:
+        open_run(store, manifest)
+        receipts = read_commits(store)
+    # run.json twice, four shards, two, and one receipt.
+    assert requests == {"get": 5, "list": 2}
+    assert [*receipts.items()] == [*one_by_one.items()]
+    with s3.harmed_by(Faults()) as requests:
+        read_index(store, receipts.values())
+    assert requests == {"get": 3, "list": 1}
+    assert verify_run(store).problems == ()
 
 
 def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch):
