@@ -31,6 +31,7 @@ from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.drivers import note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
+from mfsynth.shards.reading import read_index
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreRefusedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -83,7 +84,7 @@ def remake(store, receipt):
     assert commit(store, receipt)
 
 
-def read_only(store, monkeypatch):
+def keys_read(store, monkeypatch):
     """Keys that are read while readers read."""
     read: list[str] = []
     ordinary = ObjectStore.read_bytes
@@ -93,8 +94,7 @@ def read_only(store, monkeypatch):
         return ordinary(self, key)
 
     monkeypatch.setattr(ObjectStore, "read_bytes", note)
-    assert_one = read_commits(store)
-    read_index(store, assert_one.values())
+    read_index(store, read_commits(store).values())
     monkeypatch.undo()
     return read
 
@@ -107,7 +107,7 @@ def test_complete_ranges_have_segments_and_readers_read_little_else(store, monke
     for kind in layout.SEGMENT_KINDS:
         for count, firsts in FIRSTS.items():
             assert sorted(n.first for n in names if (n.kind, n.count) == (kind, count)) == firsts
-    read = read_only(store, monkeypatch)
+    read = keys_read(store, monkeypatch)
     assert_readers_see_what_is_committed(store)
     alone = read_commits(store)[SHARDS - 1]
     expected = {layout.RUN_KEY, layout.commit_key(alone.shard), alone.objects["index"].key}
@@ -257,7 +257,7 @@ def test_a_shard_that_is_made_anew_while_a_segment_is_written_is_read_as_it_is(
 
     steps = write(fresh("whole"), ())
     triples = [*itertools.combinations_with_replacement(range(steps), 3)]
-    for number, moments in enumerate(triples[:: max(1, len(triples) // 120)]):
+    for number, moments in enumerate(triples[:: max(1, len(triples) // 60)]):
         write(fresh(str(number)), moments)
         shutil.rmtree(tmp_path / str(number))
 
@@ -305,8 +305,6 @@ def befall(store, key, fate):
 
 def put_document(store, key, **changes):
     """The document of a segment with changes, under the name that it then has; gives its key."""
-    import hashlib
-
     document = json.loads(store.read_bytes(key))
     document.update(changes)
     data = json.dumps(document).encode()
