@@ -106,7 +106,7 @@ def kept_run(folder: Path | None, shards: int) -> Iterator[Path]:
 
 
 def _index(shard: int) -> bytes:
-    schema = tables.index_schema(SCORES)
+    schema = tables.index_schema(tables.Declared(SCORES))
     first = shard * SHARD_SIZE
     candidates = range(first, first + ACCEPTED)
     values = {

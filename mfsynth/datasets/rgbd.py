@@ -22,8 +22,10 @@ from mfsynth.shards.commits import read_run
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import CandidateRef
-from mfsynth.shards.tables import scores_of
+from mfsynth.shards.tables import scores_of, slots_of
 from mfsynth.storage.store import ObjectStore
+
+_REF = [field.name for field in fields(CandidateRef) if field.name != "slots"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +34,7 @@ class RGBDSample:
 
     Attributes:
         ref: The candidate that it comes from; what it knows is the sample's, too: `sample_id`,
-            `candidate`, `seed`, `prompt` and `prompt_id`.
+            `candidate`, `seed`, `prompt`, `prompt_id` and `slots`.
         rgb: uint8 (H, W, 3).
         depth: float32 (H, W), z-depth in units of `depth_kind`, 0.0 = invalid.
         valid: bool (H, W), depth > 0.
@@ -43,6 +45,7 @@ class RGBDSample:
         scores: Score of every check; NaN where the check abstained.
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
+        licence: What the pair may be used for; None in runs of earlier formats.
     """
 
     ref: CandidateRef
@@ -55,6 +58,7 @@ class RGBDSample:
     scores: Mapping[str, float]
     mode: str
     model_id: str
+    licence: str | None
 
     @property
     def sample_id(self) -> str:
@@ -80,6 +84,11 @@ class RGBDSample:
     def prompt_id(self) -> str:
         """Stable hash of the prompt's text."""
         return self.ref.prompt_id
+
+    @property
+    def slots(self) -> Mapping[str, tuple[str, ...]]:
+        """What the prompt took for each slot of its library."""
+        return self.ref.slots
 
 
 class RGBDDataset:
@@ -174,7 +183,7 @@ class RGBDDataset:
             )
         source = row["intrinsics_source"]
         return RGBDSample(
-            ref=CandidateRef(**{field.name: row[field.name] for field in fields(CandidateRef)}),
+            ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
             rgb=codecs.decode_jpeg(jpeg, shape),
             depth=depth,
             valid=depth > 0,
@@ -184,6 +193,7 @@ class RGBDDataset:
             scores=scores_of(row),
             mode=row["mode"],
             model_id=row["model_id"],
+            licence=row.get("licence"),
         )
 
     def _members(self, row: Mapping[str, Any]) -> tuple[bytes, bytes]:

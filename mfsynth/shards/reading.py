@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,9 @@ from mfsynth.storage.store import ObjectStore
 
 SEGMENT_NONCE = b"mfsynth.nonce"
 SEGMENT_OF = b"mfsynth.indexes"
+# What every version has.
+_INDEX = partial(tables.index_schema, first_version=True)
+_REJECTS = partial(tables.rejects_schema, first_version=True)
 _REMEDY = "`mfsynth verify` says what else is damaged"
 
 
@@ -41,13 +45,13 @@ def read_index(
         found = _segments(store, wanted)
     covered = {shard for shards in found for shard in shards}
     alone = [receipt for receipt in wanted if receipt.shard not in covered]
-    single = _read(store, [(r.objects["index"], r.accepted) for r in alone], tables.index_schema)
+    single = _read(store, [(r.objects["index"], r.accepted) for r in alone], _INDEX)
     parts = {shards.start: part for shards, part in found.items()}
     for receipt, table in zip(alone, single, strict=True):
         parts[receipt.shard] = (receipt.objects["index"].key, table)
     ordered = [parts[receipt.shard] for receipt in wanted if receipt.shard in parts]
     if not ordered:
-        return tables.index_schema(()).empty_table()
+        return tables.index_schema(tables.Declared()).empty_table()
     (first_key, first), *others = ordered
     for key, part in others:
         if part.schema != first.schema:
@@ -71,7 +75,7 @@ def parse_segment_rows(
     """
     stored = StoredObject(name.key, len(data), name.sha256)
     counts = [receipt.accepted for receipt in receipts]
-    table = _parsed(store, stored, sum(counts), data, tables.index_schema)
+    table = _parsed(store, stored, sum(counts), data, _INDEX)
     metadata = dict(table.schema.metadata or {})
     metadata.pop(SEGMENT_NONCE, None)
     if metadata.pop(SEGMENT_OF, None) != indexes_sha256(receipts):
@@ -89,14 +93,14 @@ def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
         MfsynthError: The table is missing or damaged.
     """
     rows = receipt.rejected + receipt.quarantined
-    [table] = _read(store, [(receipt.objects["rejects"], rows)], tables.rejects_schema)
+    [table] = _read(store, [(receipt.objects["rejects"], rows)], _REJECTS)
     return table
 
 
 def _read(
     store: ObjectStore,
     wanted: Sequence[tuple[StoredObject, int]],
-    schema_of: Callable[[Sequence[str]], pa.Schema],
+    schema_of: Callable[[tables.Declared], pa.Schema],
 ) -> list[pa.Table]:
     """Tables of so many rows, each compared with its receipt before it is parsed."""
     try:
@@ -113,7 +117,7 @@ def _parsed(
     stored: StoredObject,
     rows: int,
     data: bytes,
-    schema_of: Callable[[Sequence[str]], pa.Schema],
+    schema_of: Callable[[tables.Declared], pa.Schema],
 ) -> pa.Table:
     key = stored.key
     if len(data) != stored.size:
@@ -133,7 +137,7 @@ def _parsed(
     # for names that are not UTF-8.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(store, key, "truncated, or not Parquet") from error
-    if not tables.has_fields(table.schema, schema_of(tables.score_names(table.schema))):
+    if not tables.has_fields(table.schema, schema_of(tables.Declared.by(table.schema.names))):
         raise _damaged(store, key, "its columns are not those of this format")
     return table
 
