@@ -168,6 +168,26 @@ def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
     return stored
 
 
+def open_copy(store: ObjectStore, run_json: bytes) -> None:
+    """Start or resume, in `store`, a copy of the run that has this `run.json`.
+
+    Visible: a new copy's `run.json` at once, byte for byte. Idempotent.
+
+    Raises:
+        MfsynthError: Something else than a run lies there, or another run; nothing was changed.
+    """
+    _require_folder(store)
+    if not store.exists(layout.RUN_KEY):
+        _require_empty(store)
+        if store.create_if_absent(layout.RUN_KEY, run_json):
+            return
+    if store.read_bytes(layout.RUN_KEY) != run_json:
+        raise MfsynthError(
+            f"{store.url} holds another run, or another {layout.RUN_KEY}, than the one to copy; "
+            "give another place"
+        )
+
+
 def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
     """Refuse to make samples for a run that names them, or draws their noise, otherwise.
 
@@ -235,13 +255,22 @@ def commit(store: ObjectStore, receipt: Receipt) -> bool:
     Idempotent: the winner's retry after a lost acknowledgement gets True again, because the
     stored attempt is its own.
     """
-    key = layout.commit_key(receipt.shard)
-    # In this order: what is written of an earlier receipt after the first look won't count.
-    if not store.exists(key):
-        remove_segments_of(store, receipt.shard)
-        if store.create_if_absent(key, receipt.to_json().encode()):
-            return True
+    if create_receipt(store, receipt.shard, receipt.to_json().encode()):
+        return True
     return read_commit(store, receipt.shard).attempt == receipt.attempt
+
+
+def create_receipt(store: ObjectStore, shard: int, data: bytes) -> bool:
+    """Store the receipt of a shard, byte for byte, unless there is one; True if this call did.
+
+    Segments that cover the shard, of a receipt that was deleted, are removed before.
+    """
+    key = layout.commit_key(shard)
+    # In this order: what is written of an earlier receipt after the first look won't count.
+    if store.exists(key):
+        return False
+    remove_segments_of(store, shard)
+    return store.create_if_absent(key, data)
 
 
 def read_commit(store: ObjectStore, shard: int) -> Receipt:
@@ -324,10 +353,14 @@ def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
         raise ValueError(f"an entry lacks {' or '.join(names)}")
 
 
-def _stored_manifest(store: ObjectStore) -> RunManifest | None:
+def _require_folder(store: ObjectStore) -> None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
         raise MfsynthError(f"{store.url} is a file, not a run; give the folder of a run")
+
+
+def _stored_manifest(store: ObjectStore) -> RunManifest | None:
+    _require_folder(store)
     try:
         data = store.read_bytes(layout.RUN_KEY)
     except FileNotFoundError:

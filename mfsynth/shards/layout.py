@@ -33,6 +33,7 @@ READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", FORMAT_VERSION)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
+DOCUMENT_KEYS = (MANIFEST_KEY, CROISSANT_KEY, CARD_KEY)
 
 OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}

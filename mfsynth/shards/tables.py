@@ -166,11 +166,14 @@ def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def slots_of(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """What the prompt of a row of either table took, by the names of the slots."""
+    """What the prompt of a row of either table took, by the names of the slots.
+
+    In a table of several runs, slots are null in the rows of a run that hasn't them.
+    """
     return {
         name.removeprefix(SLOT_PREFIX): tuple(taken)
         for name, taken in row.items()
-        if name.startswith(SLOT_PREFIX)
+        if name.startswith(SLOT_PREFIX) and taken is not None
     }
 
 
