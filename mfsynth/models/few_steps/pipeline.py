@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.arguments import find_mode
 from mfsynth.models.few_steps.files import FewSteps, read_few_steps, read_weights
 from mfsynth.models.few_steps.policy import Policy
 from mfsynth.models.few_steps.student import (
@@ -99,7 +100,7 @@ class FewStepPipeline(ModalityForcingPipeline):
         Raises:
             MfsynthError: The weights can't be sampled so.
         """
-        if Mode(mode) is Mode.JOINT and self.few_steps is not None:
+        if find_mode(mode) is Mode.JOINT and self.few_steps is not None:
             sampling.setdefault("num_inference_steps", self.few_steps.steps)
             sampling.setdefault("guidance_scale", 1.0)
             sampling.setdefault("refine_steps", 1)
