@@ -17,7 +17,7 @@ from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.images import Given
 from mfsynth.models.inputs import Condition, draw_noise, require_depth_steps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
-from mfsynth.models.locations import is_released
+from mfsynth.models.locations import asking_the_hub, is_released
 from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as_output
 from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
@@ -109,15 +109,16 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         autoencoder: as in the release, it is in float32.
 
         Raises:
-            MfsynthError: A component's weights are not those of its class: some are missing, too
-                many, or of another shape or type.
+            MfsynthError: There is no such model, or a component's weights are not those of its
+                class: some are missing, too many, or of another shape or type.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            folder = Path(cls.download(str(name), **kwargs))
+            with asking_the_hub(str(name), kwargs.get("local_files_only", False)):
+                folder = Path(cls.download(str(name), **kwargs))
         require_components(folder, kwargs)
         return super().from_pretrained(folder, **_with_float32_autoencoder(kwargs))
 

@@ -37,5 +37,5 @@ def test_images_of_any_form_and_size_are_seen_whole_and_their_depth_is_on_their_
 
 
 def test_what_is_no_image_is_one_line(model):
-    with pytest.raises(MfsynthError, match="^`rgb` is an array of uint16 .* divide it by 65535"):
+    with pytest.raises(MfsynthError, match=r"^`rgb` is an array of uint16 .* divide it by 65535"):
         estimate_depth(model, noise(1, 64, 64, 3).astype(np.uint16))

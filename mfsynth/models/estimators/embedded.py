@@ -104,6 +104,10 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
     """
     folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
     if not (folder / CONFIG).is_file():
+        if (folder / "model" / CONFIG).is_file():
+            raise MfsynthError(
+                f"{name} is what a training wrote; its estimator is in it: name {folder / 'model'}"
+            )
         raise MfsynthError(
             f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
             "`mfsynth train estimator` wrote"

@@ -105,12 +105,13 @@ class FewStepPipeline(ModalityForcingPipeline):
             sampling.setdefault("guidance_scale", 1.0)
             sampling.setdefault("refine_steps", 1)
             sampling.setdefault("depth_guidance_scale", None)
-            sampling["depth_start"] = 0.0
+            sampling.setdefault("depth_start", 0.0)
             self.few_steps.check(
                 steps=sampling["num_inference_steps"],
                 guidance=(sampling["guidance_scale"], sampling["depth_guidance_scale"]),
                 refine_steps=sampling["refine_steps"],
                 refine_start=sampling.get("refine_start", 1.0),
+                depth_start=sampling["depth_start"],
             )
         return super().__call__(prompt, mode=mode, **sampling)
 
