@@ -54,6 +54,7 @@ def test_a_misspelt_configuration_is_told_before_anything_waits_for_torch(comman
     assert shown.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_what_libraries_say_of_themselves_is_not_shown():
     shown = mfsynth("evaluate", "--set", "model.id=/no/such/model")
     assert shown.stderr.splitlines() == [
