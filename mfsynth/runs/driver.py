@@ -19,10 +19,11 @@ from pydantic import SecretStr
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models import ModelInfo, model_info
+from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
+from mfsynth.runs.compacting import Compactor
 from mfsynth.runs.events import (
     Assign,
     Commit,
@@ -140,6 +141,8 @@ def _generate(
             f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
             "generate begins with prompts only: set it to joint"
         )
+    if config.runtime.device == "cuda" and config.runtime.ray_address is None:
+        require_gpu("runtime.device")
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
@@ -214,12 +217,14 @@ class _Session:
         with (
             Heartbeat(self._store, lambda: len(self._reporter.committed)),
             Committer(self._store, self._reporter.committed) as committer,
+            Compactor(self._store, self._reporter.committed) as compactor,
             WorkerPool(
                 self._config, open_worker, run_sha256(self._store), self._patience(stop)
             ) as pool,
             RunMetrics(self._config.name) as metrics,
         ):
             self._reporter.add_observer(metrics)
+            self._reporter.add_observer(compactor)
             stop.install()  # ray.init sets a SIGTERM handler that ends the process
             try:
                 return self._drive(pool, committer, stop)
