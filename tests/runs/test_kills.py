@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -141,6 +142,35 @@ def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
     assert last.end() == 0, last.log.read_text()
     assert_sound(run_folder)
     assert sample_ids(run_folder.output)[: len(drained)] == drained
+
+
+@pytest.mark.slow
+def test_a_service_whose_processes_are_all_told_to_end_says_what_is_lost_and_goes_on(run_folder):
+    """As systemd does by default."""
+    run_folder.values["target"] = {"pairs": 200}
+    process = standin_process(run_folder, seconds=0.1)
+    process.wait_for(lambda: commits(run_folder) >= 2)
+    for each in sorted(process.strays(), key=lambda each: each.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.terminate()
+    assert process.end() == 128 + signal.SIGTERM, process.log.read_text()
+    log = process.log.read_text()
+    assert "drained stopped on request" in log
+    assert "start a cluster" not in log
+    assert "Traceback" not in log
+    run_folder.values["target"] = {"pairs": len(sample_ids(run_folder.output)) + 5}
+    last = standin_process(run_folder)
+    assert last.end() == 0, last.log.read_text()
+    assert_sound(run_folder)
+
+
+def test_a_run_that_waits_for_ray_can_be_stopped(run_folder):
+    run_folder.values["runtime"]["ray_address"] = "127.0.0.1:1"
+    process = standin_process(run_folder)
+    process.wait_for(lambda: "for Ray to start (for 4.0 h yet" in process.log.read_text())
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == 128 + signal.SIGTERM
+    assert "drained stopped on request while waiting: Ray does not start" in process.log.read_text()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from collections import deque
@@ -108,3 +109,6 @@ class Aside:
             if not (isinstance(error, OSError) and error.errno in _MAY_PASS):
                 self._works = False
                 self._give_up()
+                # It may have taken the process' streams, which others need.
+                with contextlib.suppress(Exception, SystemExit):
+                    self._observer.__exit__(None, None, None)
