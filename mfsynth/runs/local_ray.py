@@ -137,10 +137,12 @@ def _is_ours(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            return False
+        folder.chmod(0o700)
     except OSError:
         return False
-    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    return ours and os.access(folder, os.W_OK | os.X_OK)
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _give_a_home(folder: str) -> None:
