@@ -12,6 +12,7 @@ import numpy as np
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import FiniteSource, Item
 from mfsynth.sources.decoding import EncodingError
+from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.tolerance import Skipped
 
 _ENDS = (1, 50, 99)
@@ -70,6 +71,7 @@ class Survey:
         with_depth: How many of these have a depth map.
         depth: Of them; None where none has any.
         cameras: Those that were found, as people read them.
+        registered: Who says that depth's pixels are the image's; "" where nobody does.
         skipped: What was left out when it was opened, and frames that can't be read.
     """
 
@@ -78,6 +80,7 @@ class Survey:
     with_depth: int
     depth: DepthSurvey | None
     cameras: tuple[str, ...]
+    registered: str
     skipped: tuple[Skipped, ...]
 
     @property
@@ -91,6 +94,8 @@ class Survey:
         if self.depth is not None:
             yield f"depth: {self.depth}"
         yield f"camera: {'; '.join(self.cameras) or 'not known'}"
+        if self.with_depth and not self.registered:
+            yield "registration: nobody said that depth is of the image's camera; it is taken so"
         if self.skipped:
             yield f"left out: {len(self.skipped)}"
             for one in self.skipped[:_SKIPPED_SHOWN]:
@@ -117,20 +122,23 @@ def survey(source: FiniteSource, frames: int) -> Survey:
             failed.append(Skipped(str(index), str(error)))
     if not items:
         raise MfsynthError(failed[0].reason)
-    return survey_of(items, len(source), (*getattr(source, "skipped", ()), *failed))
+    return survey_of(items, source, failed)
 
 
-def survey_of(items: Sequence[Item], count: int, skipped: Iterable[Skipped] = ()) -> Survey:
+def survey_of(
+    items: Sequence[Item], source: FiniteSource, failed: Iterable[Skipped] = ()
+) -> Survey:
     """What some items of a source say.
 
     Args:
         items: Of it.
-        count: How many it has.
-        skipped: What was left out of it.
+        source: It; what it left out when it was opened is told, if it knows.
+        failed: Items that can't be read.
     """
+    encoding = getattr(source, "encoding", None)
     cameras = Counter(_camera(item) for item in items if item.intrinsics is not None)
     return Survey(
-        items=count,
+        items=len(source),
         frames=len(items),
         with_depth=sum(item.depth is not None for item in items),
         depth=_depth([item for item in items if item.depth is not None]),
@@ -138,7 +146,8 @@ def survey_of(items: Sequence[Item], count: int, skipped: Iterable[Skipped] = ()
             f"{camera} (in {number} of {len(items)})" if len(cameras) > 1 else camera
             for camera, number in cameras.most_common(3)
         ),
-        skipped=tuple(skipped),
+        registered=_registered(encoding) if isinstance(encoding, Encoding) else "the source",
+        skipped=(*getattr(source, "skipped", ()), *failed),
     )
 
 
@@ -182,6 +191,12 @@ def _depth(items: Sequence[Item]) -> DepthSurvey | None:
         highest=high,
         highest_share=sum(one.highest_share for one in codes if one.highest == high) / number,
     )
+
+
+def _registered(encoding: Encoding) -> str:
+    if encoding.registration is not None:
+        return "the settings"
+    return "" if encoding.camera is None or encoding.depth_camera is None else "the cameras"
 
 
 def _camera(item: Item) -> str:
