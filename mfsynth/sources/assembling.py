@@ -16,7 +16,7 @@ from mfsynth.geometry.rgbd import DepthMap, Mask
 from mfsynth.sources.base import DepthFacts, Item
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at
 from mfsynth.sources.camera_settings import CameraSettings, differ
-from mfsynth.sources.containers import decoding, is_array, open_picture
+from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
 from mfsynth.sources.decoding import (
     EncodingError,
     Shape,
@@ -24,8 +24,9 @@ from mfsynth.sources.decoding import (
     decode_rgb,
     require_same_view,
 )
+from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.own_shards import OwnDepth
+from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -46,6 +47,7 @@ class Files:
         depth: The depth map's file; None where there is none.
         depth_name: Its name, for messages.
         own: How it is stored, where it is mfsynth's own.
+        named_as_own: Whether it is named as mfsynth's own are.
     """
 
     rgb: bytes
@@ -55,6 +57,7 @@ class Files:
     depth: bytes | None = None
     depth_name: str = ""
     own: OwnDepth | None = None
+    named_as_own: bool = False
 
 
 def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> Item:
@@ -141,6 +144,12 @@ def _depth(
 ) -> tuple[DepthMap, DepthFacts]:
     if files.own is not None:
         return files.own.decode(data, files.depth_name)
+    if files.named_as_own:
+        stored = read_codes(data, files.depth_name, encoding, "replace or remove it")
+        try:
+            require_foreign(encoding, facts_of(stored))
+        except ValueError as error:
+            raise EncodingError(f"{files.depth_name}: {error}") from error
     depth, codes = decode_depth(
         data,
         files.depth_name,

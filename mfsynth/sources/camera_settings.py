@@ -55,7 +55,8 @@ class CameraSettings(Settings):
         if given[0]:
             if None in numbers:
                 raise ValueError("give all of fx, fy, cx and cy")
-            self.intrinsics((1, 1), None)
+            width, height = self.size or (1, 1)
+            self.intrinsics((height, width), None)
         return self
 
     @property

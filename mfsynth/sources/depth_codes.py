@@ -146,7 +146,7 @@ def _refuse_saturated(
     if not np.any((values == facts.highest) & ~named):
         return
     raise ValueError(
-        f"{100 * facts.highest_share:.2g} % of the pixels have the code {facts.highest:.8g}, as "
+        f"{100 * facts.highest_share:.3g} % of the pixels have the code {facts.highest:.8g}, as "
         "high as there is: background or out of range, not depth; add it to encoding.invalid, as "
         f"invalid: [0, {facts.highest:.8g}]"
     )

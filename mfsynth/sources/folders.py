@@ -15,12 +15,14 @@ from pydantic import Field, model_validator
 
 from mfsynth.config.base import NonEmpty, Positive
 from mfsynth.errors import MfsynthError
+from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import CaptionSettings, read_captions
 from mfsynth.sources.decoding import read_file
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
+from mfsynth.sources.own_shards import own_depth
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.tolerance import Skipped
@@ -232,6 +234,10 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Item:
         image, depth = self.images[index], self.depths[index]
+        description = None if depth is None else _description(image, depth)
+        about = None
+        if description is not None and description.is_file():
+            about = own_depth(read_file(description), str(description))
         files = Files(
             rgb=read_file(image),
             rgb_name=str(image),
@@ -239,6 +245,8 @@ class FolderSource:
             beside=_InFolder(image),
             depth=None if depth is None else read_file(depth),
             depth_name=str(depth),
+            own=about,
+            named_as_own=description is not None,
         )
         return assemble(files, self.encoding, needs_depth=self.needs_depth)
 
@@ -260,6 +268,14 @@ class _InFolder:
     def read(self, file: str) -> tuple[bytes, str]:
         path = self.image.parent / file
         return read_file(path, "encoding names it"), str(path)
+
+
+def _description(image: Path, depth: Path) -> Path | None:
+    """Where mfsynth describes a sample, if the files are named as its own."""
+    key = image.name.removesuffix(own_shards.IMAGE)
+    if (image.name, depth.name) != (key + own_shards.IMAGE, key + own_shards.DEPTH):
+        return None
+    return image.with_name(key + own_shards.DESCRIPTION)
 
 
 def _existing(path: str) -> Path:

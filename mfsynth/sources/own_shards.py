@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfsynth.config.documents import strict_json
+from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.codecs import MAX_CODE, DepthEncoding, DepthScale, dequantise_depth
@@ -20,7 +21,7 @@ from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
 
 # Members of mfsynth's samples: no other data set is known to name them so.
-IMAGE, DEPTH, DESCRIPTION = "rgb.jpg", "depth.png", "json"
+IMAGE, DEPTH, DESCRIPTION = ".rgb.jpg", ".depth.png", ".json"
 
 _METRIC = (DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z)
 
@@ -57,11 +58,11 @@ def unit_of(kind: DepthKind) -> Any:
     return "metres" if kind in _METRIC else "relative"
 
 
-def own_depth(description: bytes) -> OwnDepth | None:
+def own_depth(description: bytes, name: str) -> OwnDepth | None:
     """What a sample's JSON says of its depth, if it is one of mfsynth's.
 
     Raises:
-        ValueError: It is, and has something wrong or depth with an unknown shift.
+        MfsynthError: It is, and has something wrong or depth with an unknown shift.
     """
     try:
         about = strict_json(description)
@@ -80,18 +81,29 @@ def own_depth(description: bytes) -> OwnDepth | None:
         names = ("fx", "fy", "cx", "cy")
         camera = None if given is None else Intrinsics(*(given[name] for name in names))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not what mfsynth writes of a sample ({error}); restore it") from error
+        raise MfsynthError(
+            f"{name}: not what mfsynth writes of a sample ({error}); restore it"
+        ) from error
     if kind is DepthKind.AFFINE_INVARIANT_Z:
-        raise ValueError(f"depth of the kind {kind} has an unknown shift; use data of another kind")
+        raise MfsynthError(
+            f"{name}: depth of the kind {kind} has an unknown shift; use data of another kind"
+        )
     return OwnDepth(encoding, kind, camera, str(about.get("intrinsics_source") or ""))
 
 
-def looks_own(image: str, depth: str, codes: CodeFacts | None) -> bool:
-    """Whether a depth map without `KEY.json` seems to be one of mfsynth's.
+def require_foreign(encoding: Encoding, codes: CodeFacts) -> None:
+    """Refuse a depth map named as mfsynth's own, if it seems to be one and nothing describes it.
 
     Args:
-        image: Extension of the image.
-        depth: Of the depth map.
-        codes: Its own: the farthest depth of each map has the highest code.
+        encoding: By which it was read.
+        codes: Its own: in mfsynth's maps the farthest depth has the highest code.
+
+    Raises:
+        ValueError: It seems to be one.
     """
-    return (image, depth) == (IMAGE, DEPTH) and codes is not None and codes.highest == MAX_CODE
+    invalid = encoding.invalid or ()
+    if codes.highest == MAX_CODE and "max" not in invalid and MAX_CODE not in invalid:
+        raise ValueError(
+            "seems to be one of mfsynth's own, whose encoding is in a .json beside it, which is "
+            "missing; restore it, or name 65535 in encoding.invalid if it is another program's"
+        )

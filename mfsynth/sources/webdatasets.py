@@ -14,13 +14,13 @@ from pydantic import model_validator
 from mfsynth.config.base import NonEmpty
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import caption_in, did_you_mean_caption
-from mfsynth.sources.decoding import EncodingError
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folder_layouts import is_hidden
-from mfsynth.sources.own_shards import DEPTH, DESCRIPTION, OwnDepth, looks_own, own_depth
+from mfsynth.sources.own_shards import OwnDepth, own_depth
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.tars import TarFile, find_tars
 from mfsynth.sources.tolerance import Skipped
@@ -28,6 +28,7 @@ from mfsynth.storage.credentials import without_credentials
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
 _ABSENT = -1
+_DESCRIPTION = own_shards.DESCRIPTION[1:]
 
 
 class WebDatasetSettings(StoredDepthSettings):
@@ -89,7 +90,7 @@ class WebDatasetSettings(StoredDepthSettings):
         if not samples:
             raise MfsynthError(skipped[0].reason)
         stored = self.stored
-        others = (DESCRIPTION, *sorted(stored.files_beside - {DESCRIPTION}))
+        others = (_DESCRIPTION, *sorted(stored.files_beside - {_DESCRIPTION}))
         columns = (self.image_key, self.depth_key, self.caption_key, *others)
         return WebDatasetSource(
             settings=self,
@@ -166,32 +167,19 @@ class WebDatasetSource:
             depth=depth,
             depth_name=self.name(index, settings.depth_key),
             own=None if depth is None else self._own(index),
+            named_as_own=self._named_as_own,
         )
         needs_depth = settings.depth_key is not None and settings.depth != "optional"
-        item = assemble(files, self.encoding, needs_depth=needs_depth)
-        self._require_described(files, item)
-        return item
+        return assemble(files, self.encoding, needs_depth=needs_depth)
+
+    @property
+    def _named_as_own(self) -> bool:
+        keys = self.settings.image_key, self.settings.depth_key
+        return keys == (own_shards.IMAGE[1:], own_shards.DEPTH[1:])
 
     def _own(self, index: int) -> OwnDepth | None:
-        if self.settings.depth_key != DEPTH:
-            return None
-        about = self.beside(index, DESCRIPTION)
-        try:
-            return None if about is None else own_depth(about)
-        except ValueError as error:
-            raise EncodingError(f"{self.name(index, DESCRIPTION)}: {error}") from error
-
-    def _require_described(self, files: Files, item: Item) -> None:
-        """Refuse depth maps that seem to be mfsynth's own, of which nothing says how to read."""
-        settings, invalid = self.settings, self.encoding.invalid or ()
-        if files.depth is None or files.own is not None or "max" in invalid or 65535 in invalid:
-            return
-        if looks_own(settings.image_key, settings.depth_key or "", item.facts.codes):
-            raise EncodingError(
-                f"{files.depth_name}: seems to be one of mfsynth's own, whose encoding is in a "
-                ".json beside it, which is missing; restore it, or name 65535 in encoding.invalid "
-                "if the file is another program's"
-            )
+        about = self.beside(index, _DESCRIPTION) if self._named_as_own else None
+        return None if about is None else own_depth(about, self.name(index, _DESCRIPTION))
 
     def beside(self, index: int, extension: str) -> bytes | None:
         """Content of another file of a sample; None where there is none."""
