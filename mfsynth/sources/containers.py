@@ -241,7 +241,7 @@ def _unreadable(data: bytes, wanted: str) -> str:
     if known is not None:
         return f"not a PNG, TIFF, NPY, NPZ or PGM, but {known}, which has no reader; convert it"
     if wanted != "auto":
-        return f"not {wanted.upper()}, as encoding.container says"
+        return f"not a {wanted.upper()} file, which it must be"
     return "not a PNG, TIFF, NPY, NPZ or PGM; depth must be one of these"
 
 

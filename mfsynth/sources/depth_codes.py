@@ -50,13 +50,16 @@ def decode_codes(
         depth = _depth(values, encoding, camera, tops[0])
         if encoding.axis == "ray":
             depth = z_of_distances(depth, _required(camera))
-        valid = ~named & np.isfinite(depth) & (depth > 0)
-        if encoding.clip is not None:
-            valid &= (depth >= encoding.clip[0]) & (depth <= encoding.clip[1])
-        if keep is not None:
-            valid &= keep
-        result = np.where(valid, depth, 0.0).astype(np.float32)
-    return np.where(np.isfinite(result), result, np.float32(0)), facts
+        result: DepthMap = depth.astype(np.float32)
+    # A comparison with NaN is false. In place, for most of the time goes into temporaries.
+    valid = (result > 0) & (result < np.inf)
+    valid &= ~named
+    if encoding.clip is not None:
+        valid &= (depth >= encoding.clip[0]) & (depth <= encoding.clip[1])
+    if keep is not None:
+        valid &= keep
+    np.copyto(result, 0, where=~valid)
+    return result, facts
 
 
 def facts_of(values: NDArray[Any]) -> CodeFacts:
@@ -177,12 +180,14 @@ def _depth(
 
 def _scaled(values: NDArray[Any], encoding: Encoding, top: float) -> NDArray[np.float64]:
     offset = _number(encoding.offset)
+    # In one step: float32 would round what is divided, and a copy takes longer than the division.
     if encoding.codes_per_unit is not None:
-        scaled = np.asarray(values, np.float64) / _number(encoding.codes_per_unit)
+        scaled = np.divide(values, _number(encoding.codes_per_unit), dtype=np.float64)
     elif encoding.scale is not None:
-        scaled = np.asarray(values, np.float64) * _number(encoding.scale)
+        scaled = np.multiply(values, _number(encoding.scale), dtype=np.float64)
     else:
-        scaled = np.asarray(values, np.float64) / (1.0 if values.dtype.kind == "f" else top)
+        whole = 1.0 if values.dtype.kind == "f" else top
+        scaled = np.divide(values, whole, dtype=np.float64)
     return scaled + offset if offset else scaled
 
 

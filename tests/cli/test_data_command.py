@@ -69,7 +69,6 @@ def test_a_folder_that_says_nothing_is_asked_for_its_layout(folder):
 def test_a_mistake_in_a_setting_is_told_in_one_line(folder):
     code, said = inspect(folder, *GENERIC, "--set", "encoding.scale=much")
     assert code == 1
-    assert "--set" in said
     assert "must be a number, not 'much'" in said
 
 

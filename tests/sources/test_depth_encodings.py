@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_run
+import yaml
 from depth_files import (
     CAMERA,
     HEIGHT,
@@ -25,6 +27,7 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.registry import source_settings
+from mfsynth.training.data import PartSettings
 
 MILLIMETRES = np.rint(z_map() * 1000).astype(np.uint16)
 SCALE = {"scale": 0.001}
@@ -122,7 +125,7 @@ def test_three_saturated_bytes_are_the_sky(tmp_path):
         (b"\x76\x2f\x31\x01....", SCALE, "but OpenEXR, which has no reader; convert it"),
         (b"\x89HDF\r\n", SCALE, "but HDF5, which has no reader"),
         (b"PIEH....", SCALE, r"Sintel's .dpt, which has no reader"),
-        (npy_of(z_map()), {"container": "png", **SCALE}, "not PNG, as encoding.container says"),
+        (npy_of(z_map()), {"container": "png", **SCALE}, "not a PNG file, which it must be"),
         (npy_of(z_map()), {"byte_order": "little", **SCALE}, "says its byte order itself"),
         (npy_of(-z_map()), {"scale": 1}, "no pixel has valid depth; check encoding"),
         (
@@ -419,3 +422,15 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(tmp_path):
     data = npy_of(z_map()).replace(b"(6, 8)", b"(9999999, 9999999)")
     with one_line_error("depth: an array of .* bytes, the limit is .*MFSYNTH_MAX_BYTES"):
         depth_of(tmp_path, data, {"scale": 1})
+
+
+def test_the_example_of_the_page_about_data_is_settings():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    parts = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["data"]
+    first, second = (PartSettings.model_validate(part).source.stored for part in parts)
+    assert first.camera.size == (1280, 720)
+    assert second.packing == "bgr24"
+    for name in PRESETS:
+        assert f"`{name}`" in page
+    for name in Encoding.model_fields:
+        assert f"`{name}`" in page
