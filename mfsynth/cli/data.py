@@ -92,7 +92,7 @@ def _show(settings: SourceSettings, frames: int) -> tuple[list[Item], int]:
         if item.text:
             echo(f"     text: {one_line(item.text, 120)}")
     if items:
-        for line in survey_of(items, opened).lines():
+        for line in survey_of(items, opened).lines(most=None):
             echo(f"  {line}")
     return items, failed
 

@@ -14,7 +14,7 @@ from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, Mask
 from mfsynth.sources.base import DepthFacts, Item
-from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at
+from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
 from mfsynth.sources.camera_settings import CameraSettings, differ
 from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
 from mfsynth.sources.decoding import (
@@ -131,7 +131,7 @@ class _Cameras:
         if settings.file is not None:
             stem = self.files.beside.stem
             data, name = self.files.beside.read(filled(settings.file, stem))
-            place = None if settings.path is None else filled(settings.path, stem)
+            place = None if settings.path is None else place_of(settings.path, stem)
             matrix = matrix_at(data, name, place)
         try:
             return settings.intrinsics(shape, matrix)
@@ -167,7 +167,7 @@ def _numbers(beside: Beside, encoding: Encoding) -> Mapping[str, float]:
     assert encoding.metadata is not None
     data, name = beside.read(filled(encoding.metadata, beside.stem))
     found = {
-        setting: place.times * number_at(data, name, filled(place.metadata, beside.stem))
+        setting: place.times * number_at(data, name, place_of(place.metadata, beside.stem))
         for setting, place in encoding.of_metadata.items()
     }
     for setting in ("scale", "codes_per_unit"):

@@ -20,6 +20,10 @@ from mfsynth.sources.encoding import BesideRule
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 
 
+Place = tuple[str, ...]
+"""Keys and indices that lead to a value of a document."""
+
+
 class Beside(Protocol):
     """The files beside an image."""
 
@@ -50,7 +54,17 @@ def filled(template: str, stem: str) -> str:
     return found if number is None else found.replace("{number}", str(int(number[1])))
 
 
-def number_at(data: bytes, name: str, place: str) -> float:
+def place_of(template: str, stem: str) -> Place:
+    """The keys and indices of a place, for an image of a name without extension.
+
+    Raises:
+        MfsynthError: As `filled`.
+    """
+    # Divided first: a name may have dots of its own.
+    return tuple(filled(part, stem) for part in template.split("."))
+
+
+def number_at(data: bytes, name: str, place: Place) -> float:
     """The number at a place of a document.
 
     Raises:
@@ -58,20 +72,20 @@ def number_at(data: bytes, name: str, place: str) -> float:
     """
     value = _at(_document(data, name), place, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MfsynthError(f"{name}: {place} is no number; mend it or set another place")
+        raise MfsynthError(f"{name}: {_told(place)} is no number; mend it or set another place")
     if not np.isfinite(value):
-        raise MfsynthError(f"{name}: {place} is {value}; mend it")
+        raise MfsynthError(f"{name}: {_told(place)} is {value}; mend it")
     return float(value)
 
 
-def matrix_at(data: bytes, name: str, place: str | None) -> NDArray[np.float64]:
+def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64]:
     """The matrix at a place of a document, or that a file of numbers or a .npy file is.
 
     Raises:
         MfsynthError: There is none.
     """
     if is_array(data):
-        value: Any = read_array(data, name, place, "replace it")
+        value: Any = read_array(data, name, None if place is None else _told(place), "replace it")
     elif place is not None:
         value = _at(_document(data, name), place, name)
     else:
@@ -86,7 +100,8 @@ def matrix_at(data: bytes, name: str, place: str | None) -> NDArray[np.float64]:
     try:
         matrix = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise MfsynthError(f"{name}: {place} is no matrix of numbers; set camera.path") from error
+        where = "it" if place is None else _told(place)
+        raise MfsynthError(f"{name}: {where} is no matrix of numbers; set camera.path") from error
     if not np.isfinite(matrix).all():
         raise MfsynthError(f"{name}: a matrix with numbers that are not finite; mend it")
     return matrix
@@ -114,6 +129,11 @@ def kept_by(data: bytes, name: str, rule: BesideRule) -> Mask:
     return keep
 
 
+def _told(place: Place) -> str:
+    """A place, for people."""
+    return ".".join(place)
+
+
 # Of one file are the numbers of thousands of frames.
 @functools.lru_cache(maxsize=4)
 def _document(data: bytes, name: str) -> Any:
@@ -126,9 +146,9 @@ def _document(data: bytes, name: str) -> Any:
         raise MfsynthError(f"{name}: not valid JSON ({error}); mend it") from error
 
 
-def _at(document: Any, place: str, name: str) -> Any:
+def _at(document: Any, place: Place, name: str) -> Any:
     value, gone = document, ""
-    for part in place.split("."):
+    for part in place:
         inner: Any = None
         if isinstance(value, Mapping):
             inner = value.get(part)

@@ -88,8 +88,12 @@ class Survey:
         """Whether a pixel of a frame has."""
         return self.depth is not None and self.depth.valid > 0
 
-    def lines(self) -> Iterator[str]:
-        """What to say of it."""
+    def lines(self, most: int | None = _SKIPPED_SHOWN) -> Iterator[str]:
+        """What to say of it.
+
+        Args:
+            most: How many of what was left out to name; None for all.
+        """
         yield f"{self.items} items; of {self.frames}, {self.with_depth} with depth"
         if self.depth is not None:
             yield f"depth: {self.depth}"
@@ -98,10 +102,10 @@ class Survey:
             yield "registration: nobody said that depth is of the image's camera; it is taken so"
         if self.skipped:
             yield f"left out: {len(self.skipped)}"
-            for one in self.skipped[:_SKIPPED_SHOWN]:
-                yield f"  {one.reason}"
-            if len(self.skipped) > _SKIPPED_SHOWN:
-                yield f"  and {len(self.skipped) - _SKIPPED_SHOWN} more"
+            shown = self.skipped[:most]
+            yield from (f"  {one.reason}" for one in shown)
+            if len(self.skipped) > len(shown):
+                yield f"  and {len(self.skipped) - len(shown)} more"
 
 
 def survey(source: FiniteSource, frames: int) -> Survey:

@@ -39,7 +39,8 @@ class WebDatasetSettings(StoredDepthSettings):
 
     Attributes:
         shards: Path or URL of uncompressed tar files, with {000..127} or wildcards.
-        image_key: The image's extension, or several, as `jpg;png`: the first that is there.
+        image_key: The image's extension, or several, as `jpg;png`: the first that is there. So for
+            the others.
         depth_key: The depth map's extension; None where there is no depth.
         codes_per_unit: See above; it or a unit in `encoding` must be given with `depth_key`.
         caption_key: The extension of the caption's file; None for empty captions.
@@ -72,7 +73,7 @@ class WebDatasetSettings(StoredDepthSettings):
         tars = find_tars(self.shards)
         found = [(tar, key, files) for tar, of in enumerate(tars) for key, files in _samples(of)]
         if self.depth == "paired" and self.depth_key is not None:
-            found = [sample for sample in found if self.depth_key.lower() in sample[2]]
+            found = [sample for sample in found if _has(sample[2], self.depth_key)]
         if not found:
             raise MfsynthError(
                 f"{without_credentials(self.shards)}: no samples in {len(tars)} tar files; check "
@@ -111,16 +112,16 @@ class WebDatasetSettings(StoredDepthSettings):
         Raises:
             MfsynthError: It has no depth, though all must have it.
         """
-        depth = (self.depth_key or "").lower()
-        if depth and depth not in files and self.depth != "optional":
+        depth = self.depth_key
+        if depth is not None and self.depth != "optional" and not _has(files, depth):
             raise MfsynthError(
-                f"{name}: no file .{self.depth_key}; set depth_key or depth: optional; "
-                f"({did_you_mean(depth, files)})"
+                f"{name}: no file .{depth}; set depth_key or depth: optional; "
+                f"({did_you_mean(depth.lower(), files)})"
             )
-        if not any(key in files for key in _alternatives(self.image_key)):
+        if not _has(files, self.image_key):
             hint = did_you_mean(self.image_key.lower(), files)
             return f"{name}: no file .{self.image_key}; set image_key ({hint})"
-        if self.caption_key is not None and self.caption_key.lower() not in files:
+        if self.caption_key is not None and not _has(files, self.caption_key):
             others = [key for key in files if key not in _alternatives(self.image_key)]
             hint = did_you_mean_caption(self.caption_key.lower(), others)
             return f"{name}: no file .{self.caption_key}; set caption_key ({hint})"
@@ -244,6 +245,10 @@ class _InSample:
 
 def _alternatives(keys: str) -> list[str]:
     return [key.strip().lower() for key in keys.split(";")]
+
+
+def _has(files: Collection[str], keys: str) -> bool:
+    return any(key in files for key in _alternatives(keys))
 
 
 def _span(files: Mapping[str, tuple[int, int]], keys: str | None) -> tuple[int, int]:

@@ -145,3 +145,11 @@ def test_a_turned_camera_sees_a_point_in_the_turned_pixel():
     # Clockwise, what was right is below, and what was up is right.
     moved = project(np.array([0.2, 0.4, 2.0]), turned)
     np.testing.assert_allclose(moved, [6 - 1 - row, column])
+
+
+def test_a_name_with_dots_is_one_key(tmp_path):
+    write(tmp_path / "f.0001.color.png", png(image(0)))
+    write(tmp_path / "k.json", json.dumps({"all": {"f.0001.color": K.tolist()}}))
+    folder = {"kind": "folder", "layout": "generic", "path": str(tmp_path), "images": "*.png"}
+    camera = {"file": "k.json", "path": "all.{name}"}
+    assert source(**folder, encoding={"camera": camera})[0].intrinsics == WANTED
