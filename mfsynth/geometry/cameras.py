@@ -25,6 +25,7 @@ class IntrinsicsSource(StrEnum):
 
     ASSUMED = "assumed"
     ESTIMATED = "estimated"
+    GIVEN = "given"
     RENDERED = "rendered"
 
 

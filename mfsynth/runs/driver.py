@@ -11,12 +11,13 @@ import secrets
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models import ModelInfo, model_info
+from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -110,12 +111,14 @@ def generate(
             f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
             "generate begins with prompts only: set it to joint"
         )
+    if config.runtime.device == "cuda" and config.runtime.ray_address is None:
+        require_gpu("runtime.device")
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model))
+    manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
@@ -125,7 +128,9 @@ def generate(
     return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
-def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
+def run_manifest(
+    config: RunConfig, identity: Fingerprint, model: ModelInfo, slots: Sequence[str]
+) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
@@ -139,7 +144,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=scores,
-        **contents_of_run({name: score.note for name, score in scores.items()}),
+        **contents_of_run({name: score.note for name, score in scores.items()}, slots),
     )
 
 

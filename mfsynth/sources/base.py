@@ -46,8 +46,8 @@ The package names it in its pyproject.toml, and `kind: beside` is known wherever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mfsynth.geometry import Intrinsics
@@ -105,6 +105,7 @@ class Item:
         name: Where the item is, for messages.
         camera_from: Where the camera comes from, for people.
         facts: Of the depth.
+        slots: What a prompt took for each slot of its library, in the order of the text.
     """
 
     rgb: RgbImage | None = None
@@ -114,6 +115,7 @@ class Item:
     name: str = ""
     camera_from: str = ""
     facts: DepthFacts = DepthFacts()
+    slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rgb is not None:

@@ -18,7 +18,13 @@ from typing import Any
 from mfsynth.storage import atomic, listing
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
-from mfsynth.storage.errors import or_none, says_it_exists, translated, with_retries
+from mfsynth.storage.errors import (
+    StoreFullError,
+    or_none,
+    says_it_exists,
+    translated,
+    with_retries,
+)
 from mfsynth.storage.listing import Entry
 
 
@@ -63,6 +69,12 @@ class ObjectStore:
     def local_root(self) -> Path | None:
         """The folder of a local store, None for any other."""
         return Path(self._connection.root) if self._connection.is_local else None
+
+    def overlaps(self, other: ObjectStore) -> bool:
+        """Whether one of the two stores is, or lies in, the other one; links are followed."""
+        return self._connection.contains(other._connection) or other._connection.contains(
+            self._connection
+        )
 
     def read_bytes(self, key: str) -> bytes:
         """The whole object.
@@ -120,9 +132,16 @@ class ObjectStore:
             return
         with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
             copy = Path(folder) / Path(key).name
-            with self._translated("read", key, missing_ok=False):
-                filesystem, path = self._connection.filesystem, self._connection.path(key)
-                with_retries(lambda: filesystem.get_file(path, str(copy)))
+            try:
+                with self._translated("read", key, missing_ok=False):
+                    filesystem, path = self._connection.filesystem, self._connection.path(key)
+                    with_retries(lambda: filesystem.get_file(path, str(copy)))
+            except StoreFullError:
+                # It is not the store that is full.
+                raise StoreFullError(
+                    f"no space left in {tempfile.gettempdir()} for a copy of {self.url}/{key}; "
+                    "free some, or set TMPDIR to a larger disk, and run the same command again"
+                ) from None
             yield copy
 
     def put_file(self, local_path: Path, key: str) -> None:

@@ -31,7 +31,8 @@ from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
 from mfsynth.training.distillation.config import load_distill_config
-from mfsynth.training.estimator import describes_estimator, load_estimator_config
+from mfsynth.training.estimator import load_estimator_config
+from mfsynth.training.kinds import describes_estimator
 
 RECORDED = Path(__file__).parents[1] / "data" / "golden"
 SHARDS = 3
@@ -59,7 +60,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     prompts = open_prompts(config.prompts, config.seed)
     store = ObjectStore.open(url)
     identity = run_fingerprint(config, prompts.digest, "revision")
-    open_run(store, run_manifest(config, identity, model_of("embedded")))
+    open_run(store, run_manifest(config, identity, model_of("embedded"), prompts.slot_names))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     plan = RunPlan.of(config, prompts, identity.digest)
     for shard in range(SHARDS):
