@@ -116,7 +116,8 @@ def _sources(source: str, overrides: tuple[str, ...]) -> Iterator[tuple[str, Sou
         yield source, load_settings(PartSettings, folder, source, overrides).source
     elif isinstance(document, dict) and "data" in document:
         from mfsynth.training.config import load_train_config
-        from mfsynth.training.estimator import describes_estimator, load_estimator_config
+        from mfsynth.training.estimator import load_estimator_config
+        from mfsynth.training.kinds import describes_estimator
 
         load = load_estimator_config if describes_estimator(source) else load_train_config
         for number, part in enumerate(load(source, overrides).data):
