@@ -102,18 +102,17 @@ def _sources(source: str, overrides: tuple[str, ...]) -> Iterator[tuple[str, Sou
     from mfsynth.config.loading import load_settings, read_overrides
     from mfsynth.config.resources import resolve_resource, resource_names
     from mfsynth.errors import MfsynthError
-    from mfsynth.sources.guessing import guess_source, require_layout
-    from mfsynth.training.data.part_settings import PartSettings
+    from mfsynth.sources.guessing import LoneSource, guess_source, require_layout
 
     folder = "configs/train"
     if source not in resource_names(folder) and not source.endswith((".yaml", ".yml")):
         values = read_overrides(guess_source(source), overrides, source)
         require_layout(values.values, source)
-        yield source, values.validate(PartSettings).source
+        yield source, values.validate(LoneSource).source
         return
     document = read_yaml(resolve_resource(folder, source), "configuration")
     if isinstance(document, dict) and "kind" in document:
-        yield source, load_settings(PartSettings, folder, source, overrides).source
+        yield source, load_settings(LoneSource, folder, source, overrides).source
     elif isinstance(document, dict) and "data" in document:
         from mfsynth.training.config import load_train_config
         from mfsynth.training.estimator import load_estimator_config

@@ -70,6 +70,9 @@ def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArr
         # One map, with its single channel first or last.
         codes = codes[..., 0] if codes.shape[2] == 1 else codes
         codes = codes[0] if codes.ndim == 3 and codes.shape[0] == 1 else codes
+    if 0 in codes.shape:
+        raise MfsynthError(f"{name}: no pixels; {remedy}")
+    codes = codes.astype(codes.dtype.newbyteorder("="), copy=False)
     return codes[::-1] if encoding.rows == "bottom" else codes
 
 
@@ -127,7 +130,10 @@ def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
         MfsynthError: Anything was raised inside the `with`.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of what a decoder finds odd; it raises where that matters.
+            warnings.simplefilter("ignore")
+            yield
     except MfsynthError:
         raise
     # Decoders fail with whatever they trip over: OSError, SyntaxError, ValueError, struct.error, …

@@ -124,8 +124,11 @@ def decode_depth(
         MfsynthError: Corrupt, of another format, or of more than `Limit.PIXELS`.
     """
     codes = read_codes(data, name, encoding, remedy)
-    shape = (codes.shape[0], codes.shape[1]) if codes.ndim > 1 else (0, 0)
     try:
+        if codes.ndim < 2:
+            # Is refused there.
+            return decode_codes(codes, encoding, None)
+        shape = (codes.shape[0], codes.shape[1])
         if keep is not None and keep.shape != shape:
             require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
             keep = resize_nearest(keep, *shape)

@@ -1,17 +1,39 @@
-"""What kind of source a path is, by what lies there."""
+"""A source by itself: what kind a path is, by what lies there, and its settings as a document."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import model_validator
+
+from mfsynth.config.base import Settings
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.registry import source_settings
+from mfsynth.sources.settings import SourceSettings
 
 _REMEDY = (
     "say what it is by --set layout=NAME (tum, scannet, kitti, bop, …), or --set layout=generic "
     "--set images='*.jpg' --set depths='*.png', and --set encoding.scale=METRES_A_CODE"
 )
+
+
+class LoneSource(Settings):
+    """The settings of a source by themselves, as a document has them.
+
+    Attributes:
+        source: Of any kind.
+    """
+
+    internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
+
+    source: SourceSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_kind(cls, values: Any) -> Any:
+        return {"source": source_settings(values)} if isinstance(values, Mapping) else values
 
 
 def guess_source(place: str) -> dict[str, Any]:

@@ -24,6 +24,10 @@ from pydantic import ValidationError
 from training_files import image, one_line_error, png, source, write, write_tar
 
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.rgbd import require_depth
+from mfsynth.sources.decoding import decode_depth
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.registry import source_settings
@@ -422,6 +426,30 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(tmp_path):
     data = npy_of(z_map()).replace(b"(6, 8)", b"(9999999, 9999999)")
     with one_line_error("depth: an array of .* bytes, the limit is .*MFSYNTH_MAX_BYTES"):
         depth_of(tmp_path, data, {"scale": 1})
+
+
+def test_numbers_of_either_byte_order_are_the_same(tmp_path):
+    depth = depth_of(tmp_path, npy_of(MILLIMETRES.astype(">u2")), SCALE)
+    np.testing.assert_array_equal(depth, depth_of(tmp_path, npy_of(MILLIMETRES), SCALE))
+
+
+@pytest.mark.parametrize("one", encoded_maps(), ids=lambda one: one.name)
+def test_a_damaged_file_is_one_line_or_a_depth_map(one):
+    encoding = Encoding(**one.encoding)
+    camera = Intrinsics(**CAMERA)
+    random = np.random.default_rng(0)
+    problems = []
+    for _ in range(60):
+        damaged = bytearray(one.data)
+        damaged[random.integers(len(damaged))] ^= 1 << random.integers(8)
+        whole = bytes(damaged[: random.integers(len(damaged)) if random.random() < 0.2 else None])
+        try:
+            depth, _ = decode_depth(whole, "a.x", encoding, lambda shape: camera)
+            require_depth(depth)
+        except MfsynthError as error:
+            problems.append(str(error))
+    assert problems
+    assert all(problem.startswith("a.x: ") and "\n" not in problem for problem in problems)
 
 
 def test_the_example_of_the_page_about_data_is_settings():
