@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.codecs import MAX_CODE, DepthEncoding, DepthScale, dequantise_depth
-from mfsynth.sources.base import CodeFacts, DepthFacts
+from mfsynth.sources.base import CodeFacts, DepthFacts, DepthUnit
 from mfsynth.sources.containers import read_codes
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
@@ -53,7 +52,7 @@ class OwnDepth:
         return dequantise_depth(codes, self.encoding), DepthFacts(unit, facts_of(codes))
 
 
-def unit_of(kind: DepthKind) -> Any:
+def unit_of(kind: DepthKind) -> DepthUnit:
     """What a unit of depth of a kind is; see `DepthFacts`."""
     return "metres" if kind in _METRIC else "relative"
 
