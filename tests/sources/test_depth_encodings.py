@@ -17,6 +17,7 @@ from depth_files import (
     npy_of,
     npz_of,
     png_of,
+    three_bytes,
     tiff_of,
     z_map,
 )
@@ -107,6 +108,30 @@ def test_three_saturated_bytes_are_the_sky(tmp_path):
     codes = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     with one_line_error("100 % of the pixels have the code 16777215"):
         depth_of(tmp_path, png_of(codes), {"packing": "bgr24", "scale": 6e-5})
+
+
+def room(seed=0):
+    """Millimetres (60, 80) of a slanted wall with a sensor's noise and holes."""
+    random = np.random.default_rng(seed)
+    wall = np.add.outer(np.linspace(900, 3000, 60), np.linspace(0, 1500, 80))
+    return np.where(random.random(wall.shape) < 0.1, 0, wall + random.normal(0, 15, wall.shape))
+
+
+def test_bytes_in_the_wrong_order_are_refused_and_the_right_one_is_named():
+    whole = room().astype(np.uint32)
+    for given, right in (("rgb24", "bgr24"), ("bgr24", "rgb24")):
+        shifts = (0, 8, 16) if right == "bgr24" else (16, 8, 0)
+        data = png_of(three_bytes(whole, shifts))
+        with pytest.raises(MfsynthError, match=f"set encoding.packing: {right}$"):
+            decode_depth(data, "d", Encoding(packing=given, scale=0.001))
+        depth, _ = decode_depth(data, "d", Encoding(packing=right, scale=0.001))
+        np.testing.assert_allclose(depth, whole / 1000, rtol=1e-6)
+    swapped = png_of(room().astype(np.uint16).byteswap())
+    with pytest.raises(MfsynthError, match=r"set encoding\.byte_order: little$"):
+        decode_depth(swapped, "d", Encoding(scale=0.001))
+    decode_depth(swapped, "d", Encoding(scale=0.001, byte_order="little"))
+    decode_depth(swapped, "d", Encoding(scale=0.001, byte_order="big"))
+    decode_depth(png_of(room().astype(np.uint16)), "d", Encoding(scale=0.001))
 
 
 @pytest.mark.parametrize(
