@@ -58,7 +58,7 @@ def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArr
         MfsynthError: Corrupt, of a format without reader or of another than the encoding says, not
             an array of one map, or of more than the limits.
     """
-    container = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    container = container_of(data)
     wanted = encoding.container or "auto"
     if container is None or wanted not in ("auto", container):
         raise MfsynthError(f"{name}: {_unreadable(data, wanted)}; {remedy}")
@@ -76,6 +76,11 @@ def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArr
     return codes[::-1] if encoding.rows == "bottom" else codes
 
 
+def container_of(data: bytes) -> str | None:
+    """The format of a file, by its first bytes; None where it has no reader."""
+    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+
+
 def read_array(data: bytes, name: str, key: str | None, remedy: str) -> NDArray[Any]:
     """An array in a .npy or .npz file.
 
@@ -89,17 +94,12 @@ def read_array(data: bytes, name: str, key: str | None, remedy: str) -> NDArray[
         MfsynthError: Corrupt, without such an array, or of more than the limits.
     """
     with decoding(name, "an array", remedy):
-        return _npz(data, name, key) if is_npz(data) else _npy(data, name)
+        return _npz(data, name, key) if container_of(data) == "npz" else _npy(data, name)
 
 
 def is_array(data: bytes) -> bool:
     """Whether a file is one of NumPy's."""
-    return is_npz(data) or data.startswith(b"\x93NUMPY")
-
-
-def is_npz(data: bytes) -> bool:
-    """Whether a file is a .npz."""
-    return data.startswith(b"PK\x03\x04")
+    return container_of(data) in ("npy", "npz")
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:

@@ -15,6 +15,7 @@ from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.sources.base import CodeFacts
 from mfsynth.sources.containers import (
+    container_of,
     decoding,
     is_array,
     open_picture,
@@ -132,7 +133,8 @@ def decode_depth(
         if keep is not None and keep.shape != shape:
             require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
             keep = resize_nearest(keep, *shape)
-        return decode_codes(codes, encoding, camera(shape), keep)
+        may_be_swapped = container_of(data) in ("png", "pgm")
+        return decode_codes(codes, encoding, camera(shape), keep, may_be_swapped=may_be_swapped)
     except ValueError as error:
         raise EncodingError(f"{name}: {error}") from error
 

@@ -30,7 +30,12 @@ _THREE_BYTES = {"rgb24": (16, 8, 0), "bgr24": (0, 8, 16)}
 
 
 def decode_codes(
-    codes: NDArray[Any], encoding: Encoding, camera: Intrinsics | None, keep: Mask | None = None
+    codes: NDArray[Any],
+    encoding: Encoding,
+    camera: Intrinsics | None,
+    keep: Mask | None = None,
+    *,
+    may_be_swapped: bool = False,
 ) -> tuple[DepthMap, CodeFacts]:
     """z-depth of the codes of one map.
 
@@ -39,6 +44,8 @@ def decode_codes(
         encoding: Of them; its numbers are numbers.
         camera: Of the map's pixels; needed for distances along rays and for disparities.
         keep: (H, W), the pixels that a mask leaves.
+        may_be_swapped: Whether the two bytes of a code may be in the wrong order, for the file
+            doesn't say which they have.
 
     Returns:
         float32 (H, W), 0 = invalid, in metres unless the encoding says otherwise; and facts.
@@ -47,7 +54,8 @@ def decode_codes(
         ValueError: They are no codes of this encoding, or are saturated; says what to set.
     """
     values, tops = _unpacked(codes, encoding)
-    _refuse_scrambled(codes, values, encoding)
+    if may_be_swapped or encoding.packing in _THREE_BYTES:
+        _refuse_scrambled(codes, values, encoding)
     facts = facts_of(values)
     top = facts.highest if facts.highest in tops else tops[0]
     named = _named(values, encoding, top)
@@ -130,8 +138,8 @@ def _refuse_scrambled(codes: NDArray[Any], values: NDArray[Any], encoding: Encod
     rough, smooth = _roughness(values), _roughness(other)
     if rough > _ROUGH and 0 < smooth < rough / _SMOOTHER:
         raise ValueError(
-            f"neighbouring codes differ by {rough:.2g} of their mean, and by {smooth:.1g} of it with "
-            f"their bytes in another order; set encoding.{setting}"
+            f"neighbouring codes differ by {rough:.2g} of their mean, and by {smooth:.1g} of it "
+            f"with their bytes in another order; set encoding.{setting}"
         )
 
 
