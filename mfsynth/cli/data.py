@@ -35,7 +35,7 @@ def data() -> None:
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Set a setting; repeatable."
 )
 def inspect(source: str, frames: int, picture: Path | None, overrides: tuple[str, ...]) -> None:
-    r"""Show what the first frames of images with depth hold, as the settings have it read.
+    """Show what the first frames of images with depth hold, as the settings have it read.
 
     SOURCE is a folder, tar files, or the folder or URL of a run, with what can't be seen there by
     --set; CONFIG is a YAML file with the settings of a source, or the configuration of a training.
@@ -45,10 +45,8 @@ def inspect(source: str, frames: int, picture: Path | None, overrides: tuple[str
     have are a wrong unit, a large share of one code is background that `encoding.invalid` should
     name, and edges beside the things in the picture are depth of another camera.
 
-    \b
-    mfsynth data inspect /data/fr1_desk
-    mfsynth data inspect /data/mine --set layout=generic --set images='rgb/*.jpg'
-      --set depths='depth/*.png' --set encoding.scale=0.001 --picture frames.png
+    For example: mfsynth data inspect /data/mine --set layout=generic --set images='rgb/*.jpg' --set
+    depths='depth/*.png' --set encoding.scale=0.001 --picture frames.png
     """
     from mfsynth.errors import MfsynthError
 

@@ -22,8 +22,9 @@ _TOP_OF_24 = 2**24 - 1
 # What programs write into numbers of more than 16 bits where there is no depth.
 _BACKGROUNDS = (_TOP_OF_16, 65504.0, 1e10)
 # Of the mean: neighbours in measured and rendered maps differ by .0005 to .009, with the bytes of
-# their codes in the wrong order by .01 to .4, and 10 times as much as in the right one.
-_ROUGH, _SMOOTHER = 0.005, 6
+# their codes in the wrong order by .01 to .4, and 10 times as much as in the right one. Drawn maps
+# of few depths may do so in the right order.
+_ROUGH, _SMOOTHER, _MANY = 0.009, 6, 64
 # Which rows are looked at; how many, and pairs of neighbours in each, say anything.
 _EVERY, _FEW = 4, 8
 _THREE_BYTES = {"rgb24": (16, 8, 0), "bgr24": (0, 8, 16)}
@@ -136,7 +137,8 @@ def _refuse_scrambled(codes: NDArray[Any], values: NDArray[Any], encoding: Encod
     else:
         return
     rough, smooth = _roughness(values), _roughness(other)
-    if rough > _ROUGH and 0 < smooth < rough / _SMOOTHER:
+    wrong = rough > _ROUGH and 0 < smooth < rough / _SMOOTHER
+    if wrong and np.unique(values).size >= _MANY:
         raise ValueError(
             f"neighbouring codes differ by {rough:.2g} of their mean, and by {smooth:.1g} of it "
             f"with their bytes in another order; set encoding.{setting}"
