@@ -15,7 +15,7 @@ from functools import partial
 import psutil
 from driving import DOWN, SCARCE
 from machines import NODES, can_mount
-from session import ENDS_WITHIN_S, Fault, Soak
+from session import Fault, Soak
 
 from mfsynth.shards import layout
 
@@ -135,7 +135,7 @@ def stop_a_driver(number: signal.Signals, soak: Soak) -> str:
     if soak.drivers[driver] is not None or " pairs" not in driver.log.read_text():
         return ""
     driver.send(number)
-    soak.drivers[driver] = time.monotonic() + 2 * ENDS_WITHIN_S
+    soak.drivers[driver] = time.monotonic() + 2 * soak.ends_within_s
     return driver.log.stem
 
 
@@ -157,7 +157,7 @@ def start_a_second_driver(soak: Soak) -> str:
     def stop() -> None:
         driver.send(signal.SIGTERM)
         if driver in soak.drivers:
-            soak.drivers[driver] = time.monotonic() + 2 * ENDS_WITHIN_S
+            soak.drivers[driver] = time.monotonic() + 2 * soak.ends_within_s
 
     soak.after(seconds, stop)
     return f"for {seconds:.0f} s"
@@ -191,7 +191,7 @@ def kill_the_head(soak: Soak) -> str:
         for node in orphans:
             node.kill_all()
 
-    soak.after(ENDS_WITHIN_S, end)
+    soak.after(soak.ends_within_s, end)
     return f"a new one is at {soak.cluster.address}"
 
 
@@ -204,7 +204,7 @@ def kill_the_cluster(soak: Soak) -> str:
 
 def _expect_the_end(soak: Soak) -> None:
     for driver in soak.drivers:
-        soak.drivers[driver] = time.monotonic() + ENDS_WITHIN_S
+        soak.drivers[driver] = time.monotonic() + soak.ends_within_s
 
 
 FAULTS = (

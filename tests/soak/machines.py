@@ -26,6 +26,7 @@ class Process:
             TOKEN: token,
             "TMPDIR": str(log.parent.parent / "tmp"),  # of Ray's sessions, too
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # else whatever else the machine does comes first
             "RAY_raylet_start_wait_time_s": "120",
             "RAY_AUTH_MODE": "disabled",  # whatever tokens there are in the home folder
         }

@@ -29,7 +29,9 @@ from mfsynth.storage.store import ObjectStore
 NAME = "soak"
 SHARD_SIZE = 16
 BATCH = 4
+# On two cores with nothing else to do; multiplied by the pace.
 DEADLINE_S = 60.0
+SECONDS_BETWEEN_FAULTS = 15.0
 # A driver whose cluster is gone must have ended by itself.
 ENDS_WITHIN_S = 180.0
 # In which something must be committed, whatever goes wrong.
@@ -84,8 +86,9 @@ class Collected:
 class Soak:
     """The run, what it runs on, and what befalls it."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, seed: int, pace: float) -> None:
+        self.folder, self.pace = folder, pace
+        self.ends_within_s = pace * ENDS_WITHIN_S
         self.rng = random.Random(seed)
         self.token = uuid.uuid4().hex
         self.logs = folder / "logs"
@@ -142,7 +145,7 @@ class Soak:
                 "workers": workers,
                 "batch_size": BATCH,
                 "device": "cpu",
-                "deadline_s": DEADLINE_S,
+                "deadline_s": DEADLINE_S * self.pace,
                 "ray_address": self.cluster.address,
             },
         }
@@ -238,8 +241,8 @@ class Soak:
         commits = sum(1 for _ in folder.glob("*.json"))
         if commits != self.commits:
             self.commits, self.progress_at = commits, time.monotonic()
-        if time.monotonic() > self.progress_at + STANDSTILL_S:
-            self.wrong(f"nothing was committed for {STANDSTILL_S:g} s")
+        if time.monotonic() > self.progress_at + STANDSTILL_S * self.pace:
+            self.wrong(f"nothing was committed for {STANDSTILL_S * self.pace:g} s")
             self.progress_at = time.monotonic()
 
     def go_on_or_rest(self) -> None:
@@ -253,8 +256,9 @@ class Soak:
             numbers: list[int | str] = ["auto", "auto", 2]
             self.start_driver(self.rng.choice(numbers))
 
-    def suffer(self, seconds: float, every: float, faults: Sequence[Fault]) -> None:
-        """Rounds of all faults in random order, one `every` so many seconds; some meet others."""
+    def suffer(self, seconds: float, faults: Sequence[Fault]) -> None:
+        """Rounds of all faults in random order; some last, and meet others."""
+        every = SECONDS_BETWEEN_FAULTS * self.pace
         end = time.monotonic() + seconds
         self.start_driver()
         next_fault = time.monotonic() + 15
@@ -281,7 +285,7 @@ class Soak:
         self.collector.kill_all()
         for driver in self.drivers:
             driver.send(signal.SIGTERM)
-            self.drivers[driver] = time.monotonic() + 2 * ENDS_WITHIN_S
+            self.drivers[driver] = time.monotonic() + 2 * self.ends_within_s
         while self.drivers:
             self.look_at_drivers()
             time.sleep(0.5)
@@ -290,7 +294,7 @@ class Soak:
         self.target = 1 + sum(receipt.accepted for receipt in read_commits(self.store).values())
         self.say("the target is set", f"{self.target} pairs")
         last = self.start_driver()
-        self.drivers[last] = time.monotonic() + 10 * ENDS_WITHIN_S
+        self.drivers[last] = time.monotonic() + 10 * self.ends_within_s
         while self.drivers:
             self.look_at_drivers()
             time.sleep(0.5)

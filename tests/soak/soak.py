@@ -1,6 +1,6 @@
 """A long run under random faults, compared with one that had none.
 
-    python tests/soak/soak.py [--minutes 30] [--every 15] [--seed 0] [--folder FOLDER]
+    python tests/soak/soak.py [--minutes 30] [--pace 1] [--seed 0] [--folder FOLDER]
 
 Starts a Ray cluster of several nodes on this machine, and a driver on it with real workers, a real
 store and a model that costs nothing. Every few seconds something goes wrong: `FAULTS` says what.
@@ -66,16 +66,16 @@ def summary(soak: Soak, minutes: float, gc: Collected, checked: Sequence[str]) -
 
 @click.command()
 @click.option("--minutes", default=30.0, help="How long faults go on.")
-@click.option("--every", default=15.0, help="Seconds between faults; more on a busy machine.")
+@click.option("--pace", default=1.0, help="How much slower than two idle cores the machine is.")
 @click.option("--seed", default=0, help="Of the faults.")
 @click.option("--folder", type=click.Path(path_type=Path), help="New; by default a temporary one.")
-def main(minutes: float, every: float, seed: int, folder: Path | None) -> None:
+def main(minutes: float, pace: float, seed: int, folder: Path | None) -> None:
     """Run under random faults, and compare with a run that had none."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder = folder or Path(tempfile.mkdtemp(prefix="soak-"))
-    soak = Soak(folder, seed)
+    soak = Soak(folder, seed, pace)
     try:
-        soak.suffer(60 * minutes, every, FAULTS)
+        soak.suffer(60 * minutes, FAULTS)
         soak.come_to_an_end()
         collected = soak.collected()
         text = summary(soak, minutes, collected, check(soak, collected))
