@@ -256,7 +256,8 @@ class ObjectStore:
         """Remove an object. Idempotent: nothing at `key` is no error."""
         with self._translated("delete", key):
             filesystem, path = self._connection.filesystem, self._connection.path(key)
-            or_none(lambda: filesystem.rm_file(path))
+            if not _found(lambda: filesystem.rm_file(path)):
+                listing.require_a_way_to(self._connection, key)
 
     def discard(self, entry: Entry) -> bool:
         """Remove what a listing showed: an object, or an unfinished upload. Idempotent.
@@ -293,14 +294,14 @@ class ObjectStore:
     @contextlib.contextmanager
     def _translated(self, verb: str, key: str, *, missing_ok: bool = True) -> Iterator[None]:
         connection = self._connection
-        try:
-            with translated(
-                connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
-            ):
+        with translated(
+            connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
+        ):
+            try:
                 yield
-        except FileNotFoundError:
-            listing.require_no_dead_link(connection, key)
-            raise
+            except FileNotFoundError:
+                listing.require_a_way_to(connection, key)
+                raise
 
 
 def _found(removal: Callable[[], object]) -> bool:
