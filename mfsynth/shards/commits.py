@@ -279,7 +279,7 @@ def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[in
         for key in store.list(layout.COMMITS_FOLDER)
         if (shard := layout.parse_commit_key(key)) is not None and shard not in exclude
     ]
-    receipts = (_receipt(store, key, data) for key, data in store.read_many(keys).items())
+    receipts = (_receipt(store, key, data) for key, data in store.read_listed(keys).items())
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
 
 

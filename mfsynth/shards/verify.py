@@ -118,7 +118,7 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
             keys.append(key)
         elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
-    for key, data in store.read_many(keys).items():
+    for key, data in store.read_listed(keys).items():
         try:
             receipt = parse_receipt(key, data)
             receipts[receipt.shard] = receipt

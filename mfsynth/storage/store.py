@@ -18,7 +18,13 @@ from typing import Any
 from mfsynth.storage import atomic, listing
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
-from mfsynth.storage.errors import or_none, says_it_exists, translated, with_retries
+from mfsynth.storage.errors import (
+    StoreError,
+    or_none,
+    says_it_exists,
+    translated,
+    with_retries,
+)
 from mfsynth.storage.listing import Entry
 
 
@@ -93,6 +99,20 @@ class ObjectStore:
             key: data if isinstance(data, bytes) else self.read_bytes(key)
             for key, data in zip(wanted, found, strict=True)
         }
+
+    def read_listed(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """As `read_many`, of keys that a listing has shown.
+
+        Raises:
+            StoreError: One could not be read, or is gone: since, or before a listing that is late.
+        """
+        try:
+            return self.read_many(keys)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{error} is listed, but not there; run the same command again, and if it stays "
+                "so, bring it back"
+            ) from None
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length` of an object; fewer if it ends before.
