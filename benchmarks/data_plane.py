@@ -48,6 +48,7 @@ from mfsynth.shards.codecs import quantise_depth
 from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.layout import new_attempt, run_id, sample_id
 from mfsynth.shards.records import CandidateRef, Sample
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
@@ -91,7 +92,7 @@ def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
             attempt=new_attempt(),
             first_candidate=first,
             candidates=len(part),
-            score_names=("registration",),
+            declared=Declared(("registration",)),
         ) as spool:
             for number, (rgb, depth) in enumerate(part, first):
                 spool.add(
@@ -109,6 +110,7 @@ def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
                         mode="joint",
                         model_id="none",
                         depth_kind=DepthKind.SCALE_INVARIANT_Z,
+                        licence="none",
                     )
                 )
             spool.close()
@@ -261,7 +263,7 @@ def overlap(frames: Sequence[Frame], shards: int, rate: float) -> None:
             }
         )
         identity, model = Fingerprint(FINGERPRINT, {}), model_info(config.model)
-        open_run(ObjectStore.open(folder), run_manifest(config, identity, model))
+        open_run(ObjectStore.open(folder), run_manifest(config, identity, model, ()))
         generator = TimedGenerator(frames, rate)
         worker = ShardWorker(config, generator)
         cpu, wall = time.process_time(), time.perf_counter()

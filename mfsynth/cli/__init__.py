@@ -13,6 +13,7 @@ from mfsynth.cli.output import echo
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
+    "copy": "Copy a run to another place.",
     "distill": "Distil a model to a few sampling steps.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from mfsynth.formatting import printable
@@ -15,3 +17,25 @@ def echo(text: str, *, err: bool = False) -> None:
         err: Whether to say it on standard error.
     """
     click.echo(printable(text), err=err)
+
+
+class Progress:
+    """Says on standard error, every two seconds, how many shards are done.
+
+    A line reads as well in a log file as on a terminal.
+
+    Args:
+        what: What they are then: `verified`.
+    """
+
+    _INTERVAL_S = 2.0
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._shown = time.monotonic()
+
+    def __call__(self, done: int, shards: int) -> None:
+        """Told after each of the shards."""
+        if time.monotonic() - self._shown > self._INTERVAL_S:
+            self._shown = time.monotonic()
+            echo(f"{done} of {shards} shards {self._what}", err=True)

@@ -16,8 +16,8 @@ _PICTURE_PAIRS = 16
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The page to write  [default: report.html in the run, or RUN.report.html here if the "
-    "run is not on a local disk]",
+    help="The page to write  [default: report.html in the run; here, named after the run, if that "
+    "is not on a local disk]",
 )
 @click.option(
     "--pairs",
@@ -43,7 +43,7 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
     from mfsynth.storage.credentials import without_credentials
 
     content = collect_report(url, pairs=pairs)
-    path = out or page_path(url, content.name)
+    path = out or page_path(url, content.run_id)
     write_document(path, render_page(content).encode())
     echo(f"report: {path}")
     if picture is not None:

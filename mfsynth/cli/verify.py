@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mfsynth.cli.output import echo
+from mfsynth.cli.output import Progress, echo
 from mfsynth.formatting import one_line
 
 
@@ -18,23 +18,12 @@ def verify(url: str, shallow: bool) -> None:
     tar. A run without shards is not verified, nor one that has fewer than were counted once: by
     finalize, or by a driver. Prints a line for every problem; exit status 1 if there is one.
     """
-    import time
-
     from mfsynth.errors import MfsynthError
     from mfsynth.shards.verify import verify_run
     from mfsynth.storage.store import ObjectStore
 
     store = ObjectStore.open(url)
-    shown = time.monotonic()
-
-    def progress(done: int, shards: int) -> None:
-        nonlocal shown
-        # A line every two seconds reads as well in a log file as on a terminal.
-        if time.monotonic() - shown > 2:
-            shown = time.monotonic()
-            echo(f"{done} of {shards} shards verified", err=True)
-
-    report = verify_run(store, deep=not shallow, on_shard=progress)
+    report = verify_run(store, deep=not shallow, on_shard=Progress("verified"))
     for problem in report.problems:
         echo(one_line(problem))
     found = f"{report.shards} shards, {report.pairs} pairs, {report.size / 1e6:.1f} MB"

@@ -14,42 +14,40 @@ _MAX_OPEN_FILES = 64
 
 
 class RangeReader:
-    """Reads ranges of a run's objects: `pread` on local files, ranged requests elsewhere.
+    """Reads ranges of runs' objects: `pread` on local files, ranged requests elsewhere.
 
     Safe for threads and forks, because `pread` uses no file position; pickles without its open
     files, which every process opens for itself when it first needs them.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[RangeReader], tuple[ObjectStore]]:
-        return RangeReader, (self._store,)
+    def __reduce__(self) -> tuple[type[RangeReader], tuple[()]]:
+        return RangeReader, ()
 
-    def read(self, key: str, start: int, length: int) -> bytes:
-        """Bytes `start` to `start + length`; fewer if the object ends before.
+    def read(self, store: ObjectStore, key: str, start: int, length: int) -> bytes:
+        """Bytes `start` to `start + length` of an object; fewer if it ends before.
 
         Raises:
             FileNotFoundError: There is no such object.
             StoreError: A remote store failed.
         """
-        if self._store.local_root is None:
-            return self._store.read_range(key, start, length)
-        return self._file(key).read(start, length)
+        root = store.local_root
+        if root is None:
+            return store.read_range(key, start, length)
+        return self._file(str(root / key)).read(start, length)
 
-    def _file(self, key: str) -> _OpenFile:
+    def _file(self, path: str) -> _OpenFile:
         with self._lock:
-            file = self._files.get(key)
+            file = self._files.get(path)
             if file is None:
-                root = self._store.local_root
-                assert root is not None
-                file = self._files[key] = _OpenFile(str(root / key))
+                file = self._files[path] = _OpenFile(path)
                 # The file is evicted, not closed: a thread may still be reading from it.
                 if len(self._files) > _MAX_OPEN_FILES:
                     self._files.popitem(last=False)
-            self._files.move_to_end(key)
+            self._files.move_to_end(path)
             return file
 
 

@@ -1,29 +1,30 @@
-"""The pairs of a run as a sequence, which is also a map-style torch data set."""
+"""The pairs of runs as a sequence, which is also a map-style torch data set."""
 
 from __future__ import annotations
 
 import operator
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mfsynth.datasets.parts import Part, open_parts
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs, layout
-from mfsynth.shards.commits import read_run
-from mfsynth.shards.drivers import read_known_commits
-from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import CandidateRef
-from mfsynth.shards.tables import scores_of
-from mfsynth.storage.store import ObjectStore
+from mfsynth.shards.tables import scores_of, slots_of
+
+_REF = [field.name for field in fields(CandidateRef) if field.name != "slots"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,7 @@ class RGBDSample:
 
     Attributes:
         ref: The candidate that it comes from; what it knows is the sample's, too: `sample_id`,
-            `candidate`, `seed`, `prompt` and `prompt_id`.
+            `candidate`, `seed`, `prompt`, `prompt_id` and `slots`.
         rgb: uint8 (H, W, 3).
         depth: float32 (H, W), z-depth in units of `depth_kind`, 0.0 = invalid.
         valid: bool (H, W), depth > 0.
@@ -40,9 +41,10 @@ class RGBDSample:
             centres), or None if unknown.
         intrinsics_source: Where `intrinsics` came from, or None.
         depth_kind: What the numbers in `depth` mean; metres only for the metric kinds.
-        scores: Score of every check; NaN where the check abstained.
+        scores: Score of every check; NaN where the check abstained, or the run has none.
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
+        licence: What the pair may be used for; None in runs of earlier formats.
     """
 
     ref: CandidateRef
@@ -55,10 +57,11 @@ class RGBDSample:
     scores: Mapping[str, float]
     mode: str
     model_id: str
+    licence: str | None
 
     @property
     def sample_id(self) -> str:
-        """`[0-9a-z_-]+`, unique in the run."""
+        """`[0-9a-z_-]+`, unique in the data set."""
         return self.ref.sample_id
 
     @property
@@ -81,9 +84,14 @@ class RGBDSample:
         """Stable hash of the prompt's text."""
         return self.ref.prompt_id
 
+    @property
+    def slots(self) -> Mapping[str, tuple[str, ...]]:
+        """What the prompt took for each slot of its library."""
+        return self.ref.slots
+
 
 class RGBDDataset:
-    """The committed pairs of a run, in the order of their candidates.
+    """The committed pairs of a run, in the order of their candidates, or of several runs.
 
     A plain sequence: `len`, integer and slice indices, iteration. That is all that
     `torch.utils.data.DataLoader` asks of a map-style data set, with any number of workers and
@@ -93,28 +101,28 @@ class RGBDDataset:
     Every read is checked against the CRC-32 of the index.
 
     Args:
-        url: Local path or fsspec URL of a run.
+        url: Local path or fsspec URL of a run, or a list of them: their pairs follow each other in
+            its order.
         transform: Applied to every sample, in the loading process; what it returns is what
             indexing gives. A `DataLoader` can collate dicts of arrays, not `RGBDSample`s, so
             pass one here or a `collate_fn` there.
 
     Raises:
-        MfsynthError: There is no run, or a commit or an index can't be read.
+        MfsynthError: There is no run, a commit or an index is missing or can't be read, or two
+            runs have a sample in common.
     """
 
     def __init__(
         self,
-        url: str | os.PathLike[str],
+        url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         transform: Callable[[RGBDSample], Any] | None = None,
     ) -> None:
-        self._store = ObjectStore.open(url)
-        read_run(self._store)
-        commits = read_known_commits(self._store)
-        self._reader = RangeReader(self._store)
+        urls = [url] if isinstance(url, str | os.PathLike) else [*url]
+        self._parts, self._index = open_parts(urls)
+        self._ends = [*accumulate(part.rows for part in self._parts)]
+        self._reader = RangeReader()
         self._transform = transform
-        self._tars = {shard: r.objects["tar"].key for shard, r in commits.items()}
-        self._index = read_index(self._store, commits.values())
 
     @property
     def index(self) -> pa.Table:
@@ -150,15 +158,16 @@ class RGBDDataset:
 
     def _load(self, number: int) -> RGBDSample:
         row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
+        part = self._parts[bisect_right(self._ends, number)]
         try:
-            return self._decode(row)
+            return self._decode(part, row)
         except (ValueError, KeyError) as error:
-            key = self._tars.get(row["shard"], layout.COMMITS_FOLDER)
+            key = part.tars.get(row["shard"], layout.COMMITS_FOLDER)
             what = " ".join(str(error).split())
-            raise self._damaged(key, f"{row['sample_id']}: {what}") from error
+            raise _damaged(part, key, f"{row['sample_id']}: {what}") from error
 
-    def _decode(self, row: Mapping[str, Any]) -> RGBDSample:
-        jpeg, png = self._members(row)
+    def _decode(self, part: Part, row: Mapping[str, Any]) -> RGBDSample:
+        jpeg, png = self._members(part, row)
         shape = (row["height"], row["width"])
         encoding = codecs.DepthEncoding(
             codecs.DepthScale(row["depth_encoding"]),
@@ -174,7 +183,7 @@ class RGBDDataset:
             )
         source = row["intrinsics_source"]
         return RGBDSample(
-            ref=CandidateRef(**{field.name: row[field.name] for field in fields(CandidateRef)}),
+            ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
             rgb=codecs.decode_jpeg(jpeg, shape),
             depth=depth,
             valid=depth > 0,
@@ -184,31 +193,33 @@ class RGBDDataset:
             scores=scores_of(row),
             mode=row["mode"],
             model_id=row["model_id"],
+            licence=row.get("licence"),
         )
 
-    def _members(self, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        sample_id, key = row["sample_id"], self._tars[row["shard"]]
+    def _members(self, part: Part, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        sample_id, key = row["sample_id"], part.tars[row["shard"]]
         # The members of a sample are neighbours in the tar: one read instead of two.
         start = row["rgb_offset"]
         length = row["depth_offset"] + row["depth_size"] - start
         try:
-            data = self._reader.read(key, start, length)
+            data = self._reader.read(part.store, key, start, length)
         except FileNotFoundError:
-            raise self._damaged(key, f"it is missing (wanted for {sample_id})") from None
+            raise _damaged(part, key, f"it is missing (wanted for {sample_id})") from None
         except OSError as error:
-            raise self._damaged(key, f"{sample_id}: {error.strerror or error}") from error
+            raise _damaged(part, key, f"{sample_id}: {error.strerror or error}") from error
         if len(data) != length:
-            raise self._damaged(key, f"truncated: {sample_id} ends early")
+            raise _damaged(part, key, f"truncated: {sample_id} ends early")
         members = []
-        for part in ("rgb", "depth"):
-            offset = row[f"{part}_offset"] - start
-            member = data[offset : offset + row[f"{part}_size"]]
-            if zlib.crc32(member) != row[f"{part}_crc32"]:
-                raise self._damaged(key, f"the {part} of {sample_id} changed (CRC-32 differs)")
+        for name in ("rgb", "depth"):
+            offset = row[f"{name}_offset"] - start
+            member = data[offset : offset + row[f"{name}_size"]]
+            if zlib.crc32(member) != row[f"{name}_crc32"]:
+                raise _damaged(part, key, f"the {name} of {sample_id} changed (CRC-32 differs)")
             members.append(member)
         return members[0], members[1]
 
-    def _damaged(self, key: str, what: str) -> MfsynthError:
-        return MfsynthError(
-            f"{self._store.url}/{key}: {what}; `mfsynth verify` says what else is damaged"
-        )
+
+def _damaged(part: Part, key: str, what: str) -> MfsynthError:
+    return MfsynthError(
+        f"{part.store.url}/{key}: {what}; `mfsynth verify` says what else is damaged"
+    )

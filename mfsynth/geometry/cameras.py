@@ -24,6 +24,7 @@ class IntrinsicsSource(StrEnum):
 
     ASSUMED = "assumed"
     ESTIMATED = "estimated"
+    GIVEN = "given"
     RENDERED = "rendered"
 
 

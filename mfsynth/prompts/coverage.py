@@ -44,9 +44,11 @@ def coverage(grammar: Grammar, candidates: Iterable[int]) -> tuple[SlotCoverage,
     Returns:
         One entry for each slot that prompts can reach and that offers a choice.
     """
-    uses = Counter(choice for candidate in candidates for choice in grammar.choices(candidate))
+    uses = Counter(
+        choice for candidate in candidates for choice in grammar.prompt(candidate).choices
+    )
+    options = grammar.options()
     return tuple(
-        SlotCoverage(slot, options, tuple(uses[slot, option] for option in options))
-        for slot, options in grammar.options().items()
-        if len(options) > 1
+        SlotCoverage(slot, options[slot], tuple(uses[slot, option] for option in options[slot]))
+        for slot in grammar.slot_names
     )

@@ -48,6 +48,11 @@ class FilePrompts:
         """The number of rows."""
         return len(self.texts)
 
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """None: what a row was made of isn't known."""
+        return ()
+
     def prompt(self, candidate: int) -> Prompt:
         """The prompt of a candidate (at least 0), without slots."""
         if candidate < 0:

@@ -67,7 +67,8 @@ class Grammar:
         Returns:
             The prompt. Its `slots` map each label of the chosen template to its value: text
             for a plain option, a number, a list, or a mapping for a text with slots of its own
-            (with the key `text` if it is one of several options).
+            (with the key `text` if it is one of several options). Its `choices` name slots and
+            options as `options` does.
 
         Raises:
             MfsynthError: The weights make the constraints all but impossible to satisfy.
@@ -75,11 +76,7 @@ class Grammar:
         drawn = self._draw_prompt(candidate)
         text = capitalise(drawn.text) if self.sentences else drawn.text
         assert isinstance(drawn.value, dict)
-        return Prompt.from_text(text, drawn.value)
-
-    def choices(self, candidate: int) -> _Choices:
-        """What `prompt` chose, as (slot, option) pairs named as in `options`."""
-        return self._draw_prompt(candidate).choices
+        return Prompt.from_text(text, drawn.value, drawn.choices)
 
     @functools.cached_property
     def size(self) -> int:
@@ -92,6 +89,11 @@ class Grammar:
             name: option_names(self.slots[name])
             for name in reachable_slots(self.templates, self.slots)
         }
+
+    @functools.cached_property
+    def slot_names(self) -> tuple[str, ...]:
+        """The slots that offer a choice, nearest to the whole text first."""
+        return tuple(name for name, options in self.options().items() if len(options) > 1)
 
     def _draw_prompt(self, candidate: int) -> _Drawn:
         if candidate < 0:

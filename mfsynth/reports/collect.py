@@ -27,7 +27,7 @@ from mfsynth.reports.content import (
 from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
 from mfsynth.shards.commits import RunManifest, read_commits, read_run
-from mfsynth.shards.layout import RUN_NAME
+from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
@@ -46,26 +46,26 @@ def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSa
     return [dataset[int(number)] for number in chosen]
 
 
-def page_path(url: str, name: str) -> Path:
+def page_path(url: str, run_id: str) -> Path:
     """Where the page of a run lies unless told otherwise.
 
     Args:
         url: Local path or fsspec URL of the run.
-        name: The run's.
+        run_id: The run's.
 
     Returns:
         In the run if that is on a local disk, in the current folder otherwise.
 
     Raises:
-        MfsynthError: It would be in the current folder, and the name says otherwise.
+        MfsynthError: It would be in the current folder, and the id says otherwise.
     """
     root = ObjectStore.open(url).local_root
     if root is not None:
         return root / "report.html"
-    if not RUN_NAME.fullmatch(name):
+    if not RUN_ID.fullmatch(run_id):
         shown = without_credentials(url)
-        raise MfsynthError(f"{shown}: a run named {name!r:.80}, which is no name; give --out")
-    return Path(f"{name}.report.html")
+        raise MfsynthError(f"{shown}: a run named {run_id!r:.80}, which is no name; give --out")
+    return Path(f"{run_id}.report.html")
 
 
 def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) -> RunReport:
@@ -101,6 +101,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     most = max(sums.reasons.values(), default=1)
     return RunReport(
         name=manifest.run,
+        run_id=manifest.run_id,
         facts=_facts(manifest, shown),
         candidates=sums.candidates,
         accepted=sums.accepted,

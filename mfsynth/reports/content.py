@@ -70,6 +70,7 @@ class RunReport:
 
     Attributes:
         name: Of the run.
+        run_id: Its name and its identity: two runs of one name have two.
         facts: Label and value: model, licence, sampler, size, seed and the like.
         candidates: Committed candidates: accepted + rejected + quarantined.
         accepted: How many passed all checks.
@@ -85,6 +86,7 @@ class RunReport:
     """
 
     name: str
+    run_id: str
     facts: tuple[tuple[str, str], ...]
     candidates: int
     accepted: int

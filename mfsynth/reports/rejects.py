@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth.shards import reading, tables
+from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
 
@@ -45,10 +46,10 @@ def read_rejects(
         MfsynthError: The rejects of a committed shard are missing or damaged.
     """
     rows = RejectedRows()
-    outcomes = {tables.REJECTED: rows.rejected, tables.QUARANTINED: rows.quarantined}
+    outcomes = {REJECTED: rows.rejected, QUARANTINED: rows.quarantined}
     totals = {
-        tables.REJECTED: sum(receipt.rejected for receipt in commits.values()),
-        tables.QUARANTINED: sum(receipt.quarantined for receipt in commits.values()),
+        REJECTED: sum(receipt.rejected for receipt in commits.values()),
+        QUARANTINED: sum(receipt.quarantined for receipt in commits.values()),
     }
     wanted = {name: choose(total, count, rng) for name, total in totals.items()}
     passed = dict.fromkeys(outcomes, 0)
@@ -60,8 +61,8 @@ def read_rejects(
             inside = numbers[(numbers >= 0) & (numbers < part.num_rows)]
             chosen += part.take(pa.array(inside)).to_pylist()
             passed[name] += part.num_rows
-            if name == tables.REJECTED:
-                for score in tables.score_names(table.schema):
+            if name == REJECTED:
+                for score in tables.Declared.by(table.column_names).scores:
                     values = pc.fill_null(part[f"{tables.SCORE_PREFIX}{score}"], float("nan"))
                     rows.scores.setdefault(score, []).extend(values.to_pylist())
     return rows

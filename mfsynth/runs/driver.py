@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -115,7 +116,7 @@ def generate(
     require_trained_for(config.sampler, model)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model))
+    manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     if display is None:
         display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
@@ -125,7 +126,9 @@ def generate(
     return _Session(config, plan, store, manifest, display).run(open_worker)
 
 
-def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> RunManifest:
+def run_manifest(
+    config: RunConfig, identity: Fingerprint, model: ModelInfo, slots: Sequence[str]
+) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
@@ -139,7 +142,7 @@ def run_manifest(config: RunConfig, identity: Fingerprint, model: ModelInfo) -> 
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=scores,
-        **contents_of_run({name: score.note for name, score in scores.items()}),
+        **contents_of_run({name: score.note for name, score in scores.items()}, slots),
     )
 
 

@@ -33,8 +33,8 @@ class Candidate:
     @property
     def ref(self) -> CandidateRef:
         """What is stored of it with whatever becomes of it."""
-        text = self.item.text
-        return CandidateRef(self.sample_id, self.index, self.seed, text, text_id(text))
+        text, slots = self.item.text, self.item.slots
+        return CandidateRef(self.sample_id, self.index, self.seed, text, text_id(text), slots)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.shards import layout
-from mfsynth.shards.commits import run_sha256
+from mfsynth.shards.commits import read_run, run_sha256
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
@@ -67,10 +68,12 @@ class ShardWorker:
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
+        manifest = read_run(self._store)
+        self._declared = Declared.by(column["name"] for column in manifest.columns)
+        self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._checks = tuple(open_checks(config.checks).values())
-        self._score_names = tuple(score.name for check in self._checks for score in check.scores)
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
@@ -113,7 +116,7 @@ class ShardWorker:
                 attempt=assignment.attempt,
                 first_candidate=candidates[0].index,
                 candidates=len(candidates),
-                score_names=self._score_names,
+                declared=self._declared,
                 run_sha256=self._run_sha256,
             ) as spool,
             RecordQueue(partial(self._record, clock), spool) as records,
@@ -180,6 +183,7 @@ class ShardWorker:
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
                         depth_kind=batch.depth_kind,
+                        licence=self._licence,
                     )
                 )
             keep = self._config.keep_reject_thumbnails

@@ -19,7 +19,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8
 
@@ -167,6 +167,26 @@ def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
     return stored
 
 
+def open_copy(store: ObjectStore, run_json: bytes) -> None:
+    """Start or resume, in `store`, a copy of the run that has this `run.json`.
+
+    Visible: a new copy's `run.json` at once, byte for byte. Idempotent.
+
+    Raises:
+        MfsynthError: Something else than a run lies there, or another run; nothing was changed.
+    """
+    _require_folder(store)
+    if not store.exists(layout.RUN_KEY):
+        _require_empty(store)
+        if store.create_if_absent(layout.RUN_KEY, run_json):
+            return
+    if store.read_bytes(layout.RUN_KEY) != run_json:
+        raise MfsynthError(
+            f"{store.url} holds another run, or another {layout.RUN_KEY}, than the one to copy; "
+            "give another place"
+        )
+
+
 def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
     """Refuse to make samples for a run that names them, or draws their noise, otherwise.
 
@@ -234,9 +254,14 @@ def commit(store: ObjectStore, receipt: Receipt) -> bool:
     Idempotent: the winner's retry after a lost acknowledgement gets True again, because the
     stored attempt is its own.
     """
-    if store.create_if_absent(layout.commit_key(receipt.shard), receipt.to_json().encode()):
+    if create_receipt(store, receipt.shard, receipt.to_json().encode()):
         return True
     return read_commit(store, receipt.shard).attempt == receipt.attempt
+
+
+def create_receipt(store: ObjectStore, shard: int, data: bytes) -> bool:
+    """Store the receipt of a shard, byte for byte, unless there is one; True if this call did."""
+    return store.create_if_absent(layout.commit_key(shard), data)
 
 
 def read_commit(store: ObjectStore, shard: int) -> Receipt:
@@ -279,7 +304,7 @@ def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[in
         for key in store.list(layout.COMMITS_FOLDER)
         if (shard := layout.parse_commit_key(key)) is not None and shard not in exclude
     ]
-    receipts = (_receipt(store, key, data) for key, data in store.read_listed(keys).items())
+    receipts = (_receipt(store, key, data) for key, data in read_listed(store, keys).items())
     return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
 
 
@@ -321,10 +346,14 @@ def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
         raise ValueError(f"an entry lacks {' or '.join(names)}")
 
 
-def _stored_manifest(store: ObjectStore) -> RunManifest | None:
+def _require_folder(store: ObjectStore) -> None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
         raise MfsynthError(f"{store.url} is a file, not a run; give the folder of a run")
+
+
+def _stored_manifest(store: ObjectStore) -> RunManifest | None:
+    _require_folder(store)
     try:
         data = store.read_bytes(layout.RUN_KEY)
     except FileNotFoundError:

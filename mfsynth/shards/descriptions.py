@@ -9,12 +9,13 @@ from typing import Any
 
 from mfsynth.config.documents import strict_json
 from mfsynth.shards import codecs
-from mfsynth.shards.tables import SCORE_PREFIX
+from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX
 
 _PLAIN = (
     *("sample_id", "candidate", "seed", "prompt", "prompt_id", "width", "height"),
     *("intrinsics_source", "mode", "model_id"),
 )
+_LATER = ("licence", "digital_source_type")
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")
 _SHOWN = 4
@@ -81,12 +82,18 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     camera = any(row[name] is not None for name in _CAMERA)
     return {
         **{name: row[name] for name in _PLAIN},
+        **{name: row[name] for name in _LATER if name in row},
         **(
             {f"intrinsics.{name}": row[name] for name in _CAMERA}
             if camera
             else {"intrinsics": None}
         ),
         **{f"depth.{name}": row[f"depth_{name}"] for name in _DEPTH},
+        **{
+            f"slots.{name.removeprefix(SLOT_PREFIX)}": value
+            for name, value in row.items()
+            if name.startswith(SLOT_PREFIX)
+        },
         **{
             f"scores.{name.removeprefix(SCORE_PREFIX)}": value
             for name, value in row.items()

@@ -1,8 +1,9 @@
 """What drivers leave in the store: that they are at work, and how many shards were committed.
 
 A listing can't tell a run that has no receipt yet from one that has lost them; what was counted
-once can. So the number is written down: by every driver at its start and while it runs, and by
-`finalize` in the manifest. It never exceeds the receipts that there were.
+once can. So the number is written down: by every driver at its start and while it runs, by a copy
+before its first shard, and by `finalize` in the manifest. It never exceeds the receipts that there
+were.
 """
 
 from __future__ import annotations
@@ -82,17 +83,29 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     return receipts
 
 
-def read_all_commits(store: ObjectStore) -> dict[int, Receipt]:
-    """Receipts of a run of which none is missing, for what must know all that is committed.
+def read_counted_commits(store: ObjectStore) -> dict[int, Receipt]:
+    """Receipts of a run, as many as were counted once, for whoever takes them for the run.
+
+    There may be gaps among them, while a driver is at work.
 
     Raises:
-        MfsynthError: A commit is missing, or can't be read.
+        MfsynthError: A commit can't be read, or there are fewer than there were.
     """
     counted = counted_shards(store)
     receipts = read_commits(store)
     problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
+    return receipts
+
+
+def read_all_commits(store: ObjectStore) -> dict[int, Receipt]:
+    """Receipts of a run of which none is missing, for what must know all that is committed.
+
+    Raises:
+        MfsynthError: A commit is missing, or can't be read.
+    """
+    receipts = read_counted_commits(store)
     if missing := gaps(receipts):
         raise MfsynthError(
             f"{store.url}: {listed(missing)} missing; start the run again to fill the gaps"
@@ -135,7 +148,8 @@ def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str
         return None
     return (
         f"{len(receipts)} receipts in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were "
-        f"committed ({counted.source}); bring them back, or run generate again to make them anew"
+        f"committed ({counted.source}); bring them back (if this is a copy: copy again), or run "
+        "generate again to make them anew"
     )
 
 
@@ -143,6 +157,21 @@ def beat(store: ObjectStore, key: str) -> None:
     """Tell that a driver is at work; `key` is its `layout.new_heartbeat()`."""
     document = json.dumps({"host": socket.gethostname()}) + "\n"
     store.put_bytes(key, document.encode())
+
+
+def driver_at_work(store: ObjectStore, now: datetime) -> str | None:
+    """Key of the heartbeat of a driver that was heard of a short time ago; None if none was.
+
+    Args:
+        store: Of the run.
+        now: By the store's clock.
+    """
+    for entry in store.entries(layout.DRIVERS_FOLDER):
+        if layout.is_heartbeat(entry.key) and (
+            entry.modified is None or now - entry.modified < FRESH
+        ):
+            return entry.key
+    return None
 
 
 def require_no_driver(store: ObjectStore, now: datetime) -> None:
@@ -155,14 +184,11 @@ def require_no_driver(store: ObjectStore, now: datetime) -> None:
     Raises:
         MfsynthError: A driver was heard of a short time ago.
     """
-    for entry in store.entries(layout.DRIVERS_FOLDER):
-        if not layout.is_heartbeat(entry.key):
-            continue
-        if entry.modified is None or now - entry.modified < FRESH:
-            raise MfsynthError(
-                f"{store.url}: a driver is at work ({entry.key}); stop it, or if it was killed, "
-                f"wait for {FRESH.total_seconds() / 60:.0f} minutes"
-            )
+    if (heartbeat := driver_at_work(store, now)) is not None:
+        raise MfsynthError(
+            f"{store.url}: a driver is at work ({heartbeat}), or a copy; stop it, or if it was "
+            f"killed, wait for {FRESH.total_seconds() / 60:.0f} minutes"
+        )
 
 
 def _count(store: ObjectStore, key: str, data: bytes) -> int:

@@ -67,7 +67,18 @@ def run_documents(
 def document_problems(
     store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
 ) -> list[str]:
-    """What is wrong with the documents that are there, one line each that names it.
+    """What is wrong with the documents that are there, one line each; as `stale_documents`."""
+    return [
+        f"{key}: is not what the receipts come to: it was changed, or shards were added "
+        "since; `mfsynth finalize` writes it anew"
+        for key in stale_documents(store, run, commits)
+    ]
+
+
+def stale_documents(
+    store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
+) -> list[str]:
+    """Keys of the documents that are there and not what the receipts come to.
 
     Args:
         store: The run.
@@ -75,7 +86,7 @@ def document_problems(
         commits: Its receipts, whose indexes can be read.
     """
     found = {}
-    for key in (layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY):
+    for key in layout.DOCUMENT_KEYS:
         with contextlib.suppress(FileNotFoundError):
             found[key] = store.read_bytes(key).decode(errors="replace")
     if not commits or not found:
@@ -85,17 +96,14 @@ def document_problems(
     kinds = ("index", "rejects")
     choices = [(), *((kind,) for kind in kinds), kinds]
     made = [run_documents(run, commits, index, pure) for pure in choices]
-    problems = []
+    stale = []
     for key, text in found.items():
         right = {documents[key] for documents in made}
         if key == layout.CARD_KEY:
             right.add(first_card(run))
         if text not in right:
-            problems.append(
-                f"{key}: is not what the receipts come to: it was changed, or shards were added "
-                "since; `mfsynth finalize` writes it anew"
-            )
-    return problems
+            stale.append(key)
+    return stale
 
 
 def _pure(store: ObjectStore, receipts: Iterable[Receipt]) -> set[str]:

@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
+from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
@@ -53,11 +55,13 @@ def shard_problems(
     if run is not None and run.members:
         members = {member["name"]: member["suffix"] for member in run.members}
     keys = {kind: stored.key for kind, stored in receipt.objects.items()}
-    rows = _rows(index, tables.index_schema, columns, keys["index"], problems)
-    others = _rows(rejects, tables.rejects_schema, reject_columns, keys["rejects"], problems)
+    first = run is not None and run.format_version == FIRST_VERSION
+    index_schema = partial(tables.index_schema, first_version=first)
+    rejects_schema = partial(tables.rejects_schema, first_version=first)
+    rows = _rows(index, index_schema, columns, keys["index"], problems)
+    others = _rows(rejects, rejects_schema, reject_columns, keys["rejects"], problems)
     if rows is not None:
-        hashes = run is None or run.format_version != FIRST_VERSION
-        problems += _tar_problems(tar, rows, members, keys["tar"], decode=decode, hashes=hashes)
+        problems += _tar_problems(tar, rows, members, keys["tar"], decode=decode, hashes=not first)
         problems += _run_faults(run, rows, keys["index"])
     if rows is not None and others is not None:
         problems += _count_problems(receipt, rows, others)
@@ -66,7 +70,7 @@ def shard_problems(
 
 def _rows(
     path: Path,
-    schema_of: Callable[[Sequence[str]], pa.Schema],
+    schema_of: Callable[[tables.Declared], pa.Schema],
     columns: Sequence[Mapping[str, Any]],
     key: str,
     problems: list[str],
@@ -86,7 +90,7 @@ def _rows(
     if columns and not tables.has_columns(table.schema, columns):
         problems.append(f"{key}: its columns are not those that {RUN_KEY} names")
         return None
-    if not columns and table.schema != schema_of(tables.score_names(table.schema)):
+    if not columns and table.schema != schema_of(tables.Declared.by(table.schema.names)):
         problems.append(f"{key}: its columns are not those of this format")
         return None
     rows: list[dict[str, Any]] = table.to_pylist()
@@ -100,8 +104,8 @@ def _count_problems(
     outcomes = [row["outcome"] for row in others]
     for kind, noun, claimed, found in (
         ("index", "samples", receipt.accepted, len(rows)),
-        ("rejects", "rejected", receipt.rejected, outcomes.count(tables.REJECTED)),
-        ("rejects", "quarantined", receipt.quarantined, outcomes.count(tables.QUARANTINED)),
+        ("rejects", "rejected", receipt.rejected, outcomes.count(REJECTED)),
+        ("rejects", "quarantined", receipt.quarantined, outcomes.count(QUARANTINED)),
     ):
         if claimed != found:
             key = receipt.objects[kind].key
@@ -191,10 +195,14 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
     """Rows that are of another run's settings."""
     if run is None:
         return
-    expected = {"model_id": run.model.get("id"), "mode": _mode(run)}
+    expected = {
+        "model_id": run.model.get("id"),
+        "mode": _mode(run),
+        "licence": run.model.get("licence"),
+    }
     for row in rows:
         for name, value in expected.items():
-            if value is not None and row[name] != value:
+            if value is not None and row.get(name, value) != value:
                 found = f"{row[name]!r:.80}"
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
 

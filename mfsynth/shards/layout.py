@@ -27,10 +27,11 @@ from mfsynth.config import run_identity
 RUN_KEY = "run.json"
 FIRST_VERSION = 1
 """Runs of this version have no identity in their names."""
-READABLE_VERSIONS = (FIRST_VERSION, FORMAT_VERSION)
+READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", FORMAT_VERSION)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
+DOCUMENT_KEYS = (MANIFEST_KEY, CROISSANT_KEY, CARD_KEY)
 
 OBJECT_KINDS = ("tar", "index", "rejects")
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
@@ -41,7 +42,9 @@ TOMBSTONES_FOLDER = "_tombstones"
 
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
-"""Name of a run, with or without its identity: it becomes part of paths."""
+"""Name of a run: it becomes part of paths."""
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,88}")
+"""Name of a run with its identity (`run_id`)."""
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")

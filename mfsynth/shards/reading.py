@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,9 @@ from mfsynth.shards import tables
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.storage.store import ObjectStore
 
+# What every version has.
+_INDEX = partial(tables.index_schema, first_version=True)
+_REJECTS = partial(tables.rejects_schema, first_version=True)
 _REMEDY = "`mfsynth verify` says what else is damaged"
 
 
@@ -24,9 +28,9 @@ def read_index(store: ObjectStore, receipts: Iterable[Receipt]) -> pa.Table:
         MfsynthError: The index of a shard is missing or damaged.
     """
     wanted = [(receipt.objects["index"], receipt.accepted) for receipt in receipts]
-    parts = _read(store, wanted, tables.index_schema)
+    parts = _read(store, wanted, _INDEX)
     if not parts:
-        return tables.index_schema(()).empty_table()
+        return tables.index_schema(tables.Declared()).empty_table()
     first, *others = parts
     for (stored, _), part in zip(wanted[1:], others, strict=True):
         if part.schema != first.schema:
@@ -41,14 +45,14 @@ def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
         MfsynthError: The table is missing or damaged.
     """
     rows = receipt.rejected + receipt.quarantined
-    [table] = _read(store, [(receipt.objects["rejects"], rows)], tables.rejects_schema)
+    [table] = _read(store, [(receipt.objects["rejects"], rows)], _REJECTS)
     return table
 
 
 def _read(
     store: ObjectStore,
     wanted: Sequence[tuple[StoredObject, int]],
-    schema_of: Callable[[Sequence[str]], pa.Schema],
+    schema_of: Callable[[tables.Declared], pa.Schema],
 ) -> list[pa.Table]:
     """Tables of so many rows, each compared with its receipt before it is parsed."""
     try:
@@ -77,7 +81,8 @@ def _read(
         # for names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _damaged(store, stored, "truncated, or not Parquet") from error
-        if not tables.has_fields(table.schema, schema_of(tables.score_names(table.schema))):
+        declared = tables.Declared.by(table.schema.names)
+        if not tables.has_fields(table.schema, schema_of(declared)):
             raise _damaged(store, stored, "its columns are not those of this format")
         parts.append(table)
     return parts

@@ -39,6 +39,8 @@ class CandidateRef:
         seed: Noise seed.
         prompt: Text of the prompt.
         prompt_id: Stable hash of the prompt's text.
+        slots: What the prompt took for each slot of its library, in the order of the text; a slot
+            that this prompt doesn't have took nothing.
     """
 
     sample_id: str
@@ -46,6 +48,7 @@ class CandidateRef:
     seed: int
     prompt: str
     prompt_id: str
+    slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not layout.SAMPLE_ID.fullmatch(self.sample_id):
@@ -64,8 +67,10 @@ class Sample:
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
         depth_kind: What the numbers in `depth` mean; only `METRIC_Z` kinds are metres.
+        licence: What the pair may be used for, by the licence's short name.
         intrinsics: Pinhole camera in pixels, or None if unknown.
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
+        digital_source_type: How the image came to be, a term of the IPTC.
     """
 
     ref: CandidateRef
@@ -75,8 +80,10 @@ class Sample:
     mode: str
     model_id: str
     depth_kind: DepthKind
+    licence: str
     intrinsics: Intrinsics | None = None
     intrinsics_source: IntrinsicsSource | None = None
+    digital_source_type: str = DIGITAL_SOURCE_TYPE
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mfsynth.formatting import counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
-from mfsynth.shards.drivers import read_known_commits
+from mfsynth.shards.drivers import counted_shards, read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.storage.store import ObjectStore
@@ -58,6 +58,7 @@ class RunStatus:
         hosts: Shards by the machine that made them.
         size: Bytes of the committed objects.
         pace: How fast it was lately; None if that is not known.
+        lost_shards: How many shards less there are than were counted once.
     """
 
     run: str
@@ -79,6 +80,7 @@ class RunStatus:
     hosts: Mapping[str, int]
     size: int
     pace: Pace | None = None
+    lost_shards: int = 0
 
     @classmethod
     def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
@@ -136,6 +138,11 @@ class RunStatus:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"
             )
+        if self.lost_shards:
+            lines.append(
+                f"lost         {self.lost_shards} of {self.shards + self.lost_shards} shards that "
+                "were committed once: `mfsynth verify` says more"
+            )
         return lines
 
     def live_lines(self, now: datetime) -> list[str]:
@@ -166,9 +173,11 @@ def run_status(store: ObjectStore) -> RunStatus:
         MfsynthError: There is no run, a commit can't be read, or all of them are lost.
     """
     manifest = read_run(store)
+    counted = counted_shards(store)
     commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
-    return replace(status, pace=pace_of(commits.values()))
+    lost = max(0, counted.shards - len(commits)) if counted is not None else 0
+    return replace(status, pace=pace_of(commits.values()), lost_shards=lost)
 
 
 def pace_of(receipts: Iterable[Receipt]) -> Pace | None:

@@ -1,29 +1,27 @@
-"""Columns of the index and of the rejects, as Parquet: the one table of them.
+"""The tables of a shard, its index and its rejects, as Parquet.
 
-The schema follows from the declared names of the scores alone, never from the rows, so all
+The schema follows from the declared names of slots and scores alone, never from the rows, so all
 shards of a run have one schema, also those without a row. `run.json` describes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfsynth.shards.codecs import FORMULAS, DepthEncoding
+from mfsynth.shards.codecs import FORMULAS
+from mfsynth.shards.columns import INDEX, REJECTS, Column, PlacedReject, PlacedSample
 from mfsynth.shards.layout import FORMAT_VERSION, MEMBERS
-from mfsynth.shards.records import Quarantine, Reject, Sample
-from mfsynth.shards.tar import Span
+from mfsynth.shards.records import CandidateRef, Reject
 
+SLOT_PREFIX = "slot_"
 SCORE_PREFIX = "check_"
-REJECTED = "rejected"
-QUARANTINED = "quarantined"
 
 _METADATA = {
     "mfsynth.format_version": str(FORMAT_VERSION),
@@ -42,210 +40,41 @@ _TYPES = {
     "list of string": pa.list_(pa.string()),
 }
 
+_SLOT_TYPE = "list of string"
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedSample:
-    """A sample where it lies.
+class Declared:
+    """What the tables of one run have a column for, and those of another one don't.
 
     Attributes:
-        sample: The pair.
-        encoding: Of its depth.
-        shard: Number of its shard.
-        row: Its number among the samples of the shard, from 0.
-        spans: Its members in the tar, by the names in `layout.MEMBERS`.
+        scores: Names of the scores of its checks.
+        slots: Names of the slots of its prompts.
     """
 
-    sample: Sample
-    encoding: DepthEncoding
-    shard: int
-    row: int
-    spans: Mapping[str, Span]
+    scores: Sequence[str] = ()
+    slots: Sequence[str] = ()
+
+    @classmethod
+    def by(cls, columns: Iterable[str]) -> Declared:
+        """What the names of all columns of a table say."""
+        names = [*columns]
+        return cls(
+            scores=[n.removeprefix(SCORE_PREFIX) for n in names if n.startswith(SCORE_PREFIX)],
+            slots=[n.removeprefix(SLOT_PREFIX) for n in names if n.startswith(SLOT_PREFIX)],
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedReject:
-    """A candidate that gave no sample, and the shard that it is of."""
-
-    record: Reject | Quarantine
-    shard: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Column(Generic[_T]):
-    """A column, and its value in the row of a `_T`."""
-
-    name: str
-    type: str
-    meaning: str
-    value: Callable[[_T], Any]
-    nullable: bool = False
-
-    def describe(self) -> dict[str, Any]:
-        return _described(self.name, self.type, self.meaning, self.nullable)
-
-
-def _camera(name: str, meaning: str) -> _Column[PlacedSample]:
-    def value(placed: PlacedSample) -> float | None:
-        camera = placed.sample.intrinsics
-        return None if camera is None else getattr(camera, name)
-
-    return _Column(name, "float64", meaning, value, nullable=True)
-
-
-def _member(member: str) -> tuple[_Column[PlacedSample], ...]:
-    suffix = MEMBERS[member].suffix
-    return (
-        _Column(
-            f"{member}_offset",
-            "int64",
-            f"first byte of KEY.{suffix} in the tar",
-            lambda placed: placed.spans[member].offset,
-        ),
-        _Column(
-            f"{member}_size",
-            "int64",
-            f"bytes of KEY.{suffix}",
-            lambda placed: placed.spans[member].size,
-        ),
-        _Column(
-            f"{member}_crc32",
-            "uint32",
-            f"CRC-32 of KEY.{suffix}",
-            lambda placed: placed.spans[member].crc32,
-        ),
-    )
-
-
-_INDEX: tuple[_Column[PlacedSample], ...] = (
-    _Column(
-        "sample_id",
-        "string",
-        "key of the sample; no other run has it",
-        lambda placed: placed.sample.ref.sample_id,
-    ),
-    _Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
-    _Column("row", "int64", "number of the row in the shard", lambda placed: placed.row),
-    _Column("prompt", "string", "text of the prompt", lambda placed: placed.sample.ref.prompt),
-    _Column(
-        "prompt_id",
-        "string",
-        "SHA-256 of the prompt, its first 16 digits",
-        lambda placed: placed.sample.ref.prompt_id,
-    ),
-    _Column(
-        "candidate",
-        "int64",
-        "number of the candidate in the run",
-        lambda placed: placed.sample.ref.candidate,
-    ),
-    _Column("seed", "int64", "seed of the noise", lambda placed: placed.sample.ref.seed),
-    _Column("width", "int32", "pixels of a row", lambda placed: placed.sample.rgb.shape[1]),
-    _Column("height", "int32", "rows of pixels", lambda placed: placed.sample.rgb.shape[0]),
-    _camera("fx", "focal length in pixels, along x"),
-    _camera("fy", "focal length in pixels, along y"),
-    _camera("cx", "principal point in pixels, x; integers are centres of pixels"),
-    _camera("cy", "principal point in pixels, y; integers are centres of pixels"),
-    _Column(
-        "intrinsics_source",
-        "string",
-        "where fx, fy, cx, cy come from: rendered, estimated or assumed",
-        lambda placed: placed.sample.intrinsics_source and str(placed.sample.intrinsics_source),
-        nullable=True,
-    ),
-    _Column(
-        "depth_encoding",
-        "string",
-        "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
-        lambda placed: str(placed.encoding.scale),
-    ),
-    _Column(
-        "depth_unit_per_code",
-        "float64",
-        "`unit_per_code` of the formula",
-        lambda placed: placed.encoding.unit_per_code,
-    ),
-    _Column(
-        "depth_near",
-        "float64",
-        "`near` of the formula: least valid depth; 0 if no pixel is valid",
-        lambda placed: placed.encoding.near,
-    ),
-    _Column(
-        "depth_far",
-        "float64",
-        "greatest valid depth; 0 if no pixel is valid",
-        lambda placed: placed.encoding.far,
-    ),
-    _Column(
-        "depth_kind",
-        "string",
-        "what the numbers mean; only kinds of metric z are metres",
-        lambda placed: str(placed.sample.depth_kind),
-    ),
-    _Column(
-        "valid_fraction",
-        "float64",
-        "share of the pixels that have a depth",
-        lambda placed: _valid_fraction(placed.sample),
-    ),
-    *(column for member in MEMBERS for column in _member(member)),
-    _Column("mode", "string", "what was made of what", lambda placed: placed.sample.mode),
-    _Column(
-        "model_id", "string", "model that made the pair", lambda placed: placed.sample.model_id
-    ),
-)
-
-_REJECTS: tuple[_Column[PlacedReject], ...] = (
-    _Column(
-        "sample_id",
-        "string",
-        "key that the sample would have",
-        lambda placed: placed.record.ref.sample_id,
-    ),
-    _Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
-    _Column("prompt", "string", "text of the prompt", lambda placed: placed.record.ref.prompt),
-    _Column(
-        "prompt_id",
-        "string",
-        "SHA-256 of the prompt, its first 16 digits",
-        lambda placed: placed.record.ref.prompt_id,
-    ),
-    _Column(
-        "candidate",
-        "int64",
-        "number of the candidate in the run",
-        lambda placed: placed.record.ref.candidate,
-    ),
-    _Column("seed", "int64", "seed of the noise", lambda placed: placed.record.ref.seed),
-    _Column(
-        "outcome",
-        "string",
-        f"{REJECTED}: a check failed; {QUARANTINED}: it could not be made",
-        lambda placed: _outcome(placed.record),
-    ),
-    _Column(
-        "reasons",
-        "list of string",
-        "scores that failed, or why it could not be made",
-        lambda placed: _reasons(placed.record),
-    ),
-    _Column(
-        "thumbnail",
-        "binary",
-        "small JPEG of image and depth, where a run keeps them",
-        lambda placed: _thumbnail(placed.record),
-        nullable=True,
-    ),
-)
-
-
-def contents_of_run(scores: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+def contents_of_run(
+    scores: Mapping[str, str], slots: Iterable[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
     Args:
         scores: By name, what is measured, in a line.
+        slots: Names of the slots of its prompts.
 
     Returns:
         `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
@@ -254,14 +83,18 @@ def contents_of_run(scores: Mapping[str, str]) -> dict[str, list[dict[str, Any]]
         {"name": name, "suffix": member.suffix, "meaning": member.meaning}
         for name, member in MEMBERS.items()
     ]
-    checks = [
+    declared = [
+        _described(f"{SLOT_PREFIX}{name}", _SLOT_TYPE, f"what the prompt took for {name}", False)
+        for name in slots
+    ]
+    declared += [
         _described(f"{SCORE_PREFIX}{name}", "float64", note or "score of a check", True)
         for name, note in scores.items()
     ]
     return {
         "members": members,
-        "columns": [*(column.describe() for column in _INDEX), *checks],
-        "reject_columns": [*(column.describe() for column in _REJECTS), *checks],
+        "columns": [*(_describe(column) for column in INDEX), *declared],
+        "reject_columns": [*(_describe(column) for column in REJECTS), *declared],
     }
 
 
@@ -287,25 +120,31 @@ def has_fields(schema: pa.Schema, known: pa.Schema) -> bool:
     )
 
 
-def index_schema(score_names: Sequence[str]) -> pa.Schema:
-    """Schema of `index/*.parquet`; scores are `check_<name>`, float64, null = abstained."""
-    return _schema(_INDEX, score_names)
+def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
+    """Schema of `index/*.parquet`.
+
+    Args:
+        declared: Slots are `slot_<name>`, a list of string; scores `check_<name>`, float64, null
+            where the check abstained.
+        first_version: Only what format version 1 has, as every later version, too.
+    """
+    return _schema(INDEX, declared, first_version)
 
 
-def rejects_schema(score_names: Sequence[str]) -> pa.Schema:
+def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    return _schema(_REJECTS, score_names)
+    return _schema(REJECTS, declared, first_version)
 
 
 def index_row(placed: PlacedSample) -> dict[str, Any]:
     """The index's row of a sample."""
-    return _row(_INDEX, placed, placed.sample.scores)
+    return _row(INDEX, placed, placed.sample.ref, placed.sample.scores)
 
 
 def reject_row(placed: PlacedReject) -> dict[str, Any]:
     """The rejects' row of a candidate that gave no sample."""
     record = placed.record
-    return _row(_REJECTS, placed, record.scores if isinstance(record, Reject) else {})
+    return _row(REJECTS, placed, record.ref, record.scores if isinstance(record, Reject) else {})
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -317,11 +156,6 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema
             writer.write_table(table)
 
 
-def score_names(schema: pa.Schema) -> list[str]:
-    """Names of the scores in a schema, without the prefix."""
-    return [n.removeprefix(SCORE_PREFIX) for n in schema.names if n.startswith(SCORE_PREFIX)]
-
-
 def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
     """Scores in a row of either table, by name; NaN where the check abstained."""
     return {
@@ -331,35 +165,49 @@ def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _schema(columns: Sequence[_Column[Any]], score_names: Sequence[str]) -> pa.Schema:
-    fields = [pa.field(c.name, _TYPES[c.type], nullable=c.nullable) for c in columns]
-    fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
+def slots_of(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What the prompt of a row of either table took, by the names of the slots.
+
+    In a table of several runs, slots are null in the rows of a run that hasn't them.
+    """
+    return {
+        name.removeprefix(SLOT_PREFIX): tuple(taken)
+        for name, taken in row.items()
+        if name.startswith(SLOT_PREFIX) and taken is not None
+    }
+
+
+def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: bool) -> pa.Schema:
+    fields = [
+        pa.field(c.name, _TYPES[c.type], nullable=c.nullable)
+        for c in columns
+        if c.in_first_version or not first_version
+    ]
+    fields += [
+        pa.field(f"{SLOT_PREFIX}{name}", _TYPES[_SLOT_TYPE], nullable=False)
+        for name in declared.slots
+    ]
+    fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in declared.scores]
     return pa.schema(fields, metadata=_METADATA)
+
+
+def _describe(column: Column[Any]) -> dict[str, Any]:
+    return _described(column.name, column.type, column.meaning, column.nullable)
 
 
 def _described(name: str, kind: str, meaning: str, nullable: bool) -> dict[str, Any]:
     return {"name": name, "type": kind, "nullable": nullable, "meaning": meaning}
 
 
-def _row(columns: Sequence[_Column[_T]], placed: _T, scores: Mapping[str, float]) -> dict[str, Any]:
-    return {column.name: column.value(placed) for column in columns} | {
-        # Null, not NaN: it is what every reader of Parquet counts as "no value".
-        f"{SCORE_PREFIX}{name}": None if math.isnan(score) else float(score)
-        for name, score in scores.items()
-    }
-
-
-def _outcome(record: Reject | Quarantine) -> str:
-    return REJECTED if isinstance(record, Reject) else QUARANTINED
-
-
-def _reasons(record: Reject | Quarantine) -> list[str]:
-    return [*record.reasons] if isinstance(record, Reject) else [record.reason]
-
-
-def _thumbnail(record: Reject | Quarantine) -> bytes | None:
-    return record.thumbnail_jpeg if isinstance(record, Reject) else None
-
-
-def _valid_fraction(sample: Sample) -> float:
-    return np.count_nonzero(sample.depth > 0) / sample.depth.size
+def _row(
+    columns: Sequence[Column[_T]], placed: _T, ref: CandidateRef, scores: Mapping[str, float]
+) -> dict[str, Any]:
+    return (
+        {column.name: column.value(placed) for column in columns}
+        | {f"{SLOT_PREFIX}{name}": [*taken] for name, taken in ref.slots.items()}
+        | {
+            # Null, not NaN: it is what every reader of Parquet counts as "no value".
+            f"{SCORE_PREFIX}{name}": None if math.isnan(score) else float(score)
+            for name, score in scores.items()
+        }
+    )

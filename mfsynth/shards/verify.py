@@ -22,7 +22,7 @@ from mfsynth.shards.reading import require_moderate
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
 _MAX_THREADS = 8
@@ -118,7 +118,7 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
             keys.append(key)
         elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
-    for key, data in store.read_listed(keys).items():
+    for key, data in read_listed(store, keys).items():
         try:
             receipt = parse_receipt(key, data)
             receipts[receipt.shard] = receipt

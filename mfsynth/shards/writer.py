@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
+from mfsynth.shards.columns import PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import (
@@ -63,7 +64,7 @@ def encode_sample(sample: Sample) -> EncodedSample:
     """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
-    rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), DIGITAL_SOURCE_TYPE)
+    rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
     description = json.dumps(
         describe(sample, encoding, {"rgb": rgb, "depth": depth}),
         ensure_ascii=False,
@@ -110,7 +111,8 @@ def describe(
         },
         "mode": sample.mode,
         "model_id": sample.model_id,
-        "digital_source_type": DIGITAL_SOURCE_TYPE,
+        "licence": sample.licence,
+        "digital_source_type": sample.digital_source_type,
         "sha256": {
             layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
@@ -136,7 +138,7 @@ class ShardSpool:
         attempt: `layout.new_attempt()`; shared with no other attempt.
         first_candidate: First candidate of the shard.
         candidates: Number of candidates of the shard.
-        score_names: All the scores that the run's checks give; they fix the Parquet schema.
+        declared: What the run's tables have columns for; it fixes their schema.
         run_sha256: Of `run.json`.
         folder: Where to make the temporary folder; None = the system's (`TMPDIR`).
     """
@@ -149,7 +151,7 @@ class ShardSpool:
         attempt: str,
         first_candidate: int,
         candidates: int,
-        score_names: Sequence[str],
+        declared: tables.Declared,
         run_sha256: str,
         folder: Path | None = None,
     ) -> None:
@@ -157,7 +159,7 @@ class ShardSpool:
         self._shard = shard
         self._attempt = attempt
         self._range = range(first_candidate, first_candidate + candidates)
-        self._score_names = tuple(score_names)
+        self._declared = declared
         self._run_sha256 = run_sha256
         self._parent = folder
         self._rows: list[dict[str, Any]] = []
@@ -192,7 +194,8 @@ class ShardSpool:
 
         Raises:
             ValueError: The candidate is not of this shard, was added before, is a sample out of
-                order (the bytes of a tar must not depend on timing), or has an undeclared score.
+                order (the bytes of a tar must not depend on timing), or has an undeclared score, or
+                other slots than were declared.
             MfsynthError: The local disk is full.
         """
         encoded = None
@@ -214,7 +217,7 @@ class ShardSpool:
                 for member in layout.MEMBERS
             }
         row = len(self._rows)
-        placed = tables.PlacedSample(record, encoded.encoding, self._shard, row, spans)
+        placed = PlacedSample(record, encoded.encoding, self._shard, row, spans)
         self._rows.append(tables.index_row(placed))
 
     def close(self) -> None:
@@ -232,12 +235,12 @@ class ShardSpool:
             self._tar_file.flush()
             os.fsync(self._tar_file.fileno())
             self._tar_file.close()
-            names = self._score_names
-            tables.write_table(self._path("index"), self._rows, tables.index_schema(names))
+            index = tables.index_schema(self._declared)
+            tables.write_table(self._path("index"), self._rows, index)
             tables.write_table(
                 self._path("rejects"),
-                [tables.reject_row(tables.PlacedReject(r, self._shard)) for r in others],
-                tables.rejects_schema(names),
+                [tables.reject_row(PlacedReject(record, self._shard)) for record in others],
+                tables.rejects_schema(self._declared),
             )
             self._objects = {
                 kind: StoredObject(
@@ -288,8 +291,10 @@ class ShardSpool:
         if candidate in self._seen:
             raise ValueError(f"{name}: was added before")
         scores = {} if isinstance(record, Quarantine) else record.scores
-        if undeclared := sorted({*scores} - {*self._score_names}):
+        if undeclared := sorted({*scores} - {*self._declared.scores}):
             raise ValueError(f"{name}: the score {undeclared[0]!r} was not declared")
+        if {*record.ref.slots} != {*self._declared.slots}:
+            raise ValueError(f"{name}: its slots are not those that were declared")
         self._seen.add(candidate)
 
     def _path(self, kind: str) -> Path:

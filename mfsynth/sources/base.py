@@ -46,8 +46,8 @@ The package names it in its pyproject.toml, and `kind: beside` is known wherever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mfsynth.geometry import Intrinsics
@@ -71,6 +71,7 @@ class Item:
         text: A caption or a prompt; may be empty.
         intrinsics: Camera of the image, as far as the source knows it.
         name: Where the item is, for messages.
+        slots: What a prompt took for each slot of its library, in the order of the text.
     """
 
     rgb: RgbImage | None = None
@@ -78,6 +79,7 @@ class Item:
     text: str = ""
     intrinsics: Intrinsics | None = None
     name: str = ""
+    slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rgb is not None:

@@ -19,4 +19,9 @@ class PromptItems:
     prompts: PromptSource
 
     def __getitem__(self, index: int) -> Item:
-        return Item(text=self.prompts.prompt(index).text)
+        prompt = self.prompts.prompt(index)
+        slots: dict[str, tuple[str, ...]] = dict.fromkeys(self.prompts.slot_names, ())
+        for slot, option in prompt.choices:
+            if slot in slots:
+                slots[slot] += (option,)
+        return Item(text=prompt.text, slots=slots)

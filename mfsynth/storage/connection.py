@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -105,6 +106,12 @@ class Connection:
         absolute = path if path.startswith(self.root) else f"/{path}"
         folder = f"{self.root}/"
         return absolute.removeprefix(folder) if absolute.startswith(folder) else ""
+
+    def contains(self, other: Connection) -> bool:
+        """Whether the other one's root is this one's, or lies below it; links are followed."""
+        if self.is_local and other.is_local:
+            return Path(other.root).resolve().is_relative_to(Path(self.root).resolve())
+        return self.filesystem == other.filesystem and f"{other.root}/".startswith(f"{self.root}/")
 
     def _speaks(self, protocols: tuple[str, ...]) -> bool:
         protocol = self.filesystem.protocol

@@ -20,6 +20,7 @@ from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
 from mfsynth.storage.errors import (
     StoreError,
+    StoreFullError,
     or_none,
     says_it_exists,
     translated,
@@ -70,6 +71,12 @@ class ObjectStore:
         """The folder of a local store, None for any other."""
         return Path(self._connection.root) if self._connection.is_local else None
 
+    def overlaps(self, other: ObjectStore) -> bool:
+        """Whether one of the two stores is, or lies in, the other one; links are followed."""
+        return self._connection.contains(other._connection) or other._connection.contains(
+            self._connection
+        )
+
     def read_bytes(self, key: str) -> bytes:
         """The whole object.
 
@@ -100,20 +107,6 @@ class ObjectStore:
             for key, data in zip(wanted, found, strict=True)
         }
 
-    def read_listed(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """As `read_many`, of keys that a listing has shown.
-
-        Raises:
-            StoreError: One could not be read, or is gone: since, or before a listing that is late.
-        """
-        try:
-            return self.read_many(keys)
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{error} is listed, but not there; run the same command again, and if it stays "
-                "so, bring it back"
-            ) from None
-
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length` of an object; fewer if it ends before.
 
@@ -140,9 +133,16 @@ class ObjectStore:
             return
         with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
             copy = Path(folder) / Path(key).name
-            with self._translated("read", key, missing_ok=False):
-                filesystem, path = self._connection.filesystem, self._connection.path(key)
-                with_retries(lambda: filesystem.get_file(path, str(copy)))
+            try:
+                with self._translated("read", key, missing_ok=False):
+                    filesystem, path = self._connection.filesystem, self._connection.path(key)
+                    with_retries(lambda: filesystem.get_file(path, str(copy)))
+            except StoreFullError:
+                # It is not the store that is full.
+                raise StoreFullError(
+                    f"no space left in {tempfile.gettempdir()} for a copy of {self.url}/{key}; "
+                    "free some, or set TMPDIR to a larger disk, and run the same command again"
+                ) from None
             yield copy
 
     def put_file(self, local_path: Path, key: str) -> None:
@@ -322,6 +322,21 @@ class ObjectStore:
             except FileNotFoundError:
                 listing.require_a_way_to(connection, key)
                 raise
+
+
+def read_listed(store: ObjectStore, keys: Iterable[str]) -> dict[str, bytes]:
+    """As `ObjectStore.read_many`, of keys that a listing has shown.
+
+    Raises:
+        StoreError: One could not be read, or is gone: since, or before a listing that is late.
+    """
+    try:
+        return store.read_many(keys)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{error} is listed, but not there; run the same command again, and if it stays so, "
+            "bring it back"
+        ) from None
 
 
 def _found(removal: Callable[[], object]) -> bool:

@@ -59,7 +59,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     prompts = open_prompts(config.prompts, config.seed)
     store = ObjectStore.open(url)
     identity = run_fingerprint(config, prompts.digest, "revision")
-    open_run(store, run_manifest(config, identity, model_of("embedded")))
+    open_run(store, run_manifest(config, identity, model_of("embedded"), prompts.slot_names))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     plan = RunPlan.of(config, prompts, identity.digest)
     for shard in range(SHARDS):

@@ -50,7 +50,7 @@ def make(config: RunConfig, shard: int) -> ObjectStore:
     prompts = open_prompts(config.prompts, config.seed)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, MODEL.revision)
-    run = open_run(store, run_manifest(config, identity, MODEL))
+    run = open_run(store, run_manifest(config, identity, MODEL, prompts.slot_names))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     candidates = RunPlan.of(config, prompts, run.fingerprint).shard(shard)
     *_, end = worker.make_shard(Assignment(shard, f"attempt-{shard}", batch_size=4), candidates)

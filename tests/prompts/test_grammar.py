@@ -103,7 +103,7 @@ def test_options_and_counts_follow_their_weights(grammar: Make) -> None:
     made = grammar(
         ["{xs}"], xs={"list": "x", "count": {1: 1, 2: 3}}, x={"choices": {"p": 0.2, "q": 0.8}}
     )
-    counts = Counter(choice for i in range(4000) for choice in made.choices(i))
+    counts = Counter(choice for i in range(4000) for choice in made.prompt(i).choices)
     lists = counts["xs", "1 of x"] + counts["xs", "2 of x"]
     items = counts["x", "p"] + counts["x", "q"]
     assert lists == 4000

@@ -52,6 +52,7 @@ def report(depth):
     )
     return RunReport(
         name=EVIL,
+        run_id="evil-00000000",
         facts=(("model", EVIL), ("seed", "0")),
         candidates=4,
         accepted=1,

@@ -15,6 +15,7 @@ from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run, run_sha256
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -96,7 +97,7 @@ def write_run(
             attempt=layout.new_attempt(),
             first_candidate=first,
             candidates=SHARD_SIZE,
-            score_names=SCORES,
+            declared=Declared(SCORES),
         ) as spool:
             for number in range(first, first + SHARD_SIZE):
                 spool.add(_outcome(run, number, pairs[number % SHARD_SIZE % len(pairs)], prompt))
@@ -134,4 +135,5 @@ def _outcome(run: str, number: int, pair, prompt: str) -> Sample | Reject | Quar
         mode="joint",
         model_id="embedded",
         depth_kind=DepthKind.SCALE_INVARIANT_Z,
+        licence="apache-2.0",
     )

@@ -121,7 +121,7 @@ def test_the_page_lies_in_a_local_run_by_default(tmp_path):
 
 
 def test_the_page_of_a_run_that_is_on_no_local_disk_lies_here_and_is_named_after_it(tmp_path):
-    assert page_path("memory://bucket/run", "mugs") == Path("mugs.report.html")
+    assert page_path("memory://bucket/run", "mugs-0123abcd") == Path("mugs-0123abcd.report.html")
     assert page_path(tmp_path.as_uri(), "mugs") == tmp_path / "report.html"
 
 

@@ -212,6 +212,6 @@ def test_run_json_holds_no_credentials(run_folder):
         output="s3://key:secret@bucket/run?token=secret",
         prompts={"file": "https://user:secret@host/prompts.txt"},
     )
-    manifest = run_manifest(config, fingerprint(config, "0", "1"), model_info(config.model))
+    manifest = run_manifest(config, fingerprint(config, "0", "1"), model_info(config.model), ())
     assert "secret" not in manifest.to_json()
     assert manifest.model["licence"] == "apache-2.0"

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
@@ -24,8 +25,10 @@ import tiny_run
 from s3_server import INTERNAL_ERROR, Answer, Faults, S3Server
 
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
+from mfsynth.shards.copy import copy_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
 from mfsynth.shards.verify import verify_run
@@ -49,6 +52,10 @@ def generate(url: str) -> None:
 
 def finalize_run(url: str) -> None:
     finalize(ObjectStore.open(url))
+
+
+def copy_here(source: str, url: str) -> None:
+    copy_run(ObjectStore.open(source), ObjectStore.open(url))
 
 
 def remove_garbage(url: str) -> None:
@@ -89,16 +96,20 @@ def in_a_child(
 class LocalDisk:
     folder: Path
     runs: int = 0
+    every: int = 1
 
     def new_url(self) -> str:
         self.runs += 1
         return str(self.folder / f"run-{self.runs}")
 
     def kills(self, work: Work, prepare: Callable[[], str]) -> Iterator[str]:
-        """Kill `work` at every step, one after the other; gives its URL each time."""
+        """Kill `work` at every step, one after the other; gives its URL each time.
+
+        Or at each second one, if `every` is 2.
+        """
         step = 0
         while True:
-            step += 1
+            step += self.every
             url = prepare()
             child = start(work, url, self.folder, {}, step)
             child.join(60)
@@ -299,6 +310,32 @@ def test_gc_killed_at_any_step_takes_nothing_that_is_committed(place, expected):
         assert_finished(store, expected)
         assert_gc_removes_exactly_the_garbage(store)
         assert_finished(store, expected)
+
+
+@pytest.mark.slow
+def test_a_copy_killed_at_any_step_is_no_smaller_run_and_ends_like_one_that_was_not(
+    expected, tmp_path
+):
+    # Its threads take steps in another order each time, so that half of them are enough.
+    place = LocalDisk(tmp_path, every=2)
+    source = tiny_run.make_run(str(tmp_path / "source"), SHARDS)
+    finalize(source)
+    work = partial(copy_here, source.url)
+    receipts = set()
+    for url in place.kills(work, place.new_url):
+        store = ObjectStore.open(url)
+        receipts.add(len(read_commits(store)))
+        if store.exists(layout.PROGRESS_KEY) and len(read_commits(store)) < SHARDS:
+            assert verify_run(store, deep=False).problems
+            with pytest.raises(MfsynthError, match="2 shards were committed"):
+                RGBDDataset(url)
+        else:
+            assert_readers_see_whole_shards_only(store, expected)
+        work(url)
+        assert_finished(store, expected)
+        assert all(store.read_bytes(key) == source.read_bytes(key) for key in source.list())
+        assert_gc_removes_exactly_the_garbage(store)
+    assert receipts == {0, 1, 2}
 
 
 LARGE = layout.object_key("tar", tiny_run.RUN_ID, SHARDS, "ab")

@@ -179,6 +179,9 @@ ROWS: dict[str, Fault] = {
     "agreed: score": changed_row("check_registration", lambda value: value + 1),
     "agreed: score that abstained": changed_row("check_valid_fraction", lambda value: 0.5),
     "agreed: mode": changed_row("mode", lambda value: "d2i"),
+    "agreed: licence": changed_row("licence", lambda value: "public domain"),
+    "agreed: source type": changed_row("digital_source_type", another),
+    "agreed: slot": changed_row("slot_colour", lambda value: [*value, "green"]),
     "agreed: model": changed_row("model_id", lambda value: "other"),
     **{
         f"agreed: {member} {what}": changed_row(f"{member}_{what}", lambda value: value + 1)

@@ -72,8 +72,8 @@ def test_the_last_receipt_of_a_run_is_missed(run_store, finalized):
     run_store.delete(layout.commit_key(2))
     for deep in (True, False):
         assert verify_run(run_store, deep).problems == (
-            f"2 receipts in _commits/, but 3 shards were committed ({source}); bring them back, or "
-            "run generate again to make them anew",
+            f"2 receipts in _commits/, but 3 shards were committed ({source}); bring them back "
+            "(if this is a copy: copy again), or run generate again to make them anew",
         )
     # Finalized again, the manifest would forget it.
     refuses(finalize, run_store, "2 receipts in _commits/, but 3")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,7 +11,9 @@ import tiny_run
 
 from mfsynth.cli import main
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.drivers import beat
+from mfsynth.shards.finalize import finalize
 from mfsynth.storage.store import ObjectStore
 
 
@@ -101,6 +104,25 @@ def test_finalize_says_what_it_wrote(mfsynth, run_store):
         assert run_store.exists(key)
 
 
+def test_copy_says_what_the_copy_has_and_what_it_left_out(mfsynth, run_store, tmp_path):
+    place = str(tmp_path / "copy")
+    status, out, err = mfsynth("copy", run_store.url, place)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"{place}: 3 shards, 8 pairs, [\d.]+ kB: copied\n", out)
+    finalize(run_store)
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    beat(run_store, layout.new_heartbeat())
+    out = mfsynth("copy", run_store.url, place)[1]
+    assert "not copied: manifest.json: it is not what the receipts of the copy come to" in out
+    assert "4 shards, 12 pairs" in out
+    assert "copied (3 shards were there)\n" in out
+    assert f"{run_store.url}: a driver is at work; copy again" in out
+    assert mfsynth("verify", place)[0] == 0
+    status, _, err = mfsynth("copy", place, place)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: ")
+
+
 @pytest.mark.parametrize("command", ["verify", "status", "gc", "finalize"])
 def test_a_folder_that_is_no_run_is_one_line_and_status_1(mfsynth, tmp_path, command):
     status, _, err = mfsynth(command, tmp_path)
@@ -110,7 +132,7 @@ def test_a_folder_that_is_no_run_is_one_line_and_status_1(mfsynth, tmp_path, com
 
 
 def test_commands_import_nothing_heavy_before_they_are_called():
-    modules = ["verify", "gc", "finalize", "status"]
+    modules = ["verify", "gc", "finalize", "status", "copy"]
     code = "import sys\n" + "".join(f"import mfsynth.cli.{name}\n" for name in modules)
     code += "print({'numpy', 'pyarrow', 'fsspec', 'torch', 'ray'} & sys.modules.keys())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

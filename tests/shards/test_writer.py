@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
-from tiny_run import RUN_ID, SCORES, make_quarantine, make_records, make_reject, make_sample
+from tiny_run import DECLARED, RUN_ID, make_quarantine, make_records, make_reject, make_sample
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -31,7 +32,7 @@ def open_spool(shard=0, **changes):
         "attempt": "a0",
         "first_candidate": shard * tiny_run.SHARD_SIZE,
         "candidates": tiny_run.SHARD_SIZE,
-        "score_names": SCORES,
+        "declared": DECLARED,
     }
     return ShardSpool(**settings | changes)
 
@@ -166,7 +167,7 @@ def test_a_record_that_does_not_belong_is_refused(records, message):
 
 def test_an_undeclared_score_is_refused():
     with (
-        open_spool(score_names=("registration",)) as spool,
+        open_spool(declared=Declared(("registration",), tiny_run.SLOTS)) as spool,
         pytest.raises(ValueError, match="'valid_fraction' was not declared"),
     ):
         spool.add(make_sample(0))

@@ -36,7 +36,8 @@ class Reference:
         config = complete(config.model_copy(update={"output": str(folder)}))
         prompts, model = open_prompts(config.prompts, config.seed), model_info(config.model)
         identity = run_fingerprint(config, prompts.digest, model.revision)
-        open_run(ObjectStore.open(config.output), run_manifest(config, identity, model))
+        manifest = run_manifest(config, identity, model, prompts.slot_names)
+        open_run(ObjectStore.open(config.output), manifest)
         self.plan = RunPlan.of(config, prompts, identity.digest)
         self.worker = ShardWorker(config, StandIn(folder, 0.0))
 

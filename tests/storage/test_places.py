@@ -107,6 +107,30 @@ def test_every_character_of_a_path_is_literal(place):
     assert [*sibling.list()] == ["shards/s[1].tar"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("run", "run", True),
+        ("run", "./run/", True),
+        ("run", "run/copy", True),
+        ("link", "run/copy", True),
+        ("run", "run-2", False),
+        ("run", "memory://run", False),
+        ("memory://a/run", "memory://a/run/shards", True),
+        ("memory://a/run", "memory://a/run-2", False),
+        ("s3://bucket", "s3a://bucket/run", True),
+        ("s3://bucket/run", "s3://bucket-2/run", False),
+        ("s3://bucket/run", "memory://bucket/run", False),
+    ],
+)
+def test_stores_that_lie_in_each_other_overlap(tmp_path, monkeypatch, one, other, overlap):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    stores = ObjectStore.open(one), ObjectStore.open(other)
+    assert stores[0].overlaps(stores[1]) is stores[1].overlaps(stores[0]) is overlap
+
+
 def test_a_question_mark_stays_in_what_is_printed_of_a_local_path(tmp_path):
     for url in (f"{tmp_path}/what?/run", f"file://{tmp_path}/what?/run"):
         store = ObjectStore.open(url)

@@ -157,6 +157,18 @@ def test_a_really_full_disk_keeps_what_was_whole(small_disk, tmp_path):
     assert list(store.list()) == ["run.json"]
 
 
+def test_a_full_disk_for_copies_is_not_taken_for_a_full_store(small_disk, monkeypatch):
+    store = ObjectStore.open("memory://full/run")
+    store.put_bytes("shards/a.tar", b"x" * 200_000)
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    with (
+        pytest.raises(StoreFullError, match=f"no space left in {small_disk} .*set TMPDIR"),
+        store.local_copy("shards/a.tar"),
+    ):
+        pass
+    assert not any(small_disk.iterdir())
+
+
 def test_an_output_below_a_file_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("text")
     store = ObjectStore.open(tmp_path / "file" / "run")

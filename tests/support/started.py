@@ -15,8 +15,9 @@ from mfsynth.storage.store import ObjectStore
 def manifest_of(config: RunConfig) -> RunManifest:
     """What a driver would write into `run.json`."""
     model = model_info(config.model)
-    digest = open_prompts(config.prompts, config.seed).digest
-    return run_manifest(config, run_fingerprint(config, digest, model.revision), model)
+    prompts = open_prompts(config.prompts, config.seed)
+    identity = run_fingerprint(config, prompts.digest, model.revision)
+    return run_manifest(config, identity, model, prompts.slot_names)
 
 
 def plan_of(config: RunConfig) -> RunPlan:

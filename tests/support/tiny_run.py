@@ -18,7 +18,7 @@ from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, 
 from mfsynth.shards.drivers import beat, note_progress, read_known_commits
 from mfsynth.shards.gc import collect
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
-from mfsynth.shards.tables import contents_of_run
+from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
@@ -29,6 +29,8 @@ SETTINGS = {"seed": 0, "shard_size": SHARD_SIZE, "sampler": {"steps": 30}}
 FINGERPRINT = settings_digest(SETTINGS)
 RUN_ID = layout.run_id(RUN, FINGERPRINT)
 SCORES = ("registration", "valid_fraction")
+SLOTS = ("colour", "view")
+DECLARED = Declared(SCORES, SLOTS)
 
 
 def make_ref(
@@ -40,6 +42,7 @@ def make_ref(
         seed=candidate if seed is None else seed,
         prompt=prompt,
         prompt_id=prompt_id,
+        slots={"colour": ("red", "blue")[: candidate % 3], "view": ("from above",)},
     )
 
 
@@ -65,6 +68,7 @@ def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
         mode="joint",
         model_id="embedded",
         depth_kind=DepthKind.SCALE_INVARIANT_Z,
+        licence="apache-2.0",
         intrinsics=Intrinsics.from_vertical_fov(height, width, 55.0) if candidate % 2 else None,
         intrinsics_source=IntrinsicsSource.ASSUMED if candidate % 2 else None,
     )
@@ -98,7 +102,7 @@ def make_records(shard: int) -> list[Record]:
 def make_manifest(**settings: object) -> RunManifest:
     """Of the tiny run, or with other settings of another one."""
     changed = {**SETTINGS, **settings}
-    contents = contents_of_run(dict.fromkeys(SCORES, ""))
+    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS)
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,
@@ -132,7 +136,7 @@ def upload_shard(
         attempt=attempt or layout.new_attempt(),
         first_candidate=shard * SHARD_SIZE,
         candidates=SHARD_SIZE,
-        score_names=SCORES,
+        declared=DECLARED,
     ) as spool:
         for record in make_records(shard) if records is None else records:
             spool.add(record)

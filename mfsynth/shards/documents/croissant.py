@@ -132,14 +132,21 @@ def _record_set(index: pa.Schema) -> dict[str, Any]:
         "name": "pairs",
         "description": "One record an RGB-D pair; its bytes are in the tar of its shard.",
         "key": {"@id": "pairs/sample_id"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"pairs/{field.name}",
-                "name": field.name,
-                "dataType": _TYPES[str(field.type)],
-                "source": {"fileSet": {"@id": "index-files"}, "extract": {"column": field.name}},
-            }
-            for field in index
-        ],
+        # A type that a later mfsynth has invented has no name here.
+        "field": [_field(each) for each in index if str(_item_type(each)) in _TYPES],
     }
+
+
+def _field(field: pa.Field) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field",
+        "@id": f"pairs/{field.name}",
+        "name": field.name,
+        "dataType": _TYPES[str(_item_type(field))],
+        **({"repeated": True} if pa.types.is_list(field.type) else {}),
+        "source": {"fileSet": {"@id": "index-files"}, "extract": {"column": field.name}},
+    }
+
+
+def _item_type(field: pa.Field) -> pa.DataType:
+    return field.type.value_type if pa.types.is_list(field.type) else field.type

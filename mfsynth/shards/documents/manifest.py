@@ -37,7 +37,7 @@ def build_manifest(
     sums = totals(commits.values())
     widths, heights = index["width"].to_pylist(), index["height"].to_pylist()
     models = [{"id": model} for model in _distinct(index, "model_id")]
-    scores = tables.score_names(index.schema)
+    declared = tables.Declared.by(index.column_names)
     return {
         "format_version": run.format_version,
         "run": run.run,
@@ -62,9 +62,9 @@ def build_manifest(
         "depth_kinds": _distinct(index, "depth_kind"),
         "sizes": sorted({*zip(widths, heights, strict=True)}),
         "conventions": CONVENTIONS,
-        "scores": scores,
+        "scores": declared.scores,
         "index_columns": _columns(index.schema),
-        "rejects_columns": _columns(tables.rejects_schema(scores)),
+        "rejects_columns": _columns(tables.rejects_schema(declared)),
         "shards": [_shard(receipt) for receipt in commits.values()],
     }
 

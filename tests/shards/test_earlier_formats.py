@@ -1,6 +1,7 @@
-"""Runs of format version 1 stay readable, verifiable and exportable, and are never continued.
+"""Runs of earlier formats stay readable, verifiable and exportable, and are never continued.
 
-`tests/data/format1` is one: mfsynth 0.1 wrote it, with the stand-in for a model.
+`tests/data/format1` is one of version 1, which mfsynth 0.1 wrote, `format2_draft1` one of a draft
+of version 2; both with the stand-in for a model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
-FIRST = Path(__file__).parents[1] / "data" / "format1"
+DATA = Path(__file__).parents[1] / "data"
+FIRST = DATA / "format1"
 
 
 @pytest.fixture
@@ -90,3 +92,18 @@ def test_resuming_it_is_refused_in_a_line_that_says_why(first):
     assert first.read_bytes("run.json") == before
     with pytest.raises(MfsynthError, match="of format version 1; "):
         find_candidate(first.url, 0)
+
+
+def test_a_run_of_an_earlier_draft_is_read_verified_and_finalized_and_not_continued(tmp_path):
+    shutil.copytree(DATA / "format2_draft1" / "run", tmp_path / "run")
+    store = ObjectStore.open(tmp_path / "run")
+    stored = read_run(store)
+    assert stored.format_version == "2-draft.1"
+    assert verify_run(store).problems == ()
+    samples = list(RGBDDataset(tmp_path / "run"))
+    assert samples
+    assert {(sample.licence, *sample.slots) for sample in samples} == {(None,)}
+    finalize(store)
+    assert verify_run(store).problems == ()
+    with pytest.raises(MfsynthError, match=r"of format version 2-draft\.1; .*not resumed"):
+        open_run(store, replace(stored, format_version=layout.FORMAT_VERSION))

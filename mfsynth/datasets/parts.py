@@ -1,0 +1,124 @@
+"""The runs of a data set: where the samples of each lie, and their indexes as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.commits import RunManifest, read_run, run_sha256
+from mfsynth.shards.drivers import read_counted_commits
+from mfsynth.shards.layout import FIRST_VERSION
+from mfsynth.shards.reading import read_index
+from mfsynth.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A run of a data set.
+
+    Attributes:
+        store: Where it is.
+        tars: Keys of its tars, by shard.
+        rows: How many samples it has.
+    """
+
+    store: ObjectStore
+    tars: Mapping[int, str]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    part: Part
+    run: RunManifest
+    index: pa.Table
+
+    @property
+    def url(self) -> str:
+        return self.part.store.url
+
+
+def open_parts(urls: Sequence[str | os.PathLike[str]]) -> tuple[list[Part], pa.Table]:
+    """Runs and their joined index, both in the order given.
+
+    The index has the columns of all of them; they are null in the rows of a run that hasn't them.
+
+    Raises:
+        MfsynthError: There is no run, one can't be read, two have a sample in common, or types of
+            a column that differ.
+    """
+    if not urls:
+        raise MfsynthError("no run is listed; give at least one folder or URL")
+    opened = [_open(url) for url in urls]
+    index = opened[0].index if len(opened) == 1 else _joined(opened)
+    return [one.part for one in opened], index
+
+
+def _open(url: str | os.PathLike[str]) -> _Opened:
+    store = ObjectStore.open(url)
+    run = read_run(store)
+    commits = read_counted_commits(store)
+    index = read_index(store, commits.values())
+    tars = {shard: receipt.objects["tar"].key for shard, receipt in commits.items()}
+    return _Opened(Part(store, tars, index.num_rows), run, index)
+
+
+def _joined(opened: Sequence[_Opened]) -> pa.Table:
+    schema = _union(opened)
+    index = pa.concat_tables([_with_all_columns(one.index, schema) for one in opened])
+    if pc.count_distinct(index.column("sample_id")).as_py() < len(index):
+        _require_no_common_sample(opened)
+    return index.combine_chunks()
+
+
+def _union(opened: Iterable[_Opened]) -> pa.Schema:
+    """All columns, in the order in which they are first met."""
+    columns: dict[str, tuple[pa.Field, _Opened]] = {}
+    for one in opened:
+        for column in one.index.schema:
+            first, where = columns.setdefault(column.name, (column, one))
+            if column.type != first.type:
+                raise MfsynthError(
+                    f"{where.url} and {one.url} can't be one data set: the column {column.name!r} "
+                    f"is {first.type} there and {column.type} here; load them one by one"
+                )
+    # What is stored says where nothing may be missing; of the whole that says little.
+    return pa.schema([pa.field(name, column.type) for name, (column, _) in columns.items()])
+
+
+def _with_all_columns(index: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        index.column(field.name)
+        if field.name in index.column_names
+        else pa.nulls(len(index), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _require_no_common_sample(opened: Sequence[_Opened]) -> None:
+    owners: dict[str, _Opened] = {}
+    for one in opened:
+        for sample_id in one.index.column("sample_id").to_pylist():
+            other = owners.setdefault(sample_id, one)
+            if other is not one:
+                raise MfsynthError(
+                    f"{other.url} and {one.url} both have the sample {sample_id!r}: "
+                    f"{_why_in_common(other, one)}"
+                )
+
+
+def _why_in_common(one: _Opened, other: _Opened) -> str:
+    if run_sha256(one.part.store) == run_sha256(other.part.store):
+        return "they are the same run, or one is a copy; list it once"
+    if FIRST_VERSION in (one.run.format_version, other.run.format_version):
+        return (
+            f"in runs of format version {FIRST_VERSION} names are unique in the run alone; load "
+            "them one by one, or make one of them anew, with this mfsynth or another name"
+        )
+    return "they make the same samples, from the same settings and seed; list one of them"

@@ -1,0 +1,250 @@
+"""The columns that the index and the rejects of every run have, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from mfsynth.shards.codecs import FORMULAS, DepthEncoding
+from mfsynth.shards.layout import MEMBERS
+from mfsynth.shards.records import Quarantine, Reject, Sample
+from mfsynth.shards.tar import Span
+
+REJECTED = "rejected"
+QUARANTINED = "quarantined"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSample:
+    """A sample where it lies.
+
+    Attributes:
+        sample: The pair.
+        encoding: Of its depth.
+        shard: Number of its shard.
+        row: Its number among the samples of the shard, from 0.
+        spans: Its members in the tar, by the names in `layout.MEMBERS`.
+    """
+
+    sample: Sample
+    encoding: DepthEncoding
+    shard: int
+    row: int
+    spans: Mapping[str, Span]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedReject:
+    """A candidate that gave no sample, and the shard that it is of."""
+
+    record: Reject | Quarantine
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[_T]):
+    """A column of a table whose rows are made of `_T`.
+
+    Attributes:
+        name: Of the column.
+        type: As `run.json` names it.
+        meaning: What stands in it, in a line.
+        value: Gives what stands in the row of a `_T`.
+        nullable: Whether that may be None.
+        in_first_version: Whether runs of format version 1 have it.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    value: Callable[[_T], Any]
+    nullable: bool = False
+    in_first_version: bool = True
+
+
+def _camera(name: str, meaning: str) -> Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return Column(name, "float64", meaning, value, nullable=True)
+
+
+def _member(member: str) -> tuple[Column[PlacedSample], ...]:
+    suffix = MEMBERS[member].suffix
+    return (
+        Column(
+            f"{member}_offset",
+            "int64",
+            f"first byte of KEY.{suffix} in the tar",
+            lambda placed: placed.spans[member].offset,
+        ),
+        Column(
+            f"{member}_size",
+            "int64",
+            f"bytes of KEY.{suffix}",
+            lambda placed: placed.spans[member].size,
+        ),
+        Column(
+            f"{member}_crc32",
+            "uint32",
+            f"CRC-32 of KEY.{suffix}",
+            lambda placed: placed.spans[member].crc32,
+        ),
+    )
+
+
+INDEX: tuple[Column[PlacedSample], ...] = (
+    Column(
+        "sample_id",
+        "string",
+        "key of the sample; no other run has it",
+        lambda placed: placed.sample.ref.sample_id,
+    ),
+    Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
+    Column("row", "int64", "number of the row in the shard", lambda placed: placed.row),
+    Column("prompt", "string", "text of the prompt", lambda placed: placed.sample.ref.prompt),
+    Column(
+        "prompt_id",
+        "string",
+        "SHA-256 of the prompt, its first 16 digits",
+        lambda placed: placed.sample.ref.prompt_id,
+    ),
+    Column(
+        "candidate",
+        "int64",
+        "number of the candidate in the run",
+        lambda placed: placed.sample.ref.candidate,
+    ),
+    Column("seed", "int64", "seed of the noise", lambda placed: placed.sample.ref.seed),
+    Column("width", "int32", "pixels of a row", lambda placed: placed.sample.rgb.shape[1]),
+    Column("height", "int32", "rows of pixels", lambda placed: placed.sample.rgb.shape[0]),
+    _camera("fx", "focal length in pixels, along x"),
+    _camera("fy", "focal length in pixels, along y"),
+    _camera("cx", "principal point in pixels, x; integers are centres of pixels"),
+    _camera("cy", "principal point in pixels, y; integers are centres of pixels"),
+    Column(
+        "intrinsics_source",
+        "string",
+        "where fx, fy, cx, cy come from: rendered, given, estimated or assumed",
+        lambda placed: placed.sample.intrinsics_source and str(placed.sample.intrinsics_source),
+        nullable=True,
+    ),
+    Column(
+        "depth_encoding",
+        "string",
+        "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
+        lambda placed: str(placed.encoding.scale),
+    ),
+    Column(
+        "depth_unit_per_code",
+        "float64",
+        "`unit_per_code` of the formula",
+        lambda placed: placed.encoding.unit_per_code,
+    ),
+    Column(
+        "depth_near",
+        "float64",
+        "`near` of the formula: least valid depth; 0 if no pixel is valid",
+        lambda placed: placed.encoding.near,
+    ),
+    Column(
+        "depth_far",
+        "float64",
+        "greatest valid depth; 0 if no pixel is valid",
+        lambda placed: placed.encoding.far,
+    ),
+    Column(
+        "depth_kind",
+        "string",
+        "what the numbers mean; only kinds of metric z are metres",
+        lambda placed: str(placed.sample.depth_kind),
+    ),
+    Column(
+        "valid_fraction",
+        "float64",
+        "share of the pixels that have a depth",
+        lambda placed: _valid_fraction(placed.sample),
+    ),
+    *(column for member in MEMBERS for column in _member(member)),
+    Column("mode", "string", "what was made of what", lambda placed: placed.sample.mode),
+    Column("model_id", "string", "model that made the pair", lambda placed: placed.sample.model_id),
+    Column(
+        "licence",
+        "string",
+        "what the pair may be used for, by the licence's short name",
+        lambda placed: placed.sample.licence,
+        in_first_version=False,
+    ),
+    Column(
+        "digital_source_type",
+        "string",
+        "how the image came to be, a term of the IPTC",
+        lambda placed: placed.sample.digital_source_type,
+        in_first_version=False,
+    ),
+)
+
+REJECTS: tuple[Column[PlacedReject], ...] = (
+    Column(
+        "sample_id",
+        "string",
+        "key that the sample would have",
+        lambda placed: placed.record.ref.sample_id,
+    ),
+    Column("shard", "int64", "number of the shard", lambda placed: placed.shard),
+    Column("prompt", "string", "text of the prompt", lambda placed: placed.record.ref.prompt),
+    Column(
+        "prompt_id",
+        "string",
+        "SHA-256 of the prompt, its first 16 digits",
+        lambda placed: placed.record.ref.prompt_id,
+    ),
+    Column(
+        "candidate",
+        "int64",
+        "number of the candidate in the run",
+        lambda placed: placed.record.ref.candidate,
+    ),
+    Column("seed", "int64", "seed of the noise", lambda placed: placed.record.ref.seed),
+    Column(
+        "outcome",
+        "string",
+        f"{REJECTED}: a check failed; {QUARANTINED}: it could not be made",
+        lambda placed: _outcome(placed.record),
+    ),
+    Column(
+        "reasons",
+        "list of string",
+        "scores that failed, or why it could not be made",
+        lambda placed: _reasons(placed.record),
+    ),
+    Column(
+        "thumbnail",
+        "binary",
+        "small JPEG of image and depth, where a run keeps them",
+        lambda placed: _thumbnail(placed.record),
+        nullable=True,
+    ),
+)
+
+
+def _outcome(record: Reject | Quarantine) -> str:
+    return REJECTED if isinstance(record, Reject) else QUARANTINED
+
+
+def _reasons(record: Reject | Quarantine) -> list[str]:
+    return [*record.reasons] if isinstance(record, Reject) else [record.reason]
+
+
+def _thumbnail(record: Reject | Quarantine) -> bytes | None:
+    return record.thumbnail_jpeg if isinstance(record, Reject) else None
+
+
+def _valid_fraction(sample: Sample) -> float:
+    return np.count_nonzero(sample.depth > 0) / sample.depth.size
