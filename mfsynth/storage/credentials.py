@@ -9,7 +9,10 @@ from urllib.parse import parse_qsl, unquote
 
 # A password may hold an unescaped slash, as AWS secrets do; a path with both a colon and an @ is
 # rarer, and showing too little of it is the lesser harm.
-_USER_INFO = re.compile(r"(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@")
+# What stands before the @ of Azure's URLs is a container.
+_USER_INFO = re.compile(
+    r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@"
+)
 _QUERY = re.compile(r"(\w[\w+.-]*://[^\s?]*)\?(\S*)")
 _VARIABLES = (
     "AWS_ACCESS_KEY_ID",
