@@ -25,7 +25,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
 from mfsynth.runs import heartbeat
 from mfsynth.runs.plan import Candidate
-from mfsynth.runs.protocol import Assignment, Message
+from mfsynth.runs.protocol import Assignment, Made, Message
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -35,6 +35,7 @@ SECONDS_A_CANDIDATE = 0.1
 CRASHING = 1500  # one candidate in so many always kills its worker
 HEARTBEAT_S = 1.0
 DOWN, SCARCE, ATTEMPTS = "store-is-down", "memory-is-scarce", "attempts.txt"
+IN_VAIN = "uploads-are-in-vain"
 
 
 @dataclass
@@ -76,17 +77,20 @@ class StandIn:
 
 
 class CountingWorker:
-    """A real worker that notes every attempt that it begins."""
+    """A real worker that notes every attempt that it begins, and may die of what it uploaded."""
 
-    def __init__(self, worker: ShardWorker, attempts: Path) -> None:
-        self.worker, self.attempts = worker, attempts
+    def __init__(self, worker: ShardWorker, folder: Path) -> None:
+        self.worker, self.folder = worker, folder
 
     def make_shard(
         self, assignment: Assignment, candidates: Sequence[Candidate]
     ) -> Iterator[Message]:
-        with self.attempts.open("a") as file:
+        with (self.folder / ATTEMPTS).open("a") as file:
             file.write(f"{assignment.shard} {assignment.attempt}\n")
-        yield from self.worker.make_shard(assignment, candidates)
+        for message in self.worker.make_shard(assignment, candidates):
+            if isinstance(message, Made) and (self.folder / IN_VAIN).exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield message
 
 
 def let_the_store_fail(folder: Path) -> None:
@@ -105,7 +109,7 @@ def let_the_store_fail(folder: Path) -> None:
 def open_worker(config: RunConfig, device: str, *, folder: Path) -> CountingWorker:
     let_the_store_fail(folder)
     worker = ShardWorker(config, StandIn(folder, SECONDS_A_CANDIDATE))
-    return CountingWorker(worker, folder / ATTEMPTS)
+    return CountingWorker(worker, folder)
 
 
 def drive(config: Path) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 import psutil
-from driving import DOWN, SCARCE
+from driving import DOWN, IN_VAIN, SCARCE
 from machines import NODES, can_mount
 from session import Fault, Soak
 
@@ -171,6 +171,11 @@ def take_the_store(soak: Soak) -> str:
     return _for_a_while(soak, DOWN, soak.rng.uniform(3, 25))
 
 
+def let_uploads_be_in_vain(soak: Soak) -> str:
+    """Workers die when they have uploaded a shard, and before they say so."""
+    return _for_a_while(soak, IN_VAIN, soak.rng.uniform(2, 6))
+
+
 def _for_a_while(soak: Soak, name: str, seconds: float) -> str:
     flag = soak.folder / name
     if flag.exists():
@@ -217,6 +222,7 @@ FAULTS = (
     Fault("a node joins to which the output is an empty folder", 2, join_a_stranger),
     Fault("a node joins that keeps what it makes for itself", 1, join_a_copy),
     Fault("files become links to where they went", 3, make_links),
+    Fault("workers die between the upload and the receipt", 3, let_uploads_be_in_vain),
     Fault("SIGKILL of gc", 1, kill_gc),
     Fault("SIGKILL of a driver", 3, kill_a_driver),
     Fault("SIGTERM of a driver", 1, partial(stop_a_driver, signal.SIGTERM)),
