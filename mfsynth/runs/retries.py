@@ -12,6 +12,7 @@ Each kind of failure has a limit, after which the run stops and says why.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ class Retries:
         self._start_not_before = 0.0
         # Ends of waits: of shards, and of starts with None.
         self._waits: Timers[int | None] = Timers()
+        self._hurried_at = -math.inf
         # Since when, and why, by shard; of starts with None.
         self._open: dict[int | None, tuple[float, str]] = {}
 
@@ -182,7 +184,7 @@ class Retries:
             return None
         if not may_pass:
             return message
-        if now - since < self._patience_s:
+        if now < self._end_of(since):
             return None
         self.is_out_of_patience = True
         return f"{message}{given_up(now - since)}"
@@ -200,10 +202,13 @@ class Retries:
     def hurry(self, now: float) -> None:
         """Somebody wants the run to stop: from now on there is little patience."""
         self._patience_s = min(self._patience_s, DRAIN_PATIENCE_S)
-        self._open = {key: (now, message) for key, (_, message) in self._open.items()}
+        self._hurried_at = now
 
     def _wait(self, cause: WaitCause, since: float, message: str, now: float) -> Wait:
-        return Wait(cause, message, now - since, max(0.0, since + self._patience_s - now))
+        return Wait(cause, message, now - since, max(0.0, self._end_of(since) - now))
+
+    def _end_of(self, since: float) -> float:
+        return max(since, self._hurried_at) + self._patience_s
 
     # --- starts of workers ---
 

@@ -31,7 +31,9 @@ from mfsynth.storage.store import ObjectStore
 
 SECRET = "T0K3N"
 STALLED = Announcement("stalled", "stalled: waiting", {"cause": "store", "seconds": 200.0})
-FINISHED = Announcement("finished", "finished: 7 pairs", {"pairs": 7})
+FINISHED = Announcement(
+    "finished", "7 pairs, from s3://key:password@bucket/prompts\n\x1b[2J", {"pairs": 7}
+)
 
 
 class Server:
@@ -84,6 +86,7 @@ def test_what_happened_is_posted_as_json_without_credentials(server):
     assert first.pop("time").endswith("+00:00")
     assert first == {"event": "stalled", "text": STALLED.text, **about} | dict(STALLED.fields)
     assert (last["event"], last["pairs"]) == ("finished", 7)
+    assert last["text"] == "7 pairs, from s3://bucket/prompts\\n\\u001b[2J"
 
 
 def test_a_command_has_it_on_its_standard_input(tmp_path):

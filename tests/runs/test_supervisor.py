@@ -570,6 +570,8 @@ def test_a_run_that_is_asked_to_stop_waits_for_a_store_no_longer_than_a_minute_o
     for now in (10.0, 40.0, 90.0):
         supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), now)
     assert supervisor.handle(Drain(), 100.0) == []
+    (wait,) = supervisor.view().waits
+    assert (wait.seconds, wait.left_s) == (90.0, 60.0)
     assert supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), 150.0) == []
     end = one(supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), 200.0), Finish)
     assert end.outcome is Outcome.DRAINED

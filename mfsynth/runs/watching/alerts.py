@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from mfsynth.formatting import one_line
 from mfsynth.runs.watching.aside import Aside
 from mfsynth.runs.watching.notices import STALLED, UNSTALLED, Announcement, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
@@ -30,6 +31,7 @@ FAILED, FINISHED = "failed", "finished"
 EVENTS = (STALLED, UNSTALLED, FAILED, FINISHED)
 VARIABLE = "MFSYNTH_ON_EVENT"
 LIMIT_S = 10.0
+_LONGEST_TEXT = 2000
 _LOGGER = logging.getLogger("mfsynth.run")
 
 
@@ -71,7 +73,8 @@ class _Alerts:
         match notice:
             case Announcement(event, text, fields) if event in EVENTS:
                 time = datetime.now(UTC).isoformat(timespec="seconds")
-                told = {"event": event, "text": text, **self._about, "time": time, **fields}
+                line = one_line(without_credentials(text), _LONGEST_TEXT)
+                told = {"event": event, "text": line, **self._about, "time": time, **fields}
                 self._send(json.dumps(told, default=str).encode())
 
     def _send(self, document: bytes) -> None:
