@@ -15,6 +15,7 @@ from mfsynth.errors import MfsynthError
 _COMMANDS = {
     "copy": "Copy a run to another place.",
     "distill": "Distil a model to a few sampling steps.",
+    "doctor": "Look at store, machine, model and cluster before a run.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
     "gc": "Remove objects that no commit refers to.",

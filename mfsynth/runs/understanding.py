@@ -1,0 +1,97 @@
+"""What the model makes of prompts: words that it doesn't know, and those that it doesn't read.
+
+A model of a small vocabulary makes images of whatever prompts it is given, and they pass the
+checks: nothing else tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mfsynth.config import ModelConfig
+from mfsynth.formatting import counts, one_line
+from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
+from mfsynth.prompts import PromptSource
+
+PROMPTS_LOOKED_AT = 500
+"""Of a run, before it begins."""
+_WORDS_SHOWN = 5
+_WORD_LENGTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What a model makes of some prompts.
+
+    Attributes:
+        prompts: How many they are.
+        unknown: How many of them have words that the model doesn't know.
+        cut: How many are longer than what it reads.
+        length: Tokens that it reads.
+        words: Those that it doesn't know, by the number of times that they occur.
+    """
+
+    prompts: int
+    unknown: int
+    cut: int
+    length: int
+    words: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, prompts: Sequence[str]) -> Understanding:
+        """Ask the model's tokenizer."""
+        readings = vocabulary.read(prompts)
+        return cls(
+            prompts=len(prompts),
+            unknown=sum(bool(each.unknown) for each in readings),
+            cut=sum(each.tokens > vocabulary.length for each in readings),
+            length=vocabulary.length,
+            words=Counter(one_line(w, _WORD_LENGTH) for each in readings for w in each.unknown),
+        )
+
+    @property
+    def trouble(self) -> str:
+        """In one line; empty if the model knows and reads all of them."""
+        parts = []
+        if self.unknown:
+            parts.append(f"{self.unknown} have words that the model doesn't know ({self._shown})")
+        if self.cut:
+            length = f"the {self.length} tokens that it reads"
+            parts.append(f"{self.cut} are longer than {length}, and cut")
+        return f"of {self.prompts} prompts {'; '.join(parts)}" if parts else ""
+
+    @property
+    def _shown(self) -> str:
+        telling = {w: n for w, n in self.words.most_common() if any(map(str.isalnum, w))}
+        return counts(telling or dict(self.words.most_common()), _WORDS_SHOWN)
+
+
+REMEDY = "images won't show what they mean; take prompts for this model, or another model"
+"""What `Understanding.trouble` goes on with where a run is about to begin."""
+
+
+def vocabulary_of(model: ModelConfig) -> Vocabulary | None:
+    """The model's tokenizer; None where it isn't on this machine, or can't be asked."""
+    # Exception: of a tokenizer that can't be asked here, the model itself says what is wrong.
+    try:
+        return find_vocabulary(model)
+    except Exception:
+        return None
+
+
+def understanding(vocabulary: Vocabulary | None, prompts: Sequence[str]) -> Understanding | None:
+    """What a model makes of prompts; None where that can't be told on this machine."""
+    if vocabulary is None:
+        return None
+    # Exception: as above; a chat template may refuse what it is given.
+    try:
+        return Understanding.of(vocabulary, prompts)
+    except Exception:
+        return None
+
+
+def first_prompts(source: PromptSource) -> list[str]:
+    """Enough of them to tell."""
+    return [source.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
