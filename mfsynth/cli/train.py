@@ -28,18 +28,18 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
     `accelerate launch -m mfsynth.cli train CONFIG`, or the same with torchrun.
     """
     from mfsynth.errors import MfsynthError
-    from mfsynth.training.config import load_train_config
-    from mfsynth.training.estimator import (
-        describes_estimator,
-        load_estimator_config,
-        train_estimator,
-    )
+    from mfsynth.training.kinds import describes_estimator
 
+    # Before anything waits for torch: a name that isn't there is told at once.
     if describes_estimator(config):
         if dry_run:
             raise MfsynthError("--dry-run is for transformers; an estimator trains on any machine")
+        from mfsynth.training.estimator import load_estimator_config, train_estimator
+
         train_estimator(load_estimator_config(config, overrides), echo)
         return
+    from mfsynth.training.config import load_train_config
+
     settings = load_train_config(config, overrides)
     if dry_run:
         from mfsynth.training.requirements import estimate_requirements

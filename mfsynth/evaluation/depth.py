@@ -106,6 +106,8 @@ def image_to_depth(
 ) -> NDArray[np.float32]:
     """Estimate the depth of (N, H, W, 3) images with a model's i2d mode, without a prompt.
 
+    The model sees them at their own size.
+
     Returns:
         (N, H, W) scale-invariant z-depth.
     """
@@ -117,6 +119,8 @@ def image_to_depth(
             seeds=range(seed + start, seed + start + len(images)),
             mode="i2d",
             image=images,
+            height=images.shape[1],
+            width=images.shape[2],
             num_inference_steps=steps,
             guidance_scale=1.0,
         )

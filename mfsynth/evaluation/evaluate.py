@@ -23,7 +23,7 @@ from mfsynth.evaluation.readers import open_set
 from mfsynth.evaluation.results import Result
 from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
-from mfsynth.models import load_pipeline, model_info
+from mfsynth.models import ModelInfo, load_pipeline, model_info
 from mfsynth.models.pipeline import ModalityForcingPipeline
 
 # Of a batch of images of any sizes, given the number of the first: a depth map for each, any size.
@@ -83,10 +83,21 @@ def evaluate(config: EvaluateConfig, report: Report) -> tuple[Result, ...]:
                 seed=config.seed,
                 input_size=(height, width),
                 truth_sizes=found.truth_sizes,
+                truth_by=_truth_by(one, info),
             )
             for score in found.scores
         ]
     return tuple(results)
+
+
+def _truth_by(data: EvaluationSet, evaluated: ModelInfo) -> str | None:
+    made_by = data.truth_model
+    if made_by is None:
+        return None
+    # Few-step weights have a digest of their own behind the model's, which is all that i2d uses.
+    revisions = (made_by.get("revision", ""), evaluated.revision)
+    made, scored = (revision.partition("+")[0] for revision in revisions)
+    return "this model itself" if made == scored else f"the model {made_by.get('id', '(unknown)')}"
 
 
 def predictor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mfsynth.errors import MfsynthError
@@ -75,8 +76,11 @@ class EvaluationSet:
         name: As it stands in results.
         protocol: What counts.
         frames: The images and their ground truth.
+        truth_model: `id` and `revision` of the model that made the depth; None where it was
+            measured or rendered.
     """
 
     name: str
     protocol: Protocol
     frames: Frames
+    truth_model: Mapping[str, str] | None = None

@@ -43,6 +43,8 @@ class Result:
         seed: Of the first image's noise.
         input_size: (rows, columns) of the images that the model saw.
         truth_sizes: The (rows, columns) that occur among the ground truth.
+        truth_by: The model that made the ground truth, in words; None where it was measured or
+            rendered.
     """
 
     data_set: str
@@ -54,6 +56,7 @@ class Result:
     seed: int
     input_size: tuple[int, int]
     truth_sizes: tuple[tuple[int, int], ...]
+    truth_by: str | None = None
 
     @property
     def complete(self) -> bool | None:
@@ -82,6 +85,12 @@ def to_markdown(results: Sequence[Result]) -> str:
     for (protocol, alignment), rows in groups.items():
         lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS)), *map(_table_row, rows)]
         parts += [f"## Protocol {protocol}, {alignment} alignment", "\n".join(lines)]
+        parts += [
+            f"{row.data_set}: its depth was made by {row.truth_by}. The figures say how far the "
+            "two agree, not how right either is."
+            for row in rows
+            if row.truth_by is not None
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,6 +6,6 @@ diffusers take to start. `ModalityForcingPipeline` is in `mfsynth.models.pipelin
 
 from __future__ import annotations
 
-from mfsynth.models.registry import ModelInfo, load_pipeline, model_info
+from mfsynth.models.registry import ModelInfo, load_pipeline, model_info, require_gpu
 
-__all__ = ["ModelInfo", "load_pipeline", "model_info"]
+__all__ = ["ModelInfo", "load_pipeline", "model_info", "require_gpu"]

@@ -1,8 +1,9 @@
-"""What a roll-out starts from: the map that a mode is given, the grid of tokens, noise."""
+"""What a roll-out starts from: what a mode is given, the grid of tokens, noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
@@ -11,43 +12,117 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry.filling import fill_nearest
+from mfsynth.models.images import Given, Letterbox, read_depth, read_images
 from mfsynth.models.schedules import Mode
+from mfsynth.models.token_codecs import DepthCodec, RGBCodec
 
 # A condition with less is not the dense depth that the model was trained on.
 _MIN_GIVEN_DEPTH = 0.5
 
 
-def given_maps(
-    mode: Mode, batch: int, image: NDArray[np.uint8] | None, depth: NDArray[np.float32] | None
-) -> NDArray[np.generic] | None:
-    """The images or depth maps that a mode is given, checked; None in `joint`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What a mode is given, in its own size, and how the model sees it.
 
-    Args:
-        mode: What is generated.
-        batch: How many samples.
-        image: (B, H, W, 3), for `i2d`.
-        depth: (B, H, W), for `d2i`; 0 marks holes.
-
-    Raises:
-        MfsynthError: They are missing, too few or too many, not finite, or mostly holes.
+    Attributes:
+        images: (B, H, W, 3) in `i2d`, None elsewhere.
+        maps: (B, H, W) depth in `d2i`, None elsewhere.
+        box: Between their size and the model's.
     """
-    if mode is Mode.JOINT:
-        return None
-    name, given = ("image", image) if mode is Mode.IMAGE_TO_DEPTH else ("depth", depth)
+
+    images: NDArray[np.uint8] | None
+    maps: NDArray[np.float32] | None
+    box: Letterbox
+
+    @classmethod
+    def of(
+        cls,
+        mode: Mode,
+        batch: int,
+        image: Given | None,
+        depth: Given | None,
+        frame: tuple[int, int],
+    ) -> Condition:
+        """Read what is given.
+
+        Args:
+            mode: What is generated.
+            batch: How many samples.
+            image: For `i2d`; see `mfsynth.models.images.read_images`.
+            depth: For `d2i`; see `mfsynth.models.images.read_depth`.
+            frame: Rows and columns of what the model sees.
+
+        Raises:
+            MfsynthError: It is missing, too little or too much, no images or no depth, of quite
+                other proportions than the frame, or mostly holes.
+        """
+        match mode:
+            case Mode.IMAGE_TO_DEPTH:
+                images = read_images(_one_each("image", image, mode), "image")
+                _require_batch("image", len(images), batch)
+                return cls(images, None, Letterbox.fit(images.shape[1:3], frame, "image"))
+            case Mode.DEPTH_TO_IMAGE:
+                maps = read_depth(_one_each("depth", depth, mode), "depth")
+                _require_batch("depth", len(maps), batch)
+                _require_dense(maps)
+                return cls(None, maps, Letterbox.fit(maps.shape[1:3], frame, "depth"))
+            case Mode.JOINT:
+                return cls(None, None, Letterbox(frame, frame))
+
+    def tokens(
+        self, rgb_noise: Tensor, depth_noise: Tensor, rgb_codec: RGBCodec, depth_codec: DepthCodec
+    ) -> tuple[Tensor, Tensor]:
+        """What a roll-out starts from: clean tokens of what is given, and noise for the rest."""
+        device = rgb_noise.device
+        if self.images is not None:
+            clean = torch.tensor(self.box.frame_images(self.images), device=device)
+            clean = clean.permute(0, 3, 1, 2).to(rgb_noise.dtype) / 127.5 - 1
+            return rgb_codec.encode(clean), depth_noise
+        if self.maps is not None:
+            framed = self.box.frame_depth(self.maps)
+            filled = np.stack([fill_nearest(one, one > 0) for one in framed])
+            return rgb_noise, depth_codec.encode(torch.tensor(filled, device=device))
+        return rgb_noise, depth_noise
+
+    def pair(
+        self,
+        rgb_tokens: Tensor,
+        depth_tokens: Tensor,
+        rgb_codec: RGBCodec,
+        depth_codec: DepthCodec,
+        grid: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images in [0, 1] and (B, H, W) depth, on the grid of what is given."""
+        device = rgb_tokens.device
+        if self.images is not None:
+            images = torch.tensor(self.images, device=device).permute(0, 3, 1, 2) / 255
+        else:
+            decoded = rgb_codec.decode(rgb_tokens, grid).float().clamp(-1, 1)
+            images = self.box.unframe((decoded + 1) / 2)
+        if self.maps is not None:
+            return images, torch.tensor(self.maps, device=device)
+        return images, self.box.unframe_depth(depth_codec.decode(depth_tokens, grid))
+
+
+def _one_each(name: str, given: Given | None, mode: Mode) -> Given:
     if given is None:
-        raise MfsynthError(f"mode {mode} needs `{name}`")
-    if len(given) != batch:
-        raise MfsynthError(f"{batch} prompts but `{name}` holds {len(given)} maps")
-    if not np.isfinite(given).all():
-        raise MfsynthError(f"`{name}` holds values that are not finite; 0 marks no depth")
-    if mode is Mode.DEPTH_TO_IMAGE:
-        share = np.greater(given, 0).mean(axis=(1, 2)).min()
-        if share < _MIN_GIVEN_DEPTH:
-            raise MfsynthError(
-                f"`depth` is valid in {share:.0%} of a map's pixels; mode d2i needs dense "
-                f"depth, at least {_MIN_GIVEN_DEPTH:.0%}"
-            )
+        raise MfsynthError(f"mode {mode} needs `{name}`; give one for each prompt")
     return given
+
+
+def _require_batch(name: str, count: int, batch: int) -> None:
+    if count != batch:
+        raise MfsynthError(f"{batch} prompts but `{name}` holds {count} maps; give one each")
+
+
+def _require_dense(maps: NDArray[np.float32]) -> None:
+    share = np.greater(maps, 0).mean(axis=(1, 2)).min()
+    if share < _MIN_GIVEN_DEPTH:
+        raise MfsynthError(
+            f"`depth` is valid in {share:.0%} of a map's pixels; mode d2i needs dense depth, at "
+            f"least {_MIN_GIVEN_DEPTH:.0%}"
+        )
 
 
 def require_depth_steps(

@@ -21,7 +21,7 @@ from mfsynth.models.locations import (
     model_licence,
     pipeline_index,
 )
-from mfsynth.models.tensor_files import TensorHeader, read_headers, weight_files
+from mfsynth.models.tensor_files import TensorHeader, parts_of, read_headers, weight_files
 
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
@@ -139,7 +139,9 @@ def _released_components(model: ModelFolder) -> tuple[ComponentSummary, ...]:
     halves = [model.path / name for name in AUTOENCODER_FILES.values()]
     return (
         _component(
-            "transformer", "ModalityForcingTransformer2DModel", [model.path / model.checkpoint]
+            "transformer",
+            "ModalityForcingTransformer2DModel",
+            parts_of(model.path / model.checkpoint),
         ),
         _component("text_encoder", RELEASED_TEXT_ENCODER, []),
         _component("vae", "AutoencoderKLFlux2", halves),

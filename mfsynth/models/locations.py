@@ -5,13 +5,15 @@ Nothing here imports torch: a driver looks a model up with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
-from mfsynth.config.suggestions import did_you_mean
+from mfsynth.config.suggestions import did_you_mean, nearest
 from mfsynth.errors import MfsynthError
 
 EMBEDDED = "embedded"
@@ -21,6 +23,9 @@ INDEX = "model_index.json"
 CARD = "README.md"
 CONFIG = "config.json"
 CHECKPOINT = "model.safetensors"
+INDEX_SUFFIX = ".index.json"
+"""Of the list of files that takes a file's place, where its weights are in several."""
+
 AUTOENCODER_FILES = {"encoder": "ae_encoder.safetensors", "decoder": "ae_decoder.safetensors"}
 AUTOENCODER_CONFIG = "ae_config.json"
 PIPELINE_CLASS = "ModalityForcingPipeline"
@@ -39,6 +44,15 @@ UNKNOWN_LICENCE = "unknown"
 _RELEASED_FILES = (
     f"{CONFIG}, {CHECKPOINT}, {AUTOENCODER_FILES['encoder']}, {AUTOENCODER_FILES['decoder']}"
 )
+_WEIGHTS_SUFFIX = ".safetensors"
+_CHECKPOINT_FILES = [
+    CHECKPOINT,
+    f"{CHECKPOINT}{INDEX_SUFFIX}",
+    CHECKPOINT.replace(".", "-*."),
+    *AUTOENCODER_FILES.values(),
+]
+# What a training writes: the model when it ends, checkpoints before.
+_TRAINED, _CHECKPOINTS = "model", "checkpoint-*"
 _SMALL_FILES = [INDEX, CARD, CONFIG, AUTOENCODER_CONFIG, f"*/{CONFIG}"]
 _FOUND_SHOWN = 6
 
@@ -89,8 +103,10 @@ def find_model(
             released layout.
     """
     path = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name).expanduser()
-    if path.is_file():
-        if path.suffix != ".safetensors":
+    if path.name.endswith(f"{_WEIGHTS_SUFFIX}{INDEX_SUFFIX}"):
+        path = path.with_name(path.name.removesuffix(INDEX_SUFFIX))
+    if path.is_file() or path.with_name(f"{path.name}{INDEX_SUFFIX}").is_file():
+        if path.suffix != _WEIGHTS_SUFFIX:
             raise MfsynthError(f"{path} is no model; name a folder or a released {CHECKPOINT}")
         layout = _layout(path.parent, name)
         if layout is not Layout.RELEASED:
@@ -98,14 +114,19 @@ def find_model(
         return ModelFolder(name, path.parent, layout, checkpoint=path.name)
     if path.is_dir():
         return ModelFolder(name, path, _layout(path, name))
-    snapshot = download(name, revision, _SMALL_FILES, local_files_only)
+    try:
+        snapshot = download(name, revision, _SMALL_FILES, local_files_only)
+    except MfsynthError as error:
+        if (meant := nearest(name, [EMBEDDED])) is not None:
+            raise MfsynthError(f"{error}; or did you mean {meant}?") from error
+        raise
     folder = ModelFolder(name, snapshot, _layout(snapshot, name), commit=snapshot.name)
     if weights:
         wanted = None
         if folder.layout is Layout.RELEASED:
             # An unknown variant is known to be one before its weights are fetched.
             released_config(folder)
-            wanted = [CHECKPOINT, *AUTOENCODER_FILES.values()]
+            wanted = _CHECKPOINT_FILES
         download(name, folder.commit, wanted, local_files_only)
     return folder
 
@@ -113,10 +134,16 @@ def find_model(
 def is_released(
     name: str | Path, revision: str | None = None, local_files_only: bool = False
 ) -> bool:
-    """Whether a name is that of a model in the released layout."""
+    """Whether a name is that of a model in the released layout.
+
+    Raises:
+        MfsynthError: It is that of a folder or file here that is no model.
+    """
     try:
         model = find_model(str(name), revision, weights=False, local_files_only=local_files_only)
     except MfsynthError:
+        if Path(name).expanduser().exists():
+            raise
         return False
     return model.layout is Layout.RELEASED
 
@@ -130,18 +157,60 @@ def download(
         MfsynthError: There is no such repository, or it cannot be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    with asking_the_hub(name, local_files_only):
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=patterns, local_files_only=local_files_only
+            )
+        )
+
+
+@contextmanager
+def asking_the_hub(name: str, local_files_only: bool = False) -> Iterator[None]:
+    """Turn what the hub's client raises for a name that is no folder into one line.
+
+    Raises:
+        MfsynthError: Such an error was raised inside of the `with`.
+    """
+    from huggingface_hub import errors
 
     try:
-        snapshot = snapshot_download(
-            name, revision=revision, allow_patterns=patterns, local_files_only=local_files_only
+        yield
+    except (
+        *(errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError),
+        *(errors.RevisionResolutionError, OSError),
+    ) as error:
+        raise MfsynthError(f"{name!r}: {_why_none(error, local_files_only)}") from error
+
+
+def _why_none(error: Exception, local_files_only: bool) -> str:
+    from huggingface_hub import errors, is_offline_mode
+
+    match error:
+        case errors.HFValidationError():
+            return "no such folder; name one that exists, or a hub id such as someone/model"
+        case errors.GatedRepoError():
+            return "its owners ask for your consent: accept its terms on the hub, and log in"
+        case errors.RepositoryNotFoundError():
+            return (
+                "no such folder, and no repository on the hub that you may see; look at the "
+                "spelling, or log in"
+            )
+        case errors.RevisionNotFoundError():
+            return "it has no such revision; name a commit, branch or tag that the hub shows"
+    elsewhere = "name a folder that was made elsewhere by `mfsynth model convert`"
+    if is_offline_mode():
+        return (
+            "no such folder, and not fetched before; HF_HUB_OFFLINE is set, so the hub isn't "
+            f"asked: unset it, or {elsewhere}"
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise MfsynthError(
-            f"{name!r} is neither '{EMBEDDED}', nor a model folder, nor a hub repository that can "
-            f"be reached ({type(error).__name__})"
-        ) from error
-    return Path(snapshot)
+    if local_files_only:
+        return f"no such folder, and not fetched before; leave local_files_only out, or {elsewhere}"
+    return (
+        f"no such folder, and the hub can't be reached ({type(error).__name__}); look at the "
+        f"network, or {elsewhere}"
+    )
 
 
 def pipeline_index(model: ModelFolder) -> dict[str, Any]:
@@ -226,6 +295,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def _layout(folder: Path, name: str) -> Layout:
     if (folder / INDEX).is_file():
         return Layout.DIFFUSERS
+    if (folder / _TRAINED / INDEX).is_file():
+        raise MfsynthError(
+            f"{name} is what a training wrote; its model is in it: name {folder / _TRAINED}"
+        )
     if (folder / CONFIG).is_file():
         config = read_json(folder / CONFIG)
         if isinstance(config.get("variant"), str):
@@ -234,6 +307,11 @@ def _layout(folder: Path, name: str) -> Layout:
         raise MfsynthError(
             f"{name} is no model folder: it has no {INDEX}, and its {CONFIG} is of {kind} and "
             "names no released 'variant'"
+        )
+    if next(folder.glob(_CHECKPOINTS), None) is not None:
+        raise MfsynthError(
+            f"{name} is of a training that hasn't ended; run it to its end, then name "
+            f"{folder / _TRAINED}"
         )
     found = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(found[:_FOUND_SHOWN]) + (" …" if len(found) > _FOUND_SHOWN else "")

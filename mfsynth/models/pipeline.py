@@ -6,20 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2, DiffusionPipeline
 from diffusers.loaders import Flux2LoraLoaderMixin
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mfsynth.errors import MfsynthError
-from mfsynth.geometry.filling import fill_nearest
+from mfsynth.models.arguments import count_samples, find_mode, require_arguments
 from mfsynth.models.few_steps.student import HEAD_IN_FILES
 from mfsynth.models.guidance import Guidance, guided_prediction
-from mfsynth.models.inputs import draw_noise, given_maps, require_depth_steps, token_grid
+from mfsynth.models.images import Given
+from mfsynth.models.inputs import Condition, draw_noise, require_depth_steps, token_grid
 from mfsynth.models.lapped_transform import LappedTransformCodec
-from mfsynth.models.locations import is_released
+from mfsynth.models.locations import asking_the_hub, is_released
 from mfsynth.models.outputs import ModalityForcingPipelineOutput, OutputType, as_output
 from mfsynth.models.released.components import released_components
 from mfsynth.models.sampling import Predict, integrate
@@ -111,15 +109,16 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         autoencoder: as in the release, it is in float32.
 
         Raises:
-            MfsynthError: A component's weights are not those of its class: some are missing, too
-                many, or of another shape or type.
+            MfsynthError: There is no such model, or a component's weights are not those of its
+                class: some are missing, too many, or of another shape or type.
         """
         name = pretrained_model_name_or_path
         if is_released(name, kwargs.get("revision"), kwargs.get("local_files_only", False)):
             return cls(**released_components(name, **kwargs))
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            folder = Path(cls.download(str(name), **kwargs))
+            with asking_the_hub(str(name), kwargs.get("local_files_only", False)):
+                folder = Path(cls.download(str(name), **kwargs))
         require_components(folder, kwargs)
         return super().from_pretrained(folder, **_with_float32_autoencoder(kwargs))
 
@@ -176,8 +175,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         seeds: Sequence[int],
         prompt_embeds: Tensor | None = None,
         mode: Mode | str = Mode.JOINT,
-        image: NDArray[np.uint8] | None = None,
-        depth: NDArray[np.float32] | None = None,
+        image: Given | None = None,
+        depth: Given | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 4.0,
         depth_guidance_scale: float | None = None,
@@ -202,23 +201,26 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             seeds: B seeds, one for each sample.
             prompt_embeds: (B, L, C) from `encode_prompts`, in place of prompts.
             mode: `joint`, `i2d` (depth of `image`) or `d2i` (an image for `depth`).
-            image: (B, H, W, 3) uint8, given in `i2d`.
-            depth: (B, H, W) float32 z-depth in any unit, given in `d2i`; 0 marks holes, which the
-                model sees filled with their nearest depth.
+            image: B images of any one size, given in `i2d`: PIL, arrays (B, H, W, 3) or tensors
+                (B, 3, H, W); see `mfsynth.models.images.read_images`.
+            depth: B maps of z-depth of any one size and in any unit, given in `d2i`; see
+                `mfsynth.models.images.read_depth`. Holes are filled with their nearest depth.
             num_inference_steps: Euler steps.
             guidance_scale: Classifier-free guidance on every generated stream; 1 is off and saves
                 half of the work. A guidance-distilled model takes it as an input instead.
             depth_guidance_scale: Guidance on depth, where it differs.
             guidance_interval: Noise levels inside of which guidance acts.
-            log2_alpha: In `joint`, how much longer depth stays noisy than RGB.
-            depth_step_share: In `joint`, how far the steps are spaced for depth, in [0, 1].
-            depth_start: In `joint`, depth tokens are left out of the steps in which depth's level
-                is above this; 0 leaves depth to a second pass from noise.
-            refine_steps: In `joint`, steps of a second pass over depth: `i2d`, unguided, on the
-                generated RGB tokens.
+            log2_alpha: In `joint`, how much longer depth stays noisy than RGB. Other modes refuse
+                this and all that follow to `refine_start`.
+            depth_step_share: How far the steps are spaced for depth, in [0, 1].
+            depth_start: Depth tokens are left out of the steps in which depth's level is above
+                this; 0 leaves depth to a second pass from noise.
+            refine_steps: Steps of a second pass over depth: `i2d`, unguided, on the generated RGB
+                tokens.
             refine_start: The level that the second pass begins at: 1 starts from noise, less keeps
                 the first depth's coarse shape.
-            height: Pixels, where nothing is given; the model's native height by default.
+            height: Pixels that the model sees; its native height by default. What is given in
+                another size is letterboxed to it, not squeezed, and the pair brought back.
             width: Pixels, likewise.
             output_type: See `ModalityForcingPipelineOutput`.
             callback_on_step_end: Called as in diffusers with (pipeline, step, noise levels of RGB
@@ -226,21 +228,41 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
                 replaces the tokens.
 
         Raises:
-            MfsynthError: Sizes or inputs that do not fit the mode or the model.
+            MfsynthError: Arguments of another type, out of range, or that don't fit the mode, the
+                model or each other. Nothing was computed then.
         """
-        mode = Mode(mode)
+        mode = find_mode(mode)
+        require_arguments(
+            mode,
+            image=image,
+            depth=depth,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            depth_guidance_scale=depth_guidance_scale,
+            guidance_interval=guidance_interval,
+            log2_alpha=log2_alpha,
+            depth_step_share=depth_step_share,
+            depth_start=depth_start,
+            refine_steps=refine_steps,
+            refine_start=refine_start,
+            height=height,
+            width=width,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+        )
+        require_depth_steps(mode, depth_start, refine_steps, refine_start)
+        text_channels = self.transformer.config.joint_attention_dim
+        batch = count_samples(prompt, prompt_embeds, seeds, text_channels)
+        frame = (height or self.config.height, width or self.config.width)
+        given = Condition.of(mode, batch, image, depth, frame)
+        codecs = self.rgb_codec, self.depth_codec
+        grid = token_grid(*frame, self.depth_codec.patch)
+        rgb_noise, depth_noise, refine_noise = self._noise(seeds, grid[0] * grid[1])
+        text = self._text(prompt, prompt_embeds)
         guidance = Guidance(
             guidance_scale,
             guidance_scale if depth_guidance_scale is None else depth_guidance_scale,
             guidance_interval,
-        )
-        text = self._text(prompt, prompt_embeds, seeds)
-        given = given_maps(mode, len(text), image, depth)
-        if given is not None:
-            height, width = given.shape[1:3]
-        depth_codec, rgb_codec = self.depth_codec, self.rgb_codec
-        grid = token_grid(
-            height or self.config.height, width or self.config.width, depth_codec.patch
         )
 
         def nodes(of: Mode, steps: int, start: float) -> Schedule:
@@ -254,22 +276,13 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
                 depth_start=start,
             )
 
-        rgb_tokens, depth_tokens, refine_noise = self._noise(seeds, grid[0] * grid[1])
-        if mode is Mode.IMAGE_TO_DEPTH:
-            clean = torch.tensor(image, device=self._execution_device).permute(0, 3, 1, 2)
-            rgb_tokens = rgb_codec.encode(clean.to(rgb_tokens.dtype) / 127.5 - 1)
-        if mode is Mode.DEPTH_TO_IMAGE and depth is not None:
-            filled = np.stack([fill_nearest(one, one > 0) for one in np.asarray(depth, np.float32)])
-            depth_tokens = depth_codec.encode(torch.tensor(filled, device=self._execution_device))
-
-        refine_steps = refine_steps if mode is Mode.JOINT else 0
-        require_depth_steps(mode, depth_start, refine_steps, refine_start)
+        rgb_tokens, depth_tokens = given.tokens(rgb_noise, depth_noise, *codecs)
         with self.progress_bar(total=num_inference_steps + refine_steps) as bar:
             rgb_tokens, depth_tokens = self._roll(
                 self._predict(text, guidance, mode, grid),
                 rgb_tokens,
                 depth_tokens,
-                nodes(mode, num_inference_steps, depth_start if mode is Mode.JOINT else 1.0),
+                nodes(mode, num_inference_steps, depth_start),
                 bar.update,
                 callback_on_step_end,
             )
@@ -285,14 +298,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
                 )
         if output_type == "latent":
             return ModalityForcingPipelineOutput(rgb=rgb_tokens, depth=depth_tokens)
-        if mode is Mode.IMAGE_TO_DEPTH:
-            images = torch.tensor(image, device=self._execution_device).permute(0, 3, 1, 2) / 255
-        else:
-            images = (rgb_codec.decode(rgb_tokens, grid).float().clamp(-1, 1) + 1) / 2
-        if mode is Mode.DEPTH_TO_IMAGE:
-            maps = torch.tensor(depth, device=self._execution_device)
-        else:
-            maps = depth_codec.decode(depth_tokens, grid)
+        images, maps = given.pair(rgb_tokens, depth_tokens, *codecs, grid)
         return as_output(images, maps, output_type)
 
     def _roll(
@@ -321,17 +327,10 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             on_step=on_step,
         )
 
-    def _text(
-        self, prompt: str | Sequence[str] | None, embeds: Tensor | None, seeds: Sequence[int]
-    ) -> Tensor:
-        if (prompt is None) == (embeds is None):
-            raise MfsynthError("give either `prompt` or `prompt_embeds`")
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        batch = len(prompts) if prompts is not None else len(embeds) if embeds is not None else 0
-        if batch != len(seeds):
-            raise MfsynthError(f"{batch} prompts but {len(seeds)} seeds; give one seed each")
+    def _text(self, prompt: str | Sequence[str] | None, embeds: Tensor | None) -> Tensor:
         if embeds is None:
-            embeds = self.encode_prompts(prompts or [], batch)
+            prompts = [prompt] if isinstance(prompt, str) else prompt or []
+            embeds = self.encode_prompts(prompts, len(prompts))
         return embeds.to(self._execution_device, self.transformer.dtype)
 
     def _noise(self, seeds: Sequence[int], tokens: int) -> list[Tensor]:

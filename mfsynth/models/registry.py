@@ -26,6 +26,7 @@ from mfsynth.models.locations import (
     model_licence,
     pipeline_index,
 )
+from mfsynth.models.tensor_files import parts_of
 
 if TYPE_CHECKING:
     from mfsynth.models.pipeline import ModalityForcingPipeline
@@ -102,6 +103,8 @@ def load_pipeline(
     """
     import torch
 
+    if device.startswith("cuda"):
+        require_gpu("device")
     from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
     from mfsynth.models.pipeline import ModalityForcingPipeline
     from mfsynth.models.released.components import released_components
@@ -136,11 +139,29 @@ def load_pipeline(
     return pipeline
 
 
+def require_gpu(setting: str) -> None:
+    """Refuse to run on a GPU where there is none.
+
+    Args:
+        setting: That asks for one.
+
+    Raises:
+        MfsynthError: There is none, or none that this torch can use.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MfsynthError(
+            f"{setting}: cuda, but torch {torch.__version__} sees no GPU here; set it to cpu, or "
+            "install a torch that fits your driver"
+        )
+
+
 def _hash(folder: ModelFolder) -> str:
     root = folder.path
     if folder.layout is Layout.RELEASED:
-        names = (CONFIG, folder.checkpoint, *AUTOENCODER_FILES.values(), AUTOENCODER_CONFIG)
-        paths = [root / name for name in names]
+        names = (CONFIG, *AUTOENCODER_FILES.values(), AUTOENCODER_CONFIG)
+        paths = [*parts_of(root / folder.checkpoint), *(root / name for name in names)]
     else:
         paths = [path for path in root.rglob("*") if path.name != CARD]
     digest = hashlib.sha256()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.locations import read_json
+from mfsynth.models.locations import INDEX_SUFFIX, read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 """Names of a model's only file: diffusers', transformers'."""
-INDEX_SUFFIX = ".index.json"
-"""Of the list of files that takes its place, where there are several."""
 
 _SHOWN = 5
 _FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -55,21 +53,47 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         MfsynthError: There are none, or their index can't be read.
     """
-    for name in WEIGHTS:
-        index = folder / f"{name}{INDEX_SUFFIX}"
-        if index.is_file():
-            shards = read_json(index).get("weight_map")
-            if not isinstance(shards, dict) or not all(
-                isinstance(shard, str) for shard in shards.values()
-            ):
-                raise MfsynthError(f"{index} names no files; fetch it again")
-            # Files of the folder itself: a name must not lead to another place.
-            return [
-                folder / file for file in sorted({Path(shard).name for shard in shards.values()})
-            ]
-        if (folder / name).is_file():
-            return [folder / name]
+    for path in (folder / name for name in WEIGHTS):
+        parts = parts_of(path)
+        if parts != [path] or path.is_file():
+            return parts
     raise MfsynthError(f"{folder}: no weights ({' or '.join(WEIGHTS)}); fetch it again")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """A file of weights itself, or those that an index beside it names in its place.
+
+    Raises:
+        MfsynthError: The index can't be read.
+    """
+    index = path.with_name(f"{path.name}{INDEX_SUFFIX}")
+    if not index.is_file():
+        return [path]
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(file, str) for file in shards.values()):
+        raise MfsynthError(f"{index} names no files; fetch it again")
+    # Files of the folder itself: a name must not lead to another place.
+    return [
+        path.with_name(file) for file in sorted({Path(shard).name for shard in shards.values()})
+    ]
+
+
+def read_headers_of(paths: Iterable[Path]) -> dict[Path, dict[str, TensorHeader]]:
+    """Read the headers of files that together hold a model's weights.
+
+    Raises:
+        MfsynthError: See `read_headers`; or a tensor is in two of them.
+    """
+    headers: dict[Path, dict[str, TensorHeader]] = {}
+    seen: set[str] = set()
+    for path in paths:
+        headers[path] = read_headers(path)
+        if twice := seen & headers[path].keys():
+            raise MfsynthError(
+                f"{path}: {min(twice)} is in another file, too; fetch or convert the model again"
+            )
+        seen |= headers[path].keys()
+    return headers
 
 
 @contextmanager

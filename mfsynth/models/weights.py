@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import CONFIG, INDEX, read_json
-from mfsynth.models.tensor_files import TensorHeader, discrepancies, read_headers, weight_files
+from mfsynth.models.tensor_files import TensorHeader, discrepancies, read_headers_of, weight_files
 
 _LIBRARIES = ("diffusers", "transformers", "mfsynth")
 _LANGUAGE_HEAD = "lm_head."
@@ -52,10 +52,7 @@ def require_weights(kind: type, folder: Path) -> Any:
 def require_weights_of(model: Any, folder: Path) -> None:
     """As `require_weights`, of a model that was made without weights already."""
     found: dict[str, TensorHeader] = {}
-    for path in weight_files(folder):
-        headers = read_headers(path)
-        if twice := found.keys() & headers.keys():
-            raise MfsynthError(f"{path}: {min(twice)} is in another file, too; {_REMEDY}")
+    for headers in read_headers_of(weight_files(folder)).values():
         found |= headers
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = _as_named(model, expected, found)

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models import ModelInfo, model_info
+from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -113,6 +113,8 @@ def generate(
             f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
             "generate begins with prompts only: set it to joint"
         )
+    if config.runtime.device == "cuda" and config.runtime.ray_address is None:
+        require_gpu("runtime.device")
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)

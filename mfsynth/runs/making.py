@@ -111,6 +111,8 @@ def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: 
         seeds=[derive_seed(candidate.seed, "i2d") for candidate in batch.candidates],
         mode="i2d",
         image=batch.rgb,
+        height=batch.rgb.shape[1],
+        width=batch.rgb.shape[2],
         num_inference_steps=steps,
         guidance_scale=1.0,
     )

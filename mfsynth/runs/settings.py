@@ -105,6 +105,7 @@ def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
             guidance=(sampler.guidance, sampler.depth_guidance),
             refine_steps=sampler.refine_steps,
             refine_start=sampler.refine_start,
+            depth_start=sampler.depth_start,
         )
     elif sampler.preset == "distilled":
         raise MfsynthError(

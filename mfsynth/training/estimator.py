@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Index, Items, Positive, Settings
-from mfsynth.config.documents import read_yaml
-from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.storage.atomic import staged_folder
@@ -75,16 +73,6 @@ class EstimatorConfig(Settings):
     ema: float = Field(ge=0, lt=1)
     checkpoint_every: Count
     output: Annotated[Path, Field(strict=False)]
-
-
-def describes_estimator(name_or_path: str) -> bool:
-    """Whether a training configuration is that of an estimator: it has a part of that name.
-
-    Raises:
-        MfsynthError: There is no such file, or it is no YAML.
-    """
-    values = read_yaml(resolve_resource("configs/train", name_or_path), "configuration")
-    return isinstance(values, dict) and "estimator" in values
 
 
 def load_estimator_config(name_or_path: str, overrides: Sequence[str] = ()) -> EstimatorConfig:

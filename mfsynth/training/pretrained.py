@@ -34,10 +34,7 @@ def flux2_folder(pretrained: PretrainedConfig) -> Path:
     try:
         return download(pretrained.id, pretrained.revision, wanted)
     except MfsynthError as error:
-        raise MfsynthError(
-            f"pretrained.id: {pretrained.id!r} is neither a folder nor a hub repository that can "
-            "be reached; accept its licence on the hub and log in, or name a folder with its files"
-        ) from error
+        raise MfsynthError(f"pretrained.id: {error}") from error
 
 
 def load_frozen_components(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:

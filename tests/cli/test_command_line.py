@@ -39,6 +39,30 @@ def test_help_imports_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+@pytest.mark.parametrize(("command", "name"), [("train", "embeded"), ("distill", "embeded")])
+def test_a_misspelt_configuration_is_told_before_anything_waits_for_torch(command, name):
+    code = (
+        "import sys; from mfsynth.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, command, name], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 1
+    assert "did you mean embedded?" in shown.stderr
+    assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_what_libraries_say_of_themselves_is_not_shown():
+    shown = mfsynth("evaluate", "--set", "model.id=/no/such/model")
+    assert shown.stderr.splitlines() == [
+        "error: model.id: '/no/such/model': no such folder; name one that exists, or a hub id such "
+        "as someone/model"
+    ]
+
+
 def test_a_misspelt_command_is_told_its_right_name():
     shown = mfsynth("generat")
     assert shown.returncode != 0

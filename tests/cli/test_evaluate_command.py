@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_run
 
 from mfsynth.cli import main
+from mfsynth.config import ModelConfig
 from mfsynth.config.resources import resource_names
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.config import load_evaluate_config
+from mfsynth.models import model_info
+from mfsynth.shards.commits import commit, open_run
+from mfsynth.storage.store import ObjectStore
 
 REAL = Path(__file__).parents[1] / "data" / "real_rgbd" / "ycb_posecnn"
 
@@ -45,7 +50,11 @@ def real_scannet(tmp_path) -> Path:
 def test_the_embedded_model_on_scenes_real_frames_and_a_run(evaluate, real_scannet, tmp_path):
     pytest.importorskip("mujoco")
     run = tmp_path / "run"
-    tiny_run.make_run(str(run), shards=1)
+    store = ObjectStore.open(str(run))
+    # As a run that samples by few-step weights of the same model.
+    revision = f"{model_info(ModelConfig()).revision}+few"
+    open_run(store, replace(tiny_run.make_manifest(), model={"id": "x", "revision": revision}))
+    commit(store, tiny_run.upload_shard(store, 0))
     render = {"scenes": 2, "views": 2, "size": 64, "seed": 1001}
     data = [
         {"kind": "cached_scenes", "path": str(tmp_path / "scenes"), "render": render},
@@ -74,9 +83,11 @@ def test_the_embedded_model_on_scenes_real_frames_and_a_run(evaluate, real_scann
     assert (real["images"], real["complete"], real["protocol"]) == (3, False, "marigold/scannet")
     assert real["truth_sizes"] == [[480, 640]]
     assert (generated["images"], generated["protocol"]) == (4, "plain")
+    assert [row["truth_by"] for row in rows] == [None] * 4 + ["this model itself"] * 2
 
     table = (out / "results.md").read_text()
     assert "| 3, not the protocol's 800 |" in table
+    assert table.count(f"{run}: its depth was made by this model itself. The figures say how") == 2
     assert table.strip() in shown.out
     assert shown.out.rstrip().endswith(f"results: {out / 'results.json'}, {out / 'results.md'}")
     assert "scannet: images 3 of 3" in shown.err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -46,6 +47,16 @@ def test_figures_of_different_protocols_or_alignments_never_share_a_table():
     ]
     assert [len(rows_of(part)) for part in parts] == [1, 1, 2]
     assert "b\\|c" in page
+
+
+def test_a_model_that_is_scored_against_a_model_is_told_of_below_the_table():
+    given = dataclasses.replace(MIXED[2], truth_by="the model someone/else")
+    page = to_markdown([given, MIXED[3]])
+    assert page.endswith(
+        "\n\na: its depth was made by the model someone/else. The figures say how far the two "
+        "agree, not how right either is.\n"
+    )
+    assert "its depth was made by" not in to_markdown(MIXED)
 
 
 def test_a_row_has_all_that_its_figures_depend_on():

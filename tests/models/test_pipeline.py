@@ -4,13 +4,16 @@ import inspect
 from contextlib import contextmanager
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mfsynth.config import ModelConfig, SamplerConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.models import load_pipeline, model_info
+from mfsynth.models.arguments import JOINT_ONLY
 from mfsynth.models.pipeline import ModalityForcingPipeline
 
 PROMPTS = ["a red cube on a table", "a blue ball"]
@@ -64,26 +67,6 @@ def test_the_prompt_matters_through_guidance(pipeline):
     assert not np.array_equal(one.depth, unguided.depth)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"seeds": [1]}, "2 prompts but 1 seeds"),
-        ({"height": 30}, "multiples of 8"),
-        ({"mode": "i2d"}, "needs `image`"),
-        ({"mode": "d2i"}, "needs `depth`"),
-        ({"mode": "i2d", "image": images(1)}, "holds 1 maps"),
-        ({"mode": "i2d", "image": images(2)[:, :30]}, "multiples of 8"),
-        ({"mode": "d2i", "depth": np.full((2, 32, 32), np.nan, np.float32)}, "not finite"),
-        ({"mode": "d2i", "depth": np.eye(32, dtype=np.float32)[None].repeat(2, 0)}, "valid in 3%"),
-        ({"prompt_embeds": torch.zeros(2, 12, 16)}, "either `prompt` or `prompt_embeds`"),
-    ],
-)
-def test_inputs_that_do_not_fit_are_one_clear_error(pipeline, arguments, message):
-    with pytest.raises(MfsynthError, match=message) as caught:
-        pipeline(PROMPTS, **({"seeds": [1, 2]} | arguments))
-    assert "\n" not in str(caught.value)
-
-
 def sample(pipeline, **changes):
     settings = {"seeds": [1, 2], "num_inference_steps": 4, "output_type": "latent"}
     return pipeline(PROMPTS, **(settings | changes))
@@ -103,6 +86,118 @@ def watched(transformer):
         yield calls
     finally:
         handle.remove()
+
+
+def flat(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": [1]}, "2 prompts but 1 seeds"),
+        ({"seeds": 1}, "`seeds` is 1; give a list"),
+        ({"seeds": [1, 2.5]}, "seed 2.5 is not an integer"),
+        ({"prompt": []}, "0 prompts but 2 seeds"),
+        ({"prompt": [], "seeds": []}, "there are no prompts"),
+        ({"prompt": ["a", 2]}, "`prompt` is .* give a text or a list of texts"),
+        ({"prompt": None}, "either `prompt` or `prompt_embeds`"),
+        ({"prompt_embeds": torch.zeros(2, 12, 16)}, "either `prompt` or `prompt_embeds`"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(2, 5)}, "`prompt_embeds` .*encode_prompts"),
+        ({"height": 30}, "multiples of 8"),
+        ({"height": 0}, "`height` is 0; give an integer of at least 1"),
+        ({"mode": "i2"}, "`mode` is 'i2'; did you mean i2d?"),
+        ({"output_type": "npy"}, "`output_type` is 'npy'; did you mean np?"),
+        ({"output_type": None}, "`output_type` is None; known: np, pil, pt, latent"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` is 0; give an integer of at least 1"),
+        ({"num_inference_steps": 2.0}, "give an integer"),
+        ({"num_inference_steps": True}, "give an integer"),
+        ({"guidance_scale": -1}, "`guidance_scale` is -1; give a number of at least 0"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
+        ({"depth_guidance_scale": "4"}, "`depth_guidance_scale` is '4'; give a number"),
+        ({"guidance_interval": (0.9, 0.3)}, "put the lower level first"),
+        ({"guidance_interval": (2.0, 3.0)}, "`guidance_interval` is 2.0; give .* from 0 to 1"),
+        ({"guidance_interval": 0.5}, "`guidance_interval` is 0.5; give the lowest and the highest"),
+        ({"log2_alpha": 5000.0}, "`log2_alpha` is 5000.0; give a number from -100 to 100"),
+        ({"depth_step_share": 1.5}, "`depth_step_share` is 1.5; give a number from 0 to 1"),
+        ({"depth_start": -0.1}, "`depth_start` is -0.1"),
+        ({"refine_steps": -1}, "`refine_steps` is -1"),
+        ({"refine_steps": 1, "refine_start": -1}, "`refine_start` is -1; give a number above 0"),
+        ({"callback_on_step_end": 3}, "give a function"),
+        ({"image": images(2)}, "`image` is for mode i2d, not joint; set mode, or leave it out"),
+        ({"mode": "i2d"}, "needs `image`"),
+        ({"mode": "i2d", "image": images(1)}, "holds 1 maps"),
+        ({"mode": "i2d", "image": images(2), "depth": flat(2, 32, 32)}, "`depth` is for mode d2i"),
+        (
+            {"mode": "i2d", "image": images(2), "refine_steps": 1},
+            "`refine_steps` is for mode joint",
+        ),
+        ({"mode": "i2d", "image": images(2) / 1.0}, "bring floats to"),
+        (
+            {"mode": "i2d", "image": images(2)[:, :3]},
+            "`image` has 32x3 pixels .* cut it into parts",
+        ),
+        ({"mode": "d2i"}, "needs `depth`"),
+        ({"mode": "d2i", "depth": images(2)}, "`depth` is an array of uint8"),
+        ({"mode": "d2i", "depth": flat(2, 32, 32) * np.nan}, "valid in 0%"),
+        ({"mode": "d2i", "depth": np.eye(32, dtype=np.float32)[None].repeat(2, 0)}, "valid in 3%"),
+        ({"mode": "d2i", "depth": flat(2, 32, 32), "depth_guidance_scale": 1}, "leave it out"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_clear_line_before_anything_is_computed(
+    pipeline, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(pipeline, "encode_prompts", None)
+    with (
+        watched(pipeline.transformer) as calls,
+        pytest.raises(MfsynthError, match=message) as caught,
+    ):
+        pipeline(**({"prompt": PROMPTS, "seeds": [1, 2]} | arguments))
+    assert "\n" not in str(caught.value)
+    assert not calls
+
+
+def test_what_only_joint_mode_uses_may_be_given_at_its_default_elsewhere(pipeline):
+    parameters = inspect.signature(ModalityForcingPipeline.__call__).parameters
+    assert {name: parameters[name].default for name in JOINT_ONLY} == JOINT_ONLY
+    sample(pipeline, mode="i2d", image=images(2), **JOINT_ONLY)
+
+
+def test_an_image_of_another_size_is_seen_whole_and_its_depth_is_on_its_own_grid(pipeline):
+    wide = np.random.default_rng(0).integers(0, 256, (2, 20, 40, 3), dtype=np.uint8)
+    settings = {"seeds": [1, 2], "mode": "i2d", "num_inference_steps": 2}
+    pairs = pipeline(PROMPTS, image=wide, **settings)
+    assert np.array_equal(pairs.rgb, wide)
+    assert pairs.depth.shape == (2, 20, 40)
+    inside = np.stack([resize_image(one, 16, 32) for one in wide])
+    framed = np.pad(inside, [(0, 0), (8, 8), (0, 0), (0, 0)], mode="edge")
+    seen = pipeline(PROMPTS, image=framed, **settings).depth[:, 8:24]
+    assert np.array_equal(pairs.depth, np.stack([resize_depth(one, 20, 40) for one in seen]))
+    assert pipeline(PROMPTS, image=wide, height=24, width=48, **settings).depth.shape == (2, 20, 40)
+
+
+def test_an_image_is_the_same_whatever_form_it_comes_in(pipeline):
+    given = images(2)
+    settings = {"seeds": [1, 2], "mode": "i2d", "num_inference_steps": 1}
+    plain = pipeline(PROMPTS, image=given, **settings)
+    tensor = torch.from_numpy(given).permute(0, 3, 1, 2) / 255
+    for form in ([PIL.Image.fromarray(one) for one in given], given / 255, tensor):
+        again = pipeline(PROMPTS, image=form, **settings)
+        assert np.array_equal(again.rgb, plain.rgb)
+        assert np.array_equal(again.depth, plain.depth)
+
+
+@pytest.mark.parametrize("output_type", ["np", "pt", "pil"])
+def test_an_image_for_depth_of_another_size_is_on_the_grid_of_that_depth(pipeline, output_type):
+    depth = np.linspace(1, 2, 48 * 20, dtype=np.float32).reshape(1, 48, 20)
+    depth[:, :4] = np.nan
+    pairs = pipeline(
+        PROMPTS[:1],
+        **{"seeds": [1], "mode": "d2i", "depth": depth, "num_inference_steps": 2},
+        output_type=output_type,
+    )
+    assert np.array_equal(np.asarray(pairs.depth[0]), np.nan_to_num(depth[0]))
+    assert np.asarray(pairs.rgb[0]).shape == ((3, 48, 20) if output_type == "pt" else (48, 20, 3))
 
 
 def test_prompts_encoded_beforehand_give_the_same_pairs(pipeline):
@@ -136,7 +231,7 @@ def test_guidance_acts_inside_its_interval_and_saves_half_of_the_forward_outside
         sample(pipeline, guidance_interval=(0.5, 0.95))
     # RGB's levels are 1, .90, .75 and .50.
     assert [rows for rows, _ in calls] == [2, 4, 4, 4]
-    nowhere = sample(pipeline, guidance_interval=(2.0, 3.0))
+    nowhere = sample(pipeline, guidance_interval=(0.0, 0.01))
     torch.testing.assert_close(nowhere.rgb, sample(pipeline, guidance_scale=1.0).rgb)
 
 

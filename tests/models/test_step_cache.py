@@ -30,8 +30,9 @@ def pipeline(tiny_model_dir):
 
 
 def sample(pipeline, **changes):
-    settings = {"seeds": [1, 2], "num_inference_steps": STEPS, "log2_alpha": 2.0}
-    return pipeline(PROMPTS, **(settings | {"output_type": "latent"} | changes))
+    settings = {"seeds": [1, 2], "num_inference_steps": STEPS, "output_type": "latent"}
+    tilt = {} if "mode" in changes else {"log2_alpha": 2.0}
+    return pipeline(PROMPTS, **(settings | tilt | changes))
 
 
 @contextmanager

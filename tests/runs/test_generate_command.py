@@ -98,6 +98,15 @@ def test_a_device_that_is_not_there(run_folder, refused, cluster):
     assert "runtime.device" in refused(run_folder.file(), *changes)
 
 
+def test_a_gpu_that_is_not_there_before_ray_starts(run_folder, refused, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line = refused(run_folder.file(), "--set", "runtime.device=cuda")
+    assert line.startswith("error: runtime.device: cuda, but torch ")
+    assert not run_folder.output.exists()
+
+
 def test_a_cluster_that_is_not_there(run_folder, refused, monkeypatch):
     import ray
 

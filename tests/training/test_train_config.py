@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
 from mfsynth.training.config import load_train_config
-from mfsynth.training.estimator import describes_estimator, load_estimator_config
+from mfsynth.training.estimator import load_estimator_config
+from mfsynth.training.kinds import describes_estimator
 
 ALL = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
 ESTIMATORS = [name for name in ALL if describes_estimator(name)]

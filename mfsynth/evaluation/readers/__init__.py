@@ -14,7 +14,9 @@ from mfsynth.evaluation.config import (
 from mfsynth.evaluation.frames import EvaluationSet, SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers.published import open_published
+from mfsynth.shards.commits import read_run
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.store import ObjectStore
 
 
 def open_set(settings: SetSettings, on_scene: Callable[[int, int], None]) -> EvaluationSet:
@@ -43,4 +45,6 @@ def open_set(settings: SetSettings, on_scene: Callable[[int, int], None]) -> Eva
             return EvaluationSet(name, PLAIN, SourceFrames(scenes))
         case EvaluatedRun():
             name = without_credentials(settings.url)
-            return EvaluationSet(name, PLAIN, SourceFrames(settings.open(), settings.limit))
+            frames = SourceFrames(settings.open(), settings.limit)
+            made_by = read_run(ObjectStore.open(settings.url)).model
+            return EvaluationSet(name, PLAIN, frames, truth_model=made_by)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.images import Given, Letterbox, read_images
 from mfsynth.models.locations import CONFIG
 from mfsynth.models.weights import require_weights
 
@@ -103,6 +104,10 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
     """
     folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
     if not (folder / CONFIG).is_file():
+        if (folder / "model" / CONFIG).is_file():
+            raise MfsynthError(
+                f"{name} is what a training wrote; its estimator is in it: name {folder / 'model'}"
+            )
         raise MfsynthError(
             f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
             "`mfsynth train estimator` wrote"
@@ -113,17 +118,25 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
 
 
 @torch.no_grad()
-def estimate_depth(model: DepthEstimator, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def estimate_depth(model: DepthEstimator, rgb: Given) -> NDArray[np.float32]:
     """Depth of images, up to a scale of each.
 
     Args:
         model: From `load_estimator`.
-        rgb: uint8 (B, H, W, 3).
+        rgb: B images of any one size: PIL, (B, H, W, 3) arrays or (B, 3, H, W) tensors, of uint8
+            or of floats in [0, 1]; see `mfsynth.models.images.read_images`. Those of another size
+            than the model's are letterboxed to it, not squeezed, and their depth brought back.
 
     Returns:
         float32 (B, H, W) z-depth, positive everywhere; its geometric mean over an image is 1.
+
+    Raises:
+        MfsynthError: It is something else; says what was given and what to give.
     """
-    images = torch.tensor(rgb, device=model.device).permute(0, 3, 1, 2) / 127.5 - 1
-    logs = model(images.to(model.dtype)).float()
+    given = read_images(rgb, "rgb")
+    box = Letterbox.fit(given.shape[1:3], (model.config.size, model.config.size), "rgb")
+    frames = torch.tensor(box.frame_images(given), device=model.device)
+    images = frames.permute(0, 3, 1, 2) / 127.5 - 1
+    logs = box.unframe(model(images.to(model.dtype)).float()[:, None])[:, 0]
     depth: NDArray[np.float32] = (logs - logs.mean(dim=(1, 2), keepdim=True)).exp().cpu().numpy()
     return depth

@@ -67,6 +67,7 @@ class FewSteps(Settings):
         guidance: tuple[float, float | None],
         refine_steps: int,
         refine_start: float,
+        depth_start: float,
     ) -> None:
         """Check that they can make pairs with such a sampler.
 
@@ -75,6 +76,7 @@ class FewSteps(Settings):
             guidance: Scales on RGB, and on depth where it differs.
             refine_steps: Of depth.
             refine_start: Level that they begin at.
+            depth_start: Level of depth above which its tokens are left out of RGB's steps.
 
         Raises:
             MfsynthError: They can't; says what to set.
@@ -93,6 +95,11 @@ class FewSteps(Settings):
             raise MfsynthError(
                 "sampler.refine_steps: with few-step weights all depth is made after the image, "
                 "from noise; set it and refine_start to 1"
+            )
+        if depth_start != 0:
+            raise MfsynthError(
+                f"sampler.depth_start: {depth_start:g}, but few-step weights make images without "
+                "depth tokens; set it to 0"
             )
 
 

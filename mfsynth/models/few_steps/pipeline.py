@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.arguments import find_mode
 from mfsynth.models.few_steps.files import FewSteps, read_few_steps, read_weights
 from mfsynth.models.few_steps.policy import Policy
 from mfsynth.models.few_steps.student import (
@@ -99,17 +100,18 @@ class FewStepPipeline(ModalityForcingPipeline):
         Raises:
             MfsynthError: The weights can't be sampled so.
         """
-        if Mode(mode) is Mode.JOINT and self.few_steps is not None:
+        if find_mode(mode) is Mode.JOINT and self.few_steps is not None:
             sampling.setdefault("num_inference_steps", self.few_steps.steps)
             sampling.setdefault("guidance_scale", 1.0)
             sampling.setdefault("refine_steps", 1)
             sampling.setdefault("depth_guidance_scale", None)
-            sampling["depth_start"] = 0.0
+            sampling.setdefault("depth_start", 0.0)
             self.few_steps.check(
                 steps=sampling["num_inference_steps"],
                 guidance=(sampling["guidance_scale"], sampling["depth_guidance_scale"]),
                 refine_steps=sampling["refine_steps"],
                 refine_start=sampling.get("refine_start", 1.0),
+                depth_start=sampling["depth_start"],
             )
         return super().__call__(prompt, mode=mode, **sampling)
 

@@ -39,7 +39,9 @@ from mfsynth.models.tensor_files import (
     TensorHeader,
     discrepancies,
     open_tensors,
+    parts_of,
     read_headers,
+    read_headers_of,
 )
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 
@@ -160,7 +162,10 @@ def open_checkpoint(folder: ModelFolder) -> Checkpoint:
     rgb_shift_mu, depth_shift_mu = _settings(folder, config)
     main = folder.path / folder.checkpoint
     files = {part: folder.path / name for part, name in AUTOENCODER_FILES.items()}
-    headers = {path: read_headers(path) for path in (main, *files.values())}
+    parts = read_headers_of(parts_of(main))
+    headers = {path: read_headers(path) for path in files.values()}
+    places = {key: Place(path, key) for path, keys in parts.items() for key in keys}
+    headers[main] = {key: parts[place.path][key] for key, place in places.items()}
 
     transformer = _empty_transformer(folder, config, headers[main])
     vae = _empty_autoencoder(folder)
@@ -191,8 +196,8 @@ def open_checkpoint(folder: ModelFolder) -> Checkpoint:
         depth_shift_mu,
         transformer=_weights(
             transformer,
-            headers,
-            lambda name: Place(main, transformer_key(name)),
+            headers | parts,
+            lambda name: places[transformer_key(name)],
             lambda name, key, tensor: dict(convert_tensor(key, tensor))[name],
         ),
         vae=_weights(vae, headers, half, lambda _name, _key, tensor: tensor),

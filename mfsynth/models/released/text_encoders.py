@@ -15,10 +15,11 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import (
     CHECKPOINT,
     CONFIG,
+    INDEX_SUFFIX,
     RELEASED_TEXT_LAYERS,
     download,
 )
-from mfsynth.models.tensor_files import INDEX_SUFFIX, weight_files
+from mfsynth.models.tensor_files import weight_files
 from mfsynth.models.weights import require_weights_of
 
 _PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]
@@ -76,8 +77,7 @@ def find_text_encoder(
             folder = download(str(name), None, _PATTERNS, local_files_only)
         except MfsynthError as error:
             raise MfsynthError(
-                f"text encoder {str(name)!r} is neither a folder nor a hub repository that can be "
-                "reached; name another one with --text-encoder"
+                f"text encoder {error}; or name another one with --text-encoder"
             ) from error
     try:
         config = AutoConfig.from_pretrained(folder)

@@ -248,7 +248,7 @@ def test_a_damaged_checkpoint_is_refused(config):
 
 def test_a_teacher_that_cannot_be_had_or_distilled_is_refused(config):
     gone = config.teacher.model_copy(update={"id": "gone/nowhere"})
-    with one_line_error("'gone/nowhere' is neither 'embedded'"):
+    with one_line_error("'gone/nowhere': no such folder"):
         distill(config.model_copy(update={"teacher": gone}), lambda _: None)
     pipeline = load_pipeline(ModelConfig(id=config.teacher.id), "cpu")
     pipeline.transformer.register_to_config(guidance_embeds=True)
