@@ -44,7 +44,7 @@ def doctor(
     import sys
 
     from mfsynth.runs.doctor.findings import some_hang
-    from mfsynth.runs.doctor.page import document, exit_status, lines, summary
+    from mfsynth.runs.doctor.screen import document, exit_status, lines, summary
 
     if not (is_config := _is_config(subject)) and (out or pairs or overrides):
         raise click.UsageError("--out, --pairs and --set go with a CONFIG")

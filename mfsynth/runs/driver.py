@@ -127,7 +127,7 @@ def generate(
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model, prompts)
+    examine = partial(examine_at_start, config, store, model)
     return _Session(config, plan, store, manifest, examine, display).run(open_worker)
 
 
@@ -292,7 +292,7 @@ class _Session:
         )
         for name, found in self._examine(self._earlier):
             if found.severity is Severity.ERROR:
-                raise MfsynthError(found.line)
+                raise MfsynthError(f"{name}: {found.line}")
             if found.severity is not Severity.OK:
                 severity = found.severity.word
                 self._reporter.announce(name.replace(" ", "_"), found.line, severity=severity)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from mfsynth.config import ModelConfig
 from mfsynth.formatting import counts, one_line
 from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
-from mfsynth.prompts import PromptSource
 
 PROMPTS_LOOKED_AT = 500
 """Of a run, before it begins."""
@@ -64,8 +63,9 @@ class Understanding:
 
     @property
     def _shown(self) -> str:
-        telling = {w: n for w, n in self.words.most_common() if any(map(str.isalnum, w))}
-        return counts(telling or dict(self.words.most_common()), _WORDS_SHOWN)
+        words = dict(self.words.most_common())
+        telling = {word: n for word, n in words.items() if sum(map(str.isalnum, word)) > 2}
+        return counts(telling or words, _WORDS_SHOWN)
 
 
 REMEDY = "images won't show what they mean; take prompts for this model, or another model"
@@ -90,8 +90,3 @@ def understanding(vocabulary: Vocabulary | None, prompts: Sequence[str]) -> Unde
         return Understanding.of(vocabulary, prompts)
     except Exception:
         return None
-
-
-def first_prompts(source: PromptSource) -> list[str]:
-    """Enough of them to tell."""
-    return [source.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]

@@ -23,16 +23,16 @@ from test_driver import Lines, drive
 
 from mfsynth.cli import main
 from mfsynth.errors import MfsynthError
-from mfsynth.prompts import load_library
-from mfsynth.runs.doctor import store as store_room
+from mfsynth.models import model_info
+from mfsynth.runs.doctor import store_probes
 from mfsynth.runs.doctor.examination import examine_at_start, store_examination
 from mfsynth.runs.doctor.findings import Finding, Probe, Severity, error, examine, note, ok, warning
-from mfsynth.runs.doctor.page import exit_status, lines
 from mfsynth.runs.doctor.scratch import Scratch
+from mfsynth.runs.doctor.screen import exit_status, lines
 from mfsynth.shards.drivers import beat
 from mfsynth.shards.layout import new_heartbeat
 from mfsynth.storage.errors import StoreError
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, probe_key
 
 OK, NOTE, WARNING, ERROR = Severity
 
@@ -132,7 +132,7 @@ def test_clocks_that_disagree_are_told(scratch, monkeypatch, seconds, severity, 
     # A second is the grain of object stores' dates.
     off = timedelta(seconds=seconds + (seconds > 0) - (seconds < 0))
     monkeypatch.setattr(ObjectStore, "clock", lambda store: clock(store) + off)
-    found = store_room.clocks_agree(scratch)
+    found = store_probes.clocks_agree(scratch)
     assert (found.severity, found.seen) == (severity, seen)
 
 
@@ -143,11 +143,11 @@ def test_a_listing_that_lags_is_told(scratch, monkeypatch):
         "top_level",
         lambda store: top_level(store) if time.monotonic() > began + 1.2 else [],
     )
-    found = store_room.lists_what_is_written(scratch)
+    found = store_probes.lists_what_is_written(scratch)
     assert (found.severity, found.seen[:16]) == (NOTE, "shows after 1 s ")
-    monkeypatch.setattr(store_room, "_LISTING_LIMIT_S", 0.1)
+    monkeypatch.setattr(store_probes, "_LISTING_LIMIT_S", 0.1)
     monkeypatch.setattr(ObjectStore, "top_level", lambda store: [])
-    assert store_room.lists_what_is_written(scratch).severity is WARNING
+    assert store_probes.lists_what_is_written(scratch).severity is WARNING
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -162,7 +162,7 @@ def test_without_links_a_run_can_begin_where_receipts_can_be_created(scratch, mo
 
     monkeypatch.setattr(os, "link", no_link)
     monkeypatch.setattr(ObjectStore, "create_if_absent", create)
-    found = store_room.has_links(scratch)
+    found = store_probes.has_links(scratch)
     assert found.severity is (ERROR if fails else NOTE)
     assert found.seen.startswith("no hard links here (Operation not permitted)")
 
@@ -176,7 +176,7 @@ def test_folders_that_are_not_flushed_are_told(scratch, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", of_files)
-    found = store_room.flushes(scratch)
+    found = store_probes.flushes(scratch)
     assert found.severity is NOTE
     assert "a power cut may take the newest receipts with it" in found.seen
 
@@ -228,6 +228,13 @@ def test_interrupted_while_a_store_hangs_it_ends_and_leaves_nothing(tmp_path, nu
     assert not place.exists()
 
 
+def test_what_a_kill_leaves_of_a_probe_is_garbage(tmp_path):
+    store = tiny_run.make_run(str(tmp_path), 1)
+    store.put_bytes(left := probe_key(), b"1")
+    store.put_bytes("_driver/progress.json", b'{"shards": 1}')
+    assert [entry.key for entry in tiny_run.collect_all(store)] == [left]
+
+
 def test_what_is_under_way_when_it_ends_is_waited_for_and_nothing_new_begins(tmp_path):
     scratch = Scratch(ObjectStore.open(tmp_path))
     began = threading.Event()
@@ -247,6 +254,7 @@ def test_what_is_under_way_when_it_ends_is_waited_for_and_nothing_new_begins(tmp
 
 
 def test_a_configuration_is_looked_at_in_all_its_parts(run_folder, doctor):
+    (run_folder.folder / "prompts.txt").write_text("a red cube\na blue ball\n")
     status, out, _ = doctor("--json", run_folder.file())
     document = json.loads(out)
     severities = {each["name"]: each["severity"] for each in document["findings"]}
@@ -299,16 +307,12 @@ def test_a_screen_has_eighty_columns_and_says_everything():
 
 def test_a_start_says_what_it_found_and_goes_on(run_folder, s3):
     url = f"{s3.new_bucket()}/run"
-    config = run_folder.config(output=url, prompts={"library": "kitchen"})
-    start(config)
-    from mfsynth.models import model_info
-
-    prompts = load_library("kitchen")
+    config = run_folder.config(output=url)
+    store, info = start(config), model_info(config.model)
     with s3.harmed_by(Faults(ignore_conditions=True)):
-        findings = dict(
-            examine_at_start(config, ObjectStore.open(url), model_info(config.model), prompts, [])
-        )
-    assert worse_than_ok(findings) == {"conditional create": WARNING, "prompts": WARNING}
+        findings = dict(examine_at_start(config, store, info, []))
+    assert [*findings] == ["checks", "conditional create", "clock", "space", "spool"]
+    assert worse_than_ok(findings) == {"conditional create": WARNING}
 
 
 def test_a_start_that_could_only_fail_ends_before_ray(run_folder, monkeypatch):

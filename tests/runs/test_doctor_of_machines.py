@@ -12,9 +12,9 @@ import tiny_run
 from mfsynth.config import ModelConfig
 from mfsynth.prompts import load_library
 from mfsynth.runs.doctor import machine, nodes
-from mfsynth.runs.doctor.findings import Severity, ok, warning
+from mfsynth.runs.doctor.findings import Severity, in_time, ok, warning
+from mfsynth.runs.doctor.model_probes import knows_the_prompts
 from mfsynth.runs.doctor.nodes import Node, Nodes
-from mfsynth.runs.doctor.prompts import prompts_are_known
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
@@ -58,7 +58,7 @@ def test_too_little_space_or_too_few_files_are_told(tmp_path, monkeypatch):
 def test_prompts_that_the_model_cannot_know_are_told_with_their_words():
     def known(name):
         library = load_library(name)
-        return prompts_are_known(ModelConfig(), [library.prompt(i).text for i in range(50)])
+        return knows_the_prompts(ModelConfig(), [library.prompt(i).text for i in range(50)])
 
     found = known("tabletop_rooms")
     assert found == ok("the model knows all words of 50 prompts, and reads them whole")
@@ -66,7 +66,7 @@ def test_prompts_that_the_model_cannot_know_are_told_with_their_words():
     assert found.severity is WARNING
     assert found.seen.startswith("of 50 prompts 50 have words that the model doesn't know (")
     missing = ModelConfig(id="/no/such/model")
-    assert prompts_are_known(missing, ["a red cube"]).seen.startswith("not compared: ")
+    assert knows_the_prompts(missing, ["a red cube"]).seen.startswith("not compared: ")
 
 
 def test_a_spool_folder_without_locks_or_room_is_told(monkeypatch, tmp_path):
@@ -101,7 +101,7 @@ H100 = "NVIDIA H100, 81559 MiB, 580.65"
     ("listed", "device", "severity", "seen"),
     [
         ("", "auto", OK, "no GPU: the model runs on the CPU"),
-        ("", "cuda", ERROR, "runtime.device is cuda, and there is no GPU"),
+        ("", "cuda", ERROR, "runtime.device: cuda, but torch"),
         (
             "NVIDIA H100, 81559 MiB, 580.65",
             "auto",
@@ -121,7 +121,8 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     tool.write_text(f"#!/bin/sh\necho '{listed}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    found = machine.gpus_here(run_folder.config(runtime={"device": device}))
+    config = run_folder.config(runtime={"device": device})
+    found = in_time(lambda: machine.gpus_here(config), 60)
     assert (found.severity, found.seen[: len(seen)]) == (severity, seen)
 
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.prompts import PromptSource, open_prompts
-from mfsynth.runs.doctor import machine, model, nodes, place, store
+from mfsynth.runs.doctor import machine, model_probes, nodes, place
 from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
-from mfsynth.runs.doctor.prompts import prompts_are_known
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
+from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
 from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_fingerprint
-from mfsynth.runs.understanding import first_prompts
+from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
@@ -35,10 +35,10 @@ def store_examination(url: str) -> Iterator[Sequence[Probe]]:
     opened = ObjectStore.open(url)
     with Scratch(opened) as scratch:
         yield [
-            *store.store_probes(scratch),
+            *store_probes(scratch),
             Probe("space", lambda: has_room(opened, None)),
             Probe("run", lambda: place.what_is_there(opened), _SLOW_S),
-            Probe("drivers", lambda: place.other_drivers(scratch), needs=(store.STORE, "run")),
+            Probe("drivers", lambda: place.other_drivers(scratch), needs=(STORE, "run")),
         ]
 
 
@@ -60,7 +60,6 @@ def examine_at_start(
     config: RunConfig,
     place_of_run: ObjectStore,
     info: ModelInfo,
-    prompts: PromptSource,
     receipts: Sequence[Receipt],
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
@@ -69,17 +68,15 @@ def examine_at_start(
         config: The run.
         place_of_run: Its store.
         info: Of its model.
-        prompts: Its prompts.
         receipts: Of its committed shards.
     """
     wanted = demand(config, pixels(config, info), receipts)
     with Scratch(place_of_run) as scratch:
         probes = [
             Probe("checks", lambda: checks_look(config)),
-            Probe("conditional create", lambda: store.creates_once(scratch)),
-            Probe("clock", lambda: store.clocks_agree(scratch)),
+            Probe("conditional create", lambda: creates_once(scratch)),
+            Probe("clock", lambda: clocks_agree(scratch)),
             Probe("space", lambda: has_room(place_of_run, wanted)),
-            Probe("prompts", lambda: prompts_are_known(config.model, first_prompts(prompts))),
         ]
         if config.runtime.ray_address is None:
             probes.append(Probe("spool", lambda: machine.spools(wanted)))
@@ -114,9 +111,9 @@ class _Run:
             Probe("weights", self._look_at_weights, _SLOW_S, needs=("model",)),
             Probe("prompts", self._look_at_prompts, needs=("model",)),
             Probe("checks", lambda: checks_look(config)),
-            *store.store_probes(scratch),
+            *store_probes(scratch),
             Probe("run", self._look_at_place, _SLOW_S, needs=("model", "prompts")),
-            Probe("drivers", lambda: place.other_drivers(scratch), needs=(store.STORE, "run")),
+            Probe("drivers", lambda: place.other_drivers(scratch), needs=(STORE, "run")),
             Probe("space", lambda: has_room(opened, self._demand), needs=("model", "run")),
         ]
         if config.runtime.ray_address is None:
@@ -161,13 +158,14 @@ class _Run:
         return nodes.node_devices(self._nodes, self._demand)
 
     def _look_at_model(self) -> Finding:
-        return model.fits_the_sampler(self._config.sampler, self._info)
+        return model_probes.fits_the_sampler(self._config.sampler, self._info)
 
     def _look_at_weights(self) -> Finding:
-        return model.has_its_weights(self._config.model)
+        return model_probes.has_its_weights(self._config.model)
 
     def _look_at_prompts(self) -> Finding:
-        return prompts_are_known(self._config.model, first_prompts(self._prompts))
+        texts = [self._prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
+        return model_probes.knows_the_prompts(self._config.model, texts)
 
     def _look_at_place(self) -> Finding:
         identity = run_fingerprint(self._config, self._prompts.digest, self._info.revision)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mfsynth.config import RunConfig
 from mfsynth.formatting import size
+from mfsynth.models import require_gpu
 from mfsynth.runs.doctor.findings import Finding, error, note, ok, warning
 from mfsynth.runs.doctor.space import SPOOLED_SHARDS, Demand, free_in
 from mfsynth.shards.tables import Declared
@@ -112,7 +113,11 @@ def visible_gpus() -> list[Gpu]:
 
 
 def gpus_here(config: RunConfig) -> Finding:
-    """Whether the device of the configuration is there, as torch sees it."""
+    """Whether the device of the configuration is there, as torch sees it.
+
+    Raises:
+        MfsynthError: It isn't.
+    """
     import torch
 
     wanted, visible = config.runtime.device, visible_gpus()
@@ -129,5 +134,5 @@ def gpus_here(config: RunConfig) -> Finding:
         remedy = "install a torch that fits the driver; see CUDA_VISIBLE_DEVICES, too"
         return (error if wanted == "cuda" else warning)(f"{seen} sees no GPU", remedy)
     if wanted == "cuda":
-        return error("runtime.device is cuda, and there is no GPU", "set it to cpu")
+        require_gpu("runtime.device")
     return ok("no GPU: the model runs on the CPU")

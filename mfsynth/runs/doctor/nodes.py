@@ -168,11 +168,10 @@ def versions_here() -> Mapping[str, str]:
 def all_answer(nodes: Nodes) -> Finding:
     """Whether nodes answer, and how many workers they have room for."""
     seen = f"{len(nodes.answers)} nodes with room for {nodes.places} workers on {nodes.device}"
-    silent = {node.name: node.silent for node in nodes.answers if node.silent}
-    if silent:
-        name, reason = next(iter(silent.items()))
+    if silent := [node for node in nodes.answers if node.silent]:
         return error(
-            f"{seen}; {len(silent)} don't answer, {name}: {reason}", "mend them, or take them out"
+            f"{seen}; no answer from {_some(silent)}: {silent[0].silent}",
+            "mend them, or take them out",
         )
     if not nodes.answers:
         return warning(f"{seen}: none yet", "a run waits for one; start it, or the autoscaler")
@@ -182,11 +181,11 @@ def all_answer(nodes: Nodes) -> Finding:
 def same_versions(nodes: Nodes) -> Finding:
     """Whether all nodes have what the driver has."""
     here = versions_here()
-    others: defaultdict[str, list[str]] = defaultdict(list)
+    others: defaultdict[str, list[Node]] = defaultdict(list)
     for node in nodes.answers:
         for what, there in node.versions.items():
             if there != here[what]:
-                others[f"{what} {there}, not {here[what]}"].append(node.name)
+                others[f"{what} {there}, not {here[what]}"].append(node)
     if not others:
         return ok(in_words(here) + ", on every node")
     seen = "; ".join(f"{what}: {_some(names)}" for what, names in others.items())
@@ -196,20 +195,18 @@ def same_versions(nodes: Nodes) -> Finding:
 
 def same_store(nodes: Nodes, url: str) -> Finding:
     """Whether all nodes see what the driver has written."""
-    blind = {node.name: node.problem for node in nodes.answers if node.problem}
-    if not blind:
-        return ok("every node sees what the driver writes")
-    reason = next(iter(blind.values()))
-    return error(
-        f"{url} is another place, or none, on {_some([*blind])}: {reason}",
-        "give an output that all nodes share",
-    )
+    if blind := [node for node in nodes.answers if node.problem]:
+        return error(
+            f"{url} is another place, or none, on {_some(blind)}: {blind[0].problem}",
+            "give an output that all nodes share",
+        )
+    return ok("every node sees what the driver writes")
 
 
 def node_devices(nodes: Nodes, wanted: Demand) -> Finding:
     """What the nodes have for a worker: GPUs, room to spool."""
     spooled = SPOOLED_SHARDS * wanted.shard
-    full = [n.name for n in nodes.answers if not n.silent and n.spool_free < spooled]
+    full = [n for n in nodes.answers if not n.silent and n.spool_free < spooled]
     if full:
         return warning(
             f"a worker may need {size(spooled)} in the temporary folder: not free on {_some(full)}",
@@ -230,6 +227,6 @@ def in_words(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{what} {number}" for what, number in versions.items())
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _some(nodes: Sequence[Node]) -> str:
+    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+    return ", ".join(node.name for node in nodes[:_SHOWN]) + more

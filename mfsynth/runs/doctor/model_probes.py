@@ -1,14 +1,17 @@
-"""Whether a run's model is there, whole, and sampled in a way that it was trained for."""
+"""Whether a run's model is there, whole, trained for what is asked, and knows the prompts."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from mfsynth.config import ModelConfig, SamplerConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.inspection import require_whole
 from mfsynth.models.locations import find_model
-from mfsynth.runs.doctor.findings import Finding, ok, warning
+from mfsynth.runs.doctor.findings import Finding, note, ok, warning
 from mfsynth.runs.settings import require_trained_for
+from mfsynth.runs.understanding import REMEDY, understanding, vocabulary_of
 
 
 def fits_the_sampler(sampler: SamplerConfig, info: ModelInfo) -> Finding:
@@ -36,3 +39,13 @@ def has_its_weights(model: ModelConfig) -> Finding:
             f"not all on this machine: {problem}", "workers will fetch them, each node by itself"
         )
     return ok("all there, of the right shapes")
+
+
+def knows_the_prompts(model: ModelConfig, prompts: Sequence[str]) -> Finding:
+    """How many prompts have words that the model can't know, or more than it reads."""
+    found = understanding(vocabulary_of(model), prompts)
+    if found is None:
+        return note("not compared: the model's tokenizer is not here, or can't be asked")
+    if found.trouble:
+        return warning(found.trouble, REMEDY)
+    return ok(f"the model knows all words of {found.prompts} prompts, and reads them whole")
