@@ -14,7 +14,7 @@ from typing import Any
 
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.formatting import counts, size
+from mfsynth.formatting import counts, duration, size
 from mfsynth.runs.cluster import RayCluster
 from mfsynth.runs.doctor.findings import Finding, error, note, ok, warning
 from mfsynth.runs.doctor.machine import visible_gpus
@@ -85,7 +85,7 @@ def ask_nodes(config: RunConfig, scratch: Scratch) -> Nodes:
 
 def _ask(bundle: Mapping[str, float], question: tuple[Any, ...]) -> list[Node]:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # Nothing is taken of what a node has, so that one that is at work answers, too.
@@ -102,6 +102,8 @@ def _ask(bundle: Mapping[str, float], question: tuple[Any, ...]) -> list[Node]:
     for ref, name in asked.items():
         try:
             answers.append(Node(name, **ray.get(ref, timeout=0)))
+        except GetTimeoutError:
+            answers.append(Node(name, {}, silent=f"{duration(ANSWER_LIMIT_S)} were not enough"))
         except RayError as problem:
             reason = " ".join(str(problem).split())[-200:] or type(problem).__name__
             answers.append(Node(name, {}, silent=reason))

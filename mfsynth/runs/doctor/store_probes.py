@@ -52,7 +52,9 @@ def answers(scratch: Scratch) -> Finding:
         store.delete(key)
         seconds = (time.monotonic() - began) / 3
         if store.exists(key):
-            return warning("what was deleted is still there", "mfsynth gc will free no space")
+            return warning(
+                "what was deleted is still there", "give the right to delete, or gc frees nothing"
+            )
     return ok(f"is written, read and deleted, {1000 * seconds:.0f} ms each")
 
 
@@ -155,8 +157,7 @@ def flushes(scratch: Scratch) -> Finding:
     except OSError as problem:
         return note(
             f"folders are not flushed here ({problem.strerror or problem}): a power cut may take "
-            "the newest receipts with it",
-            "shards without them are made again",
+            "the newest receipts with it, whose shards are made again"
         )
     finally:
         os.close(descriptor)
