@@ -22,6 +22,7 @@ from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
+from mfsynth.runs.compacting import Compactor
 from mfsynth.runs.doctor.examination import examine_at_start
 from mfsynth.runs.doctor.findings import Finding, Severity
 from mfsynth.runs.events import (
@@ -186,10 +187,12 @@ class _Session:
             with (
                 Heartbeat(self._store, lambda: len(self._reporter.committed)),
                 Committer(self._store, self._reporter.committed) as committer,
+                Compactor(self._store, self._reporter.committed) as compactor,
                 WorkerPool(self._config, open_worker, run_sha256(self._store)) as pool,
                 RunMetrics(self._config.name) as metrics,
             ):
                 self._reporter.add_observer(metrics)
+                self._reporter.add_observer(compactor)
                 stop.install()  # ray.init sets a SIGTERM handler that ends the process
                 try:
                     return self._drive(pool, committer, stop)

@@ -31,6 +31,7 @@ from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.drivers import note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
+from mfsynth.shards.reading import read_index
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreRefusedError
@@ -338,7 +339,24 @@ def test_a_resume_asks_once_for_each_commit(s3, run_url):
     with s3.harmed_by(Faults()) as requests:
         open_run(store, manifest)
         read_commits(store)
-    assert requests == {"get": 4, "list": 1}
+    # For a folder that is empty, here that of segments, s3fs looks in three ways.
+    assert requests == {"get": 4, "list": 3, "head": 1}
+
+
+def test_a_resume_asks_once_for_each_segment_that_covers_the_commits(s3, run_url):
+    store, manifest = tiny_run.make_run(run_url, 7), tiny_run.make_manifest()
+    tiny_run.compact_all(store)
+    one_by_one = read_commits(store, from_segments=False)
+    with s3.harmed_by(Faults()) as requests:
+        open_run(store, manifest)
+        receipts = read_commits(store)
+    # run.json twice, four shards, two, and one receipt.
+    assert requests == {"get": 5, "list": 2}
+    assert [*receipts.items()] == [*one_by_one.items()]
+    with s3.harmed_by(Faults()) as requests:
+        read_index(store, receipts.values())
+    assert requests == {"get": 3, "list": 1}
+    assert verify_run(store).problems == ()
 
 
 def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch):
