@@ -253,28 +253,47 @@ def test_what_is_under_way_when_it_ends_is_waited_for_and_nothing_new_begins(tmp
         pass
 
 
-def test_a_configuration_is_looked_at_in_all_its_parts(run_folder, doctor):
+def test_a_configuration_is_looked_at_in_all_its_parts(run_folder, doctor, cluster):
     (run_folder.folder / "prompts.txt").write_text("a red cube\na blue ball\n")
-    status, out, _ = doctor("--json", run_folder.file())
+    given = run_folder.file(), "--set", f"runtime.ray_address={cluster}"
+    status, out, _ = doctor("--json", *given)
     document = json.loads(out)
     severities = {each["name"]: each["severity"] for each in document["findings"]}
     assert (status, document["severity"]) == (0, "ok"), document
     assert [*severities] == [
         *("model", "weights", "prompts", "checks", "store", "conditional create", "listing"),
-        *("clock", "links", "flush", "run", "drivers", "space", "spool", "versions", "device"),
-        "open files",
+        *("clock", "links", "flush", "run", "drivers", "space"),
+        *("cluster", "versions", "same store", "open files", "nodes"),
     ]
     assert not run_folder.output.exists()
 
 
-def test_weights_that_lack_and_a_place_that_is_taken_are_errors(run_folder, doctor, tiny_model_dir):
+def test_a_run_on_this_machine_tries_whether_ray_starts(run_folder, doctor, monkeypatch):
+    import ray
+
+    def init(**settings):
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(ray, "init", init)
+    status, out, _ = doctor("--json", run_folder.file())
+    findings = {each["name"]: each for each in json.loads(out)["findings"]}
+    assert status == 2
+    assert "AF_UNIX path too long" in findings["cluster"]["seen"]
+    assert findings["versions"]["seen"] == "not looked at, for want of: cluster"
+    assert {findings[name]["severity"] for name in ("spool", "device")} == {"ok"}
+
+
+def test_weights_that_lack_and_a_place_that_is_taken_are_errors(
+    run_folder, doctor, tiny_model_dir, cluster
+):
     import shutil
 
     start(run_folder.config())
     model = run_folder.folder / "model"
     shutil.copytree(tiny_model_dir, model)
     next((model / "text_encoder").glob("*.safetensors")).unlink()
-    status, out, _ = doctor("--json", run_folder.file(model={"id": str(model)}))
+    given = run_folder.file(model={"id": str(model)}), "--set", f"runtime.ray_address={cluster}"
+    status, out, _ = doctor("--json", *given)
     findings = {each["name"]: each for each in json.loads(out)["findings"]}
     assert status == 2
     errors = {name for name, each in findings.items() if each["severity"] == "error"}

@@ -110,8 +110,8 @@ def test_the_doctor_says_before_a_run_that_a_node_sees_other_files(run_folder, h
     head.add()
     with run_examination(joined(run_folder, head)) as probes:
         findings = dict(examine(probes))
-    assert findings["cluster"] == ok("2 nodes with room for 2 workers on cpu")
-    assert findings["versions"].severity is Severity.OK
+    assert findings["cluster"] == ok("nodes: 2, workers: 2, each on cpu")
+    assert (findings["versions"].severity, findings["nodes"].severity) == (Severity.OK,) * 2
     here = socket.gethostname()
     found = findings["same store"]
     assert found.severity is Severity.ERROR

@@ -117,22 +117,20 @@ class _Run:
             Probe("space", lambda: has_room(opened, self._demand), needs=("model", "run")),
         ]
         if config.runtime.ray_address is None:
-            return [
-                *probes,
+            probes += [
                 Probe("spool", lambda: machine.spools(self._demand), needs=("model", "run")),
-                Probe("versions", lambda: ok(nodes.in_words(nodes.versions_here()))),
                 Probe("device", lambda: machine.gpus_here(config), _SLOW_S),
-                Probe("open files", lambda: machine.open_files(None)),
             ]
-        url = opened.url
-        return [
-            *probes,
+        asked = ("cluster",)
+        probes += [
             Probe("cluster", lambda: nodes.all_answer(self._nodes), 3 * nodes.ANSWER_LIMIT_S),
-            Probe("versions", lambda: nodes.same_versions(self._nodes), needs=("cluster",)),
-            Probe("same store", lambda: nodes.same_store(self._nodes, url), needs=("cluster",)),
-            Probe("device", self._look_at_devices, needs=("cluster", "model", "run")),
-            Probe("open files", lambda: machine.open_files(self._nodes.places), needs=("cluster",)),
+            Probe("versions", lambda: nodes.same_versions(self._nodes), needs=asked),
+            Probe("same store", lambda: nodes.same_store(self._nodes, opened.url), needs=asked),
+            Probe("open files", lambda: machine.open_files(self._nodes.places), needs=asked),
         ]
+        if config.runtime.ray_address is not None:
+            probes.append(Probe("nodes", self._look_at_nodes, needs=("cluster", "model", "run")))
+        return probes
 
     @cached_property
     def _info(self) -> ModelInfo:
@@ -154,8 +152,8 @@ class _Run:
     def _nodes(self) -> nodes.Nodes:
         return nodes.ask_nodes(self._config, self._scratch)
 
-    def _look_at_devices(self) -> Finding:
-        return nodes.node_devices(self._nodes, self._demand)
+    def _look_at_nodes(self) -> Finding:
+        return nodes.have_room(self._nodes, self._demand)
 
     def _look_at_model(self) -> Finding:
         return model_probes.fits_the_sampler(self._config.sampler, self._info)

@@ -71,10 +71,10 @@ def _locks(parent: Path) -> Finding | None:
     )
 
 
-def open_files(workers: int | None) -> Finding:
+def open_files(workers: int) -> Finding:
     """Whether the driver may open as many files as it will."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES + _FILES_A_WORKER * (workers or 0)
+    wanted = _FILES + _FILES_A_WORKER * workers
     if limit == resource.RLIM_INFINITY:
         return ok("no limit")
     if limit < wanted:

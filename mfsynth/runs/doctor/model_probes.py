@@ -48,4 +48,4 @@ def knows_the_prompts(model: ModelConfig, prompts: Sequence[str]) -> Finding:
         return note("not compared: the model's tokenizer is not here, or can't be asked")
     if found.trouble:
         return warning(found.trouble, REMEDY)
-    return ok(f"the model knows all words of {found.prompts} prompts, and reads them whole")
+    return ok(f"all words of {found.prompts} are known, and none is cut")

@@ -66,10 +66,10 @@ class Nodes:
 
 
 def ask_nodes(config: RunConfig, scratch: Scratch) -> Nodes:
-    """Join a cluster and ask each node that could have a worker.
+    """Join a cluster, or start one as a run does, and ask each node that could have a worker.
 
     Raises:
-        MfsynthError: It can't be joined, or lacks the device of the configuration.
+        MfsynthError: It can't be joined or started, or lacks the device of the configuration.
     """
     cluster = RayCluster(config.runtime)
     try:
@@ -169,7 +169,7 @@ def versions_here() -> Mapping[str, str]:
 
 def all_answer(nodes: Nodes) -> Finding:
     """Whether nodes answer, and how many workers they have room for."""
-    seen = f"{len(nodes.answers)} nodes with room for {nodes.places} workers on {nodes.device}"
+    seen = f"nodes: {len(nodes.answers)}, workers: {nodes.places}, each on {nodes.device}"
     if silent := [node for node in nodes.answers if node.silent]:
         return error(
             f"{seen}; no answer from {_some(silent)}: {silent[0].silent}",
@@ -205,7 +205,7 @@ def same_store(nodes: Nodes, url: str) -> Finding:
     return ok("every node sees what the driver writes")
 
 
-def node_devices(nodes: Nodes, wanted: Demand) -> Finding:
+def have_room(nodes: Nodes, wanted: Demand) -> Finding:
     """What the nodes have for a worker: GPUs, room to spool."""
     spooled = SPOOLED_SHARDS * wanted.shard
     full = [n for n in nodes.answers if not n.silent and n.spool_free < spooled]

@@ -35,7 +35,7 @@ class Demand:
         size: Bytes.
         files: How many.
         shard: Bytes of a shard, at most.
-        source: What that is known from.
+        source: What that is known from, in words.
     """
 
     size: float
@@ -66,16 +66,16 @@ def demand(config: RunConfig, pixels: tuple[int, int], receipts: Sequence[Receip
             found.size.value + 2 * (found.size.error or 0.0),
             found.shards * _FILES_A_SHARD,
             shard,
-            f"by {len(receipts)} shards that are there",
+            f"as {len(receipts)} shards say",
         )
     # Were all accepted; what is rejected is small.
     shards = -(-goal.target // goal.shard_size)
-    return Demand(shards * shard, shards * _FILES_A_SHARD, shard, "at most, by the size of a pair")
+    return Demand(shards * shard, shards * _FILES_A_SHARD, shard, "at most")
 
 
 def has_room(store: ObjectStore, wanted: Demand | None) -> Finding:
     """Whether a store has room for what comes; of a folder, as its file system says."""
-    coming = "" if wanted is None else f"{size(wanted.size)} to come ({wanted.source})"
+    coming = "" if wanted is None else f"{size(wanted.size)} to come, {wanted.source}"
     if store.local_root is None:
         return ok(coming or "an object store: it shows no limit")
     free, files = free_in(store.local_root)
