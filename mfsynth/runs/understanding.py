@@ -53,13 +53,14 @@ class Understanding:
     @property
     def trouble(self) -> str:
         """In one line; empty if the model knows and reads all of them."""
-        parts = []
+        parts, of = [], f" of {self.prompts} prompts"
         if self.unknown:
-            parts.append(f"{self.unknown} have words that the model doesn't know ({self._shown})")
+            words = f"words that the model doesn't know ({self._shown})"
+            parts.append(f"{self.unknown}{of} have {words}")
         if self.cut:
-            length = f"the {self.length} tokens that it reads"
-            parts.append(f"{self.cut} are longer than {length}, and cut")
-        return f"of {self.prompts} prompts {'; '.join(parts)}" if parts else ""
+            of = "" if parts else of
+            parts.append(f"{self.cut}{of} are longer than the {self.length} tokens that it reads")
+        return "; ".join(parts)
 
     @property
     def _shown(self) -> str:
@@ -68,7 +69,7 @@ class Understanding:
         return counts(telling or words, _WORDS_SHOWN)
 
 
-REMEDY = "images won't show what they mean; take prompts for this model, or another model"
+REMEDY = "what is not read won't be seen; take prompts for this model, or another model"
 """What `Understanding.trouble` goes on with where a run is about to begin."""
 
 

@@ -64,7 +64,7 @@ def test_prompts_that_the_model_cannot_know_are_told_with_their_words():
     assert found == ok("all words of 50 are known, and none is cut")
     found = known("kitchen")
     assert found.severity is WARNING
-    assert found.seen.startswith("of 50 prompts 50 have words that the model doesn't know (")
+    assert "words that the model doesn't know (" in found.seen
     missing = ModelConfig(id="/no/such/model")
     assert knows_the_prompts(missing, ["a red cube"]).seen.startswith("not compared: ")
 
