@@ -20,7 +20,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import believed, remove_segments_of
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8
 
@@ -317,13 +317,13 @@ def read_commits(
         from_segments: Whether to take them from segments where these can be believed.
 
     Raises:
-        MfsynthError: A commit can't be read as a receipt.
+        MfsynthError: A commit can't be read as a receipt, or is gone since it was listed.
     """
     sizes = {shard: size for shard, size in committed_sizes(store).items() if shard not in exclude}
     found = believed(store, sizes) if from_segments and len(sizes) > 1 else []
     receipts = {receipt.shard: receipt for segment in found for receipt in segment.receipts}
     keys = [layout.commit_key(shard) for shard in sizes if shard not in receipts]
-    for key, data in store.read_many(keys).items():
+    for key, data in read_listed(store, keys).items():
         receipt = _receipt(store, key, data)
         receipts[receipt.shard] = receipt
     return dict(sorted(receipts.items()))

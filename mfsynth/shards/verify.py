@@ -24,7 +24,7 @@ from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
 _MAX_THREADS = 8
@@ -125,7 +125,7 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], dict[int, bytes],
             keys.append(key)
         elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
-    for key, data in store.read_many(keys).items():
+    for key, data in read_listed(store, keys).items():
         shard = layout.parse_commit_key(key)
         assert shard is not None
         texts[shard] = data
