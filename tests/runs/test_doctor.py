@@ -71,6 +71,13 @@ def test_of_a_sound_folder_that_is_not_there_yet_nothing_is_left(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_every_kind_of_store_can_be_asked_and_keeps_nothing(place):
+    findings = examined(place)
+    assert worse_than_ok(findings) == {}
+    assert "conditional create" in findings
+    assert ObjectStore.open(place).list() == []
+
+
 def test_a_run_is_told_and_nothing_in_it_changes(tmp_path):
     store = tiny_run.make_run(str(tmp_path))
     beat(store, new_heartbeat())
