@@ -93,7 +93,7 @@ def has_room(store: ObjectStore, wanted: Demand | None) -> Finding:
 def free_in(folder: Path) -> tuple[int, int | None]:
     """Bytes and files that this user may still write below a folder, made yet or not.
 
-    A quota counts where the file system shows it so: those of projects and of tmpfs, most of NFS.
+    A quota counts where the file system shows it as free space; those of users often are not.
 
     Returns:
         Files are None where the file system has no limit of them.
