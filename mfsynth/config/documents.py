@@ -23,12 +23,18 @@ _MOST_LEVELS = 64
 _MOST_YAML_BYTES = 2**24
 # What JSON has. Others (timestamps, bytes, sets) would come as values that nothing here expects.
 _YAML_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
+# What YAML 1.1, YAML 1.2 and people read as the same number, signs and infinities included.
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 
 
 class _StrictLoader(yaml.SafeLoader):
     """The safe loader, without its silent surprises.
 
-    YAML 1.1 keeps the last of two equal keys, reads `1e-3` as text and `2001-01-01` as a date.
+    YAML 1.1 keeps the last of two equal keys, reads `1e-3` as text, `2001-01-01` as a date, `010`
+    as 8 and `1:30` as 90.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -42,6 +48,25 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key) if isinstance(key, Hashable) else None
         return super().construct_mapping(node, deep=deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        self._require(_WHOLE, node)
+        return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        self._require(_FLOAT, node)
+        return super().construct_yaml_float(node)
+
+    def _require(self, number: re.Pattern[str], node: yaml.ScalarNode) -> None:
+        text = str(self.construct_scalar(node))
+        if number.fullmatch(text) is None:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{text[:40]!r} is no plain number; write it without leading zeros, _ and :, or in "
+                "quotes if it is a text",
+                node.start_mark,
+            )
+
 
 _StrictLoader.yaml_implicit_resolvers = {
     key: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in _YAML_TAGS]
@@ -52,8 +77,17 @@ _StrictLoader.yaml_constructors = {
     for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
     if tag is None or tag.rpartition(":")[2] in _YAML_TAGS
 }
+for _tag, _constructor in (
+    ("int", _StrictLoader.construct_yaml_int),
+    ("float", _StrictLoader.construct_yaml_float),
+):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)
+# Numbers of YAML 1.2 alone: to be refused, and to be read.
 _StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?0[0-9]+$|0o[0-7]+$"), list("-+0")
+)
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(f"(?:{_FLOAT.pattern})$"), list("-+.0123456789")
 )
 
 
@@ -65,8 +99,9 @@ def parse_yaml(text: str, where: str) -> Any:
         where: Its path or URL, for the error message.
 
     Raises:
-        MfsynthError: Malformed YAML or a repeated key, with line and column; a tag that JSON has
-            no value for, half a character, or too many levels.
+        MfsynthError: Malformed YAML, a repeated key or a number that YAML 1.1 and 1.2 read as two,
+            with line and column; a tag that JSON has no value for, half a character, or too many
+            levels.
     """
     try:
         document = yaml.load(text, Loader=_StrictLoader)

@@ -10,6 +10,7 @@ import pytest
 
 from mfsynth.config.documents import parse_yaml, read_bytes, read_yaml, strict_json
 from mfsynth.config.limits import Limit
+from mfsynth.config.loading import load_config
 from mfsynth.errors import MfsynthError
 
 DEEP = 200_000
@@ -50,6 +51,35 @@ def test_a_date_is_a_text_and_what_aliases_share_is_looked_at_once():
     lines = ["a0: &a0 x"]
     lines += [f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]" for i in range(40)]
     assert set(parse_yaml("\n".join(lines), "FILE")) == {f"a{i}" for i in range(41)}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *["010", "-010", "0_7", "08", "0o17", "0b11", "+0x1F", "1_000", "1_0.5", "0x_1"],
+        *["1:30", "12:30:45", "190:20:30.15", "!!int 010", '!!int "1:30"', "!!float 1_0.5"],
+    ],
+)
+def test_a_number_that_yaml_has_two_readings_of_is_refused_where_it_stands(number):
+    for text in (f"b: 1\na: {number}", f"b: 1\n? {number}\n: x", f"%YAML 1.2\n---\na: {number}"):
+        with pytest.raises(MfsynthError, match=r"^FILE:[23]:\d: .* is no plain number.*quotes"):
+            parse_yaml(text, "FILE")
+    with pytest.raises(MfsynthError, match=r"^--set seed:1:1: .*no plain number"):
+        load_config("local", [f"seed={number}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("0", 0), ("-0", 0), ("+12", 12), ("0x1F", 31), ("1" + "0" * 20, 10**20)],
+        *[("1.", 1.0), ("-.5", -0.5), (".5e3", 500.0), ("1e-3", 1e-3), ("1.5E+3", 1500.0)],
+        *[("-.inf", float("-inf")), ('"010"', "010"), ("'1:30'", "1:30"), ("!!str 010", "010")],
+        *[("s_1", "s_1"), ("1-2", "1-2"), ("v0.10", "v0.10"), ("a:1", "a:1"), ("1.2.3", "1.2.3")],
+    ],
+)
+def test_plain_numbers_are_numbers_and_the_rest_is_text(text, value):
+    read = parse_yaml(text, "FILE")
+    assert (type(read), read) == (type(value), value)
 
 
 @pytest.mark.parametrize(
