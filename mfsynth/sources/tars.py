@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import fsspec
@@ -96,11 +98,13 @@ def find_tars(pattern: str) -> list[TarFile]:
     """The tar files that a pattern names, sorted within each wildcard.
 
     Args:
-        pattern: Path or URL; {000..127} counts, *, ? and [] match what is there.
+        pattern: Path or URL; {000..127} counts, *, ? and [] match what is there. A file of this
+            very name is that file.
 
     Raises:
-        MfsynthError: Nothing matches, the file system can't be listed or isn't one that is opened,
-            or the braces make more than `Limit.FILES`.
+        MfsynthError: Nothing matches, both a file of this very name and others do, the file system
+            can't be listed or isn't one that is opened, or the braces make more than
+            `Limit.FILES`.
     """
     shown = without_credentials(pattern)
     # webdataset divides by `::`, and fsspec chains.
@@ -113,18 +117,46 @@ def find_tars(pattern: str) -> list[TarFile]:
         raise MfsynthError(f"{shown}: {error}; mend the braces") from error
     for url in urls:
         require_openable(url)
-        try:
-            filesystem, path = fsspec.url_to_fs(url)
-            wild = any(character in path for character in "*?[")
-            paths = sorted(filesystem.glob(path)) if wild else [path]
-        except Exception as error:
-            raise MfsynthError(
-                f"{shown}: cannot be listed ({type(error).__name__}); check URL and access"
-            ) from error
-        found += [TarFile(url, path) for path in paths]
+        found += _matching(url, shown)
+    if urls != [pattern]:
+        found = _of_one_meaning(pattern, found, shown)
     if not found:
         raise MfsynthError(f"{shown}: no tar file matches; check the pattern")
     return found
+
+
+def _matching(url: str, shown: str) -> list[TarFile]:
+    with _listing(shown):
+        filesystem, path = fsspec.url_to_fs(url)
+        if not any(character in path for character in "*?["):
+            return [TarFile(url, path)]
+        found = [TarFile(url, path) for path in sorted(filesystem.glob(path))]
+    return _of_one_meaning(url, found, shown)
+
+
+def _of_one_meaning(url: str, found: list[TarFile], shown: str) -> list[TarFile]:
+    """What is found by a pattern, or the file that has the pattern for its name."""
+    with _listing(shown):
+        filesystem, path = fsspec.url_to_fs(url)
+        if not filesystem.isfile(path):
+            return found
+        others = any(filesystem.isfile(tar.path) for tar in found if tar.path != path)
+    if others:
+        raise MfsynthError(
+            f"{shown}: there are a file of this very name and others that it is a pattern of; "
+            "rename that, or write [[] for [, [*] for *, [?] for ? and \\{ for {"
+        )
+    return [TarFile(url, path)]
+
+
+@contextmanager
+def _listing(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise MfsynthError(
+            f"{shown}: cannot be listed ({type(error).__name__}); check URL and access"
+        ) from error
 
 
 def _require_few(pattern: str, shown: str) -> None:

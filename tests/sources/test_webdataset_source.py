@@ -6,6 +6,7 @@ import gzip
 import json
 import pickle
 import tarfile
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -23,6 +24,7 @@ from training_files import (
     write_tar,
 )
 
+from mfsynth.sources.tars import find_tars
 from mfsynth.storage.protocols import PROTOCOLS_VARIABLE
 
 UNIT = {"depth_key": "depth.png", "codes_per_unit": 1000}
@@ -205,3 +207,35 @@ def test_an_index_pickles_small_and_gives_the_same_samples(shards):
     data = pickle.dumps(opened)
     assert len(data) < 4000
     assert_same_items(pickle.loads(data)[3], opened[3])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "escaped"),
+    [
+        ("run[1]/a.tar", "run1/a.tar", "run[[]1]/a.tar"),
+        ("run/a*.tar", "run/ab.tar", "run/a[*].tar"),
+        ("run/a?.tar", "run/ab.tar", "run/a[?].tar"),
+        ("run/{a,b}.tar", "run/b.tar", "run/\\{a,b\\}.tar"),
+        ("run/{a,b}[1].tar", "run/b1.tar", "run/\\{a,b\\}[[]1].tar"),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_tar_whose_name_is_a_pattern_is_that_tar_or_refused(
+    tmp_path, pattern, other, escaped, remote
+):
+    place = f"memory:/{tmp_path}" if remote else str(tmp_path)
+    filesystem, root = fsspec.url_to_fs(place)
+
+    def found(name):
+        return [tar.path.removeprefix(f"{root}/") for tar in find_tars(f"{place}/{name}")]
+
+    for folder in {Path(pattern).parent, Path(other).parent}:
+        filesystem.makedirs(f"{root}/{folder}", exist_ok=True)
+    filesystem.pipe(f"{root}/{pattern}", b"")
+    assert found(pattern) == [pattern]
+    filesystem.pipe(f"{root}/{other}", b"")
+    with one_line_error("a file of this very name and others"):
+        found(pattern)
+    assert found(escaped) == [pattern]
+    filesystem.rm_file(f"{root}/{pattern}")
+    assert other in found(pattern)
