@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NoReturn
 
 import fsspec
+import fsspec.utils
 import yaml
 
 from mfsynth.config.limits import Limit
@@ -199,12 +201,14 @@ def opened(url: str, what: str) -> Iterator[BinaryIO]:
         what: What the file is ("prompt file"), for the error message.
 
     Raises:
-        MfsynthError: The file is not there, opening or reading it failed, or its URL is one that
-            isn't opened.
+        MfsynthError: The file is not there, opening or reading it failed, it is a zip of more than
+            one file, or its URL is one that isn't opened.
     """
     shown = without_credentials(url)
     require_openable(url)
     try:
+        if fsspec.utils.infer_compression(url) == "zip":
+            _require_one_member(url, shown, what)
         with fsspec.open(url, "rb", compression="infer") as stream:
             yield stream
     except MfsynthError:
@@ -218,6 +222,16 @@ def opened(url: str, what: str) -> Iterator[BinaryIO]:
         raise MfsynthError(
             f"{shown}: {what} cannot be read ({type(error).__name__}); check URL and access"
         ) from error
+
+
+def _require_one_member(url: str, shown: str, what: str) -> None:
+    # fsspec takes the first.
+    with fsspec.open(url, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+    if len(names) != 1 or names[0].endswith("/"):
+        raise MfsynthError(
+            f"{shown}: a zip with {len(names)} entries; {what} must be the only one, in no folder"
+        )
 
 
 def read_bytes(url: str, what: str, most: int | None = None) -> bytes:

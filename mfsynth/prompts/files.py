@@ -155,6 +155,8 @@ def _read_parquet(url: str, column: str) -> _Rows:
             names = file.schema_arrow.names
             if column not in names:
                 raise _no_column(shown, column, names)
+            if names.count(column) > 1:
+                raise MfsynthError(f"{shown}: the column {column!r} is there twice; rename one")
             _require_size(file.metadata, column, shown)
             # As a dictionary, a text that stands in all rows is in memory once.
             file = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=[column])

@@ -195,7 +195,10 @@ def _npy(data: bytes, name: str) -> NDArray[Any]:
 
 def _npz(data: bytes, name: str, key: str | None) -> NDArray[Any]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        sizes = {m.filename.removesuffix(".npy"): m.file_size for m in archive.infolist()}
+        members = [(m.filename.removesuffix(".npy"), m.file_size) for m in archive.infolist()]
+        sizes = dict(members)
+        if len(sizes) < len(members):
+            raise ValueError("two arrays of one name")
         if key is None and len(sizes) == 1:
             (key,) = sizes
         if key is None or key not in sizes:

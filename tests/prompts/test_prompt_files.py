@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,31 @@ def test_a_missing_column_of_a_parquet_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"prompts": TEXTS}), path)
     assert "FILE: no column 'prompt'; set prompts.column; did you mean prompts?" in _error(path)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    names = ["prompt", "id", "prompt"]
+    pq.write_table(pa.Table.from_arrays([pa.array(TEXTS)] * 3, names=names), path)
+    assert _error(path) == "FILE: the column 'prompt' is there twice; rename one"
+    assert _open(path, "id").prompt(0).text == TEXTS[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [(["p.txt"], False), (["p.txt", "q.txt"], True), (["a/", "a/p.txt"], True), ([], True)],
+)
+def test_of_a_zip_with_several_files_none_is_taken(
+    tmp_path: Path, names: list[str], refused: bool
+) -> None:
+    path = tmp_path / "p.txt.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "" if name.endswith("/") else "a bowl\n")
+    if refused:
+        assert _error(path).startswith(f"FILE: a zip with {len(names)} entries; prompt file must")
+    else:
+        assert _open(path).prompt(0).text == "a bowl"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

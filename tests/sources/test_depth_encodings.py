@@ -153,6 +153,7 @@ def test_bytes_in_the_wrong_order_are_refused_and_the_right_one_is_named():
         (npz_of(a=z_map()), {"key": "b", **SCALE}, "no array 'b'; set encoding.key"),
         (npy_of(z_map())[:-9], SCALE, "corrupt or not an array"),
         (npz_of(a=z_map())[:-40], SCALE, "corrupt or not arrays"),
+        (npz_of(a=z_map(), b=z_map()).replace(b"b.npy", b"a.npy"), SCALE, "two arrays of one name"),
         (tiff_of(MILLIMETRES)[:60], SCALE, "corrupt or not a TIFF"),
         (b"P5\n8 6\n65535\n12", SCALE, "corrupt or not a PGM"),
         (b"\x76\x2f\x31\x01....", SCALE, "but OpenEXR, which has no reader; convert it"),
