@@ -21,8 +21,10 @@ def copy(source: str, target: str) -> None:
     """
     from mfsynth.formatting import size
     from mfsynth.shards.copy import copy_run
+    from mfsynth.storage.protocols import require_lasting
     from mfsynth.storage.store import ObjectStore
 
+    require_lasting(target)
     run, place = ObjectStore.open(source), ObjectStore.open(target)
     done = copy_run(run, place, Progress("copied"))
     for key in done.left_out:

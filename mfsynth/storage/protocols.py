@@ -43,6 +43,19 @@ def require_openable(url: str) -> None:
     )
 
 
+def require_lasting(url: str) -> None:
+    """Refuse a URL of a place that ends with this process.
+
+    Raises:
+        MfsynthError: It is one of `memory://`.
+    """
+    if fsspec.utils.get_protocol(url) == "memory":
+        raise MfsynthError(
+            f"{without_credentials(url)}: gone when the command ends; give a folder or an object "
+            "store's URL"
+        )
+
+
 def is_on_this_machine(url: str) -> bool:
     """Whether it is a path, with or without a scheme."""
     return fsspec.utils.get_protocol(url) in ("file", "local")

@@ -118,9 +118,14 @@ def test_copy_says_what_the_copy_has_and_what_it_left_out(mfsynth, run_store, tm
     assert "copied (3 shards were there)\n" in out
     assert f"{run_store.url}: a driver is at work; copy again" in out
     assert mfsynth("verify", place)[0] == 0
-    status, _, err = mfsynth("copy", place, place)
-    assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("error: ")
+    for nowhere, problem in (
+        (place, "error: "),
+        ("memory://copy/run", "gone when the command ends"),
+    ):
+        status, out, err = mfsynth("copy", place, nowhere)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith("error: ")
+        assert problem in err
 
 
 @pytest.mark.parametrize("command", ["verify", "status", "gc", "finalize"])
