@@ -13,7 +13,12 @@ from urllib.parse import parse_qsl, unquote
 _USER_INFO = re.compile(
     r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@"
 )
-_QUERY = re.compile(r"(\w[\w+.-]*://[^\s?]*)\?(\S*)")
+# In an object store's URL a ? is a character of names, unless name=value follows it.
+_BUCKET = r"(?:s3a?|gs|gcs|az|abfss?|adl|memory)://"
+_QUERY = re.compile(
+    rf"((?<!\w)(?P<bucket>{_BUCKET})\S*?|(?<!\w)(?!{_BUCKET})\w[\w+.-]*://[^\s?]*)"
+    r"\?((?(bucket)(?:[^\s?]*&)?[^\s/?=&]*=)\S*)"
+)
 _VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -50,7 +55,7 @@ def secrets_of(url: str) -> Sequence[str]:
         found |= {user_info[2], *user_info[2].split(":", 1)}
     if query := _QUERY.match(url):
         # Short values are flags and numbers; striking them out would garble the message.
-        found |= {query[2], *(v for _, v in parse_qsl(query[2]) if len(v) > 3)}
+        found |= {query[3], *(v for _, v in parse_qsl(query[3]) if len(v) > 3)}
     of_url = sorted((found | {unquote(text) for text in found}) - {""}, key=len, reverse=True)
     of_environment = [*filter(None, (os.environ.get(name, "") for name in _VARIABLES))]
     inside = [key for text in of_environment for key in _IN_CONNECTION_STRING.findall(text)]

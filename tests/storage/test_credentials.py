@@ -16,10 +16,21 @@ from mfsynth.storage.credentials import redacted, without_credentials
         ("/home/me@work/run", "/home/me@work/run"),
         ("in.s3://key:secret@bucket/run", "in.s3://bucket/run"),
         ("abfs://box@host/run?sig=1", "abfs://box@host/run"),
+        *[(f"{at}?sv=1&sig=2", at) for at in ("s3://b/what?/run", "gs://b/what?", "memory://r")],
+        ("s3://b/run?a/b&sig=1 and https://host/run?sig", "s3://b/run and https://host/run"),
+        ("in-s3://b/run?sig and (s3://b/run?x=1", "in-s3://b/run and (s3://b/run"),
     ],
 )
 def test_users_passwords_and_queries_are_cut_out_of_urls(text, shown):
     assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://b/run?", "gs://b/what?/run", "memory://?/??", "s3a://b/a?b/c=1", "abfs://c/?/r"]
+)
+def test_a_question_mark_in_the_name_of_an_object_is_shown(url):
+    assert without_credentials(url) == url
+    assert without_credentials(f"{url} of {url}") == f"{url} of {url}"
 
 
 def test_secrets_of_the_url_and_of_the_environment_are_struck_out_alone(monkeypatch):

@@ -131,6 +131,11 @@ def test_stores_that_lie_in_each_other_overlap(tmp_path, monkeypatch, one, other
     assert stores[0].overlaps(stores[1]) is stores[1].overlaps(stores[0]) is overlap
 
 
+@pytest.mark.parametrize("url", ["memory://b/what?/run", "s3://b/run?", "gs://b/what?/run"])
+def test_a_question_mark_stays_in_what_is_printed_of_an_object_store(url):
+    assert ObjectStore.open(url).url == url
+
+
 def test_a_question_mark_stays_in_what_is_printed_of_a_local_path(tmp_path):
     for url in (f"{tmp_path}/what?/run", f"file://{tmp_path}/what?/run"):
         store = ObjectStore.open(url)
