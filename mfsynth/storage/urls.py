@@ -9,11 +9,16 @@ from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
-_HALF_A_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)(:/|:|//)")
+# Also of other systems' paths, and with what slips in when a URL is copied or typed.
+_HALF_A_SCHEME = re.compile(r"([A-Za-z][\w+.-]*?)(:[/\\]|:|[^\w/]?//)")
+_SLIPS = " \t\"'`<\u00a0\ufeff"
 _LOCAL = ("file", "local")
 _AZURE = ("az", "abfs", "abfss", "adl")
 _BUCKETS = ("s3", "s3a", "gs", "gcs", *_AZURE)
-_OTHERS = ("http", "https", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "oss", "memory")
+_OTHERS = (
+    *("http", "https", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "oss", "memory"),
+    *("s3n", "wasb", "wasbs"),
+)
 # It parses parts of paths as URLs, in which these have a meaning.
 _AZURE_MISREADS = re.compile(r"\\|\?/*$|^[^/]*/+[^/]*[\[\]:@?#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -56,9 +61,10 @@ def absolute_url(url: str) -> str:
 
 
 def _require_a_path(url: str, shown: str) -> None:
-    half = _HALF_A_SCHEME.match(url)
+    half = _HALF_A_SCHEME.match(url.lstrip(_SLIPS))
     known = half is not None and half[1].lower() in (*_LOCAL, *_BUCKETS, *_OTHERS)
-    if "://" in url or (half is not None and (half[2] == ":/" or known)):
+    odd = half is not None and (half[2] in (":/", ":\\") or known)
+    if odd or "://" in url or url[0] in _SLIPS:
         meant = f"{half[1].lower()}://…" if half is not None else "scheme://…"
         raise MfsynthError(
             f"{shown} is neither a URL nor clearly a path; give {meant}, or ./{shown} for a folder"

@@ -48,6 +48,18 @@ def test_a_relative_store_stays_where_it_is_when_the_working_directory_changes(
         "://bucket/run",
         " s3://bucket/run",
         "out/s3://bucket/run",
+        " s3:/bucket/run",
+        '"s3:/bucket/run"',
+        "\u00a0s3//bucket/run",
+        " out/run",
+        " /tmp/run",
+        "'out/run'",
+        "s3.//bucket/run",
+        "s3;//bucket/run",
+        "s3 //bucket/run",
+        "s3n:bucket/run",
+        "c:\\out\\run",
+        "c:/out/run",
         "made-up:/bucket/run",
         "simplecache::s3://bucket/run",
         "memory::run",
@@ -76,7 +88,11 @@ def test_what_azures_package_takes_for_another_name_is_refused(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["./s3:/bucket/run", "out:2/run", "a::b/run", "data//run", "what?/run", "./~x/../run"]
+    "path",
+    [
+        *["./s3:/bucket/run", "out:2/run", "a::b/run", "data//run", "data.//run", "what?/run"],
+        *["./~x/../run", "./ out/run", "s3.0/run", "s3/run", "my s3/run", "a\\b/run"],
+    ],
 )
 def test_an_odd_path_is_a_path(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
