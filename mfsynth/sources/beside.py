@@ -18,6 +18,7 @@ from mfsynth.sources.containers import decoding, is_array, open_picture, read_ar
 from mfsynth.sources.encoding import BesideRule
 
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
+_BY_SPACE = re.compile(r"[^\s,]\s+[^\s,]")
 
 
 Place = tuple[str, ...]
@@ -97,6 +98,7 @@ def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64
                 f"{name}: no rows of numbers; if the matrix is in a document, say where by "
                 "camera.path"
             ) from error
+        _require_one_separator(text, name)
     try:
         matrix = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
@@ -105,6 +107,16 @@ def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64
     if not np.isfinite(matrix).all():
         raise MfsynthError(f"{name}: a matrix with numbers that are not finite; mend it")
     return matrix
+
+
+def _require_one_separator(text: str, name: str) -> None:
+    for number, line in enumerate(text.splitlines(), start=1):
+        numbers = line.partition("#")[0]
+        if "," in numbers and _BY_SPACE.search(numbers):
+            raise MfsynthError(
+                f"{name}:{number}: commas within numbers, or between some of them alone; put one "
+                "between any two or none, and write fractions with a point"
+            )
 
 
 def kept_by(data: bytes, name: str, rule: BesideRule) -> Mask:

@@ -35,6 +35,7 @@ def text_of(matrix):
         ("k.txt", text_of(K), {}),
         ("k.txt", text_of(K).replace(" ", ", "), {}),
         ("k.txt", text_of(np.eye(4) @ np.pad(K, ((0, 1), (0, 1)))), {}),
+        ("k.txt", "# fx, 0 cx\r\n" + text_of(K).replace(" ", ",").replace("\n", " ,\r\n"), {}),
         ("k.txt", text_of(K.reshape(1, 9)), {}),
         ("k.npy", npy_of(K), {}),
         ("k.json", json.dumps({"K": K.tolist()}), {"path": "K"}),
@@ -59,13 +60,17 @@ def test_matrices_are_read_as_people_write_them(tmp_path, name, data, more):
         ("k.txt", "1 2\n3 4", {}, r"a camera's matrix is 3x3, 3x4 or 4x4, this has \(2, 2\)"),
         ("k.txt", "1 0 0\n0 1 0\n0 0 nan", {}, "not finite"),
         ("k.txt", "1 1 0\n0 1 0\n0 0 1", {}, "no skew"),
+        ("k.txt", f"# K\n{text_of(K).replace('.', ',')}", {}, "2: commas within numbers"),
+        ("k.txt", "1,5 0,0\t2,5", {}, "1: commas within numbers"),
+        ("k.txt", '{"K": [[1, 0]]}', {}, "no rows of numbers"),
+        ("k.yaml", "K: [1, 010]", {"path": "K"}, "1:8: .*'010' is no plain number"),
         ("k.json", "{}", {"path": "K"}, "no 'K' in it"),
         ("k.json", "[1]", {"path": "3"}, "no '3' in it"),
     ],
 )
 def test_a_file_without_a_camera_is_told(tmp_path, name, data, more, problem):
     write(tmp_path / name, data)
-    with one_line_error(rf"{name}: .*{problem}"):
+    with one_line_error(rf"{name}:.*{problem}"):
         camera_of(tmp_path, {"file": name, **more})
 
 
