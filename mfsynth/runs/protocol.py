@@ -49,6 +49,7 @@ class Assignment:
         isolate: Make and check the candidates strictly one after another, each announced before
             it begins, so that a death names its culprit. Implies a batch of one.
         quarantined: Candidates not to be made again, with the reason to record.
+        keep_rejected: Store rejected pairs as if they were accepted, for who wants to see one.
     """
 
     shard: int
@@ -56,21 +57,26 @@ class Assignment:
     batch_size: int
     isolate: bool = False
     quarantined: Mapping[int, str] = field(default_factory=dict)
+    keep_rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """The worker has loaded its model and can take a shard."""
 
+    log: str = ""
+    """`HOST:PATH` of what its process writes; "" where that is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
     """The worker is alive and says why it can't work; it would say so again.
 
-    `message` is one line for the user.
+    `message` is one line for the user; `log` is where the worker's process has said more, if so.
     """
 
     message: str
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt is over, the worker is alive; `message` is one line with the cause."""
+    """The attempt is over, the worker is alive; `message` is one line with the cause.
+
+    `log` is where the worker's process has said more, if so.
+    """
 
     cause: FailureCause
     message: str
+    log: str = ""
 
 
 StartAnswer = Started | NotStarted

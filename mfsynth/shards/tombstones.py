@@ -23,6 +23,7 @@ FOLDERS = (
     layout.COMMITS_FOLDER,
     layout.DRIVERS_FOLDER,
     layout.TOMBSTONES_FOLDER,
+    layout.LOGS_FOLDER,
 )
 
 

@@ -1,0 +1,102 @@
+"""What a run on a real Ray tells its people, and leaves beside its data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_driver import Lines, drive
+
+from mfsynth.cli import main
+from mfsynth.runs.events import Outcome
+from mfsynth.runs.protocol import FailureCause
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.layout import LOGS_FOLDER
+from mfsynth.storage.store import ObjectStore
+
+
+@pytest.fixture
+def joined(run_folder, cluster):
+    """A run whose driver joins the cluster of the tests."""
+    run_folder.values["runtime"]["ray_address"] = cluster
+    return run_folder
+
+
+def log_of(run_folder) -> str:
+    [path] = (run_folder.output / LOGS_FOLDER).iterdir()
+    return path.read_text()
+
+
+def test_what_failed_is_in_receipts_status_and_log_with_the_worker_s_own_log(joined, capsys):
+    lines = Lines()
+    runtime = {**joined.values["runtime"], "workers": 1}
+    config = joined.config(runtime=runtime, target={"candidates": 16})
+    behaviour = {"crash_once": [2], "memory": 2, "scratch": str(joined.folder)}
+    result = drive(config, lines, **behaviour)
+    assert result.outcome is Outcome.FINISHED
+    first, second = read_commits(ObjectStore.open(config.output)).values()
+    assert first.retries is not None
+    assert first.retries["worker_died"] == 1
+    assert second.retries is not None
+    assert sum(second.retries.values()) == result.totals.retries.total() - sum(
+        first.retries.values()
+    )
+    [death] = [note for note in lines.notes if "its worker died" in note]
+    host_and_path = re.search(r"\(its log: \S+:(/\S+)\)", death)
+    assert host_and_path is not None
+    assert Path(host_and_path[1]).is_file()
+    with pytest.raises(SystemExit):
+        main(["status", str(joined.output)])
+    assert "worker died 1" in re.search(r"done again +(.*)", capsys.readouterr().out)[1]
+    text = log_of(joined)
+    assert result.log.endswith(next((joined.output / LOGS_FOLDER).iterdir()).name)
+    assert death in text
+    assert "shard 0: " in text
+    assert text.splitlines()[-1].endswith("failures: worker died 1, out of memory 2") or (
+        "failures: " in text.splitlines()[-1]
+    )
+
+
+def test_an_exception_in_a_worker_names_its_log_which_has_the_traceback(joined):
+    lines = Lines()
+    runtime = {**joined.values["runtime"], "workers": 1, "max_attempts": 1}
+    config = joined.config(runtime=runtime, target={"candidates": 8})
+    drive(config, lines, raises=[2])
+    [note, *_] = [note for note in lines.notes if "candidate 2 is impossible" in note]
+    path = Path(re.search(r"\(its log: \S+:(/\S+)\)", note)[1])
+    assert "ValueError: candidate 2 is impossible" in path.read_text()
+    assert "Traceback" in path.read_text()
+    [receipt] = read_commits(ObjectStore.open(config.output)).values()
+    assert {*receipt.retries} == {FailureCause.ERROR}
+
+
+def test_prompts_that_the_model_does_not_know_are_told_before_a_worker_starts(joined):
+    """The tiny model knows the words of one sentence; this one can't even be started."""
+    words = " ".join(["griddle"] * 20)
+    (joined.folder / "prompts.txt").write_text(f"a red cube\na {words}\na saucepan\n")
+    lines = Lines()
+    result = drive(joined.config(), lines, start="error")
+    assert result.outcome is Outcome.FAILED
+    assert lines.notes[1] == (
+        "warning: 333 of 500 prompts have words that the model doesn't know (griddle 3340, "
+        "saucepan 166); 167 are longer than the 12 tokens that it reads: what is not read won't "
+        "be seen; take prompts for this model, or another model"
+    )
+    assert "no such weights; give a model folder" in lines.notes[2]
+    log = log_of(joined)
+    assert lines.notes[1] in log
+    assert "no worker could start" in log
+
+
+def test_fewer_pairs_than_there_are_is_no_work_and_said(joined, capsys):
+    drive(joined.config())
+    there = len(joined.expected_ids())
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", str(joined.file()), "--pairs", "3"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"target       3 pairs, and {there} were there before: nothing is made, and nothing removed"
+        in shown.splitlines()
+    )
