@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "installing mfsynth, its tests and linters into $(VENV)"
-	@$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,sim]"
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[azure,dev,gcs,sim]"
 	touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed

@@ -1,11 +1,12 @@
 """What it costs to resume a run on S3, in seconds and requests, as a Markdown table.
 
-    python benchmarks/object_store.py [--commits 5000] [--latency 0,20,100] [--moto]
+    python benchmarks/object_store.py [--commits 15625] [--latency 0,20,100] [--moto]
 
 A new process opens the store, opens the run and reads its commits, as a driver does before it
-starts workers. The store answers on loopback from another process. It is a minimal one of this
-script, which knows only what is needed here and answers as late as it is told: moto, which the
-tests use, needs longer for an answer than the client does for a question (`--moto` shows it).
+starts workers: from segments, and once more one by one. The store answers on loopback from another
+process. It is a minimal one of this script, which knows only what is needed here and answers as
+late as it is told: moto, which the tests use, needs longer for an answer than the client does for
+a question (`--moto` shows it).
 
 Seconds and CPU are those of the client from the first line that touches the store; the
 interpreter's start and the imports of mfsynth are not in them, those of s3fs are.
@@ -23,61 +24,29 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import click
 import fsspec
 from aiohttp import ClientSession, web
+from resuming import MANIFEST, kept_run, receipt_of
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, open_run, read_commits
-from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.drivers import read_known_commits
 from mfsynth.storage.store import ObjectStore
 
-SHARD_SIZE = 64
 PAGE = 1000
 BUCKET = "bench"
 URL = f"s3://{BUCKET}/run"
 WRITERS = 16
 MOTO_COMMITS = 500
-
-MANIFEST = RunManifest(
-    format_version=layout.FORMAT_VERSION,
-    run="bench",
-    fingerprint="f" * 64,
-    settings={"seed": 0, "shard_size": SHARD_SIZE},
-    config={},
-    versions={},
-    created="2026-01-01T00:00:00+00:00",
-)
-
-
-def receipt_of(shard: int) -> Receipt:
-    run, attempt = MANIFEST.run_id, f"{shard:016x}"
-    return Receipt(
-        run=run,
-        shard=shard,
-        attempt=attempt,
-        first_candidate=shard * SHARD_SIZE,
-        candidates=SHARD_SIZE,
-        accepted=51,
-        rejected=13,
-        quarantined=0,
-        objects={
-            kind: StoredObject(layout.object_key(kind, run, shard, attempt), 10**7, "0" * 64)
-            for kind in layout.OBJECT_KINDS
-        },
-        seconds={"generate": 110.0, "check": 2.1, "upload": 1.5, "total": 120.0},
-        worker="node",
-        created="2026-01-01T00:00:00+00:00",
-        reasons={"flying_pixels": 9, "registration": 4},
-    )
-
 
 # --- A store --------------------------------------------------------------------------------
 
@@ -146,10 +115,14 @@ def _error(status: int, code: str) -> web.Response:
     return web.Response(status=status, text=text, content_type="application/xml")
 
 
-def serve_minimal(port: Connection) -> None:
+def serve_minimal(port: Connection, folder: Path) -> None:
+    """What lies in a folder, as the run."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    objects = {f"run/{path.relative_to(folder)}": path.read_bytes() for path in files}
+
     async def serve() -> None:
         app = web.Application()
-        app.router.add_route("*", "/{key:.*}", MinimalS3(0.0).answer)
+        app.router.add_route("*", "/{key:.*}", MinimalS3(0.0, objects).answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -171,10 +144,10 @@ def serve_moto(port: Connection) -> None:
 
 
 @contextmanager
-def serving(server: Any) -> Iterator[str]:
+def serving(server: Any, *given: Any) -> Iterator[str]:
     """URL of a server in another process."""
     here, there = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=server, args=(there,), daemon=True)
+    process = get_context("spawn").Process(target=server, args=(there, *given), daemon=True)
     process.start()
     url = f"http://127.0.0.1:{here.recv()}"
     os.environ.update(
@@ -214,47 +187,54 @@ def write(commits: int) -> None:
         list(pool.map(commit, range(commits)))
 
 
-def resume_here() -> None:
+def resume_here(one_by_one: bool) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     store = ObjectStore.open(URL)
     open_run(store, MANIFEST)
-    commits = len(read_commits(store))
+    receipts = read_commits(store, from_segments=False) if one_by_one else read_known_commits(store)
+    commits = len(receipts)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(json.dumps({"commits": commits, "wall": wall, "cpu": cpu}))
 
 
-def resume(commits: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--resume"]
+def resume(commits: int, *options: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--resume", *options]
     found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True).stdout)
     assert found["commits"] == commits
     return found
 
 
 @click.command()
-@click.option("--commits", default=5000, show_default=True)
+@click.option("--commits", default=15_625, show_default=True)
 @click.option("--latency", default="0,20,100", show_default=True, help="Milliseconds, several.")
+@click.option("--folder", type=Path, help="Of a run to keep, and to use if it is there.")
 @click.option("--moto", is_flag=True, help="Also against moto, with fewer commits.")
 @click.option("--resume", "is_resume", is_flag=True, hidden=True)
-def main(commits: int, latency: str, moto: bool, is_resume: bool) -> None:
+@click.option("--one-by-one", is_flag=True, hidden=True)
+def main(
+    commits: int, latency: str, folder: Path | None, moto: bool, is_resume: bool, one_by_one: bool
+) -> None:
     """Measure what it costs to resume a run on S3."""
     if is_resume:
-        resume_here()
+        resume_here(one_by_one)
         return
     print(
-        "| store | commits | answers after ms | seconds to resume | CPU s of the client "
-        "| list requests | other requests | at once |"
+        "| store | commits | read from | answers after ms | seconds to resume "
+        "| CPU s of the client | list requests | other requests | at once |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    with serving(serve_minimal) as url:
-        write(commits)
-        for late in (float(text) for text in latency.split(",")):
+    print("|---|---|---|---|---|---|---|---|---|")
+    kinds = [("segments", float(text)) for text in latency.split(",")] + [("receipts", 0.0)]
+    with ExitStack() as stack:
+        run = stack.enter_context(kept_run(folder, commits))
+        url = stack.enter_context(serving(serve_minimal, run))
+        for kind, late in kinds:
             ask(f"{url}/-/latency?seconds={late / 1e3}")
-            found = resume(commits)
+            found = resume(commits, *(["--one-by-one"] if kind == "receipts" else []))
             requests = json.loads(ask(f"{url}/-/requests"))
             at_once, lists = requests.pop("in flight"), requests.pop("list")
             print(
-                f"| minimal | {commits} | {late:g} | {found['wall']:.1f} | {found['cpu']:.1f} "
-                f"| {lists} | {sum(requests.values())} | {at_once} |",
+                f"| minimal | {commits} | {kind} | {late:g} | {found['wall']:.1f} "
+                f"| {found['cpu']:.1f} | {lists} | {sum(requests.values())} | {at_once} |",
                 flush=True,
             )
     if moto:
@@ -262,7 +242,8 @@ def main(commits: int, latency: str, moto: bool, is_resume: bool) -> None:
             fsspec.filesystem("s3").mkdir(BUCKET)
             write(MOTO_COMMITS)
             found = resume(MOTO_COMMITS)
-            print(f"| moto | {MOTO_COMMITS} | – | {found['wall']:.1f} | {found['cpu']:.1f} | | | |")
+            wall, cpu = found["wall"], found["cpu"]
+            print(f"| moto | {MOTO_COMMITS} | receipts | – | {wall:.1f} | {cpu:.1f} | | | |")
 
 
 if __name__ == "__main__":

@@ -11,23 +11,18 @@
    5 s late.
    Utilisation is the time in which GPUs made shards that were then committed, divided by the time
    in which there were GPUs, from the first second to the last commit.
-2. Resuming: as many real commits in a local store, read by a new process.
-3. A real driver with real Ray workers and a model that costs nothing; and one look at 1,000
+2. A real driver with real Ray workers and a model that costs nothing; and one look at 1,000
    streams of Ray.
 
-CPU is that of the process (of the driver, in 3), so other work on the machine does not count.
+CPU is that of the process (of the driver, in 2), so other work on the machine does not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import math
 import random
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,7 +31,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,10 +60,7 @@ from mfsynth.runs.protocol import Assignment, Made, Message, Progress, Started
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits
 from mfsynth.shards.records import Receipt, StoredObject
-from mfsynth.shards.totals import totals
-from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
 BATCH = 4  # as in configs/released.yaml
@@ -342,42 +333,7 @@ def simulate(workers: int, shards: int) -> None:
             print(line, flush=True)
 
 
-# --- 2: resuming ----------------------------------------------------------------------------
-
-
-def resume(folder: str, shards: int) -> None:
-    """In a process of its own: what a driver does before it starts workers."""
-    idle = psutil.Process().memory_info().rss
-    cpu, wall = time.process_time(), time.perf_counter()
-    receipts = list(read_commits(ObjectStore.open(folder)).values())
-    sums = totals(receipts)
-    policy = Policy(10**9, True, SHARD_SIZE, 1, BATCH, 1800.0, 3)
-    supervisor = Supervisor(policy, receipts, layout.new_attempt, random.Random())
-    supervisor.begin(0.0)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    assert sums.shards == shards
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak - idle}))
-
-
-def measure_resume(shards: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        commits = Path(folder) / layout.COMMITS_FOLDER
-        commits.mkdir()
-        for shard in range(shards):
-            receipt = receipt_of(shard, f"{shard:016x}", random.Random(shard))
-            (Path(folder) / layout.commit_key(shard)).write_text(receipt.to_json())
-        command = [sys.executable, __file__, "--resume", folder, "--shards", str(shards)]
-        found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    print("\n| commits | CPU s to resume | wall s (local disk, warm) | peak memory MB |")
-    print("|---|---|---|---|")
-    print(
-        f"| {shards} | {found['cpu']:.1f} | {found['wall']:.1f} | {found['peak'] / 2**20:.0f} |",
-        flush=True,
-    )
-
-
-# --- 3: a real driver -----------------------------------------------------------------------
+# --- 2: a real driver -----------------------------------------------------------------------
 
 
 @dataclass
@@ -467,13 +423,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--shards", type=int, default=100_000)
-    parser.add_argument("--resume", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.resume:
-        resume(args.resume, args.shards)
-        return
     simulate(args.workers, args.shards)
-    measure_resume(args.shards)
     measure_driver(shards=200, streams=args.workers)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else gcsfs asks for each bucket's kind by a protocol that no emulator has.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 # Processes that tests start find what tests share, too.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -18,6 +21,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from azure_server import AzureServer
+    from gcs_server import GcsServer
     from s3_server import S3Server
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
@@ -124,6 +129,83 @@ def _s3_server() -> Iterator[S3Server]:
 @pytest.fixture
 def s3(_s3_server, monkeypatch) -> S3Server:
     """A real S3 endpoint on loopback, which the environment names."""
-    for name, value in _s3_server.environment.items():
-        monkeypatch.setenv(name, value)
+    _set(_s3_server.environment, monkeypatch)
     return _s3_server
+
+
+@pytest.fixture(scope="session")
+def _azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    from azure_server import AzureServer, lacking
+
+    _require(lacking())
+    with AzureServer(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture
+def azure(_azure_server, monkeypatch) -> Iterator[AzureServer]:
+    """An endpoint of Azure's blobs on loopback, which the environment names."""
+    yield from _named_by_the_environment(_azure_server, "abfs", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def _gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
+    from gcs_server import GcsServer, lacking
+
+    _require(lacking())
+    with GcsServer(tmp_path_factory.mktemp("gcs")) as server:
+        yield server
+
+
+@pytest.fixture
+def gcs(_gcs_server, monkeypatch) -> Iterator[GcsServer]:
+    """An endpoint of Google's cloud storage on loopback, which the environment names."""
+    yield from _named_by_the_environment(_gcs_server, "gs", monkeypatch)
+
+
+CLOUDS = ("s3", "azure", "gcs")
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud(request: pytest.FixtureRequest) -> Any:
+    """Each kind of object store: it makes and removes buckets, and begins uploads."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["local", "file", "memory", *CLOUDS])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty place in each kind of store that there is."""
+    match request.param:
+        case "local":
+            return str(tmp_path)
+        case "file":
+            return f"file://{tmp_path}"
+        case "memory":
+            return f"memory://{uuid.uuid4().hex}"
+    bucket: str = request.getfixturevalue(request.param).new_bucket()
+    return bucket
+
+
+def _named_by_the_environment(
+    server: Any, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    import fsspec
+
+    _set(server.environment, monkeypatch)
+    # Connections of other tests, which had another environment.
+    fsspec.get_filesystem_class(protocol).clear_instance_cache()
+    yield server
+    fsspec.get_filesystem_class(protocol).clear_instance_cache()
+
+
+def _set(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def _require(lacking: str | None) -> None:
+    """Skip what can't run here; where everything must run, fail."""
+    if lacking is not None and os.environ.get("MFSYNTH_ALL_STORES"):
+        pytest.fail(lacking)
+    if lacking is not None:
+        pytest.skip(lacking)

@@ -14,6 +14,7 @@ from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
     "copy": "Copy a run to another place.",
+    "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",

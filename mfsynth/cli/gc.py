@@ -42,9 +42,11 @@ class _Age(click.ParamType[Any]):
 def gc(url: str, older_than: timedelta, dry_run: bool) -> None:
     """Remove objects of the run at URL that no commit refers to, in two steps.
 
-    The first call removes nothing: it marks what it finds, in _tombstones/. A call a day or more
-    later removes what was marked and still belongs to no commit, and marks what is new. No driver
-    may be at work, and no commit be missing; objects that a commit names are never removed.
+    Segments (receipts stored once more, for speed) that are damaged or that larger ones cover are
+    among them. The first call removes nothing: it marks what it finds, in _tombstones/. A call a
+    day or more later removes what was marked and still belongs to no commit, and marks what is new.
+    No driver may be at work, and no commit be missing; objects that a commit names are never
+    removed.
     """
     from mfsynth.formatting import size
     from mfsynth.shards.gc import collect

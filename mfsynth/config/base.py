@@ -35,3 +35,5 @@ Index = Annotated[int, Field(ge=0)]
 # Documents have lists where settings have tuples, which can't be changed.
 Items = Annotated[tuple[_Item, ...], Field(strict=False)]
 Pair = Annotated[tuple[_Item, _Item], Field(strict=False)]
+Unset = Annotated[_Item | None, Field(exclude_if=lambda value: value is None)]
+"""Of a setting that came later: not given, it is no part of what is stored, nor of any digest."""

@@ -124,6 +124,26 @@ def _read_settings(
     values = read_yaml(url, "configuration")
     if not isinstance(values, dict):
         raise MfsynthError(f"{where}: configuration must be a mapping of keys to values")
+    return read_overrides(values, overrides, where, given)
+
+
+def read_overrides(
+    values: Mapping[Any, Any],
+    overrides: Sequence[str],
+    where: str = "",
+    given: Sequence[tuple[str, Any]] = (),
+) -> GivenSettings:
+    """Settings with others over them.
+
+    Args:
+        values: Nested.
+        overrides: Each `"a.b=c"`, `c` in YAML; later ones win.
+        where: Their file, for error messages.
+        given: Keys and values that win over all.
+
+    Raises:
+        MfsynthError: An override is none.
+    """
     settings = [*(_parse_override(override) for override in overrides), *given]
     for key, value in settings:
         values = _with_setting(values, key, value)
@@ -134,7 +154,8 @@ def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not all(key.split(".")):
         raise MfsynthError(f"{_COMMAND_LINE} {override!r}: write it as key.path=value")
-    return key, parse_yaml(value, f"{_COMMAND_LINE} {key}")
+    # What YAML has a star for makes no sense here, and wildcards begin with one.
+    return key, value if value.startswith("*") else parse_yaml(value, f"{_COMMAND_LINE} {key}")
 
 
 def _with_setting(values: Mapping[Any, Any], key: str, value: Any) -> dict[Any, Any]:

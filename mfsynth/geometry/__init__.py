@@ -9,11 +9,12 @@ from mfsynth.geometry.alignment import (
     scale_l1,
     scale_median,
 )
-from mfsynth.geometry.cameras import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
-from mfsynth.geometry.projection import backproject, pixel_rays, project
+from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
 
 __all__ = [
+    "CameraAxes",
     "DepthKind",
     "Intrinsics",
     "IntrinsicsSource",
@@ -29,4 +30,5 @@ __all__ = [
     "scale_median",
     "seam_ratio",
     "silog",
+    "z_of_distances",
 ]

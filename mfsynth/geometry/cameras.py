@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,32 @@ class IntrinsicsSource(StrEnum):
     ESTIMATED = "estimated"
     GIVEN = "given"
     RENDERED = "rendered"
+
+
+class CameraAxes(StrEnum):
+    """Which way a program's camera frame points; everything in mfsynth is OpenCV's."""
+
+    OPENCV = "opencv"
+    OPENGL = "opengl"
+    BLENDER = "blender"
+    NED = "ned"
+    COPPELIA = "coppelia"
+
+    def to_opencv(self) -> NDArray[np.float64]:
+        """The 3x3 rotation that takes coordinates in these axes to x right, y down, z forward."""
+        return np.array(_TO_OPENCV[self], np.float64)
+
+
+_Y_UP_Z_BACK = ((1, 0, 0), (0, -1, 0), (0, 0, -1))
+_TO_OPENCV: Final = {
+    CameraAxes.OPENCV: ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    CameraAxes.OPENGL: _Y_UP_Z_BACK,
+    CameraAxes.BLENDER: _Y_UP_Z_BACK,
+    # x forward, y right, z down.
+    CameraAxes.NED: ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    # x left, y up, z forward.
+    CameraAxes.COPPELIA: ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +97,35 @@ class Intrinsics:
         return cls(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2)
 
     @classmethod
-    def from_matrix(cls, matrix: NDArray[np.floating]) -> Intrinsics:
+    def from_matrix(
+        cls, matrix: NDArray[np.floating], axes: CameraAxes = CameraAxes.OPENCV
+    ) -> Intrinsics:
         """The camera of a 3x3 matrix K without skew.
 
+        Args:
+            matrix: K.
+            axes: Of the coordinates that it takes to pixels, which decide the signs of focal
+                lengths: both are negative in CoppeliaSim's. A matrix with positive ones is taken
+                as it is, for many programs write it so whatever their axes are.
+
         Raises:
-            ValueError: The matrix isn't 3x3, has skew, or its last row isn't (0, 0, 1).
+            ValueError: The matrix isn't 3x3, has skew, its last row isn't (0, 0, 1), or its focal
+                lengths are not those of the axes.
         """
         k = np.asarray(matrix, dtype=np.float64)
         if k.shape != (3, 3):
             raise ValueError(f"an intrinsic matrix is 3x3, got {k.shape}")
+        if k[0, 0] < 0 or k[1, 1] < 0 or not np.array_equal(k[2], (0, 0, 1)):
+            turned = k @ axes.to_opencv().T
+            # The sign alone: a matrix of another scale is no camera of these axes either.
+            k = turned * (np.sign(turned[2, 2]) or 1)
         if not (k[0, 1] == k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
             raise ValueError("an intrinsic matrix here has no skew and ends with the row (0, 0, 1)")
+        if k[0, 0] < 0 or k[1, 1] < 0:
+            raise ValueError(
+                f"focal lengths must be positive, got fx={k[0, 0]}, fy={k[1, 1]}, which are not "
+                f"those of {axes} axes; CoppeliaSim's are both negative"
+            )
         return cls(fx=float(k[0, 0]), fy=float(k[1, 1]), cx=float(k[0, 2]), cy=float(k[1, 2]))
 
     def matrix(self) -> NDArray[np.float64]:
@@ -98,6 +143,18 @@ class Intrinsics:
             cx=(self.cx + 0.5) * scale_x - 0.5,
             cy=(self.cy + 0.5) * scale_y - 0.5,
         )
+
+    def from_half_centres(self) -> Intrinsics:
+        """The same camera, if its principal point counts pixel centres from (1/2, 1/2)."""
+        return replace(self, cx=self.cx - 0.5, cy=self.cy - 0.5)
+
+    def turned(self, quarters: int, height: int, width: int) -> Intrinsics:
+        """The camera after the image (height, width) was turned clockwise by quarters."""
+        camera = self
+        for _ in range(quarters % 4):
+            camera = Intrinsics(camera.fy, camera.fx, height - 1 - camera.cy, camera.cx)
+            height, width = width, height
+        return camera
 
     def cropped(self, top: int, left: int) -> Intrinsics:
         """The camera after `top` rows and `left` columns were cut off."""

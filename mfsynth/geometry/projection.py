@@ -22,6 +22,13 @@ def pixel_rays(height: int, width: int, intrinsics: Intrinsics) -> NDArray[np.fl
     return rays
 
 
+def z_of_distances(distances: NDArray[np.floating], intrinsics: Intrinsics) -> NDArray[np.float64]:
+    """z-depth (H, W) of distances along the rays of a camera's pixels, in their unit."""
+    rays = pixel_rays(distances.shape[0], distances.shape[1], intrinsics)
+    z: NDArray[np.float64] = distances / np.linalg.norm(rays, axis=-1)
+    return z
+
+
 def backproject(depth: NDArray[np.floating], intrinsics: Intrinsics) -> NDArray[np.float32]:
     """The 3-D point that each pixel sees.
 

@@ -6,11 +6,16 @@ predicted is interpolated as images are.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:
@@ -24,7 +29,7 @@ def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:
     return np.asarray(resized, np.uint8)
 
 
-def resize_nearest(depth: DepthMap, height: int, width: int) -> DepthMap:
+def resize_nearest(depth: NDArray[_Value], height: int, width: int) -> NDArray[_Value]:
     """Give each new pixel the value of the pixel that holds its centre.
 
     Not OpenCV's INTER_NEAREST, which takes the one that holds the corner and so shifts depth

@@ -19,7 +19,7 @@ from mfsynth.shards.records import Receipt
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.storage.store import ObjectStore
 
-# A commit is five round trips to the store, during which other shards are made: a thousand workers
+# A commit is some eight round trips to the store, during which others are made: a thousand workers
 # give more than ten a second, of half a second each on an object store.
 COMMITS_AT_ONCE = 16
 

@@ -23,6 +23,7 @@ from mfsynth.prompts import open_prompts
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
+from mfsynth.runs.compacting import Compactor
 from mfsynth.runs.events import (
     Action,
     Assign,
@@ -193,10 +194,12 @@ class _Session:
             with (
                 Heartbeat(self._store, lambda: len(self._reporter.committed)) as heartbeat,
                 Committer(self._store, self._reporter.committed) as committer,
+                Compactor(self._store, self._reporter.committed) as compactor,
                 WorkerPool(self._config, open_worker, run_sha256(self._store)) as pool,
                 RunMetrics(self._config.name) as metrics,
             ):
                 self._reporter.add_observer(metrics)
+                self._reporter.add_observer(compactor)
                 stop.install()  # ray.init sets a SIGTERM handler that ends the process
                 try:
                     result = self._drive(pool, committer, heartbeat, stop)

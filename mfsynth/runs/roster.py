@@ -162,8 +162,10 @@ class WorkerRoster:
     def change_places(self, places: int) -> bool:
         """Nodes came or went; whether there is more room than before."""
         grown = places > self._places
-        self._slots += places - self._places
-        self._places = places
+        # Which ones went isn't known. If it was a good one, a start at a broken one fails again;
+        # to count a broken one twice would end a run that has a good one.
+        broken = max(0, self._places - self._slots - max(0, self._places - places))
+        self._places, self._slots = places, places - broken
         return grown
 
     def give_up_slot(self) -> None:

@@ -17,9 +17,10 @@ from mfsynth.config import differences
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.segments import believed, remove_segments_of
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8
 
@@ -260,8 +261,16 @@ def commit(store: ObjectStore, receipt: Receipt) -> bool:
 
 
 def create_receipt(store: ObjectStore, shard: int, data: bytes) -> bool:
-    """Store the receipt of a shard, byte for byte, unless there is one; True if this call did."""
-    return store.create_if_absent(layout.commit_key(shard), data)
+    """Store the receipt of a shard, byte for byte, unless there is one; True if this call did.
+
+    Segments that cover the shard, of a receipt that was deleted, are removed before.
+    """
+    key = layout.commit_key(shard)
+    # In this order: what is written of an earlier receipt after the first look won't count.
+    if store.exists(key):
+        return False
+    remove_segments_of(store, shard)
+    return store.create_if_absent(key, data)
 
 
 def read_commit(store: ObjectStore, shard: int) -> Receipt:
@@ -289,38 +298,36 @@ def lacking_objects(store: ObjectStore, receipt: Receipt) -> list[str]:
     return problems
 
 
-def read_commits(store: ObjectStore, *, exclude: Container[int] = ()) -> dict[int, Receipt]:
+def read_commits(
+    store: ObjectStore, *, exclude: Container[int] = (), from_segments: bool = True
+) -> dict[int, Receipt]:
     """Receipts of all committed shards, by number, in order.
 
     Args:
         store: Of the run.
         exclude: Shards whose receipts are known and need not be read.
+        from_segments: Whether to take them from segments where these can be believed.
 
     Raises:
-        MfsynthError: A commit can't be read as a receipt.
+        MfsynthError: A commit can't be read as a receipt, or is gone since it was listed.
     """
-    keys = [
-        key
-        for key in store.list(layout.COMMITS_FOLDER)
-        if (shard := layout.parse_commit_key(key)) is not None and shard not in exclude
-    ]
-    receipts = (_receipt(store, key, data) for key, data in store.read_many(keys).items())
-    return {receipt.shard: receipt for receipt in sorted(receipts, key=lambda r: r.shard)}
+    sizes = {shard: size for shard, size in committed_sizes(store).items() if shard not in exclude}
+    found = believed(store, sizes) if from_segments and len(sizes) > 1 else []
+    receipts = {receipt.shard: receipt for segment in found for receipt in segment.receipts}
+    keys = [layout.commit_key(shard) for shard in sizes if shard not in receipts]
+    for key, data in read_listed(store, keys).items():
+        receipt = _receipt(store, key, data)
+        receipts[receipt.shard] = receipt
+    return dict(sorted(receipts.items()))
 
 
-def parse_receipt(key: str, data: bytes) -> Receipt:
-    """The receipt that is stored at the key of a commit.
-
-    Raises:
-        MfsynthError: It is none, or one of another shard; the message begins with the key.
-    """
-    try:
-        receipt = Receipt.from_json(data)
-    except MfsynthError as error:
-        raise MfsynthError(f"{key}: {error}") from error
-    if layout.parse_commit_key(key) != receipt.shard:
-        raise MfsynthError(f"{key}: is the receipt of shard {receipt.shard}")
-    return receipt
+def committed_sizes(store: ObjectStore) -> dict[int, int]:
+    """Committed shards, each with the bytes of its receipt."""
+    return {
+        shard: entry.size
+        for entry in store.entries(layout.COMMITS_FOLDER)
+        if (shard := layout.parse_commit_key(entry.key)) is not None
+    }
 
 
 def gaps(commits: Collection[int]) -> list[int]:

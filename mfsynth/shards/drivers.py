@@ -83,29 +83,37 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     return receipts
 
 
-def read_counted_commits(store: ObjectStore) -> dict[int, Receipt]:
+def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[int, Receipt]:
     """Receipts of a run, as many as were counted once, for whoever takes them for the run.
 
     There may be gaps among them, while a driver is at work.
+
+    Args:
+        store: Of the run.
+        from_segments: As of `read_commits`.
 
     Raises:
         MfsynthError: A commit can't be read, or there are fewer than there were.
     """
     counted = counted_shards(store)
-    receipts = read_commits(store)
+    receipts = read_commits(store, from_segments=from_segments)
     problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
     return receipts
 
 
-def read_all_commits(store: ObjectStore) -> dict[int, Receipt]:
+def read_all_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[int, Receipt]:
     """Receipts of a run of which none is missing, for what must know all that is committed.
+
+    Args:
+        store: Of the run.
+        from_segments: As of `read_commits`.
 
     Raises:
         MfsynthError: A commit is missing, or can't be read.
     """
-    receipts = read_counted_commits(store)
+    receipts = read_counted_commits(store, from_segments=from_segments)
     if missing := gaps(receipts):
         raise MfsynthError(
             f"{store.url}: {listed(missing)} missing; start the run again to fill the gaps"

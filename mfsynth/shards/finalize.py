@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import one_line
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, read_run
+from mfsynth.shards.compaction import compact
 from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
@@ -23,12 +26,14 @@ from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
 
+_log = logging.getLogger(__name__)
+
 
 def finalize(store: ObjectStore) -> list[str]:
-    """Write the three documents of a run; returns their keys.
+    """Write the three documents of a run, and the segments that it lacks; returns their keys.
 
     Visible: each as a whole, over its predecessor. Idempotent, and to be run again after the
-    run was extended.
+    run was extended. A segment that can't be written is logged, and no matter.
 
     Raises:
         MfsynthError: There is no run, nothing is committed, a shard is missing, or an index can't
@@ -42,6 +47,11 @@ def finalize(store: ObjectStore) -> list[str]:
     documents = run_documents(run, commits, index, _pure(store, commits.values()))
     for key, text in documents.items():
         store.put_bytes(key, text.encode())
+    # Of an earlier version no more is written than it knew of.
+    if run.format_version == layout.FORMAT_VERSION:
+        problems = [problem for _, problem in compact(store, commits) if problem]
+        if problems:
+            _log.warning("%s", one_line(f"{store.url}: not compacted: {problems[0]}"))
     return list(documents)
 
 
@@ -91,7 +101,7 @@ def stale_documents(
             found[key] = store.read_bytes(key).decode(errors="replace")
     if not commits or not found:
         return []
-    index = read_index(store, commits.values())
+    index = read_index(store, commits.values(), from_segments=False)
     # Uncommitted objects come and go; the card says of each kind whether there were any.
     kinds = ("index", "rejects")
     choices = [(), *((kind,) for kind in kinds), kinds]

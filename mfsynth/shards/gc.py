@@ -1,4 +1,4 @@
-"""Objects that no commit refers to: losers of a race, leftovers of killed workers.
+"""Objects that no commit refers to: losers of a race, leftovers of killed workers, old segments.
 
 They are deleted in two phases. A first `collect` names them in a tombstone, one that comes when the
 tombstone is due deletes what still no receipt names. Drivers don't commit what a tombstone names,
@@ -8,13 +8,15 @@ deleted a day later at the earliest, when its receipt is seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_run
+from mfsynth.shards.commits import committed_sizes, read_run
 from mfsynth.shards.drivers import read_all_commits, require_no_driver
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.segments import believed
 from mfsynth.shards.tombstones import (
     FOLDERS,
     Tombstone,
@@ -101,10 +103,10 @@ def garbage(
 ) -> Sequence[Entry]:
     """What may be marked of a run, written more than `older_than` ago.
 
-    Objects under `shards/`, `index/` and `rejects/` that no commit refers to, the temporaries
-    and unfinished uploads of killed writers anywhere in the run, and heartbeats of drivers that
-    were killed. Objects whose age the store doesn't know count as young, unless `older_than` is
-    zero.
+    Objects under `shards/`, `index/` and `rejects/` that no commit refers to, segments that are
+    half written, damaged, stale or covered by larger ones, the temporaries and unfinished uploads
+    of killed writers anywhere in the run, and heartbeats of drivers that were killed. Objects
+    whose age the store doesn't know count as young, unless `older_than` is zero.
 
     Raises:
         MfsynthError: There is no run, or a commit is missing or can't be read.
@@ -117,16 +119,28 @@ def garbage(
 
 
 def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
-    """What no commit refers to, and the keys that commits do."""
+    """What no commit refers to, and the keys that are of use: of commits, and good segments."""
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
     entries += [e for e in store.top_level() if e.key.endswith(PART_SUFFIX)]
     uploads = store.unfinished_uploads()
-    receipts = read_all_commits(store).values()
-    kept = {stored.key for receipt in receipts for stored in receipt.objects.values()}
+    # No segment's word is taken for what may be deleted.
+    receipts = read_all_commits(store, from_segments=False)
+    kept = {stored.key for r in receipts.values() for stored in r.objects.values()}
+    kept |= _segments(store, receipts)
     found = [e for e in entries if e.key not in kept and may_be_deleted(e.key)]
     # Of a committed object, too: its upload was tried again.
     return found + [e for e in uploads if may_be_deleted(e.key)], kept
+
+
+def _segments(store: ObjectStore, receipts: Mapping[int, Receipt]) -> set[str]:
+    """Keys of the segments that say what the receipts do, as far as readers need them."""
+    good = believed(
+        store,
+        committed_sizes(store),
+        lambda segment: all(receipts.get(found.shard) == found for found in segment.receipts),
+    )
+    return {key for segment in good for key in (segment.key, segment.index.key)}
 
 
 def _older(found: Sequence[Entry], than: timedelta, now: datetime) -> Sequence[Entry]:
@@ -140,6 +154,8 @@ def _bury(
     doomed = [e for e in tombstone.entries if e.upload is not None or e.key not in kept]
     if dry_run:
         return doomed
+    # Of a segment the receipts first: rows without them are nothing.
+    doomed.sort(key=lambda entry: entry.key.endswith(".parquet"))
     removed = [entry for entry in doomed if store.discard(entry)]
     store.delete(tombstone.key)
     return removed

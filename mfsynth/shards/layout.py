@@ -5,6 +5,8 @@
     index/<run>-000012.<attempt>.parquet        one row a sample, with offsets into the tar
     rejects/<run>-000012.<attempt>.parquet      one row a candidate that gave no sample
     _commits/000012.json                        the receipt that makes the three above count
+    _segments/000000-0032.<sha256>.parquet      index rows of 32 shards in one table: a cache
+    _segments/000000-0032.<sha256>.json         their receipts in one document: a cache
     _driver/<name>.json                         the heartbeat of a driver, while it runs
     _driver/progress.json                       how many shards drivers have seen committed
     _tombstones/<time>-<random>.json            what gc will delete, and from when on
@@ -40,6 +42,8 @@ COMMITS_FOLDER = "_commits"
 DRIVERS_FOLDER = "_driver"
 PROGRESS_KEY = f"{DRIVERS_FOLDER}/progress.json"
 TOMBSTONES_FOLDER = "_tombstones"
+SEGMENTS_FOLDER = "_segments"
+SEGMENT_KINDS = ("index", "receipts")
 LOGS_FOLDER = "_log"
 
 
@@ -59,6 +63,11 @@ _OBJECT = re.compile(
 _HEARTBEAT = re.compile(rf"{DRIVERS_FOLDER}/[0-9a-f]{{16}}\.json")
 _TOMBSTONE = re.compile(rf"{TOMBSTONES_FOLDER}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{16}}\.json")
 _SUFFIXES = {"tar": "tar", "index": "parquet", "rejects": "parquet"}
+_SEGMENT = re.compile(
+    rf"{SEGMENTS_FOLDER}/(?P<first>\d{{6,18}})-(?P<count>\d{{4,18}})"
+    r"\.(?P<sha256>[0-9a-f]{64})\.(?P<suffix>parquet|json)"
+)
+_SEGMENT_SUFFIXES = {"index": "parquet", "receipts": "json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,34 @@ class ObjectName:
     run: str
     shard: int
     attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """What the key of one of the two objects of a segment says.
+
+    Attributes:
+        kind: One of `SEGMENT_KINDS`.
+        first: Its first shard, a multiple of `count`.
+        count: How many shards it covers.
+        sha256: Of the bytes of the object.
+    """
+
+    kind: str
+    first: int
+    count: int
+    sha256: str
+
+    @property
+    def shards(self) -> range:
+        """Those that it covers."""
+        return range(self.first, self.first + self.count)
+
+    @property
+    def key(self) -> str:
+        """Of the object."""
+        suffix = _SEGMENT_SUFFIXES[self.kind]
+        return f"{SEGMENTS_FOLDER}/{self.first:06d}-{self.count:04d}.{self.sha256}.{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +191,16 @@ def parse_object_key(key: str) -> ObjectName | None:
     if _SUFFIXES[kind] != match["suffix"]:
         return None
     return ObjectName(kind, match["run"], int(match["shard"]), match["attempt"])
+
+
+def parse_segment_key(key: str) -> SegmentName | None:
+    """What the key of an object of a segment says; None for any other key."""
+    match = _SEGMENT.fullmatch(key)
+    if match is None:
+        return None
+    kind = next(kind for kind, end in _SEGMENT_SUFFIXES.items() if end == match["suffix"])
+    name = SegmentName(kind, int(match["first"]), int(match["count"]), match["sha256"])
+    return name if name.key == key and name.count and name.first % name.count == 0 else None
 
 
 def new_heartbeat() -> str:

@@ -3,39 +3,87 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import tables
+from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.segments import cover, listed_tolerantly, read_tolerantly, tell_doubts
 from mfsynth.storage.store import ObjectStore
 
+SEGMENT_NONCE = b"mfsynth.nonce"
+SEGMENT_OF = b"mfsynth.indexes"
 # What every version has.
 _INDEX = partial(tables.index_schema, first_version=True)
 _REJECTS = partial(tables.rejects_schema, first_version=True)
 _REMEDY = "`mfsynth verify` says what else is damaged"
 
 
-def read_index(store: ObjectStore, receipts: Iterable[Receipt]) -> pa.Table:
+def read_index(
+    store: ObjectStore, receipts: Iterable[Receipt], *, from_segments: bool = True
+) -> pa.Table:
     """The indexes of committed shards as one, in the order given.
+
+    Args:
+        store: Of the run.
+        receipts: Of the shards.
+        from_segments: Whether to take the rows of segments where these can be believed.
 
     Raises:
         MfsynthError: The index of a shard is missing or damaged.
     """
-    wanted = [(receipt.objects["index"], receipt.accepted) for receipt in receipts]
-    parts = _read(store, wanted, _INDEX)
-    if not parts:
+    wanted = [*receipts]
+    found: dict[range, tuple[str, pa.Table]] = {}
+    if from_segments and len(wanted) > 1:
+        found = _segments(store, wanted)
+    covered = {shard for shards in found for shard in shards}
+    alone = [receipt for receipt in wanted if receipt.shard not in covered]
+    single = _read(store, [(r.objects["index"], r.accepted) for r in alone], _INDEX)
+    parts = {shards.start: part for shards, part in found.items()}
+    for receipt, table in zip(alone, single, strict=True):
+        parts[receipt.shard] = (receipt.objects["index"].key, table)
+    ordered = [parts[receipt.shard] for receipt in wanted if receipt.shard in parts]
+    if not ordered:
         return tables.index_schema(tables.Declared()).empty_table()
-    first, *others = parts
-    for (stored, _), part in zip(wanted[1:], others, strict=True):
+    (first_key, first), *others = ordered
+    for key, part in others:
         if part.schema != first.schema:
-            raise _damaged(store, stored, f"its columns are not those of {wanted[0][0].key}")
-    return pa.concat_tables(parts).combine_chunks()
+            raise _damaged(store, key, f"its columns are not those of {first_key}")
+    return pa.concat_tables([part for _, part in ordered]).combine_chunks()
+
+
+def indexes_sha256(receipts: Iterable[Receipt]) -> bytes:
+    """What rows of a segment say that they were taken from: a digest of the indexes' digests."""
+    digests = "".join(f"{receipt.objects['index'].sha256}\n" for receipt in receipts)
+    return hashlib.sha256(digests.encode()).hexdigest().encode()
+
+
+def parse_segment_rows(
+    store: ObjectStore, name: SegmentName, data: bytes, receipts: Sequence[Receipt]
+) -> pa.Table:
+    """The index rows of a segment, compared with the receipts of its shards.
+
+    Raises:
+        MfsynthError: They are damaged, or those of other indexes.
+    """
+    stored = StoredObject(name.key, len(data), name.sha256)
+    counts = [receipt.accepted for receipt in receipts]
+    table = _parsed(store, stored, sum(counts), data, _INDEX)
+    metadata = dict(table.schema.metadata or {})
+    metadata.pop(SEGMENT_NONCE, None)
+    if metadata.pop(SEGMENT_OF, None) != indexes_sha256(receipts):
+        raise _damaged(store, name.key, "is not of the indexes that the receipts name")
+    shards = np.repeat([receipt.shard for receipt in receipts], counts)
+    if not np.array_equal(table["shard"].to_numpy(), shards):
+        raise _damaged(store, name.key, "its rows are not those of its shards, in their order")
+    return table.replace_schema_metadata(metadata)
 
 
 def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
@@ -61,31 +109,64 @@ def _read(
         raise MfsynthError(
             f"{error} is missing, though its shard is committed; {_REMEDY}"
         ) from None
-    parts = []
-    for stored, rows in wanted:
-        data = found[stored.key]
-        if len(data) != stored.size:
-            raise _damaged(store, stored, f"{len(data)} bytes, the receipt says {stored.size}")
-        if hashlib.sha256(data).hexdigest() != stored.sha256:
-            raise _damaged(store, stored, "its bytes changed (SHA-256 differs)")
-        try:
-            file = pq.ParquetFile(pa.BufferReader(data))
-            if file.metadata.num_rows != rows:
-                found_rows = f"{file.metadata.num_rows} rows"
-                raise _damaged(store, stored, f"{found_rows}, the receipt says {rows}")
-            require_moderate(file.metadata, f"{store.url}/{stored.key}")
-            table = file.read()
-            # Text that is not UTF-8 would fail wherever it is looked at.
-            table.validate(full=True)
-        # OSError: what pyarrow raises for compressed bytes that it can't make sense of. ValueError:
-        # for names that are not UTF-8.
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(store, stored, "truncated, or not Parquet") from error
-        declared = tables.Declared.by(table.schema.names)
-        if not tables.has_fields(table.schema, schema_of(declared)):
-            raise _damaged(store, stored, "its columns are not those of this format")
-        parts.append(table)
-    return parts
+    return [_parsed(store, stored, rows, found[stored.key], schema_of) for stored, rows in wanted]
+
+
+def _parsed(
+    store: ObjectStore,
+    stored: StoredObject,
+    rows: int,
+    data: bytes,
+    schema_of: Callable[[tables.Declared], pa.Schema],
+) -> pa.Table:
+    key = stored.key
+    if len(data) != stored.size:
+        raise _damaged(store, key, f"{len(data)} bytes, the receipt says {stored.size}")
+    if hashlib.sha256(data).hexdigest() != stored.sha256:
+        raise _damaged(store, key, "its bytes changed (SHA-256 differs)")
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if file.metadata.num_rows != rows:
+            found_rows = f"{file.metadata.num_rows} rows"
+            raise _damaged(store, key, f"{found_rows}, the receipt says {rows}")
+        require_moderate(file.metadata, f"{store.url}/{key}")
+        table = file.read()
+        # Text that is not UTF-8 would fail wherever it is looked at.
+        table.validate(full=True)
+    # OSError: what pyarrow raises for compressed bytes that it can't make sense of. ValueError:
+    # for names that are not UTF-8.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(store, key, "truncated, or not Parquet") from error
+    if not tables.has_fields(table.schema, schema_of(tables.Declared.by(table.schema.names))):
+        raise _damaged(store, key, "its columns are not those of this format")
+    return table
+
+
+def _segments(store: ObjectStore, receipts: Sequence[Receipt]) -> dict[range, tuple[str, pa.Table]]:
+    """Keys and rows of segments, by the shards that they cover; none for shards out of order."""
+    by_shard = {receipt.shard: receipt for receipt in receipts}
+    if [*by_shard] != sorted(receipt.shard for receipt in receipts):
+        return {}
+    doubts: list[str] = []
+
+    def take(
+        chosen: Sequence[SegmentName],
+    ) -> Iterator[tuple[SegmentName, tuple[range, tuple[str, pa.Table]]]]:
+        for name, data in read_tolerantly(store, chosen, doubts):
+            covered = [by_shard[shard] for shard in name.shards]
+            try:
+                table = parse_segment_rows(store, name, data, covered)
+            except MfsynthError as error:
+                doubts.append(str(error))
+            else:
+                yield name, (name.shards, (name.key, table))
+
+    # The receipts that are stored with them need not be read: rows that say which indexes they
+    # were taken from are those of the receipts that we have, or none.
+    names = [name for name in listed_tolerantly(store, doubts) if name.kind == "index"]
+    found = cover(names, by_shard.keys(), take)
+    tell_doubts(store, doubts)
+    return dict(found)
 
 
 def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
@@ -103,5 +184,5 @@ def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
         raise Limit.BYTES.refusal(where, f"a table of {size} bytes")
 
 
-def _damaged(store: ObjectStore, stored: StoredObject, what: str) -> MfsynthError:
-    return MfsynthError(f"{store.url}/{stored.key}: {what}; {_REMEDY}")
+def _damaged(store: ObjectStore, key: str, what: str) -> MfsynthError:
+    return MfsynthError(f"{store.url}/{key}: {what}; {_REMEDY}")

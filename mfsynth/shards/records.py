@@ -256,6 +256,21 @@ class Receipt:
                 raise ValueError("a SHA-256 is none")
 
 
+def parse_receipt(key: str, data: bytes) -> Receipt:
+    """The receipt that is stored at the key of a commit.
+
+    Raises:
+        MfsynthError: It is none, or one of another shard; the message begins with the key.
+    """
+    try:
+        receipt = Receipt.from_json(data)
+    except MfsynthError as error:
+        raise MfsynthError(f"{key}: {error}") from error
+    if layout.parse_commit_key(key) != receipt.shard:
+        raise MfsynthError(f"{key}: is the receipt of shard {receipt.shard}")
+    return receipt
+
+
 def _moment(text: object) -> datetime | None:
     if not isinstance(text, str):
         return None

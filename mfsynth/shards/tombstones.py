@@ -21,6 +21,7 @@ from mfsynth.storage.store import ObjectStore
 FOLDERS = (
     *layout.FOLDERS.values(),
     layout.COMMITS_FOLDER,
+    layout.SEGMENTS_FOLDER,
     layout.DRIVERS_FOLDER,
     layout.TOMBSTONES_FOLDER,
     layout.LOGS_FOLDER,
@@ -47,7 +48,8 @@ def may_be_deleted(key: str) -> bool:
     folder, _, name = key.rpartition("/")
     if key.endswith(PART_SUFFIX):
         return folder in ("", *FOLDERS) and bool(name)
-    return layout.parse_object_key(key) is not None or layout.is_heartbeat(key)
+    names = (layout.parse_object_key(key), layout.parse_segment_key(key))
+    return any(name is not None for name in names) or layout.is_heartbeat(key)
 
 
 def put_tombstone(

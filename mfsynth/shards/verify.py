@@ -14,15 +14,17 @@ import pyarrow.parquet as pq
 from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, gaps, parse_receipt, read_run, run_sha256
+from mfsynth.shards.commits import RunManifest, gaps, read_run, run_sha256
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import sha256_of, shard_problems
-from mfsynth.shards.reading import require_moderate
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.layout import SegmentName
+from mfsynth.shards.reading import parse_segment_rows, read_index, require_moderate
+from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.totals import totals
 from mfsynth.storage.atomic import PART_SUFFIX
-from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
 _MAX_THREADS = 8
@@ -53,10 +55,10 @@ def verify_run(
     """Check every committed shard of a run. Changes nothing; safe beside a run in progress.
 
     Shallow: there are receipts, as many as were counted once, they are consistent, shards are
-    gap-free and cover their candidates, every object is there with its size. Deep, in addition:
-    SHA-256, Parquet schema, counts, every candidate exactly once, ids over all shards, index
-    offsets and CRC-32s against the tar, every image and depth map decodes to the size that the
-    index says.
+    gap-free and cover their candidates, every object is there with its size, segments hold the
+    receipts that there are. Deep, in addition: SHA-256, Parquet schema, counts, every candidate
+    exactly once, ids over all shards, index offsets and CRC-32s against the tar, every image and
+    depth map decodes to the size that the index says, segments hold the rows of the indexes.
 
     Args:
         store: The run.
@@ -68,12 +70,14 @@ def verify_run(
     """
     manifest = read_run(store)
     problems = []
-    # Counts before commits before objects: what a running job commits meanwhile is not missed.
+    # Counts and segments before commits before objects: what a running job commits meanwhile is
+    # not missed.
+    segments = {entry.key: entry.size for entry in store.entries(layout.SEGMENTS_FOLDER)}
     try:
         counted = counted_shards(store)
     except MfsynthError as error:
         counted, problems = None, [str(error)]
-    receipts, unreadable = _receipts(store)
+    receipts, texts, unreadable = _receipts(store)
     problems += unreadable
     if not receipts and not unreadable:
         problems.append(lost_receipts(store, receipts, counted) or "no shard is committed yet")
@@ -90,6 +94,7 @@ def verify_run(
         problems += [
             _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
         ]
+    problems += _segment_problems(store, segments, texts, deep=deep)
     if deep:
         contents = _contents(store, manifest, receipts, sizes, on_shard)
         problems += contents
@@ -109,8 +114,10 @@ def verify_run(
     )
 
 
-def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
+def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], dict[int, bytes], list[str]]:
+    """Receipts, the bytes of all that are stored, and what is wrong with those that are none."""
     receipts: dict[int, Receipt] = {}
+    texts: dict[int, bytes] = {}
     problems: list[str] = []
     keys = []
     for key in store.list(layout.COMMITS_FOLDER):
@@ -118,13 +125,15 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], list[str]]:
             keys.append(key)
         elif not key.endswith(PART_SUFFIX):
             problems.append(f"{key}: is not the name of a commit")
-    for key, data in store.read_many(keys).items():
+    for key, data in read_listed(store, keys).items():
+        shard = layout.parse_commit_key(key)
+        assert shard is not None
+        texts[shard] = data
         try:
-            receipt = parse_receipt(key, data)
-            receipts[receipt.shard] = receipt
+            receipts[shard] = parse_receipt(key, data)
         except MfsynthError as error:
-            problems.append(f"shard {layout.parse_commit_key(key):06d}: {error}")
-    return dict(sorted(receipts.items())), problems
+            problems.append(f"shard {shard:06d}: {error}")
+    return dict(sorted(receipts.items())), texts, problems
 
 
 def _run_problems(
@@ -234,6 +243,65 @@ def _deep(
         except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
             return problems, []
         return problems, ids
+
+
+def _segment_problems(
+    store: ObjectStore,
+    listed: Mapping[str, int],
+    texts: Mapping[int, bytes],
+    *,
+    deep: bool,
+) -> list[str]:
+    """What is wrong with segments; rows without receipts are leftovers, and nothing is wrong."""
+    problems = []
+    sizes = {shard: len(text) for shard, text in texts.items()}
+    objects: dict[SegmentName, int] = {}
+    for key, size in listed.items():
+        if (name := layout.parse_segment_key(key)) is not None:
+            objects[name] = size
+        elif not key.endswith(PART_SUFFIX):
+            problems.append(f"{key}: is not the name of a segment")
+    run_hash = run_sha256(store)
+    for name in [name for name in objects if name.kind == "receipts"]:
+        try:
+            segment = parse_segment(name, store.read_bytes(name.key))
+        except FileNotFoundError:
+            continue  # removed since it was listed, for a shard to be made anew
+        except MfsynthError as error:
+            problems.append(f"{name.key}: {error}")
+            continue
+        if segment.run_sha256 != run_hash:
+            problems.append(f"{name.key}: was made for another {layout.RUN_KEY}")
+        # It may have been written while the listing was under way.
+        if segment.index not in objects and (found := store.size(segment.index.key)) is not None:
+            objects[segment.index] = found
+        problem = segment.disagreement(sizes, objects)
+        for shard, text in zip(segment.shards, segment.texts, strict=True):
+            if not problem and text != texts[shard]:
+                problem = f"has another receipt of shard {shard} than {layout.commit_key(shard)}"
+        if problem:
+            problems.append(f"{name.key}: {problem}")
+        elif deep:
+            problems += _row_problems(store, segment)
+    return problems
+
+
+def _row_problems(store: ObjectStore, segment: Segment) -> list[str]:
+    """Where the rows of a segment differ from those of the indexes, if these can be read."""
+    name = segment.index
+    try:
+        data = store.read_bytes(name.key)
+        rows = parse_segment_rows(store, name, data, segment.receipts)
+    except FileNotFoundError:
+        return []
+    except MfsynthError as error:
+        return [str(error).removeprefix(f"{store.url}/")]
+    try:
+        if rows.equals(read_index(store, segment.receipts, from_segments=False)):
+            return []
+    except MfsynthError:
+        return []  # told of the shard
+    return [f"{name.key}: its rows are not those of the indexes of its shards"]
 
 
 def _of_shard(receipt: Receipt, line: str) -> str:

@@ -48,7 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.rgbd import (
@@ -58,6 +58,38 @@ from mfsynth.geometry.rgbd import (
     require_depth_of,
     require_rgb,
 )
+
+DepthUnit = Literal["metres", "relative", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFacts:
+    """What a report says of a map's codes; holes of floating-point maps (NaN, inf) apart.
+
+    Attributes:
+        lowest: The lowest code.
+        lowest_share: Of the pixels.
+        highest: The highest code.
+        highest_share: Of the pixels.
+    """
+
+    lowest: float
+    lowest_share: float
+    highest: float
+    highest_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class DepthFacts:
+    """What is known of an item's depth beside its values.
+
+    Attributes:
+        unit: metres, or relative; "" where nobody has said.
+        codes: Of the stored map; None where it is stored as depth.
+    """
+
+    unit: DepthUnit = ""
+    codes: CodeFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +103,8 @@ class Item:
         text: A caption or a prompt; may be empty.
         intrinsics: Camera of the image, as far as the source knows it.
         name: Where the item is, for messages.
+        camera_from: Where the camera comes from, for people.
+        facts: Of the depth.
         slots: What a prompt took for each slot of its library, in the order of the text.
     """
 
@@ -79,6 +113,8 @@ class Item:
     text: str = ""
     intrinsics: Intrinsics | None = None
     name: str = ""
+    camera_from: str = ""
+    facts: DepthFacts = DepthFacts()
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

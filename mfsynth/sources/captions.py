@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
-from mfsynth.config.base import NonEmpty, Settings
-from mfsynth.config.documents import decode_utf8, read_bytes
+from mfsynth.config.base import NonEmpty, Settings, Unset
+from mfsynth.config.documents import decode_utf8, read_bytes, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.config.tables import Rows, read_csv, read_jsonl
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.decoding import read_file
 
 _WHAT = "caption file"
+# Names that captions have elsewhere, the likeliest first.
+_USUAL = ("caption", "text", "txt", "captions", "prompt", "description", "texts", "sentences")
 
 
 class CaptionSettings(Settings):
     """Where captions of a folder come from; empty ones where nothing is given.
 
+    Of an image with a list of captions the first is taken.
+
     Attributes:
         constant: One caption for all images.
         file: A .jsonl or .csv file, relative to the folder, with a row for every image.
+        beside: Extension of a file beside every image, as `txt` for IMAGE.txt (or IMAGE.jpg.txt);
+            a `json` has its caption under `caption_key`.
         image_key: The key of the image's path, relative to the folder.
         caption_key: The key of the caption.
     """
 
     constant: NonEmpty | None = None
     file: NonEmpty | None = None
+    beside: Unset[NonEmpty] = None
     image_key: NonEmpty = "file_name"
     caption_key: NonEmpty = "text"
 
     @model_validator(mode="after")
     def _one_at_most(self) -> Self:
-        if self.constant is not None and self.file is not None:
-            raise ValueError("give one of constant and file, or neither for empty captions")
+        if [self.constant, self.file, self.beside].count(None) < 2:
+            raise ValueError("give one of constant, file and beside, or none for empty captions")
         return self
 
 
-def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) -> tuple[str, ...]:
-    """The caption of every image.
+def read_captions(
+    settings: CaptionSettings, root: Path, images: Sequence[str]
+) -> list[str | MfsynthError]:
+    """The caption of every image, or why it has none.
 
     Args:
         settings: Where they come from.
@@ -49,30 +59,81 @@ def read_captions(settings: CaptionSettings, root: Path, images: Sequence[str]) 
 
     Raises:
         MfsynthError: The file or one of its lines can't be read, a key isn't there, or an image
-            has no row, or two.
+            has two rows.
     """
+    if settings.beside is not None:
+        return [_beside(settings, root / image) for image in images]
     if settings.file is None:
-        return (settings.constant or "",) * len(images)
+        return [settings.constant or ""] * len(images)
     path = str(root / settings.file)
     found: dict[str, str] = {}
     for line, row in _rows(path):
-        for key in (settings.image_key, settings.caption_key):
-            if not isinstance(row.get(key), str):
-                raise MfsynthError(
-                    f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
-                    f"captions.caption_key; {did_you_mean(key, row)}"
-                )
-        image = row[settings.image_key]
+        image = row.get(settings.image_key)
+        caption = first_text(row.get(settings.caption_key))
+        if not isinstance(image, str) or caption is None:
+            no_image = not isinstance(image, str)
+            key = settings.image_key if no_image else settings.caption_key
+            hint = did_you_mean(key, row) if no_image else did_you_mean_caption(key, row)
+            raise MfsynthError(
+                f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
+                f"captions.caption_key; {hint}"
+            )
         if image in found:
             raise MfsynthError(f"{path}:{line}: {image} is there twice; keep one of its captions")
-        found[image] = row[settings.caption_key]
-    missing = [image for image in images if image not in found]
-    if missing:
+        found[image] = caption
+    remedy = "add a row, with an empty text where there is no caption"
+    return [
+        found[image] if image in found else MfsynthError(f"{path}: no row for {image}; {remedy}")
+        for image in images
+    ]
+
+
+def first_text(value: Any) -> str | None:
+    """A caption, or the first of a list of them; None where there is none."""
+    if isinstance(value, list):
+        value = next((one for one in value if isinstance(one, str)), None)
+    return value if isinstance(value, str) else None
+
+
+def did_you_mean_caption(name: str, known: Iterable[str]) -> str:
+    """As `did_you_mean`, for what holds captions: another word for them is nearer than letters."""
+    names = list(known)
+    usual = next((word for word in _USUAL if word in names), None)
+    return f"did you mean {usual}?" if usual is not None else did_you_mean(name, names)
+
+
+def _beside(settings: CaptionSettings, image: Path) -> str | MfsynthError:
+    extension = f".{(settings.beside or '').removeprefix('.')}"
+    places = (image.with_suffix(extension), image.with_name(image.name + extension))
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return MfsynthError(f"{places[0]}: no such file with the caption of {image.name}; add it")
+    try:
+        text = decode_utf8(read_file(path), str(path), "caption")
+        if extension != ".json":
+            return text.strip()
+        return caption_in(text, str(path), settings.caption_key, "captions.caption_key")
+    except MfsynthError as error:
+        return error
+
+
+def caption_in(text: str, name: str, key: str, setting: str) -> str:
+    """The caption under a key of a JSON document.
+
+    Raises:
+        MfsynthError: It is no JSON, or has no text there.
+    """
+    try:
+        document = strict_json(text)
+    except ValueError as error:
+        raise MfsynthError(f"{name}: not UTF-8 JSON ({error}); mend it or set {setting}") from error
+    known = document if isinstance(document, dict) else {}
+    caption = first_text(known.get(key))
+    if caption is None:
         raise MfsynthError(
-            f"{path}: {len(missing)} of {len(images)} images have no row, the first is "
-            f"{missing[0]}; add rows, with an empty text where there is no caption"
+            f"{name}: no text under {key!r}; set {setting}; {did_you_mean_caption(key, known)}"
         )
-    return tuple(found[image] for image in images)
+    return caption
 
 
 def _rows(path: str) -> Rows:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import Intrinsics, pixel_rays
+from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_nearest
-from mfsynth.geometry.rgbd import DepthMap, RgbImage
-from mfsynth.sources.base import Item
+from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
+from mfsynth.sources.base import CodeFacts
+from mfsynth.sources.containers import (
+    container_of,
+    decoding,
+    is_array,
+    open_picture,
+    read_array,
+    read_codes,
+)
+from mfsynth.sources.depth_codes import decode_codes
+from mfsynth.sources.encoding import Encoding
+
+Shape = tuple[int, int]
+"""Rows and columns."""
 
 # Pillow's modes of more than 8 bits a channel, which it would clip, not scale.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREYSCALE = 0
-# What pictures of data sets are in. Of other formats some are programs: Pillow hands EPS to a
-# PostScript interpreter.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 # Between the proportions of an image and its depth: ScanNet's are 1296x968 and 640x480.
 _ASPECT_TOLERANCE = 0.02
+
+
+class EncodingError(MfsynthError):
+    """A whole file that is not what the settings say: theirs is the fault, not the file's."""
 
 
 def read_file(path: Path, remedy: str = "it was listed, so restore it or mend the list") -> bytes:
@@ -51,9 +60,10 @@ def decode_rgb(
     *,
     upright: bool,
     convert: bool = True,
+    key: str | None = None,
     remedy: str = "replace or remove it",
 ) -> RgbImage:
-    """An image uint8 (H, W, 3) of JPEG, PNG, WebP, BMP, GIF, PPM or TIFF.
+    """An image uint8 (H, W, 3) of JPEG, PNG, WebP, BMP, GIF, PPM, TIFF, NPY or NPZ.
 
     Args:
         data: The file's content.
@@ -61,102 +71,76 @@ def decode_rgb(
         upright: Whether to turn the image as its EXIF orientation says. A registered depth map
             lies on the stored pixels, so not where there is one.
         convert: Whether grey images, palettes and the like are fine, too.
+        key: Of the array in an .npz.
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
         MfsynthError: Corrupt, not an image of 8 bits a channel, not RGB though it must be, or of
             more than `Limit.PIXELS`.
     """
+    if is_array(data):
+        image = read_array(data, name, key, remedy)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+            raise MfsynthError(
+                f"{name}: an array {image.dtype} {image.shape}, an image is uint8 (H, W, 3) or "
+                f"(H, W, 4); {remedy}"
+            )
+        return np.ascontiguousarray(image[..., :3])
     with decoding(name, "an image", remedy):
-        with _opened(data, name) as image:
+        with open_picture(data, name) as picture:
             # Only this looks at the checksums of a PNG; the file is of no use afterwards.
-            image.verify()
-        with _opened(data, name) as image:
-            if not convert and image.mode != "RGB":
-                raise MfsynthError(f"{name}: an image of mode {image.mode}, not RGB; {remedy}")
-            if image.mode in _DEEP_MODES:
+            picture.verify()
+        with open_picture(data, name) as picture:
+            if not convert and picture.mode != "RGB":
+                raise MfsynthError(f"{name}: an image of mode {picture.mode}, not RGB; {remedy}")
+            if picture.mode in _DEEP_MODES:
                 raise MfsynthError(
                     f"{name}: an image of more than 8 bits a channel; convert it to 8 bits"
                 )
-            turned = ImageOps.exif_transpose(image) if upright else image
+            turned = ImageOps.exif_transpose(picture) if upright else picture
             return np.asarray(turned.convert("RGB"))
 
 
 def decode_depth(
     data: bytes,
     name: str,
-    codes_per_unit: float,
-    ray_camera: Intrinsics | None = None,
+    encoding: Encoding,
+    camera: Callable[[Shape], Intrinsics | None] = lambda shape: None,
+    keep: Mask | None = None,
     *,
     remedy: str = "replace or remove it",
-) -> DepthMap:
-    """Depth float32 (H, W) of a 16-bit greyscale PNG, 0 = invalid: code / codes_per_unit.
+) -> tuple[DepthMap, CodeFacts]:
+    """Depth float32 (H, W), 0 = invalid, of PNG, TIFF, NPY, NPZ or PGM; and facts of its codes.
 
     Args:
         data: The file's content.
         name: The file's name, for the error message.
-        codes_per_unit: For example 1000 for millimetres, if depths are to be metres.
-        ray_camera: Where the map holds distances along the ray of this camera (of the map's own
-            pixels), they become z-depth; None where it holds z-depth.
+        encoding: Of the depth, with numbers for all numbers.
+        camera: Gives that of the map's own pixels, by their rows and columns.
+        keep: Pixels that a mask of the same view leaves.
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
-        MfsynthError: Corrupt, not PNG, not 16 bits, with colour, or of more than `Limit.PIXELS`.
+        EncodingError: Its codes are not those of the encoding, or are saturated.
+        MfsynthError: Corrupt, of another format, or of more than `Limit.PIXELS`.
     """
-    if not data.startswith(_PNG_SIGNATURE) or len(data) < 26:
-        raise MfsynthError(f"{name}: not a PNG; depth must be a 16-bit greyscale PNG; {remedy}")
-    bits, colour = data[24], data[25]
-    if bits != 16 or colour != _GREYSCALE:
-        kind = f"{bits}-bit" + ("" if colour == _GREYSCALE else " with colour or palette")
-        raise MfsynthError(
-            f"{name}: a PNG that is {kind}; depth must be a 16-bit greyscale PNG, "
-            f"a colour map of depth can't be used; {remedy}"
-        )
-    with decoding(name, "a PNG", remedy):
-        with _opened(data, name) as image:
-            image.verify()
-        with _opened(data, name) as image:
-            codes = np.asarray(image, np.uint16)
-    depth = codes / codes_per_unit
-    if ray_camera is not None:
-        rays = pixel_rays(depth.shape[0], depth.shape[1], ray_camera)
-        depth /= np.linalg.norm(rays, axis=-1)
-    return depth.astype(np.float32)
-
-
-def _opened(data: bytes, name: str) -> Image.Image:
-    """A picture of which the header was read, and no pixel yet."""
-    with warnings.catch_warnings():
-        # Of Pillow's own limit, which is a process' own; ours says what to do.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    width, height = image.size
-    if width * height > Limit.PIXELS.most:
-        raise Limit.PIXELS.refusal(name, f"{width}x{height} pixels")
-    return image
-
-
-def make_item(
-    rgb: RgbImage, depth: DepthMap | None, text: str, rgb_name: str, depth_name: str
-) -> Item:
-    """An item of an image and its depth map, which may have other numbers of rows and columns.
-
-    A depth map of another size is brought to the image's by taking the nearest pixel, as depth
-    sensors often have fewer pixels than the colour camera beside them.
-
-    Raises:
-        MfsynthError: The two have other proportions, so they don't show the same field of view.
-    """
-    if depth is not None and depth.shape != rgb.shape[:2]:
-        height, width = rgb.shape[:2]
-        remedy = "register depth to the image's pixels first"
-        require_same_view(depth, depth_name, (height, width), f"the image {rgb_name}", remedy)
-        depth = resize_nearest(depth, height, width)
-    return Item(rgb, depth, text, name=rgb_name)
+    codes = read_codes(data, name, encoding, remedy)
+    try:
+        if codes.ndim < 2:
+            # Is refused there.
+            return decode_codes(codes, encoding, None)
+        shape = (codes.shape[0], codes.shape[1])
+        if keep is not None and keep.shape != shape:
+            require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
+            keep = resize_nearest(keep, *shape)
+        may_be_swapped = container_of(data) in ("png", "pgm")
+        return decode_codes(codes, encoding, camera(shape), keep, may_be_swapped=may_be_swapped)
+    except ValueError as error:
+        raise EncodingError(f"{name}: {error}") from error
 
 
 def require_same_view(
-    depth: DepthMap, name: str, shape: tuple[int, int], image: str, remedy: str
+    depth: DepthMap | Mask, name: str, shape: Shape, image: str, remedy: str
 ) -> None:
     """Refuse a depth map of other proportions than its image's.
 
@@ -177,27 +161,3 @@ def require_same_view(
             f"{name}: depth of {depth.shape[1]}x{depth.shape[0]} pixels for {image} of "
             f"{width}x{height}; {remedy}"
         )
-
-
-@contextmanager
-def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line.
-
-    Args:
-        name: The file's name.
-        what: What it should be, as in "a PNG".
-        remedy: What to do about it.
-
-    Raises:
-        MfsynthError: Anything was raised inside the `with`.
-    """
-    try:
-        yield
-    except MfsynthError:
-        raise
-    # Decoders fail with whatever they trip over: OSError, SyntaxError, ValueError, struct.error, …
-    except Exception as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            problem = "no known format"
-        raise MfsynthError(f"{name}: corrupt or not {what} ({problem}); {remedy}") from error

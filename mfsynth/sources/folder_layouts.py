@@ -18,6 +18,10 @@ from mfsynth.errors import MfsynthError
 Pairs = list[tuple[str, Path | None]]
 
 _WILDCARD = re.compile(r"\*\*/|\*|\?|\[[^\]]+\]")
+_ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]+$")
+# What operating systems leave in folders, beside what begins with a dot.
+_NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"}
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Folders that only one of KITTI's two trees has; without them, paths of a pair are the same.
 _KITTI_ONLY = re.compile(
@@ -54,27 +58,85 @@ def pair_by_time(root: Path, max_seconds: float) -> Pairs:
 def pair_by_wildcards(root: Path, images: str, depths: str | None) -> Pairs:
     """Images that match a pattern; depth maps by the same wildcards with other words about them.
 
+    `{jpg,png}` stands for either, an extension for itself in capitals, too. Hidden files are none.
+
     Raises:
-        MfsynthError: The two patterns have other wildcards.
+        MfsynthError: The two patterns have other wildcards, or the same image has two depth maps.
     """
-    wildcards = _WILDCARD.findall(images)
-    if depths is not None and _WILDCARD.findall(depths) != wildcards:
+    wildcards = _WILDCARD.findall(_ALTERNATIVES.sub("", images))
+    if depths is not None and _WILDCARD.findall(_ALTERNATIVES.sub("", depths)) != wildcards:
         raise MfsynthError(
             f"depths {depths!r} must have the wildcards of images {images!r} in their order: "
             f"{' '.join(wildcards) or 'none'}"
         )
-    pattern = re.compile(_to_regex(images))
-    pairs: Pairs = []
-    for path in sorted(root.glob(images)):
-        relative = path.relative_to(root).as_posix()
-        match = pattern.fullmatch(relative)
-        if match is None or not path.is_file():
-            continue
-        depth = None
-        if depths is not None:
-            depth = root / _filled(depths, match.groups())
-        pairs.append((relative, depth if depth is not None and depth.is_file() else None))
-    return pairs
+    depth_patterns = [] if depths is None else _expanded(depths)
+    folders = _Names()
+    found: dict[str, Path | None] = {}
+    for image in _expanded(images):
+        pattern = re.compile(_to_regex(image))
+        for path in root.glob(_in_any_case(image)):
+            relative = path.relative_to(root).as_posix()
+            match = pattern.fullmatch(relative)
+            if match is None or is_hidden(relative, image) or not path.is_file():
+                continue
+            places = [root / _filled(depth, match.groups()) for depth in depth_patterns]
+            maps = dict.fromkeys(real for place in places if (real := folders.find(place)))
+            if len(maps) > 1:
+                raise MfsynthError(
+                    f"{' and '.join(map(str, maps))} are depth of the same image; set depths to one"
+                )
+            found[relative] = next(iter(maps), None)
+    return sorted(found.items(), key=lambda pair: pair[0].split("/"))
+
+
+def is_hidden(path: str, named: str = "") -> bool:
+    """Whether a file is no data: `._x.jpg`, `.DS_Store` and the like, or in such a folder.
+
+    Args:
+        path: Of the file.
+        named: A pattern whose own parts are meant, hidden or not.
+    """
+    parts = set(path.split("/")) - set(named.split("/"))
+    return any(part.startswith(".") or part in _NOT_DATA for part in parts)
+
+
+class _Names:
+    """Names in folders, each of which is listed once, and only if a name isn't there as it is."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, Path]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """A file, by a name whose extension may be written in other letters."""
+        if path.is_file():
+            return path
+        folder = path.parent
+        if folder not in self._folders:
+            names = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._folders[folder] = {_plain(name): name for name in names if name.is_file()}
+        return self._folders[folder].get(_plain(path))
+
+
+def _plain(path: Path) -> str:
+    return path.stem + path.suffix.lower()
+
+
+def _expanded(pattern: str) -> list[str]:
+    """The patterns that alternatives in braces make."""
+    match = _ALTERNATIVES.search(pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [one for word in match[1].split(",") for one in _expanded(before + word + after)]
+
+
+def _in_any_case(pattern: str) -> str:
+    """For glob: the extension at the end in capitals, too."""
+    match = _EXTENSION.search(pattern)
+    if match is None:
+        return pattern
+    either = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in match[0])
+    return pattern[: match.start()] + either
 
 
 def pair_trees(root: Path, depth_root: Path) -> Pairs:
@@ -97,7 +159,11 @@ def pair_trees(root: Path, depth_root: Path) -> Pairs:
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    return (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes)
+    return (
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in suffixes and not is_hidden(path.relative_to(root).as_posix())
+    )
 
 
 def _kitti_key(path: Path, root: Path) -> tuple[str, ...]:
@@ -120,7 +186,10 @@ def _to_regex(pattern: str) -> str:
         else:
             parts.append({"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}[token])
         position = match.end()
-    return "".join([*parts, re.escape(pattern[position:])])
+    rest = pattern[position:]
+    extension = _EXTENSION.search(rest)
+    at = extension.start() if extension else len(rest)
+    return "".join([*parts, re.escape(rest[:at]), f"(?i:{re.escape(rest[at:])})"])
 
 
 def _read_times(path: Path) -> list[tuple[float, str]]:

@@ -1,23 +1,38 @@
-"""Images in folders, with depth in 16-bit PNG files, in the layouts of published data sets."""
+"""Images in folders, with depth in files beside them, in the layouts of published data sets.
+
+A layout is where the files are, and the preset of its encoding; `generic` has neither.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mfsynth.config.base import NonEmpty, Positive
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import Intrinsics
+from mfsynth.sources import own_shards
+from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import CaptionSettings, read_captions
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item, read_file
+from mfsynth.sources.decoding import read_file
+from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
-from mfsynth.sources.settings import StoredDepthSettings, require_unit
+from mfsynth.sources.own_shards import own_depth
+from mfsynth.sources.presets import PRESETS
+from mfsynth.sources.settings import StoredDepthSettings
+from mfsynth.sources.tolerance import Skipped
+
+# Images and depth maps of layouts whose encoding is the preset of the same name.
+_PATTERNS: Final = {
+    "bop": ("**/rgb/*.{jpg,png}", "**/depth/*.png"),
+    "rlbench": ("**/*_rgb/*.png", "**/*_depth/*.png"),
+    "co3d": ("**/images/*.jpg", "**/depths/*.jpg.geometric.png"),
+}
 
 
 class _FolderSettings(StoredDepthSettings):
@@ -34,6 +49,12 @@ class _FolderSettings(StoredDepthSettings):
     path: NonEmpty
     captions: CaptionSettings = CaptionSettings()
 
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self._has_depth:
+            self.stored.require_complete()
+        return self
+
     def open(self) -> FolderSource:
         """List the images of the folder and their depth maps.
 
@@ -42,7 +63,8 @@ class _FolderSettings(StoredDepthSettings):
 
         Raises:
             MfsynthError: The folder is missing or holds no image, an image has no depth though it
-                must, or there is a fault in the list of captions.
+                must, there is a fault in the list of captions, or more images have no caption than
+                may be left out.
         """
         root = _existing(self.path)
         pairs = self._pair(root)
@@ -50,13 +72,24 @@ class _FolderSettings(StoredDepthSettings):
             raise MfsynthError(f"{root}: no images of the layout {self.layout}; check the path")
         if self._has_depth and self.depth != "optional":
             pairs = self._with_depth(pairs, root)
-        images = [image for image, _ in pairs]
+        captions = read_captions(self.captions, root, [image for image, _ in pairs])
+        kept, skipped = [], []
+        for (image, depth), caption in zip(pairs, captions, strict=True):
+            if isinstance(caption, MfsynthError):
+                skipped.append(Skipped(str(root / image), str(caption)))
+            else:
+                kept.append((root / image, depth, caption))
+        self.tolerance.require(skipped, len(pairs))
+        if not kept:
+            raise MfsynthError(f"{root}: no image has a caption ({skipped[0].reason})")
+        images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
-            images=tuple(root / image for image in images),
-            depths=tuple(depth for _, depth in pairs),
-            captions=read_captions(self.captions, root, images),
-            codes_per_unit=self.codes_per_unit or 1.0,
-            ray_camera=self.ray_intrinsics,
+            images=images,
+            depths=depths,
+            captions=texts,
+            encoding=self.stored,
+            needs_depth=self._has_depth and self.depth != "optional",
+            skipped=tuple(skipped),
         )
 
     @abstractmethod
@@ -90,7 +123,7 @@ class TumSettings(_FolderSettings):
     """
 
     layout: Literal["tum"]
-    codes_per_unit: Positive = 5000.0
+    codes_per_unit: Positive | None = 5000.0
     max_seconds: Positive = 0.02
 
     def _pair(self, root: Path) -> Pairs:
@@ -101,7 +134,7 @@ class ScanNetSettings(_FolderSettings):
     """ScanNet as its reader exports it: color/N.jpg and depth/N.png, in any number of scenes."""
 
     layout: Literal["scannet"]
-    codes_per_unit: Positive = 1000.0
+    codes_per_unit: Positive | None = 1000.0
 
     def _pair(self, root: Path) -> Pairs:
         return pair_by_wildcards(root, "**/color/*.jpg", "**/depth/*.png")
@@ -118,7 +151,7 @@ class KittiSettings(_FolderSettings):
 
     layout: Literal["kitti"]
     depth_path: NonEmpty
-    codes_per_unit: Positive = 256.0
+    codes_per_unit: Positive | None = 256.0
 
     def _pair(self, root: Path) -> Pairs:
         return pair_trees(root, _existing(self.depth_path))
@@ -131,18 +164,13 @@ class GenericFolderSettings(_FolderSettings):
         images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders).
         depths: The same wildcards with other words about them, as in `*/depth/*.png`: each
             stands for what it stands for in the image's path. None where there is no depth.
-        codes_per_unit: See above; must be given with `depths`.
+            `{jpg,png}` stands for either, in both.
+        codes_per_unit: See above; it or a unit in `encoding` must be given with `depths`.
     """
 
     layout: Literal["generic"]
     images: NonEmpty
     depths: NonEmpty | None = None
-
-    @model_validator(mode="after")
-    def _has_unit(self) -> Self:
-        if self.depths is not None:
-            require_unit(self.codes_per_unit)
-        return self
 
     @property
     def _has_depth(self) -> bool:
@@ -152,8 +180,31 @@ class GenericFolderSettings(_FolderSettings):
         return pair_by_wildcards(root, self.images, self.depths)
 
 
+class PresetSettings(_FolderSettings):
+    """A layout that is a pair of wildcards and the preset of its name, and nothing else."""
+
+    layout: Literal["bop", "rlbench", "co3d"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("layout") not in _PATTERNS:
+            return values
+        given = values.get("encoding")
+        if given is not None and not isinstance(given, Mapping):
+            return values
+        given = dict(given or {})
+        preset = PRESETS[str(values["layout"])]
+        if values.get("codes_per_unit") is not None:
+            preset = {name: value for name, value in preset.items() if name != "scale"}
+        return {**values, "encoding": with_defaults(given, preset)}
+
+    def _pair(self, root: Path) -> Pairs:
+        return pair_by_wildcards(root, *_PATTERNS[self.layout])
+
+
 FolderSettings = Annotated[
-    TumSettings | ScanNetSettings | KittiSettings | GenericFolderSettings,
+    TumSettings | ScanNetSettings | KittiSettings | PresetSettings | GenericFolderSettings,
     Field(discriminator="layout"),
 ]
 
@@ -166,31 +217,65 @@ class FolderSource:
         images: N paths.
         depths: N paths; None where an image has no depth.
         captions: N texts.
-        codes_per_unit: Depth is a code divided by this.
-        ray_camera: Camera of maps of distances along the ray; None for maps of z-depth.
+        encoding: Of the depth maps.
+        needs_depth: Whether depth without a valid pixel is an error.
+        skipped: Images that were left out.
     """
 
     images: tuple[Path, ...]
     depths: tuple[Path | None, ...]
     captions: tuple[str, ...]
-    codes_per_unit: float
-    ray_camera: Intrinsics | None
+    encoding: Encoding
+    needs_depth: bool
+    skipped: tuple[Skipped, ...]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
         image, depth = self.images[index], self.depths[index]
-        rgb = decode_rgb(read_file(image), str(image), upright=depth is None)
-        values = None
-        if depth is not None:
-            data = read_file(depth)
-            values = decode_depth(data, str(depth), self.codes_per_unit, self.ray_camera)
-        return make_item(rgb, values, self.captions[index], str(image), str(depth))
+        description = None if depth is None else _description(image, depth)
+        about = None
+        if description is not None and description.is_file():
+            about = own_depth(read_file(description), str(description))
+        files = Files(
+            rgb=read_file(image),
+            rgb_name=str(image),
+            text=self.captions[index],
+            beside=_InFolder(image),
+            depth=None if depth is None else read_file(depth),
+            depth_name=str(depth),
+            own=about,
+            named_as_own=description is not None,
+        )
+        return assemble(files, self.encoding, needs_depth=self.needs_depth)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return iter(self.captions)
+
+
+@dataclass(frozen=True, slots=True)
+class _InFolder:
+    """Implements `Beside`: files of the image's folder, or on the way from there."""
+
+    image: Path
+
+    @property
+    def stem(self) -> str:
+        return self.image.stem
+
+    def read(self, file: str) -> tuple[bytes, str]:
+        path = self.image.parent / file
+        return read_file(path, "encoding names it"), str(path)
+
+
+def _description(image: Path, depth: Path) -> Path | None:
+    """Where mfsynth describes a sample, if the files are named as its own."""
+    key = image.name.removesuffix(own_shards.IMAGE)
+    if (image.name, depth.name) != (key + own_shards.IMAGE, key + own_shards.DEPTH):
+        return None
+    return image.with_name(key + own_shards.DESCRIPTION)
 
 
 def _existing(path: str) -> Path:

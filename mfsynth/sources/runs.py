@@ -8,7 +8,8 @@ from typing import Literal
 from mfsynth.config.base import NonEmpty
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
-from mfsynth.sources.base import Item
+from mfsynth.sources.base import DepthFacts, Item
+from mfsynth.sources.own_shards import unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 
@@ -65,6 +66,8 @@ class RunSource:
             text=pair.prompt,
             intrinsics=None if camera is None else Intrinsics.from_matrix(camera),
             name=f"{self._shown}: {pair.sample_id}",
+            camera_from=pair.intrinsics_source or "",
+            facts=DepthFacts(unit_of(pair.depth_kind)),
         )
 
     def texts(self) -> Iterator[str]:

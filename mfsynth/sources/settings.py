@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from mfsynth.config.base import Positive, Settings
-from mfsynth.geometry import Intrinsics
+from pydantic import model_validator
+
+from mfsynth.config.base import Fraction, Positive, Settings, Unset
 from mfsynth.sources.base import FiniteSource
+from mfsynth.sources.camera_settings import CameraSettings
+from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.tolerance import STRICT, Tolerance
 
 DepthPolicy = Literal["required", "optional", "paired"]
+
+# Settings of an encoding that say what a code is, so that a layout's own unit is not meant.
+_UNITS = {"scale", "codes_per_unit", "preset", "packing", "near"}
 
 
 class SourceSettings(Settings, ABC):
@@ -26,6 +34,11 @@ class SourceSettings(Settings, ABC):
             MfsynthError: One line that names what is missing or wrong.
         """
 
+    @property
+    def tolerance(self) -> Tolerance:
+        """How much of the source may be left out, for it can't be read."""
+        return STRICT
+
 
 class RayCameraSettings(Settings):
     """A pinhole camera in pixels of the depth maps, for those that hold distances along rays."""
@@ -35,40 +48,63 @@ class RayCameraSettings(Settings):
     cx: float
     cy: float
 
-    def intrinsics(self) -> Intrinsics:
-        """The same as a camera."""
-        return Intrinsics(self.fx, self.fy, self.cx, self.cy)
-
 
 class StoredDepthSettings(SourceSettings):
-    """What sources of 16-bit depth maps have.
+    """What sources of files with depth have.
 
     Attributes:
         depth: What an image without depth is: `required`, an error; `optional`, an item
             without depth; `paired`, left out.
-        codes_per_unit: Depth is the stored 16-bit code divided by this.
-        ray_camera: Given where the maps hold distances along the ray, not z-depth. They are
-            converted; a file doesn't say which it holds.
+        codes_per_unit: Depth is the stored code divided by this; the same as that of `encoding`.
+        ray_camera: Given where the maps hold distances along the ray, not z-depth, with the camera
+            of the maps' own pixels: the same as `axis: ray` and `depth_camera` of `encoding`.
+        encoding: How depth is stored, and with what camera.
+        max_skipped: Share of the items that may be broken, or lack a caption, and are left out
+            with a count; .01 unless given, and one in any case. More are an error, and with 0 the
+            first is.
     """
 
     depth: DepthPolicy = "required"
     codes_per_unit: Positive | None = None
     ray_camera: RayCameraSettings | None = None
+    encoding: Unset[Encoding] = None
+    max_skipped: Unset[Fraction] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unit(cls, values: Any) -> Any:
+        """A unit of `encoding` takes the place of the layout's."""
+        if isinstance(values, Mapping) and "codes_per_unit" not in values:
+            encoding = values.get("encoding")
+            if isinstance(encoding, Mapping) and not _UNITS.isdisjoint(encoding):
+                return {**values, "codes_per_unit": None}
+        return values
+
+    @model_validator(mode="after")
+    def _is_said_once(self) -> Self:
+        encoding = self.encoding
+        if encoding is None:
+            return self
+        if self.codes_per_unit is not None and (
+            encoding.scale is not None or encoding.codes_per_unit is not None
+        ):
+            raise ValueError("give one of codes_per_unit and the unit in encoding")
+        if self.ray_camera is not None and (encoding.axis or encoding.depth_camera) is not None:
+            raise ValueError("give one of ray_camera and axis and depth_camera in encoding")
+        return self
 
     @property
-    def ray_intrinsics(self) -> Intrinsics | None:
-        """`ray_camera` as a camera."""
-        return None if self.ray_camera is None else self.ray_camera.intrinsics()
+    def stored(self) -> Encoding:
+        """How depth is stored, by all settings together."""
+        found = self.encoding or Encoding()
+        if self.codes_per_unit is not None:
+            found = found.model_copy(update={"codes_per_unit": self.codes_per_unit})
+        if self.ray_camera is not None:
+            camera = CameraSettings(**self.ray_camera.model_dump())
+            found = found.model_copy(update={"axis": "ray", "depth_camera": camera})
+        return found
 
-
-def require_unit(codes_per_unit: float | None) -> None:
-    """Refuse depth maps of which nobody said what a code is.
-
-    Raises:
-        ValueError: There is no unit.
-    """
-    if codes_per_unit is None:
-        raise ValueError(
-            "codes_per_unit is missing; say how many codes of the depth maps make a unit, "
-            "for example 1000 for millimetres"
-        )
+    @property
+    def tolerance(self) -> Tolerance:
+        """See `SourceSettings`."""
+        return Tolerance() if self.max_skipped is None else Tolerance(self.max_skipped)

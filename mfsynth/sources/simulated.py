@@ -14,7 +14,7 @@ from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.prompts import load_library
-from mfsynth.sources.base import Item
+from mfsynth.sources.base import DepthFacts, Item
 from mfsynth.sources.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ class CachedScenesSource:
             text=images.captions[index],
             intrinsics=Intrinsics.from_matrix(images.intrinsics[index]),
             name=f"{self._folder}: image {index}",
+            camera_from="the simulator",
+            facts=DepthFacts("metres"),
         )
 
     def texts(self) -> Iterator[str]:
@@ -199,6 +201,8 @@ class LiveScenesSource:
             text=view.caption,
             intrinsics=view.intrinsics,
             name=f"{self._arguments[0]}: scene {index}",
+            camera_from="the simulator",
+            facts=DepthFacts("metres"),
         )
 
     def texts(self) -> Iterator[str]:

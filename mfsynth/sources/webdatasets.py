@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Self
@@ -12,27 +12,37 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty
-from mfsynth.config.documents import strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.sources import own_shards
+from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item
-from mfsynth.sources.settings import StoredDepthSettings, require_unit
+from mfsynth.sources.captions import caption_in, did_you_mean_caption
+from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.folder_layouts import is_hidden
+from mfsynth.sources.own_shards import OwnDepth, own_depth
+from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.tars import TarFile, find_tars
+from mfsynth.sources.tolerance import Skipped
 from mfsynth.storage.credentials import without_credentials
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
 _ABSENT = -1
+_DESCRIPTION = own_shards.DESCRIPTION[1:]
 
 
 class WebDatasetSettings(StoredDepthSettings):
     """Tar files with the files of a sample side by side, named KEY.extension.
 
+    Extensions may be written in capitals in the tar files. Depth of mfsynth's own shards is read
+    as their `KEY.json` says, whatever `encoding` has.
+
     Attributes:
         shards: Path or URL of uncompressed tar files, with {000..127} or wildcards.
-        image_key: The image's extension.
+        image_key: The image's extension, or several, as `jpg;png`: the first that is there. So for
+            the others.
         depth_key: The depth map's extension; None where there is no depth.
-        codes_per_unit: See above; must be given with `depth_key`.
+        codes_per_unit: See above; it or a unit in `encoding` must be given with `depth_key`.
         caption_key: The extension of the caption's file; None for empty captions.
         caption_field: The key of the caption where its file is JSON; None where it is text.
     """
@@ -45,9 +55,9 @@ class WebDatasetSettings(StoredDepthSettings):
     caption_field: NonEmpty | None = None
 
     @model_validator(mode="after")
-    def _has_unit(self) -> Self:
+    def _is_complete(self) -> Self:
         if self.depth_key is not None:
-            require_unit(self.codes_per_unit)
+            self.stored.require_complete()
         return self
 
     def open(self) -> WebDatasetSource:
@@ -57,45 +67,65 @@ class WebDatasetSettings(StoredDepthSettings):
         extension, and its files are neighbours, as WebDataset has it.
 
         Raises:
-            MfsynthError: No tar file, one that can't be read, no sample, or a sample without what
-                the settings name.
+            MfsynthError: No tar file, one that can't be read, no sample, a sample without depth
+                that must have it, or more without image or caption than may be left out.
         """
         tars = find_tars(self.shards)
-        samples = [
-            (tar, key, files) for tar, found in enumerate(tars) for key, files in _samples(found)
-        ]
+        found = [(tar, key, files) for tar, of in enumerate(tars) for key, files in _samples(of)]
         if self.depth == "paired" and self.depth_key is not None:
-            samples = [sample for sample in samples if self.depth_key in sample[2]]
-        if not samples:
+            found = [sample for sample in found if _has(sample[2], self.depth_key)]
+        if not found:
             raise MfsynthError(
                 f"{without_credentials(self.shards)}: no samples in {len(tars)} tar files; check "
                 "the pattern"
             )
-        for tar, key, files in samples:
-            self._require_files(f"{tars[tar].name}/{key}", files)
-        absent = (0, _ABSENT)
-        columns = (self.image_key, self.depth_key, self.caption_key)
-        spans = [[files.get(c, absent) if c else absent for c in columns] for *_, files in samples]
+        samples, skipped = [], []
+        for tar, key, files in found:
+            name = f"{tars[tar].name}/{key}"
+            lacking = self._lacking(name, files)
+            if lacking is None:
+                samples.append((tar, key, files))
+            else:
+                skipped.append(Skipped(name, lacking))
+        self.tolerance.require(skipped, len(found))
+        if not samples:
+            raise MfsynthError(skipped[0].reason)
+        stored = self.stored
+        others = (_DESCRIPTION, *sorted(stored.files_beside - {_DESCRIPTION}))
+        columns = (self.image_key, self.depth_key, self.caption_key, *others)
         return WebDatasetSource(
             settings=self,
+            encoding=stored,
             tars=tuple(tars),
             keys=tuple(key for _, key, _ in samples),
             shards=np.array([tar for tar, _, _ in samples], np.int32),
-            spans=np.array(spans, np.int64),
+            others=others,
+            spans=np.array(
+                [[_span(files, key) for key in columns] for *_, files in samples], np.int64
+            ),
+            skipped=tuple(skipped),
         )
 
-    def _require_files(self, name: str, files: Collection[str]) -> None:
-        wanted = {self.image_key: "image_key"}
-        if self.depth_key is not None and self.depth != "optional":
-            wanted[self.depth_key] = "depth_key or depth: optional;"
-        if self.caption_key is not None:
-            wanted[self.caption_key] = "caption_key"
-        for extension, setting in wanted.items():
-            if extension not in files:
-                raise MfsynthError(
-                    f"{name}: no file .{extension}; set {setting} "
-                    f"({did_you_mean(extension, files)})"
-                )
+    def _lacking(self, name: str, files: Collection[str]) -> str | None:
+        """Why a sample is of no use, if it isn't.
+
+        Raises:
+            MfsynthError: It has no depth, though all must have it.
+        """
+        depth = self.depth_key
+        if depth is not None and self.depth != "optional" and not _has(files, depth):
+            raise MfsynthError(
+                f"{name}: no file .{depth}; set depth_key or depth: optional; "
+                f"({did_you_mean(depth.lower(), files)})"
+            )
+        if not _has(files, self.image_key):
+            hint = did_you_mean(self.image_key.lower(), files)
+            return f"{name}: no file .{self.image_key}; set image_key ({hint})"
+        if self.caption_key is not None and not _has(files, self.caption_key):
+            others = [key for key in files if key not in _alternatives(self.image_key)]
+            hint = did_you_mean_caption(self.caption_key.lower(), others)
+            return f"{name}: no file .{self.caption_key}; set caption_key ({hint})"
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,18 +134,24 @@ class WebDatasetSource:
 
     Attributes:
         settings: What was opened.
+        encoding: Of the depth maps.
         tars: The shards.
         keys: N names of samples.
         shards: (N,) which of the shards.
-        spans: (N, 3, 2) position and size of image, depth and caption; a size of -1 says that
-            there is none.
+        others: M extensions of files beside image, depth and caption.
+        spans: (N, 3 + M, 2) position and size of image, depth, caption and the others; a size of -1
+            says that there is none.
+        skipped: Samples that were left out.
     """
 
     settings: WebDatasetSettings
+    encoding: Encoding
     tars: tuple[TarFile, ...]
     keys: tuple[str, ...]
     shards: NDArray[np.int32]
+    others: tuple[str, ...]
     spans: NDArray[np.int64]
+    skipped: tuple[Skipped, ...]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -123,25 +159,52 @@ class WebDatasetSource:
     def __getitem__(self, index: int) -> Item:
         settings = self.settings
         image, depth = self._read(index, _IMAGE), self._read(index, _DEPTH)
-        image_name = self._name(index, settings.image_key)
-        depth_name = self._name(index, settings.depth_key)
         assert image is not None
-        rgb = decode_rgb(image, image_name, upright=depth is None)
-        values = None
-        if depth is not None:
-            unit = settings.codes_per_unit or 1.0
-            values = decode_depth(depth, depth_name, unit, settings.ray_intrinsics)
-        return make_item(rgb, values, self._caption(index), image_name, depth_name)
+        files = Files(
+            rgb=image,
+            rgb_name=self.name(index, settings.image_key),
+            text=self._caption(index),
+            beside=_InSample(self, index),
+            depth=depth,
+            depth_name=self.name(index, settings.depth_key),
+            own=None if depth is None else self._own(index),
+            named_as_own=self._named_as_own,
+        )
+        needs_depth = settings.depth_key is not None and settings.depth != "optional"
+        return assemble(files, self.encoding, needs_depth=needs_depth)
+
+    @property
+    def _named_as_own(self) -> bool:
+        keys = self.settings.image_key, self.settings.depth_key
+        return keys == (own_shards.IMAGE[1:], own_shards.DEPTH[1:])
+
+    def _own(self, index: int) -> OwnDepth | None:
+        about = self.beside(index, _DESCRIPTION) if self._named_as_own else None
+        return None if about is None else own_depth(about, self.name(index, _DESCRIPTION))
+
+    def beside(self, index: int, extension: str) -> bytes | None:
+        """Content of another file of a sample; None where there is none."""
+        part = 3 + self.others.index(extension)
+        return self._read(index, part)
 
     def texts(self) -> Iterator[str]:
-        """See `FiniteSource`."""
-        return (self._caption(index) for index in range(len(self)))
+        """See `FiniteSource`; empty for items that can't be read and will be left out."""
+        failed: list[Skipped] = []
+        for index in range(len(self)):
+            try:
+                text = self._caption(index)
+            except MfsynthError as error:
+                failed.append(Skipped(self.keys[index], str(error)))
+                self.settings.tolerance.require(failed, len(self))
+                text = ""
+            yield text
 
     def _read(self, index: int, part: int) -> bytes | None:
         start, size = self.spans[index, part].tolist()
         return None if size == _ABSENT else self.tars[self.shards[index]].read(start, size)
 
-    def _name(self, index: int, key: str | None) -> str:
+    def name(self, index: int, key: str | None) -> str:
+        """Of a file of a sample, for messages."""
         return f"{self.tars[self.shards[index]].name}/{self.keys[index]}.{key}"
 
     def _caption(self, index: int) -> str:
@@ -149,30 +212,57 @@ class WebDatasetSource:
         if data is None:
             return ""
         settings = self.settings
-        name = self._name(index, settings.caption_key)
+        name = self.name(index, settings.caption_key)
         try:
             text = data.decode("utf-8-sig")
-            if settings.caption_field is None:
-                return text.strip()
-            document = strict_json(text)
         except ValueError as error:
-            kind = "text" if settings.caption_field is None else "JSON"
             raise MfsynthError(
-                f"{name}: not UTF-8 {kind} ({error}); mend it or set caption_key"
+                f"{name}: not UTF-8 text ({error}); mend it or set caption_key"
             ) from error
-        known = document if isinstance(document, dict) else {}
-        caption = known.get(settings.caption_field)
-        if not isinstance(caption, str):
-            raise MfsynthError(
-                f"{name}: no text under {settings.caption_field!r}; set caption_field; "
-                f"{did_you_mean(settings.caption_field, known)}"
-            )
-        return caption
+        if settings.caption_field is None:
+            return text.strip()
+        return caption_in(text, name, settings.caption_field, "caption_field")
+
+
+@dataclass(frozen=True, slots=True)
+class _InSample:
+    """Implements `Beside`: files of a sample, by their extensions."""
+
+    source: WebDatasetSource
+    index: int
+
+    @property
+    def stem(self) -> str:
+        return self.source.keys[self.index].rpartition("/")[2]
+
+    def read(self, file: str) -> tuple[bytes, str]:
+        data = self.source.beside(self.index, file)
+        name = self.source.name(self.index, file)
+        if data is None:
+            raise MfsynthError(f"{name}: no such file in the sample; encoding names it")
+        return data, name
+
+
+def _alternatives(keys: str) -> list[str]:
+    return [key.strip().lower() for key in keys.split(";")]
+
+
+def _has(files: Collection[str], keys: str) -> bool:
+    return any(key in files for key in _alternatives(keys))
+
+
+def _span(files: Mapping[str, tuple[int, int]], keys: str | None) -> tuple[int, int]:
+    present = (files[key] for key in _alternatives(keys or "") if key in files)
+    return next(present, (0, _ABSENT))
 
 
 def _samples(tar: TarFile) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
     """Name of each sample, with position and size by extension."""
-    split = [(*_split(name), start, size) for name, start, size in tar.members()]
+    split = [
+        (*_split(name), start, size)
+        for name, start, size in tar.members()
+        if not is_hidden(name.removeprefix("./"))
+    ]
     for key, members in groupby((m for m in split if m[1]), key=lambda member: member[0]):
         files: dict[str, tuple[int, int]] = {}
         for _, extension, start, size in members:
@@ -187,4 +277,4 @@ def _samples(tar: TarFile) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
 def _split(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", extension
+    return f"{folder}{slash}{stem}", extension.lower()

@@ -16,9 +16,11 @@ from mfsynth.storage.protocols import require_openable
 from mfsynth.storage.urls import absolute_url
 
 _S3 = ("s3", "s3a")
+_GCS = ("gs", "gcs")
+_AZURE = ("az", "abfs", "abfss")
 # A reader of many commits waits for round trips, and botocore has 10 connections by default.
 _S3_CONNECTIONS = 128
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+_EXTRAS = dict.fromkeys(_GCS, "gcs") | dict.fromkeys(_AZURE, "azure")
 
 
 class Connection:
@@ -82,7 +84,17 @@ class Connection:
     @property
     def is_s3(self) -> bool:
         """Whether the store speaks S3."""
-        return any(protocol in _S3 for protocol in self._protocols())
+        return self._speaks(_S3)
+
+    @property
+    def is_gcs(self) -> bool:
+        """Whether it is of Google's cloud."""
+        return self._speaks(_GCS)
+
+    @property
+    def is_azure(self) -> bool:
+        """Whether it is of Azure."""
+        return self._speaks(_AZURE)
 
     def path(self, key: str) -> str:
         """Where an object lies in the file system; the root for `""`."""
@@ -101,9 +113,10 @@ class Connection:
             return Path(other.root).resolve().is_relative_to(Path(self.root).resolve())
         return self.filesystem == other.filesystem and f"{other.root}/".startswith(f"{self.root}/")
 
-    def _protocols(self) -> tuple[str, ...]:
+    def _speaks(self, protocols: tuple[str, ...]) -> bool:
         protocol = self.filesystem.protocol
-        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+        names = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+        return any(name in protocols for name in names)
 
     def _open(self) -> None:
         if self._process == os.getpid():

@@ -9,9 +9,21 @@ from urllib.parse import parse_qsl, unquote
 
 # A password may hold an unescaped slash, as AWS secrets do; a path with both a colon and an @ is
 # rarer, and showing too little of it is the lesser harm.
-_USER_INFO = re.compile(r"(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@")
+# What stands before the @ of Azure's URLs is a container.
+_USER_INFO = re.compile(
+    r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@"
+)
 _QUERY = re.compile(r"(\w[\w+.-]*://[^\s?]*)\?(\S*)")
-_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_CLIENT_SECRET",
+)
+_IN_CONNECTION_STRING = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+)")
 
 
 def without_credentials(text: str) -> str:
@@ -40,4 +52,6 @@ def secrets_of(url: str) -> Sequence[str]:
         # Short values are flags and numbers; striking them out would garble the message.
         found |= {query[2], *(v for _, v in parse_qsl(query[2]) if len(v) > 3)}
     of_url = sorted((found | {unquote(text) for text in found}) - {""}, key=len, reverse=True)
-    return [*of_url, *filter(None, (os.environ.get(name, "") for name in _VARIABLES))]
+    of_environment = [*filter(None, (os.environ.get(name, "") for name in _VARIABLES))]
+    inside = [key for text in of_environment for key in _IN_CONNECTION_STRING.findall(text)]
+    return [*of_url, *of_environment, *inside]

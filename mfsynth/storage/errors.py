@@ -91,9 +91,7 @@ def translated(
         # A chained cause would print the credentials again.
         cause = None if told or shown != url else error
         if _bucket_is_missing(error):
-            raise StoreRefusedError(
-                f"{shown}: there is no such bucket; create it, or give another place"
-            ) from cause
+            raise no_such_bucket(url) from cause
         if isinstance(error, FileNotFoundError) and not missing_ok:
             raise FileNotFoundError(f"{shown}/{key}") from None
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -113,7 +111,9 @@ def translated(
 def reason_of(error: BaseException, url: str) -> str:
     """What an error of the store at `url` says, in one line and without credentials."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return redacted(" ".join(str(reason).split()), url)
+    # Azure's package goes on with the whole answer, and the request's number.
+    reason = str(reason).partition("\nRequestId:")[0]
+    return redacted(" ".join(reason.split()), url)
 
 
 def says_it_exists(error: BaseException) -> bool:
@@ -129,14 +129,25 @@ def _may_pass(error: BaseException) -> bool:
     return status in (409, 429) or status >= 500
 
 
+def no_such_bucket(url: str) -> StoreRefusedError:
+    """The error of a store whose bucket or container there isn't."""
+    shown = without_credentials(url)
+    return StoreRefusedError(f"{shown}: there is no such bucket; create it, or give another place")
+
+
 def _bucket_is_missing(error: BaseException) -> bool:
-    return _s3_answer(error)[0] == "NoSuchBucket"
+    if _s3_answer(error)[0] == "NoSuchBucket":
+        return True
+    return any(getattr(link, "error_code", "") == "ContainerNotFound" for link in _chain(error))
 
 
 def _is_refusal(error: BaseException) -> bool:
     # A HEAD request is refused without a reason: 400 is S3's status for expired credentials.
     codes = ("InvalidToken", "TokenRefreshRequired", "ExpiredToken", "400")
-    return isinstance(error, PermissionError) or _s3_answer(error)[0] in codes
+    if isinstance(error, PermissionError) or _s3_answer(error)[0] in codes:
+        return True
+    # Of Azure's package.
+    return getattr(error, "status_code", None) in (401, 403)
 
 
 def _s3_answer(error: BaseException) -> tuple[str, int]:

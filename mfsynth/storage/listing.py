@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mfsynth.storage.connection import Connection
-from mfsynth.storage.errors import StoreError, or_none, with_retries
+from mfsynth.storage.errors import StoreError, no_such_bucket, or_none, with_retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ def entries_below(connection: Connection, prefix: str) -> Sequence[Entry]:
         found = _entries(connection, _walk(connection, path))
     else:
         infos = or_none(lambda: connection.uncached.find(path, detail=True)) or {}
+        if not infos:
+            require_a_way_to(connection, prefix)
+        if isinstance(infos, list):  # Azure's package means the path itself
+            infos = {prefix: {"name": path, "type": "file"}}
         found = _entries(connection, infos.values())
     if any(entry.key == prefix for entry in found):
         raise StoreError(f"{connection.shown_url}/{prefix} is an object and not a folder")
@@ -63,20 +68,24 @@ def description(connection: Connection, key: str) -> Mapping[str, Any] | None:
         StoreError: There is a link that leads nowhere.
     """
     path = connection.path(key)
-    if not connection.is_local:
-        return or_none(lambda: connection.uncached.info(path))
-    try:
-        return _described(path, Path(path).stat())
-    except (FileNotFoundError, NotADirectoryError):
-        require_no_dead_link(connection, key)
-        return None
+    if connection.is_local:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return _described(path, Path(path).stat())
+        found: Mapping[str, Any] | None = None
+    else:
+        found = or_none(lambda: connection.uncached.info(path))
+    if found is None:
+        require_a_way_to(connection, key)
+    return found
 
 
-def require_no_dead_link(connection: Connection, key: str) -> None:
-    """Tell what isn't there from what is there and leads nowhere.
+def require_a_way_to(connection: Connection, key: str) -> None:
+    """Tell what isn't there from what can't be seen.
 
     Raises:
         StoreError: The object of this key, or a folder above it, is a link to nothing.
+        StoreRefusedError: There is no such bucket. S3 says so itself; Azure's and Google's
+            packages take it for one without objects.
     """
     if connection.is_local:
         root, path = Path(connection.path("")), Path(connection.path(key))
@@ -85,6 +94,20 @@ def require_no_dead_link(connection: Connection, key: str) -> None:
                 raise _dead(str(place))
             if place == root:
                 return
+    elif not _has_bucket(connection):
+        raise no_such_bucket(connection.url)
+
+
+def _has_bucket(connection: Connection) -> bool:
+    bucket = connection.root.partition("/")[0]
+    if connection.is_azure:
+        return bool(connection.uncached.exists(bucket))
+    if connection.is_gcs:
+        # Asks for the right to list objects, not for that to see buckets.
+        question = ("GET", "b/{}/o", bucket)
+        call = connection.filesystem.call
+        return or_none(lambda: call(*question, maxResults=1, json_out=True)) is not None
+    return True
 
 
 def unfinished_uploads(connection: Connection) -> Sequence[Entry]:
@@ -119,6 +142,8 @@ def _children(connection: Connection, path: str) -> Sequence[Mapping[str, Any]]:
     if connection.is_local:
         return _local_children(connection, path)
     found = or_none(lambda: connection.uncached.ls(path, detail=True)) or []
+    if not found:
+        require_a_way_to(connection, connection.key(path))
     return [_resolved(connection, info) for info in found]
 
 
@@ -134,7 +159,7 @@ def _local_children(connection: Connection, path: str) -> Sequence[Mapping[str, 
                 if (status := _status(entry)) is not None:
                     found.append(_described(entry.path, status))
     except FileNotFoundError:
-        require_no_dead_link(connection, connection.key(path))
+        require_a_way_to(connection, connection.key(path))
         return []
     return sorted(found, key=lambda info: info["name"])
 

@@ -19,6 +19,7 @@ from mfsynth.storage import atomic, listing
 from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
 from mfsynth.storage.errors import (
+    StoreError,
     StoreFullError,
     or_none,
     says_it_exists,
@@ -275,7 +276,8 @@ class ObjectStore:
         """Remove an object. Idempotent: nothing at `key` is no error."""
         with self._translated("delete", key):
             filesystem, path = self._connection.filesystem, self._connection.path(key)
-            or_none(lambda: filesystem.rm_file(path))
+            if not _found(lambda: filesystem.rm_file(path)):
+                listing.require_a_way_to(self._connection, key)
 
     def discard(self, entry: Entry) -> bool:
         """Remove what a listing showed: an object, or an unfinished upload. Idempotent.
@@ -312,14 +314,29 @@ class ObjectStore:
     @contextlib.contextmanager
     def _translated(self, verb: str, key: str, *, missing_ok: bool = True) -> Iterator[None]:
         connection = self._connection
-        try:
-            with translated(
-                connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
-            ):
+        with translated(
+            connection.url, verb, key, is_local=connection.is_local, missing_ok=missing_ok
+        ):
+            try:
                 yield
-        except FileNotFoundError:
-            listing.require_no_dead_link(connection, key)
-            raise
+            except FileNotFoundError:
+                listing.require_a_way_to(connection, key)
+                raise
+
+
+def read_listed(store: ObjectStore, keys: Iterable[str]) -> dict[str, bytes]:
+    """As `ObjectStore.read_many`, of keys that a listing has shown.
+
+    Raises:
+        StoreError: One could not be read, or is gone: since, or before a listing that is late.
+    """
+    try:
+        return store.read_many(keys)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{error} is listed, but not there; run the same command again, and if it stays so, "
+            "bring it back"
+        ) from None
 
 
 def _found(removal: Callable[[], object]) -> bool:

@@ -11,8 +11,11 @@ from mfsynth.storage.credentials import without_credentials
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _HALF_A_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)(:/|:|//)")
 _LOCAL = ("file", "local")
-_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl")
+_AZURE = ("az", "abfs", "abfss", "adl")
+_BUCKETS = ("s3", "s3a", "gs", "gcs", *_AZURE)
 _OTHERS = ("http", "https", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "oss", "memory")
+# It parses parts of paths as URLs, in which these have a meaning.
+_AZURE_MISREADS = re.compile(r"\\|\?/*$|^[^/]*/+[^/]*[\[\]:@?#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -42,8 +45,13 @@ def absolute_url(url: str) -> str:
         return _absolute(rest)
     if scheme[1] in _BUCKETS and (not rest or rest.startswith("/")):
         raise MfsynthError(f"{shown} names no bucket; give {scheme[1]}://bucket/run")
-    if scheme[1] in ("s3", "s3a") and "?versionId=" in rest:
+    if scheme[1] in _BUCKETS and "?versionid=" in rest.lower():
         raise MfsynthError(f"{shown}: one version of an object is no place; leave ?versionId= out")
+    if scheme[1] in _AZURE and _AZURE_MISREADS.search(rest):
+        raise MfsynthError(
+            f"{shown}: Azure's package would take it for another place; give one without \\, a ? "
+            "at the end, and any of []:@?# in the first folder"
+        )
     return url
 
 

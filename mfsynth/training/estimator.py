@@ -24,6 +24,7 @@ from mfsynth.training.data import (
     batches,
     open_mixture,
     render_scenes,
+    survey_parts,
 )
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
@@ -138,7 +139,7 @@ class EstimatorTrainer:
         progress = Progress(state.step, config.steps)
         steps = range(state.step, config.steps)
         with fast_on(self._device):
-            for batch in batches(data, config.seed, config.batch_size, steps):
+            for batch in batches(data, config.seed, config.batch_size, steps, log=log):
                 progress.add({"depth": self._train_step(batch)})
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
                 if state.step % STEPS_PER_LINE == 0 or is_saved:
@@ -190,6 +191,7 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     """
     render_scenes(config.data, config.size, log)
     mixture = open_mixture(config.data, config.size, config.size)
+    survey_parts(mixture, log)
     trainer = EstimatorTrainer(config, items_of(mixture))
     if trainer.resume():
         log(f"resumed at step {trainer.state.step} from {config.output}")

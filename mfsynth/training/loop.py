@@ -86,8 +86,8 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         self._gradient_norm = 0.0
 
     @abstractmethod
-    def _stream(self, data: _Data) -> Iterator[_Loaded]:
-        """This process's batches, from the present step on."""
+    def _stream(self, data: _Data, log: Log) -> Iterator[_Loaded]:
+        """This process's batches, from the present step on; what is left out is logged."""
 
     @abstractmethod
     def _prepare(self, loaded: Sequence[_Loaded]) -> list[_Prepared]:
@@ -141,7 +141,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         """
         config, state = self._loop, self.state
         progress = Progress(state.step, config.total_steps)
-        stream = self._stream(data)
+        stream = self._stream(data, log)
         with fast_on(self._processes.device):
             while state.step < config.total_steps:
                 self._begin_step()

@@ -12,7 +12,7 @@ from mfsynth.training.build import build_components
 from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.data import Mixture, open_mixture, render_scenes
+from mfsynth.training.data import Mixture, open_mixture, render_scenes, survey_parts
 from mfsynth.training.given import given_to
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
@@ -41,6 +41,7 @@ def train(config: TrainConfig, log: Log) -> Path:
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)
+        survey_parts(mixture, log)
         components = build_components(config, mixture.captions())
         # What the card can't say is told now, not after days of training.
         licence_fields(config)

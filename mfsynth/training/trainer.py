@@ -98,7 +98,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
                     board.scalars(step, {"health_probe": probe})
         super()._evaluate(data, log, board, sampler)
 
-    def _stream(self, data: Mixture) -> Iterator[Numbered]:
+    def _stream(self, data: Mixture, log: Log) -> Iterator[Numbered]:
         """This process's batches."""
         config, processes = self._config, self._processes
         first, depth_starts, last = (
@@ -121,6 +121,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
                 ranks=processes.num_processes,
                 workers=config.workers,
                 start_method="spawn",
+                log=log,
             )
             for step, batch in zip(steps, loaded, strict=True):
                 row = (step * processes.num_processes + processes.process_index) * config.batch_size

@@ -734,6 +734,15 @@ def test_new_nodes_get_workers_and_lost_ones_are_not_waited_for():
     assert one(following, Assign).assignment.shard == 0
 
 
+def test_a_broken_place_that_goes_takes_no_good_one_with_it():
+    supervisor = new(workers=2, target=100)
+    broken, good = (a.worker for a in supervisor.begin(0.0))
+    supervisor.handle(WorkerFailedToStart(broken, "sees another store"), 0.0)
+    supervisor.handle(WorkerReady(good), 1.0)
+    supervisor.handle(PlacesChanged(1), 2.0)
+    assert one(supervisor.handle(WorkerDied(good, "silent"), 3.0), StartWorker)
+
+
 def test_lost_nodes_are_not_held_against_a_shard():
     supervisor = new(workers=1, max_attempts=1)
     (assign,) = ready(supervisor, supervisor.begin(0.0))

@@ -12,7 +12,9 @@ import tiny_run
 
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
+from mfsynth.shards.reading import SEGMENT_NONCE, SEGMENT_OF
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, StoredObject
+from mfsynth.shards.segments import SIZES, segment_document
 from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX, contents_of_run
 from mfsynth.shards.writer import encode_sample
 
@@ -62,3 +64,14 @@ def test_version_and_objects_are_those_of_the_code():
         assert layout.object_key(kind, "<run>", 12, "a").replace(".a.", ".<attempt>.") in PRESENT
     for key in (layout.RUN_KEY, layout.commit_key(12), layout.CARD_KEY, layout.MANIFEST_KEY):
         assert key in PRESENT
+    for kind in layout.SEGMENT_KINDS:
+        name = layout.SegmentName(kind, 0, SIZES[0], "<sha256>")
+        assert name.key in PRESENT
+
+
+def test_every_field_of_a_segment_is_named():
+    index = layout.SegmentName("index", 0, 1, "0" * 64)
+    document = json.loads(segment_document("", index, 1, 1, []))
+    named = section("Segments")
+    assert key_json(document) | {SEGMENT_NONCE.decode(), SEGMENT_OF.decode()} <= named
+    assert all(str(size) in PRESENT.replace(",", "") for size in SIZES)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_run
 
+from mfsynth.datasets import RGBDDataset
 from mfsynth.shards import codecs, layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
@@ -38,6 +39,7 @@ Fault = Callable[[ObjectStore, np.random.Generator], str]
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     store = tiny_run.make_run(str(tmp_path_factory.mktemp("faults") / "sound"))
+    tiny_run.compact_all(store)
     finalize(store)
     assert verify_run(store).problems == ()
     return store.local_root
@@ -344,6 +346,93 @@ DOCUMENTS: dict[str, Fault] = {
     },
 }
 
+# --- segments --------------------------------------------------------------------------------
+
+
+def segment_key(store, kind) -> str:
+    names = map(layout.parse_segment_key, store.list(layout.SEGMENTS_FOLDER))
+    return next(name.key for name in names if name.kind == kind)
+
+
+def changed_segment(kind: str, change: Callable[[bytes, Any], bytes]) -> Fault:
+    def inject(store, rng):
+        key = segment_key(store, kind)
+        path = path_of(store, key)
+        path.write_bytes(change(path.read_bytes(), rng))
+        return key
+
+    return inject
+
+
+def put_segment(store, kind, data: bytes) -> layout.SegmentName:
+    """In the place of what is there, under the name that it then has."""
+    key = segment_key(store, kind)
+    changed = replace(layout.parse_segment_key(key), sha256=hashlib.sha256(data).hexdigest())
+    path_of(store, key).unlink()
+    path_of(store, changed.key).write_bytes(data)
+    return changed
+
+
+def in_segment(change: Callable[[dict[str, Any]], Any]) -> Fault:
+    """Other words in a segment's document, under a name that fits."""
+
+    def inject(store, rng):
+        document = json.loads(path_of(store, segment_key(store, "receipts")).read_bytes())
+        change(document)
+        return put_segment(store, "receipts", json.dumps(document).encode()).key
+
+    return inject
+
+
+def other_attempt(document):
+    text = document["receipts"][1]
+    attempt = json.loads(text)["attempt"]
+    document["receipts"][1] = text.replace(attempt, attempt[::-1])
+
+
+def changed_rows(store, rng):
+    """Another prompt in a segment's rows, whose document vouches for it."""
+    table = pq.read_table(path_of(store, segment_key(store, "index")))
+    rows = table.to_pylist()
+    rows[int(rng.integers(len(rows)))]["prompt"] = "another"
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), sink)
+    data = sink.getvalue().to_pybytes()
+    name = put_segment(store, "index", data)
+    stored = {"key": name.key, "size": len(data), "sha256": name.sha256, "rows": len(rows)}
+    in_segment(lambda document: document.update(index=stored))(store, rng)
+    return name.key
+
+
+def lost_rows(store, rng):
+    key = segment_key(store, "index")
+    path_of(store, key).unlink()
+    return key
+
+
+def strangers_file(store, rng):
+    path_of(store, f"{layout.SEGMENTS_FOLDER}/000000-0002.json").write_text("{}")
+    return "000000-0002.json"
+
+
+SEGMENTS: dict[str, Fault] = {
+    **{
+        f"segment {kind}: {name}": changed_segment(kind, change)
+        for kind in layout.SEGMENT_KINDS
+        for name, change in BYTES.items()
+    },
+    "segment index: lost": lost_rows,
+    "segment: of another run.json": in_segment(lambda d: d.update(run_sha256="0" * 64)),
+    "segment: of other shards": in_segment(lambda d: d.update(first=2)),
+    "segment: of another index": in_segment(lambda d: d["index"].update(sha256="0" * 64)),
+    "segment: a receipt missing": in_segment(lambda d: d["receipts"].pop()),
+    "segment: a receipt damaged": in_segment(lambda d: d["receipts"].__setitem__(0, "{")),
+    "segment: receipts exchanged": in_segment(lambda d: d["receipts"].reverse()),
+    "segment: a stranger's file": strangers_file,
+    "agreed: segment's receipt": in_segment(other_attempt),
+    "agreed: segment's row": changed_rows,
+}
+
 KINDS: dict[str, Fault] = {
     **{
         f"{kind}: {name}": changed_object(kind, change)
@@ -355,6 +444,7 @@ KINDS: dict[str, Fault] = {
     **ROWS,
     **MEMBERS,
     **DOCUMENTS,
+    **SEGMENTS,
 }
 
 
@@ -377,3 +467,13 @@ def test_a_fault_is_found_and_its_file_named(sound, tmp_path, name):
         report = verify_run(store)
         assert any(where in line for line in report.problems), (where, report.problems)
         assert all(len(line) < 1000 and "\n" not in line for line in report.problems)
+        if name.startswith("segment"):
+            assert_readers_do_without_it(store, ObjectStore.open(sound))
+
+
+def assert_readers_do_without_it(store, whole):
+    assert read_commits(store) == read_commits(store, from_segments=False) == read_commits(whole)
+    assert RGBDDataset(store.url).index.equals(RGBDDataset(whole.url).index)
+    assert [s.sample_id for s in RGBDDataset(store.url)] == [
+        s.sample_id for s in RGBDDataset(whole.url)
+    ]

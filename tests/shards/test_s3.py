@@ -6,8 +6,6 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import fsspec
 import pytest
@@ -23,21 +21,20 @@ from s3_server import (
     Faults,
     some_fail,
 )
+from whole_lives import NO_GRACE, assert_like_an_undisturbed_run, operations, whole_life
 
 from mfsynth.cli import main
-from mfsynth.datasets import RGBDDataset
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.drivers import note_progress
-from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
+from mfsynth.shards.reading import read_index
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 MB = 2**20
-NO_GRACE = timedelta()
 
 
 @pytest.fixture
@@ -73,31 +70,6 @@ def first_of_each_kind() -> Callable[[str], bool]:
 
 def always(answer: Answer) -> Faults:
     return Faults(refuse=lambda kind: answer)
-
-
-def whole_life(url: str) -> ObjectStore:
-    """Everything that is ever done to a run."""
-    store = tiny_run.make_missing_shards(url, 2)
-    tiny_run.upload_shard(store, 1)
-    tiny_run.make_missing_shards(url, 3)
-    assert verify_run(store).problems == ()
-    assert len(list(RGBDDataset(url))) == 8
-    finalize(store)
-    assert len(garbage(store, NO_GRACE)) == 3
-    tiny_run.collect_all(store)
-    return store
-
-
-def assert_like_an_undisturbed_run(store: ObjectStore, run_store: ObjectStore) -> None:
-    assert tiny_run.contents(store) == tiny_run.contents(run_store)
-    assert verify_run(store).problems == ()
-    receipts = read_commits(store)
-    expected = {layout.RUN_KEY, layout.PROGRESS_KEY}
-    expected |= {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
-    expected |= {layout.commit_key(shard) for shard in receipts}
-    expected |= {stored.key for r in receipts.values() for stored in r.objects.values()}
-    assert {*store.list()} == expected
-    assert not store.unfinished_uploads()
 
 
 @pytest.mark.slow
@@ -139,15 +111,6 @@ def test_a_lost_acknowledgement_of_run_json_starts_the_run(s3, run_url):
     with s3.harmed_by(Faults(lose=lambda kind: kind == "create" and s3.requests["create"] == 1)):
         assert open_run(store, manifest) == manifest
     assert read_run(store) == manifest
-
-
-def test_of_drivers_that_race_on_s3_exactly_one_commits(s3, run_url):
-    store = ObjectStore.open(run_url)
-    receipts = [tiny_run.upload_shard(store, 0) for _ in range(6)]
-    with ThreadPoolExecutor(len(receipts)) as pool:
-        won = [*pool.map(lambda receipt: commit(store, receipt), receipts)]
-    assert won.count(True) == 1
-    assert read_commits(store) == {0: receipts[won.index(True)]}
 
 
 def test_conditional_writes_that_met_are_asked_again(s3, run_url):
@@ -226,32 +189,6 @@ def test_unfinished_uploads_are_garbage_and_those_of_others_are_not_ours(s3, run
     assert verify_run(store).problems == ()
 
 
-def operations(store: ObjectStore) -> list[Callable[[], object]]:
-    return [
-        lambda: store.read_bytes("run.json"),
-        lambda: store.read_many(["run.json", "README.md"]),
-        lambda: store.read_range("run.json", 0, 5),
-        lambda: store.local_copy("run.json").__enter__(),
-        lambda: store.put_bytes("README.md", b""),
-        lambda: store.create_if_absent("run.json", b""),
-        lambda: store.honours_create_if_absent("folder"),
-        lambda: store.size("run.json"),
-        lambda: store.entries("shards"),
-        lambda: store.top_level(),
-        lambda: store.any_key(ignoring=lambda key: True),
-        lambda: store.unfinished_uploads(),
-        lambda: store.clock("folder"),
-        lambda: store.delete("README.md"),
-        lambda: open_run(store, tiny_run.make_manifest()),
-        lambda: read_commits(store),
-        lambda: garbage(store, NO_GRACE),
-        lambda: run_status(store),
-        lambda: verify_run(store),
-        lambda: finalize(store),
-        lambda: RGBDDataset(store.url),
-    ]
-
-
 def test_expired_credentials_are_one_clear_line_at_once_and_lose_nothing(s3, run_url, run_store):
     store = tiny_run.make_run(run_url, 2)
     with s3.harmed_by(always(EXPIRED)) as requests:
@@ -276,17 +213,6 @@ def test_credentials_that_expire_during_a_shard_lose_that_shard_alone(s3, run_ur
     tiny_run.make_missing_shards(run_url, 2)
     assert tiny_run.contents(store)[: len(before)] == before
     assert [*read_commits(store)] == [0, 1]
-
-
-def test_a_vanished_bucket_is_one_clear_line_and_never_an_empty_run(s3, run_url):
-    store = tiny_run.make_run(run_url, 1)
-    fsspec.filesystem("s3").rm(run_url.removesuffix("/run"), recursive=True)
-    with s3.harmed_by(Faults()) as requests:
-        for operation in operations(store):
-            requests.clear()
-            with pytest.raises(StoreRefusedError, match="there is no such bucket; create it"):
-                operation()
-            assert requests.total() <= 5, requests
 
 
 def test_a_listing_that_fails_is_never_an_empty_one(s3, run_url, no_retries_below, monkeypatch):
@@ -338,7 +264,24 @@ def test_a_resume_asks_once_for_each_commit(s3, run_url):
     with s3.harmed_by(Faults()) as requests:
         open_run(store, manifest)
         read_commits(store)
-    assert requests == {"get": 4, "list": 1}
+    # For a folder that is empty, here that of segments, s3fs looks in three ways.
+    assert requests == {"get": 4, "list": 3, "head": 1}
+
+
+def test_a_resume_asks_once_for_each_segment_that_covers_the_commits(s3, run_url):
+    store, manifest = tiny_run.make_run(run_url, 7), tiny_run.make_manifest()
+    tiny_run.compact_all(store)
+    one_by_one = read_commits(store, from_segments=False)
+    with s3.harmed_by(Faults()) as requests:
+        open_run(store, manifest)
+        receipts = read_commits(store)
+    # run.json twice, four shards, two, and one receipt.
+    assert requests == {"get": 5, "list": 2}
+    assert [*receipts.items()] == [*one_by_one.items()]
+    with s3.harmed_by(Faults()) as requests:
+        read_index(store, receipts.values())
+    assert requests == {"get": 3, "list": 1}
+    assert verify_run(store).problems == ()
 
 
 def test_what_the_user_has_configured_in_fsspec_counts(s3, run_url, monkeypatch):

@@ -190,7 +190,11 @@ def test_without_settings_captions_are_empty(tmp_path):
         ("c.jsonl", '{"file_name": "rgb/a.png", "text": 3}', "c.jsonl:1: no text under"),
         ("c.jsonl", '\n{"file_name": ', "c.jsonl:2: not valid JSON"),
         ("c.jsonl", "[]", "c.jsonl:1: not a JSON object"),
-        ("c.jsonl", '{"file_name": "rgb/a.png", "text": ""}', "2 of 3 .*the first is rgb/b.png"),
+        (
+            "c.jsonl",
+            '{"file_name": "rgb/a.png", "text": ""}',
+            "rgb/b.png; .*2 of 3 items",
+        ),
         ("c.csv", "file_name,caption\nrgb/a.png,x\n", "c.csv:2: no text under the key 'text'"),
         ("c.csv", "file_name,text\nrgb/a.png\n", "c.csv:2: 1 fields, but 2 columns"),
         ("c.csv", "file_name,text\nrgb/a.png,a, b\n", "c.csv:2: 3 fields, but 2 columns"),

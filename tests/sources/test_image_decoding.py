@@ -15,7 +15,13 @@ from training_files import codes, image, jpeg, one_line_error, png
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, pixel_rays
 from mfsynth.sources.base import Item
-from mfsynth.sources.decoding import decode_depth, decode_rgb, make_item
+from mfsynth.sources.decoding import decode_depth, decode_rgb
+from mfsynth.sources.encoding import Encoding
+
+
+def depth_of(data, name, codes_per_unit, camera=None):
+    encoding = Encoding(codes_per_unit=codes_per_unit, axis=None if camera is None else "ray")
+    return decode_depth(data, name, encoding, lambda shape: camera)[0]
 
 
 def encoded(picture, kind, **options):
@@ -37,7 +43,7 @@ def test_images_of_common_kinds_are_read_as_rgb():
 
 def test_codes_become_depth_exactly_and_code_0_is_invalid():
     stored = codes(1)
-    depth = decode_depth(png(stored), "a", 5000)
+    depth = depth_of(png(stored), "a", 5000)
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, (stored / 5000).astype(np.float32))
     np.testing.assert_array_equal(depth == 0, stored == 0)
@@ -48,7 +54,7 @@ def test_distances_along_the_ray_become_z_depth():
     z = np.full((6, 8), 12.0)
     distances = z * np.linalg.norm(pixel_rays(6, 8, camera), axis=-1)
     stored = png(np.rint(distances * 1000).astype(np.uint16))
-    np.testing.assert_allclose(decode_depth(stored, "a", 1000, camera), z, rtol=1e-4)
+    np.testing.assert_allclose(depth_of(stored, "a", 1000, camera), z, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_distances_along_the_ray_become_z_depth():
 )
 def test_depth_that_is_no_16_bit_greyscale_png_is_refused(data, problem):
     with one_line_error(f"^frame7.png: .*{problem}.*; replace or remove it$"):
-        decode_depth(data, "frame7.png", 1000)
+        depth_of(data, "frame7.png", 1000)
 
 
 def test_an_image_of_16_bits_is_refused_instead_of_clipped():
@@ -81,7 +87,7 @@ RGB_JPEG = jpeg(image(3, 40, 50))
 @pytest.mark.parametrize(
     ("whole", "decode"),
     [
-        (DEPTH_PNG, lambda data: decode_depth(data, "x.png", 1)),
+        (DEPTH_PNG, lambda data: depth_of(data, "x.png", 1)),
         (RGB_PNG, lambda data: decode_rgb(data, "x.png", upright=False)),
     ],
     ids=["depth", "rgb"],
@@ -117,14 +123,6 @@ def test_the_exif_orientation_turns_an_image_only_where_no_depth_lies_on_its_pix
     np.testing.assert_array_equal(decode_rgb(data, "a", upright=True), np.rot90(rgb, -1))
 
 
-def test_depth_of_fewer_pixels_comes_to_the_image_and_of_other_proportions_is_refused():
-    depth = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
-    item = make_item(image(1), depth, "", "a.jpg", "a.png")
-    np.testing.assert_array_equal(item.depth, depth.repeat(2, axis=0).repeat(2, axis=1))
-    with one_line_error("^a.png: depth of 3x3 pixels for the image a.jpg of 8x6; register"):
-        make_item(image(1), depth[:, :3].copy(), "", "a.jpg", "a.png")
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_an_item_has_no_depth_that_is_no_depth(bad):
     depth = np.ones((6, 8), np.float32)
@@ -135,6 +133,6 @@ def test_an_item_has_no_depth_that_is_no_depth(bad):
 
 def test_png_of_opencv_and_of_pillow_decode_alike():
     stored = codes(5)
-    ours = decode_depth(encoded(Image.fromarray(stored), "PNG"), "a", 1)
+    ours = depth_of(encoded(Image.fromarray(stored), "PNG"), "a", 1)
     theirs = cv2.imdecode(np.frombuffer(png(stored), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(ours, theirs)

@@ -19,6 +19,7 @@ from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import open_prompts
 from mfsynth.sources.decoding import decode_depth, decode_rgb, read_file
+from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.tars import TarFile, find_tars
 
 
@@ -39,7 +40,7 @@ def test_pictures_of_too_many_pixels_are_not_decoded():
         with one_line_error(f"^a.png: .*{side}.*"):
             decode_rgb(png_bomb(side, 8, 2), "a.png", upright=True)
         with one_line_error(f"^a.png: .*{side}.*"):
-            decode_depth(png_bomb(side, 16, 0), "a.png", 1000)
+            decode_depth(png_bomb(side, 16, 0), "a.png", Encoding(scale=0.001))
 
 
 def test_the_limit_of_pixels_is_the_users_to_set(monkeypatch):

@@ -116,7 +116,7 @@ def test_captions_may_be_a_field_of_json_or_none(shards):
         unknown[2]
     number = source(**shards, caption_key="json", caption_field="n")
     with one_line_error("no text under 'n'"):
-        next(number.texts())
+        list(number.texts())
     with one_line_error("000000.txt: not UTF-8 JSON"):
         source(**shards, caption_field="prompt")[0]
 

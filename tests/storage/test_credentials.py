@@ -14,6 +14,8 @@ from mfsynth.storage.credentials import redacted, without_credentials
         ("ftp://me:pw@host/run and http://a@b/c", "ftp://host/run and http://b/c"),
         ("https://host/run?sig=1&x=2", "https://host/run"),
         ("/home/me@work/run", "/home/me@work/run"),
+        ("in.s3://key:secret@bucket/run", "in.s3://bucket/run"),
+        ("abfs://box@host/run?sig=1", "abfs://box@host/run"),
     ],
 )
 def test_users_passwords_and_queries_are_cut_out_of_urls(text, shown):
@@ -25,3 +27,11 @@ def test_secrets_of_the_url_and_of_the_environment_are_struck_out_alone(monkeypa
     url = "failing://user:pass%20word@host/bucket?token=abracadabra&n=1"
     text = "denied: user, pass word, pass%20word, abracadabra and se/cret; 1 attempt"
     assert redacted(text, url) == "denied: ***, ***, ***, *** and ***; 1 attempt"
+
+
+def test_the_keys_in_a_connection_string_are_secrets_of_their_own(monkeypatch):
+    text = "AccountName=me;AccountKey=abc/d+e==;BlobEndpoint=http://host/me"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    url = "abfs://box/run"
+    assert redacted(f"refused: {text}", url) == "refused: ***"
+    assert redacted("refused: abc/d+e==", url) == "refused: ***"

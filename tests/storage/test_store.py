@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,14 +20,9 @@ from mfsynth.storage.protocols import PROTOCOLS_VARIABLE
 from mfsynth.storage.store import ObjectStore
 
 
-@pytest.fixture(params=["local", "file", "memory"])
-def any_store(request, tmp_path):
-    urls = {
-        "local": str(tmp_path / "run"),
-        "file": f"file://{tmp_path}/run",
-        "memory": f"memory://{uuid.uuid4().hex}/run",
-    }
-    return ObjectStore.open(urls[request.param])
+@pytest.fixture
+def any_store(place):
+    return ObjectStore.open(f"{place}/run")
 
 
 def test_what_was_put_is_read_back(any_store, tmp_path):
@@ -63,6 +58,29 @@ def test_the_first_create_wins_and_keeps_its_bytes(any_store):
     assert any_store.create_if_absent("_commits/000000.json", b"first")
     assert not any_store.create_if_absent("_commits/000000.json", b"second")
     assert any_store.read_bytes("_commits/000000.json") == b"first"
+
+
+def test_of_many_creates_at_once_exactly_one_wins(any_store):
+    values = [f"writer {number}".encode() * 1000 for number in range(8)]
+    for key in ("_commits/000001.json", "_commits/000002.json"):
+        with ThreadPoolExecutor(len(values)) as pool:
+            won = [*pool.map(lambda value, key=key: any_store.create_if_absent(key, value), values)]
+        assert won.count(True) == 1
+        assert any_store.read_bytes(key) == values[won.index(True)]
+
+
+def test_what_was_written_is_listed_at_once_and_what_was_deleted_is_not(any_store):
+    for number in range(3):
+        any_store.put_bytes(f"shards/{number}", b"1")
+        assert len(any_store.list("shards")) == number + 1
+    any_store.delete("shards/1")
+    assert [*any_store.list("shards")] == ["shards/0", "shards/2"]
+    assert any_store.size("shards/1") is None
+
+
+def test_the_clock_is_the_stores_own_and_leaves_nothing(any_store):
+    assert abs(any_store.clock("folder") - datetime.now(UTC)) < timedelta(minutes=5)
+    assert list(any_store.list()) == []
 
 
 def test_the_probe_of_conditional_writes_leaves_nothing(any_store):
@@ -187,6 +205,9 @@ def test_a_missing_package_is_one_clear_line(monkeypatch, url, remedy):
     monkeypatch.setenv(PROTOCOLS_VARIABLE, "oss")
     for package in ("gcsfs", "adlfs", "ossfs"):
         monkeypatch.setitem(sys.modules, package, None)
+    # Another test may have opened one.
+    for protocol in ("gs", "abfs"):
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     with pytest.raises(MfsynthError, match=remedy) as info:
         ObjectStore.open(url)
     assert "\n" not in str(info.value)

@@ -118,6 +118,15 @@ class S3Server:
         fsspec.filesystem("s3").mkdir(name)
         return f"s3://{name}"
 
+    def remove_bucket(self, url: str) -> None:
+        """Remove a bucket with all that is in it."""
+        fsspec.filesystem("s3").rm(url, recursive=True)
+
+    def begin_upload(self, url: str, key: str) -> None:
+        """Open an upload in parts and never end it, as a killed writer."""
+        begin = fsspec.filesystem("s3").call_s3
+        begin("create_multipart_upload", Bucket=url.removeprefix("s3://"), Key=key)
+
     @contextmanager
     def harmed_by(self, faults: Faults) -> Iterator[Counter[str]]:
         """Have `faults` inside of the `with`; gives the counts of the requests made there."""

@@ -15,6 +15,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.compaction import compact
 from mfsynth.shards.drivers import beat, note_progress, read_known_commits
 from mfsynth.shards.gc import collect
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
@@ -29,6 +30,8 @@ SETTINGS = {"seed": 0, "shard_size": SHARD_SIZE, "sampler": {"steps": 30}}
 FINGERPRINT = settings_digest(SETTINGS)
 RUN_ID = layout.run_id(RUN, FINGERPRINT)
 SCORES = ("registration", "valid_fraction")
+SEGMENTS = (2, 4)
+"""Shards that segments of small runs cover."""
 SLOTS = ("colour", "view")
 DECLARED = Declared(SCORES, SLOTS)
 
@@ -165,6 +168,12 @@ def make_missing_shards(url: str, shards: int) -> ObjectStore:
     note_progress(store, len(read_commits(store)))
     store.delete(heartbeat)
     return store
+
+
+def compact_all(store: ObjectStore, sizes: Sequence[int] = SEGMENTS) -> None:
+    """Write the segments that a run lacks."""
+    done = [*compact(store, read_commits(store, from_segments=False), sizes=sizes)]
+    assert not [problem for _, problem in done if problem]
 
 
 def collect_all(store: ObjectStore) -> Sequence[Entry]:

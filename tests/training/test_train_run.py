@@ -38,6 +38,7 @@ def test_training_ends_with_a_model_that_makes_pairs_and_is_not_repeated(tmp_pat
     )
     said: list[str] = []
     folder = train(config, said.append)
+    assert "data.0: 4 items; of 4, 4 with depth" in said
     model = ModelConfig(id=str(folder))
     assert model_info(model).height == 32
     pairs = load_pipeline(model, "cpu")(["a red cube"], seeds=[0], num_inference_steps=2)

@@ -5,7 +5,6 @@ Every depth reader takes the shape of the image, and gives z-depth in metres, fl
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,9 @@ from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
-from mfsynth.sources.decoding import (
-    decode_depth,
-    decode_rgb,
-    decoding,
-    read_file,
-    require_same_view,
-)
+from mfsynth.sources.containers import decoding, read_array
+from mfsynth.sources.decoding import decode_depth, decode_rgb, read_file, require_same_view
+from mfsynth.sources.encoding import Encoding
 
 Shape = tuple[int, int]
 
@@ -41,7 +36,8 @@ def read_png(path: Path, shape: Shape, *, codes_per_metre: float) -> DepthMap:
     Raises:
         MfsynthError: Missing, corrupt, not of 16 bits, or of other proportions than the image.
     """
-    depth = decode_depth(_read(path), str(path), codes_per_metre, remedy=_FETCH)
+    encoding = Encoding(container="png", codes_per_unit=codes_per_metre)
+    depth, _ = decode_depth(_read(path), str(path), encoding, remedy=_FETCH)
     return _of_the_image(depth, path, shape)
 
 
@@ -76,9 +72,8 @@ def read_npy(path: Path, shape: Shape) -> DepthMap:
 
 
 def _read_array(path: Path) -> NDArray[np.float32]:
-    data = _read(path)
     with decoding(str(path), "an array", _FETCH):
-        array = np.asarray(np.load(io.BytesIO(data), allow_pickle=False), np.float32)
+        array = np.asarray(read_array(_read(path), str(path), None, _FETCH), np.float32)
         # Depth of DIODE is (h, w, 1), its mask (h, w).
         return array.reshape(array.shape[:2])
 

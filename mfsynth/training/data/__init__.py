@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mfsynth.training.data.batches import TrainingBatch, batches, collate
 from mfsynth.training.data.mixture import Mixture
-from mfsynth.training.data.opening import open_mixture, render_scenes
+from mfsynth.training.data.opening import open_mixture, render_scenes, survey_parts
 from mfsynth.training.data.part_settings import PartSettings
 from mfsynth.training.data.resize_crop import TrainingSample
 
@@ -22,4 +22,5 @@ __all__ = [
     "collate",
     "open_mixture",
     "render_scenes",
+    "survey_parts",
 ]

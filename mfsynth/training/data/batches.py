@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mfsynth.errors import MfsynthError
 from mfsynth.training.data.mixture import Mixture
-from mfsynth.training.data.resize_crop import TrainingSample
+from mfsynth.training.data.resize_crop import SkippedItem, TrainingSample
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -27,11 +27,13 @@ class TrainingBatch:
         rgb: uint8 (B, H, W, 3).
         depth: float32 (B, H, W), 0 = invalid; all 0 exactly for samples without depth.
         captions: B strings.
+        skipped: Items that can't be read, in whose place others are.
     """
 
     rgb: Tensor
     depth: Tensor
     captions: tuple[str, ...]
+    skipped: tuple[SkippedItem, ...] = ()
 
     @property
     def has_depth(self) -> Tensor:
@@ -54,6 +56,7 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
             )
         ),
         captions=tuple(sample.caption for sample in samples),
+        skipped=tuple(one for sample in samples for one in sample.skipped),
     )
 
 
@@ -67,6 +70,7 @@ def batches(
     ranks: int = 1,
     workers: int = 0,
     start_method: StartMethod | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Iterator[TrainingBatch]:
     """The batch of each step.
 
@@ -84,9 +88,11 @@ def batches(
         workers: Processes that load ahead; 0 for this process itself.
         start_method: How they start; None for torch's way. Simulator images rendered on demand
             need spawn where this process has rendered before.
+        log: Takes a line for each item that is left out, for it can't be read.
 
     Raises:
-        MfsynthError: A sample's files can't be read; one line, also from a worker.
+        MfsynthError: More items can't be read than the mixture's tolerance has; one line, also
+            from a worker.
     """
     loader = DataLoader(
         _Stream(mixture, seed),
@@ -96,9 +102,16 @@ def batches(
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=_be_one_thread,
     )
+    skipped: dict[SkippedItem, None] = {}
     for batch in loader:
         if isinstance(batch, MfsynthError):
             raise batch
+        for one in batch.skipped:
+            if one not in skipped:
+                skipped[one] = None
+                mixture.require_few(skipped)
+                if log is not None:
+                    log(f"left out, {len(skipped)} so far: {one.what.reason}")
         yield batch
 
 

@@ -11,8 +11,22 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.sources.base import Item
+from mfsynth.sources.tolerance import Skipped
 
 Crop = Literal["centre", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedItem:
+    """An item of a mixture that was left out.
+
+    Attributes:
+        part: Number of its part.
+        what: It, by its number in the source.
+    """
+
+    part: int
+    what: Skipped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,11 +38,13 @@ class TrainingSample:
         depth: float32 (H, W), z-depth, 0 = invalid; None where there is none. In any unit: the
             model divides every map by its own mean.
         caption: May be empty.
+        skipped: Items that can't be read, in whose place this one is.
     """
 
     rgb: RgbImage
     depth: DepthMap | None
     caption: str
+    skipped: tuple[SkippedItem, ...] = ()
 
 
 def fit(

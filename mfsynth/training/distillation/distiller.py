@@ -22,6 +22,7 @@ from mfsynth.training.identity import settings_of
 from mfsynth.training.joint_model import JointModel
 from mfsynth.training.loop import TrainingLoop
 from mfsynth.training.optimisers import build_adamw
+from mfsynth.training.progress import Log
 from mfsynth.training.sample_grids import colour_depth, tile
 
 Numbered = tuple[Sequence[int], Sequence[str]]
@@ -86,7 +87,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
     def _no_errors(self) -> Tensor:
         return torch.zeros(2, len(self._levels) - 1, device=self._processes.device)
 
-    def _stream(self, data: PromptSource) -> Iterator[Numbered]:
+    def _stream(self, data: PromptSource, log: Log) -> Iterator[Numbered]:
         config, processes = self._loop, self._processes
         steps = range(self.state.step * config.accumulate, config.total_steps * config.accumulate)
         for step in steps:

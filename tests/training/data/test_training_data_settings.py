@@ -62,7 +62,7 @@ def test_yaml_becomes_settings_and_goes_back(tmp_path):
         ),
         (
             ("weight: 1.0", "captions: {constant: a, file: b.csv}"),
-            "give one of constant and file",
+            "give one of constant, file and beside",
         ),
         (("kind: live_scenes, scenes: 100", "kind: live_scenes"), "scenes: missing; add it"),
     ],

@@ -1,0 +1,226 @@
+"""One item of the files that it lies in: image, depth map, and the numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.resizing import resize_nearest
+from mfsynth.geometry.rgbd import DepthMap, Mask
+from mfsynth.sources.base import DepthFacts, Item
+from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
+from mfsynth.sources.camera_settings import CameraSettings, differ
+from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
+from mfsynth.sources.decoding import (
+    EncodingError,
+    Shape,
+    decode_depth,
+    decode_rgb,
+    require_same_view,
+)
+from mfsynth.sources.depth_codes import facts_of
+from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.own_shards import OwnDepth, require_foreign
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+_EXIF_ORIENTATION = 0x0112
+# Clockwise, that bring a stored picture upright; the other orientations are mirrored.
+_EXIF_QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What an item is made of.
+
+    Attributes:
+        rgb: The image's file.
+        rgb_name: Its name, for messages.
+        text: The caption.
+        beside: Other files beside it.
+        depth: The depth map's file; None where there is none.
+        depth_name: Its name, for messages.
+        own: How it is stored, where it is mfsynth's own.
+        named_as_own: Whether it is named as mfsynth's own are.
+    """
+
+    rgb: bytes
+    rgb_name: str
+    text: str
+    beside: Beside
+    depth: bytes | None = None
+    depth_name: str = ""
+    own: OwnDepth | None = None
+    named_as_own: bool = False
+
+
+def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> Item:
+    """An item of its files.
+
+    A depth map of another size is brought to the image's by taking the nearest pixel, as depth
+    sensors often have fewer pixels than the colour camera beside them.
+
+    Args:
+        files: Of the item.
+        encoding: Of its depth.
+        needs_depth: Whether depth without a valid pixel is an error.
+
+    Raises:
+        EncodingError: The files are not what the encoding says.
+        MfsynthError: A file is broken or missing, or the depth map is of another view.
+    """
+    cameras = _Cameras(files, encoding)
+    alone = files.depth is None and encoding.camera is None
+    upright = alone and encoding.orientation in (None, "exif")
+    rgb = decode_rgb(files.rgb, files.rgb_name, upright=upright, key=encoding.rgb_key)
+    shape = (rgb.shape[0], rgb.shape[1])
+    camera = cameras.of_image(shape)
+    told = encoding.camera.told if encoding.camera is not None else ""
+    if camera is None and files.own is not None:
+        camera, told = files.own.camera, files.own.camera_from
+    depth, facts = None, DepthFacts()
+    if files.depth is not None:
+        depth, facts = _depth(files, files.depth, encoding, cameras, shape)
+        if needs_depth and not depth.any():
+            raise MfsynthError(
+                f"{files.depth_name}: no pixel has valid depth; check encoding (scale, invalid, "
+                "clip), or set depth: optional to use such images without"
+            )
+        depth = _of_the_image(depth, files, encoding, shape)
+    if not upright and encoding.orientation not in (None, "stored"):
+        quarters = _quarters(files, encoding)
+        rgb = _turned(rgb, quarters)
+        depth = None if depth is None else _turned(depth, quarters)
+        camera = None if camera is None else camera.turned(quarters, *shape)
+    return Item(rgb, depth, files.text, camera, files.rgb_name, told, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cameras:
+    """Cameras of one item, whose files are read when they are asked for."""
+
+    files: Files
+    encoding: Encoding
+
+    def of_image(self, shape: Shape) -> Intrinsics | None:
+        return self._read(self.encoding.camera, shape)
+
+    def of_depth(self, shape: Shape, image: Shape) -> Intrinsics | None:
+        """That of the depth map's own pixels, if it is no other than the image's."""
+        given, camera = self._read(self.encoding.depth_camera, shape), self.of_image(image)
+        if camera is None:
+            return given
+        if given is not None and differ(camera, image, given, shape):
+            raise EncodingError(
+                f"{self.files.depth_name}: depth of another camera than the image's (focal lengths "
+                f"{given.fx:.0f} of {shape[1]} pixels and {camera.fx:.0f} of {image[1]}), so its "
+                "pixels are not the image's; align depth to colour first"
+            )
+        return given or camera.resized(shape[0] / image[0], shape[1] / image[1])
+
+    def _read(self, settings: CameraSettings | None, shape: Shape) -> Intrinsics | None:
+        if settings is None:
+            return None
+        name, matrix = self.files.rgb_name, None
+        if settings.file is not None:
+            stem = self.files.beside.stem
+            data, name = self.files.beside.read(filled(settings.file, stem))
+            place = None if settings.path is None else place_of(settings.path, stem)
+            matrix = matrix_at(data, name, place)
+        try:
+            return settings.intrinsics(shape, matrix)
+        except ValueError as error:
+            raise EncodingError(f"{name}: {error}") from error
+
+
+def _depth(
+    files: Files, data: bytes, encoding: Encoding, cameras: _Cameras, image: Shape
+) -> tuple[DepthMap, DepthFacts]:
+    if files.own is not None:
+        return files.own.decode(data, files.depth_name)
+    if files.named_as_own:
+        stored = read_codes(data, files.depth_name, encoding, "replace or remove it")
+        try:
+            require_foreign(encoding, facts_of(stored))
+        except ValueError as error:
+            raise EncodingError(f"{files.depth_name}: {error}") from error
+    depth, codes = decode_depth(
+        data,
+        files.depth_name,
+        encoding.resolved(_numbers(files.beside, encoding)),
+        lambda shape: cameras.of_depth(shape, image),
+        _keep(files.beside, encoding),
+    )
+    return depth, DepthFacts(encoding.unit or "metres", codes)
+
+
+def _numbers(beside: Beside, encoding: Encoding) -> Mapping[str, float]:
+    """The numbers that are the frame's own, by the names of their settings."""
+    if not encoding.of_metadata:
+        return {}
+    assert encoding.metadata is not None
+    data, name = beside.read(filled(encoding.metadata, beside.stem))
+    found = {
+        setting: place.times * number_at(data, name, place_of(place.metadata, beside.stem))
+        for setting, place in encoding.of_metadata.items()
+    }
+    for setting in ("scale", "codes_per_unit"):
+        if found.get(setting) == 0:
+            raise MfsynthError(f"{name}: {encoding.of_metadata[setting].metadata} is 0; mend it")
+    return found
+
+
+def _keep(beside: Beside, encoding: Encoding) -> Mask | None:
+    keep = None
+    for rule in (encoding.mask, encoding.confidence):
+        if rule is None:
+            continue
+        data, name = beside.read(filled(rule.file, beside.stem))
+        more = kept_by(data, name, rule)
+        if keep is not None and keep.shape != more.shape:
+            raise MfsynthError(f"{name}: of another size than the mask beside it; replace one")
+        keep = more if keep is None else keep & more
+    return keep
+
+
+def _of_the_image(depth: DepthMap, files: Files, encoding: Encoding, shape: Shape) -> DepthMap:
+    if depth.shape == shape:
+        return depth
+    remedy = "register depth to the image's pixels first"
+    image = f"the image {files.rgb_name}"
+    if encoding.registration == "same":
+        raise EncodingError(
+            f"{files.depth_name}: depth of {depth.shape[1]}x{depth.shape[0]} pixels for {image} of "
+            f"{shape[1]}x{shape[0]}, but encoding.registration is same; set same_view if both show "
+            "the same field of view"
+        )
+    require_same_view(depth, files.depth_name, shape, image, remedy)
+    return resize_nearest(depth, *shape)
+
+
+def _quarters(files: Files, encoding: Encoding) -> int:
+    if encoding.orientation != "exif":
+        return int(encoding.orientation or 0) // 90
+    if is_array(files.rgb):
+        return 0
+    with (
+        decoding(files.rgb_name, "an image", "replace it"),
+        open_picture(files.rgb, files.rgb_name) as picture,
+    ):
+        found = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    if found not in _EXIF_QUARTERS:
+        raise EncodingError(
+            f"{files.rgb_name}: its EXIF orientation {found} is mirrored, which depth can't "
+            "follow; set encoding.orientation to stored"
+        )
+    return _EXIF_QUARTERS[found]
+
+
+def _turned(image: NDArray[_Value], quarters: int) -> NDArray[_Value]:
+    return np.ascontiguousarray(np.rot90(image, -quarters))

@@ -1,0 +1,260 @@
+"""From a file's bytes to the array in it: PNG, TIFF, NPY, NPZ and PGM."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mfsynth.config.limits import Limit
+from mfsynth.config.suggestions import did_you_mean
+from mfsynth.errors import MfsynthError
+from mfsynth.sources.encoding import Encoding
+
+# What pictures of data sets are in. Of other formats some are programs: Pillow hands EPS to a
+# PostScript interpreter.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+_SIGNATURES: Final = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"P5": "pgm",
+}
+_WITHOUT_READER: Final = {
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"\x89HDF": "HDF5",
+    b"Pf": "PFM",
+    b"PIEH": "Sintel's .dpt",
+    b"\xff\xd8": "JPEG",
+    b"#ROSBAG": "a ROS bag",
+    b"\x89MCAP": "MCAP",
+    b"MATLAB 5": "MATLAB's",
+}
+_PGM_HEADER = re.compile(rb"P5(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s+(\d+)\s")
+# Colour types of PNG; of RGB without and with alpha.
+_GREYSCALE, _RGB = 0, (2, 6)
+
+
+def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
+    """The codes of a depth map: (H, W), or (H, W, 3) bytes where they are packed so.
+
+    Args:
+        data: The file's content.
+        name: The file's name, for the error message.
+        encoding: Of the depth.
+        remedy: What to do about a file that is broken or of another kind.
+
+    Raises:
+        MfsynthError: Corrupt, of a format without reader or of another than the encoding says, not
+            an array of one map, or of more than the limits.
+    """
+    container = container_of(data)
+    wanted = encoding.container or "auto"
+    if container is None or wanted not in ("auto", container):
+        raise MfsynthError(f"{name}: {_unreadable(data, wanted)}; {remedy}")
+    with decoding(name, _READERS[container][0], remedy):
+        codes = _READERS[container][1](data, name, encoding, remedy)
+        if encoding.byte_order is not None:
+            codes = _with_byte_order(codes, container, encoding, name)
+    if codes.ndim == 3 and encoding.packing not in ("rgb24", "bgr24"):
+        # One map, with its single channel first or last.
+        codes = codes[..., 0] if codes.shape[2] == 1 else codes
+        codes = codes[0] if codes.ndim == 3 and codes.shape[0] == 1 else codes
+    if 0 in codes.shape:
+        raise MfsynthError(f"{name}: no pixels; {remedy}")
+    codes = codes.astype(codes.dtype.newbyteorder("="), copy=False)
+    return codes[::-1] if encoding.rows == "bottom" else codes
+
+
+def container_of(data: bytes) -> str | None:
+    """The format of a file, by its first bytes; None where it has no reader."""
+    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+
+
+def read_array(data: bytes, name: str, key: str | None, remedy: str) -> NDArray[Any]:
+    """An array in a .npy or .npz file.
+
+    Args:
+        data: The file's content.
+        name: The file's name, for the error message.
+        key: Its name in an .npz; None for the only one.
+        remedy: What to do about a file that is broken.
+
+    Raises:
+        MfsynthError: Corrupt, without such an array, or of more than the limits.
+    """
+    with decoding(name, "an array", remedy):
+        return _npz(data, name, key) if container_of(data) == "npz" else _npy(data, name)
+
+
+def is_array(data: bytes) -> bool:
+    """Whether a file is one of NumPy's."""
+    return container_of(data) in ("npy", "npz")
+
+
+def open_picture(data: bytes, name: str) -> Image.Image:
+    """A picture of which the header was read, and no pixel yet.
+
+    Raises:
+        MfsynthError: It has more than `Limit.PIXELS`.
+        Exception: Whatever Pillow trips over.
+    """
+    with warnings.catch_warnings():
+        # Of Pillow's own limit, which is a process' own; ours says what to do.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    _require_few(image.size[::-1], name)
+    return image
+
+
+@contextmanager
+def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one line.
+
+    Args:
+        name: The file's name.
+        what: What it should be, as in "a PNG".
+        remedy: What to do about it.
+
+    Raises:
+        MfsynthError: Anything was raised inside the `with`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of what a decoder finds odd; it raises where that matters.
+            warnings.simplefilter("ignore")
+            yield
+    except MfsynthError:
+        raise
+    # Decoders fail with whatever they trip over: OSError, SyntaxError, ValueError, struct.error, …
+    except Exception as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            problem = "no known format"
+        raise MfsynthError(f"{name}: corrupt or not {what} ({problem}); {remedy}") from error
+
+
+def _png(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
+    bits, colour = data[24], data[25]
+    packed = encoding.packing in ("rgb24", "bgr24")
+    if packed:
+        fits, must = bits == 8 and colour in _RGB, "of 8 bits in three channels"
+    else:
+        # Disparities may be few.
+        fits = bits == 16 or (bits == 8 and encoding.quantity not in (None, "depth"))
+        fits, must = fits and colour == _GREYSCALE, "a 16-bit greyscale PNG"
+    if not fits:
+        kind = f"{bits}-bit" + ("" if colour == _GREYSCALE else " with colour or palette")
+        raise MfsynthError(
+            f"{name}: a PNG that is {kind}; depth must be {must}, a colour map of depth can't be "
+            f"used (if its bytes are a code, set encoding.packing); {remedy}"
+        )
+    with open_picture(data, name) as image:
+        # Only this looks at the checksums of a PNG; the file is of no use afterwards.
+        image.verify()
+    with open_picture(data, name) as image:
+        if packed:
+            return np.asarray(image.convert("RGB"))
+        return np.asarray(image, np.uint16 if bits == 16 else np.uint8)
+
+
+def _tiff(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
+    with open_picture(data, name) as image:
+        if getattr(image, "n_frames", 1) != 1:
+            raise ValueError("of more than one page")
+        return np.asarray(image)
+
+
+def _pgm(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
+    header = _PGM_HEADER.match(data)
+    if header is None:
+        raise ValueError("no header")
+    width, height, top = map(int, header.groups())
+    _require_few((height, width), name)
+    dtype = np.dtype(">u2") if top > 255 else np.dtype("u1")
+    codes = np.frombuffer(data, dtype, width * height, header.end())
+    return codes.reshape(height, width).astype(dtype.newbyteorder("="))
+
+
+def _npy(data: bytes, name: str) -> NDArray[Any]:
+    stream = io.BytesIO(data)
+    _require_sane(stream, name)
+    stream.seek(0)
+    return np.load(stream, allow_pickle=False)
+
+
+def _npz(data: bytes, name: str, key: str | None) -> NDArray[Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = {m.filename.removesuffix(".npy"): m.file_size for m in archive.infolist()}
+        if key is None and len(sizes) == 1:
+            (key,) = sizes
+        if key is None or key not in sizes:
+            said = f"no array {key!r}" if key is not None else f"{len(sizes)} arrays"
+            hint = f"known: {', '.join(sizes)}" if key is None else did_you_mean(key, sizes)
+            raise MfsynthError(
+                f"{name}: {said}; set encoding.key for depth and encoding.rgb_key for images; "
+                f"{hint}"
+            )
+        if sizes[key] > Limit.BYTES.most:
+            raise Limit.BYTES.refusal(name, f"an array of {sizes[key]} bytes")
+        return _npy(archive.read(f"{key}.npy"), name)
+
+
+def _require_sane(stream: io.BytesIO, name: str) -> None:
+    """Refuse a header that asks for more memory than anybody's map, before it is given."""
+    version = np.lib.format.read_magic(stream)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(stream)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > Limit.BYTES.most:
+        raise Limit.BYTES.refusal(name, f"an array of {size} bytes")
+    _require_few(shape[:2], name)
+
+
+def _require_few(shape: tuple[int, ...], name: str) -> None:
+    pixels = int(np.prod(shape, dtype=object))
+    if pixels > Limit.PIXELS.most:
+        raise Limit.PIXELS.refusal(name, f"{'x'.join(map(str, shape[::-1]))} pixels")
+
+
+def _with_byte_order(
+    codes: NDArray[Any], container: str, encoding: Encoding, name: str
+) -> NDArray[Any]:
+    if container not in ("png", "pgm") or codes.dtype != np.uint16:
+        raise MfsynthError(
+            f"{name}: a {container.upper()} says its byte order itself; leave encoding.byte_order "
+            "out"
+        )
+    return codes.byteswap() if encoding.byte_order == "little" else codes
+
+
+def _unreadable(data: bytes, wanted: str) -> str:
+    known = next((what for start, what in _WITHOUT_READER.items() if data.startswith(start)), None)
+    if known is not None:
+        return f"not a PNG, TIFF, NPY, NPZ or PGM, but {known}, which has no reader; convert it"
+    if wanted != "auto":
+        return f"not a {wanted.upper()} file, which it must be"
+    return "not a PNG, TIFF, NPY, NPZ or PGM; depth must be one of these"
+
+
+_READERS: Final[Mapping[str, tuple[str, Callable[[bytes, str, Encoding, str], NDArray[Any]]]]] = {
+    "png": ("a PNG", _png),
+    "tiff": ("a TIFF", _tiff),
+    "npy": ("an array", lambda data, name, encoding, remedy: _npy(data, name)),
+    "npz": ("arrays", lambda data, name, encoding, remedy: _npz(data, name, encoding.key)),
+    "pgm": ("a PGM", _pgm),
+}

@@ -1,0 +1,71 @@
+"""A source by itself: what kind a path is, by what lies there, and its settings as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from mfsynth.config.base import Settings
+from mfsynth.errors import MfsynthError
+from mfsynth.sources.registry import source_settings
+from mfsynth.sources.settings import SourceSettings
+
+_REMEDY = (
+    "say what it is by --set layout=NAME (tum, scannet, kitti, bop, …), or --set layout=generic "
+    "--set images='*.jpg' --set depths='*.png', and --set encoding.scale=METRES_A_CODE"
+)
+
+
+class LoneSource(Settings):
+    """The settings of a source by themselves, as a document has them.
+
+    Attributes:
+        source: Of any kind.
+    """
+
+    internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
+
+    source: SourceSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_kind(cls, values: Any) -> Any:
+        return {"source": source_settings(values)} if isinstance(values, Mapping) else values
+
+
+def guess_source(place: str) -> dict[str, Any]:
+    """Settings of a source, as far as its path says them.
+
+    Args:
+        place: A path, or a URL of a run or of tar files.
+
+    Raises:
+        MfsynthError: There is nothing.
+    """
+    if ".tar" in place:
+        return {"kind": "webdataset", "shards": place}
+    if "://" in place:
+        return {"kind": "mfsynth", "url": place}
+    folder = Path(place)
+    if not folder.is_dir():
+        raise MfsynthError(f"{place}: no such folder; give a folder, tar files or a configuration")
+    if (folder / "run.json").is_file():
+        return {"kind": "mfsynth", "url": place}
+    if (folder / "dataset.json").is_file():
+        return {"kind": "cached_scenes", "path": place}
+    if (folder / "rgb.txt").is_file() and (folder / "depth.txt").is_file():
+        return {"kind": "folder", "layout": "tum", "path": place}
+    return {"kind": "folder", "path": place}
+
+
+def require_layout(values: Mapping[Any, Any], place: str) -> None:
+    """Refuse a folder of which nobody said how it is laid out.
+
+    Raises:
+        MfsynthError: It has no layout.
+    """
+    if values.get("kind") == "folder" and "layout" not in values:
+        raise MfsynthError(f"{place}: a folder of images; {_REMEDY}")

@@ -1,0 +1,214 @@
+"""What a source seems to hold, by a few of its frames: said before anything is trained or made."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfsynth.errors import MfsynthError
+from mfsynth.sources.base import FiniteSource, Item
+from mfsynth.sources.decoding import EncodingError
+from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.tolerance import Skipped
+
+_ENDS = (1, 50, 99)
+_SKIPPED_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DepthSurvey:
+    """Depth of one frame or of several.
+
+    Attributes:
+        valid: Share of the pixels with depth.
+        near: The 1st percentile of these; NaN where there is none, as the two below.
+        median: The 50th.
+        far: The 99th.
+        unit: `m`, or `units` where it is relative or nobody said.
+        lowest: The lowest code; NaN where depth isn't stored in codes.
+        lowest_share: Of the pixels.
+        highest: The highest code.
+        highest_share: Of the pixels.
+    """
+
+    valid: float
+    near: float
+    median: float
+    far: float
+    unit: str
+    lowest: float
+    lowest_share: float
+    highest: float
+    highest_share: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.median):
+            said = f"{self.valid:.1%} of the pixels valid"
+        else:
+            said = (
+                f"{self.valid:.1%} of the pixels valid, near {self.near:.4g}, median "
+                f"{self.median:.4g}, far {self.far:.4g} {self.unit}"
+            )
+        if not math.isnan(self.highest):
+            said += (
+                f"; codes {self.lowest:.6g} ({self.lowest_share:.1%} of the pixels) to "
+                f"{self.highest:.6g} ({self.highest_share:.1%})"
+            )
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A source, by some of its frames.
+
+    Attributes:
+        items: How many it has.
+        frames: How many were looked at.
+        with_depth: How many of these have a depth map.
+        depth: Of them; None where none has any.
+        cameras: Those that were found, as people read them.
+        registered: Who says that depth's pixels are the image's; "" where nobody does.
+        skipped: What was left out when it was opened, and frames that can't be read.
+    """
+
+    items: int
+    frames: int
+    with_depth: int
+    depth: DepthSurvey | None
+    cameras: tuple[str, ...]
+    registered: str
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether a pixel of a frame has."""
+        return self.depth is not None and self.depth.valid > 0
+
+    def lines(self, most: int | None = _SKIPPED_SHOWN) -> Iterator[str]:
+        """What to say of it.
+
+        Args:
+            most: How many of what was left out to name; None for all.
+        """
+        yield f"{self.items} items; of {self.frames}, {self.with_depth} with depth"
+        if self.depth is not None:
+            yield f"depth: {self.depth}"
+        yield f"camera: {'; '.join(self.cameras) or 'not known'}"
+        if self.with_depth and not self.registered:
+            yield "registration: nobody said that depth is of the image's camera; it is taken so"
+        if self.skipped:
+            yield f"left out: {len(self.skipped)}"
+            shown = self.skipped[:most]
+            yield from (f"  {one.reason}" for one in shown)
+            if len(self.skipped) > len(shown):
+                yield f"  and {len(self.skipped) - len(shown)} more"
+
+
+def survey(source: FiniteSource, frames: int) -> Survey:
+    """Look at frames that are spread over a source.
+
+    Raises:
+        EncodingError: A frame is whole, but not what the settings say.
+        MfsynthError: None of the frames can be read; the first one's reason.
+    """
+    chosen = np.unique(np.linspace(0, len(source) - 1, frames).astype(int)).tolist()
+    items, failed = [], []
+    for index in chosen:
+        try:
+            items.append(source[index])
+        except EncodingError:
+            raise
+        except MfsynthError as error:
+            failed.append(Skipped(str(index), str(error)))
+    if not items:
+        raise MfsynthError(failed[0].reason)
+    return survey_of(items, source, failed)
+
+
+def survey_of(
+    items: Sequence[Item], source: FiniteSource, failed: Iterable[Skipped] = ()
+) -> Survey:
+    """What some items of a source say.
+
+    Args:
+        items: Of it.
+        source: It; what it left out when it was opened is told, if it knows.
+        failed: Items that can't be read.
+    """
+    encoding = getattr(source, "encoding", None)
+    cameras = Counter(_camera(item) for item in items if item.intrinsics is not None)
+    return Survey(
+        items=len(source),
+        frames=len(items),
+        with_depth=sum(item.depth is not None for item in items),
+        depth=_depth([item for item in items if item.depth is not None]),
+        cameras=tuple(
+            f"{camera} (in {number} of {len(items)})" if len(cameras) > 1 else camera
+            for camera, number in cameras.most_common(3)
+        ),
+        registered=_registered(encoding) if isinstance(encoding, Encoding) else "the source",
+        skipped=(*getattr(source, "skipped", ()), *failed),
+    )
+
+
+def first_with_depth(source: FiniteSource, most: int) -> Item | None:
+    """An item with a valid depth, of the first ones and others spread over the source.
+
+    Args:
+        source: To look into.
+        most: How many items to look at.
+    """
+    for index in np.unique(np.linspace(0, len(source) - 1, most).astype(int)).tolist():
+        try:
+            item = source[index]
+        except MfsynthError:
+            continue
+        if item.depth is not None and item.depth.any():
+            return item
+    return None
+
+
+def _depth(items: Sequence[Item]) -> DepthSurvey | None:
+    if not items:
+        return None
+    maps = [item.depth for item in items if item.depth is not None]
+    valid = np.concatenate([depth[depth > 0] for depth in maps])
+    ends = np.percentile(valid, _ENDS) if valid.size else (math.nan,) * 3
+    units = {item.facts.unit for item in items}
+    codes = [item.facts.codes for item in items if item.facts.codes is not None]
+    codes = [one for one in codes if not math.isnan(one.highest)]
+    low = min((one.lowest for one in codes), default=math.nan)
+    high = max((one.highest for one in codes), default=math.nan)
+    number = max(1, len(codes))
+    return DepthSurvey(
+        valid=valid.size / sum(depth.size for depth in maps),
+        near=float(ends[0]),
+        median=float(ends[1]),
+        far=float(ends[2]),
+        unit="m" if units == {"metres"} else "units",
+        lowest=low,
+        lowest_share=sum(one.lowest_share for one in codes if one.lowest == low) / number,
+        highest=high,
+        highest_share=sum(one.highest_share for one in codes if one.highest == high) / number,
+    )
+
+
+def _registered(encoding: Encoding) -> str:
+    if encoding.registration is not None:
+        return "the settings"
+    return "" if encoding.camera is None or encoding.depth_camera is None else "the cameras"
+
+
+def _camera(item: Item) -> str:
+    camera = item.intrinsics
+    assert camera is not None
+    source = f" from {item.camera_from}" if item.camera_from else ""
+    size = f" for {item.rgb.shape[1]}x{item.rgb.shape[0]}" if item.rgb is not None else ""
+    return (
+        f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
+        f"{size}{source}"
+    )
