@@ -9,6 +9,9 @@ import click
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line
 
+# Of the picture's image and depth map, in pixels.
+_LEAST_SIDE = 384
+
 
 @click.command()
 @click.argument("url")
@@ -51,7 +54,8 @@ def reproduce(url: str, candidate: int, device: str, trust: bool, out: Path | No
         return
     if end.rgb is None or end.depth is None:
         raise MfsynthError(f"{found.sample_id} has no pair to save: its depth is malformed")
-    picture = contact_sheet([(end.rgb, end.depth)], cell=max(end.rgb.shape[:2]))
+    # Small ones are enlarged: it is for people.
+    picture = contact_sheet([(end.rgb, end.depth)], cell=max(_LEAST_SIDE, *end.rgb.shape[:2]))
     for name, data in {**end.members, f"{end.sample_id}.png": picture}.items():
         write_document(out / name, data)
         echo(f"saved: {out / name}")

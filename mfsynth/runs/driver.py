@@ -207,7 +207,7 @@ class _Session:
                     result = self._result(Finish(Outcome.FAILED, str(error)), stop.first)
             for line in (result.reason or result.outcome.value, *result.lines()):
                 log.write(line)
-            return replace(result, log=log.url)
+        return replace(result, log=log.url)
 
     def _drive(
         self, pool: WorkerPool, committer: Committer, heartbeat: Heartbeat, stop: StopRequests

@@ -277,13 +277,15 @@ def log_of_this_process() -> str:
 
 
 def _log_of_the_dead(error: Exception) -> str:
-    """The same of a worker that had said nothing yet, as far as its process' number tells."""
-    if (match := re.search(r"\bpid[:=] *(\d+)", str(error))) is None:
+    """The same of a worker that had said nothing yet, by the number of its process."""
+    process = re.search(r"\bpid[:=] *(\d+)", str(error))
+    address = re.search(r"\bip[:=] *(\S+)", str(error))
+    if process is None or address is None:
         return ""
     import ray
 
     folder = ray._private.worker._global_node.get_logs_dir_path()
-    return f"{folder}/worker-*-{match[1]}.err"
+    return f"{address[1]}:{folder}/worker-*-{process[1]}.err"
 
 
 def cause_of_death(error: Exception) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ import pytest
 from test_driver import Lines, drive
 
 from mfsynth.cli import main
+from mfsynth.formatting import counts
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.protocol import FailureCause
 from mfsynth.shards.commits import read_commits
@@ -51,11 +52,9 @@ def test_what_failed_is_in_receipts_status_and_log_with_the_worker_s_own_log(joi
     assert "worker died 1" in re.search(r"done again +(.*)", capsys.readouterr().out)[1]
     text = log_of(joined)
     assert result.log.endswith(next((joined.output / LOGS_FOLDER).iterdir()).name)
-    assert death in text
-    assert "shard 0: " in text
-    assert text.splitlines()[-1].endswith("failures: worker died 1, out of memory 2") or (
-        "failures: " in text.splitlines()[-1]
-    )
+    assert f" worker died: {death}\n" in text
+    assert f"after failures ({counts(first.retries)})" in text
+    assert text.splitlines()[-1].endswith(result.lines()[-1])
 
 
 def test_an_exception_in_a_worker_names_its_log_which_has_the_traceback(joined):
@@ -69,6 +68,14 @@ def test_an_exception_in_a_worker_names_its_log_which_has_the_traceback(joined):
     assert "Traceback" in path.read_text()
     [receipt] = read_commits(ObjectStore.open(config.output)).values()
     assert {*receipt.retries} == {FailureCause.ERROR}
+
+
+def test_a_worker_that_dies_before_it_has_said_anything_has_a_log_all_the_same(joined):
+    lines = Lines()
+    drive(joined.config(), lines, start="crash")
+    death = next(note for note in lines.notes if "its worker died" in note)
+    pattern = Path(re.search(r"\(its log: \S+:(/\S+)\)", death)[1])
+    assert [*pattern.parent.glob(pattern.name)]
 
 
 def test_prompts_that_the_model_does_not_know_are_told_before_a_worker_starts(joined):

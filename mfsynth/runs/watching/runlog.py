@@ -41,6 +41,9 @@ class RunLog:
     Args:
         store: Of the run.
         clock: Seconds that never go back.
+
+    Attributes:
+        url: Of the part that was written last; empty before the first.
     """
 
     def __init__(self, store: ObjectStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,6 +51,7 @@ class RunLog:
         self._clock = clock
         self._name = new_log(datetime.now(UTC))
         self._part = 0
+        self.url = ""
         self._lines: list[str] = []
         self._written = 0
         self._shown = -math.inf
@@ -55,11 +59,6 @@ class RunLog:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="run-log", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Where the part is that is written now."""
-        return f"{self._store.url}/{log_key(self._name, self._part)}"
 
     def __enter__(self) -> RunLog:
         host, process = socket.gethostname(), os.getpid()
@@ -110,10 +109,10 @@ class RunLog:
             lines = self._lines[:]
         if len(lines) == self._written:
             return
-        data = "".join(lines).encode()
+        data, key = "".join(lines).encode(), log_key(self._name, self._part)
         with contextlib.suppress(MfsynthError):
-            self._store.put_bytes(log_key(self._name, self._part), data)
-            self._written = len(lines)
+            self._store.put_bytes(key, data)
+            self._written, self.url = len(lines), f"{self._store.url}/{key}"
             if len(data) >= _PART_BYTES:
                 with self._lock:
                     del self._lines[: len(lines)]
