@@ -35,7 +35,7 @@ class RunFolder:
             "output": str(self.output),
             "runtime": {"workers": 2, "batch_size": 4, "device": "cpu"},
         }
-        (folder / "prompts.txt").write_text("a red cube\na blue ball\na green cone\n")
+        (folder / "prompts.txt").write_text("a red cube\na blue ball\na blue cube\n")
 
     def config(self, **changes) -> RunConfig:
         return complete(RunConfig.model_validate(self.values | changes))
