@@ -16,6 +16,7 @@ _COMMANDS = {
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
+    "doctor": "Look at store, machine, model and cluster before a run.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
     "gc": "Mark what no commit refers to; a call a day later deletes it.",

@@ -19,6 +19,11 @@ class DepthKind(StrEnum):
     ESTIMATED_METRIC_Z = "estimated_metric_z"
     AFFINE_INVARIANT_Z = "affine_invariant_z"
 
+    @property
+    def is_metric(self) -> bool:
+        """Whether the unit is the metre."""
+        return self in (DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z)
+
 
 class IntrinsicsSource(StrEnum):
     """Where a sample's intrinsics come from, from least to most trustworthy."""

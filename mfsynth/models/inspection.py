@@ -113,6 +113,28 @@ def summarise(name: str, revision: str | None = None) -> ModelSummary:
     )
 
 
+def require_whole(name: str, revision: str | None = None) -> None:
+    """See from headers that all weights of a model are there, and fit, without loading them.
+
+    Args:
+        name: As that of `summarise`.
+        revision: Of a hub id; None for its newest.
+
+    Raises:
+        MfsynthError: They are not on this machine, not whole, or not of such a model.
+    """
+    from mfsynth.models.released.checkpoint import open_checkpoint
+    from mfsynth.models.released.text_encoders import find_text_encoder
+    from mfsynth.models.weights import require_components
+
+    model = find_model(name, revision, local_files_only=True)
+    if model.layout is Layout.RELEASED:
+        channels = open_checkpoint(model).text_channels
+        find_text_encoder(RELEASED_TEXT_ENCODER, channels, local_files_only=True)
+    else:
+        require_components(model.path)
+
+
 def _released_components(model: ModelFolder) -> tuple[ComponentSummary, ...]:
     halves = [model.path / name for name in AUTOENCODER_FILES.values()]
     return (

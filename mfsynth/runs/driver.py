@@ -11,9 +11,10 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from mfsynth.config import Fingerprint, RunConfig
@@ -24,6 +25,8 @@ from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
 from mfsynth.runs.compacting import Compactor
+from mfsynth.runs.doctor.examination import examine_at_start
+from mfsynth.runs.doctor.findings import Finding, Severity
 from mfsynth.runs.events import (
     Action,
     Assign,
@@ -45,8 +48,6 @@ from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.settings import (
-    WHY_ABSTAINING,
-    abstaining_checks,
     complete,
     require_trained_for,
     run_fingerprint,
@@ -68,7 +69,8 @@ from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
 from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.drivers import read_known_commits
-from mfsynth.shards.layout import CARD_KEY, COMMITS_FOLDER, FORMAT_VERSION, new_attempt
+from mfsynth.shards.layout import CARD_KEY, FORMAT_VERSION, new_attempt
+from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -136,7 +138,8 @@ def generate(
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    return _Session(config, plan, store, manifest, display).run(open_worker)
+    examine = partial(examine_at_start, config, store, model)
+    return _Session(config, plan, store, manifest, examine, display).run(open_worker)
 
 
 def run_manifest(
@@ -168,6 +171,7 @@ class _Session:
         plan: RunPlan,
         store: ObjectStore,
         manifest: RunManifest,
+        examine: Callable[[Sequence[Receipt]], Iterator[tuple[str, Finding]]],
         display: Observer,
     ) -> None:
         self._began = time.monotonic()
@@ -175,6 +179,7 @@ class _Session:
         self._plan = plan
         self._store = store
         self._manifest = manifest
+        self._examine = examine
         self._display = display
         self._goal = Goal.of(config)
         self._earlier = list(read_known_commits(store).values())
@@ -311,13 +316,12 @@ class _Session:
         self._reporter.announce(
             event, text, url=url, unit=goal.unit, target=goal.target, gained=gained
         )
-        for name in abstaining_checks(self._config):
-            text = f"checks.{name} abstains: {WHY_ABSTAINING}"
-            self._reporter.announce("check_abstains", text, check=name)
-        if not self._store.honours_create_if_absent(COMMITS_FOLDER):
-            self._reporter.announce(
-                "one_driver_only", f"{url} ignores conditional writes: give it one driver at a time"
-            )
+        for name, found in self._examine(self._earlier):
+            if found.severity is Severity.ERROR:
+                raise MfsynthError(f"{name}: {found.line}")
+            if found.severity is not Severity.OK:
+                severity = found.severity.word
+                self._reporter.announce(name.replace(" ", "_"), found.line, severity=severity)
 
         self._say_what_the_model_makes_of_prompts()
 

@@ -151,20 +151,28 @@ def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
         MfsynthError: Something else than a run lies there, or a run with another fingerprint
             (the message names the settings that differ); nothing was changed.
     """
-    stored = _stored_manifest(store)
+    stored = run_to_resume(store, manifest.fingerprint, manifest.settings)
     if stored is None:
-        _require_empty(store)
         if store.create_if_absent(layout.RUN_KEY, manifest.to_json().encode()):
             return manifest
         stored = read_run(store)
-    require_this_format(store, stored)
-    if stored.fingerprint != manifest.fingerprint:
-        changed = differences(stored.settings, manifest.settings)
-        raise MfsynthError(
-            f"{store.url} holds run {stored.run!r} with other settings "
-            f"({'; '.join(changed) or 'fingerprint'}); give another output, "
-            "or use the settings of that run to resume it"
-        )
+        _require_same(store, stored, manifest.fingerprint, manifest.settings)
+    return stored
+
+
+def run_to_resume(
+    store: ObjectStore, fingerprint: str, settings: Mapping[str, Any]
+) -> RunManifest | None:
+    """The run in `store` that these settings resume; None where they may begin one.
+
+    Raises:
+        MfsynthError: As `open_run`.
+    """
+    stored = _stored_manifest(store)
+    if stored is None:
+        _require_empty(store)
+    else:
+        _require_same(store, stored, fingerprint, settings)
     return stored
 
 
@@ -357,6 +365,19 @@ def _require_folder(store: ObjectStore) -> None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
         raise MfsynthError(f"{store.url} is a file, not a run; give the folder of a run")
+
+
+def _require_same(
+    store: ObjectStore, stored: RunManifest, fingerprint: str, settings: Mapping[str, Any]
+) -> None:
+    require_this_format(store, stored)
+    if stored.fingerprint != fingerprint:
+        changed = differences(stored.settings, settings)
+        raise MfsynthError(
+            f"{store.url} holds run {stored.run!r} with other settings "
+            f"({'; '.join(changed) or 'fingerprint'}); give another output, "
+            "or use the settings of that run to resume it"
+        )
 
 
 def _stored_manifest(store: ObjectStore) -> RunManifest | None:

@@ -50,7 +50,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from mfsynth.geometry import Intrinsics
+from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import (
     DepthMap,
     RgbImage,
@@ -90,6 +90,11 @@ class DepthFacts:
 
     unit: DepthUnit = ""
     codes: CodeFacts | None = None
+
+
+def unit_of(kind: DepthKind) -> DepthUnit:
+    """What a unit of depth of a kind is; see `DepthFacts`."""
+    return "metres" if kind.is_metric else "relative"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

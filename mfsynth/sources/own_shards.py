@@ -14,15 +14,13 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.codecs import MAX_CODE, DepthEncoding, DepthScale, dequantise_depth
-from mfsynth.sources.base import CodeFacts, DepthFacts, DepthUnit
+from mfsynth.sources.base import CodeFacts, DepthFacts, unit_of
 from mfsynth.sources.containers import read_codes
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
 
 # Members of mfsynth's samples: no other data set is known to name them so.
 IMAGE, DEPTH, DESCRIPTION = ".rgb.jpg", ".depth.png", ".json"
-
-_METRIC = (DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +48,6 @@ class OwnDepth:
         codes = read_codes(png, name, Encoding(container="png"), "restore it")
         unit = unit_of(self.kind)
         return dequantise_depth(codes, self.encoding), DepthFacts(unit, facts_of(codes))
-
-
-def unit_of(kind: DepthKind) -> DepthUnit:
-    """What a unit of depth of a kind is; see `DepthFacts`."""
-    return "metres" if kind in _METRIC else "relative"
 
 
 def own_depth(description: bytes, name: str) -> OwnDepth | None:

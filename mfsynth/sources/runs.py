@@ -8,8 +8,7 @@ from typing import Literal
 from mfsynth.config.base import NonEmpty
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
-from mfsynth.sources.base import DepthFacts, Item
-from mfsynth.sources.own_shards import unit_of
+from mfsynth.sources.base import DepthFacts, Item, unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 

@@ -194,16 +194,16 @@ class ObjectStore:
                 raise
             return True
 
-    def honours_create_if_absent(self, folder: str) -> bool:
+    def honours_create_if_absent(self, folder: str = "") -> bool:
         """Whether a second create of a key is refused here.
 
         Some object stores ignore the condition, and there only one writer at a time is safe.
         Writes and removes a probe; leaves nothing behind.
 
         Args:
-            folder: Of the probe: one that may be written.
+            folder: Of the probe: one that may be written; "" for none.
         """
-        key = _probe(folder)
+        key = probe_key(folder)
         try:
             # What is stored tells, where the answers may be those to a retry.
             self.create_if_absent(key, b"1")
@@ -212,15 +212,15 @@ class ObjectStore:
         finally:
             self.delete(key)
 
-    def clock(self, folder: str) -> datetime | None:
+    def clock(self, folder: str = "") -> datetime | None:
         """What time it is to the store (UTC), or None if it doesn't date its objects.
 
         Writes and removes a probe; leaves nothing behind.
 
         Args:
-            folder: Of the probe: one that may be written.
+            folder: Of the probe: one that may be written; "" for none.
         """
-        key = _probe(folder)
+        key = probe_key(folder)
         try:
             self.put_bytes(key, b"1")
             with self._translated("look at", key):
@@ -339,6 +339,11 @@ def read_listed(store: ObjectStore, keys: Iterable[str]) -> dict[str, bytes]:
         ) from None
 
 
+def probe_key(folder: str = "") -> str:
+    """A key for what is written to learn something, and removed; if it stays, a temporary."""
+    return f"{folder}/.probe-{secrets.token_hex(8)}{PART_SUFFIX}".lstrip("/")
+
+
 def _found(removal: Callable[[], object]) -> bool:
     """Remove something; whether it was there."""
 
@@ -347,7 +352,3 @@ def _found(removal: Callable[[], object]) -> bool:
         return True
 
     return or_none(remove) is True
-
-
-def _probe(folder: str) -> str:
-    return f"{folder}/.probe-{secrets.token_hex(8)}{PART_SUFFIX}"

@@ -9,9 +9,12 @@ import torch
 from diffusers import Flux2KleinPipeline
 from live_bytes import LiveBytes
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from mfsynth.config import ModelConfig
+from mfsynth.models.locations import find_model
 from mfsynth.models.text import encode_prompts, encode_tokens, needed_part, tokenize
+from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
 
 WORDS = ["<pad>", "<|im_start|>", "<|im_end|>", "<think>", "user", "assistant", "a", "red", "cube"]
 # Qwen3's turns, and what it puts where thinking is off.
@@ -145,3 +148,26 @@ def test_words_that_the_model_does_not_know_get_a_warning(caplog):
     [message] = [record.getMessage() for record in caplog.records]
     assert "does not know" in message
     assert "giraffe" in message
+
+
+def test_what_a_model_gets_of_a_prompt_is_known_without_torch(tmp_path, tiny_model_dir):
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    qwen_like = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="<pad>",
+        pad_token="<|im_end|>",
+        chat_template=TEMPLATE,
+    )
+    qwen_like.save_pretrained(tmp_path)
+    embedded = find_model("embedded").path / "tokenizer"
+    prompts = [*PROMPTS, "a mug, seen from above", "{{ 7 * 7 }}"]
+    for folder in (tmp_path, embedded, tiny_model_dir / "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokens = tokenize(tokenizer, prompts, 64)
+        unknown = (tokens["input_ids"] == tokenizer.unk_token_id) & (tokens["attention_mask"] > 0)
+        readings = Vocabulary(folder, 64).read(prompts)
+        assert [each.tokens for each in readings] == tokens["attention_mask"].sum(1).tolist()
+        assert [len(each.unknown) for each in readings] == unknown.sum(1).tolist()
+    assert find_vocabulary(ModelConfig()).read(["a mug, seen"])[0].unknown == ()
+    assert find_vocabulary(ModelConfig()).read(["a pan"])[0].unknown == ("pan",)

@@ -20,6 +20,8 @@ from ray_nodes import NODE, Nodes, wait_until
 from started import manifest_of
 from test_driver import Lines, assert_sound, drive, sample_ids
 
+from mfsynth.runs.doctor.examination import run_examination
+from mfsynth.runs.doctor.findings import Severity, examine, ok
 from mfsynth.runs.events import Outcome
 from mfsynth.shards import layout
 from mfsynth.shards.commits import open_run, read_commits
@@ -100,6 +102,22 @@ def test_where_no_node_sees_the_drivers_run_the_run_ends_with_one_line(run_folde
         f"{socket.gethostname()} than as the driver sees it: give an output that all nodes share"
     )
     assert sample_ids(run_folder.output) == []
+
+
+@pytest.mark.slow
+def test_the_doctor_says_before_a_run_that_a_node_sees_other_files(run_folder, head, join):
+    join()
+    head.add()
+    with run_examination(joined(run_folder, head)) as probes:
+        findings = dict(examine(probes))
+    assert findings["cluster"] == ok("nodes: 2, workers: 2, each on cpu")
+    assert (findings["versions"].severity, findings["nodes"].severity) == (Severity.OK,) * 2
+    here = socket.gethostname()
+    found = findings["same store"]
+    assert found.severity is Severity.ERROR
+    assert found.seen.startswith(f"{run_folder.output} is another place, or none, on {here} (")
+    assert found.seen.endswith("): what the driver has written there isn't")
+    assert [*run_folder.output.iterdir()] == []
 
 
 @pytest.mark.slow

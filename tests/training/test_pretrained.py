@@ -34,7 +34,7 @@ def test_the_first_losses_are_those_of_the_base(flux2, tmp_path):
     """Nothing has moved yet: no distillation loss without depth tokens, and a velocity loss."""
     trainer, components = make_flux2_trainer(flux2_config(flux2, tmp_path))
     assert components.model.transformer.config.rgb_prediction == "velocity"
-    objective, batch = trainer._objective, next(trainer._stream(flux2_mixture()))
+    objective, batch = trainer._objective, next(trainer._stream(flux2_mixture(), print))
     prepared = objective.prepare(batch[1], batch[0])
     losses = objective.losses(trainer._forward, prepared, trainer.state.average, trainer._base)
     assert set(losses.sums) == {"rgb", "depth", "distillation"}
@@ -77,7 +77,7 @@ def test_the_base_of_distillation_stays_while_the_model_moves(flux2, tmp_path):
     for lora in (None, LORA):
         config = flux2_config(flux2, tmp_path / str(lora), lora=lora)
         trainer, _ = make_flux2_trainer(config)
-        numbers, batch = next(trainer._stream(flux2_mixture()))
+        numbers, batch = next(trainer._stream(flux2_mixture(), print))
         prepared = trainer._objective.prepare(batch, numbers)
         before = _base_velocity(trainer, prepared)
         trainer.run(flux2_mixture(), config.output, lambda _: None)

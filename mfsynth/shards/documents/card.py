@@ -15,7 +15,7 @@ from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 
-_METRIC = {DepthKind.METRIC_Z, DepthKind.ESTIMATED_METRIC_Z}
+_METRIC = {kind for kind in DepthKind if kind.is_metric}
 
 # What Markdown and HTML give a meaning in the middle of a line.
 _MARKUP = re.compile(r"[\\`*<>\[\]|&~]")
@@ -156,7 +156,7 @@ def data_card(
         f"- depth kind: {_text(', '.join(manifest['depth_kinds'])) or 'none'}"
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
-        "assumed, estimated or rendered",
+        "assumed, estimated, given or rendered",
         "",
         "## Checks",
         "",

@@ -1,0 +1,171 @@
+"""Which probes there are for a store, for a configuration, and at every start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+from mfsynth.config import RunConfig
+from mfsynth.models import ModelInfo, model_info
+from mfsynth.prompts import PromptSource, open_prompts
+from mfsynth.runs.doctor import machine, model_probes, nodes, place
+from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
+from mfsynth.runs.doctor.scratch import Scratch
+from mfsynth.runs.doctor.space import Demand, demand, has_room
+from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
+from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_fingerprint
+from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
+from mfsynth.shards.commits import run_to_resume
+from mfsynth.shards.drivers import read_known_commits
+from mfsynth.shards.records import Receipt
+from mfsynth.storage.store import ObjectStore
+
+# To read all files of a model or the receipts of a large run, or to import torch from a slow disk.
+_SLOW_S = 600.0
+
+
+@contextmanager
+def store_examination(url: str) -> Iterator[Sequence[Probe]]:
+    """Probes of a place for runs, or of one where a run is. Enter it around `examine`.
+
+    Raises:
+        MfsynthError: The URL is none.
+    """
+    opened = ObjectStore.open(url)
+    with Scratch(opened) as scratch:
+        yield [
+            *store_probes(scratch),
+            Probe("space", lambda: has_room(opened, None)),
+            Probe("run", lambda: place.what_is_there(opened), _SLOW_S),
+            Probe("drivers", lambda: place.other_drivers(scratch), needs=(STORE, "run")),
+        ]
+
+
+@contextmanager
+def run_examination(config: RunConfig) -> Iterator[Sequence[Probe]]:
+    """Probes of all that a run needs. Enter it around `examine`.
+
+    Args:
+        config: Complete.
+
+    Raises:
+        MfsynthError: The URL of the output is none.
+    """
+    with Scratch(ObjectStore.open(config.output)) as scratch:
+        yield _Run(config, scratch).probes()
+
+
+def examine_at_start(
+    config: RunConfig,
+    place_of_run: ObjectStore,
+    info: ModelInfo,
+    receipts: Sequence[Receipt],
+) -> Iterator[tuple[str, Finding]]:
+    """What is cheap to look at, of a run that has its `run.json`.
+
+    Args:
+        config: The run.
+        place_of_run: Its store.
+        info: Of its model.
+        receipts: Of its committed shards.
+    """
+    wanted = demand(config, pixels(config, info), receipts)
+    with Scratch(place_of_run) as scratch:
+        probes = [
+            Probe("checks", lambda: checks_look(config)),
+            Probe("conditional create", lambda: creates_once(scratch)),
+            Probe("clock", lambda: clocks_agree(scratch)),
+            Probe("space", lambda: has_room(place_of_run, wanted)),
+        ]
+        if config.runtime.ray_address is None:
+            probes.append(Probe("spool", lambda: machine.spools(wanted)))
+        yield from examine(probes)
+
+
+def checks_look(config: RunConfig) -> Finding:
+    """Whether all checks have something to look at."""
+    if idle := [*abstaining_checks(config)]:
+        return note(f"checks.{', checks.'.join(idle)} abstains: {WHY_ABSTAINING}")
+    return ok(", ".join(config.checks) or "none")
+
+
+def pixels(config: RunConfig, info: ModelInfo) -> tuple[int, int]:
+    """Height and width of a run's pairs."""
+    return config.sampler.height or info.height, config.sampler.width or info.width
+
+
+class _Run:
+    """A run to be, of which each part is opened once, by the probe that needs it first."""
+
+    def __init__(self, config: RunConfig, scratch: Scratch) -> None:
+        self._config = config
+        self._scratch = scratch
+
+    def probes(self) -> Sequence[Probe]:
+        """In the order of the screen."""
+        config, scratch = self._config, self._scratch
+        opened = scratch.store
+        probes = [
+            Probe("model", self._look_at_model, _SLOW_S),
+            Probe("weights", self._look_at_weights, _SLOW_S, needs=("model",)),
+            Probe("prompts", self._look_at_prompts, needs=("model",)),
+            Probe("checks", lambda: checks_look(config)),
+            *store_probes(scratch),
+            Probe("run", self._look_at_place, _SLOW_S, needs=("model", "prompts")),
+            Probe("drivers", lambda: place.other_drivers(scratch), needs=(STORE, "run")),
+            Probe("space", lambda: has_room(opened, self._demand), needs=("model", "run")),
+        ]
+        if config.runtime.ray_address is None:
+            probes += [
+                Probe("spool", lambda: machine.spools(self._demand), needs=("model", "run")),
+                Probe("device", lambda: machine.gpus_here(config), _SLOW_S),
+            ]
+        asked = ("cluster",)
+        probes += [
+            Probe("cluster", lambda: nodes.all_answer(self._nodes), 3 * nodes.ANSWER_LIMIT_S),
+            Probe("versions", lambda: nodes.same_versions(self._nodes), needs=asked),
+            Probe("same store", lambda: nodes.same_store(self._nodes, opened.url), needs=asked),
+            Probe("open files", lambda: machine.open_files(self._nodes.places), needs=asked),
+        ]
+        if config.runtime.ray_address is not None:
+            probes.append(Probe("nodes", self._look_at_nodes, needs=("cluster", "model", "run")))
+        return probes
+
+    @cached_property
+    def _info(self) -> ModelInfo:
+        return model_info(self._config.model)
+
+    @cached_property
+    def _prompts(self) -> PromptSource:
+        return open_prompts(self._config.prompts, self._config.seed)
+
+    @cached_property
+    def _receipts(self) -> Sequence[Receipt]:
+        return [*read_known_commits(self._scratch.store).values()]
+
+    @cached_property
+    def _demand(self) -> Demand:
+        return demand(self._config, pixels(self._config, self._info), self._receipts)
+
+    @cached_property
+    def _nodes(self) -> nodes.Nodes:
+        return nodes.ask_nodes(self._config, self._scratch)
+
+    def _look_at_nodes(self) -> Finding:
+        return nodes.have_room(self._nodes, self._demand)
+
+    def _look_at_model(self) -> Finding:
+        return model_probes.fits_the_sampler(self._config.sampler, self._info)
+
+    def _look_at_weights(self) -> Finding:
+        return model_probes.has_its_weights(self._config.model)
+
+    def _look_at_prompts(self) -> Finding:
+        texts = [self._prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
+        return model_probes.knows_the_prompts(self._config.model, texts)
+
+    def _look_at_place(self) -> Finding:
+        identity = run_fingerprint(self._config, self._prompts.digest, self._info.revision)
+        run_to_resume(self._scratch.store, identity.digest, identity.settings)
+        return place.what_is_there(self._scratch.store)

@@ -1,0 +1,51 @@
+"""Whether a run's model is there, whole, trained for what is asked, and knows the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mfsynth.config import ModelConfig, SamplerConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo
+from mfsynth.models.inspection import require_whole
+from mfsynth.models.locations import find_model
+from mfsynth.runs.doctor.findings import Finding, note, ok, warning
+from mfsynth.runs.settings import require_trained_for
+from mfsynth.runs.understanding import REMEDY, understanding, vocabulary_of
+
+
+def fits_the_sampler(sampler: SamplerConfig, info: ModelInfo) -> Finding:
+    """Whether a model was trained for what the sampler does.
+
+    Raises:
+        MfsynthError: It wasn't.
+    """
+    require_trained_for(sampler, info)
+    return ok(f"{info.id}, {info.width}×{info.height}, licence {info.licence}")
+
+
+def has_its_weights(model: ModelConfig) -> Finding:
+    """Whether all weights are on this machine, and fit; nothing is fetched.
+
+    Raises:
+        MfsynthError: Those of a folder aren't, or don't.
+    """
+    try:
+        require_whole(model.id, model.revision)
+    except MfsynthError as problem:
+        if find_model(model.id, model.revision, weights=False).commit is None:
+            raise
+        return warning(
+            f"not all on this machine: {problem}", "workers will fetch them, each node by itself"
+        )
+    return ok("all there, of the right shapes")
+
+
+def knows_the_prompts(model: ModelConfig, prompts: Sequence[str]) -> Finding:
+    """How many prompts have words that the model can't know, or more than it reads."""
+    found = understanding(vocabulary_of(model), prompts)
+    if found is None:
+        return note("not compared: the model's tokenizer is not here, or can't be asked")
+    if found.trouble:
+        return warning(found.trouble, REMEDY)
+    return ok(f"all words of {found.prompts} are known, and none is cut")
