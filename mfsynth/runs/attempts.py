@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from mfsynth.runs.events import Action, Assign, Event, KillWorker, ShardCommitted, WorkerSaid
-from mfsynth.runs.protocol import Made
+from mfsynth.runs.protocol import Failed, Made
 from mfsynth.runs.watching.notices import failure_in
 
 
@@ -34,9 +34,7 @@ class Attempts:
         match happened:
             case Assign(worker, assignment):
                 self._at_work[worker].add(assignment.shard)
-            case WorkerSaid(worker, shard, Made()):
-                self._at_work[worker].discard(shard)
-            case WorkerSaid(worker, shard) if failure is not None:
+            case WorkerSaid(worker, shard, Made() | Failed()):
                 self._at_work[worker].discard(shard)
             case KillWorker(worker):
                 self._at_work.pop(worker, None)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from pathlib import Path
 
 import pytest
+from started import start
 from test_driver import Lines, drive
 
 from mfsynth.cli import main
 from mfsynth.formatting import counts
+from mfsynth.runs import heartbeat
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.protocol import FailureCause
+from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
+from mfsynth.shards.drivers import beat
 from mfsynth.shards.layout import LOGS_FOLDER
 from mfsynth.storage.store import ObjectStore
 
@@ -94,6 +100,30 @@ def test_prompts_that_the_model_does_not_know_are_told_before_a_worker_starts(jo
     log = log_of(joined)
     assert lines.notes[1] in log
     assert "no worker could start" in log
+
+
+def test_a_second_driver_on_a_run_is_told_of(joined, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_FIRST_COMMIT_S", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.05)
+    config = joined.config(target={"candidates": 8})
+    store, lines, over = start(config), Lines(), threading.Event()
+    other = layout.new_heartbeat()
+
+    def beat_on():
+        while not over.wait(0.1):
+            beat(store, other)
+
+    thread = threading.Thread(target=beat_on)
+    thread.start()
+    try:
+        drive(config, lines, seconds=1.0)
+    finally:
+        over.set()
+        thread.join()
+    assert [note for note in lines.notes if note.startswith("another driver")] == [
+        f"another driver is at work on this run, on {socket.gethostname()}: of a shard that both "
+        "make, the first commit counts"
+    ]
 
 
 def test_fewer_pairs_than_there_are_is_no_work_and_said(joined, capsys):
