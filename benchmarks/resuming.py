@@ -138,7 +138,7 @@ def resume(store: ObjectStore, shards: int, from_segments: bool) -> None:
     """What a driver does before it starts workers."""
     receipts = [*read_commits(store, from_segments=from_segments).values()]
     assert totals(receipts).shards == shards
-    policy = Policy(10**9, True, SHARD_SIZE, 1, 4, 1800.0, 3)
+    policy = Policy(10**9, True, SHARD_SIZE, 1, 4, 1800.0, 3, 14400.0)
     Supervisor(policy, receipts, layout.new_attempt, random.Random()).begin(0.0)
 
 

@@ -156,6 +156,7 @@ class Simulation:
             workers=workers,
             batch_size=BATCH,
             deadline_s=1800.0,
+            patience_s=14400.0,
             max_attempts=3,
         )
         names = count()

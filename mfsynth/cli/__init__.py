@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from mfsynth import __version__
-from mfsynth.cli.output import echo
+from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
@@ -72,11 +73,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; an error that a user can mend is one line and exit status 1."""
+    open_standard_streams()
     arguments = sys.argv[1:] if argv is None else argv
     try:
         return cli.main(args=arguments, prog_name="mfsynth")
     except MfsynthError as error:
         if "--debug" in arguments:
             raise
-        echo(f"error: {error}", err=True)
+        with contextlib.suppress(OSError, ValueError):
+            echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -36,8 +37,8 @@ def generate(
     CONFIG is a YAML file or the name of one in configs/. The same command resumes a run that was
     interrupted, and a larger target extends one that is finished.
 
-    Exit status: 0 finished, 1 error, 130 or 143 stopped by a signal after finishing the shards in
-    work.
+    Exit status: 0 finished, 1 error, 129, 130 or 143 stopped by a signal (SIGHUP, SIGINT, SIGTERM)
+    after finishing the shards in work. Output that can't be shown changes nothing.
     """
     if log == "json":
         _with_json_lines(config, out, pairs, overrides)
@@ -67,30 +68,40 @@ def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple
     from mfsynth.runs.events import Outcome
 
     result = _run(config, out, pairs, overrides, None)
-    echo("\n".join(map(one_line, [*result.lines(), *result.remarks()])))
+    _say("\n".join(map(one_line, [*result.lines(), *result.remarks()])))
     match result.outcome:
         case Outcome.FAILED:
             raise MfsynthError(
                 f"{result.reason} ({result.url}: the same command goes on from there)"
             )
         case Outcome.FINISHED:
-            echo(f"finished: {result.url}")
+            _say(f"finished: {result.url}")
             commands = (shell_line("mfsynth", verb, result.url) for verb in ("verify", "report"))
-            echo(f"next: {'; '.join(commands)}")
+            _say(f"next: {'; '.join(commands)}")
         case Outcome.DRAINED:
-            echo(f"{result.reason}: {result.url}; the same command goes on from there")
+            _say(f"{result.reason}: {result.url}; the same command goes on from there")
     raise SystemExit(result.exit_status)
+
+
+def _say(text: str) -> None:
+    try:
+        echo(text)
+    except (OSError, ValueError):
+        from mfsynth.runs.watching.streams import switch_off
+
+        switch_off(sys.stdout)
 
 
 def _with_json_lines(
     config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]
 ) -> None:
     from mfsynth.errors import MfsynthError
+    from mfsynth.runs.watching.aside import Aside
     from mfsynth.runs.watching.jsonlog import JsonLog, json_lines, log_end, log_error
 
     with json_lines():
         try:
-            result = _run(config, out, pairs, overrides, JsonLog())
+            result = _run(config, out, pairs, overrides, Aside(JsonLog()))
         except MfsynthError as error:
             log_error(str(error))
             raise SystemExit(1) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 
 import click
@@ -17,6 +19,22 @@ def echo(text: str, *, err: bool = False) -> None:
         err: Whether to say it on standard error.
     """
     click.echo(printable(text), err=err)
+
+
+def open_standard_streams() -> None:
+    """Give a process that was started without them standard streams that lead nowhere.
+
+    Otherwise the first files that it opens get their numbers, and with them whatever a library
+    says on standard error.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 class Progress:

@@ -91,7 +91,21 @@ def read_run_settings(
     """Read what `load_config` validates; arguments and errors are its own."""
     given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
     given += [("target.pairs", pairs)] if pairs is not None else []
-    return _read_settings("configs", name_or_path, overrides, given)
+    read = _read_settings("configs", name_or_path, overrides, given)
+    _require_no_command(read)
+    return read
+
+
+def _require_no_command(given: GivenSettings) -> None:
+    """A file is data: what it says is read, never run."""
+    runtime = given.values.get("runtime")
+    target = runtime.get("on_event") if isinstance(runtime, Mapping) else None
+    from_a_file = not {"runtime.on_event", "runtime"} & {*given.overridden}
+    if from_a_file and isinstance(target, str) and not target.startswith(("http://", "https://")):
+        raise MfsynthError(
+            f"{given.where}: runtime.on_event: a file may name a URL (https://…) only; give a "
+            "command by MFSYNTH_ON_EVENT or --set"
+        )
 
 
 def load_settings(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
@@ -18,6 +19,29 @@ def _auto_or_count(value: Any) -> Any:
 
 
 AutoOrCount = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_count)]
+
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)")
+
+
+def _auto_or_seconds(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return float(match[1]) * _SECONDS[match[2]]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 <= value < float("inf"):
+        return float(value)
+    raise ValueError(f"must be auto, seconds, or a time such as 30m or 4h, not {value!r}")
+
+
+AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seconds)]
+
+# On one machine somebody is near, and a command that failed says so the same evening; what fills a
+# disk or holds a share up is over by then. A cluster works at night, and people are asleep.
+LOCAL_PATIENCE_S = 30 * 60.0
+CLUSTER_PATIENCE_S = 4 * 3600.0
 
 
 class TargetConfig(Settings):
@@ -179,6 +203,12 @@ class RuntimeConfig(Settings):
         deadline_s: Seconds that a worker may be silent, starting or between two batches, before
             it is killed and its shard tried again.
         max_attempts: Attempts of a shard before its candidates run one by one.
+        patience: How long a run waits for what others have to mend: a store that is full or out
+            of reach, nodes, a Ray that doesn't start. Seconds, or a time such as `30m` or `4h`;
+            `auto` is half an hour on this machine and four hours on a cluster.
+        on_event: What is told when the run is stalled, goes on, fails or is finished: a URL to
+            which JSON is posted, or a command (not in a file) that has it on its standard input.
+            `MFSYNTH_ON_EVENT` is the same. It is a secret, and stored nowhere.
         ray_address: The cluster to join; None to start Ray on this machine.
         attention: Which of diffusers' attention backends; None for torch's own.
         compile: Whether the transformer's blocks are compiled, which slows the first batch; `auto`
@@ -191,10 +221,19 @@ class RuntimeConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     deadline_s: Annotated[float, Field(gt=0)] = 1800.0
     max_attempts: Count = 3
+    patience: AutoOrSeconds = "auto"
+    on_event: SecretStr | None = None
     ray_address: NonEmpty | None = None
     attention: NonEmpty | None = None
     compile: bool | Literal["auto"] = "auto"
     offload: Literal["none", "group"] = "none"
+
+    @property
+    def patience_s(self) -> float:
+        """`patience` in seconds."""
+        if self.patience != "auto":
+            return self.patience
+        return LOCAL_PATIENCE_S if self.ray_address is None else CLUSTER_PATIENCE_S
 
 
 class RunConfig(Settings):

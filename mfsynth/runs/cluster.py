@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.runs import local_ray
+from mfsynth.runs.events import WaitCause
+from mfsynth.runs.patience import Patience
+from mfsynth.runs.ray_errors import RayTrouble, explained, unanswered
 from mfsynth.runs.sizing import NodeResources
 
 # Pixels never pass through Ray's object store: the smallest one it allows is plenty.
@@ -21,13 +22,9 @@ OBJECT_STORE_BYTES = 80 * 2**20
 # for so long as is set here; by then we must be through, and leaving such a cluster takes time.
 HEAD_PATIENCE_S = 30.0
 RAYS_PATIENCE_S = 180
+# Nobody starts again what was started here.
+LOCAL_PATIENCE_S = 5.0
 PROBE_S = 1.0
-# Whoever has a cluster's token can run code on it.
-TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
-TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
-# Off, Ray takes the loopback address for the node's, and its services listen on nothing else. It
-# is off by default on the systems that Ray names it after.
-NETWORK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class ClusterLostError(MfsynthError):
@@ -39,20 +36,30 @@ class RayCluster:
 
     Args:
         runtime: Which cluster to join; without an address one is started here.
+        patience: With what may pass: a head that does not answer yet, a machine that is slow.
+
+    Attributes:
+        is_local: Whether it was started here.
 
     Raises:
         MfsynthError: Ray cannot be reached or started.
     """
 
-    def __init__(self, runtime: RuntimeConfig) -> None:
+    def __init__(self, runtime: RuntimeConfig, patience: Patience | None = None) -> None:
         _quieten_ray()
-        _keep_token_private(needs_one=runtime.ray_address is None)
-        if runtime.ray_address is not None:
+        self.is_local = runtime.ray_address is None
+        local_ray.keep_token_private(needs_one=self.is_local)
+        folder = local_ray.prepare() if self.is_local else None
+        if not self.is_local:
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RAYS_PATIENCE_S))
         import ray
 
         self._ray = ray
-        self._connect(runtime)
+        patience = patience or Patience(0.0)
+        while (trouble := self._connect(runtime, folder)) is not None:
+            if not trouble.may_pass:
+                raise MfsynthError(trouble.text)
+            patience.wait(WaitCause.RAY, trouble.text)
         context = ray.get_runtime_context()
         self._head, self._own_node = context.gcs_address, context.get_node_id()
 
@@ -69,7 +76,7 @@ class RayCluster:
         self.await_head()
         nodes = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         if self._own_node not in nodes:
-            raise ClusterLostError(
+            raise self._lost(
                 "the Ray node that the driver is on is gone, and its workers with it; "
                 "mend the node, then run the same command again"
             )
@@ -92,55 +99,74 @@ class RayCluster:
         """Return once the head answers; to be called before whatever Ray asks the head for.
 
         Raises:
-            ClusterLostError: It does not in `HEAD_PATIENCE_S`.
+            ClusterLostError: It does not for long enough.
         """
+        patience_s = LOCAL_PATIENCE_S if self.is_local else HEAD_PATIENCE_S
         gone_since = time.monotonic()
         while not self.head_answers():
-            if time.monotonic() >= gone_since + HEAD_PATIENCE_S:
-                raise ClusterLostError(
+            if time.monotonic() >= gone_since + patience_s:
+                raise self._lost(
                     f"the head of the Ray cluster ({self._head}) has not answered for "
-                    f"{HEAD_PATIENCE_S:g} s; start a cluster, then run the same command again"
+                    f"{patience_s:g} s; start a cluster, then run the same command again"
                 )
             time.sleep(PROBE_S)
 
     def head_answers(self) -> bool:
         """Whether the head can be reached now."""
         # Asking Ray would block until the head is back, or end the process.
-        host, _, port = self._head.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
-        except OSError:
-            return False
-        return True
+        return _refusal(self._head) is None
 
-    def _connect(self, runtime: RuntimeConfig) -> None:
+    def _lost(self, text: str) -> ClusterLostError:
+        if not self.is_local:
+            return ClusterLostError(text)
+        return ClusterLostError(
+            "the Ray that was started for this run is gone, and what its workers had in work (a "
+            "service manager may send its signals to all processes: KillMode=mixed spares them); "
+            "run the same command again"
+        )
+
+    def _connect(self, runtime: RuntimeConfig, folder: str | None) -> RayTrouble | None:
+        """Start Ray or join it; what is in the way, if something is."""
+        address = runtime.ray_address
+        if address is not None and (refusal := _refusal(address)) is not None:
+            return unanswered(refusal, address)
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            if runtime.ray_address is not None:
-                self._ray.init(
-                    address=runtime.ray_address, log_to_driver=False, logging_level=logging.ERROR
-                )
-                return
-            cpus = _cores()
-            if isinstance(runtime.workers, int):
-                # More workers than cores is the user's choice, and Ray must not queue them.
-                cpus = max(cpus, runtime.workers)
-            with _on_loopback():
-                self._ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        # ray.init has no exception type of its own: ConnectionError, RuntimeError, ValueError
-        # and others, all for "no cluster there" or "could not start one".
+            with local_ray.signals_left_alone():
+                if address is not None:
+                    self._ray.init(address=address, **quiet)
+                    return None
+                with local_ray.started_apart():
+                    self._ray.init(
+                        address="local",
+                        num_cpus=_cores_for(runtime.workers),
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _temp_dir=folder,
+                        **quiet,
+                    )
+        # Exception: see `explained`.
         except Exception as error:
-            where = runtime.ray_address or "on this machine"
-            raise MfsynthError(
-                f"Ray does not start ({where}): {' '.join(str(error).split())[:200]}; "
-                "see runtime.ray_address, and RAY_AUTH_MODE if the cluster asks for a token"
-            ) from error
+            self._ray.shutdown()
+            return explained(error, address, f"{folder or '$RAY_TMPDIR/ray'}/session_latest/logs")
+        return None
+
+
+def _refusal(address: str) -> OSError | None:
+    """Why there is no connection to `HOST:PORT` now; None of an address of another kind."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        return None
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
+    except OSError as error:
+        return error
+    return None
+
+
+def _cores_for(workers: int | str) -> int:
+    """How many Ray gives out: more workers than cores is the user's choice, and not queued."""
+    return max(_cores(), workers) if isinstance(workers, int) else _cores()
 
 
 def _cores() -> int:
@@ -155,43 +181,3 @@ def _quieten_ray() -> None:
     # The driver says itself, in one line, when a worker dies; Ray says it in twelve.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     logging.getLogger("ray").setLevel(logging.ERROR)
-
-
-def _keep_token_private(*, needs_one: bool) -> None:
-    """Ray writes its token for everybody on the machine to read; here it needs no file.
-
-    Args:
-        needs_one: Whether a cluster is to be started, which makes a token where there is none.
-    """
-    try:
-        given = os.environ.get(TOKEN_PATH_VARIABLE)
-        path = Path(given) if given else Path.home() / ".ray" / "auth_token"
-        if path.is_file():
-            if path.stat().st_mode & 0o077:
-                path.chmod(0o600)
-            return
-    except (OSError, RuntimeError):
-        # No home, or somebody else's file: Ray says what it makes of that.
-        pass
-    if needs_one:
-        # Of processes that start here, which nobody else can look at.
-        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """While it is entered, a Ray that is started can be reached from this machine alone."""
-    from ray._private import ray_constants
-
-    before = os.environ.get(NETWORK_VARIABLE)
-    # Ray reads the variable when it is imported, which may have been before; its processes will.
-    networked, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    os.environ[NETWORK_VARIABLE] = "0"
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = networked
-        if before is None:
-            del os.environ[NETWORK_VARIABLE]
-        else:
-            os.environ[NETWORK_VARIABLE] = before

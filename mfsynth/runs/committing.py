@@ -17,6 +17,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, lacking_objects, read_commit, read_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.tombstones import condemned_keys
+from mfsynth.storage.errors import StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 # A commit is some eight round trips to the store, during which others are made: a thousand workers
@@ -84,7 +85,8 @@ class Committer:
                 return [ShardCommitted(receipt)]
             stored = read_commit(self._store, receipt.shard)
         except MfsynthError as error:
-            return [CommitFailed(receipt.shard, str(error))]
+            may_pass = not isinstance(error, StoreRefusedError)
+            return [CommitFailed(receipt.shard, str(error), may_pass)]
         return [ShardCommitted(stored), *self._others(receipt.shard)]
 
     def _problem(self, receipt: Receipt) -> str | None:

@@ -6,9 +6,9 @@ the same command; what it had in work is made again, what it had committed is no
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+
+from pydantic import SecretStr
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
@@ -39,10 +41,13 @@ from mfsynth.runs.events import (
     PlacesChanged,
     StartWorker,
     Tick,
+    View,
+    Wait,
 )
 from mfsynth.runs.heartbeat import Heartbeat
 from mfsynth.runs.ledger import ShardLedger
 from mfsynth.runs.making import MODES
+from mfsynth.runs.patience import Patience, StoppedError
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
@@ -61,11 +66,12 @@ from mfsynth.runs.understanding import (
     understanding,
     vocabulary_of,
 )
+from mfsynth.runs.watching.alerts import FAILED, FINISHED, VARIABLE, alerts
 from mfsynth.runs.watching.metrics import RunMetrics
-from mfsynth.runs.watching.notices import Observer
+from mfsynth.runs.watching.notices import Announcement, Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.runlog import RunLog
-from mfsynth.runs.watching.terminal import PlainDisplay, RichDisplay
+from mfsynth.runs.watching.terminal import default_display
 from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.drivers import read_known_commits
@@ -105,19 +111,42 @@ def generate(
 ) -> RunResult:
     """Start or resume a run and drive it until its target is reached.
 
-    SIGTERM and SIGINT drain it: shards in work are finished and committed, no new ones begun.
-    A second signal stops at once. Handlers are restored on return.
+    SIGTERM, SIGINT and SIGHUP drain it: shards in work are finished and committed, no new ones
+    begun. A second signal stops at once. Handlers are restored on return.
 
     Args:
-        config: The run.
+        config: The run. `runtime.on_event`, or `MFSYNTH_ON_EVENT`, is told how it ends.
         open_worker: Makes the worker inside its process.
-        display: Where to show progress; by default rich on a terminal, plain lines elsewhere.
+        display: Where to show progress; by default rich on a terminal, plain lines elsewhere. It is
+            told in the driver's own loop: put one that may fail or hang into an `Aside`.
 
     Raises:
         MfsynthError: The run cannot start: prompts, model, output or Ray are not as they
             should be, or the run has lost its receipts. A run that fails later is a `RunResult`
             with its reason.
     """
+    target = config.runtime.on_event or SecretStr(os.environ.get(VARIABLE, ""))
+    # Nobody else is to know: it is neither stored nor sent to workers.
+    runtime = config.runtime.model_copy(update={"on_event": None})
+    config = config.model_copy(update={"runtime": runtime})
+    with alerts(target.get_secret_value(), config.name, config.output) as somebody:
+        try:
+            result = _generate(config, open_worker, display or default_display(), somebody)
+        # Exception: whatever it is, there is no run any more.
+        except Exception as error:
+            somebody.tell(Announcement(FAILED, str(error)))
+            raise
+        if result.outcome is not Outcome.DRAINED:
+            failed = result.outcome is Outcome.FAILED
+            counts = {"pairs": result.totals.accepted, "shards": result.totals.shards}
+            text = result.reason or f"finished: {result.totals.accepted} pairs"
+            somebody.tell(Announcement(FAILED if failed else FINISHED, text, counts))
+        return result
+
+
+def _generate(
+    config: RunConfig, open_worker: OpenWorker, display: Observer, somebody: Observer
+) -> RunResult:
     config = complete(config)
     if config.sampler.mode not in MODES:
         raise MfsynthError(
@@ -133,13 +162,11 @@ def generate(
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
-    if display is None:
-        display = RichDisplay() if sys.stderr.isatty() else PlainDisplay()
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
     examine = partial(examine_at_start, config, store, model)
-    return _Session(config, plan, store, manifest, examine, display).run(open_worker)
+    return _Session(config, plan, store, manifest, examine, display, somebody).run(open_worker)
 
 
 def run_manifest(
@@ -173,6 +200,7 @@ class _Session:
         manifest: RunManifest,
         examine: Callable[[Sequence[Receipt]], Iterator[tuple[str, Finding]]],
         display: Observer,
+        somebody: Observer,
     ) -> None:
         self._began = time.monotonic()
         self._config = config
@@ -185,6 +213,7 @@ class _Session:
         self._earlier = list(read_known_commits(store).values())
         self._reporter = Reporter(self._goal, self._earlier, display)
         self._attempts = Attempts()
+        self._reporter.add_observer(somebody)
         self._shown = 0.0
         self._places = 0
         self._poll_nodes_at = 0.0
@@ -196,23 +225,55 @@ class _Session:
         with self._display, StopRequests() as stop, RunLog(self._store) as log:
             self._reporter.add_observer(log)
             self._say_what_is_there()
-            with (
-                Heartbeat(self._store, lambda: len(self._reporter.committed)) as heartbeat,
-                Committer(self._store, self._reporter.committed) as committer,
-                Compactor(self._store, self._reporter.committed) as compactor,
-                WorkerPool(self._config, open_worker, run_sha256(self._store)) as pool,
-                RunMetrics(self._config.name) as metrics,
-            ):
-                self._reporter.add_observer(metrics)
-                self._reporter.add_observer(compactor)
-                stop.install()  # ray.init sets a SIGTERM handler that ends the process
-                try:
-                    result = self._drive(pool, committer, heartbeat, stop)
-                except ClusterLostError as error:
-                    result = self._result(Finish(Outcome.FAILED, str(error)), stop.first)
+            try:
+                result = self._work(open_worker, stop)
+            except StoppedError as error:
+                result = self._result(Finish(Outcome.DRAINED, str(error)), stop.first)
             for line in (result.reason or result.outcome.value, *result.lines()):
                 log.write(line)
         return replace(result, log=log.url)
+
+    def _work(self, open_worker: OpenWorker, stop: StopRequests) -> RunResult:
+        with (
+            Heartbeat(self._store, lambda: len(self._reporter.committed)) as heartbeat,
+            Committer(self._store, self._reporter.committed) as committer,
+            Compactor(self._store, self._reporter.committed) as compactor,
+            WorkerPool(
+                self._config, open_worker, run_sha256(self._store), self._patience(stop)
+            ) as pool,
+            RunMetrics(self._config.name) as metrics,
+        ):
+            self._reporter.add_observer(metrics)
+            self._reporter.add_observer(compactor)
+            stop.install()  # ray.init sets a SIGTERM handler that ends the process
+            try:
+                return self._drive(pool, committer, heartbeat, stop)
+            except ClusterLostError as error:
+                return self._result(self._lost(error, pool, stop), stop.first)
+
+    def _lost(self, error: ClusterLostError, pool: WorkerPool, stop: StopRequests) -> Finish:
+        if stop.count and pool.is_local:
+            # Whoever sent the signal sent it to Ray, too.
+            return Finish(
+                Outcome.DRAINED,
+                "stopped on request; Ray was stopped, too, so that the shards in work are lost, "
+                "nothing else",
+            )
+        return Finish(Outcome.FAILED, str(error))
+
+    def _patience(self, stop: StopRequests) -> Patience:
+        """Until there is a Ray: nothing else goes on, and metrics need one."""
+
+        def look(wait: Wait) -> bool:
+            self._show(View(0, (), (wait,)))
+            return stop.count > 0
+
+        return Patience(self._config.runtime.patience_s, look)
+
+    def _show(self, view: View) -> None:
+        if time.monotonic() - self._shown >= POLL_S:
+            self._shown = time.monotonic()
+            self._reporter.show(view)
 
     def _drive(
         self, pool: WorkerPool, committer: Committer, heartbeat: Heartbeat, stop: StopRequests
@@ -268,8 +329,7 @@ class _Session:
             self._record(event)
             actions = supervisor.handle(event, time.monotonic())
             if time.monotonic() - self._shown >= POLL_S:
-                self._shown = time.monotonic()
-                reporter.show(supervisor.view())
+                self._show(supervisor.view())
                 self._say_who_else_is_there(heartbeat)
 
     def _record(self, happened: Event | Action) -> None:
@@ -285,6 +345,7 @@ class _Session:
             batch_size=batch_size,
             deadline_s=self._config.runtime.deadline_s,
             max_attempts=self._config.runtime.max_attempts,
+            patience_s=self._config.runtime.patience_s,
         )
         return Supervisor(policy, self._earlier, new_attempt, random.Random())
 

@@ -54,10 +54,14 @@ class ShardCommitted:
 
 @dataclass(frozen=True, slots=True)
 class CommitFailed:
-    """The store did not say whether the commit exists; committing again is safe."""
+    """The store did not say whether the commit exists; committing again is safe.
+
+    `may_pass`: waiting may help.
+    """
 
     shard: int
     message: str
+    may_pass: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,32 @@ class WorkerView:
     made: int = 0
 
 
+class WaitCause(StrEnum):
+    """What a run waits for that is not its own to mend."""
+
+    STORE = "store"
+    NODES = "nodes"
+    WORKERS = "workers"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something that is waited for.
+
+    Attributes:
+        cause: What.
+        text: Why, in one line.
+        seconds: For how long already.
+        left_s: For how long yet, before the run is given up.
+    """
+
+    cause: WaitCause
+    text: str
+    seconds: float
+    left_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a person wants to know of a supervisor.
@@ -194,7 +224,9 @@ class View:
     Attributes:
         in_work: Candidates made so far in shards that are in work.
         workers: All that are alive, in the order of their numbers.
+        waits: What is waited for, one of a cause.
     """
 
     in_work: int
     workers: tuple[WorkerView, ...]
+    waits: tuple[Wait, ...] = ()

@@ -86,6 +86,7 @@ class RunPlan:
 def recorded_config(config: RunConfig) -> dict[str, Any]:
     """The whole configuration as JSON values, as `run.json` keeps it: without credentials."""
     values = config.model_dump(mode="json")
+    del values["runtime"]["on_event"]  # a secret, and nothing of the run
     values["output"] = without_credentials(config.output)
     if config.prompts.file is not None:
         values["prompts"]["file"] = without_credentials(config.prompts.file)

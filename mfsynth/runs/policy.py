@@ -50,13 +50,15 @@ class Policy(Goal):
     Attributes:
         workers: Places for workers, to begin with.
         batch_size: Candidates made together, until memory runs out.
-        deadline_s: Seconds that a worker may be silent while it starts or between two batches, and
-            that a run waits for a node when it has none.
-        max_attempts: Ends of a shard before it is made candidate by candidate; failures of the
+        deadline_s: Seconds that a worker may be silent while it starts or between two batches.
+        max_attempts: Ends of a shard before it is made candidate by candidate; refusals of the
             store before the run stops.
+        patience_s: Seconds that a run waits for a store, for workers that can't start because of
+            it, and for nodes.
     """
 
     workers: int
     batch_size: int
     deadline_s: float
     max_attempts: int
+    patience_s: float

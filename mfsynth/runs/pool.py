@@ -22,6 +22,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.runs.cluster import RayCluster
 from mfsynth.runs.devices import Device
 from mfsynth.runs.events import StartAnswered, WorkerDied, WorkerSaid
+from mfsynth.runs.patience import Patience
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
     Assignment,
@@ -36,6 +37,7 @@ from mfsynth.runs.sizing import WorkerResources
 from mfsynth.runs.understanding import vocabulary_of
 from mfsynth.runs.watching.metrics import GpuMemory
 from mfsynth.shards.commits import require_store_of
+from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -67,16 +69,27 @@ class WorkerPool:
         config: The run; its output means the same place in every folder.
         open_worker: Makes the worker inside its process; pickled by reference or by value.
         run_sha256: Of `run.json` as the driver sees it: a worker that sees another doesn't start.
+        patience: Until Ray has started.
+
+    Attributes:
+        is_local: Whether Ray was started for this run.
 
     Raises:
         MfsynthError: Ray cannot be reached, or lacks what the configuration asks for.
     """
 
-    def __init__(self, config: RunConfig, open_worker: OpenWorker, run_sha256: str) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        open_worker: OpenWorker,
+        run_sha256: str,
+        patience: Patience | None = None,
+    ) -> None:
         self._config = config
         self._open_worker = open_worker
         self._run_sha256 = run_sha256
-        self._cluster = RayCluster(config.runtime)
+        self._cluster = RayCluster(config.runtime, patience)
+        self.is_local = self._cluster.is_local
         try:
             self.resources = WorkerResources.of(config.runtime, self._cluster.nodes())
         except MfsynthError:
@@ -229,13 +242,15 @@ class _Actor:
         try:
             require_store_of(ObjectStore.open(self._config.output), self._run_sha256)
             self._worker = self._open(self._config, self._device)
+        except StoreError as error:
+            return NotStarted(str(error), may_pass=not isinstance(error, StoreRefusedError))
         except MfsynthError as error:
             return NotStarted(str(error))
         # Exception: loading a model can raise anything; the user gets its last line.
         except Exception as error:
             _log.exception("the model can't be loaded")
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return NotStarted(said, log_of_this_process())
+            return NotStarted(said, log=log_of_this_process())
         return Started(log_of_this_process())
 
     def make_shard(

@@ -1,7 +1,8 @@
 """What the driver and its workers say to each other: small values, never pixels.
 
 A worker answers its start with `Started` or `NotStarted`, and an `Assignment` with a stream:
-`Progress` before every batch, then one `Made` or one `Failed`. A worker that dies says nothing;
+`Progress` before every batch, `Waiting` whenever what is made can't be written yet, then one `Made`
+or one `Failed`. A worker that dies says nothing;
 the driver sees that for itself.
 """
 
@@ -70,12 +71,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """The worker is alive and says why it can't work; it would say so again.
+    """The worker is alive and says why it can't work.
 
-    `message` is one line for the user; `log` is where the worker's process has said more, if so.
+    Attributes:
+        message: One line for the user.
+        may_pass: Whether another one may be able to a while later; else it would say so again.
+        log: Where its process has said more, if so.
     """
 
     message: str
+    may_pass: bool = False
     log: str = ""
 
 
@@ -94,6 +99,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A sign of life: the shard is made, and kept, until the store or a disk takes it.
+
+    `message` is one line with the cause.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """The shard's objects are in the store under attempt-unique keys, not yet committed."""
 
@@ -102,15 +117,20 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt is over, the worker is alive; `message` is one line with the cause.
+    """The attempt is over, the worker is alive.
 
-    `log` is where the worker's process has said more, if so.
+    Attributes:
+        cause: What it asks for.
+        message: One line with the cause.
+        may_pass: Of a store: whether waiting may help.
+        log: Where the worker's process has said more, if so.
     """
 
     cause: FailureCause
     message: str
+    may_pass: bool = True
     log: str = ""
 
 
 StartAnswer = Started | NotStarted
-Message = Progress | Made | Failed
+Message = Progress | Waiting | Made | Failed

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from mfsynth.runs.events import WorkerState, WorkerView
+from mfsynth.runs.events import Wait, WaitCause, WorkerState, WorkerView
 from mfsynth.runs.timers import Timers
 
 # An attempt is late when it takes this many times as long as attempts do on average. Second ones
@@ -88,12 +88,14 @@ class WorkerRoster:
         places: For workers, to begin with.
         deadline_s: Seconds that a worker may be silent.
         shard_size: Candidates in a shard.
+        patience_s: Seconds without a place before it is for good.
 
     Attributes:
         any_was_ready: Whether a worker has ever been.
     """
 
-    def __init__(self, places: int, deadline_s: float, shard_size: int) -> None:
+    def __init__(self, places: int, deadline_s: float, shard_size: int, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._deadline_s = deadline_s
         self._shard_size = shard_size
         self._workers: dict[int, Worker] = {}
@@ -187,7 +189,14 @@ class WorkerRoster:
     def is_deserted_for_good(self, now: float) -> bool:
         """Whether a place was waited for long enough."""
         since = self._deserted_since
-        return since is not None and now >= since + self._deadline_s
+        return since is not None and now >= since + self._patience_s
+
+    def wait(self, now: float) -> Wait | None:
+        """For a place, if there is none."""
+        if (since := self._deserted_since) is None:
+            return None
+        left = max(0.0, since + self._patience_s - now)
+        return Wait(WaitCause.NODES, "no node with room for a worker", now - since, left)
 
     # --- what happens to a worker ---
 
@@ -228,6 +237,14 @@ class WorkerRoster:
             self._deadlines.set((number, shard), now + self._deadline_s)
             if attempt.writing:
                 self._index(number)
+
+    def waits(self, number: int, shard: int, now: float) -> bool:
+        """A sign of life of one that can't write its shard; False if it has none to write."""
+        worker = self._workers.get(number)
+        if worker is None or shard not in worker.attempts:
+            return False
+        self._deadlines.set((number, shard), now + self._deadline_s)
+        return True
 
     def end_attempt(self, number: int, shard: int, now: float) -> Attempt | None:
         """Its attempt is over; None if it had none at this shard."""
@@ -286,7 +303,7 @@ class WorkerRoster:
         if (deadline := self._deadlines.earliest()) is not None:
             yield deadline
         if self._deserted_since is not None:
-            yield self._deserted_since + self._deadline_s
+            yield self._deserted_since + self._patience_s
         if self._has_time_to_spare():
             yield from self._late_at(may_repeat).values()
 

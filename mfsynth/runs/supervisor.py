@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 
+from mfsynth.formatting import duration
 from mfsynth.runs.events import (
     Action,
     Assign,
@@ -46,6 +47,7 @@ from mfsynth.runs.protocol import (
     NotStarted,
     Progress,
     Started,
+    Waiting,
 )
 from mfsynth.runs.retries import Retries
 from mfsynth.runs.roster import Attempt, Worker, WorkerRoster
@@ -78,8 +80,10 @@ class Supervisor:
         self._policy = policy
         self._new_attempt = new_attempt
         self._ledger = ShardLedger(policy, committed)
-        self._roster = WorkerRoster(policy.workers, policy.deadline_s, policy.shard_size)
-        self._retries = Retries(policy.max_attempts, rng)
+        self._roster = WorkerRoster(
+            policy.workers, policy.deadline_s, policy.shard_size, policy.patience_s
+        )
+        self._retries = Retries(policy.max_attempts, policy.patience_s, rng)
         self._batch_size = policy.batch_size
         self._draining = False
         self._now = 0.0
@@ -109,27 +113,33 @@ class Supervisor:
             case StartAnswered(worker, Started()):
                 if self._roster.ready(worker, now):
                     self._retries.forgive_starts()
-            case StartAnswered(worker, NotStarted(text)):
-                actions += self._failed_to_start(worker, text)
+            case StartAnswered(worker, NotStarted() as answer):
+                actions += self._failed_to_start(worker, answer)
             case WorkerSaid(worker, shard, Progress(candidate, done)):
                 self._roster.progress(worker, shard, candidate, done, now)
             case WorkerSaid(worker, _, Made(receipt)):
                 self._made(worker, receipt)
-            case WorkerSaid(worker, shard, Failed(cause, text)):
-                actions += self._failed(worker, shard, cause, text)
+            case WorkerSaid(worker, shard, Waiting(text)):
+                if self._roster.waits(worker, shard, now):
+                    self._stop_for(self._retries.write_waits(shard, text, now))
+            case WorkerSaid(worker, shard, Failed() as failure):
+                actions += self._failed(worker, shard, failure)
             case WorkerDied(worker, text, node_lost):
                 self._died(worker, text, node_lost=node_lost)
             case ShardCommitted(receipt):
                 self._committed(receipt)
-            case CommitFailed(shard, text):
-                self._commit_failed(shard, text)
+            case CommitFailed(shard, text, may_pass):
+                if self._ledger.commit_failed(shard):
+                    self._stop_for(self._retries.commit_failed(shard, text, now, may_pass=may_pass))
             case ShardLost(shard, text):
-                self._lost(shard, text)
+                if self._ledger.lose(shard):
+                    self._stop_for(self._retries.lost(shard, text, now))
             case PlacesChanged(places):
                 if self._roster.change_places(places):
                     self._retries.forgive_starts()
             case Drain():
                 self._draining = True
+                self._retries.hurry(now)
             case Tick():
                 pass
         actions += self._enforce_deadlines()
@@ -148,7 +158,9 @@ class Supervisor:
         for shard, attempt in self._roster.attempts():
             if self._ledger.is_unmade(shard):
                 in_work[shard] = max(in_work.get(shard, 0), attempt.done)
-        return View(sum(in_work.values()), self._roster.views(self._now))
+        nodes = self._roster.wait(self._now)
+        waits = (*self._retries.waits(self._now), *([nodes] if nodes else ()))
+        return View(sum(in_work.values()), self._roster.views(self._now), waits)
 
     def shards_to_make(self, at_most: int) -> int:
         """How many shards the target is expected to need yet, those in work included."""
@@ -157,10 +169,13 @@ class Supervisor:
 
     # --- events ---
 
-    def _failed_to_start(self, number: int, message: str) -> list[Action]:
+    def _failed_to_start(self, number: int, answer: NotStarted) -> list[Action]:
         if self._remove(number) is None:
             return []
-        self._retries.start_failed(message)
+        if answer.may_pass:
+            self._stop_for(self._retries.start_waits(answer.message, self._now))
+            return [KillWorker(number)]
+        self._retries.start_failed(answer.message)
         if self._roster.any_was_ready:
             self._retries.delay_starts(self._now)
         else:
@@ -195,16 +210,21 @@ class Supervisor:
     def _made(self, number: int, receipt: Receipt) -> None:
         if (attempt := self._end_attempt(number, receipt.shard)) is not None:
             self._roster.note_time(attempt, self._now)
+            self._retries.written(receipt.shard)
             self._ledger.hold(receipt)
 
-    def _failed(self, number: int, shard: int, cause: FailureCause, message: str) -> list[Action]:
+    def _failed(self, number: int, shard: int, failure: Failed) -> list[Action]:
+        cause, message = failure.cause, failure.message
         if (attempt := self._end_attempt(number, shard)) is None:
             return []
         if cause is FailureCause.OUT_OF_MEMORY and attempt.batch_size > 1:
             self._batch_size = min(self._batch_size, attempt.batch_size // 2)
         elif cause is FailureCause.STORE:
             if self._ledger.is_unmade(shard):
-                self._stop_for(self._retries.store_failed(shard, message, self._now))
+                reason = self._retries.store_failed(
+                    shard, message, self._now, may_pass=failure.may_pass
+                )
+                self._stop_for(reason)
         else:
             # An error can leave a device's context broken for good: only a fresh process is
             # known to be clean.
@@ -225,14 +245,6 @@ class Supervisor:
     def _committed(self, receipt: Receipt) -> None:
         self._ledger.note_commit(receipt)
         self._retries.forget(receipt.shard)
-
-    def _commit_failed(self, shard: int, message: str) -> None:
-        if self._ledger.commit_failed(shard):
-            self._stop_for(self._retries.commit_failed(shard, message, self._now))
-
-    def _lost(self, shard: int, message: str) -> None:
-        if self._ledger.lose(shard):
-            self._stop_for(self._retries.store_failed(shard, message, self._now))
 
     def _enforce_deadlines(self) -> list[Action]:
         actions: list[Action] = []
@@ -284,15 +296,20 @@ class Supervisor:
         elif roster.is_deserted:
             if roster.is_deserted_for_good(self._now):
                 self._stop_for(
-                    f"no node to work on for {self._policy.deadline_s:g} s (runtime.deadline_s); "
-                    "give the cluster nodes, then run the same command again"
+                    f"no node to work on for {duration(self._policy.patience_s)} "
+                    "(runtime.patience); give the cluster nodes, then run the same command again"
                 )
         elif not roster and not self._starts_have_a_chance():
             self._stop_for(f"no worker could start: {self._retries.start_message}")
 
     def _stop_for(self, reason: str | None) -> None:
         """End the run with the first reason that there is."""
-        if reason is not None and self._finish is None:
+        if reason is None or self._finish is not None:
+            return
+        if self._draining and self._retries.is_out_of_patience:
+            lost = "stopped on request; the shards in work are lost, nothing else"
+            self._finish = Finish(Outcome.DRAINED, f"{lost}: {reason}")
+        else:
             self._finish = Finish(Outcome.FAILED, reason)
 
     def _starts_have_a_chance(self) -> bool:

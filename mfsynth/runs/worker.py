@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 from mfsynth.checks import CheckedPair, open_checks, run_checks
@@ -25,8 +26,17 @@ from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
-from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Message, Progress
+from mfsynth.runs.protocol import (
+    Assignment,
+    Failed,
+    FailureCause,
+    Made,
+    Message,
+    Progress,
+    Waiting,
+)
 from mfsynth.runs.recording import RecordQueue
+from mfsynth.runs.retries import backoff
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
@@ -35,7 +45,7 @@ from mfsynth.shards.commits import read_run, run_sha256
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
-from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -47,8 +57,8 @@ MAX_WAITING_BATCHES = 2
 # once a shard; of large shards so many at once, which take 3 GB of main memory at the size of the
 # released model.
 ENCODED_AHEAD = 256
-# A shard costs minutes of a GPU and its upload seconds, so the upload is worth some patience.
-UPLOAD_ATTEMPTS = 5
+# What is over in a few seconds is nobody's business.
+QUIET_ATTEMPTS = 3
 
 
 class ShardWorker:
@@ -102,13 +112,15 @@ class ShardWorker:
             candidates: All candidates of the shard, quarantined ones included.
 
         Yields:
-            `Progress` before every batch; last, one `Made` or one `Failed`.
+            `Progress` before every batch, `Waiting` while it can't be written; last, one `Made` or
+            one `Failed`.
         """
         failure: Failed | None = None
         try:
             yield from self._make(assignment, candidates)
         except MfsynthError as error:
-            failure = Failed(FailureCause.STORE, str(error))
+            refused = isinstance(error, StoreRefusedError)
+            failure = Failed(FailureCause.STORE, str(error), may_pass=not refused)
         # Exception: whatever the model or a codec raises is the supervisor's to judge.
         except Exception as error:
             failure = Failed(_cause_of(error), _one_line(error))
@@ -152,8 +164,7 @@ class ShardWorker:
                     spool.add(self._quarantine(candidate, reason))
             with clock("write"):
                 spool.close()
-            receipt = self._upload(spool, clock)
-            yield Made(self._with_prompts(receipt, candidates))
+            yield from self._upload(spool, clock, candidates)
 
     def _encode(self, candidates: Sequence[Candidate], size: int, clock: PhaseClock) -> Any:
         if self._warm_up is not None:
@@ -218,30 +229,39 @@ class ShardWorker:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
         return Quarantine(candidate.ref, f"{reason}; to see it: {again}")
 
-    def _upload(self, spool: ShardSpool, clock: PhaseClock) -> Receipt:
-        for attempt in range(1, UPLOAD_ATTEMPTS + 1):
+    def _upload(
+        self, spool: ShardSpool, clock: PhaseClock, candidates: Sequence[Candidate]
+    ) -> Iterator[Message]:
+        """Until the store takes it: to make a shard costs minutes of a GPU, to keep it nothing.
+
+        How long is the supervisor's to decide.
+        """
+        for attempt in count(1):
             try:
                 with clock("upload"):
                     receipt = spool.upload(self._store, seconds={}, worker=self._host)
-                return replace(
-                    receipt,
-                    seconds=clock.total(),
-                    device=self._device.kind,
-                    device_name=self._device.name,
-                )
-            except (StoreFullError, StoreRefusedError):
+            except StoreRefusedError:
                 raise
-            except StoreError:
-                if attempt == UPLOAD_ATTEMPTS:
-                    raise
-                time.sleep(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            except StoreError as error:
+                if attempt >= QUIET_ATTEMPTS:
+                    yield Waiting(str(error))
+                time.sleep(backoff(attempt, random.Random()))
+            else:
+                yield Made(self._completed(receipt, candidates, clock))
+                return
 
-    def _with_prompts(self, receipt: Receipt, candidates: Sequence[Candidate]) -> Receipt:
-        texts = [candidate.item.text for candidate in candidates]
-        if (read := understanding(self._vocabulary, texts)) is None:
-            return receipt
-        return replace(receipt, prompts_unknown=read.unknown, prompts_cut=read.cut)
+    def _completed(
+        self, receipt: Receipt, candidates: Sequence[Candidate], clock: PhaseClock
+    ) -> Receipt:
+        read = understanding(self._vocabulary, [candidate.item.text for candidate in candidates])
+        return replace(
+            receipt,
+            seconds=clock.total(),
+            device=self._device.kind,
+            device_name=self._device.name,
+            prompts_unknown=None if read is None else read.unknown,
+            prompts_cut=None if read is None else read.cut,
+        )
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

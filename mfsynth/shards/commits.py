@@ -19,7 +19,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import believed, remove_segments_of
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8

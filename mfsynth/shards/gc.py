@@ -24,7 +24,7 @@ from mfsynth.shards.tombstones import (
     put_tombstone,
     read_tombstones,
 )
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -122,7 +122,8 @@ def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
     """What no commit refers to, and the keys that are of use: of commits, and good segments."""
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
-    entries += [e for e in store.top_level() if e.key.endswith(PART_SUFFIX)]
+    at_top = [*store.top_level(), *store.entries(CLAIMS)]
+    entries += [entry for entry in at_top if entry.key.endswith(PART_SUFFIX)]
     uploads = store.unfinished_uploads()
     # No segment's word is taken for what may be deleted.
     receipts = read_all_commits(store, from_segments=False)

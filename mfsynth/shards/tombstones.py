@@ -14,7 +14,7 @@ from datetime import datetime
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -47,6 +47,7 @@ def may_be_deleted(key: str) -> bool:
     """Whether it is of what mfsynth writes and deletes: a stranger's file is not ours."""
     folder, _, name = key.rpartition("/")
     if key.endswith(PART_SUFFIX):
+        folder = f"/{folder}/".partition(f"/{CLAIMS}/")[0].strip("/")
         return folder in ("", *FOLDERS) and bool(name)
     names = (layout.parse_object_key(key), layout.parse_segment_key(key))
     return any(name is not None for name in names) or layout.is_heartbeat(key)

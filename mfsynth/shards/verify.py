@@ -23,7 +23,7 @@ from mfsynth.shards.reading import parse_segment_rows, read_index, require_moder
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.totals import totals
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -42,11 +41,11 @@ from mfsynth.shards.records import (
     StoredObject,
 )
 from mfsynth.shards.tar import TarWriter
+from mfsynth.storage import locks
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
 _FOLDER_PREFIX = "mfsynth-spool-"
-_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +169,9 @@ class ShardSpool:
     def __enter__(self) -> ShardSpool:
         with _on_disk(self._parent):
             parent = self._parent or Path(tempfile.gettempdir())
-            _remove_abandoned(parent)
+            locks.remove_abandoned(parent, _FOLDER_PREFIX)
             self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
-            self._lock = _lock(self._folder)
+            self._lock = locks.hold(self._folder)
             self._tar_file = self._path("tar").open("wb")
         self._tar = TarWriter(self._tar_file)
         return self
@@ -320,27 +319,6 @@ class ShardSpool:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             reasons=dict(Counter(reason for record in rejects for reason in record.reasons)),
         )
-
-
-def _lock(folder: Path) -> int:
-    # The kernel frees the lock with the process, however that ends. It is taken before the file
-    # has the name that others look for, so that nobody sees it unlocked while we live.
-    descriptor = os.open(folder / "locking", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    (folder / "locking").rename(folder / _LOCK)
-    return descriptor
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(f"{_FOLDER_PREFIX}*"):
-        # Locked (its worker lives), another user's, or being removed by someone else.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder / _LOCK, os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
 
 
 @contextlib.contextmanager

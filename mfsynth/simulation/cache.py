@@ -32,6 +32,8 @@ from mfsynth.simulation.rendering import render_scene
 from mfsynth.simulation.scene_sampling import scenes as number_scenes
 from mfsynth.simulation.styles import PLAIN, SceneStyle
 from mfsynth.storage import atomic
+from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.system_entries import is_system_entry
 
 _CHUNK_SCENES = 16
 _FORMAT_VERSION = 1
@@ -222,7 +224,8 @@ def _begin(root: Path, settings: CacheSettings) -> None:
     if found is None:
         ours = {*settings.arrays(), "finished"}
         names = {path.name for path in root.iterdir()} if root.exists() else set()
-        if any(name not in ours and not name.endswith(atomic.PART_SUFFIX) for name in names):
+        others = {n for n in names - ours if not (n.endswith(PART_SUFFIX) or is_system_entry(n))}
+        if others:
             raise MfsynthError(f"{root} isn't empty and holds no rendered scenes; choose another")
         (root / "finished").mkdir(parents=True, exist_ok=True)
         for name, (shape, dtype) in settings.arrays().items():

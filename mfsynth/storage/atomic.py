@@ -19,16 +19,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mfsynth.errors import MfsynthError
+from mfsynth.storage import exclusive
+from mfsynth.storage.exclusive import PART_SUFFIX
 
-PART_SUFFIX = ".part"
 _ASIDE_SUFFIX = ".old"
+_NO_FLUSH_OF_FOLDERS = (
+    errno.EINVAL,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+)
 
 
 def create_if_absent(path: Path, data: bytes) -> bool:
     """Publish `data` at `path` unless something is there.
 
     Visible: at once and whole, by `os.link`, which fails if the name exists; of any number of
-    callers on any number of machines sharing the file system exactly one gets True.
+    callers on any number of machines sharing the file system exactly one gets True. Where there are
+    no hard links, `exclusive` gives the same by names of folders.
     A retry after a lost answer gets False; compare what is stored to tell whose it is.
     """
     with _staged_file(path, lambda file: file.write(data)) as part:
@@ -36,6 +48,11 @@ def create_if_absent(path: Path, data: bytes) -> bool:
             os.link(part, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in exclusive.NO_HARD_LINKS:
+                raise
+            if not exclusive.publish(part, path, flush):
+                return False
     flush(path.parent)
     return True
 
@@ -107,13 +124,21 @@ def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Force a file's bytes, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file's bytes, or the names in a folder, to the disk.
+
+    Of a folder as far as its file system can: some write names at once and know no flush of them.
+    """
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no flush of a folder.
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+        if not (is_folder and error.errno in _NO_FLUSH_OF_FOLDERS):
             raise
     finally:
         os.close(descriptor)

@@ -33,7 +33,11 @@ class StoreFullError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """The store does not take our credentials, or has no such bucket: trying again is of no use."""
+    """The store does not take us, or is no place for a run: trying again is of no use."""
+
+
+# Of a local path: without the rights, or with a file where a folder should be.
+_WRONG_PLACE = (PermissionError, NotADirectoryError, IsADirectoryError)
 
 
 def with_retries(operation: Callable[[], _T]) -> _T:
@@ -105,6 +109,8 @@ def translated(
                 f"{message}; renew the store's credentials or their rights, and run the same "
                 "command again: what was stored before is kept"
             ) from cause
+        if is_local and isinstance(error, _WRONG_PLACE):
+            raise StoreRefusedError(message) from cause
         raise StoreError(message) from cause
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mfsynth.storage.connection import Connection
 from mfsynth.storage.errors import StoreError, no_such_bucket, or_none, with_retries
+from mfsynth.storage.system_entries import has_system_entry, is_system_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ def _local_children(connection: Connection, path: str) -> Sequence[Mapping[str, 
     try:
         with os.scandir(path) as entries:
             for entry in entries:
+                if is_system_entry(entry.name):
+                    continue
                 if (status := _status(entry)) is not None:
                     found.append(_described(entry.path, status))
     except FileNotFoundError:
@@ -219,7 +222,7 @@ def _entries(connection: Connection, found: Iterable[Mapping[str, Any]]) -> Sequ
                 f"{connection.shown_url}/{key} is neither a file nor a folder; remove it"
             )
         # Consoles of S3 show folders by empty objects whose names end in a slash.
-        if kind == "file" and key and not key.endswith("/"):
+        if kind == "file" and key and not key.endswith("/") and not has_system_entry(key):
             entries.append(Entry(key, int(info.get("size") or 0), modified(info)))
     return sorted(entries, key=lambda entry: entry.key)
 

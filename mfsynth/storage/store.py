@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mfsynth.storage import atomic, listing
-from mfsynth.storage.atomic import PART_SUFFIX
 from mfsynth.storage.connection import Connection
 from mfsynth.storage.errors import (
     StoreError,
@@ -26,6 +25,7 @@ from mfsynth.storage.errors import (
     translated,
     with_retries,
 )
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.listing import Entry
 
 

@@ -24,7 +24,8 @@ from mfsynth.config import settings_digest
 from mfsynth.config.base import Count, Index, Settings
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
-from mfsynth.storage.atomic import PART_SUFFIX, staged_folder
+from mfsynth.storage.atomic import staged_folder
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.training.identity import Identity
 from mfsynth.training.optimisers import Optimisers
 from mfsynth.training.processes import gather_full, shard_like

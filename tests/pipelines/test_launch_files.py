@@ -87,18 +87,43 @@ def stub(folder: Path, name: str, body: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def run_on_slurm(tmp_path: Path, srun: str, nodes: str, *arguments: str):
-    """Run the script as Slurm would on its first node, with stand-ins for Slurm's commands."""
+def run_on_slurm(tmp_path: Path, *arguments: str, names: str, node_address: str, own: str):
+    """Run the script as Slurm would on its first node, with stand-ins for Slurm's commands.
+
+    `names` is what resolves, a line `NAME ADDRESS` each; `node_address` is Slurm's of a node; `own`
+    are the addresses that the first node has.
+    """
     commands = tmp_path / "bin"
     commands.mkdir()
-    stub(commands, "scontrol", "printf '127.0.0.1\\n127.0.0.2\\n'")
-    stub(commands, "srun", srun)
+    (tmp_path / "names").write_text(names)
+    stub(
+        commands,
+        "scontrol",
+        f"""case "$2" in
+hostnames) printf 'node1\\nnode2\\n' ;;
+node) echo "NodeName=$3 Arch=x86_64"; echo "   NodeAddr={node_address} NodeHostName=$3" ;;
+esac""",
+    )
+    stub(
+        commands,
+        "getent",
+        f"""[ "$1" = ahostsv4 ] || exit 2
+awk -v name="$2" '$1 == name {{ print $2 "  STREAM"; found = 1 }} END {{ exit !found * 2 }}' \\
+  {tmp_path}/names""",
+    )
+    stub(
+        commands,
+        "srun",
+        f"""case "$*" in
+*"hostname -I") echo "{own}" ;;
+*) printf '%s\\n' "$@" ;;
+esac""",
+    )
     slurm = {
         "SLURM_JOB_NODELIST": "node[1-2]",
-        "SLURM_JOB_NUM_NODES": nodes,
+        "SLURM_JOB_NUM_NODES": "2",
         "SLURM_CPUS_ON_NODE": "2",
-        "PATH": f"{commands}:{RAY.parent}:{os.environ['PATH']}",
-        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{commands}:{os.environ['PATH']}",
     }
     return subprocess.run(
         ["bash", SLURM, *arguments],
@@ -111,17 +136,43 @@ def run_on_slurm(tmp_path: Path, srun: str, nodes: str, *arguments: str):
 
 
 def test_the_slurm_script_starts_ray_on_every_node_and_the_run_on_the_first(tmp_path):
-    done = run_on_slurm(
-        tmp_path, "printf '%s\\n' \"$@\"", "2", "released", "--out", "/scratch/my run"
-    )
+    arguments = ("released", "--out", "/scratch/my run")
+    there = {"names": "node1 10.0.0.1", "node_address": "node1", "own": ""}
+    done = run_on_slurm(tmp_path, *arguments, **there)
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()
     assert words[:2] == ["--nodes=2", "--ntasks=2"]
     split = words.index("--")
     ray = words[words.index("ray") : split]
-    assert ray[1:6] == ["symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "2"]
+    assert ray[1:6] == ["symmetric-run", "--address", "10.0.0.1:6379", "--min-nodes", "2"]
     assert ray[6:] == ["--num-cpus", "2", "--num-gpus", "0"]
     assert words[split + 1 :] == [
         *("mfsynth", "generate", "released", "--out", "/scratch/my run"),
         *("--set", "runtime.ray_address=auto"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "node_address", "own", "address"),
+    [
+        ("node1 127.0.1.1\nnode1 10.0.0.1\n", "node1", "", "10.0.0.1"),
+        ("node1 127.0.1.1\nnode1-ib 10.1.0.1\n", "node1-ib", "", "10.1.0.1"),
+        ("node1 127.0.1.1\n10.2.0.1 10.2.0.1\n", "10.2.0.1", "", "10.2.0.1"),
+        ("node1 127.0.1.1\n", "node1", "10.3.0.1 172.17.0.1 fe80::1", "10.3.0.1"),
+        ("", "node1", "10.4.0.1", "10.4.0.1"),
+    ],
+)
+def test_the_slurm_script_gives_an_address_by_which_all_nodes_find_the_head(
+    tmp_path, names, node_address, own, address
+):
+    done = run_on_slurm(tmp_path, "local", names=names, node_address=node_address, own=own)
+    assert done.returncode == 0, done.stderr
+    assert f"{address}:6379" in done.stdout.splitlines()
+
+
+def test_the_slurm_script_says_when_the_head_has_no_address_but_loopback(tmp_path):
+    there = {"names": "node1 127.0.1.1\n", "node_address": "node1", "own": "127.0.1.1"}
+    done = run_on_slurm(tmp_path, "local", **there)
+    assert done.returncode == 1
+    assert "node1 has no address but loopback" in done.stderr
+    assert done.stdout == ""

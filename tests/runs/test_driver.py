@@ -193,10 +193,11 @@ def test_when_every_worker_dies_at_birth_the_run_ends(joined):
 
 
 def test_a_full_disk_ends_the_run_with_one_line_and_no_commit(joined):
-    runtime = {**joined.values["runtime"], "max_attempts": 2}
+    runtime = {**joined.values["runtime"], "max_attempts": 2, "patience": 0}
     result = drive(joined.config(runtime=runtime), full_disk=True)
     assert result.outcome is Outcome.FAILED
-    assert result.reason == f"no space left in {joined.output}"
+    assert result.reason.startswith(f"no space left in {joined.output}")
+    assert result.reason.endswith("runtime.patience)")
     assert sample_ids(joined.output) == []
     # Space again: the same command goes on.
     assert drive(joined.config()).outcome is Outcome.FINISHED

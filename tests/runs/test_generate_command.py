@@ -18,8 +18,9 @@ def refused(capsys):
             main(["generate", *map(str, arguments)])
         assert stop.value.code == 1
         lines = capsys.readouterr().err.splitlines()
-        # What fails after the start has said "starting" before.
-        assert [line for line in lines if "starting workers" not in line] == lines[-1:]
+        # What fails after the start has said "starting" before, and what it waits for.
+        said = [line for line in lines if not line.startswith(("starting workers", "waiting "))]
+        assert said == lines[-1:]
         assert lines[-1].startswith("error: ")
         return lines[-1]
 
@@ -114,6 +115,17 @@ def test_a_cluster_that_is_not_there(run_folder, refused, monkeypatch):
         raise ConnectionError(f"no answer from\n{settings['address']}")
 
     monkeypatch.setattr(ray, "init", init)
-    line = refused(run_folder.file(), "--set", "runtime.ray_address=head:6379")
-    assert "runtime.ray_address" in line
-    assert "no answer from head:6379" in line
+    line = refused(run_folder.file(), "--set", "runtime.ray_address=auto")
+    assert "mend runtime.ray_address" in line
+    assert "no answer from auto" in line
+
+
+def test_a_cluster_whose_name_nobody_has_or_which_does_not_answer_for_long_enough(
+    run_folder, refused
+):
+    unknown = "runtime.ray_address=head.invalid:6379"
+    assert "no answer" in refused(run_folder.file(), "--set", unknown)
+    silent = ("--set", "runtime.ray_address=127.0.0.1:1", "--set", "runtime.patience=2s")
+    line = refused(run_folder.file(), *silent)
+    assert "no answer (Connection refused)" in line
+    assert line.endswith("(given up after 2 s: runtime.patience)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -24,14 +25,13 @@ TOKEN = "MFSYNTH_TEST_TOKEN"
 class Process:
     """A driver in a process group of its own, found again by a token in its environment."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(self, arguments: list[str], log: Path, **streams) -> None:
         self.token = uuid.uuid4().hex
         self.log = log
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
                 arguments,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                **({"stdout": out, "stderr": subprocess.STDOUT} | streams),
                 start_new_session=True,
                 env={**os.environ, TOKEN: self.token},
             )
@@ -107,9 +107,24 @@ def press_ctrl_c(process: Process) -> None:
     os.killpg(process.popen.pid, signal.SIGINT)  # a terminal sends it to the whole group
 
 
+def end_the_group(process: Process) -> None:
+    terminate(process)
+    os.killpg(process.popen.pid, signal.SIGTERM)  # as `timeout` does, the one after the other
+
+
+def hang_up(process: Process) -> None:
+    os.killpg(process.popen.pid, signal.SIGHUP)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stop", "status"), [(terminate, 128 + signal.SIGTERM), (press_ctrl_c, 128 + signal.SIGINT)]
+    ("stop", "status"),
+    [
+        (terminate, 128 + signal.SIGTERM),
+        (press_ctrl_c, 128 + signal.SIGINT),
+        (end_the_group, 128 + signal.SIGTERM),
+        (hang_up, 128 + signal.SIGHUP),
+    ],
 )
 def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
     run_folder, stop, status
@@ -127,6 +142,35 @@ def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
     assert last.end() == 0, last.log.read_text()
     assert_sound(run_folder)
     assert sample_ids(run_folder.output)[: len(drained)] == drained
+
+
+@pytest.mark.slow
+def test_a_service_whose_processes_are_all_told_to_end_says_what_is_lost_and_goes_on(run_folder):
+    """As systemd does by default."""
+    run_folder.values["target"] = {"pairs": 200}
+    process = standin_process(run_folder, seconds=0.1)
+    process.wait_for(lambda: commits(run_folder) >= 2)
+    for each in sorted(process.strays(), key=lambda each: each.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.terminate()
+    assert process.end() == 128 + signal.SIGTERM, process.log.read_text()
+    log = process.log.read_text()
+    assert "drained stopped on request" in log
+    assert "start a cluster" not in log
+    assert "Traceback" not in log
+    run_folder.values["target"] = {"pairs": len(sample_ids(run_folder.output)) + 5}
+    last = standin_process(run_folder)
+    assert last.end() == 0, last.log.read_text()
+    assert_sound(run_folder)
+
+
+def test_a_run_that_waits_for_ray_can_be_stopped(run_folder):
+    run_folder.values["runtime"]["ray_address"] = "127.0.0.1:1"
+    process = standin_process(run_folder)
+    process.wait_for(lambda: "for Ray to start (for 4.0 h yet" in process.log.read_text())
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == 128 + signal.SIGTERM
+    assert "drained stopped on request while waiting: Ray does not start" in process.log.read_text()
 
 
 @pytest.mark.slow

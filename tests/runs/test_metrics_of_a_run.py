@@ -105,6 +105,8 @@ def test_prometheus_reads_what_the_receipts_say(run_folder):
     # A run that ended has no workers.
     states = ("starting", "idle", "making", "writing")
     assert found["ray_mfsynth_workers"] == dict.fromkeys(states, 0.0)
+    causes = ("store", "nodes", "workers", "ray")
+    assert found["ray_mfsynth_waiting_seconds"] == dict.fromkeys(causes, 0.0)
     # The sum over the workers that made something.
     assert found["ray_mfsynth_gpu_memory_peak_bytes"][""] in (PEAK, 2 * PEAK)
 

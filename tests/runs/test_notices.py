@@ -14,7 +14,7 @@ from mfsynth.runs.events import (
     WorkerDied,
     WorkerSaid,
 )
-from mfsynth.runs.protocol import Failed, FailureCause, NotStarted, Progress, Started
+from mfsynth.runs.protocol import Failed, FailureCause, NotStarted, Progress, Started, Waiting
 from mfsynth.runs.watching.notices import FailureNotice, failure_in
 
 
@@ -34,7 +34,7 @@ def said(cause):
             ("worker_died", "worker 3: why (its log: host:/w.err)", 3),
         ),
         (
-            StartAnswered(3, NotStarted("why", "host:/w.err")),
+            StartAnswered(3, NotStarted("why", log="host:/w.err")),
             ("not_started", "worker 3: why (its log: host:/w.err)", 3),
         ),
         (
@@ -45,6 +45,10 @@ def said(cause):
         (
             said(FailureCause.ERROR),
             ("error", "worker 3: trying again with a fresh worker: why", 3, 5),
+        ),
+        (
+            WorkerSaid(3, 5, Waiting("why")),
+            ("store", "worker 3: shard 5 is kept until it can be written: why", 3, 5),
         ),
         (CommitFailed(5, "why"), ("store", "shard 5 is not committed yet: why", None, 5)),
     ],

@@ -12,6 +12,8 @@ from worker_events import (
     BatchStarted,
     ShardFailed,
     ShardMade,
+    ShardWaits,
+    WorkerCanNotStartYet,
     WorkerFailedToStart,
     WorkerReady,
 )
@@ -27,13 +29,16 @@ from mfsynth.runs.events import (
     PlacesChanged,
     ShardCommitted,
     ShardLost,
+    StartAnswered,
     StartWorker,
     Tick,
+    WaitCause,
     WorkerDied,
+    WorkerSaid,
 )
 from mfsynth.runs.ledger import ATTEMPTS_AT_ONCE
 from mfsynth.runs.policy import Policy
-from mfsynth.runs.protocol import FailureCause
+from mfsynth.runs.protocol import Failed, FailureCause
 from mfsynth.runs.retries import MAX_QUARANTINED_PER_SHARD
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.shards.records import Receipt
@@ -41,7 +46,7 @@ from mfsynth.shards.records import Receipt
 SHARD_SIZE = 8
 FAULTS = ("die", "hang", "oom", "store", "other")
 # What a worker may still say of a shard when it is given the next one.
-WRITTEN = (ShardMade, WorkerDied, ShardFailed)
+WRITTEN = (ShardMade, WorkerDied, ShardFailed, ShardWaits)
 
 
 def policy(**changes) -> Policy:
@@ -53,6 +58,7 @@ def policy(**changes) -> Policy:
         "batch_size": 4,
         "deadline_s": 100.0,
         "max_attempts": 3,
+        "patience_s": 0.0,
     }
     return Policy(**(values | changes))
 
@@ -176,7 +182,7 @@ class World:
                 self.now += self.rng.random()
                 if isinstance(event, WorkerDied):
                     del workers[number]
-                elif isinstance(event, (ShardMade, ShardFailed, WorkerReady)):
+                elif isinstance(event, (ShardMade, ShardFailed, StartAnswered)):
                     del workers[number][shard]
                 todo = supervisor.handle(event, self.now)
             else:
@@ -207,6 +213,8 @@ class World:
                         script = [WorkerDied(worker, "died at birth")]
                     elif self.trouble(self.birth):
                         script = [None]
+                    elif self.trouble(self.birth):
+                        script = [WorkerCanNotStartYet(worker, "store")]
                     else:
                         script = [WorkerReady(worker)]
                     workers[worker] = {None: script}
@@ -255,6 +263,8 @@ class World:
         )
         self.quarantined |= assignment.quarantined
         events.append(BatchStarted(worker, shard, None, done))
+        while self.trouble(0.5 * self.chance):
+            events.append(ShardWaits(worker, shard, "store"))
         if self.trouble(self.chance):
             return [*events, self.fault(worker, shard, ("die", "hang", "store"))]
         return [*events, ShardMade(worker, made)]
@@ -298,7 +308,7 @@ def gains_of(seed: int, mean: float = 0.6):
 
 
 # Limits that finite troubles cannot exhaust.
-PATIENT = {"max_attempts": 1000}
+PATIENT = {"max_attempts": 1000, "patience_s": 1e6}
 
 
 @settings(max_examples=300, deadline=None)
@@ -393,15 +403,18 @@ def test_only_the_candidates_that_kill_their_worker_are_quarantined(
     max_attempts=st.integers(1, 4),
     birth=st.sampled_from([0.0, 0.2, 0.9, 1.0]),
     chance=st.sampled_from([0.2, 0.5, 1.0]),
+    patience_s=st.sampled_from([0.0, 300.0]),
 )
 def test_a_world_that_never_stops_failing_still_ends_with_a_reason(
-    seed, workers, max_attempts, birth, chance
+    seed, workers, max_attempts, birth, chance, patience_s
 ):
     gains = gains_of(seed)
     world = World(
-        random.Random(seed), gains, faults=10**9, birth=birth, chance=chance, patience=5_000
+        random.Random(seed), gains, faults=10**9, birth=birth, chance=chance, patience=20_000
     )
-    finish = world.run(policy(workers=workers, target=40, max_attempts=max_attempts))
+    finish = world.run(
+        policy(workers=workers, target=40, max_attempts=max_attempts, patience_s=patience_s)
+    )
     assert finish is not None
     if finish.outcome is Outcome.FAILED:
         assert finish.reason
@@ -506,7 +519,80 @@ def test_a_store_error_waits_and_then_ends_the_run_with_its_own_words():
     retry = one(supervisor.handle(Tick(), 100.0), Assign)
     assert retry.assignment.shard == 0
     finish = one(supervisor.handle(error, 101.0), Finish)
-    assert finish == Finish(Outcome.FAILED, "disk full")
+    assert finish == Finish(Outcome.FAILED, "disk full (given up after 2 min: runtime.patience)")
+
+
+def test_what_waiting_does_not_help_ends_the_run_however_patient_it_is():
+    supervisor, assign = with_one_worker(max_attempts=1, patience_s=1e6)
+    refused = WorkerSaid(
+        assign.worker, 0, Failed(FailureCause.STORE, "credentials expired", may_pass=False)
+    )
+    finish = one(supervisor.handle(refused, 1.0), Finish)
+    assert finish == Finish(Outcome.FAILED, "credentials expired")
+    supervisor, assign = with_one_worker(max_attempts=1, target=8, patience_s=1e6)
+    supervisor.handle(ShardMade(assign.worker, receipt(0, 8)), 1.0)
+    finish = one(supervisor.handle(CommitFailed(0, "no such bucket", may_pass=False), 2.0), Finish)
+    assert finish == Finish(Outcome.FAILED, "no such bucket")
+
+
+def test_a_shard_is_kept_until_the_store_takes_it_and_nobody_is_killed_meanwhile():
+    supervisor, assign = with_one_worker(
+        deadline_s=100.0, patience_s=3600.0, target=8, counts_pairs=False
+    )
+    supervisor.handle(BatchStarted(assign.worker, 0, None, 8), 1.0)
+    for now in range(60, 3000, 60):
+        assert supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), float(now)) == []
+    (wait,) = supervisor.view().waits
+    assert (wait.cause, wait.text) == (WaitCause.STORE, "disk full")
+    assert (wait.seconds, wait.left_s) == (2900.0 - 20.0, 3600.0 - 2880.0)
+    made = ShardMade(assign.worker, receipt(0, 8, assign.assignment.attempt))
+    assert one(supervisor.handle(made, 3000.0), Commit)
+    assert supervisor.view().waits == ()
+
+
+def test_patience_has_an_end_that_says_how_long_it_was():
+    supervisor, assign = with_one_worker(
+        deadline_s=100.0, patience_s=600.0, target=8, counts_pairs=False
+    )
+    supervisor.handle(BatchStarted(assign.worker, 0, None, 8), 1.0)
+    actions, now = [], 0.0
+    while not actions:
+        now += 60.0
+        actions = supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), now)
+    assert actions == [
+        Finish(Outcome.FAILED, "disk full (given up after 10 min: runtime.patience)")
+    ]
+
+
+def test_a_run_that_is_asked_to_stop_waits_for_a_store_no_longer_than_a_minute_or_two():
+    supervisor, assign = with_one_worker(patience_s=1e6, target=8, counts_pairs=False)
+    supervisor.handle(BatchStarted(assign.worker, 0, None, 8), 1.0)
+    for now in (10.0, 40.0, 90.0):
+        supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), now)
+    assert supervisor.handle(Drain(), 100.0) == []
+    (wait,) = supervisor.view().waits
+    assert (wait.seconds, wait.left_s) == (90.0, 60.0)
+    assert supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), 150.0) == []
+    end = one(supervisor.handle(ShardWaits(assign.worker, 0, "disk full"), 200.0), Finish)
+    assert end.outcome is Outcome.DRAINED
+    assert "the shards in work are lost, nothing else: disk full" in end.reason
+
+
+def test_workers_that_can_not_start_yet_are_started_again_until_patience_ends():
+    supervisor = new(workers=1, patience_s=600.0)
+    actions, now = supervisor.begin(0.0), 0.0
+    while not any(isinstance(action, Finish) for action in actions):
+        for action in actions:
+            if isinstance(action, StartWorker):
+                actions = supervisor.handle(WorkerCanNotStartYet(action.worker, "no store"), now)
+                break
+        else:
+            (wait,) = supervisor.view().waits
+            assert wait.cause is WaitCause.WORKERS
+            now = supervisor.wake_at()
+            actions = supervisor.handle(Tick(), now)
+    assert 600.0 <= now <= 700.0
+    assert "no store (given up after" in one(actions, Finish).reason
 
 
 def test_a_shard_that_is_not_in_the_store_is_made_again_and_ends_the_run_if_it_never_is():
@@ -754,11 +840,11 @@ def test_lost_nodes_are_not_held_against_a_shard():
 
 
 def test_a_cluster_without_nodes_is_waited_for_but_not_for_ever():
-    supervisor = new(workers=0, deadline_s=60.0)
+    supervisor = new(workers=0, patience_s=60.0)
     assert supervisor.begin(5.0) == []
     assert supervisor.wake_at() == 65.0
     assert one(supervisor.handle(PlacesChanged(1), 50.0), StartWorker)
-    alone = new(workers=0, deadline_s=60.0)
+    alone = new(workers=0, patience_s=60.0)
     alone.begin(5.0)
     finish = one(alone.handle(Tick(), 65.0), Finish)
     assert finish.outcome is Outcome.FAILED

@@ -68,7 +68,7 @@ def test_failures_are_counted_by_cause(joined):
 
 
 def test_a_store_without_room_is_a_failure_of_the_store(joined):
-    runtime = {**joined.values["runtime"], "max_attempts": 2}
+    runtime = {**joined.values["runtime"], "max_attempts": 2, "patience": "1s"}
     result = drive(joined.config(runtime=runtime), Snapshots(), full_disk=True)
     assert {*result.failures} == {FailureCause.STORE}
     assert result.exit_status == 1

@@ -19,11 +19,11 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.models import load_pipeline
 from mfsynth.runs.making import joint, with_own_depth
 from mfsynth.runs.pool import open_shard_worker
-from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress
+from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress, Waiting
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
-from mfsynth.runs.worker import ShardWorker
+from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
 from mfsynth.shards.commits import commit, run_sha256
-from mfsynth.storage.errors import StoreFullError, StoreRefusedError
+from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
 
@@ -172,46 +172,47 @@ def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
     assert isinstance(make(worker, config, batch_size=2)[-1], Made)
 
 
-def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_folder, monkeypatch):
-    monkeypatch.setattr("mfsynth.runs.worker.UPLOAD_ATTEMPTS", 1)
+def test_an_output_that_cannot_be_written_is_a_failure_of_the_environment(run_folder):
     config = run_folder.config()
     worker = standin(config)
     shutil.rmtree(run_folder.output)
     run_folder.output.write_text("a file where the folder should be")
     failed = make(worker, config)[-1]
-    assert failed.cause is FailureCause.STORE
+    assert (failed.cause, failed.may_pass) == (FailureCause.STORE, False)
     assert str(run_folder.output) in failed.message
 
 
-def test_an_upload_that_fails_once_is_tried_again(run_folder, monkeypatch):
+@pytest.mark.parametrize("error", [StoreError, StoreFullError])
+@pytest.mark.parametrize(("failures", "waits"), [(1, 0), (QUIET_ATTEMPTS + 4, 5)])
+def test_a_shard_is_kept_until_it_can_be_uploaded(run_folder, monkeypatch, error, failures, waits):
     config = run_folder.config()
     worker = standin(config)
     upload, tries = ObjectStore.put_file, itertools.count()
 
     def flaky(self, path, key):
-        if next(tries) == 0:
-            from mfsynth.storage.errors import StoreError
-
-            raise StoreError("slow down")
+        if next(tries) < failures:
+            raise error("slow down")
         upload(self, path, key)
 
     monkeypatch.setattr(ObjectStore, "put_file", flaky)
     monkeypatch.setattr("mfsynth.runs.worker.time.sleep", lambda seconds: None)
-    assert isinstance(make(worker, config)[-1], Made)
+    *said, made = make(worker, config)
+    assert said[-waits:] == [Waiting("slow down")] * waits if waits else Waiting not in said
+    assert isinstance(made, Made)
+    assert commit(ObjectStore.open(config.output), made.receipt)
 
 
-@pytest.mark.parametrize("error", [StoreFullError, StoreRefusedError])
-def test_an_upload_that_waiting_does_not_help_is_not_tried_again(run_folder, monkeypatch, error):
+def test_an_upload_that_waiting_does_not_help_is_not_tried_again(run_folder, monkeypatch):
     tries = []
 
     def refuse(self, path, key):
         tries.append(key)
-        raise error("renew the store's credentials")
+        raise StoreRefusedError("renew the store's credentials")
 
     monkeypatch.setattr(ObjectStore, "put_file", refuse)
     config = run_folder.config()
     failed = make(standin(config), config)[-1]
-    assert failed == Failed(FailureCause.STORE, "renew the store's credentials")
+    assert failed == Failed(FailureCause.STORE, "renew the store's credentials", may_pass=False)
     assert len(tries) == 1
 
 

@@ -7,6 +7,7 @@ disk in both, and is killed in the local runs.
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -40,7 +41,10 @@ SHARDS = 2
 # Shards that segments cover: of both, a small one and the one that is made of it.
 SIZES = (1, 2)
 # Every call that makes bytes durable, publishes or removes a name.
-DISK_STEPS = ((os, "fsync"), (os, "link"), (os, "remove"), (Path, "replace"), (Path, "unlink"))
+DISK_STEPS = (
+    *((os, "fsync"), (os, "link"), (os, "remove")),
+    *((Path, "replace"), (Path, "rename"), (Path, "rmdir"), (Path, "unlink")),
+)
 # Of the steps on S3, so that the matrix takes a minute on one core; these are all tried.
 S3_SHARE = 0.25
 S3_ALWAYS = {"create", "begin upload", "part", "complete upload"}
@@ -52,6 +56,15 @@ DOCUMENTS = {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
 
 def generate(url: str) -> None:
     tiny_run.make_missing_shards(url, SHARDS)
+
+
+def generate_without_links(url: str) -> None:
+    os.link = no_link
+    generate(url)
+
+
+def no_link(*_args, **_kwargs) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 def compact_run(url: str) -> None:
@@ -272,6 +285,22 @@ def test_a_run_killed_at_any_step_is_whole_and_ends_like_one_that_was_not(place,
     assert points >= 10
     spools = [path for path in place.folder.iterdir() if path.name.startswith("mfsynth-spool")]
     assert spools == []
+
+
+@pytest.mark.slow
+def test_a_run_killed_where_there_are_no_hard_links_is_whole_too(tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(os, "link", no_link)
+    # Each step of one create: tests/storage/test_odd_file_systems.py.
+    place = LocalDisk(tmp_path, every=4)
+    points = 0
+    for url in place.kills(generate_without_links, place.new_url):
+        points += 1
+        store = ObjectStore.open(url)
+        assert_readers_see_whole_shards_only(store, expected)
+        generate(url)
+        assert_finished(store, expected)
+        assert_gc_removes_exactly_the_garbage(store)
+    assert points >= 10
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from mfsynth.shards.commits import open_run, read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.verify import verify_run
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 

@@ -19,6 +19,8 @@ from session import Fault, Soak
 
 from mfsynth.shards import layout
 
+AWAY_S = 600.0
+
 
 def kill_a_worker(soak: Soak) -> str:
     if not (workers := soak.cluster.workers()):
@@ -129,12 +131,16 @@ def kill_a_driver(soak: Soak) -> str:
     return driver.log.stem
 
 
-def stop_a_driver(number: signal.Signals, soak: Soak) -> str:
+def stop_a_driver(number: signal.Signals, soak: Soak, *, group: bool = False) -> str:
     if (driver := soak.a_driver()) is None:
         return ""
     if soak.drivers[driver] is not None or " pairs" not in driver.log.read_text():
         return ""
-    driver.send(number)
+    if group:
+        driver.send(number)  # as `timeout` does, both
+        driver.send_to_group(number)
+    else:
+        driver.send(number)
     soak.drivers[driver] = time.monotonic() + 2 * soak.ends_within_s
     return driver.log.stem
 
@@ -148,11 +154,12 @@ def suspend_a_driver(soak: Soak) -> str:
     return f"{driver.log.stem} for {seconds:.0f} s"
 
 
-def start_a_second_driver(soak: Soak) -> str:
+def start_a_second_driver(soak: Soak, *, unheard: bool = False) -> str:
     if len(soak.drivers) != 1:
         return ""
     numbers: list[int | str] = [1, "auto"]
-    driver, seconds = soak.start_driver(soak.rng.choice(numbers)), soak.rng.uniform(20, 60)
+    driver = soak.start_driver(soak.rng.choice(numbers), unheard=unheard)
+    seconds = soak.rng.uniform(20, 60)
 
     def stop() -> None:
         driver.send(signal.SIGTERM)
@@ -169,6 +176,10 @@ def take_memory(soak: Soak) -> str:
 
 def take_the_store(soak: Soak) -> str:
     return _for_a_while(soak, DOWN, soak.rng.uniform(3, 25))
+
+
+def take_the_store_for_long(soak: Soak) -> str:
+    return _for_a_while(soak, DOWN, AWAY_S)
 
 
 def let_uploads_be_in_vain(soak: Soak) -> str:
@@ -227,10 +238,18 @@ FAULTS = (
     Fault("SIGKILL of a driver", 3, kill_a_driver),
     Fault("SIGTERM of a driver", 1, partial(stop_a_driver, signal.SIGTERM)),
     Fault("SIGINT of a driver", 1, partial(stop_a_driver, signal.SIGINT)),
+    Fault(
+        "SIGTERM of a driver's group, twice", 1, partial(stop_a_driver, signal.SIGTERM, group=True)
+    ),
+    Fault("SIGHUP of a driver's group", 1, partial(stop_a_driver, signal.SIGHUP, group=True)),
     Fault("a driver is suspended, then goes on", 2, suspend_a_driver),
     Fault("a second driver", 2, start_a_second_driver),
+    Fault(
+        "a second driver that nobody listens to", 1, partial(start_a_second_driver, unheard=True)
+    ),
     Fault("out of memory", 2, take_memory),
     Fault("the store refuses writes", 2, take_the_store),
+    Fault("the store is away for ten minutes", 1, take_the_store_for_long),
     Fault("SIGKILL of the head", 1, kill_the_head),
     Fault("SIGKILL of the whole cluster", 1, kill_the_cluster),
 )

@@ -19,9 +19,14 @@ NODES, CORES_A_NODE = 2, 2
 
 
 class Process:
-    """A process in a group of its own, with all that it starts."""
+    """A process in a group of its own, with all that it starts.
 
-    def __init__(self, command: Sequence[str | Path], log: Path, token: str) -> None:
+    Of an `unheard` one standard error is a pipe that nobody reads.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], log: Path, token: str, *, unheard: bool = False
+    ) -> None:
         environment = os.environ | {
             TOKEN: token,
             "TMPDIR": str(log.parent.parent / "tmp"),  # of Ray's sessions, too
@@ -30,15 +35,17 @@ class Process:
             "RAY_raylet_start_wait_time_s": "120",
             "RAY_AUTH_MODE": "disabled",  # whatever tokens there are in the home folder
         }
-        self.log = log
+        self.log, self.unheard = log, unheard
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
                 [*map(str, command)],
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE if unheard else subprocess.STDOUT,
                 start_new_session=True,
                 env=environment,
             )
+        if self.popen.stderr is not None:
+            self.popen.stderr.close()
 
     @property
     def runs(self) -> bool:
@@ -47,6 +54,10 @@ class Process:
     def send(self, number: int) -> None:
         if self.runs:
             self.popen.send_signal(number)
+
+    def send_to_group(self, number: int) -> None:
+        if self.runs:
+            os.killpg(self.popen.pid, number)
 
     def below(self, name: str) -> list[psutil.Process]:
         """Its descendants whose command begins with `name`."""

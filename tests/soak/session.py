@@ -20,8 +20,10 @@ from typing import Any
 
 import psutil
 import yaml
+from driving import DOWN
 from machines import NODES, TOKEN, Cluster, Process, last_line
 
+from mfsynth.runs.signals import STOPPING
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
@@ -36,6 +38,8 @@ SECONDS_BETWEEN_FAULTS = 15.0
 ENDS_WITHIN_S = 180.0
 # In which something must be committed, whatever goes wrong.
 STANDSTILL_S = 300.0
+# Longer than the store is away.
+PATIENCE_S = 900.0
 NEVER = 10**9
 HERE = Path(__file__).parent
 # How a driver may end by itself while its cluster and its store are taken away from it.
@@ -108,6 +112,7 @@ class Soak:
         self.order = count()
         self.drivers: dict[Process, float | None] = {}  # and when it must have ended, if at all
         self.killed: set[Process] = set()
+        self.asked: set[Process] = set()
         self.sessions = 0
         self.rest_until: float | None = None
         self.target = NEVER
@@ -146,16 +151,18 @@ class Soak:
                 "batch_size": BATCH,
                 "device": "cpu",
                 "deadline_s": DEADLINE_S * self.pace,
+                "patience": PATIENCE_S * self.pace,
                 "ray_address": self.cluster.address,
             },
         }
 
-    def start_driver(self, workers: int | str = "auto") -> Process:
+    def start_driver(self, workers: int | str = "auto", *, unheard: bool = False) -> Process:
         self.sessions += 1
         path = self.folder / f"run-{self.sessions}.yaml"
         path.write_text(yaml.safe_dump(self.config(workers)))
         command: list[str | Path] = [sys.executable, HERE / "driving.py", path]
-        driver = Process(command, self.logs / f"driver-{self.sessions}.txt", self.token)
+        log = self.logs / f"driver-{self.sessions}.txt"
+        driver = Process(command, log, self.token, unheard=unheard)
         self.drivers[driver] = None
         self.say(f"driver {self.sessions} starts", f"{workers} workers")
         return driver
@@ -167,6 +174,12 @@ class Soak:
         for driver, deadline in [*self.drivers.items()]:
             if driver.runs:
                 if deadline is not None and time.monotonic() > deadline:
+                    if driver not in self.asked and self.may_wait_for_ray(driver):
+                        # As a person would do: the head that it waits for never comes back.
+                        self.asked.add(driver)
+                        driver.send(signal.SIGTERM)
+                        self.drivers[driver] = time.monotonic() + self.ends_within_s
+                        continue
                     self.wrong(f"{driver.log.name}: did not end by itself: {last_line(driver.log)}")
                     self.killed.add(driver)
                     driver.send(signal.SIGKILL)
@@ -176,11 +189,14 @@ class Soak:
             self.ends[end] += 1
             self.say(f"{driver.log.stem} ended", end)
 
+    def may_wait_for_ray(self, driver: Process) -> bool:
+        return driver.unheard or "for Ray to start" in last_line(driver.log)
+
     def how_it_ended(self, driver: Process) -> str:
         line, status = last_line(driver.log), driver.popen.returncode
         if driver in self.killed:
             return "killed"
-        if line.startswith("drained ") and status in (128 + signal.SIGTERM, 128 + signal.SIGINT):
+        if line.startswith("drained ") and status - 128 in STOPPING:
             return "drained"
         if line.startswith("finished") and status == 0 and self.target != NEVER:
             return "finished"
@@ -239,7 +255,7 @@ class Soak:
             self.go_on_or_rest()
         folder = self.output / layout.COMMITS_FOLDER
         commits = sum(1 for _ in folder.glob("*.json"))
-        if commits != self.commits:
+        if commits != self.commits or (self.folder / DOWN).exists():
             self.commits, self.progress_at = commits, time.monotonic()
         if time.monotonic() > self.progress_at + STANDSTILL_S * self.pace:
             self.wrong(f"nothing was committed for {STANDSTILL_S * self.pace:g} s")

@@ -18,6 +18,7 @@ STEPS = (
     (Path, "rename"),
     (Path, "replace"),
     (Path, "unlink"),
+    (Path, "rmdir"),
     (shutil, "rmtree"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mfsynth.runs.events import View, WorkerView
+from mfsynth.runs.events import View, Wait, WorkerView
 from mfsynth.runs.policy import Goal
 from mfsynth.runs.protocol import FailureCause
 from mfsynth.runs.watching.snapshot import Snapshot
@@ -42,7 +42,8 @@ def snapshot(
     in_work: int = 0,
     workers: Iterable[WorkerView] = (),
     failures: Mapping[FailureCause, int] | None = None,
+    waits: Iterable[Wait] = (),
 ) -> Snapshot:
     goal = Goal(target, counts_pairs, 8)
-    view = View(in_work, tuple(workers))
+    view = View(in_work, tuple(workers), tuple(waits))
     return Snapshot(goal, totals(receipts), view, seconds, made, failures or {})

@@ -43,6 +43,7 @@ class Behaviour:
         memory: Largest batch that fits.
         start: `error`, `raise` or `crash` when the model is loaded.
         full_disk: Every upload finds the disk full.
+        full_until_go: Every upload does until `go`.
         wait_from: Candidates from this one on wait for `go`.
         hold_once: The first upload of this shard waits for `go`; the file `held` says where.
         clock_days: How far the calendar of the process, driver or worker, is ahead.
@@ -58,6 +59,7 @@ class Behaviour:
     memory: int = 1000
     start: str = ""
     full_disk: bool = False
+    full_until_go: bool = False
     wait_from: int = 10**9
     hold_once: int = -1
     clock_days: float = 0.0
@@ -139,16 +141,23 @@ def open_standin(config: RunConfig, device: str, *, behaviour: Behaviour) -> Sha
         raise ValueError("weights are of the wrong shape")
     if behaviour.start == "error":
         raise MfsynthError("model.id: no such weights; give a model folder")
-    if behaviour.full_disk:
-
-        def put_file(self, local_path, key):
-            raise StoreFullError(f"no space left in {self.url}")
-
-        ObjectStore.put_file = put_file
+    if behaviour.full_disk or behaviour.full_until_go:
+        fill_the_disk(behaviour)
     if behaviour.hold_once >= 0:
         hold_an_upload(behaviour)
     set_the_calendar(behaviour)
     return ShardWorker(config, StandInPipeline(config, behaviour))
+
+
+def fill_the_disk(behaviour: Behaviour) -> None:
+    put_file = ObjectStore.put_file
+
+    def fail(self, local_path, key):
+        if behaviour.full_until_go and (Path(behaviour.scratch) / "go").exists():
+            return put_file(self, local_path, key)
+        raise StoreFullError(f"no space left in {self.url}")
+
+    ObjectStore.put_file = fail
 
 
 def hold_an_upload(behaviour: Behaviour) -> None:
@@ -185,6 +194,12 @@ def opener(behaviour: Behaviour):
     if __name__ != "__main__":
         cloudpickle.register_pickle_by_value(sys.modules[__name__])
     return partial(open_standin, behaviour=behaviour)
+
+
+def as_command() -> None:
+    """Let `mfsynth generate` of this process use this model."""
+    generate, open_worker = driver.generate, opener(Behaviour())
+    driver.generate = partial(generate, open_worker=open_worker)
 
 
 def main(config: str, behaviour: str = "{}") -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mfsynth.runs.events import StartAnswered, WorkerSaid
-from mfsynth.runs.protocol import Failed, FailureCause, Made, NotStarted, Progress, Started
+from mfsynth.runs.protocol import Failed, FailureCause, Made, NotStarted, Progress, Started, Waiting
 from mfsynth.shards.records import Receipt
 
 
@@ -15,6 +15,16 @@ class WorkerReady(StartAnswered):
 class WorkerFailedToStart(StartAnswered):
     def __init__(self, worker: int, message: str) -> None:
         super().__init__(worker, NotStarted(message))
+
+
+class WorkerCanNotStartYet(StartAnswered):
+    def __init__(self, worker: int, message: str) -> None:
+        super().__init__(worker, NotStarted(message, may_pass=True))
+
+
+class ShardWaits(WorkerSaid):
+    def __init__(self, worker: int, shard: int, message: str) -> None:
+        super().__init__(worker, shard, Waiting(message))
 
 
 class BatchStarted(WorkerSaid):

@@ -11,7 +11,7 @@ from mfsynth.shards.commits import listed
 from mfsynth.shards.drivers import driver_at_work
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.status import run_status
-from mfsynth.storage.atomic import PART_SUFFIX
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 

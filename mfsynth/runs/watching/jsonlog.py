@@ -17,6 +17,7 @@ from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
+from mfsynth.runs.watching.streams import switch_off
 from mfsynth.storage.credentials import without_credentials
 
 # As often as the plain display.
@@ -46,10 +47,23 @@ class JsonFormatter(logging.Formatter):
         return printable(json.dumps(clean, ensure_ascii=False, default=str))
 
 
+class _StandardError(logging.StreamHandler[Any]):
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Lines that can't be written are not written; where nobody reads, no more of them."""
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            switch_off(self.stream)
+        elif not isinstance(error, (OSError, ValueError)):
+            super().handleError(record)
+
+
 @contextmanager
 def json_lines() -> Iterator[None]:
     """While it is entered, all logging and all warnings of the process are JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     before, root.handlers = root.handlers, [handler]
@@ -126,6 +140,7 @@ class JsonLog:
                 "seconds_left": snapshot.eta_s,
                 "workers": snapshot.workers_by_state(),
                 "failures": dict(snapshot.failures),
+                "waiting": {wait.cause: round(wait.seconds) for wait in snapshot.view.waits},
             },
         )
 

@@ -7,12 +7,12 @@ them. Counters are of one driver process and begin at 0 with it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mfsynth.runs.events import WorkerState
+from mfsynth.runs.events import Wait, WaitCause, WorkerState
 from mfsynth.runs.watching.notices import Committed, FailureNotice, Notice
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
@@ -53,6 +53,9 @@ PHASE_SECONDS = Metric(
 )
 FAILURES = Metric("mfsynth_failures", Kind.COUNTER, "What had to be done again.", "cause")
 WORKERS = Metric("mfsynth_workers", Kind.GAUGE, "Workers by what they do.", "state")
+WAITING = Metric(
+    "mfsynth_waiting_seconds", Kind.GAUGE, "For how long the run has waited by now.", "cause"
+)
 GAINED = Metric("mfsynth_gained", Kind.GAUGE, "Towards the target, all sessions.", "unit")
 TARGET = Metric("mfsynth_target", Kind.GAUGE, "What ends the run.", "unit")
 GPU_MEMORY = Metric(
@@ -67,6 +70,7 @@ METRICS = (
     PHASE_SECONDS,
     FAILURES,
     WORKERS,
+    WAITING,
     GAINED,
     TARGET,
     GPU_MEMORY,
@@ -117,6 +121,7 @@ class RunMetrics:
     def __exit__(self, *_: object) -> None:
         for state in WorkerState:
             self._exporter.set(WORKERS, 0, state)
+        self._set_waits(())
 
     def tell(self, notice: Notice) -> None:
         """Count it."""
@@ -130,9 +135,15 @@ class RunMetrics:
         """Set the gauges."""
         for state, number in snapshot.workers_by_state().items():
             self._exporter.set(WORKERS, number, state)
+        self._set_waits(snapshot.view.waits)
         goal = snapshot.goal
         self._exporter.set(GAINED, snapshot.gained, goal.unit)
         self._exporter.set(TARGET, goal.target, goal.unit)
+
+    def _set_waits(self, waits: Sequence[Wait]) -> None:
+        seconds = {wait.cause: wait.seconds for wait in waits}
+        for cause in WaitCause:
+            self._exporter.set(WAITING, seconds.get(cause, 0.0), cause)
 
     def _count(self, receipt: Receipt) -> None:
         count = self._exporter.count

@@ -17,9 +17,12 @@ from mfsynth.runs.events import (
     WorkerDied,
     WorkerSaid,
 )
-from mfsynth.runs.protocol import Failed, FailureCause, NotStarted
+from mfsynth.runs.protocol import Failed, FailureCause, NotStarted, Waiting
 from mfsynth.runs.watching.snapshot import Snapshot
 from mfsynth.shards.records import Receipt
+
+# Events of announcements that others than people and logs wait for.
+STALLED, UNSTALLED = "stalled", "going_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,15 @@ def failure_in(happened: Event | Action) -> FailureNotice | None:
             return FailureNotice(cause, f"worker {worker}: {text}{_more(log)}", worker)
         case KillWorker(worker, silence) if silence:
             return FailureNotice(FailureCause.DEADLINE, f"worker {worker}: {silence}", worker)
-        case StartAnswered(worker, NotStarted(text, log)):
+        case StartAnswered(worker, NotStarted(text, log=log)):
             text = f"worker {worker}: {text}{_more(log)}"
             return FailureNotice(FailureCause.NOT_STARTED, text, worker)
-        case WorkerSaid(worker, shard, Failed(cause, text, log)):
+        case WorkerSaid(worker, shard, Failed(cause, text, log=log)):
             text = f"worker {worker}: {_REMEDIES[cause]}: {text}{_more(log)}"
             return FailureNotice(cause, text, worker, shard)
+        case WorkerSaid(worker, shard, Waiting(text)):
+            text = f"worker {worker}: shard {shard} is kept until it can be written: {text}"
+            return FailureNotice(FailureCause.STORE, text, worker, shard)
         case CommitFailed(shard, text):
             text = f"shard {shard} is not committed yet: {text}"
             return FailureNotice(FailureCause.STORE, text, None, shard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -17,6 +18,7 @@ from mfsynth.runs.watching.notices import (
     failure_in,
 )
 from mfsynth.runs.watching.snapshot import Snapshot
+from mfsynth.runs.watching.stalls import StallWatch
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import totals
 
@@ -44,6 +46,7 @@ class Reporter:
         self._candidates_before = self.totals.candidates
         self._gained_before = goal.gained(self.totals)
         self._ready_since: float | None = None
+        self._stalls = StallWatch()
 
     @property
     def gained(self) -> int:
@@ -72,15 +75,17 @@ class Reporter:
         self._tell(Announcement(event, text, fields))
 
     def show(self, view: View) -> None:
-        """Tell how things stand."""
+        """Tell how things stand, and whether they do."""
         now = time.monotonic()
+        if (change := self._stalls.look(view, now)) is not None:
+            self._tell(change)
         snapshot = Snapshot(
             goal=self._goal,
-            totals=self.totals,
+            totals=copy.deepcopy(self.totals),  # observers have threads of their own
             view=view,
             seconds=now - self._ready_since if self._ready_since else 0.0,
             made=self.totals.candidates - self._candidates_before + view.in_work,
-            failures=self.failures,
+            failures=Counter(self.failures),
         )
         for observer in self._observers:
             observer.show(snapshot)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mfsynth.formatting import counts, duration
-from mfsynth.runs.events import View, WorkerState
+from mfsynth.runs.events import View, Wait, WaitCause, WorkerState
 from mfsynth.runs.policy import Goal
 from mfsynth.runs.protocol import FailureCause
 from mfsynth.shards.totals import Totals, by_count
@@ -110,15 +110,36 @@ class Snapshot:
             return ""
         return f"{number} failure{'s' if number > 1 else ''} ({failure_counts(self.failures)})"
 
+    def waits_text(self) -> str:
+        """What is waited for: `waiting 3 min for the store: …`; empty if nothing is."""
+        return "; ".join(map(wait_text, self.view.waits))
+
     def line(self) -> str:
         """All of it in one line."""
         parts = (
+            self.waits_text(),
             self.progress_text(),
             self.workers_text(),
             self.rejects_text(),
             self.failures_text(),
         )
         return "; ".join(filter(None, parts))
+
+
+_WAITED_FOR = {
+    WaitCause.STORE: "the store",
+    WaitCause.NODES: "nodes",
+    WaitCause.WORKERS: "workers to start",
+    WaitCause.RAY: "Ray to start",
+}
+
+
+def wait_text(wait: Wait) -> str:
+    """`waiting 3 min for the store (for 4.0 h yet: runtime.patience): no answer`."""
+    return (
+        f"waiting {duration(wait.seconds)} for {_WAITED_FOR[wait.cause]} "
+        f"(for {duration(wait.left_s)} yet: runtime.patience): {wait.text}"
+    )
 
 
 def failure_counts(failures: Mapping[FailureCause, int]) -> str:

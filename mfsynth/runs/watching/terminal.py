@@ -7,13 +7,22 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mfsynth.formatting import duration, printable
 from mfsynth.runs.events import WorkerView
 from mfsynth.runs.protocol import FailureCause
-from mfsynth.runs.watching.notices import Announcement, Committed, FailureNotice, Notice
+from mfsynth.runs.watching.aside import Aside
+from mfsynth.runs.watching.notices import (
+    Announcement,
+    Committed,
+    FailureNotice,
+    Notice,
+    Observer,
+)
 from mfsynth.runs.watching.snapshot import Snapshot
+from mfsynth.runs.watching.streams import is_terminal, switch_off
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -80,6 +89,12 @@ class PlainDisplay:
             self._due, self._last = False, self._clock()
 
 
+def default_display() -> Observer:
+    """Rich on a terminal, plain lines elsewhere; never in the way of a run."""
+    inner = RichDisplay() if is_terminal(sys.stderr) else PlainDisplay()
+    return Aside(inner, partial(switch_off, sys.stderr))
+
+
 class RichDisplay:
     """A bar with numbers and workers below it, redrawn in place, on standard error."""
 
@@ -88,7 +103,8 @@ class RichDisplay:
         from rich.live import Live
 
         self._console = console or Console(stderr=True)
-        self._live = Live(console=self._console, transient=True)
+        # Redrawn when it is asked to: rich's own thread would fail unseen.
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
         self._failures = FailureLines(time.monotonic)
 
     def __enter__(self) -> RichDisplay:
@@ -108,7 +124,7 @@ class RichDisplay:
 
     def show(self, snapshot: Snapshot) -> None:
         """Redraw."""
-        self._live.update(rendering(snapshot))
+        self._live.update(rendering(snapshot), refresh=True)
 
     def _print(self, text: str, style: str | None = None) -> None:
         text = printable(text)
@@ -127,6 +143,8 @@ def rendering(snapshot: Snapshot) -> RenderableType:
     bar = Table.grid(padding=(0, 1))
     bar.add_row(ProgressBar(target, there, width=60), f"{there / target:.0%}")
     parts: list[RenderableType] = [bar, Text(snapshot.progress_text())]
+    if waits := snapshot.waits_text():
+        parts.append(Text(printable(waits), style="bold yellow"))
     if rejects := snapshot.rejects_text():
         parts.append(Text(printable(rejects)))
     if failures := snapshot.failures_text():
@@ -164,4 +182,5 @@ def _table(workers: Sequence[WorkerView], shard_size: int) -> RenderableType:
 
 
 def _write(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        print(printable(text), file=sys.stderr, flush=True)
