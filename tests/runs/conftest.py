@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from started import plan_of
 
 from mfsynth.config import RunConfig
 from mfsynth.prompts import derive_seed
-from mfsynth.runs.local_ray import TOKEN_VARIABLE
 from mfsynth.runs.settings import complete
 from mfsynth.shards.layout import sample_id
 
@@ -68,8 +66,6 @@ def cluster() -> Iterator[str]:
     """Address of a small Ray cluster: to join one is faster than to start one a test."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
-    # Ray remembers a process' token: that of local runs in this process is this cluster's, too.
-    os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
