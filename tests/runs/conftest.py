@@ -12,8 +12,9 @@ from ray_nodes import Nodes
 from standin import accepted
 from started import plan_of
 
-from mfsynth.config import RunConfig
+from mfsynth.config import RunConfig, RuntimeConfig
 from mfsynth.prompts import derive_seed
+from mfsynth.runs.cluster import RayCluster
 from mfsynth.runs.settings import complete
 from mfsynth.shards.layout import sample_id
 
@@ -68,6 +69,8 @@ def cluster() -> Iterator[str]:
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
     from ray.cluster_utils import Cluster
 
+    # A process in which Ray was first started after this cluster can't start actors there.
+    RayCluster(RuntimeConfig(workers=1)).disconnect()
     node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     started = Cluster(initialize_head=True, head_node_args=node)
     yield started.address
