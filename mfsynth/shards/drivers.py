@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,6 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import gaps, listed, read_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.storage.store import ObjectStore
 
 # Ten beats: a store that fails for some minutes doesn't make a driver look dead.
@@ -76,15 +77,18 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     Raises:
         MfsynthError: A commit can't be read, or there is none and there must have been some.
     """
-    counted = counted_shards(store)
+    counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store)
-    if (problem := lost_receipts(store, receipts, counted)) is not None:
+    problem = lost_receipts(store, receipts, counted)
+    if not receipts:
+        problem = problem or _in_segments_alone(shards_beside(store, segments, receipts))
+    if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
     return receipts
 
 
 def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[int, Receipt]:
-    """Receipts of a run, as many as were counted once, for whoever takes them for the run.
+    """Receipts of a run, all that were counted once or are in segments, for whoever takes them for the run.
 
     There may be gaps among them, while a driver is at work.
 
@@ -95,9 +99,13 @@ def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> d
     Raises:
         MfsynthError: A commit can't be read, or there are fewer than there were.
     """
-    counted = counted_shards(store)
+    counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store, from_segments=from_segments)
-    problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
+    problem = (
+        lost_receipts(store, receipts, counted)
+        or fewer_receipts(receipts, counted)
+        or _in_segments_alone(shards_beside(store, segments, receipts))
+    )
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
     return receipts
@@ -158,6 +166,16 @@ def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str
         f"{len(receipts)} receipts in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were "
         f"committed ({counted.source}); bring them back (if this is a copy: copy again), or run "
         "generate again to make them anew"
+    )
+
+
+def _in_segments_alone(shards: Sequence[int]) -> str | None:
+    if not shards:
+        return None
+    return (
+        f"no receipt of {listed(shards)} in {layout.COMMITS_FOLDER}/, but one in "
+        f"{layout.SEGMENTS_FOLDER}/: bring it back (if this is a copy: copy again), or run "
+        "generate again to make the shard anew"
     )
 
 
