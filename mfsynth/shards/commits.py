@@ -13,7 +13,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mfsynth.config import differences
+from mfsynth.config import differences, settings_digest
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
@@ -371,6 +371,11 @@ def _require_same(
     store: ObjectStore, stored: RunManifest, fingerprint: str, settings: Mapping[str, Any]
 ) -> None:
     require_this_format(store, stored)
+    if settings_digest(stored.settings) != stored.fingerprint:
+        raise MfsynthError(
+            f"{store.url}/{layout.RUN_KEY}: its settings are not those of its fingerprint; bring "
+            "back the one that was written first"
+        )
     if stored.fingerprint != fingerprint:
         changed = differences(stored.settings, settings)
         raise MfsynthError(

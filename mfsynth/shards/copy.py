@@ -8,7 +8,6 @@ readers and `verify` refuse, and the same call again brings what is missing.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -104,7 +103,6 @@ def copy_run(
     is_running = driver_at_work(source, datetime.now(UTC)) is not None
     # A driver commits in any order; without one, gaps are receipts that were lost.
     receipts = (read_counted_commits if is_running else read_all_commits)(source)
-    _require_receipts_of(source, run, run_json, receipts)
     open_copy(target, run_json)
     with _heartbeat(target) as keep_alive:
         there = read_commits(target)
@@ -116,20 +114,6 @@ def copy_run(
         left_out = _copy_documents(source, target, run, receipts, is_more)
     sums = totals(receipts.values())
     return Copied(sums.shards, sums.accepted, sums.size, len(wanted), left_out, is_running)
-
-
-def _require_receipts_of(
-    source: ObjectStore, run: RunManifest, run_json: bytes, receipts: Mapping[int, Receipt]
-) -> None:
-    expected = hashlib.sha256(run_json).hexdigest()
-    if run.format_version == layout.FIRST_VERSION:
-        expected = ""
-    for receipt in receipts.values():
-        if (receipt.run, receipt.run_sha256) != (run.run_id, expected):
-            raise MfsynthError(
-                f"{source.url}/{layout.commit_key(receipt.shard)}: was made for another "
-                f"{layout.RUN_KEY}; bring back the one that belongs to it"
-            )
 
 
 def _require_no_other(

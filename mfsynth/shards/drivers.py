@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import gaps, listed, read_commits
+from mfsynth.shards.commits import gaps, listed, read_commits, read_run, run_sha256
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.storage.store import ObjectStore
@@ -75,7 +75,8 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     """Receipts of a run, as `read_commits`, and never those of a run that has lost all of them.
 
     Raises:
-        MfsynthError: A commit can't be read, or there is none and there must have been some.
+        MfsynthError: A commit can't be read, is of another run, or there is none and there must
+            have been some.
     """
     counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store)
@@ -84,6 +85,7 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
         problem = problem or _in_segments_alone(shards_beside(store, segments, receipts))
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
+    _require_own(store, receipts)
     return receipts
 
 
@@ -97,7 +99,8 @@ def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> d
         from_segments: As of `read_commits`.
 
     Raises:
-        MfsynthError: A commit can't be read, or there are fewer than there were.
+        MfsynthError: A commit can't be read, is of another run, or there are fewer than there
+            were.
     """
     counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store, from_segments=from_segments)
@@ -108,6 +111,7 @@ def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> d
     )
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
+    _require_own(store, receipts)
     return receipts
 
 
@@ -119,7 +123,7 @@ def read_all_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[
         from_segments: As of `read_commits`.
 
     Raises:
-        MfsynthError: A commit is missing, or can't be read.
+        MfsynthError: A commit is missing, can't be read, or is of another run.
     """
     receipts = read_counted_commits(store, from_segments=from_segments)
     if missing := gaps(receipts):
@@ -167,6 +171,21 @@ def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str
         f"committed ({counted.source}); bring them back (if this is a copy: copy again), or run "
         "generate again to make them anew"
     )
+
+
+def _require_own(store: ObjectStore, receipts: Mapping[int, Receipt]) -> None:
+    """Refuse receipts of another run, or of this one before its `run.json` was changed."""
+    if not receipts:
+        return
+    run = read_run(store)
+    expected = "" if run.format_version == layout.FIRST_VERSION else run_sha256(store)
+    for receipt in receipts.values():
+        if (receipt.run, receipt.run_sha256) != (run.run_id, expected):
+            raise MfsynthError(
+                f"{store.url}/{layout.commit_key(receipt.shard)}: was made for another "
+                f"{layout.RUN_KEY}; bring back the one that belongs to it, or give two runs a "
+                "folder each"
+            )
 
 
 def _in_segments_alone(shards: Sequence[int]) -> str | None:

@@ -7,14 +7,20 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny_run
 
 from mfsynth.config.limits import Limit
+from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
+from mfsynth.reports.collect import collect_report
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.gc import collect
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 DEEP = 200_000
 COMMIT = layout.commit_key(1)
@@ -104,3 +110,57 @@ def test_tables_that_are_not_utf_8_or_too_large_are_problems_that_verify_names(
     pq.write_table(table, path)
     monkeypatch.setenv(Limit.ROWS.variable, "3")
     assert any("4 rows, the limit is 3" in line for line in verify_run(run_store).problems)
+
+
+def all_refuse(store, match):
+    before = {key: store.read_bytes(key) for key in store.list()}
+    commands = (run_status, finalize, collect, read_known_commits, RGBDDataset, collect_report)
+    for command in commands:
+        by_url = command in (RGBDDataset, collect_report)
+        message = one_line_of(lambda store: command(store.url if by_url else store), store)  # noqa: B023
+        assert match in message, command
+    assert verify_run(store, deep=False).problems
+    assert {key: store.read_bytes(key) for key in store.list()} == before
+
+
+@pytest.mark.parametrize("harm", ["two runs in one folder", "run.json of another", "a licence"])
+def test_receipts_that_were_made_for_another_run_json(run_store, tmp_path, harm):
+    other = other_run(tmp_path / "other", shards=5)
+    if harm == "run.json of another":
+        run_store.put_bytes(layout.RUN_KEY, other.read_bytes(layout.RUN_KEY))
+    elif harm == "a licence":
+        model = {"id": "embedded", "revision": "r1", "licence": "mit"}
+        run_store.put_bytes(layout.RUN_KEY, changed(run_store, "run.json", model=model).encode())
+    else:
+        for key in other.list():
+            if not run_store.exists(key):
+                run_store.put_bytes(key, other.read_bytes(key))
+    all_refuse(run_store, "was made for another run.json")
+
+
+def test_objects_of_another_run_are_no_garbage(run_store, tmp_path):
+    other = other_run(tmp_path / "other", shards=1)
+    for key in other.list():
+        if layout.parse_object_key(key):
+            run_store.put_bytes(key, other.read_bytes(key))
+    assert not tiny_run.collect_all(run_store)
+
+
+def test_a_run_json_whose_settings_were_changed_is_not_resumed(store):
+    open_run(store, tiny_run.make_manifest())
+    settings = {**tiny_run.SETTINGS, "seed": 9}
+    store.put_bytes(layout.RUN_KEY, changed(store, "run.json", settings=settings).encode())
+    message = one_line_of(lambda store: open_run(store, tiny_run.make_manifest()), store)
+    assert "its settings are not those of its fingerprint" in message
+
+
+def other_run(folder, shards):
+    """Of the same name, with another seed."""
+    store = ObjectStore.open(folder)
+    manifest = tiny_run.make_manifest(seed=7)
+    open_run(store, manifest)
+    for shard in range(shards):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiny_run, "RUN_ID", manifest.run_id)
+            assert commit(store, tiny_run.upload_shard(store, shard))
+    return store
