@@ -90,7 +90,7 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
 
 
 def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[int, Receipt]:
-    """Receipts of a run, all that were counted once or are in segments, for whoever takes them for the run.
+    """Receipts of a run, all that were counted once or segments have, for whoever needs the run.
 
     There may be gaps among them, while a driver is at work.
 

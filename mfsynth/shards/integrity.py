@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
@@ -19,7 +18,7 @@ from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
-from mfsynth.shards.reading import require_moderate
+from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
 
 
@@ -76,9 +75,7 @@ def _rows(
     problems: list[str],
 ) -> list[dict[str, Any]] | None:
     try:
-        with pq.ParquetFile(path) as file:
-            require_moderate(file.metadata, key)
-            table = file.read()
+        table = read_moderate(str(path), key)
         # Text that is not UTF-8 would fail wherever it is looked at.
         table.validate(full=True)
     except MfsynthError as error:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
@@ -19,7 +18,7 @@ from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.layout import SegmentName
-from mfsynth.shards.reading import parse_segment_rows, read_index, require_moderate
+from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.totals import totals
@@ -237,9 +236,8 @@ def _deep(
             receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
-            with pq.ParquetFile(paths["index"]) as index:
-                require_moderate(index.metadata, receipt.objects["index"].key)
-                ids = index.read(columns=["sample_id"]).column(0).to_pylist()
+            key = receipt.objects["index"].key
+            ids = read_moderate(str(paths["index"]), key, ["sample_id"]).column(0).to_pylist()
         except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
             return problems, []
         return problems, ids

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -164,3 +166,35 @@ def other_run(folder, shards):
             patch.setattr(tiny_run, "RUN_ID", manifest.run_id)
             assert commit(store, tiny_run.upload_shard(store, shard))
     return store
+
+
+@pytest.mark.parametrize("kind", ["a dictionary", "a common beginning", "a list"])
+def test_a_small_table_that_decodes_to_gigabytes(run_store, monkeypatch, kind):
+    monkeypatch.setenv(Limit.BYTES.variable, "20000000")
+    receipt = read_commits(run_store)[1]
+    stored, path = receipt.objects["index"], run_store.local_root / receipt.objects["index"].key
+    table, rows = pq.read_table(path, partitioning=None).slice(0, 1), 2000
+    many = pa.concat_tables([table] * rows)
+    text = pa.repeat(pa.scalar("x" * 20_000), rows)
+    column = "prompt"
+    if kind == "a list":
+        column = "slot_view"
+        text = pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), text)
+    at = table.schema.get_field_index(column)
+    many = many.set_column(at, table.schema.field(at), text)
+    if kind == "a common beginning":
+        encoding = {"use_dictionary": False, "column_encoding": {"prompt": "DELTA_BYTE_ARRAY"}}
+    else:
+        encoding = {}
+    pq.write_table(many, path, compression="zstd", **encoding)
+    data = path.read_bytes()
+    assert len(data) < 100_000
+    digest = hashlib.sha256(data).hexdigest()
+    objects = json.loads(run_store.read_bytes(COMMIT))["objects"]
+    objects["index"] = {"key": stored.key, "size": len(data), "sha256": digest}
+    changes = {"objects": objects, "accepted": rows, "candidates": rows + 2}
+    run_store.put_bytes(COMMIT, changed(run_store, COMMIT, **changes).encode())
+    match = "a table of [0-9]+ bytes and more, the limit is 20000000"
+    for command in (lambda store: RGBDDataset(store.url), finalize):
+        assert re.search(match, one_line_of(command, run_store))
+    assert any(re.search(match, line) for line in verify_run(run_store).problems)
