@@ -23,6 +23,7 @@ from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8
+_MOST_GAPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +340,18 @@ def committed_sizes(store: ObjectStore) -> dict[int, int]:
 
 
 def gaps(commits: Collection[int]) -> list[int]:
-    """Shards below the last committed one that are not committed."""
-    return sorted({*range(max(commits, default=-1))} - {*commits})
+    """Shards below the last committed one that are not committed.
+
+    Raises:
+        MfsynthError: There are so many that the last one is none of this run.
+    """
+    last = max(commits, default=-1)
+    if last - len(commits) > _MOST_GAPS:
+        raise MfsynthError(
+            f"{layout.commit_key(last)}: of {last} shards before it, {len(commits) - 1} are "
+            "committed: it is of no run that is here; remove it"
+        )
+    return sorted({*range(last)} - {*commits})
 
 
 def listed(shards: Sequence[int]) -> str:

@@ -109,9 +109,12 @@ def _count_problems(
             problems.append(f"{key}: {found} {noun}, the receipt says {claimed}")
     made = sorted(row["candidate"] for row in [*rows, *others])
     first, count = receipt.first_candidate, receipt.candidates
-    if made != [*range(first, first + count)]:
-        missing = sorted({*range(first, first + count)} - {*made})
-        what = f"candidate {missing[0]} is missing" if missing else "candidates are there twice"
+    # A receipt can say any number: no list is made of it.
+    wanted, there = range(first, first + count), {*made}
+    if len(made) != count or any(a != b for a, b in zip(made, wanted, strict=True)):
+        missing = next((candidate for candidate in wanted if candidate not in there), None)
+        twice = "candidates are there twice"
+        what = twice if missing is None else f"candidate {missing} is missing"
         problems.append(f"{receipt.objects['index'].key}: {what} of {first} to {first + count - 1}")
     for kind, members in (("index", rows), ("rejects", others)):
         key = receipt.objects[kind].key

@@ -142,10 +142,13 @@ def _run_problems(
     problems = []
     if settings_digest(manifest.settings) != manifest.fingerprint:
         problems.append(f"{layout.RUN_KEY}: its settings are not those of its fingerprint")
-    problems += [
-        f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
-        for shard in gaps(receipts)
-    ]
+    try:
+        problems += [
+            f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
+            for shard in gaps(receipts)
+        ]
+    except MfsynthError as error:
+        problems.append(str(error))
     size = manifest.settings.get("shard_size")
     for shard, receipt in receipts.items():
         key = layout.commit_key(shard)

@@ -198,3 +198,40 @@ def test_a_small_table_that_decodes_to_gigabytes(run_store, monkeypatch, kind):
     for command in (lambda store: RGBDDataset(store.url), finalize):
         assert re.search(match, one_line_of(command, run_store))
     assert any(re.search(match, line) for line in verify_run(run_store).problems)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seconds": {"a": 1.7e308, "b": 1.7e308}},
+        {"seconds": {"total": 10**400}},
+        {"candidates": 10**30},
+        {"accepted": 2**53 + 1},
+        {"reasons": {"registration": 10**20}},
+        {"created": "9999-12-31T23:59:59-23:59"},
+        {"created": "2026-W01-1T00:00+00:00"},
+        {"created": "0001-01-01T00:00:00+00:00"},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_a_receipt_of_numbers_and_times_that_nobody_can_add(run_store, changes):
+    run_store.put_bytes(COMMIT, changed(run_store, COMMIT, **changes).encode())
+    for command in (read_commits, run_status, finalize):
+        assert "not a receipt of a shard" in one_line_of(command, run_store)
+    assert any("not a receipt" in line for line in verify_run(run_store, deep=False).problems)
+
+
+def test_a_receipt_of_more_candidates_than_memory_holds(run_store):
+    run_store.put_bytes(COMMIT, changed(run_store, COMMIT, candidates=10**12).encode())
+    assert any("is missing of 6 to" in line for line in verify_run(run_store).problems)
+
+
+def test_a_receipt_of_a_shard_far_away(run_store):
+    far = 999_999_999_999
+    receipt = json.loads(run_store.read_bytes(COMMIT)) | {"shard": far}
+    for kind, stored in receipt["objects"].items():
+        stored["key"] = layout.object_key(kind, receipt["run"], far, receipt["attempt"])
+    run_store.put_bytes(layout.commit_key(far), json.dumps(receipt).encode())
+    for command in (run_status, finalize):
+        assert "999999999999.json: of" in one_line_of(command, run_store)
+    assert any("remove it" in line for line in verify_run(run_store).problems)
