@@ -18,6 +18,7 @@ from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.run_types import require_types
 from mfsynth.shards.segments import believed, remove_segments_of
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
@@ -122,24 +123,10 @@ class RunManifest:
                 **_known_to(cls, values),
                 scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
             )
-            _require_types(manifest)
-            _require_texts(manifest.members, ("name", "suffix"))
-            _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
+            require_types(manifest)
         except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
-
-
-def _require_types(manifest: RunManifest) -> None:
-    # The name becomes part of paths, whoever wrote it.
-    if not isinstance(manifest.run, str) or not layout.RUN_NAME.fullmatch(manifest.run):
-        raise ValueError(f"{manifest.run!r:.80} is no name of a run")
-    for name in ("fingerprint", "created"):
-        if not isinstance(getattr(manifest, name), str):
-            raise ValueError(f"{name} is not a text")
-    for name in ("settings", "config", "versions", "model"):
-        if not isinstance(getattr(manifest, name), dict):
-            raise ValueError(f"{name} is not an object")
 
 
 def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
@@ -365,11 +352,6 @@ def listed(shards: Sequence[int]) -> str:
 def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(kind)}
     return {name: value for name, value in values.items() if name in known}
-
-
-def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
-    if not all(isinstance(entry.get(name), str) for entry in entries for name in names):
-        raise ValueError(f"an entry lacks {' or '.join(names)}")
 
 
 def _require_folder(store: ObjectStore) -> None:
