@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import shell_line
 from mfsynth.shards import layout
 from mfsynth.shards.commits import (
     RunManifest,
@@ -125,8 +126,8 @@ def _require_no_other(
 
 def _other_receipts(target: ObjectStore, shards: list[int]) -> MfsynthError:
     return MfsynthError(
-        f"{target.url} has made {listed(shards)} itself: it was generated into, and is no copy any "
-        "more; give another place"
+        f"{target.url} has other receipts of {listed(shards)} than the run to copy: it was "
+        "generated into, or they were changed; give another place"
     )
 
 
@@ -217,9 +218,10 @@ def _copy_shards(
     if damaged:
         first, *others = sorted(damaged)
         more = f", and so with {len(others)} shards more" if others else ""
+        command = shell_line("mfsynth", "verify", source.url)
         raise MfsynthError(
-            f"{first}; its shard was not copied{more}; all others were; `mfsynth verify "
-            f"{source.url}` says what else is damaged"
+            f"{first}; its shard was not copied{more}; all others were; `{command}` says what else "
+            "is damaged"
         )
 
 

@@ -158,7 +158,11 @@ def _bury(
     store: ObjectStore, tombstone: Tombstone, kept: set[str], *, dry_run: bool
 ) -> list[Entry]:
     """Delete what a tombstone names, and last the tombstone; gives what this call deleted."""
-    doomed = [e for e in tombstone.entries if e.upload is not None or e.key not in kept]
+    doomed = [e for e in tombstone.entries if e.upload is None and e.key not in kept]
+    if any(e.upload is not None for e in tombstone.entries):
+        # Of this store: the run may have been copied with what was marked in another.
+        uploads = {_identity(e) for e in store.unfinished_uploads()}
+        doomed += [e for e in tombstone.entries if _identity(e) in uploads]
     if dry_run:
         return doomed
     # Of a segment the receipts first: rows without them are nothing.

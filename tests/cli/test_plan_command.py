@@ -12,6 +12,7 @@ from mfsynth.cli import main
 from mfsynth.config import RunConfig
 from mfsynth.runs.plan import recorded_config
 from mfsynth.shards.commits import open_run
+from mfsynth.shards.drivers import note_progress
 from mfsynth.storage.store import ObjectStore
 
 
@@ -112,3 +113,11 @@ def test_prompts_that_moved_and_a_revision_that_was_found_are_the_same_run(value
     status, out, _ = plan(moved)
     assert status == 0
     assert "8 there" in out
+
+
+def test_nothing_is_planned_from_a_run_that_has_lost_a_receipt(values, plan, tmp_path):
+    store = make_run(values)
+    note_progress(store, 4)
+    status, _, err = plan(values | {"output": str(tmp_path / "new")}, "--from", store.url)
+    assert status == 1
+    assert "3 receipts in _commits/, but 4 shards were committed" in err
