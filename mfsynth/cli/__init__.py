@@ -20,7 +20,7 @@ _COMMANDS = {
     "doctor": "Look at store, machine, model and cluster before a run.",
     "evaluate": "Score a model's depth against ground truth.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
-    "gc": "Remove objects that no commit refers to.",
+    "gc": "Mark what no commit refers to; a call a day later deletes it.",
     "generate": "Start or resume a run.",
     "model": "Look at a model, or convert a released checkpoint.",
     "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",

@@ -68,7 +68,7 @@ def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple
     from mfsynth.runs.events import Outcome
 
     result = _run(config, out, pairs, overrides, None)
-    _say("\n".join(map(one_line, result.lines())))
+    _say("\n".join(map(one_line, [*result.lines(), *result.remarks()])))
     match result.outcome:
         case Outcome.FAILED:
             raise MfsynthError(

@@ -32,7 +32,8 @@ def plan(
 
     CONFIG is a YAML file or the name of one in configs/. Speed, acceptance and bytes come from
     shards that were made already: those of the run itself (make some with a small --pairs), or
-    with --from those of another run. Loading models comes on top.
+    with --from those of another run. Loading models comes on top. What was measured without a GPU
+    is not taken for a GPU's: --gpus and --price refuse it. Errors are standard errors over shards.
     """
     import json
 
@@ -40,5 +41,10 @@ def plan(
     from mfsynth.runs.settings import load_run_config
 
     settings = load_run_config(config, overrides, output=out, pairs=pairs)
-    found = plan_budget(settings, measured_at=measured_at, workers=gpus, price=price)
+    asked = {"--gpus": gpus is not None, "--price": price is not None}
+    asked["runtime.device=cuda"] = settings.runtime.device == "cuda"
+    named = ", ".join(name for name, given in asked.items() if given)
+    found = plan_budget(
+        settings, measured_at=measured_at, workers=gpus, price=price, gpus=named or None
+    )
     echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))

@@ -12,6 +12,7 @@ from mfsynth.formatting import one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mfsynth.config import ModelConfig
     from mfsynth.prompts import PromptSource
     from mfsynth.prompts.coverage import SlotCoverage
 
@@ -40,24 +41,35 @@ def preview(source: str, samples: int, candidates: int, overrides: tuple[str, ..
     """Show sample prompts, the size of the space, and how well its slots are covered.
 
     The argument is a run's configuration or a prompt library: a YAML file, or the name of one in
-    configs/ or prompts/.
+    configs/ or prompts/. Says which words the model doesn't know, and which prompts it would cut:
+    the model of the configuration; with a library, the embedded one.
     """
     from rich.console import Console
 
     from mfsynth.prompts import Grammar
     from mfsynth.prompts.coverage import coverage
+    from mfsynth.runs.understanding import understanding, vocabulary_of
 
-    opened = _open(source, overrides)
+    opened, model = _open(source, overrides)
     slots = coverage(opened, range(candidates)) if isinstance(opened, Grammar) else ()
     texts = [opened.prompt(candidate).text for candidate in range(samples)]
+    looked_at = [opened.prompt(candidate).text for candidate in range(candidates)]
+    read = understanding(vocabulary_of(model), looked_at)
     console = Console()
     if console.is_terminal:
         _show_rich(console, opened, texts, slots, candidates)
     else:
         _show_plain(opened, texts, slots, candidates)
+    if read is None:
+        echo(f"model {model.id}: its tokenizer is not on this machine, so its words are not known")
+    elif read.trouble:
+        echo(f"model {model.id}: {read.trouble}")
+    else:
+        echo(f"model {model.id}: knows all words of {read.prompts} prompts, and reads them whole")
 
 
-def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
+def _open(source: str, overrides: tuple[str, ...]) -> tuple[PromptSource, ModelConfig]:
+    from mfsynth.config import ModelConfig
     from mfsynth.config.documents import read_yaml
     from mfsynth.config.resources import is_path, resource_names
     from mfsynth.config.suggestions import did_you_mean
@@ -78,10 +90,10 @@ def _open(source: str, overrides: tuple[str, ...]) -> PromptSource:
             )
     if not is_library:
         config = load_run_config(source, overrides)
-        return open_prompts(config.prompts, config.seed)
+        return open_prompts(config.prompts, config.seed), config.model
     if overrides:
         raise MfsynthError(f"--set {overrides[0]}: {source} is a prompt library; name a CONFIG")
-    return load_library(source)
+    return load_library(source), ModelConfig()
 
 
 def _size_line(source: PromptSource, texts: list[str]) -> str:

@@ -19,6 +19,7 @@ def verify(url: str, shallow: bool) -> None:
     finalize, or by a driver. Prints a line for every problem; exit status 1 if there is one.
     """
     from mfsynth.errors import MfsynthError
+    from mfsynth.formatting import size
     from mfsynth.shards.verify import verify_run
     from mfsynth.storage.store import ObjectStore
 
@@ -26,7 +27,7 @@ def verify(url: str, shallow: bool) -> None:
     report = verify_run(store, deep=not shallow, on_shard=Progress("verified"))
     for problem in report.problems:
         echo(one_line(problem))
-    found = f"{report.shards} shards, {report.pairs} pairs, {report.size / 1e6:.1f} MB"
+    found = f"{report.shards} shards, {report.pairs} pairs, {size(report.size)}"
     depth = "verified" if report.deep else "present"
     if report.problems:
         count = len(report.problems)

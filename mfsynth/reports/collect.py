@@ -13,6 +13,7 @@ import numpy as np
 from mfsynth.checks import open_checks, score_infos
 from mfsynth.datasets import RGBDDataset, RGBDSample
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import counts
 from mfsynth.reports import images
 from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
@@ -29,7 +30,7 @@ from mfsynth.reports.rejects import choose, read_rejects
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
-from mfsynth.shards.totals import by_count, totals
+from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
@@ -103,7 +104,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     return RunReport(
         name=manifest.run,
         run_id=manifest.run_id,
-        facts=_facts(manifest, shown),
+        facts=_facts(manifest, shown, sums),
         candidates=sums.candidates,
         accepted=sums.accepted,
         rejected=sums.rejected,
@@ -126,6 +127,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
             )
             for name in names
         ),
+        warning=sums.prompts_text,
     )
 
 
@@ -140,7 +142,9 @@ def _with_scores(manifest: RunManifest) -> RunManifest:
     return replace(manifest, scores=score_infos(checks.values()))
 
 
-def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[str, str], ...]:
+def _facts(
+    manifest: RunManifest, shown: Sequence[RGBDSample], sums: Totals
+) -> tuple[tuple[str, str], ...]:
     """Label and value of what made the run; what is not known is left out."""
     model, settings = manifest.model, manifest.settings
     sampler: Mapping[str, Any] = settings.get("sampler", {})
@@ -163,6 +167,10 @@ def _facts(manifest: RunManifest, shown: Sequence[RGBDSample]) -> tuple[tuple[st
         "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
         "depth": f"{kind}, {of}" if kind and of else kind,
         "seed": settings.get("seed"),
+        "device": counts(dict(by_count(sums.devices))),
+        "done again": counts(
+            {cause.replace("_", " "): number for cause, number in by_count(sums.retries)}
+        ),
         "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
         "fingerprint": manifest.fingerprint[:16],
     }

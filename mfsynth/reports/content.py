@@ -83,6 +83,7 @@ class RunReport:
         quarantine: Quarantined ones that are shown.
         reason_counts: Failed scores over all rejected pairs, most frequent first.
         histograms: One a score, over all accepted and rejected pairs.
+        warning: What people should know before they look at the pairs; "" for nothing.
     """
 
     name: str
@@ -99,6 +100,7 @@ class RunReport:
     quarantine: tuple[QuarantineCard, ...]
     reason_counts: tuple[ReasonCount, ...]
     histograms: tuple[Histogram, ...]
+    warning: str = ""
 
     @property
     def acceptance(self) -> float | None:

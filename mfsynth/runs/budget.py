@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
-from mfsynth.formatting import size
+from mfsynth.formatting import counts, size
 from mfsynth.runs.plan import recorded_config
 from mfsynth.runs.policy import Goal
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits, read_known_commits
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.totals import totals
+from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
@@ -52,9 +53,15 @@ class Amount:
         return Amount(self.value * factor, None if self.error is None else self.error * factor)
 
     def text(self, decimals: int = 1) -> str:
-        """`12.4 ± 0.8`: the value and two standard errors."""
+        """`12.4 ± 0.4`: the value and its standard error."""
         shown = f"{self.value:.{decimals}f}"
-        return shown if self.error is None else f"{shown} ± {2 * self.error:.{decimals}f}"
+        return shown if self.error is None else f"{shown} ± {self.error:.{decimals}f}"
+
+    def size_text(self) -> str:
+        """The same of bytes."""
+        return (
+            size(self.value) if self.error is None else f"{size(self.value)} ± {size(self.error)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class Measurement:
         candidates: Candidates a unit.
         seconds: Worker seconds a unit.
         size: Bytes a unit, those of rejected candidates included.
+        devices: What made them: shards by device, as `NVIDIA H100 (cuda)`.
+        kinds: Of these devices: `cpu`, `cuda`, or "" where a receipt doesn't say.
     """
 
     url: str
@@ -80,6 +89,8 @@ class Measurement:
     candidates: Amount
     seconds: Amount
     size: Amount
+    devices: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, url: str, receipts: Sequence[Receipt], unit: str) -> Measurement:
@@ -105,7 +116,34 @@ class Measurement:
             candidates=Amount.ratio(candidates, units),
             seconds=Amount.ratio([receipt.total_seconds for receipt in receipts], units),
             size=Amount.ratio([_size(receipt) for receipt in receipts], units),
+            devices=dict(by_count(Counter(map(_device, receipts)))),
+            kinds=tuple(sorted({receipt.device for receipt in receipts})),
         )
+
+    def require_gpus(self, why: str) -> None:
+        """Refuse to take the speed of processors for that of GPUs.
+
+        Args:
+            why: What GPUs are asked for by.
+
+        Raises:
+            MfsynthError: Some shards were made without a GPU.
+        """
+        if "cpu" in self.kinds:
+            raise MfsynthError(
+                f"{self.url} was measured on {counts(self.devices, 3)}, which says nothing of a "
+                f"GPU's speed; leave {why} out, or name a run made on such GPUs with --from URL"
+            )
+
+    @property
+    def hours_of(self) -> str:
+        """Whose hours `seconds` are, in words."""
+        match self.kinds:
+            case ("cuda",):
+                return "GPU hours"
+            case ("cpu",):
+                return "of a worker without a GPU: a GPU's differ"
+        return "GPU hours, where workers have GPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +188,22 @@ class Budget:
         lines = [
             f"target       {self.target} {unit}, {self.there} there",
             f"measured     {measured.gained} {unit} in {over}, {measured.url}",
+            f"  made on    {counts(measured.devices, 3)}",
             f"  accepted   {measured.acceptance.times(100).text()} %",
             f"  worker     {measured.seconds.text(2)} s a {one}",
-            f"  storage    {measured.size.times(1e-3).text()} kB a {one}",
+            f"  storage    {measured.size.size_text()} a {one}",
             f"to make      {self.shards} shards, {self.candidates} candidates",
             f"worker time  {self.worker_hours.text(_decimals(self.worker_hours))} h "
-            "(GPU hours, where workers have GPUs)",
+            f"({measured.hours_of})",
         ]
         if self.wall_hours is not None:
             wall = self.wall_hours.text(_decimals(self.wall_hours))
             lines.append(f"wall time    {wall} h on {self.workers} workers")
-        lines.append(f"storage      {size(self.size.value)}")
+        lines.append(f"storage      {self.size.size_text()}")
         if self.cost is not None:
             lines.append(f"cost         {self.cost.text(2)}")
         if measured.shards > 1:
-            lines.append(f"±            two standard errors over {over}")
+            lines.append(f"±            standard error over {over}")
         if self.differences:
             lines.append("beware       the measured run had other settings (there -> here):")
             lines += [f"  {line}" for line in self.differences]
@@ -214,7 +253,12 @@ def budget(
 
 
 def plan_budget(
-    config: RunConfig, *, measured_at: str | None, workers: int | None, price: float | None
+    config: RunConfig,
+    *,
+    measured_at: str | None,
+    workers: int | None,
+    price: float | None,
+    gpus: str | None = None,
 ) -> Budget:
     """The budget of what is missing of a run, from its own shards or those of another run.
 
@@ -223,9 +267,11 @@ def plan_budget(
         measured_at: URL of a run to take speed, acceptance and bytes from; None for its own.
         workers: How many there will be; None for those of the configuration, if it has a number.
         price: Of a worker for an hour.
+        gpus: What says that workers will have GPUs; None if nothing does.
 
     Raises:
-        MfsynthError: There is nothing to measure, or the output holds another run.
+        MfsynthError: There is nothing to measure, it was measured without the GPUs that there
+            will be, or the output holds another run.
     """
     goal = Goal.of(config)
     own = ObjectStore.open(config.output)
@@ -243,8 +289,11 @@ def plan_budget(
         )
     if workers is None and isinstance(config.runtime.workers, int):
         workers = config.runtime.workers
+    measured = Measurement.of(source.url, receipts, goal.unit)
+    if gpus is not None:
+        measured.require_gpus(gpus)
     found = budget(
-        Measurement.of(source.url, receipts, goal.unit),
+        measured,
         target=goal.target,
         shard_size=goal.shard_size,
         there=goal.gained(totals(there)),
@@ -277,6 +326,13 @@ def _settings(
         for values in models:
             values["revision"] = None
     return before, {name: now[name] for name in names}
+
+
+def _device(receipt: Receipt) -> str:
+    if not receipt.device:
+        return "a device that is not recorded"
+    name = receipt.device_name
+    return f"{name} ({receipt.device})" if name else receipt.device
 
 
 def _size(receipt: Receipt) -> int:

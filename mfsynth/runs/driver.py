@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -22,12 +23,14 @@ from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
+from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
 from mfsynth.runs.compacting import Compactor
 from mfsynth.runs.doctor.examination import examine_at_start
 from mfsynth.runs.doctor.findings import Finding, Severity
 from mfsynth.runs.events import (
+    Action,
     Assign,
     Commit,
     Drain,
@@ -57,10 +60,17 @@ from mfsynth.runs.settings import (
 )
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
+from mfsynth.runs.understanding import (
+    PROMPTS_LOOKED_AT,
+    REMEDY,
+    understanding,
+    vocabulary_of,
+)
 from mfsynth.runs.watching.alerts import FAILED, FINISHED, VARIABLE, alerts
 from mfsynth.runs.watching.metrics import RunMetrics
 from mfsynth.runs.watching.notices import Announcement, Observer
 from mfsynth.runs.watching.reporter import Reporter
+from mfsynth.runs.watching.runlog import RunLog
 from mfsynth.runs.watching.terminal import default_display
 from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
@@ -202,6 +212,7 @@ class _Session:
         self._goal = Goal.of(config)
         self._earlier = list(read_known_commits(store).values())
         self._reporter = Reporter(self._goal, self._earlier, display)
+        self._attempts = Attempts()
         self._reporter.add_observer(somebody)
         self._shown = 0.0
         self._places = 0
@@ -211,16 +222,20 @@ class _Session:
         # A finished run is recognised without starting anything.
         if ShardLedger(self._goal, self._earlier).is_complete:
             return self._result(Finish(Outcome.FINISHED))
-        with self._display, StopRequests() as stop:
+        with self._display, StopRequests() as stop, RunLog(self._store) as log:
+            self._reporter.add_observer(log)
             self._say_what_is_there()
             try:
-                return self._work(open_worker, stop)
+                result = self._work(open_worker, stop)
             except StoppedError as error:
-                return self._result(Finish(Outcome.DRAINED, str(error)), stop.first)
+                result = self._result(Finish(Outcome.DRAINED, str(error)), stop.first)
+            for line in (result.reason or result.outcome.value, *result.lines()):
+                log.write(line)
+        return replace(result, log=log.url)
 
     def _work(self, open_worker: OpenWorker, stop: StopRequests) -> RunResult:
         with (
-            Heartbeat(self._store, lambda: len(self._reporter.committed)),
+            Heartbeat(self._store, lambda: len(self._reporter.committed)) as heartbeat,
             Committer(self._store, self._reporter.committed) as committer,
             Compactor(self._store, self._reporter.committed) as compactor,
             WorkerPool(
@@ -232,7 +247,7 @@ class _Session:
             self._reporter.add_observer(compactor)
             stop.install()  # ray.init sets a SIGTERM handler that ends the process
             try:
-                return self._drive(pool, committer, stop)
+                return self._drive(pool, committer, heartbeat, stop)
             except ClusterLostError as error:
                 return self._result(self._lost(error, pool, stop), stop.first)
 
@@ -260,7 +275,9 @@ class _Session:
             self._shown = time.monotonic()
             self._reporter.show(view)
 
-    def _drive(self, pool: WorkerPool, committer: Committer, stop: StopRequests) -> RunResult:
+    def _drive(
+        self, pool: WorkerPool, committer: Committer, heartbeat: Heartbeat, stop: StopRequests
+    ) -> RunResult:
         reporter = self._reporter
         self._places = pool.places()
         supervisor = self._supervisor(pool.resources.batch_size)
@@ -283,13 +300,14 @@ class _Session:
                     case Assign(worker, assignment):
                         pool.assign(worker, assignment, self._plan.shard(assignment.shard))
                     case Commit(receipt):
-                        committer.begin(receipt)
+                        retries = self._attempts.failed(receipt.shard)
+                        committer.begin(replace(receipt, retries=retries))
                     case Finish():
                         for ending in committer.take_all():
-                            reporter.record(ending)
+                            self._record(ending)
                         reporter.show(supervisor.view())
                         return self._result(action, stop.first)
-                reporter.record(action)
+                self._record(action)
             if stop.count > 1:
                 return self._result(Finish(Outcome.DRAINED, "stopped at once"), stop.first)
             if stop.count and not draining:
@@ -308,10 +326,15 @@ class _Session:
                     pool.poll(min(patience, COMMIT_POLL_S) if committer.is_busy else patience)
                 )
             event = events.popleft() if events else Tick()
-            reporter.record(event)
+            self._record(event)
             actions = supervisor.handle(event, time.monotonic())
             if time.monotonic() - self._shown >= POLL_S:
                 self._show(supervisor.view())
+                self._say_who_else_is_there(heartbeat)
+
+    def _record(self, happened: Event | Action) -> None:
+        self._attempts.note(happened)
+        self._reporter.record(happened)
 
     def _supervisor(self, batch_size: int) -> Supervisor:
         policy = Policy(
@@ -361,6 +384,29 @@ class _Session:
                 severity = found.severity.word
                 self._reporter.announce(name.replace(" ", "_"), found.line, severity=severity)
 
+        self._say_what_the_model_makes_of_prompts()
+
+    def _say_what_the_model_makes_of_prompts(self) -> None:
+        texts = [self._plan.source[number].text for number in range(PROMPTS_LOOKED_AT)]
+        read = understanding(vocabulary_of(self._config.model), texts)
+        if read is not None and read.trouble:
+            self._reporter.announce(
+                "prompts_not_understood",
+                f"warning: {read.trouble}: {REMEDY}",
+                prompts=read.prompts,
+                unknown=read.unknown,
+                cut=read.cut,
+            )
+
+    def _say_who_else_is_there(self, heartbeat: Heartbeat) -> None:
+        for host in heartbeat.other_drivers():
+            self._reporter.announce(
+                "another_driver",
+                f"another driver is at work on this run{f', on {host}' if host else ''}: of a "
+                "shard that both make, the first commit counts",
+                host=host,
+            )
+
     def _result(self, end: Finish, signal: int | None = None) -> RunResult:
         reporter, url = self._reporter, self._store.url
         return RunResult(
@@ -374,6 +420,7 @@ class _Session:
             unit=self._goal.unit,
             failures=reporter.failures,
             signal=signal,
+            target=self._goal.target,
         )
 
 

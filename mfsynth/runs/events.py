@@ -34,11 +34,15 @@ class WorkerSaid:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The worker's process is gone, whatever it was doing; `node_lost`: with its whole node."""
+    """The worker's process is gone, whatever it was doing; `node_lost`: with its whole node.
+
+    `log` is where the process has left its last words, if that is known.
+    """
 
     worker: int
     message: str
     node_lost: bool = False
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.drivers import HEARTBEAT_S, beat, note_progress
+from mfsynth.shards.drivers import HEARTBEAT_S, beat, heartbeats, host_of, note_progress
 from mfsynth.shards.layout import new_heartbeat
 from mfsynth.storage.store import ObjectStore
 
@@ -36,6 +37,9 @@ class Heartbeat:
         self._committed = committed
         self._key = new_heartbeat()
         self._noted = -1
+        self._seen: dict[str, datetime | None] | None = None
+        self._others: dict[str, str] = {}
+        self._told: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -57,6 +61,12 @@ class Heartbeat:
             self._note()
             self._store.delete(self._key)
 
+    def other_drivers(self) -> list[str]:
+        """Hosts of drivers that were seen to work on the same run; each is told of once."""
+        new = [key for key in [*self._others] if key not in self._told]
+        self._told.update(new)
+        return [self._others[key] for key in new]
+
     def _run(self) -> None:
         due = time.monotonic() + HEARTBEAT_S
         while not self._stop.wait(_FIRST_COMMIT_S):
@@ -70,6 +80,17 @@ class Heartbeat:
     def _beat(self) -> None:
         beat(self._store, self._key)
         self._note()
+        with contextlib.suppress(MfsynthError):
+            self._look_around()
+
+    def _look_around(self) -> None:
+        # One that was killed left a heartbeat, too: only what has changed since is alive.
+        found = heartbeats(self._store)
+        for key, last in found.items():
+            changed = self._seen is not None and last != self._seen.get(key)
+            if changed and key != self._key and key not in self._others:
+                self._others[key] = host_of(self._store, key)
+        self._seen = found
 
     def _note(self) -> None:
         if (committed := self._committed()) > self._noted:

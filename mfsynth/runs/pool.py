@@ -6,21 +6,35 @@ tell nobody. What is retried, where and how often is the supervisor's to decide.
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.cluster import RayCluster
+from mfsynth.runs.devices import Device
 from mfsynth.runs.events import StartAnswered, WorkerDied, WorkerSaid
 from mfsynth.runs.patience import Patience
 from mfsynth.runs.plan import Candidate
-from mfsynth.runs.protocol import Assignment, Message, NotStarted, StartAnswer, Started
+from mfsynth.runs.protocol import (
+    Assignment,
+    Failed,
+    FailureCause,
+    Message,
+    NotStarted,
+    StartAnswer,
+    Started,
+)
 from mfsynth.runs.sizing import WorkerResources
+from mfsynth.runs.understanding import vocabulary_of
 from mfsynth.runs.watching.metrics import GpuMemory
 from mfsynth.shards.commits import require_store_of
 from mfsynth.storage.errors import StoreError, StoreRefusedError
@@ -28,6 +42,8 @@ from mfsynth.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     import ray
+
+_log = logging.getLogger(__name__)
 
 # One shard is made while another is written and uploaded.
 SHARDS_PER_WORKER = 2
@@ -85,6 +101,7 @@ class WorkerPool:
         self._actors: dict[int, Any] = {}
         self._starts: dict[ray.ObjectRef, int] = {}
         self._streams: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}
+        self._logs: dict[int, str] = {}
         self._requested = 0
 
     def __enter__(self) -> WorkerPool:
@@ -158,6 +175,7 @@ class WorkerPool:
 
     def kill(self, number: int) -> None:
         """End a worker at once; nothing more is heard of it."""
+        self._logs.pop(number, None)
         actor = self._actors.pop(number, None)
         if actor is not None:
             self._ray.kill(actor)
@@ -185,15 +203,21 @@ class WorkerPool:
             # of them the actor is not to be trusted.
             if ref in self._starts:
                 number = self._starts.pop(ref)
-                return StartAnswered(number, self._ray.get(ref))
+                answer = self._ray.get(ref)
+                if isinstance(answer, Started):
+                    self._logs[number] = answer.log
+                return StartAnswered(number, answer)
             if ref in self._streams:
                 number, shard = self._streams[ref]
                 return WorkerSaid(number, shard, self._ray.get(next(ref)))
         except StopIteration:
             del self._streams[ref]
         except RayError as error:
+            log = self._logs.get(number) or _log_of_the_dead(error)
             self.kill(number)
-            return WorkerDied(number, *cause_of_death(error))
+            message, node_lost = cause_of_death(error)
+            # A node that is gone has taken it along.
+            return WorkerDied(number, message, node_lost, "" if node_lost else log)
         return None  # the stream is over, or its worker's other shard told of the death already
 
 
@@ -224,8 +248,10 @@ class _Actor:
             return NotStarted(str(error))
         # Exception: loading a model can raise anything; the user gets its last line.
         except Exception as error:
-            return NotStarted(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        return Started()
+            _log.exception("the model can't be loaded")
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return NotStarted(said, log=log_of_this_process())
+        return Started(log_of_this_process())
 
     def make_shard(
         self, assignment: Assignment, candidates: Sequence[Candidate]
@@ -233,6 +259,8 @@ class _Actor:
         assert self._worker is not None
         for message in self._worker.make_shard(assignment, candidates):
             self._gpu_memory.report()
+            if isinstance(message, Failed) and message.cause is FailureCause.ERROR:
+                message = replace(message, log=log_of_this_process())
             yield message
 
 
@@ -243,9 +271,36 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     from mfsynth.runs.worker import ShardWorker
 
     pipeline = load_pipeline(config.model, device, config.runtime)
-    if not compiles(config.runtime.compile, device):
-        return ShardWorker(config, pipeline)
-    return ShardWorker(config, pipeline, partial(each_shape_once, pipeline.transformer))
+    compiled = compiles(config.runtime.compile, device)
+    return ShardWorker(
+        config,
+        pipeline,
+        partial(each_shape_once, pipeline.transformer) if compiled else None,
+        device=Device.here(device),
+        vocabulary=vocabulary_of(config.model),
+    )
+
+
+def log_of_this_process() -> str:
+    """`HOST:PATH` of the file that its standard error goes to; "" if that is none."""
+    # Linux, where Ray gives its workers a file each.
+    try:
+        path = Path("/proc/self/fd/2").readlink()
+    except OSError:
+        return ""
+    return f"{socket.gethostname()}:{path}" if path.is_file() else ""
+
+
+def _log_of_the_dead(error: Exception) -> str:
+    """The same of a worker that had said nothing yet, by the number of its process."""
+    process = re.search(r"\bpid[:=] *(\d+)", str(error))
+    address = re.search(r"\bip[:=] *(\S+)", str(error))
+    if process is None or address is None:
+        return ""
+    import ray
+
+    folder = ray._private.worker._global_node.get_logs_dir_path()
+    return f"{address[1]}:{folder}/worker-*-{process[1]}.err"
 
 
 def cause_of_death(error: Exception) -> tuple[str, bool]:

@@ -50,6 +50,7 @@ class Assignment:
         isolate: Make and check the candidates strictly one after another, each announced before
             it begins, so that a death names its culprit. Implies a batch of one.
         quarantined: Candidates not to be made again, with the reason to record.
+        keep_rejected: Store rejected pairs as if they were accepted, for who wants to see one.
     """
 
     shard: int
@@ -57,11 +58,15 @@ class Assignment:
     batch_size: int
     isolate: bool = False
     quarantined: Mapping[int, str] = field(default_factory=dict)
+    keep_rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """The worker has loaded its model and can take a shard."""
+
+    log: str = ""
+    """`HOST:PATH` of what its process writes; "" where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,12 @@ class NotStarted:
     Attributes:
         message: One line for the user.
         may_pass: Whether another one may be able to a while later; else it would say so again.
+        log: Where its process has said more, if so.
     """
 
     message: str
     may_pass: bool = False
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +123,13 @@ class Failed:
         cause: What it asks for.
         message: One line with the cause.
         may_pass: Of a store: whether waiting may help.
+        log: Where the worker's process has said more, if so.
     """
 
     cause: FailureCause
     message: str
     may_pass: bool = True
+    log: str = ""
 
 
 StartAnswer = Started | NotStarted

@@ -5,20 +5,81 @@ For candidates in quarantine: where a worker died, a debugger or a profiler can 
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow.parquet as pq
 
 from mfsynth.config import RunConfig, differences
 from mfsynth.config.loading import GivenSettings
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import model_info
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.runs.settings import complete, run_fingerprint
-from mfsynth.shards.commits import read_run, require_this_format
-from mfsynth.shards.layout import RUN_KEY, new_attempt
+from mfsynth.shards import codecs
+from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
+from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A score of a pair, and what the run says of it."""
+
+    name: str
+    about: ScoreInfo
+    value: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is beyond its limit."""
+        return self.about.fails(self.value)
+
+    @property
+    def line(self) -> str:
+        """`registration 1.12, at least 1.5: failed`."""
+        about = self.about
+        value = "abstains" if math.isnan(self.value) else about.with_unit(f"{self.value:.4g}")
+        text = f"{self.name} {value}"
+        if about.limit is None:
+            return f"{text}, no limit"
+        bound = "at least" if about.is_minimum else "at most"
+        text += f", {bound} {about.with_unit(f'{about.limit:g}')}"
+        return f"{text}: failed" if self.failed else text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A candidate that was made again.
+
+    Attributes:
+        sample_id: Its key.
+        scores: Of all checks.
+        malformed: Reasons of a pair whose depth is none; such a one has nothing of what follows.
+        members: Its files as a run has them in its tar, by name.
+        rgb: uint8 (H, W, 3), as stored.
+        depth: float32 (H, W), as stored.
+    """
+
+    sample_id: str
+    scores: tuple[Judged, ...]
+    malformed: tuple[str, ...] = ()
+    members: Mapping[str, bytes] = field(default_factory=dict)
+    rgb: RgbImage | None = None
+    depth: DepthMap | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Scores that it is turned down for."""
+        return self.malformed or tuple(score.name for score in self.scores if score.failed)
 
 
 def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunConfig, Candidate]:
@@ -64,7 +125,7 @@ def make_again(
     device: str,
     *,
     open_worker: OpenWorker = open_shard_worker,
-) -> Made | Failed:
+) -> Pair | Failed:
     """Make and check a candidate as a worker does; the output of the run is not touched.
 
     Ends the process if that is what the candidate does.
@@ -77,13 +138,54 @@ def make_again(
         open_worker: Makes the worker.
 
     Returns:
-        The receipt of a shard of one, which is thrown away; or why it could not be made.
+        The pair, whether it is accepted or not; or why it could not be made.
     """
-    assignment = Assignment(candidate.index // config.shard_size, new_attempt(), 1, isolate=True)
+    assignment = Assignment(
+        candidate.index // config.shard_size,
+        new_attempt(),
+        batch_size=1,
+        isolate=True,
+        keep_rejected=True,
+    )
     with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
-        run = ObjectStore.open(url).read_bytes(RUN_KEY)
-        ObjectStore.open(folder).put_bytes(RUN_KEY, run)
+        run, store = ObjectStore.open(url).read_bytes(RUN_KEY), ObjectStore.open(folder)
+        store.put_bytes(RUN_KEY, run)
         elsewhere = config.model_copy(update={"output": folder})
         *_, end = open_worker(elsewhere, device).make_shard(assignment, [candidate])
-    assert isinstance(end, Made | Failed)
-    return end
+        if isinstance(end, Failed):
+            return end
+        assert isinstance(end, Made)
+        return _pair(RunManifest.from_json(run), store, end.receipt)
+
+
+def _pair(manifest: RunManifest, store: ObjectStore, receipt: Receipt) -> Pair:
+    kind = "index" if receipt.accepted else "rejects"
+    with store.local_copy(receipt.objects[kind].key) as path:
+        [row] = pq.read_table(path, partitioning=None).to_pylist()
+    scores = {
+        name.removeprefix(SCORE_PREFIX): math.nan if value is None else value
+        for name, value in row.items()
+        if name.startswith(SCORE_PREFIX)
+    }
+    judged = tuple(Judged(name, manifest.score(name), value) for name, value in scores.items())
+    if not receipt.accepted:
+        return Pair(row["sample_id"], judged, malformed=tuple(receipt.reasons))
+    tar = store.read_bytes(receipt.objects["tar"].key)
+    members = {
+        f"{row['sample_id']}.{member.suffix}": tar[row[f"{name}_offset"] :][: row[f"{name}_size"]]
+        for name, member in MEMBERS.items()
+    }
+    encoding = codecs.DepthEncoding(
+        codecs.DepthScale(row["depth_encoding"]),
+        row["depth_unit_per_code"],
+        row["depth_near"],
+        row["depth_far"],
+    )
+    rgb, png, _ = members.values()
+    return Pair(
+        row["sample_id"],
+        judged,
+        members=members,
+        rgb=codecs.decode_jpeg(rgb),
+        depth=codecs.decode_depth(png, encoding),
+    )

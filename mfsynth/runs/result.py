@@ -28,6 +28,8 @@ class RunResult:
         unit: What the target counts: `pairs` or `candidates`.
         failures: Of this session, by cause.
         signal: The signal that asked to stop, or None.
+        target: What ends the run, in units.
+        log: Where the log of this session is; "" where it has none.
     """
 
     outcome: Outcome
@@ -40,6 +42,8 @@ class RunResult:
     unit: str
     failures: Mapping[FailureCause, int]
     signal: int | None
+    target: int = 0
+    log: str = ""
 
     @property
     def exit_status(self) -> int:
@@ -60,3 +64,16 @@ class RunResult:
             f"this time    {self.gained} {self.unit} in {duration(self.seconds)}, "
             f"failures: {failures}",
         ]
+
+    def remarks(self) -> list[str]:
+        """For people, after the lines: what of this session isn't to be overlooked."""
+        lines = []
+        there = self.totals.accepted if self.unit == "pairs" else self.totals.candidates
+        if not self.gained and there > self.target:
+            lines.append(
+                f"target       {self.target} {self.unit}, and {there} were there before: nothing "
+                "is made, and nothing removed"
+            )
+        if self.log:
+            lines.append(f"log          {self.log}")
+        return lines

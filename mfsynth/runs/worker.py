@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import socket
 import sys
@@ -16,9 +17,12 @@ from itertools import count
 from typing import Any
 
 from mfsynth.checks import CheckedPair, open_checks, run_checks
+from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
+from mfsynth.models.vocabulary import Vocabulary
+from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
@@ -35,13 +39,16 @@ from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.retries import backoff
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
+from mfsynth.runs.understanding import understanding
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_run, run_sha256
-from mfsynth.shards.records import Quarantine, Reject, Sample
+from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
+
+_log = logging.getLogger(__name__)
 
 # Batches that wait to be checked and written. Two keep the writer busy; more would only hold
 # images in memory when the writer is the slower one.
@@ -66,6 +73,8 @@ class ShardWorker:
         warm_up: Of a compiled model: inside of it, a batch compiles what the batches of its size
             will need. Then all batches have one size, partial ones are filled up. None for a model
             that takes any batch as well.
+        device: What the model runs on, for receipts.
+        vocabulary: Tells what the model makes of prompts, for receipts; None where nothing does.
     """
 
     def __init__(
@@ -73,6 +82,9 @@ class ShardWorker:
         config: RunConfig,
         pipeline: Pipeline,
         warm_up: Callable[[], AbstractContextManager[None]] | None = None,
+        *,
+        device: Device | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
@@ -83,6 +95,8 @@ class ShardWorker:
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
+        self._device = device or Device()
+        self._vocabulary = vocabulary
         self._checks = tuple(open_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
@@ -110,6 +124,7 @@ class ShardWorker:
         # Exception: whatever the model or a codec raises is the supervisor's to judge.
         except Exception as error:
             failure = Failed(_cause_of(error), _one_line(error))
+            _log.exception("shard %d can't be made", assignment.shard)
         if failure is not None:
             # Out here the traceback is gone, and with it the last references to its tensors.
             _free_memory()
@@ -131,7 +146,7 @@ class ShardWorker:
                 declared=self._declared,
                 run_sha256=self._run_sha256,
             ) as spool,
-            RecordQueue(partial(self._record, clock), spool) as records,
+            RecordQueue(partial(self._record, assignment, clock), spool) as records,
         ):
             embeds: Any = None
             with self._model_turn:
@@ -149,7 +164,7 @@ class ShardWorker:
                     spool.add(self._quarantine(candidate, reason))
             with clock("write"):
                 spool.close()
-            yield from self._upload(spool, clock)
+            yield from self._upload(spool, clock, candidates)
 
     def _encode(self, candidates: Sequence[Candidate], size: int, clock: PhaseClock) -> Any:
         if self._warm_up is not None:
@@ -178,14 +193,17 @@ class ShardWorker:
                 batch = with_own_depth(self._pipeline, batch, embeds, self._own_depth_steps)
         return batch
 
-    def _record(self, clock: PhaseClock, batch: Batch, row: int) -> EncodedSample | Reject:
+    def _record(
+        self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
+    ) -> EncodedSample | Reject:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         with clock("check"):
             pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
             verdict = run_checks(pair, self._checks)
         with clock("encode"):
-            if verdict.accepted:
+            kept = assignment.keep_rejected and not malformed_pixels(depth)
+            if verdict.accepted or kept:
                 return encode_sample(
                     Sample(
                         candidate.ref,
@@ -211,7 +229,9 @@ class ShardWorker:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
         return Quarantine(candidate.ref, f"{reason}; to see it: {again}")
 
-    def _upload(self, spool: ShardSpool, clock: PhaseClock) -> Iterator[Message]:
+    def _upload(
+        self, spool: ShardSpool, clock: PhaseClock, candidates: Sequence[Candidate]
+    ) -> Iterator[Message]:
         """Until the store takes it: to make a shard costs minutes of a GPU, to keep it nothing.
 
         How long is the supervisor's to decide.
@@ -227,8 +247,21 @@ class ShardWorker:
                     yield Waiting(str(error))
                 time.sleep(backoff(attempt, random.Random()))
             else:
-                yield Made(replace(receipt, seconds=clock.total()))
+                yield Made(self._completed(receipt, candidates, clock))
                 return
+
+    def _completed(
+        self, receipt: Receipt, candidates: Sequence[Candidate], clock: PhaseClock
+    ) -> Receipt:
+        read = understanding(self._vocabulary, [candidate.item.text for candidate in candidates])
+        return replace(
+            receipt,
+            seconds=clock.total(),
+            device=self._device.kind,
+            device_name=self._device.name,
+            prompts_unknown=None if read is None else read.unknown,
+            prompts_cut=None if read is None else read.cut,
+        )
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

@@ -211,12 +211,25 @@ def driver_at_work(store: ObjectStore, now: datetime) -> str | None:
         store: Of the run.
         now: By the store's clock.
     """
-    for entry in store.entries(layout.DRIVERS_FOLDER):
-        if layout.is_heartbeat(entry.key) and (
-            entry.modified is None or now - entry.modified < FRESH
-        ):
-            return entry.key
+    for key, last in heartbeats(store).items():
+        if last is None or now - last < FRESH:
+            return key
     return None
+
+
+def heartbeats(store: ObjectStore) -> dict[str, datetime | None]:
+    """Keys of the heartbeats that there are, and when each was written by the store's clock."""
+    entries = store.entries(layout.DRIVERS_FOLDER)
+    return {entry.key: entry.modified for entry in entries if layout.is_heartbeat(entry.key)}
+
+
+def host_of(store: ObjectStore, key: str) -> str:
+    """Of the driver that has this heartbeat; "" where that can't be read."""
+    with contextlib.suppress(MfsynthError, FileNotFoundError, ValueError):
+        document = strict_json(store.read_bytes(key))
+        if isinstance(document, dict) and isinstance(document.get("host"), str):
+            return document["host"]
+    return ""
 
 
 def require_no_driver(store: ObjectStore, now: datetime) -> None:

@@ -10,6 +10,7 @@
     _driver/<name>.json                         the heartbeat of a driver, while it runs
     _driver/progress.json                       how many shards drivers have seen committed
     _tombstones/<time>-<random>.json            what gc will delete, and from when on
+    _log/<time>-<random>.<part>.txt             what a driver said, for people
     manifest.json, croissant.json, README.md    written by finalize, made again at will
 
 `<run>` is the run's id: its name and its identity (`run_id`). Keys are relative to the root of the
@@ -43,6 +44,8 @@ PROGRESS_KEY = f"{DRIVERS_FOLDER}/progress.json"
 TOMBSTONES_FOLDER = "_tombstones"
 SEGMENTS_FOLDER = "_segments"
 SEGMENT_KINDS = ("index", "receipts")
+LOGS_FOLDER = "_log"
+
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 """Name of a run: it becomes part of paths."""
@@ -218,6 +221,16 @@ def new_tombstone(made: datetime) -> str:
 def is_tombstone(key: str) -> bool:
     """Whether it is the key of a tombstone."""
     return _TOMBSTONE.fullmatch(key) is not None
+
+
+def new_log(began: datetime) -> str:
+    """Name of the log of a driver that began then (UTC); `log_key` gives keys of it."""
+    return f"{began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+
+
+def log_key(log: str, part: int) -> str:
+    """Key of a part of a log, from 0."""
+    return f"{LOGS_FOLDER}/{log}.{part:03d}.txt"
 
 
 def member_name(sample_id: str, member: str) -> str:

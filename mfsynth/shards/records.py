@@ -28,6 +28,7 @@ _COUNTS = (
 )
 # Of any number in a receipt: sums of these are finite, and exact in JSON of whatever reader.
 _MOST = 2**53
+_UNKNOWN_OR = ("prompts_unknown", "prompts_cut")
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -158,6 +159,14 @@ class Receipt:
         created: ISO 8601, UTC.
         run_sha256: Of the `run.json` that the worker saw; empty in runs of format version 1.
         reasons: How many rejected candidates failed each check; one may fail several.
+        device: `cpu` or `cuda`; empty where that is not known.
+        device_name: What it is, for people; empty where that is not known.
+        prompts_unknown: Candidates whose prompt has words that the model doesn't know; None where
+            that is not known.
+        prompts_cut: Candidates whose prompt is longer than what the model reads; None where that
+            is not known.
+        retries: What failed before, by cause, of which this attempt and its commit are the
+            repetition; None where that is not known.
     """
 
     run: str
@@ -174,6 +183,11 @@ class Receipt:
     created: str
     run_sha256: str = ""
     reasons: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+    device: str = ""
+    device_name: str = ""
+    prompts_unknown: int | None = None
+    prompts_cut: int | None = None
+    retries: Mapping[str, int] | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -186,6 +200,8 @@ class Receipt:
         fields["objects"] = {kind: asdict(stored) for kind, stored in self.objects.items()}
         fields["seconds"] = dict(self.seconds)
         fields["reasons"] = dict(sorted(self.reasons.items()))
+        if self.retries is not None:
+            fields["retries"] = dict(sorted(self.retries.items()))
         return json.dumps(fields, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -219,6 +235,8 @@ class Receipt:
         counts = {name: getattr(self, name) for name in _COUNTS}
         counts |= {f"reasons.{name}": count for name, count in self.reasons.items()}
         counts |= {f"{kind}.size": stored.size for kind, stored in self.objects.items()}
+        counts |= {name: n for name in _UNKNOWN_OR if (n := getattr(self, name)) is not None}
+        counts |= {f"retries.{cause}": count for cause, count in (self.retries or {}).items()}
         for name, count in counts.items():
             if type(count) is not int or not 0 <= count <= _MOST:
                 raise ValueError(f"{name:.80} is not a number from 0 to {_MOST}")
@@ -227,6 +245,8 @@ class Receipt:
                 raise ValueError(f"seconds.{phase:.80} is not a number from 0 to {_MOST}")
         if not isinstance(self.worker, str) or not is_utc(self.created):
             raise ValueError("worker is no text, or created no time of UTC")
+        if not isinstance(self.device, str) or not isinstance(self.device_name, str):
+            raise ValueError("device or device_name is no text")
         if set(self.objects) != set(layout.OBJECT_KINDS):
             raise ValueError(f"objects are {sorted(self.objects)!s:.80}")
         for kind, stored in self.objects.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,6 +60,13 @@ class RunStatus:
         size: Bytes of the committed objects.
         pace: How fast it was lately; None if that is not known.
         lost_shards: How many shards less there are than were counted once, or are in segments.
+        devices: Shards by the device that made them, where that is known.
+        prompts_unknown: Candidates whose prompt has words that the model doesn't know, of shards
+            where that is known; None if it is of none.
+        prompts_cut: The same of prompts that are longer than what the model reads.
+        prompts: What that is in words; empty if all are well, or nothing is known.
+        retries: What failed and was done again, by cause, of committed shards, where that is
+            known.
     """
 
     run: str
@@ -82,6 +89,11 @@ class RunStatus:
     size: int
     pace: Pace | None = None
     lost_shards: int = 0
+    devices: Mapping[str, int] = field(default_factory=dict)
+    prompts_unknown: int | None = None
+    prompts_cut: int | None = None
+    prompts: str = ""
+    retries: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
@@ -112,6 +124,11 @@ class RunStatus:
             seconds_by_phase=dict(sorted(sums.phases.items(), key=lambda item: -item[1])),
             hosts=dict(by_count(sums.hosts)),
             size=sums.size,
+            devices=dict(by_count(sums.devices)),
+            prompts_unknown=sums.prompts_unknown if sums.prompts_read else None,
+            prompts_cut=sums.prompts_cut if sums.prompts_read else None,
+            prompts=sums.prompts_text,
+            retries=dict(by_count(sums.retries)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,13 +145,20 @@ class RunStatus:
             f"quarantined  {self.quarantined}",
             f"shards       {self.shards} committed, {size(self.size)}",
         ]
+        if self.prompts:
+            lines.append(f"prompts      {self.prompts}")
         if self.hosts:
             lines.append(f"by machine   {counts(self.hosts, _HOSTS_SHOWN)}")
+        if self.devices:
+            lines.append(f"by device    {counts(self.devices, _HOSTS_SHOWN)}")
         if self.worker_seconds:
             pair = f", {self.seconds_per_pair:.2f} s a pair" if self.seconds_per_pair else ""
             lines.append(f"worker time  {duration(self.worker_seconds)}{pair}")
         if self.seconds_by_phase:
             lines.append(f"by phase     {_shares(self.seconds_by_phase, self.worker_seconds)}")
+        if self.retries:
+            named = {cause.replace("_", " "): number for cause, number in self.retries.items()}
+            lines.append(f"done again   {counts(named)}")
         if self.missing_shards:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"

@@ -24,6 +24,7 @@ FOLDERS = (
     layout.SEGMENTS_FOLDER,
     layout.DRIVERS_FOLDER,
     layout.TOMBSTONES_FOLDER,
+    layout.LOGS_FOLDER,
 )
 
 

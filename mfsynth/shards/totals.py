@@ -29,6 +29,12 @@ class Totals:
         reasons: Rejected candidates by the check that they failed; one may fail several.
         phases: Worker seconds by phase; phases overlap.
         hosts: Shards by the machine that made them.
+        devices: Shards by the device that made them, where that is known.
+        prompts_read: Candidates of whose prompts it is known what the model makes of them.
+        prompts_unknown: Those of them whose prompt has words that the model doesn't know.
+        prompts_cut: Those of them whose prompt is longer than what the model reads.
+        retries: What failed and was done again, by cause, of committed shards, where that is
+            known.
     """
 
     shards: int = 0
@@ -42,6 +48,11 @@ class Totals:
     reasons: Counter[str] = field(default_factory=Counter)
     phases: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     hosts: Counter[str] = field(default_factory=Counter)
+    devices: Counter[str] = field(default_factory=Counter)
+    prompts_read: int = 0
+    prompts_unknown: int = 0
+    prompts_cut: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
 
     def add(self, receipt: Receipt) -> None:
         """Count a committed shard."""
@@ -55,8 +66,25 @@ class Totals:
         self.last = max(self.last, receipt.created)
         self.reasons.update(receipt.reasons)
         self.hosts[receipt.worker] += 1
+        if receipt.device:
+            self.devices[receipt.device_name or receipt.device] += 1
+        if receipt.prompts_unknown is not None and receipt.prompts_cut is not None:
+            self.prompts_read += receipt.candidates
+            self.prompts_unknown += receipt.prompts_unknown
+            self.prompts_cut += receipt.prompts_cut
+        self.retries.update(receipt.retries or {})
         for phase, seconds in phases_of(receipt):
             self.phases[phase] += seconds
+
+    @property
+    def prompts_text(self) -> str:
+        """What the model can't make of prompts; empty if all are well, or nothing is known."""
+        parts, of = [], f" of {self.prompts_read} prompts"
+        if self.prompts_unknown:
+            parts.append(f"{self.prompts_unknown}{of} have words that the model doesn't know")
+        if self.prompts_cut:
+            parts.append(f"{self.prompts_cut}{'' if parts else of} are longer than what it reads")
+        return "; ".join(parts)
 
     @property
     def acceptance(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny_run
@@ -10,6 +11,8 @@ import yaml
 
 from mfsynth.cli import main
 from mfsynth.config import RunConfig
+from mfsynth.formatting import size as in_words
+from mfsynth.runs import budget
 from mfsynth.runs.plan import recorded_config
 from mfsynth.shards.commits import open_run
 from mfsynth.shards.drivers import note_progress
@@ -78,6 +81,65 @@ def test_a_run_is_planned_from_another_one_and_what_differs_is_told(values, plan
     assert "  sampler.steps: 30 -> 99" in out
     assert "seed" not in out
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def receipts_say(monkeypatch):
+    """Give the receipts that are read other fields."""
+
+    def give(**fields):
+        read = budget.read_known_commits
+        monkeypatch.setattr(
+            budget,
+            "read_known_commits",
+            lambda store: {n: replace(r, **fields) for n, r in read(store).items()},
+        )
+
+    return give
+
+
+@pytest.mark.parametrize(
+    "asked", [["--gpus", 4], ["--price", 2.5], ["--set", "runtime.device=cuda"]]
+)
+def test_the_speed_of_a_processor_is_not_taken_for_that_of_a_gpu(values, plan, receipts_say, asked):
+    make_run(values)
+    receipts_say(device="cpu", device_name="AMD EPYC")
+    status, out, err = plan(values, *asked)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "was measured on AMD EPYC (cpu) 3, which says nothing of a GPU's speed; leave " in err
+    assert str(asked[-1 if asked[0] == "--set" else 0]) in err
+    status, out, _ = plan(values)
+    assert status == 0
+    assert "  made on    AMD EPYC (cpu) 3" in out
+    assert "h (of a worker without a GPU: a GPU's differ)" in out
+
+
+@pytest.mark.parametrize(
+    ("device", "made_on", "hours"),
+    [
+        ({"device": "cuda", "device_name": "NVIDIA H100"}, "NVIDIA H100 (cuda) 3", "(GPU hours)"),
+        ({}, "a device that is not recorded 3", "(GPU hours, where workers have GPUs)"),
+    ],
+)
+def test_it_says_what_the_measured_shards_were_made_on(
+    values, plan, receipts_say, device, made_on, hours
+):
+    make_run(values)
+    receipts_say(**device)
+    status, out, _ = plan(values, "--gpus", 4, "--price", 2.5)
+    assert status == 0
+    assert f"  made on    {made_on}\n" in out
+    assert hours in out
+
+
+def test_errors_are_the_same_in_text_and_json(values, plan):
+    make_run(values)
+    out = plan(values)[1]
+    error = json.loads(plan(values, "--json")[1])["measured"]["acceptance"]["error"]
+    assert f"  accepted   44.4 ± {100 * error:.1f} %" in out
+    assert "±            standard error over 3 shards" in out
+    size = json.loads(plan(values, "--json")[1])["size"]
+    assert f"storage      {in_words(size['value'])} ± {in_words(size['error'])}" in out
 
 
 def test_without_a_measurement_it_says_how_to_get_one(values, plan):

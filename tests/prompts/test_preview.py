@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -37,7 +38,36 @@ def test_the_seed_of_the_configuration_counts() -> None:
 def test_files_of_prompts_have_no_slots(write: Callable[[str, str], str]) -> None:
     path = write("p.txt", "a mug\n")
     lines = _preview("local", "--set", f"prompts.file={path}", "--samples", "2").splitlines()
-    assert lines == ["0: a mug", "1: a mug", "space: 1 prompts; 1 of the 2 shown are different"]
+    assert lines[:-1] == [
+        "0: a mug",
+        "1: a mug",
+        "space: 1 prompts; 1 of the 2 shown are different",
+    ]
+
+
+def test_what_the_model_does_not_know_or_read_is_told(write: Callable[[str, str], str]) -> None:
+    assert _preview("local", "--samples", "1", "--candidates", "20").splitlines()[-1] == (
+        "model embedded: knows all words of 20 prompts, and reads them whole"
+    )
+    told = _preview("kitchen", "--samples", "1", "--candidates", "20").splitlines()[-1]
+    assert told.startswith(
+        "model embedded: 20 of 20 prompts have words that the model doesn't know (photo "
+    )
+    path = write("p.txt", "a mug\n" + "a red cube " * 30)
+    given = ("local", "--set", f"prompts.file={path}", "--samples", "1", "--candidates", "4")
+    assert _preview(*given).splitlines()[-1] == (
+        "model embedded: 2 of 4 prompts are longer than the 36 tokens that it reads"
+    )
+
+
+def test_a_model_that_is_not_here_is_not_asked(tmp_path, tiny_model_dir) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    shutil.rmtree(model / "tokenizer")
+    told = _preview("local", "--set", f"model.id={model}", "--samples", "1").splitlines()[-1]
+    assert told == (
+        f"model {model}: its tokenizer is not on this machine, so its words are not known"
+    )
 
 
 def test_a_path_may_be_a_library_or_a_configuration(write: Callable[[str, str], str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +13,9 @@ from conftest_run import SCORES, SHARD_SIZE, write_run
 from mfsynth.cli.report import report as command
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
-from mfsynth.reports import render_page
+from mfsynth.reports import collect, render_page
 from mfsynth.reports.collect import collect_report, page_path, sample_pairs
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.commits import ScoreInfo, read_commits
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,25 @@ def test_counts_and_facts_come_from_the_commits(run):
     assert facts["sampler"] == "steps 30, second-pass steps 0, guidance 4.0, log2 α 5.0"
     assert facts["prompts"] == "tabletop"
     assert facts["started"] == "2026-01-02 03:04 UTC"
+
+
+def test_what_the_receipts_say_of_prompts_device_and_retries_is_shown(run, monkeypatch):
+    def read(store):
+        known = {"device": "cuda", "device_name": "NVIDIA H100", "retries": {"worker_died": 1}}
+        prompts = {"prompts_unknown": 8, "prompts_cut": 1}
+        return {n: replace(r, **known, **prompts) for n, r in read_commits(store).items()}
+
+    assert collect_report(run).warning == ""
+    monkeypatch.setattr(collect, "read_counted_commits", read)
+    found = collect_report(run)
+    facts = dict(found.facts)
+    assert facts["device"] == "NVIDIA H100 2"
+    assert facts["done again"] == "worker died 2"
+    page = render_page(found)
+    assert (
+        '<p class="warning">16 of 16 prompts have words that the model doesn&#39;t know; 2 are '
+        "longer than what it reads.</p>" in page
+    )
 
 
 def test_rejects_say_why_with_score_and_threshold(run):

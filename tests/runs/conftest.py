@@ -12,8 +12,9 @@ from ray_nodes import Nodes
 from standin import accepted
 from started import plan_of
 
-from mfsynth.config import RunConfig
+from mfsynth.config import RunConfig, RuntimeConfig
 from mfsynth.prompts import derive_seed
+from mfsynth.runs.cluster import RayCluster
 from mfsynth.runs.settings import complete
 from mfsynth.shards.layout import sample_id
 
@@ -35,7 +36,7 @@ class RunFolder:
             "output": str(self.output),
             "runtime": {"workers": 2, "batch_size": 4, "device": "cpu"},
         }
-        (folder / "prompts.txt").write_text("a red cube\na blue ball\na green cone\n")
+        (folder / "prompts.txt").write_text("a red cube\na blue ball\na blue cube\n")
 
     def config(self, **changes) -> RunConfig:
         return complete(RunConfig.model_validate(self.values | changes))
@@ -68,6 +69,8 @@ def cluster() -> Iterator[str]:
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
     from ray.cluster_utils import Cluster
 
+    # A process in which Ray was first started after this cluster can't start actors there.
+    RayCluster(RuntimeConfig(workers=1)).disconnect()
     node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     started = Cluster(initialize_head=True, head_node_args=node)
     yield started.address

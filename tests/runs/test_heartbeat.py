@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.runs import heartbeat
 from mfsynth.runs.heartbeat import Heartbeat
 from mfsynth.shards import layout
-from mfsynth.shards.drivers import Counted, counted_shards
+from mfsynth.shards.drivers import Counted, beat, counted_shards
 from mfsynth.shards.gc import collect
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -47,6 +48,24 @@ def test_the_first_commit_is_counted_soon_and_the_last_at_the_end(store, monkeyp
             time.sleep(0.01)
         committed.append(1)
     assert counted_shards(store) == Counted(2, layout.PROGRESS_KEY)
+
+
+def test_another_driver_is_told_of_once_and_one_that_was_killed_is_not(store, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_FIRST_COMMIT_S", 0.01)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.02)
+    beat(store, layout.new_heartbeat())  # of a driver that was killed
+    told = []
+    with Heartbeat(store, lambda: 1) as first:
+        time.sleep(0.1)
+        assert first.other_drivers() == []
+        with Heartbeat(store, lambda: 1):
+            deadline = time.monotonic() + 60
+            while not (told := first.other_drivers()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert first.other_drivers() == []
+    assert told == [socket.gethostname()]
 
 
 def test_a_store_that_fails_meanwhile_is_no_matter_and_one_that_fails_at_the_start_is(

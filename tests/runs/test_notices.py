@@ -30,6 +30,14 @@ def said(cause):
         (KillWorker(3, "silent"), ("deadline", "worker 3: silent", 3)),
         (StartAnswered(3, NotStarted("why")), ("not_started", "worker 3: why", 3)),
         (
+            WorkerDied(3, "why", log="host:/w.err"),
+            ("worker_died", "worker 3: why (its log: host:/w.err)", 3),
+        ),
+        (
+            StartAnswered(3, NotStarted("why", log="host:/w.err")),
+            ("not_started", "worker 3: why (its log: host:/w.err)", 3),
+        ),
+        (
             said(FailureCause.OUT_OF_MEMORY),
             ("out_of_memory", "worker 3: out of memory, trying a smaller batch: why", 3, 5),
         ),

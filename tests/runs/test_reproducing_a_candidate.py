@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
+import tiny_run
 from standin import Behaviour, accepted, opener
 from test_driver import drive
 
 from mfsynth.cli import main
 from mfsynth.errors import MfsynthError
+from mfsynth.runs import reproduce
 from mfsynth.runs.events import Outcome
-from mfsynth.runs.protocol import Failed, FailureCause, Made
-from mfsynth.runs.reproduce import find_candidate, make_again
+from mfsynth.runs.protocol import Failed, FailureCause
+from mfsynth.runs.reproduce import Pair, find_candidate, make_again
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
 
@@ -60,8 +64,45 @@ def test_a_candidate_ends_as_it_did_in_its_run(finished):
         if index == BAD:
             assert end == Failed(FailureCause.ERROR, f"ValueError: candidate {BAD} is impossible")
         else:
-            assert isinstance(end, Made)
-            assert end.receipt.accepted == accepted(candidate.seed)
+            assert isinstance(end, Pair)
+            assert (not end.failed) == accepted(candidate.seed)
+
+
+def test_scores_are_printed_with_their_limits_and_the_pair_is_saved_as_the_run_has_it(
+    finished, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(
+        reproduce, "make_again", partial(make_again, open_worker=opener(Behaviour()))
+    )
+    members = dict(tiny_run.contents(ObjectStore.open(str(finished.output))))
+    folder = tmp_path / "saved"
+    outcomes = set()
+    for index in {*range(8)} - {BAD}:
+        with pytest.raises(SystemExit) as stop:
+            main(["reproduce", str(finished.output), str(index), "--trust", "--out", str(folder)])
+        assert stop.value.code == 0
+        _, candidate = find_candidate(str(finished.output), index, trust=True)
+        key, good = candidate.sample_id, accepted(candidate.seed)
+        outcomes.add(good)
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first == f"{key}: {'accepted' if good else 'rejected (dynamic_range)'}"
+        found = "2, at least 1.3" if good else "1.05, at least 1.3: failed"
+        assert rest[:3] == [
+            "  valid_fraction 1, at least 0.5",
+            "  far_fraction 0, at most 0.005",
+            f"  dynamic_range {found}",
+        ]
+        files = {path.name: path.read_bytes() for path in folder.glob(f"{key}.*")}
+        assert {*files} == {f"{key}.{end}" for end in ("rgb.jpg", "depth.png", "json", "png")}
+        assert rest[3:] == [f"saved: {folder / name}" for name in files_in_order(key)]
+        for name, data in files.items():
+            if good and name != f"{key}.png":
+                assert hashlib.sha256(data).hexdigest() == members[name]
+    assert outcomes == {True, False}
+
+
+def files_in_order(key: str) -> list[str]:
+    return [f"{key}.{end}" for end in ("rgb.jpg", "depth.png", "json", "png")]
 
 
 def test_a_run_whose_prompts_have_changed_cannot_be_reproduced(finished):

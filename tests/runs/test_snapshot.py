@@ -27,6 +27,22 @@ def test_the_time_left_follows_rate_and_acceptance():
     )
 
 
+def making(worker, shard, made):
+    return WorkerView(worker, WorkerState.MAKING, 1.0, shard, made)
+
+
+def test_the_last_shard_takes_its_worker_as_long_as_any_other():
+    # One pair is missing, and a whole shard is made for it, by one of two workers.
+    receipts = [receipt(0), receipt(1)]
+    workers = [making(0, 2, 2), WorkerView(1, WorkerState.IDLE, 1.0)]
+    now = snapshot(receipts, target=13, made=18, seconds=9.0, in_work=2, workers=workers)
+    assert now.eta_s == pytest.approx(6 / 2)
+    # A second one that is made in vain shares the rate and is no progress.
+    workers = [making(0, 2, 2), making(1, 3, 8)]
+    now = snapshot(receipts, target=13, made=26, seconds=13.0, in_work=10, workers=workers)
+    assert now.eta_s == pytest.approx(6 / (2 / 2))
+
+
 def test_nothing_is_claimed_before_anything_is_known():
     assert snapshot(target=24).line() == "0/24 pairs, 0 shards; no worker"
 

@@ -105,7 +105,7 @@ def test_a_thousand_workers_fit_on_a_terminal_and_those_that_take_longest_are_se
 def test_the_bar_has_a_line_of_its_own_and_nothing_is_cut_at_eighty_columns():
     console = Console(file=io.StringIO(), width=80)
     console.print(rendering(snapshot([receipt(0)], target=9, made=80, seconds=100.0)))
-    assert "6/9 pairs, 1 shard, 75% accepted, 0.80 candidates/s, about 5 s left" in (
+    assert "6/9 pairs, 1 shard, 75% accepted, 0.80 candidates/s, about 10 s left" in (
         line.rstrip() for line in console.file.getvalue().splitlines()
     )
 

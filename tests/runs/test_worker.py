@@ -18,6 +18,7 @@ from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
 from mfsynth.models import load_pipeline
 from mfsynth.runs.making import joint, with_own_depth
+from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress, Waiting
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
@@ -52,6 +53,23 @@ def test_a_shard_accounts_for_every_candidate(run_folder):
     assert (receipt.accepted, receipt.rejected, receipt.quarantined) == (good, 8 - good, 0)
     assert receipt.reasons == {"dynamic_range": 8 - good}
     assert {"generate", "check", "encode", "write", "upload", "total"} <= {*receipt.seconds}
+
+
+def test_a_receipt_counts_what_the_model_makes_of_prompts_and_names_the_device(run_folder):
+    """The tiny model reads twelve tokens, and knows the words of one sentence."""
+    (run_folder.folder / "prompts.txt").write_text("a red cube\na saucepan\n" + "a cube " * 20)
+    config = run_folder.config()
+    start(config)
+    receipt = make(open_shard_worker(config, "cpu"), config)[-1].receipt
+    # Of prompts 0 to 7 the second, and the third, of three that come in turn.
+    assert (receipt.prompts_unknown, receipt.prompts_cut) == (3, 2)
+    assert receipt.device == "cpu"
+    assert receipt.device_name
+
+
+def test_a_worker_that_can_not_tell_counts_nothing(run_folder):
+    receipt = make(standin(config := run_folder.config()), config)[-1].receipt
+    assert (receipt.prompts_unknown, receipt.prompts_cut, receipt.device) == (None, None, "")
 
 
 def test_what_is_made_is_in_the_store_and_not_committed(run_folder):

@@ -39,6 +39,7 @@ def unreferenced(store: ObjectStore) -> set[str]:
     receipts = read_commits(store)
     documents = {layout.RUN_KEY, layout.CARD_KEY, layout.PROGRESS_KEY}
     documents |= {layout.commit_key(shard) for shard in receipts}
+    documents |= {*store.list(layout.LOGS_FOLDER)}
     return {*store.list()} - keys_of(*receipts.values()) - documents
 
 

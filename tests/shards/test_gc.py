@@ -121,6 +121,7 @@ def test_temporaries_of_killed_writers_are_garbage(run_store):
         ".run.json.00.part",
         "_commits/.000001.json.00.part",
         "shards/.tiny-000001.ab.tar.00.part",
+        "_log/.20260101T000000Z-ab.000.txt.00.part",
     }
     for key in left:
         run_store.put_bytes(key, b"half")
@@ -130,6 +131,7 @@ def test_temporaries_of_killed_writers_are_garbage(run_store):
 def test_a_strangers_files_are_not_ours_to_delete(run_store):
     run_store.put_bytes("shards/notes.txt", b"mine")
     run_store.put_bytes("report/index.html", b"mine")
+    run_store.put_bytes(layout.log_key(layout.new_log(datetime.now(UTC)), 0), b"a log is kept")
     assert keys(run_store, older_than=NOW) == set()
 
 

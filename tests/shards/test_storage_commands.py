@@ -35,7 +35,8 @@ def mfsynth(capsys):
 def test_verify_says_that_a_sound_run_is_sound(mfsynth, run_store):
     status, out, err = mfsynth("verify", run_store.url)
     assert (status, err) == (0, "")
-    assert "3 shards, 8 pairs" in out
+    stored = sum(s.size for r in read_commits(run_store).values() for s in r.objects.values())
+    assert f"3 shards, 8 pairs, {stored / 1000:.1f} kB" in out
     assert "verified" in out
 
 
@@ -55,6 +56,13 @@ def test_verify_prints_each_problem_and_fails(mfsynth, run_store):
 def test_status_prints_lines_or_json(mfsynth, run_store):
     assert "pairs        8 of 18" in mfsynth("status", run_store.url)[1]
     assert json.loads(mfsynth("status", "--json", run_store.url)[1])["pairs"] == 8
+
+
+def test_gc_says_in_its_help_when_it_deletes(mfsynth):
+    out = " ".join(mfsynth("gc", "--help")[1].split())
+    assert "The first call removes nothing: it marks what it finds" in out
+    assert "A call a day or more later removes what was marked" in out
+    assert "Mark what no commit refers to; a call a day later deletes it." in mfsynth("--help")[1]
 
 
 def test_gc_marks_at_first_and_removes_a_day_later(mfsynth, run_store, monkeypatch):

@@ -27,6 +27,7 @@ from mfsynth.shards.commits import open_run, read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
 
@@ -99,6 +100,7 @@ def check(soak: Soak, beside: Collected) -> list[str]:
     committed = {o.key for receipt in receipts.values() for o in receipt.objects.values()}
     kept = committed | {layout.RUN_KEY, layout.CARD_KEY, layout.PROGRESS_KEY}
     kept |= {layout.commit_key(shard) for shard in receipts}
+    kept |= {key for key in store.list(layout.LOGS_FOLDER) if not key.endswith(PART_SUFFIX)}
     # What gc has marked already and not removed yet.
     tombstones = {*store.list(layout.TOMBSTONES_FOLDER)}
     # Segments are judged by `verify`, which compares them with the receipts.

@@ -103,7 +103,7 @@ def _join(soak: Soak, before: str, seconds: float) -> str:
 
 def make_links(soak: Soak) -> str:
     """Files move elsewhere and become links to where they went, as if on the way to a tape."""
-    changing = (layout.DRIVERS_FOLDER, layout.TOMBSTONES_FOLDER)
+    changing = (layout.DRIVERS_FOLDER, layout.TOMBSTONES_FOLDER, layout.LOGS_FOLDER)
     keys = [key for key in soak.store.list() if not key.startswith(changing)]
     made = []
     for key in soak.rng.sample(keys, min(len(keys), 20)):

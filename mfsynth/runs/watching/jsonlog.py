@@ -111,6 +111,10 @@ class JsonLog:
                         "quarantined": receipt.quarantined,
                         "reasons": dict(receipt.reasons),
                         "seconds": dict(receipt.seconds),
+                        "device": receipt.device_name or receipt.device or None,
+                        "prompts_unknown": receipt.prompts_unknown,
+                        "prompts_cut": receipt.prompts_cut,
+                        "retries": None if receipt.retries is None else dict(receipt.retries),
                     },
                 )
 
@@ -150,6 +154,7 @@ def log_end(result: RunResult) -> None:
         "seconds": round(result.seconds, 3),
         "gained": result.gained,
         "failures": dict(result.failures),
+        "log": result.log or None,
         "status": result.status.to_dict(),
     }
     _write(level, "ended", result.reason or result.outcome.value, summary)

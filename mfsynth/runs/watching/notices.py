@@ -89,15 +89,16 @@ _REMEDIES = {
 def failure_in(happened: Event | Action) -> FailureNotice | None:
     """The failure that an event or an action tells of, if it does."""
     match happened:
-        case WorkerDied(worker, text, node_lost):
+        case WorkerDied(worker, text, node_lost, log):
             cause = FailureCause.NODE_LOST if node_lost else FailureCause.WORKER_DIED
-            return FailureNotice(cause, f"worker {worker}: {text}", worker)
+            return FailureNotice(cause, f"worker {worker}: {text}{_more(log)}", worker)
         case KillWorker(worker, silence) if silence:
             return FailureNotice(FailureCause.DEADLINE, f"worker {worker}: {silence}", worker)
-        case StartAnswered(worker, NotStarted(text)):
-            return FailureNotice(FailureCause.NOT_STARTED, f"worker {worker}: {text}", worker)
-        case WorkerSaid(worker, shard, Failed(cause, text)):
-            text = f"worker {worker}: {_REMEDIES[cause]}: {text}"
+        case StartAnswered(worker, NotStarted(text, log=log)):
+            text = f"worker {worker}: {text}{_more(log)}"
+            return FailureNotice(FailureCause.NOT_STARTED, text, worker)
+        case WorkerSaid(worker, shard, Failed(cause, text, log=log)):
+            text = f"worker {worker}: {_REMEDIES[cause]}: {text}{_more(log)}"
             return FailureNotice(cause, text, worker, shard)
         case WorkerSaid(worker, shard, Waiting(text)):
             text = f"worker {worker}: shard {shard} is kept until it can be written: {text}"
@@ -109,3 +110,7 @@ def failure_in(happened: Event | Action) -> FailureNotice | None:
             text = f"shard {shard} is made again: {text}"
             return FailureNotice(FailureCause.STORE, text, None, shard)
     return None
+
+
+def _more(log: str) -> str:
+    return f" (its log: {log})" if log else ""

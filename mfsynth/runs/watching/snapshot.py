@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,12 +46,29 @@ class Snapshot:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the target at this rate and this acceptance; None if not known yet."""
+        """Seconds to the target at this rate and this acceptance; None if not known yet.
+
+        Shards are made whole, each by one worker: the last ones leave the others idle.
+        """
         share = self.totals.acceptance if self.goal.counts_pairs else 1.0
         if not share or self.rate is None:
             return None
-        missing = max(0.0, (self.goal.target - self.gained) / share - self.view.in_work)
-        return missing / self.rate
+        missing = max(0.0, self.goal.target - self.gained) / share
+        shards = math.ceil(missing / self.goal.shard_size)
+        at_work = [worker for worker in self.view.workers if worker.shard is not None]
+        speed = self.rate * min(1.0, shards / max(1, len(at_work)))
+        left = shards * self.goal.shard_size - self._made_of_next(shards)
+        return max(0.0, left / speed) if shards else 0.0
+
+    def _made_of_next(self, shards: int) -> int:
+        """Candidates made of so many shards, the lowest that are in work."""
+        made: dict[int, int] = {}
+        for worker in self.view.workers:
+            if worker.shard is not None:
+                made[worker.shard] = max(worker.made, made.get(worker.shard, 0))
+        if not made:
+            return self.view.in_work
+        return sum(made[shard] for shard in sorted(made)[:shards])
 
     def workers_by_state(self) -> dict[WorkerState, int]:
         """How many workers there are in each state, zeros included."""
