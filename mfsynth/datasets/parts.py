@@ -14,6 +14,7 @@ from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import FIRST_VERSION
 from mfsynth.shards.reading import read_index
+from mfsynth.shards.records import StoredObject
 from mfsynth.storage.store import ObjectStore
 
 
@@ -23,12 +24,12 @@ class Part:
 
     Attributes:
         store: Where it is.
-        tars: Keys of its tars, by shard.
+        tars: Its tars, by shard.
         rows: How many samples it has.
     """
 
     store: ObjectStore
-    tars: Mapping[int, str]
+    tars: Mapping[int, StoredObject]
     rows: int
 
 
@@ -64,7 +65,7 @@ def _open(url: str | os.PathLike[str]) -> _Opened:
     run = read_run(store)
     commits = read_counted_commits(store)
     index = read_index(store, commits.values())
-    tars = {shard: receipt.objects["tar"].key for shard, receipt in commits.items()}
+    tars = {shard: receipt.objects["tar"] for shard, receipt in commits.items()}
     return _Opened(Part(store, tars, index.num_rows), run, index)
 
 

@@ -162,7 +162,8 @@ class RGBDDataset:
         try:
             return self._decode(part, row)
         except (ValueError, KeyError) as error:
-            key = part.tars.get(row["shard"], layout.COMMITS_FOLDER)
+            tar = part.tars.get(row["shard"])
+            key = layout.COMMITS_FOLDER if tar is None else tar.key
             what = " ".join(str(error).split())
             raise _damaged(part, key, f"{row['sample_id']}: {what}") from error
 
@@ -177,6 +178,9 @@ class RGBDDataset:
         )
         depth = codecs.decode_depth(png, encoding, shape)
         intrinsics = None
+        camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
+        if None in camera and any(value is not None for value in camera):
+            raise ValueError("its camera lacks a number")
         if row["fx"] is not None:
             intrinsics = np.array(
                 [[row["fx"], 0.0, row["cx"]], [0.0, row["fy"], row["cy"]], [0.0, 0.0, 1.0]]
@@ -197,7 +201,12 @@ class RGBDDataset:
         )
 
     def _members(self, part: Part, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        sample_id, key = row["sample_id"], part.tars[row["shard"]]
+        sample_id, tar = row["sample_id"], part.tars[row["shard"]]
+        key = tar.key
+        for name in ("rgb", "depth"):
+            offset, size = row[f"{name}_offset"], row[f"{name}_size"]
+            if not row["rgb_offset"] <= offset <= offset + size <= tar.size or offset < 0:
+                raise ValueError(f"the {name} doesn't lie in its tar")
         # The members of a sample are neighbours in the tar: one read instead of two.
         start = row["rgb_offset"]
         length = row["depth_offset"] + row["depth_size"] - start

@@ -27,7 +27,8 @@ from mfsynth.reports.content import (
 )
 from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
-from mfsynth.shards.commits import RunManifest, read_commits, read_run
+from mfsynth.shards.commits import RunManifest, read_run
+from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.storage.credentials import without_credentials
@@ -86,7 +87,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     """
     store = ObjectStore.open(url)
     manifest = _with_scores(read_run(store))
-    commits = read_commits(store)
+    commits = read_counted_commits(store)
     sums = totals(commits.values())
     dataset = RGBDDataset(url)
     shown = sample_pairs(dataset, pairs, seed)

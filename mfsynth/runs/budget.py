@@ -13,7 +13,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, size
 from mfsynth.runs.plan import recorded_config
 from mfsynth.runs.policy import Goal
-from mfsynth.shards.commits import RunManifest, read_commits, read_run
+from mfsynth.shards.commits import RunManifest, read_run
+from mfsynth.shards.drivers import read_counted_commits, read_known_commits
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.totals import by_count, totals
@@ -280,7 +281,7 @@ def plan_budget(
     if measured_at is not None:
         source = ObjectStore.open(measured_at)
         changed = tuple(differences(*_settings(_WORK, read_run(source), config)))
-        receipts = [*read_commits(source).values()]
+        receipts = [*read_counted_commits(source).values()]
     if not receipts:
         raise MfsynthError(
             f"{source.url} has no committed shard to measure; make some first, for example "
@@ -310,7 +311,7 @@ def _receipts_of_this_run(store: ObjectStore, config: RunConfig) -> list[Receipt
             f"{store.url} holds a run with other settings ({'; '.join(changed)}); give another "
             f"output with --out, and `--from {store.url}` to plan from its speed all the same"
         )
-    return [*read_commits(store).values()]
+    return [*read_known_commits(store).values()]
 
 
 def _settings(

@@ -86,6 +86,15 @@ class DepthEncoding:
             raise ValueError(f"a code can't be worth {self.unit_per_code}")
         if not (math.isfinite(self.far) and 0 <= self.near <= self.far):
             raise ValueError(f"depth can't lie between {self.near} and {self.far}")
+        if self.far and not math.isclose(self.unit_per_code, self._unit_of_range(), rel_tol=1e-6):
+            raise ValueError(f"a code of {self.unit_per_code} doesn't lead to {self.far}")
+
+    def _unit_of_range(self) -> float:
+        if self.scale == DepthScale.LINEAR:
+            return self.far / MAX_CODE
+        if not self.near:
+            return math.nan
+        return (math.log(self.far) - math.log(self.near)) / (MAX_CODE - 1)
 
 
 def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
@@ -160,9 +169,13 @@ def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None
         shape: (H, W) that it must have, which is looked at before anything is decoded.
 
     Raises:
-        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size.
+        ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size, or its
+            codes are not of this encoding.
     """
-    return dequantise_depth(decode_codes(png, shape), encoding)
+    codes = decode_codes(png, shape)
+    if not encoding.far and codes.any():
+        raise ValueError("it has depths, its encoding has none")
+    return dequantise_depth(codes, encoding)
 
 
 def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:

@@ -13,16 +13,18 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mfsynth.config import differences
+from mfsynth.config import differences, settings_digest
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.run_types import require_types
 from mfsynth.shards.segments import believed, remove_segments_of
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
 _SHARDS_SHOWN = 8
+_MOST_GAPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +123,10 @@ class RunManifest:
                 **_known_to(cls, values),
                 scores={name: ScoreInfo(**_known_to(ScoreInfo, scores[name])) for name in scores},
             )
-            _require_types(manifest)
-            _require_texts(manifest.members, ("name", "suffix"))
-            _require_texts([*manifest.columns, *manifest.reject_columns], ("name", "type"))
+            require_types(manifest)
         except (ValueError, TypeError, AttributeError) as error:
             raise MfsynthError(f"not the description of a run ({error})") from error
         return manifest
-
-
-def _require_types(manifest: RunManifest) -> None:
-    # The name becomes part of paths, whoever wrote it.
-    if not isinstance(manifest.run, str) or not layout.RUN_NAME.fullmatch(manifest.run):
-        raise ValueError(f"{manifest.run!r:.80} is no name of a run")
-    for name in ("fingerprint", "created"):
-        if not isinstance(getattr(manifest, name), str):
-            raise ValueError(f"{name} is not a text")
-    for name in ("settings", "config", "versions", "model"):
-        if not isinstance(getattr(manifest, name), dict):
-            raise ValueError(f"{name} is not an object")
 
 
 def open_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
@@ -339,8 +327,18 @@ def committed_sizes(store: ObjectStore) -> dict[int, int]:
 
 
 def gaps(commits: Collection[int]) -> list[int]:
-    """Shards below the last committed one that are not committed."""
-    return sorted({*range(max(commits, default=-1))} - {*commits})
+    """Shards below the last committed one that are not committed.
+
+    Raises:
+        MfsynthError: There are so many that the last one is none of this run.
+    """
+    last = max(commits, default=-1)
+    if last - len(commits) > _MOST_GAPS:
+        raise MfsynthError(
+            f"{layout.commit_key(last)}: of {last} shards before it, {len(commits) - 1} are "
+            "committed: it is of no run that is here; remove it"
+        )
+    return sorted({*range(last)} - {*commits})
 
 
 def listed(shards: Sequence[int]) -> str:
@@ -356,11 +354,6 @@ def _known_to(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in known}
 
 
-def _require_texts(entries: Sequence[Any], names: Sequence[str]) -> None:
-    if not all(isinstance(entry.get(name), str) for entry in entries for name in names):
-        raise ValueError(f"an entry lacks {' or '.join(names)}")
-
-
 def _require_folder(store: ObjectStore) -> None:
     root = store.local_root
     if root is not None and root.exists() and not root.is_dir():
@@ -371,6 +364,11 @@ def _require_same(
     store: ObjectStore, stored: RunManifest, fingerprint: str, settings: Mapping[str, Any]
 ) -> None:
     require_this_format(store, stored)
+    if settings_digest(stored.settings) != stored.fingerprint:
+        raise MfsynthError(
+            f"{store.url}/{layout.RUN_KEY}: its settings are not those of its fingerprint; bring "
+            "back the one that was written first"
+        )
     if stored.fingerprint != fingerprint:
         changed = differences(stored.settings, settings)
         raise MfsynthError(

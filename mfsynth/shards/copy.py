@@ -8,7 +8,6 @@ readers and `verify` refuse, and the same call again brings what is missing.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import shell_line
 from mfsynth.shards import layout
 from mfsynth.shards.commits import (
     RunManifest,
@@ -104,7 +104,6 @@ def copy_run(
     is_running = driver_at_work(source, datetime.now(UTC)) is not None
     # A driver commits in any order; without one, gaps are receipts that were lost.
     receipts = (read_counted_commits if is_running else read_all_commits)(source)
-    _require_receipts_of(source, run, run_json, receipts)
     open_copy(target, run_json)
     with _heartbeat(target) as keep_alive:
         there = read_commits(target)
@@ -118,20 +117,6 @@ def copy_run(
     return Copied(sums.shards, sums.accepted, sums.size, len(wanted), left_out, is_running)
 
 
-def _require_receipts_of(
-    source: ObjectStore, run: RunManifest, run_json: bytes, receipts: Mapping[int, Receipt]
-) -> None:
-    expected = hashlib.sha256(run_json).hexdigest()
-    if run.format_version == layout.FIRST_VERSION:
-        expected = ""
-    for receipt in receipts.values():
-        if (receipt.run, receipt.run_sha256) != (run.run_id, expected):
-            raise MfsynthError(
-                f"{source.url}/{layout.commit_key(receipt.shard)}: was made for another "
-                f"{layout.RUN_KEY}; bring back the one that belongs to it"
-            )
-
-
 def _require_no_other(
     target: ObjectStore, receipts: Mapping[int, Receipt], there: Mapping[int, Receipt]
 ) -> None:
@@ -141,8 +126,8 @@ def _require_no_other(
 
 def _other_receipts(target: ObjectStore, shards: list[int]) -> MfsynthError:
     return MfsynthError(
-        f"{target.url} has made {listed(shards)} itself: it was generated into, and is no copy any "
-        "more; give another place"
+        f"{target.url} has other receipts of {listed(shards)} than the run to copy: it was "
+        "generated into, or they were changed; give another place"
     )
 
 
@@ -233,9 +218,10 @@ def _copy_shards(
     if damaged:
         first, *others = sorted(damaged)
         more = f", and so with {len(others)} shards more" if others else ""
+        command = shell_line("mfsynth", "verify", source.url)
         raise MfsynthError(
-            f"{first}; its shard was not copied{more}; all others were; `mfsynth verify "
-            f"{source.url}` says what else is damaged"
+            f"{first}; its shard was not copied{more}; all others were; `{command}` says what else "
+            "is damaged"
         )
 
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import gaps, listed, read_commits
+from mfsynth.shards.commits import gaps, listed, read_commits, read_run, run_sha256
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.storage.store import ObjectStore
 
 # Ten beats: a store that fails for some minutes doesn't make a driver look dead.
@@ -74,17 +75,22 @@ def read_known_commits(store: ObjectStore) -> dict[int, Receipt]:
     """Receipts of a run, as `read_commits`, and never those of a run that has lost all of them.
 
     Raises:
-        MfsynthError: A commit can't be read, or there is none and there must have been some.
+        MfsynthError: A commit can't be read, is of another run, or there is none and there must
+            have been some.
     """
-    counted = counted_shards(store)
+    counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store)
-    if (problem := lost_receipts(store, receipts, counted)) is not None:
+    problem = lost_receipts(store, receipts, counted)
+    if not receipts:
+        problem = problem or _in_segments_alone(shards_beside(store, segments, receipts))
+    if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
+    _require_own(store, receipts)
     return receipts
 
 
 def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[int, Receipt]:
-    """Receipts of a run, as many as were counted once, for whoever takes them for the run.
+    """Receipts of a run, all that were counted once or segments have, for whoever needs the run.
 
     There may be gaps among them, while a driver is at work.
 
@@ -93,13 +99,19 @@ def read_counted_commits(store: ObjectStore, *, from_segments: bool = True) -> d
         from_segments: As of `read_commits`.
 
     Raises:
-        MfsynthError: A commit can't be read, or there are fewer than there were.
+        MfsynthError: A commit can't be read, is of another run, or there are fewer than there
+            were.
     """
-    counted = counted_shards(store)
+    counted, segments = counted_shards(store), listed_tolerantly(store, [])
     receipts = read_commits(store, from_segments=from_segments)
-    problem = lost_receipts(store, receipts, counted) or fewer_receipts(receipts, counted)
+    problem = (
+        lost_receipts(store, receipts, counted)
+        or fewer_receipts(receipts, counted)
+        or _in_segments_alone(shards_beside(store, segments, receipts))
+    )
     if problem is not None:
         raise MfsynthError(f"{store.url} has {problem}")
+    _require_own(store, receipts)
     return receipts
 
 
@@ -111,7 +123,7 @@ def read_all_commits(store: ObjectStore, *, from_segments: bool = True) -> dict[
         from_segments: As of `read_commits`.
 
     Raises:
-        MfsynthError: A commit is missing, or can't be read.
+        MfsynthError: A commit is missing, can't be read, or is of another run.
     """
     receipts = read_counted_commits(store, from_segments=from_segments)
     if missing := gaps(receipts):
@@ -158,6 +170,31 @@ def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str
         f"{len(receipts)} receipts in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were "
         f"committed ({counted.source}); bring them back (if this is a copy: copy again), or run "
         "generate again to make them anew"
+    )
+
+
+def _require_own(store: ObjectStore, receipts: Mapping[int, Receipt]) -> None:
+    """Refuse receipts of another run, or of this one before its `run.json` was changed."""
+    if not receipts:
+        return
+    run = read_run(store)
+    expected = "" if run.format_version == layout.FIRST_VERSION else run_sha256(store)
+    for receipt in receipts.values():
+        if (receipt.run, receipt.run_sha256) != (run.run_id, expected):
+            raise MfsynthError(
+                f"{store.url}/{layout.commit_key(receipt.shard)}: was made for another "
+                f"{layout.RUN_KEY}; bring back the one that belongs to it, or give two runs a "
+                "folder each"
+            )
+
+
+def _in_segments_alone(shards: Sequence[int]) -> str | None:
+    if not shards:
+        return None
+    return (
+        f"no receipt of {listed(shards)} in {layout.COMMITS_FOLDER}/, but one in "
+        f"{layout.SEGMENTS_FOLDER}/: bring it back (if this is a copy: copy again), or run "
+        "generate again to make the shard anew"
     )
 
 

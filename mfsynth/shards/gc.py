@@ -80,11 +80,11 @@ def collect(
         MfsynthError: There is no run, a driver is at work, a commit is missing or can't be read
             (then nothing is garbage, because what it refers to isn't known), or a tombstone can't.
     """
-    read_run(store)
+    run = read_run(store)
     now = now or store.clock(layout.COMMITS_FOLDER) or _now()
     require_no_driver(store, now)
     tombstones = read_tombstones(store)
-    found, kept = _survey(store)
+    found, kept = _survey(store, run.run_id)
     removed: list[Entry] = []
     for tombstone in tombstones:
         if tombstone.due <= now:
@@ -111,14 +111,14 @@ def garbage(
     Raises:
         MfsynthError: There is no run, or a commit is missing or can't be read.
     """
-    read_run(store)
-    found, _ = _survey(store)
+    run = read_run(store)
+    found, _ = _survey(store, run.run_id)
     if not found or not older_than:
         return found
     return _older(found, older_than, now or store.clock(layout.COMMITS_FOLDER) or _now())
 
 
-def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
+def _survey(store: ObjectStore, run_id: str) -> tuple[Sequence[Entry], set[str]]:
     """What no commit refers to, and the keys that are of use: of commits, and good segments."""
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
@@ -129,9 +129,15 @@ def _survey(store: ObjectStore) -> tuple[Sequence[Entry], set[str]]:
     receipts = read_all_commits(store, from_segments=False)
     kept = {stored.key for r in receipts.values() for stored in r.objects.values()}
     kept |= _segments(store, receipts)
-    found = [e for e in entries if e.key not in kept and may_be_deleted(e.key)]
+    found = [e for e in entries if e.key not in kept and _is_of(run_id, e.key)]
     # Of a committed object, too: its upload was tried again.
-    return found + [e for e in uploads if may_be_deleted(e.key)], kept
+    return found + [e for e in uploads if _is_of(run_id, e.key)], kept
+
+
+def _is_of(run_id: str, key: str) -> bool:
+    """Whether it may be deleted, and is not an object of another run in the same folder."""
+    name = layout.parse_object_key(key)
+    return may_be_deleted(key) and (name is None or name.run == run_id)
 
 
 def _segments(store: ObjectStore, receipts: Mapping[int, Receipt]) -> set[str]:
@@ -152,7 +158,11 @@ def _bury(
     store: ObjectStore, tombstone: Tombstone, kept: set[str], *, dry_run: bool
 ) -> list[Entry]:
     """Delete what a tombstone names, and last the tombstone; gives what this call deleted."""
-    doomed = [e for e in tombstone.entries if e.upload is not None or e.key not in kept]
+    doomed = [e for e in tombstone.entries if e.upload is None and e.key not in kept]
+    if any(e.upload is not None for e in tombstone.entries):
+        # Of this store: the run may have been copied with what was marked in another.
+        uploads = {_identity(e) for e in store.unfinished_uploads()}
+        doomed += [e for e in tombstone.entries if _identity(e) in uploads]
     if dry_run:
         return doomed
     # Of a segment the receipts first: rows without them are nothing.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
@@ -19,7 +18,7 @@ from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
-from mfsynth.shards.reading import require_moderate
+from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
 
 
@@ -76,9 +75,7 @@ def _rows(
     problems: list[str],
 ) -> list[dict[str, Any]] | None:
     try:
-        with pq.ParquetFile(path) as file:
-            require_moderate(file.metadata, key)
-            table = file.read()
+        table = read_moderate(str(path), key)
         # Text that is not UTF-8 would fail wherever it is looked at.
         table.validate(full=True)
     except MfsynthError as error:
@@ -112,9 +109,12 @@ def _count_problems(
             problems.append(f"{key}: {found} {noun}, the receipt says {claimed}")
     made = sorted(row["candidate"] for row in [*rows, *others])
     first, count = receipt.first_candidate, receipt.candidates
-    if made != [*range(first, first + count)]:
-        missing = sorted({*range(first, first + count)} - {*made})
-        what = f"candidate {missing[0]} is missing" if missing else "candidates are there twice"
+    # A receipt can say any number: no list is made of it.
+    wanted, there = range(first, first + count), {*made}
+    if len(made) != count or any(a != b for a, b in zip(made, wanted, strict=True)):
+        missing = next((candidate for candidate in wanted if candidate not in there), None)
+        twice = "candidates are there twice"
+        what = twice if missing is None else f"candidate {missing} is missing"
         problems.append(f"{receipt.objects['index'].key}: {what} of {first} to {first + count - 1}")
     for kind, members in (("index", rows), ("rejects", others)):
         key = receipt.objects[kind].key

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfsynth.config.limits import Limit
@@ -23,6 +24,7 @@ SEGMENT_OF = b"mfsynth.indexes"
 # What every version has.
 _INDEX = partial(tables.index_schema, first_version=True)
 _REJECTS = partial(tables.rejects_schema, first_version=True)
+_BATCH_ROWS = 2**16
 _REMEDY = "`mfsynth verify` says what else is damaged"
 
 
@@ -129,8 +131,7 @@ def _parsed(
         if file.metadata.num_rows != rows:
             found_rows = f"{file.metadata.num_rows} rows"
             raise _damaged(store, key, f"{found_rows}, the receipt says {rows}")
-        require_moderate(file.metadata, f"{store.url}/{key}")
-        table = file.read()
+        table = read_moderate(pa.BufferReader(data), f"{store.url}/{key}")
         # Text that is not UTF-8 would fail wherever it is looked at.
         table.validate(full=True)
     # OSError: what pyarrow raises for compressed bytes that it can't make sense of. ValueError:
@@ -169,7 +170,66 @@ def _segments(store: ObjectStore, receipts: Sequence[Receipt]) -> dict[range, tu
     return dict(found)
 
 
-def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
+def read_moderate(
+    source: str | pa.NativeFile, where: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """A Parquet table that is no larger than `Limit` says, decoded.
+
+    A few bytes can say that a text is in every row: texts are counted as a dictionary first.
+
+    Args:
+        source: Path, or the bytes.
+        where: What errors call it.
+        columns: Which to read; None for all.
+
+    Raises:
+        MfsynthError: It is too large.
+        pa.ArrowException: It can't be read; also `OSError` and `ValueError`.
+    """
+    with pq.ParquetFile(source) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        _require_moderate(metadata, where)
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns], schema.metadata)
+    leaves = [metadata.schema.column(i) for i in range(len(metadata.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    rows = _BATCH_ROWS
+    if (longest := _longest_prefix(metadata)) is not None:
+        texts, rows = [], min(rows, max(1, Limit.BYTES.most // max(1, longest)))
+    size, batches = 0, []
+    with pq.ParquetFile(source, read_dictionary=texts) as file:
+        for batch in file.iter_batches(rows, columns=columns):
+            size += sum(map(_decoded_size, batch.columns))
+            if size > Limit.BYTES.most:
+                raise Limit.BYTES.refusal(where, f"a table of {size} bytes and more")
+            batches.append(batch)
+        compact = pa.schema([file.schema_arrow.field(name) for name in schema.names])
+    return pa.Table.from_batches(batches, compact).cast(schema)
+
+
+def _longest_prefix(metadata: pq.FileMetaData) -> int | None:
+    """How long texts may be that begin like the one before; None if none are stored so.
+
+    No dictionary keeps these short, so that few may be decoded at a time.
+    """
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    sizes = [c.total_uncompressed_size for c in chunks if "DELTA_BYTE_ARRAY" in c.encodings]
+    return max(sizes, default=None)
+
+
+def _decoded_size(array: pa.Array) -> int:
+    """Bytes that an array has when its dictionaries are taken for what they stand for."""
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary).cast(pa.int64())
+        return array.indices.nbytes + (pc.sum(lengths.take(array.indices)).as_py() or 0)
+    if pa.types.is_nested(array.type):
+        parts = array.flatten()
+        return array.nbytes + sum(map(_decoded_size, parts if isinstance(parts, list) else [parts]))
+    return array.nbytes
+
+
+def _require_moderate(metadata: pq.FileMetaData, where: str) -> None:
     """Refuse a table by what it says of itself, before it is decoded.
 
     A few bytes can say that a row is there a thousand million times.
@@ -179,7 +239,13 @@ def require_moderate(metadata: pq.FileMetaData, where: str) -> None:
     """
     if metadata.num_rows > Limit.ROWS.most:
         raise Limit.ROWS.refusal(where, f"{metadata.num_rows} rows")
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    for i in range(metadata.num_columns):
+        if (values := sum(group.column(i).num_values for group in groups)) > Limit.ROWS.most:
+            raise Limit.ROWS.refusal(where, f"a column of {values} values")
+        # Of a fixed size, which only then isn't 0: each may stand for many.
+        if (size := values * max(0, metadata.schema.column(i).length)) > Limit.BYTES.most:
+            raise Limit.BYTES.refusal(where, f"a column of {size} bytes")
     if (size := sum(group.total_byte_size for group in groups)) > Limit.BYTES.most:
         raise Limit.BYTES.refusal(where, f"a table of {size} bytes")
 

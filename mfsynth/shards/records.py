@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from mfsynth.config.documents import strict_json
@@ -26,6 +26,8 @@ _COUNTS = (
     *("shard", "first_candidate", "candidates"),
     *("accepted", "rejected", "quarantined"),
 )
+# Of any number in a receipt: sums of these are finite, and exact in JSON of whatever reader.
+_MOST = 2**53
 _UNKNOWN_OR = ("prompts_unknown", "prompts_cut")
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -236,12 +238,12 @@ class Receipt:
         counts |= {name: n for name in _UNKNOWN_OR if (n := getattr(self, name)) is not None}
         counts |= {f"retries.{cause}": count for cause, count in (self.retries or {}).items()}
         for name, count in counts.items():
-            if type(count) is not int or count < 0:
-                raise ValueError(f"{name:.80} is not a number from 0")
+            if type(count) is not int or not 0 <= count <= _MOST:
+                raise ValueError(f"{name:.80} is not a number from 0 to {_MOST}")
         for phase, seconds in self.seconds.items():
-            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
-                raise ValueError(f"seconds.{phase:.80} is not a number from 0")
-        if not isinstance(self.worker, str) or _moment(self.created) is None:
+            if type(seconds) not in (int, float) or not 0 <= seconds <= _MOST:
+                raise ValueError(f"seconds.{phase:.80} is not a number from 0 to {_MOST}")
+        if not isinstance(self.worker, str) or not is_utc(self.created):
             raise ValueError("worker is no text, or created no time of UTC")
         if not isinstance(self.device, str) or not isinstance(self.device_name, str):
             raise ValueError("device or device_name is no text")
@@ -271,11 +273,12 @@ def parse_receipt(key: str, data: bytes) -> Receipt:
     return receipt
 
 
-def _moment(text: object) -> datetime | None:
-    if not isinstance(text, str):
-        return None
+def is_utc(text: object) -> bool:
+    """Whether it is a time such as `2026-01-01T00:00:00+00:00`, with years on both sides of it."""
+    if not isinstance(text, str) or not re.match(r"\d{4}-\d\d-\d\dT", text, re.ASCII):
+        return False
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None
+        return False
+    return moment.utcoffset() == timedelta() and 1970 <= moment.year < 9999

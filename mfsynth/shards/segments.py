@@ -15,6 +15,7 @@ A segment counts while both of its objects are there. Their names hold the SHA-2
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mfsynth.config.documents import strict_json
+from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.layout import SegmentName
@@ -193,6 +195,36 @@ def believed(
     found = cover(names, sizes.keys(), take)
     tell_doubts(store, doubts)
     return found
+
+
+def shards_beside(
+    store: ObjectStore, listed: Mapping[SegmentName, int], receipts: Collection[int]
+) -> list[int]:
+    """Shards that a sound segment of this run has a receipt of, and `_commits/` has not.
+
+    Their receipts were lost, or deleted for the shards to be made anew.
+
+    Args:
+        store: Of the run.
+        listed: Segments as they were listed before the receipts: of no younger shards.
+        receipts: Shards that have one.
+    """
+    doubts: list[str] = []  # told by whoever reads segments for what they hold
+    found: set[int] = set()
+    for name, size in listed.items():
+        # A name can say any number; a receipt has some bytes.
+        if name.kind != "receipts" or not name.count <= size <= Limit.BYTES.most:
+            continue
+        beside = {shard for shard in name.shards if shard not in receipts}
+        if beside <= found:
+            continue
+        for _, data in read_tolerantly(store, [name], doubts):
+            with contextlib.suppress(MfsynthError, FileNotFoundError):
+                segment = parse_segment(name, data)
+                run_json = store.read_bytes(layout.RUN_KEY)
+                if segment.run_sha256 == hashlib.sha256(run_json).hexdigest():
+                    found |= beside
+    return sorted(shard for shard in found if not store.exists(layout.commit_key(shard)))
 
 
 def cover(

@@ -11,6 +11,7 @@ from mfsynth.formatting import counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
 from mfsynth.shards.drivers import counted_shards, read_known_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.storage.store import ObjectStore
 
@@ -58,7 +59,7 @@ class RunStatus:
         hosts: Shards by the machine that made them.
         size: Bytes of the committed objects.
         pace: How fast it was lately; None if that is not known.
-        lost_shards: How many shards less there are than were counted once.
+        lost_shards: How many shards less there are than were counted once, or are in segments.
         devices: Shards by the device that made them, where that is known.
         prompts_unknown: Candidates whose prompt has words that the model doesn't know, of shards
             where that is known; None if it is of none.
@@ -197,10 +198,11 @@ def run_status(store: ObjectStore) -> RunStatus:
         MfsynthError: There is no run, a commit can't be read, or all of them are lost.
     """
     manifest = read_run(store)
-    counted = counted_shards(store)
+    counted, segments = counted_shards(store), listed_tolerantly(store, [])
     commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     lost = max(0, counted.shards - len(commits)) if counted is not None else 0
+    lost = max(lost, len(shards_beside(store, segments, commits)))
     return replace(status, pace=pace_of(commits.values()), lost_shards=lost)
 
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
@@ -19,7 +18,7 @@ from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.layout import SegmentName
-from mfsynth.shards.reading import parse_segment_rows, read_index, require_moderate
+from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.totals import totals
@@ -143,10 +142,13 @@ def _run_problems(
     problems = []
     if settings_digest(manifest.settings) != manifest.fingerprint:
         problems.append(f"{layout.RUN_KEY}: its settings are not those of its fingerprint")
-    problems += [
-        f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
-        for shard in gaps(receipts)
-    ]
+    try:
+        problems += [
+            f"shard {shard:06d}: {layout.commit_key(shard)}: not committed, but shard {last} is"
+            for shard in gaps(receipts)
+        ]
+    except MfsynthError as error:
+        problems.append(str(error))
     size = manifest.settings.get("shard_size")
     for shard, receipt in receipts.items():
         key = layout.commit_key(shard)
@@ -237,9 +239,8 @@ def _deep(
             receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
         )
         try:
-            with pq.ParquetFile(paths["index"]) as index:
-                require_moderate(index.metadata, receipt.objects["index"].key)
-                ids = index.read(columns=["sample_id"]).column(0).to_pylist()
+            key = receipt.objects["index"].key
+            ids = read_moderate(str(paths["index"]), key, ["sample_id"]).column(0).to_pylist()
         except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
             return problems, []
         return problems, ids

@@ -15,6 +15,7 @@ from mfsynth.formatting import size as in_words
 from mfsynth.runs import budget
 from mfsynth.runs.plan import recorded_config
 from mfsynth.shards.commits import open_run
+from mfsynth.shards.drivers import note_progress
 from mfsynth.storage.store import ObjectStore
 
 
@@ -87,10 +88,10 @@ def receipts_say(monkeypatch):
     """Give the receipts that are read other fields."""
 
     def give(**fields):
-        read = budget.read_commits
+        read = budget.read_known_commits
         monkeypatch.setattr(
             budget,
-            "read_commits",
+            "read_known_commits",
             lambda store: {n: replace(r, **fields) for n, r in read(store).items()},
         )
 
@@ -174,3 +175,11 @@ def test_prompts_that_moved_and_a_revision_that_was_found_are_the_same_run(value
     status, out, _ = plan(moved)
     assert status == 0
     assert "8 there" in out
+
+
+def test_nothing_is_planned_from_a_run_that_has_lost_a_receipt(values, plan, tmp_path):
+    store = make_run(values)
+    note_progress(store, 4)
+    status, _, err = plan(values | {"output": str(tmp_path / "new")}, "--from", store.url)
+    assert status == 1
+    assert "3 receipts in _commits/, but 4 shards were committed" in err

@@ -15,7 +15,7 @@ from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run, run_sha256
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
-from mfsynth.shards.tables import Declared
+from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
@@ -85,6 +85,7 @@ def write_run(
             created="2026-01-02T03:04:05+00:00",
             model={"id": "embedded", "revision": "r1", "licence": "Apache-2.0"},
             scores=score_infos,
+            **contents_of_run(dict.fromkeys(SCORES, "")),
         ),
     )
     pairs = frames(side)

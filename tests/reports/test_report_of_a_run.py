@@ -49,7 +49,7 @@ def test_what_the_receipts_say_of_prompts_device_and_retries_is_shown(run, monke
         return {n: replace(r, **known, **prompts) for n, r in read_commits(store).items()}
 
     assert collect_report(run).warning == ""
-    monkeypatch.setattr(collect, "read_commits", read)
+    monkeypatch.setattr(collect, "read_counted_commits", read)
     found = collect_report(run)
     facts = dict(found.facts)
     assert facts["device"] == "NVIDIA H100 2"

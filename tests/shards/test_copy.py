@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -131,7 +132,7 @@ def test_objects_without_a_receipt_are_compared_and_copied_anew_if_they_differ(
 @pytest.mark.parametrize("damage", ["flipped", "cut off", "missing"])
 @pytest.mark.parametrize("afar", [False, True])
 def test_a_damaged_object_is_named_and_does_not_arrive(tmp_path, target, kind, damage, afar):
-    place = f"memory://{tmp_path.name}/run" if afar else str(tmp_path / "run")
+    place = f"memory://{tmp_path.name}/run" if afar else str(tmp_path / "the run")
     source = tiny_run.make_run(place)
     finalize(source)
     found = object_of(source, kind=kind)
@@ -145,6 +146,7 @@ def test_a_damaged_object_is_named_and_does_not_arrive(tmp_path, target, kind, d
     with pytest.raises(MfsynthError, match=match) as info:
         copy_run(source, target)
     assert "\n" not in str(info.value)
+    assert f"`{shlex.join(('mfsynth', 'verify', source.url))}`" in str(info.value)
     assert [*read_commits(target)] == [0, 2]
     assert not target.exists(found.key)
     assert not any(target.exists(key) for key in layout.DOCUMENT_KEYS)
@@ -229,7 +231,7 @@ def test_a_copy_that_was_generated_into_is_refused_where_it_differs(run_store, t
     commit(target, tiny_run.upload_shard(target, 3))
     assert copy_run(run_store, target).brought == 0
     commit(run_store, tiny_run.upload_shard(run_store, 3))
-    refuses(run_store, target, "has made shard 3 itself")
+    refuses(run_store, target, "has other receipts of shard 3 than the run to copy")
 
 
 def test_places_that_lie_in_each_other_are_refused(run_store, tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_a_truncated_png_is_refused(cut):
 def test_an_8_bit_png_is_refused():
     _, png = cv2.imencode(".png", np.ones((4, 4), np.uint8))
     with pytest.raises(ValueError, match="16-bit"):
-        codecs.decode_depth(png.tobytes(), DepthEncoding(DepthScale.LINEAR, 1.0, 1.0, 1.0))
+        codecs.decode_depth(png.tobytes(), DepthEncoding(DepthScale.LINEAR, 1 / 65535, 1.0, 1.0))
 
 
 def test_jpeg_is_quality_95_without_chroma_subsampling():

@@ -76,7 +76,7 @@ def test_the_models_licence_is_the_data_sets(store, licence, matter):
     assert matter.items() <= found.items()
 
 
-def test_the_card_says_what_the_scores_mean_as_far_as_the_run_does(run_store):
+def test_the_card_says_what_the_scores_mean_as_far_as_the_run_does(run_store, tmp_path):
     assert "- `" not in documents(run_store)[-1].split("## Checks")[1].split("## Provenance")[0]
     scores = {
         "registration": ScoreInfo("registration", "higher", note="shift-z", limit=1.5),
@@ -84,19 +84,19 @@ def test_the_card_says_what_the_scores_mean_as_far_as_the_run_does(run_store):
         "hue": ScoreInfo("hue", note="which colour"),
     }
     manifest = replace(tiny_run.make_manifest(), scores=scores)
-    run_store.put_bytes("run.json", manifest.to_json().encode())
+    run_store = tiny_run.make_run(str(tmp_path / "described"), manifest=manifest)
     card = documents(run_store)[-1]
     assert "- `registration` (registration): shift-z; at least 1.5\n" in card
     assert "- `off` (off by): how far it is off; at most 2 px\n" in card
     assert "- `hue` (hue): which colour\n" in card
 
 
-def test_the_card_says_what_others_say_as_text(run_store):
+def test_the_card_says_what_others_say_as_text(tmp_path):
     attack = "<script>alert(1)</script>\n# now `code` [link](https://x) | cell \x1b[2J & *b*"
     scores = {f"bad`\n{attack}": ScoreInfo(attack, note=attack, unit=attack, limit=1.0)}
     model = {"id": attack, "revision": attack, "licence": attack}
     manifest = replace(tiny_run.make_manifest(), scores=scores, model=model)
-    run_store.put_bytes("run.json", manifest.to_json().encode())
+    run_store = tiny_run.make_run(str(tmp_path / "described"), manifest=manifest)
     *_, matter, card = documents(run_store)
     prose = card.split("---\n", 2)[2].split("## Conventions")[1]
     assert prose.count("alert(1)") > 4

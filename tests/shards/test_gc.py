@@ -14,8 +14,9 @@ from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import FRESH, beat, note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import DEFAULT_GRACE, DELAY, collect, garbage
-from mfsynth.shards.tombstones import condemned_keys
+from mfsynth.shards.tombstones import condemned_keys, put_tombstone
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.listing import Entry
 
 NOW = timedelta()
 MINUTE = timedelta(minutes=1)
@@ -249,3 +250,11 @@ def test_ages_are_by_the_clock_of_the_store(run_store, monkeypatch):
         os.utime(run_store.local_root / key, (written - week, written - week))
     assert {entry.key for entry in collect(run_store).marked} == lost
     assert collect(run_store).removed == ()
+
+
+def test_an_upload_that_was_marked_in_another_store_is_none_here(run_store):
+    now = datetime.now(UTC)
+    tar = layout.object_key("tar", tiny_run.RUN_ID, 9, layout.new_attempt())
+    stone = put_tombstone(run_store, [Entry(tar, 5, None, "upload-1")], now, now)
+    assert collect(run_store, now=now).removed == ()
+    assert not run_store.exists(stone.key)

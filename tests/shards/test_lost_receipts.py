@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import commit, open_run, read_commits, run_sha256
+from mfsynth.shards.copy import copy_run
 from mfsynth.shards.drivers import (
     Counted,
     counted_shards,
@@ -19,6 +22,7 @@ from mfsynth.shards.drivers import (
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 
 def lose_all(store):
@@ -84,6 +88,42 @@ def test_the_last_receipt_of_a_run_is_missed(run_store, finalized):
     if finalized:
         finalize(run_store)
     assert verify_run(run_store).problems == ()
+
+
+@pytest.mark.parametrize("lost", [[2], [1], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize("counted", [None, 0, 2])
+def test_a_receipt_that_a_segment_has_is_missed(run_store, tmp_path, counted, lost):
+    tiny_run.compact_all(run_store, sizes=(3,))
+    if counted is not None:
+        note_progress(run_store, counted)
+    for shard in lost:
+        run_store.delete(layout.commit_key(shard))
+    copy = ObjectStore.open(tmp_path / "copy")
+    for do in (finalize, read, tiny_run.collect_all, lambda source: copy_run(source, copy)):
+        refuses(do, run_store, "receipt")
+    if len(lost) == 3:
+        refuses(run_status, run_store, "no receipt")
+        return
+    assert run_status(run_store).lost_shards == 1
+    tiny_run.make_missing_shards(run_store.url, 3)
+    tiny_run.collect_all(run_store)
+    assert verify_run(run_store).problems == ()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another run"])
+def test_a_segment_that_is_not_this_runs_tells_of_no_receipt(run_store, harm):
+    tiny_run.compact_all(run_store, sizes=(3,))
+    [key] = [key for key in run_store.list("_segments") if key.endswith(".json")]
+    data = run_store.read_bytes(key)
+    if harm == "damaged":
+        run_store.put_bytes(key, data[:-9])
+    else:
+        data = data.replace(run_sha256(run_store).encode(), b"0" * 64)
+        digest = hashlib.sha256(data).hexdigest()
+        run_store.put_bytes(layout.SegmentName("receipts", 0, 3, digest).key, data)
+        run_store.delete(key)
+    run_store.delete(layout.commit_key(2))
+    assert [*read_all_commits(run_store)] == [0, 1]
 
 
 def test_a_receipt_that_can_not_be_read_is_not_missed_as_well(run_store):

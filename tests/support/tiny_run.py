@@ -147,10 +147,10 @@ def upload_shard(
         return spool.upload(store, seconds={"denoise": 1.0, "total": 2.0}, worker="here")
 
 
-def make_run(url: str, shards: int = 3) -> ObjectStore:
+def make_run(url: str, shards: int = 3, manifest: RunManifest | None = None) -> ObjectStore:
     """A run with its first `shards` shards committed; eight pairs in three."""
     store = ObjectStore.open(url)
-    open_run(store, make_manifest())
+    open_run(store, manifest or make_manifest())
     for shard in range(shards):
         assert commit(store, upload_shard(store, shard))
     return store
