@@ -41,12 +41,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from mfsynth.config.base import Settings
-from mfsynth.geometry import Intrinsics
+from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimated_depth", "text"]
-"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimated_depth` yet."""
+Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text"]
+"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -62,7 +62,7 @@ class CheckedPair:
         joint_depth: Where `depth` is the model's own for the finished image and took its place,
             the depth that was made with the image, float32 (H, W), any unit; 0 = invalid; None
             if there was no other depth.
-        estimated_depth: Depth of `rgb` by another model, likewise; None if there is none.
+        estimate: What a depth estimator says of `rgb`; None if there is none.
         text: The prompt; None if there was none.
     """
 
@@ -70,7 +70,7 @@ class CheckedPair:
     depth: DepthMap
     intrinsics: Intrinsics | None = None
     joint_depth: DepthMap | None = None
-    estimated_depth: DepthMap | None = None
+    estimate: DepthEstimate | None = None
     text: str | None = None
 
     def __post_init__(self) -> None:
@@ -83,8 +83,8 @@ class CheckedPair:
         require_depth_of(self.rgb, self.depth)
         if self.joint_depth is not None:
             require_depth_of(self.rgb, self.joint_depth, "joint_depth")
-        if self.estimated_depth is not None:
-            require_depth_of(self.rgb, self.estimated_depth, "estimated_depth")
+        if self.estimate is not None:
+            require_depth_of(self.rgb, self.estimate.values, "estimate")
 
 
 @dataclass(frozen=True, slots=True)

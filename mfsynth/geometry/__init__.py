@@ -10,12 +10,15 @@ from mfsynth.geometry.alignment import (
     scale_median,
 )
 from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.estimates import DepthEstimate, EstimateKind
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
 
 __all__ = [
     "CameraAxes",
+    "DepthEstimate",
     "DepthKind",
+    "EstimateKind",
     "Intrinsics",
     "IntrinsicsSource",
     "abs_rel",

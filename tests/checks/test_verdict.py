@@ -17,7 +17,7 @@ from mfsynth.checks import (
     open_checks,
     run_checks,
 )
-from mfsynth.geometry import Intrinsics
+from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 
 ALL = {"validity": {}, "registration": {}, "flying_pixels": {}, "self_agreement": {}}
 NAMES = (
@@ -175,6 +175,8 @@ def test_arrays_of_another_shape_or_type_are_refused(rgb, depth):
 
 def test_other_depth_maps_are_of_the_image_as_well():
     rgb, depth = make_scene(64)
-    for name in ("joint_depth", "estimated_depth"):
+    half = depth[:32]
+    estimate = DepthEstimate(half, half > 0, EstimateKind.METRIC_Z)
+    for name, other in (("joint_depth", half), ("estimate", estimate)):
         with pytest.raises(ValueError, match=f"{name} is .*not"):
-            CheckedPair(rgb, depth, **{name: depth[:32]})
+            CheckedPair(rgb, depth, **{name: other})

@@ -1,0 +1,99 @@
+"""What a depth estimator says of an image, and how it is set beside another depth of that image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.geometry.alignment import (
+    depth_from_disparity_fit,
+    disparity_least_squares,
+    scale_l1,
+)
+from mfsynth.geometry.cameras import Intrinsics
+from mfsynth.geometry.rgbd import DepthMap, Mask
+
+MIN_SHARED_PIXELS = 64
+"""Of two depths of one image; with fewer in common nothing is said of how they agree."""
+
+
+class EstimateKind(StrEnum):
+    """What an estimator's numbers are."""
+
+    METRIC_Z = "metric_z"
+    SCALE_INVARIANT_Z = "scale_invariant_z"
+    AFFINE_INVARIANT_DISPARITY = "affine_invariant_disparity"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthEstimate:
+    """What an estimator says of one image of H rows and W columns.
+
+    Attributes:
+        values: float32 (H, W): z-depth, positive where valid, or disparity, as `kind` says.
+        valid: bool (H, W): where the estimator says something; values are finite there.
+        kind: What `values` are.
+        intrinsics: The camera that it sees, in pixels of the image; None if it says nothing of it.
+        normals: float32 (H, W, 3): of the surfaces, of length 1, in the camera's axes (x right,
+            y down, z forward), towards the camera; 0 where there is none. None if it gives none.
+        confidence: float32 (H, W), higher is surer, comparable within one estimator; None if it
+            gives none.
+    """
+
+    values: NDArray[np.float32]
+    valid: Mask
+    kind: EstimateKind
+    intrinsics: Intrinsics | None = None
+    normals: NDArray[np.float32] | None = None
+    confidence: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is no estimate.
+
+        Raises:
+            ValueError: Shapes or types are not as stated above, or a valid value is none.
+        """
+        shape = self.valid.shape
+        arrays = {
+            "values": (self.values, np.float32, shape),
+            "valid": (self.valid, np.bool_, shape),
+            "normals": (self.normals, np.float32, (*shape, 3)),
+            "confidence": (self.confidence, np.float32, shape),
+        }
+        for name, (array, dtype, wanted) in arrays.items():
+            if array is not None and (array.dtype != dtype or array.shape != wanted):
+                raise ValueError(
+                    f"{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {wanted}"
+                )
+        said = self.values[self.valid]
+        positive = self.kind is EstimateKind.AFFINE_INVARIANT_DISPARITY or bool(np.all(said > 0))
+        if not (np.isfinite(said).all() and positive):
+            raise ValueError("a valid value is not finite, or is a depth that isn't positive")
+
+    def depth_like(self, depth: DepthMap) -> DepthMap | None:
+        """The estimated depth in the unit of another depth of the same image.
+
+        What the estimator leaves open, and a metric one's scale, too, is fitted to `depth`: a
+        scale (weighted median) for z-depth, scale and shift of the disparity (least squares)
+        otherwise.
+
+        Args:
+            depth: float32 (H, W), z-depth; 0 = invalid.
+
+        Returns:
+            float32 (H, W), 0 = invalid; None where the two share fewer than 64 valid pixels.
+        """
+        shared = self.valid & (depth > 0)
+        if np.count_nonzero(shared) < MIN_SHARED_PIXELS:
+            return None
+        if self.kind is not EstimateKind.AFFINE_INVARIANT_DISPARITY:
+            scale = scale_l1(self.values, depth, shared)
+            return np.where(self.valid, np.float32(scale) * self.values, np.float32(0))
+        # The fit takes depth; this is one whose disparity is `values` up to a shift.
+        said = self.values[self.valid].astype(np.float64)
+        above_floor = self.values.astype(np.float64) - said.min() + max(np.ptp(said), 1.0) * 1e-3
+        as_depth = np.divide(1, above_floor, out=np.zeros_like(above_floor), where=self.valid)
+        return depth_from_disparity_fit(as_depth, *disparity_least_squares(as_depth, depth, shared))

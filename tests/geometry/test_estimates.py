@@ -1,0 +1,68 @@
+"""What an estimator says, in the unit of another depth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mfsynth.geometry import DepthEstimate, EstimateKind
+
+
+@pytest.fixture
+def depth() -> np.ndarray:
+    rows, columns = np.mgrid[:24, :32].astype(np.float32)
+    depth = 1 + 0.05 * rows + 0.5 * (columns > 16)
+    depth[:4] = 0
+    return depth.astype(np.float32)
+
+
+def estimate(values: np.ndarray, kind: EstimateKind, valid: np.ndarray | None = None):
+    everywhere = np.ones(values.shape, bool)
+    return DepthEstimate(values, everywhere if valid is None else valid, kind)
+
+
+@pytest.mark.parametrize("kind", [EstimateKind.METRIC_Z, EstimateKind.SCALE_INVARIANT_Z])
+def test_of_z_depth_the_scale_is_fitted(depth, kind):
+    values = 3 * np.where(depth > 0, depth, 9)
+    values[6, 6] *= 100
+    fitted = estimate(values, kind).depth_like(depth)
+    assert fitted[:4] == pytest.approx(9)
+    fitted[6, 6] = depth[6, 6]
+    np.testing.assert_allclose(fitted[4:], depth[4:], rtol=1e-5)
+
+
+def test_of_disparity_scale_and_shift_are_fitted(depth):
+    values = (7 / np.where(depth > 0, depth, 4) - 3).astype(np.float32)
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
+    np.testing.assert_allclose(fitted[4:], depth[4:], rtol=1e-4)
+    np.testing.assert_allclose(fitted[:4], 4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", EstimateKind)
+def test_where_the_estimator_says_nothing_there_is_no_depth(depth, kind):
+    valid = np.zeros(depth.shape, bool)
+    valid[4:10] = True
+    values = np.where(valid, depth, np.nan).astype(np.float32)
+    fitted = estimate(values, kind, valid).depth_like(depth)
+    assert np.all(fitted[~valid] == 0)
+    assert np.all(fitted[valid] > 0)
+
+
+def test_two_depths_with_few_pixels_in_common_are_not_compared(depth):
+    valid = np.zeros(depth.shape, bool)
+    valid[:6, :31] = True
+    assert estimate(depth + 1, EstimateKind.METRIC_Z, valid).depth_like(depth) is None
+
+
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
+def test_a_depth_that_is_none_is_no_estimate(value):
+    with pytest.raises(ValueError, match="not finite, or is a depth"):
+        estimate(np.full((8, 8), value, np.float32), EstimateKind.METRIC_Z)
+
+
+def test_maps_of_another_size_or_type_are_no_estimate():
+    values = np.ones((8, 8), np.float32)
+    with pytest.raises(ValueError, match=r"values is float64 \(8, 8\)"):
+        estimate(values.astype(np.float64), EstimateKind.METRIC_Z)
+    with pytest.raises(ValueError, match=r"normals is float32 \(8, 8\), not float32 \(8, 8, 3\)"):
+        DepthEstimate(values, values > 0, EstimateKind.METRIC_Z, normals=values)
