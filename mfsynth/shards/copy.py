@@ -42,6 +42,7 @@ from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
+from mfsynth.shards.views import View, read_views
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
@@ -64,6 +65,7 @@ class Copied:
         size: Bytes of their objects.
         brought: How many of the shards this call has brought, or mended.
         left_out: Documents of the source that aren't what the copy's receipts come to.
+        views_left_out: Why views of the source were not copied, a line each.
         is_running: Whether a driver is at work on the source, so that there will be more.
     """
 
@@ -72,6 +74,7 @@ class Copied:
     size: int
     brought: int
     left_out: tuple[str, ...]
+    views_left_out: tuple[str, ...]
     is_running: bool
 
 
@@ -102,6 +105,7 @@ def copy_run(
     run_json = source.read_bytes(layout.RUN_KEY)
     # By this machine's clock: to ask the source for its own, something would have to be written.
     is_running = driver_at_work(source, datetime.now(UTC)) is not None
+    views, faults = read_views(source)
     # A driver commits in any order; without one, gaps are receipts that were lost.
     receipts = (read_counted_commits if is_running else read_all_commits)(source)
     open_copy(target, run_json)
@@ -113,8 +117,17 @@ def copy_run(
         _copy_shards(source, target, wanted, keep_alive, on_shard)
         is_more = bool(there.keys() - receipts.keys())
         left_out = _copy_documents(source, target, run, receipts, is_more)
+        faults += _copy_views(source, target, views, receipts)
     sums = totals(receipts.values())
-    return Copied(sums.shards, sums.accepted, sums.size, len(wanted), left_out, is_running)
+    return Copied(
+        shards=sums.shards,
+        pairs=sums.accepted,
+        size=sums.size,
+        brought=len(wanted),
+        left_out=left_out,
+        views_left_out=tuple(faults),
+        is_running=is_running,
+    )
 
 
 def _require_no_other(
@@ -307,6 +320,28 @@ def _copy_documents(
         if key not in left_out:
             target.put_bytes(key, data)
     return tuple(key for key in found if key in left_out)
+
+
+def _copy_views(
+    source: ObjectStore,
+    target: ObjectStore,
+    views: Iterable[View],
+    receipts: Mapping[int, Receipt],
+) -> list[str]:
+    """Copy views, byte for byte; gives a line for each that is not of these shards."""
+    left_out = []
+    for view in views:
+        try:
+            view.receipts_of(receipts)
+            data = source.read_bytes(view.key)
+            if View.from_bytes(data) != view:
+                raise MfsynthError("was replaced meanwhile; copy again")
+        except (MfsynthError, FileNotFoundError) as error:
+            left_out.append(f"{view.key}: {error}")
+            continue
+        if _read_or_none(target, view.key) != data:
+            target.put_bytes(view.key, data)
+    return left_out
 
 
 def _read_or_none(store: ObjectStore, key: str) -> bytes | None:
