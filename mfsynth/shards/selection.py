@@ -68,7 +68,8 @@ def select(store: ObjectStore, receipts: Sequence[Receipt], rules: Rules) -> Sel
     parts = [index.filter(within)]
     if rules.limits:
         for table in read_rejected_pairs(store, receipts):
-            parts.append(_columns(store, table.filter(_returns(table, rules)), names))
+            back = _columns(store, table.filter(_returns(table, rules)), names)
+            parts.append(_like(store, back, index.schema))
     accepted = np.repeat([True, False], [parts[0].num_rows, sum(len(t) for t in parts[1:])])
     rows = pa.concat_tables(parts).combine_chunks()
     candidates = rows["candidate"].to_numpy()
@@ -118,7 +119,7 @@ def view_rows(store: ObjectStore, view: View, receipts: Mapping[int, Receipt]) -
         for table in read_rejected_pairs(store, _with_more(own, chosen, rows)):
             some = table.filter(_at(chosen, table))
             some = some.append_column(RETURNED, pa.array(np.ones(len(some), bool)))
-            parts.append(_columns(store, some, schema.names).cast(schema))
+            parts.append(_like(store, _columns(store, some, schema.names), schema))
     found = pa.concat_tables(parts).combine_chunks()
     if (len(found), len(found) - len(rows)) != (view.pairs, view.returned):
         raise MfsynthError(f"{where}: has candidates that have no pixels, or are none of the run")
@@ -180,6 +181,17 @@ def _columns(store: ObjectStore, table: pa.Table, names: Sequence[str]) -> pa.Ta
                 what = "perceptual hashes, which runs of earlier formats have none of"
             raise MfsynthError(f"{store.url}: the rows of the run have no {what}")
     return table.select(names)
+
+
+def _like(store: ObjectStore, rejected: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of rejected pairs, which have pixels, by the schema of the index."""
+    try:
+        return rejected.cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise MfsynthError(
+            f"{store.url}: a rejected pair with pixels lacks what a pair has "
+            f"({' '.join(str(error).split())[:100]}); `mfsynth verify` says what is damaged"
+        ) from error
 
 
 def _candidates(store: ObjectStore, receipts: Sequence[Receipt]) -> int:

@@ -39,10 +39,27 @@ AT_LEAST_0 = Rules({"registration": Bound(0.1, is_minimum=True)})
 EVERYTHING = Rules()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A run of three shards, and one that keeps the pixels of rejects."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny_run.make_run(str(folder / "plain"))
+    tiny_run.make_run(str(folder / "keeping"), 3, tiny_run.make_manifest(keeps_rejects=True))
+    return folder
+
+
 @pytest.fixture
-def keeping(tmp_path) -> ObjectStore:
-    """A run of three shards that keeps the pixels of rejects."""
-    return tiny_run.make_run(str(tmp_path / "run"), 3, tiny_run.make_manifest(keeps_rejects=True))
+def run_store(made, tmp_path) -> ObjectStore:
+    """A copy of the first."""
+    shutil.copytree(made / "plain", tmp_path / "run")
+    return ObjectStore.open(tmp_path / "run")
+
+
+@pytest.fixture
+def keeping(made, tmp_path) -> ObjectStore:
+    """A copy of the second."""
+    shutil.copytree(made / "keeping", tmp_path / "run")
+    return ObjectStore.open(tmp_path / "run")
 
 
 def candidates(store, view=None) -> list[int]:
