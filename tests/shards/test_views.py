@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import tiny_run
 from click.testing import CliRunner
+from disk_steps import before_each_step
 from tiny_run import make_rejected_pair, make_sample
 
 from mfsynth.cli.refilter import refilter as command
@@ -228,6 +229,23 @@ def test_a_view_is_created_once_and_made_anew_only_when_asked(run_store):
     assert run_store.read_bytes(layout.view_key("strict")) == before
     refilter(run_store, "strict", EVERYTHING, replace=True)
     assert candidates(run_store, "strict") == candidates(run_store)
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_who_reads_at_any_step_of_the_writer_sees_one_view_or_the_other(run_store, replaces):
+    if replaces:
+        refilter(run_store, "strict", AT_LEAST_3)
+    seen = []
+
+    def look(*_step):
+        there = run_store.exists(layout.view_key("strict"))
+        seen.append(read_view(run_store, "strict").pairs if there else None)
+
+    with before_each_step(look):
+        refilter(run_store, "strict", EVERYTHING, replace=replaces)
+    look()
+    assert len(seen) > 3
+    assert {*seen} == {7 if replaces else None, 8}
 
 
 def test_its_file_is_a_function_of_rows_and_rules_and_says_what_stands_in_the_format(run_store):
