@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry.cameras import Intrinsics
-from mfsynth.geometry.projection import pixel_rays
 from mfsynth.geometry.rgbd import DepthMap, Mask
 
 JUMP: Final = 0.03
@@ -50,33 +49,38 @@ def normals_from_depth(
     if min(height, width) < size:
         return normals
     valid = np.isfinite(depth) & (depth > 0)
-    inverse = np.divide(1, depth, out=np.zeros(depth.shape), where=valid, dtype=np.float64)
+    # Of the nearest pixel's, so that no unit is too small or too large.
+    nearest = depth.min(where=valid, initial=np.inf)
+    inverse = np.divide(nearest, depth, out=np.zeros(depth.shape, np.float32), where=valid)
     steps = np.arange(-radius, radius + 1, dtype=np.float64)
     flat, slope = np.ones(size) / size, steps / (steps @ steps)
-    across = _filtered(inverse, slope, flat) * intrinsics.fx
-    down = _filtered(inverse, flat, slope) * intrinsics.fy
-    rays = pixel_rays(height, width, intrinsics)
+    mean = _filtered(inverse, flat, flat)  # of the plane that fits the window
+    across = _filtered(inverse, slope, flat) * np.float32(intrinsics.fx)
+    down = _filtered(inverse, flat, slope) * np.float32(intrinsics.fy)
+    x = ((np.arange(width) - intrinsics.cx) / intrinsics.fx).astype(np.float32)[None, :]
+    y = ((np.arange(height) - intrinsics.cy) / intrinsics.fy).astype(np.float32)[:, None]
     # 1/z = n·ray / distance, so the slopes along x and y are the first two components.
-    forward = _filtered(inverse, flat, flat) - across * rays[..., 0] - down * rays[..., 1]
-    raw = -np.stack([across, down, forward], axis=-1)
-    length = np.linalg.norm(raw, axis=-1)
-    facing = -np.einsum("ijk,ijk->ij", raw, rays)  # inverse depth, smoothed: positive
-    steepest = math.cos(math.radians(MAX_ANGLE_DEG)) * length * np.linalg.norm(rays, axis=-1)
-    kept = _whole_windows(inverse, valid, radius, jump) & (facing > steepest)
-    np.divide(raw, length[..., None], out=raw, where=kept[..., None])
-    return np.where(kept[..., None], raw, 0).astype(np.float32)
+    forward = mean - across * x - down * y
+    square = across**2 + down**2 + forward**2
+    steepest = math.cos(math.radians(MAX_ANGLE_DEG)) ** 2
+    kept = _whole_windows(inverse, valid, radius, jump)
+    kept &= mean**2 > steepest * square * (1 + x**2 + y**2)
+    scale = -np.divide(kept, np.sqrt(square), out=np.zeros_like(mean), where=kept)
+    for index, component in enumerate((across, down, forward)):
+        np.multiply(component, scale, out=normals[..., index])
+    return normals
 
 
 def _filtered(
-    image: NDArray[np.float64], along_row: NDArray[np.float64], along_column: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    image: NDArray[np.float32], along_row: NDArray[np.float64], along_column: NDArray[np.float64]
+) -> NDArray[np.float32]:
     filtered = cv2.sepFilter2D(
-        image, cv2.CV_64F, along_row, along_column, borderType=cv2.BORDER_REPLICATE
+        image, cv2.CV_32F, along_row, along_column, borderType=cv2.BORDER_REPLICATE
     )
-    return np.asarray(filtered, np.float64)
+    return np.asarray(filtered, np.float32)
 
 
-def _whole_windows(inverse: NDArray[np.float64], valid: Mask, radius: int, jump: float) -> Mask:
+def _whole_windows(inverse: NDArray[np.float32], valid: Mask, radius: int, jump: float) -> Mask:
     """Where a window is inside the image, all valid, and no jump crosses it."""
     size = 2 * radius + 1
     invalid = cv2.dilate(
@@ -97,7 +101,7 @@ def _windows_with(jumps: Mask, radius: int) -> Mask:
     return np.asarray(found > 0)
 
 
-def _jumps_behind(inverse: NDArray[np.float64], valid: Mask, jump: float) -> Mask:
+def _jumps_behind(inverse: NDArray[np.float32], valid: Mask, jump: float) -> Mask:
     """Where a jump is between a pixel and its right neighbour."""
     step = np.diff(inverse, axis=1)
     known = valid[:, 1:] & valid[:, :-1]

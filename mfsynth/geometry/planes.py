@@ -73,14 +73,15 @@ def find_planes(
     Returns:
         Between none and `count` planes.
     """
-    points = backproject(depth, intrinsics).astype(np.float64)
-    valid = np.isfinite(points[..., 2])
-    normals = normals_from_depth(depth, intrinsics, radius=_RADIUS).astype(np.float64)
+    valid = np.isfinite(depth) & (depth > 0)
+    if not valid.any():
+        return []
+    surface = _Surface.of(depth, intrinsics, valid)
     free, planes = valid.copy(), list[Plane]()
     wanted = max(3, min_share * np.count_nonzero(valid))
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        plane = _largest(points, normals, free, rng, tolerance)
+        plane = _largest(surface, free, rng, tolerance)
         if plane is None or np.count_nonzero(plane.pixels) < wanted:
             break
         planes.append(plane)
@@ -110,54 +111,67 @@ def gravity_direction(
     return next(down, None)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surface:
+    """What of a map's pixels (..., 3) planes are made of; `oriented` where there is a normal."""
+
+    points: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    oriented: Mask
+
+    @classmethod
+    def of(cls, depth: DepthMap, intrinsics: Intrinsics, valid: Mask) -> _Surface:
+        normals = normals_from_depth(depth, intrinsics, radius=_RADIUS)
+        x, y, z = np.moveaxis(normals, -1, 0)
+        points = backproject(depth, intrinsics)
+        return cls(np.where(valid[..., None], points, 0), normals, (x != 0) | (y != 0) | (z != 0))
+
+    def at(self, pixels: NDArray[np.intp]) -> _Surface:
+        """Only the pixels of these numbers."""
+        points, normals = self.points.reshape(-1, 3)[pixels], self.normals.reshape(-1, 3)[pixels]
+        return _Surface(points, normals, self.oriented.reshape(-1)[pixels])
+
+    def belonging(self, normal: NDArray[np.float64], distance: float, tolerance: float) -> Mask:
+        """What belongs to a plane."""
+        normal = normal.astype(np.float32)
+        off = np.abs(self.points @ normal + np.float32(distance))
+        alike = self.normals @ normal >= _MIN_COSINE
+        return np.asarray((off <= tolerance * self.points[..., 2]) & (alike | ~self.oriented))
+
+
 def _largest(
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    free: Mask,
-    rng: np.random.Generator,
-    tolerance: float,
+    surface: _Surface, free: Mask, rng: np.random.Generator, tolerance: float
 ) -> Plane | None:
     # Only what has a normal: elsewhere are edges, which no plane is made of.
-    candidates = np.flatnonzero(free & (normals != 0).any(axis=-1))
+    candidates = np.flatnonzero(free & surface.oriented)
     if candidates.size < 3:
         return None
-    drawn = rng.choice(candidates, min(_POINTS, candidates.size), replace=False)
-    some, their = points.reshape(-1, 3)[drawn], normals.reshape(-1, 3)[drawn]
-    corners = some[rng.integers(0, len(some), (_DRAWS, 3))]
+    some = surface.at(rng.choice(candidates, min(_POINTS, candidates.size), replace=False))
+    points = some.points.astype(np.float64)
+    corners = points[rng.integers(0, len(points), (_DRAWS, 3))]
     raw = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(raw, axis=1)
     real = length > 0
-    unit = raw[real] / length[real, None]
-    distances = -np.einsum("ij,ij->i", unit, corners[real, 0])
-    if not distances.size:
+    if not real.any():
         return None
-    unit, distances = unit * np.sign(distances)[:, None], np.abs(distances)
-    on = np.abs(some @ unit.T + distances) <= tolerance * some[:, 2:]
-    on &= their @ unit.T >= _MIN_COSINE
+    units = raw[real] / length[real, None]
+    distances = -np.einsum("ij,ij->i", units, corners[real, 0])
+    units, distances = units * np.sign(distances)[:, None], np.abs(distances)
+    on = np.abs(points @ units.T + distances) <= tolerance * points[:, 2:]
+    on &= some.normals @ units.T >= _MIN_COSINE
     best = int(on.sum(axis=0).argmax())
-    normal, distance = unit[best], float(distances[best])
+    normal, distance = units[best], float(distances[best])
     for _ in range(_REFINEMENTS):
-        mine = _belonging(some, their, normal, distance, tolerance)
+        mine = some.belonging(normal, distance, tolerance)
         if np.count_nonzero(mine) < 3:
             return None
-        normal, distance = _fitted(some[mine])
-    pixels = free & _belonging(points, normals, normal, distance, tolerance)
+        normal, distance = _fitted(points[mine])
+    pixels = free & surface.belonging(normal, distance, tolerance)
     if not pixels.any():
         return None
-    off = (points[pixels] @ normal + distance) / points[pixels][:, 2]
+    own = surface.points[pixels].astype(np.float64)
+    off = (own @ normal + distance) / own[:, 2]
     return Plane(normal, distance, pixels, float(np.sqrt(np.mean(off**2))))
-
-
-def _belonging(
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    normal: NDArray[np.float64],
-    distance: float,
-    tolerance: float,
-) -> Mask:
-    on = np.abs(points @ normal + distance) <= tolerance * points[..., 2]
-    unknown = (normals == 0).all(axis=-1)
-    return np.asarray(on & (unknown | (normals @ normal >= _MIN_COSINE)))
 
 
 def _fitted(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
