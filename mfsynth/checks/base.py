@@ -46,7 +46,7 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_
 from mfsynth.shards.commits import ScoreInfo
 
 Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text"]
-"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
+"""Fields of `CheckedPair`. A run has `intrinsics` if it has a camera, and no `estimate` yet."""
 
 _OWN_DEPTH_STEPS = 10
 

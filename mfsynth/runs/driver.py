@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import SecretStr
 
-from mfsynth.config import Fingerprint, RunConfig
+from mfsynth.config import Fingerprint, RunConfig, format_version
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
@@ -53,6 +53,7 @@ from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.settings import (
+    added_columns,
     complete,
     require_trained_for,
     run_fingerprint,
@@ -75,7 +76,7 @@ from mfsynth.runs.watching.terminal import default_display
 from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.drivers import read_known_commits
-from mfsynth.shards.layout import CARD_KEY, FORMAT_VERSION, new_attempt
+from mfsynth.shards.layout import CARD_KEY, new_attempt
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.tables import contents_of_run
@@ -175,7 +176,7 @@ def run_manifest(
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_version(config),
         run=config.name,
         fingerprint=identity.digest,
         settings=identity.settings,
@@ -185,7 +186,9 @@ def run_manifest(
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=scores,
-        **contents_of_run({name: score.note for name, score in scores.items()}, slots),
+        **contents_of_run(
+            {name: score.note for name, score in scores.items()}, slots, added_columns(config)
+        ),
     )
 
 

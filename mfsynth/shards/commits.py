@@ -190,7 +190,7 @@ def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
     Raises:
         MfsynthError: The run is of another format version.
     """
-    if stored.format_version != layout.FORMAT_VERSION:
+    if stored.format_version not in layout.WRITTEN_VERSIONS:
         raise MfsynthError(
             f"{store.url} holds run {stored.run!r} of format version {stored.format_version}; this "
             f"mfsynth makes noise and keys of version {layout.FORMAT_VERSION}, so that the run can "
