@@ -189,7 +189,7 @@ class Intrinsics:
         return camera
 
     def mirrored(self, width: int) -> Intrinsics:
-        """The camera after an image of this width was turned left to right."""
+        """The camera of an image of this width turned left to right, which sees the mirrored world."""
         return replace(self, cx=width - 1 - self.cx)
 
     def cropped(self, top: float, left: float) -> Intrinsics:

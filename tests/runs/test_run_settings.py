@@ -213,7 +213,7 @@ def test_packages_of_checks_that_are_not_named_are_not_imported(save, install) -
         ),
         (
             BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "intrinsics")'),
-            "checks.brightness: looks at intrinsics, which a run does not have; set camera, or leave",
+            "checks.brightness: looks at intrinsics, which a run does not have; set camera, or ",
         ),
         (
             BRIGHTNESS.replace("def measure", "def gauge"),
