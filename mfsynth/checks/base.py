@@ -160,9 +160,14 @@ class Check(Settings):
                 unit=score.unit,
                 note=score.note,
                 limit=None if score.limit is None else float(getattr(self, score.limit)),
+                default_limit=self._default_limit(score),
             )
             for score in self.scores
         }
+
+    def _default_limit(self, score: Score) -> float | None:
+        field = None if score.limit is None else type(self).model_fields[score.limit]
+        return None if field is None or field.is_required() else float(field.get_default())
 
     @property
     def own_depth_steps(self) -> int:

@@ -189,7 +189,7 @@ class Intrinsics:
         return camera
 
     def mirrored(self, width: int) -> Intrinsics:
-        """The camera of an image of this width turned left to right, which sees the mirrored world."""
+        """The camera of the image, of this width, turned left to right: of the mirrored world."""
         return replace(self, cx=width - 1 - self.cx)
 
     def cropped(self, top: float, left: float) -> Intrinsics:

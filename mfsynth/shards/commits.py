@@ -37,6 +37,7 @@ class ScoreInfo:
         unit: Of the values; "" for none.
         note: What is measured, in a line.
         limit: The worst value that passes; None where all do.
+        default_limit: What the check takes where nothing is set; None where that is not known.
     """
 
     label: str
@@ -44,6 +45,7 @@ class ScoreInfo:
     unit: str = ""
     note: str = ""
     limit: float | None = None
+    default_limit: float | None = None
 
     @property
     def is_minimum(self) -> bool:
@@ -55,6 +57,10 @@ class ScoreInfo:
         if self.limit is None:
             return False
         return value < self.limit if self.is_minimum else value > self.limit
+
+    def bound(self, limit: float) -> str:
+        """A limit in words: `at least 0.5 px`."""
+        return f"at {'least' if self.is_minimum else 'most'} {self.with_unit(f'{limit:g}')}"
 
     def with_unit(self, value: str) -> str:
         """A value that has been made text, with the unit if there is one."""

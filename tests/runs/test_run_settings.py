@@ -333,7 +333,7 @@ def test_a_run_uses_the_check_of_a_package(run_folder, install) -> None:
     assert manifest.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
     assert manifest.scores == {
         "brightness": ScoreInfo(
-            "brightness", "higher", "", "mean of all pixels, in [0, 1]", limit=0.5
+            "brightness", "higher", "", "mean of all pixels, in [0, 1]", 0.5, default_limit=0.1
         )
     }
     (receipt,) = read_commits(store).values()
