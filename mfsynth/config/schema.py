@@ -66,11 +66,14 @@ class PromptsConfig(Settings):
         library: The name of a library in `prompts/`, or a path or URL of one.
         file: A text, JSONL, CSV or Parquet file, a path or a URL.
         column: The column or key of `file` that holds the prompts (not for text files).
+        allow_unknown: Whether prompts with words that the model doesn't know, or longer than what
+            it reads, are made all the same; unset, a run with such prompts does not begin.
     """
 
     library: NonEmpty | None = None
     file: NonEmpty | None = None
     column: NonEmpty = "prompt"
+    allow_unknown: Unset[bool] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PromptsConfig:

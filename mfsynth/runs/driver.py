@@ -64,6 +64,8 @@ from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.understanding import (
     PROMPTS_LOOKED_AT,
     REMEDY,
+    Understanding,
+    require_understood,
     understanding,
     vocabulary_of,
 )
@@ -159,6 +161,9 @@ def _generate(
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
+    texts = [prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
+    read = understanding(vocabulary_of(config.model), texts)
+    require_understood(read, config.prompts)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
@@ -167,7 +172,9 @@ def _generate(
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
     examine = partial(examine_at_start, config, store, model)
-    return _Session(config, plan, store, manifest, examine, display, somebody).run(open_worker)
+    return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
+        open_worker
+    )
 
 
 def run_manifest(
@@ -202,6 +209,7 @@ class _Session:
         store: ObjectStore,
         manifest: RunManifest,
         examine: Callable[[Sequence[Receipt]], Iterator[tuple[str, Finding]]],
+        read: Understanding | None,
         display: Observer,
         somebody: Observer,
     ) -> None:
@@ -211,6 +219,7 @@ class _Session:
         self._store = store
         self._manifest = manifest
         self._examine = examine
+        self._read = read
         self._display = display
         self._goal = Goal.of(config)
         self._earlier = list(read_known_commits(store).values())
@@ -386,13 +395,7 @@ class _Session:
             if found.severity is not Severity.OK:
                 severity = found.severity.word
                 self._reporter.announce(name.replace(" ", "_"), found.line, severity=severity)
-
-        self._say_what_the_model_makes_of_prompts()
-
-    def _say_what_the_model_makes_of_prompts(self) -> None:
-        texts = [self._plan.source[number].text for number in range(PROMPTS_LOOKED_AT)]
-        read = understanding(vocabulary_of(self._config.model), texts)
-        if read is not None and read.trouble:
+        if (read := self._read) is not None and read.trouble:
             self._reporter.announce(
                 "prompts_not_understood",
                 f"warning: {read.trouble}: {REMEDY}",

@@ -21,6 +21,7 @@ from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.few_steps.files import FewSteps
+from mfsynth.prompts import open_prompts
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.settings import (
     abstaining_checks,
@@ -30,6 +31,12 @@ from mfsynth.runs.settings import (
     require_trained_for,
     run_fingerprint,
     run_scores,
+)
+from mfsynth.runs.understanding import (
+    PROMPTS_LOOKED_AT,
+    require_understood,
+    understanding,
+    vocabulary_of,
 )
 from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
 from mfsynth.storage.store import ObjectStore
@@ -170,6 +177,21 @@ def test_the_fingerprint_is_the_same_on_every_machine(save, install) -> None:
     assert digest(load_run_config(save(MINIMAL))) == recorded
     install()
     assert digest(load_run_config(save(MINIMAL))) == recorded
+
+
+def test_that_prompts_may_be_unknown_is_no_part_of_what_a_run_is(save) -> None:
+    allowed = {**MINIMAL, "prompts": {**MINIMAL["prompts"], "allow_unknown": True}}
+    assert digest(load_run_config(save(allowed))) == digest(load_run_config(save(MINIMAL)))
+
+
+def test_the_default_run_has_prompts_that_its_model_knows() -> None:
+    config = load_run_config("local")
+    prompts = open_prompts(config.prompts, config.seed)
+    read = understanding(
+        vocabulary_of(config.model), [prompts.prompt(i).text for i in range(PROMPTS_LOOKED_AT)]
+    )
+    assert read is not None
+    require_understood(read, config.prompts)
 
 
 def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> None:
