@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfsynth.shards import reading, tables
+from mfsynth.shards.acceptance import SlotCounts
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
@@ -29,12 +30,14 @@ class RejectedRows:
         rejected: Rows (`tables.rejects_schema`) of the chosen rejected candidates.
         quarantined: Rows of the chosen quarantined candidates.
         reasons: How many of all rejected candidates failed each score.
+        slots: Counts all of them by what their prompts took.
     """
 
     scores: dict[str, list[float]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    slots: SlotCounts = field(default_factory=SlotCounts)
 
 
 def read_rejects(
@@ -66,6 +69,7 @@ def read_rejects(
     passed = dict.fromkeys(outcomes, 0)
     for receipt in commits.values():
         table = reading.read_rejects(store, receipt)
+        rows.slots.add(table, accepted=False)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
             if len(returned):

@@ -148,7 +148,7 @@ def test_a_reject_comes_back_only_by_a_limit_on_each_score_that_it_failed(tmp_pa
 def encoded(candidate, scores):
     sample = make_sample(candidate)
     reference = tiny_run.make_reject(candidate).ref
-    return encode_sample(replace(sample, ref=reference, scores=scores))
+    return encode_sample(replace(sample, ref=reference, scores=scores), tiny_run.DECLARED)
 
 
 def test_looser_limits_of_a_run_that_kept_no_pixels_bring_nothing_back_and_say_so(tmp_path):
