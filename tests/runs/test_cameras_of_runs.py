@@ -65,7 +65,7 @@ def test_every_sample_has_the_camera_in_index_json_and_loader(run_folder, settin
 def test_a_run_without_a_camera_is_what_it_was(run_folder):
     store = made(run_folder.config())
     run = read_run(store)
-    assert run.format_version == "2-draft.2"
+    assert run.settings["format_version"] == "2-draft.2"  # which the fingerprint is of
     assert "camera" not in {column["name"] for column in run.columns} | {*run.config}
     (sample, *_) = RGBDDataset(store.url)
     assert (sample.intrinsics, sample.intrinsics_source, sample.camera) == (None, None, None)
