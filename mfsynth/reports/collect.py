@@ -28,11 +28,12 @@ from mfsynth.reports.content import (
 )
 from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
-from mfsynth.reports.viewed import about, age, rejects_beside, scores_in, with_limits
+from mfsynth.reports.viewed import about, age, rejects_beside, scores_in
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.view_documents import limits_of
 from mfsynth.shards.views import read_view
 from mfsynth.shards.words import camera_in_words, loosened_limits, view_in_words
 from mfsynth.storage.credentials import without_credentials
@@ -111,7 +112,7 @@ def collect_report(
     else:
         own = {receipt.shard: receipt for receipt in wanted.receipts_of(commits)}
         sums, accepted = totals(own.values()), wanted.pairs
-        manifest = with_limits(manifest, wanted)
+        manifest = replace(manifest, scores=limits_of(manifest, wanted))
         others = rejects_beside(store, wanted, own, dataset.index, rejects, rng)
         reasons = others.reasons
         facts = (("view", about(wanted)), *_facts(manifest, shown, sums))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth.reports.rejects import RejectedRows, read_rejects
-from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.selection import RETURNED
@@ -20,19 +18,6 @@ from mfsynth.shards.views import View
 from mfsynth.storage.store import ObjectStore
 
 _RULES = {"duplicates": "near-duplicate", "max_per_prompt": "one too many of its prompt"}
-
-
-def with_limits(manifest: RunManifest, view: View) -> RunManifest:
-    """The run with the limits of a view in place of its own."""
-    scores = {
-        name: replace(
-            manifest.score(name),
-            limit=bound.value,
-            direction="higher" if bound.is_minimum else "lower",
-        )
-        for name, bound in view.rules.limits.items()
-    }
-    return replace(manifest, scores={**manifest.scores, **scores})
 
 
 def about(view: View) -> str:

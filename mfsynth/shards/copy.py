@@ -42,6 +42,7 @@ from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
+from mfsynth.shards.view_documents import documents_of_view
 from mfsynth.shards.views import View, read_views
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
@@ -117,7 +118,7 @@ def copy_run(
         _copy_shards(source, target, wanted, keep_alive, on_shard)
         is_more = bool(there.keys() - receipts.keys())
         left_out = _copy_documents(source, target, run, receipts, is_more)
-        faults += _copy_views(source, target, views, receipts)
+        faults += _copy_views(source, target, run, views, receipts)
     sums = totals(receipts.values())
     return Copied(
         shards=sums.shards,
@@ -325,10 +326,11 @@ def _copy_documents(
 def _copy_views(
     source: ObjectStore,
     target: ObjectStore,
+    run: RunManifest,
     views: Iterable[View],
     receipts: Mapping[int, Receipt],
 ) -> list[str]:
-    """Copy views, byte for byte; gives a line for each that is not of these shards."""
+    """Copy views and their documents, byte for byte; gives lines on what isn't of these shards."""
     left_out = []
     for view in views:
         try:
@@ -339,9 +341,17 @@ def _copy_views(
         except (MfsynthError, FileNotFoundError) as error:
             left_out.append(f"{view.key}: {error}")
             continue
-        if _read_or_none(target, view.key) != data:
-            target.put_bytes(view.key, data)
+        _bring(target, view.key, data)
+        documents, stale = documents_of_view(source, run, view, receipts)
+        for key, text in documents.items():
+            _bring(target, key, text)
+        left_out += [f"{key}: is not what the view comes to" for key in stale]
     return left_out
+
+
+def _bring(target: ObjectStore, key: str, data: bytes) -> None:
+    if _read_or_none(target, key) != data:
+        target.put_bytes(key, data)
 
 
 def _read_or_none(store: ObjectStore, key: str) -> bytes | None:

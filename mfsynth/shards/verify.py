@@ -24,6 +24,7 @@ from mfsynth.shards.refilter import view_problems
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.totals import totals
+from mfsynth.shards.view_documents import view_document_problems
 from mfsynth.shards.views import read_views
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
@@ -108,6 +109,7 @@ def verify_run(
         if are_sound:
             try:
                 problems += document_problems(store, manifest, receipts)
+                problems += view_document_problems(store, manifest, views, receipts)
             except MfsynthError as error:
                 problems.append(str(error))
     problems += view_faults + view_problems(store, views, receipts, deep=deep and are_sound)

@@ -233,7 +233,7 @@ def read_views(store: ObjectStore) -> tuple[list[View], list[str]]:
                 views.append(read_view(store, name))
             except MfsynthError as error:
                 problems.append(str(error).removeprefix(f"{store.url}/"))
-        elif not key.endswith(PART_SUFFIX):
+        elif not (key.endswith(PART_SUFFIX) or layout.is_view_document(key)):
             problems.append(f"{key}: is not the name of a view")
     return views, problems
 
