@@ -25,6 +25,7 @@ from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import listed, run_sha256
+from mfsynth.shards.duplicates import MOST_BITS
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
@@ -162,7 +163,7 @@ class View:
                 format_version=values["format_version"],
             )
             _require_sound(view)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise MfsynthError(f"is no view ({' '.join(str(error).split())[:100]})") from error
         return view
 
@@ -292,9 +293,9 @@ def _rules(values: Mapping[str, Any]) -> Rules:
         if kind not in ("min", "max") or type(value) not in (int, float) or abs(value) == math.inf:
             raise ValueError(f"the limit of {score!r:.80} is none")
         limits[score] = Bound(float(value), kind == "min")
-    for name in ("duplicates_within", "max_per_prompt"):
-        if values[name] is not None and not _is_count(values[name]):
-            raise ValueError(f"{name} is not a number from 0")
+    for name, most in (("duplicates_within", MOST_BITS), ("max_per_prompt", _MOST)):
+        if values[name] is not None and not (_is_count(values[name]) and values[name] <= most):
+            raise ValueError(f"{name} is not a number from 0 to {most}")
     return Rules(limits, values["duplicates_within"], values["max_per_prompt"])
 
 

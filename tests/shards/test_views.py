@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import shutil
+import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -294,6 +297,54 @@ def test_a_file_that_vouches_for_what_is_not_so_is_one_line(run_store, change, m
         RGBDDataset(run_store.url, view="strict")
     assert "\n" not in str(info.value)
     assert any("_views/strict.json: " in line for line in verify_run(run_store).problems)
+
+
+def vouched(values) -> bytes:
+    """A file whose digest is that of its bytes, whatever they say."""
+    body = json.dumps(values).encode().removesuffix(b"}")
+    digest = json.dumps(hashlib.sha256(body).hexdigest()).encode()
+    return body + b',\n "sha256": ' + digest + b"\n}\n"
+
+
+HOSTILE = [
+    {"duplicates_within": 64},
+    {"duplicates_within": -1},
+    {"max_per_prompt": 1.5},
+    {"max_per_prompt": 2**60},
+    {"limits": {"registration": {"min": 10**400}}},
+    {"limits": {"registration": {"min": True}}},
+    {"limits": {"registration": {"min": 1, "max": 2}}},
+    {"limits": {"\u001b[2J": {"min": 1}}},
+    {"limits": []},
+    {"left_out": {"registration": -1}},
+    {"left_out": [1]},
+    {"candidates": "no base64!"},
+    {"candidates": base64.b64encode(zlib.compress(bytes(10**7), 9)).decode()},
+    {"candidates": None},
+    {"shards": -1},
+    {"shards": "3"},
+    {"pairs": 2**70},
+    {"objects_sha256": "0"},
+    {"run_sha256": None},
+    {"view": "../run"},
+    {"view": None},
+]
+
+
+@pytest.mark.parametrize("change", [*HOSTILE, None, [], 3], ids=lambda change: str(change)[:40])
+def test_whatever_a_strangers_view_says_is_one_line(run_store, change):
+    view = refilter(run_store, "strict", AT_LEAST_3).view
+    values = json.loads(run_store.read_bytes(view.key))
+    del values["sha256"]
+    said = values | change if isinstance(change, dict) else {"all": change}
+    run_store.put_bytes(view.key, vouched(said))
+    with contextlib.suppress(MfsynthError):
+        RGBDDataset(run_store.url, view="strict")
+    found = [line for line in verify_run(run_store).problems if "_views/strict.json: " in line]
+    assert len(found) == 1
+    assert "\n" not in found[0]
+    assert len(found[0]) < 400
+    assert run_status(run_store).shards == 3
 
 
 def test_a_view_that_is_not_there_is_one_line_that_names_those_that_are(run_store):
