@@ -177,6 +177,8 @@ def test_a_tokenizer_without_an_unknown_token_knows_every_word(tmp_path):
     parts = ["N", "o", "n", "e", "No", "Non", "None"]
     merges = [("N", "o"), ("No", "n"), ("Non", "e")]
     core = Tokenizer(models.BPE({part: i for i, part in enumerate(parts)}, merges))
-    named = PreTrainedTokenizerFast(tokenizer_object=core, chat_template="{{ messages[0].content }}")
+    named = PreTrainedTokenizerFast(
+        tokenizer_object=core, chat_template="{{ messages[0].content }}"
+    )
     named.save_pretrained(tmp_path)
     assert Vocabulary(tmp_path, 8).read(["None"])[0].unknown == ()
