@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mfsynth.checks.base import Check
+from mfsynth.checks.depth_error import DepthError
 from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.registration import Registration
@@ -32,6 +33,7 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "flying_pixels": FlyingPixels,
         "self_agreement": SelfAgreement,
         "field_of_view": FieldOfView,
+        "depth_error": DepthError,
     }
 )
 """By name, in the order of their scores in the tables of a run."""

@@ -14,6 +14,7 @@ from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
+    "annotate": "Give images depth: start or resume a run over a source.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
@@ -28,6 +29,7 @@ _COMMANDS = {
     "refilter": "Make another data set over a run's shards: other limits, no GPU.",
     "report": "Write an HTML page of a run's pairs, scores and rejects.",
     "reproduce": "Make one candidate of a run again, to see how it fails.",
+    "retexture": "Give depth images: start or resume a run over a source.",
     "status": "Show how far a run is, from its storage alone.",
     "train": "Train a model from a training configuration.",
     "verify": "Check a run's shards against their commits.",

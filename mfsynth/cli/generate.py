@@ -1,8 +1,9 @@
-"""`mfsynth generate`: start or resume a run."""
+"""`mfsynth generate`: start or resume a run of prompts; and what all such commands have."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -15,20 +16,36 @@ if TYPE_CHECKING:
     from mfsynth.runs.watching.notices import Observer
 
 
+def job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that starts or resumes a run."""
+    options = (
+        click.option("--out", metavar="URL", help="Where to write: a folder or an fsspec URL."),
+        click.option(
+            "--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run."
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="A.B=C",
+            help="Change a setting; repeatable.",
+        ),
+        click.option(
+            "--log",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="For people, or one JSON object a line on standard error.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("config", default="local")
-@click.option("--out", metavar="URL", help="Where to write: a folder or an fsspec URL.")
-@click.option("--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
-)
-@click.option(
-    "--log",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or one JSON object a line on standard error.",
-)
+@job_options
 def generate(
     config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...], log: str
 ) -> None:
@@ -40,34 +57,49 @@ def generate(
     Exit status: 0 finished, 1 error, 129, 130 or 143 stopped by a signal (SIGHUP, SIGINT, SIGTERM)
     after finishing the shards in work. Output that can't be shown changes nothing.
     """
-    if log == "json":
-        _with_json_lines(config, out, pairs, overrides)
-    else:
-        _with_text(config, out, pairs, overrides)
+    start_job("generate", config, out, pairs, overrides, log)
 
 
-def _run(
+def start_job(
+    job: str,
     config: str,
     out: str | None,
     pairs: int | None,
     overrides: tuple[str, ...],
-    display: Observer | None,
-) -> RunResult:
-    from mfsynth.runs.settings import load_run_config
+    log: str,
+) -> None:
+    """Start or resume a run, and say how it goes; leaves with the process' exit status.
 
-    settings = load_run_config(config, overrides, output=out, pairs=pairs)
+    Args:
+        job: The command: one of `mfsynth.runs.jobs.JOBS`.
+        config: Name or path of a configuration.
+        out: Of the option `--out`; likewise the others.
+        pairs: Of `--pairs`.
+        overrides: Of `--set`.
+        log: Of `--log`.
+    """
 
-    # After the configuration, so that its errors don't wait for torch.
-    from mfsynth.runs.driver import generate as drive
+    def run(display: Observer | None) -> RunResult:
+        from mfsynth.runs.settings import load_run_config
 
-    return drive(settings, display=display)
+        settings = load_run_config(config, overrides, output=out, pairs=pairs)
+
+        # After the configuration, so that its errors don't wait for torch.
+        from mfsynth.runs.driver import generate as drive
+
+        return drive(settings, job=job, display=display)
+
+    if log == "json":
+        _with_json_lines(run)
+    else:
+        _with_text(run)
 
 
-def _with_text(config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]) -> None:
+def _with_text(run: Callable[[Observer | None], RunResult]) -> None:
     from mfsynth.errors import MfsynthError
     from mfsynth.runs.events import Outcome
 
-    result = _run(config, out, pairs, overrides, None)
+    result = run(None)
     _say("\n".join(map(one_line, [*result.lines(), *result.remarks()])))
     match result.outcome:
         case Outcome.FAILED:
@@ -92,16 +124,14 @@ def _say(text: str) -> None:
         switch_off(sys.stdout)
 
 
-def _with_json_lines(
-    config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...]
-) -> None:
+def _with_json_lines(run: Callable[[Observer | None], RunResult]) -> None:
     from mfsynth.errors import MfsynthError
     from mfsynth.runs.watching.aside import Aside
     from mfsynth.runs.watching.jsonlog import JsonLog, json_lines, log_end, log_error
 
     with json_lines():
         try:
-            result = _run(config, out, pairs, overrides, Aside(JsonLog()))
+            result = run(Aside(JsonLog()))
         except MfsynthError as error:
             log_error(str(error))
             raise SystemExit(1) from error

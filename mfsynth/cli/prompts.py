@@ -90,6 +90,8 @@ def _open(source: str, overrides: tuple[str, ...]) -> tuple[PromptSource, ModelC
             )
     if not is_library:
         config = load_run_config(source, overrides)
+        if config.prompts is None:
+            raise MfsynthError(f"{source}: has no prompts: its texts are its source's")
         return open_prompts(config.prompts, config.seed), config.model
     if overrides:
         raise MfsynthError(f"--set {overrides[0]}: {source} is a prompt library; name a CONFIG")

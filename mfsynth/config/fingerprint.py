@@ -17,7 +17,7 @@ WRITTEN_VERSIONS = ("2-draft.2", FORMAT_VERSION)
 """Those that runs are continued in. The second adds members and columns to the first, which a run
 of the first doesn't have; its fingerprint is that of equal settings now."""
 # Settings, of the run itself, that add some.
-_ADDING = ("camera",)
+_ADDING = ("camera", "source")
 
 _OPERATIONAL = {"target", "output", "runtime"}
 _NOT_SET = "not set"
@@ -49,7 +49,7 @@ def run_identity(digest: str) -> str:
 
 def fingerprint(
     config: RunConfig,
-    prompts_digest: str,
+    prompts_digest: str | None,
     model_revision: str,
     beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> Fingerprint:
@@ -59,7 +59,7 @@ def fingerprint(
         config: The configuration, its defaults filled in; `target`, `output` and `runtime` do
             not count.
         prompts_digest: The digest of the prompt source. It stands for `config.prompts`, so
-            that a file may move but must not change.
+            that a file may move but must not change. None of a run without.
         model_revision: The revision that was loaded, which may be newer knowledge than
             `config.model.revision`.
         beside: What else decides a run's samples, as JSON values; it stands beside the settings.
@@ -68,7 +68,8 @@ def fingerprint(
         Digest and settings; equal settings give equal digests on every machine.
     """
     settings: dict[str, Any] = _without_unset(config.model_dump(mode="json", exclude=_OPERATIONAL))
-    settings["prompts"] = {"digest": prompts_digest}
+    if prompts_digest is not None:
+        settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
     settings["format_version"] = format_version(config)
     settings |= beside

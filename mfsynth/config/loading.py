@@ -20,12 +20,13 @@ _Settings = TypeVar("_Settings", bound=Settings)
 
 _COMMAND_LINE = "--set"
 _ALTERNATIVES = {
-    "target.pairs": "target.candidates",
-    "target.candidates": "target.pairs",
-    "prompts.library": "prompts.file",
-    "prompts.file": "prompts.library",
-    "camera.preset": "camera.fov",
-    "camera.fov": "camera.preset",
+    "target.pairs": ("candidates", "all"),
+    "target.candidates": ("pairs", "all"),
+    "target.all": ("pairs", "candidates"),
+    "prompts.library": ("file",),
+    "prompts.file": ("library",),
+    "camera.preset": ("fov",),
+    "camera.fov": ("preset",),
 }
 
 
@@ -176,13 +177,11 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 def _with_setting(values: Mapping[Any, Any], key: str, value: Any) -> dict[Any, Any]:
     """A copy of nested values with one of them set."""
-    alternative = _ALTERNATIVES.get(key)
-    if alternative is not None:
-        section, _, name = alternative.partition(".")
-        if isinstance(values.get(section), Mapping):
-            rest = {other: kept for other, kept in values[section].items() if other != name}
-            values = {**values, section: rest}
     head, _, tail = key.partition(".")
+    alternatives = _ALTERNATIVES.get(key, ())
+    if alternatives and isinstance(values.get(head), Mapping):
+        rest = {name: kept for name, kept in values[head].items() if name not in alternatives}
+        values = {**values, head: rest}
     if not tail:
         return {**values, head: value}
     section_values = values.get(head)

@@ -47,15 +47,22 @@ CLUSTER_PATIENCE_S = 4 * 3600.0
 
 
 class TargetConfig(Settings):
-    """When a run is finished: after this many accepted pairs, or this many candidates."""
+    """When a run is finished.
+
+    Attributes:
+        pairs: After this many accepted pairs.
+        candidates: After this many candidates.
+        all: After all candidates of the run's source.
+    """
 
     pairs: Count | None = None
     candidates: Count | None = None
+    all: Unset[Literal[True]] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> TargetConfig:
-        if (self.pairs is None) == (self.candidates is None):
-            raise ValueError("give exactly one of pairs and candidates")
+        if [self.pairs, self.candidates, self.all].count(None) != 2:
+            raise ValueError("give exactly one of pairs, candidates and all")
         return self
 
 
@@ -108,6 +115,12 @@ class ModelConfig(Settings):
                 "leave either out"
             )
         return self
+
+
+_JOINT_ONLY = (
+    *("log2_alpha", "depth_step_share", "depth_start"),
+    *("refine_steps", "refine_start"),
+)
 
 
 class SamplerConfig(Settings):
@@ -163,6 +176,10 @@ class SamplerConfig(Settings):
             "depth_guidance": "depth_guidance_scale",
         }
         values = self.model_dump(exclude={"preset", "mode"})
+        if self.mode != "joint":
+            values = {name: value for name, value in values.items() if name not in _JOINT_ONLY}
+        if self.mode == "d2i":
+            del values["depth_guidance"]
         return {names.get(name, name): value for name, value in values.items()}
 
     @model_validator(mode="before")
@@ -189,6 +206,14 @@ class SamplerConfig(Settings):
                 "depth_start is 0, which leaves depth to the second pass: set refine_steps to 1 "
                 "or more and refine_start to 1, or depth_start above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_of_another_mode(self) -> SamplerConfig:
+        if self.mode != "joint":
+            for name in _JOINT_ONLY:
+                if getattr(self, name) != SAMPLER_PRESETS[self.preset][name]:
+                    raise ValueError(f"{name} is for mode joint, not {self.mode}; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -283,10 +308,16 @@ class RunConfig(Settings):
         seed: Of all random choices.
         target: When the run is finished.
         shard_size: Candidates in a shard.
-        prompts: Where prompts come from.
+        prompts: Where prompts come from; of mode `d2i` unset for the source's own texts.
+        source: Images (mode `i2d`) or depth maps (`d2i`) that candidates begin with: a kind of
+            `mfsynth.sources` and what it takes; `mfsynth.runs.settings` validates it.
+        copies: How many candidates each item of the source makes, one after the other; 1 unless
+            given.
         model: Which model.
         sampler: How it samples.
-        camera: Which camera its images are taken to be of; unset, they have none.
+        camera: Which camera its images are taken to be of; unset, they have none but the source's.
+        metres_per_unit: `source` where the metric depth that the source has beside an image makes
+            the model's depth metric; unset, that stays relative.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_rejects: What is kept of the pixels of rejected pairs: `none`; `thumbnails`, small
@@ -301,10 +332,13 @@ class RunConfig(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     target: TargetConfig
     shard_size: Count = 64
-    prompts: PromptsConfig
+    prompts: Unset[PromptsConfig] = None
+    source: Unset[dict[str, Any]] = None
+    copies: Unset[Count] = None
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
     camera: Unset[CameraConfig] = None
+    metres_per_unit: Unset[Literal["source"]] = None
     checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     keep_rejects: Literal["none", "thumbnails", "all"] | None = None
     keep_reject_thumbnails: bool = True
@@ -315,6 +349,25 @@ class RunConfig(Settings):
     def rejects_kept(self) -> Literal["none", "thumbnails", "all"]:
         """`keep_rejects`, under whichever name it was given."""
         return self.keep_rejects or ("thumbnails" if self.keep_reject_thumbnails else "none")
+
+    @model_validator(mode="after")
+    def _begins_with_what_its_mode_needs(self) -> RunConfig:
+        mode = self.sampler.mode
+        if mode == "joint":
+            if self.prompts is None:
+                raise ValueError("prompts: missing; add it")
+            for name in ("source", "copies", "metres_per_unit"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for modes i2d and d2i; set sampler.mode")
+            if self.target.all is not None:
+                raise ValueError("target.all: prompts have no end; give pairs or candidates")
+        elif self.source is None:
+            raise ValueError(f"source: missing; sampler.mode {mode} begins with one")
+        if mode == "i2d" and self.prompts is not None:
+            raise ValueError("prompts: captions of images come with their source; leave it out")
+        if mode == "d2i" and self.metres_per_unit is not None:
+            raise ValueError("metres_per_unit: depth is the source's own; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _one_name(self) -> RunConfig:

@@ -25,7 +25,8 @@ from mfsynth.shards.records import CandidateRef
 from mfsynth.shards.selection import RETURNED
 from mfsynth.shards.tables import scores_of, slots_of
 
-_REF = [field.name for field in fields(CandidateRef) if field.name != "slots"]
+_LATER = ("slots", "source", "copy")
+_REF = [field.name for field in fields(CandidateRef) if field.name not in _LATER]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +195,12 @@ class RGBDDataset:
             )
         source = row["intrinsics_source"]
         return RGBDSample(
-            ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
+            ref=CandidateRef(
+                **{name: row[name] for name in _REF},
+                slots=slots_of(row),
+                source=row.get("source"),
+                copy=row.get("copy"),
+            ),
             rgb=codecs.decode_jpeg(jpeg, shape),
             depth=depth,
             valid=depth > 0,

@@ -172,7 +172,8 @@ def _facts(
     """Label and value of what made the run; what is not known is left out."""
     model, settings = manifest.model, manifest.settings
     sampler: Mapping[str, Any] = settings.get("sampler", {})
-    prompts: Mapping[str, Any] = manifest.config.get("prompts", {})
+    prompts: Mapping[str, Any] = manifest.config.get("prompts") or {}
+    source: Mapping[str, Any] = manifest.config.get("source") or {}
     steps = (
         ("steps", "steps"),
         ("refine_steps", "second-pass steps"),
@@ -188,6 +189,7 @@ def _facts(
         "mode": sampler.get("mode"),
         "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
         "prompts": prompts.get("library") or prompts.get("file"),
+        "source": source and (source.get("path") or source.get("url") or source.get("kind")),
         "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
         "depth": f"{kind}, {of}" if kind and of else kind,
         "camera": f"{camera}, assumed" if (camera := camera_in_words(settings)) else None,
@@ -200,7 +202,9 @@ def _facts(
         "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
         "fingerprint": manifest.fingerprint[:16],
     }
-    return tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
+    return tuple(
+        (label, str(value)) for label, value in facts.items() if value not in (None, "", {})
+    )
 
 
 def _pair_card(sample: RGBDSample, manifest: RunManifest) -> PairCard:

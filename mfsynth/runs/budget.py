@@ -11,6 +11,8 @@ from typing import Any
 from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, size
+from mfsynth.runs.items import RunSource
+from mfsynth.runs.jobs import job_of
 from mfsynth.runs.plan import recorded_config
 from mfsynth.runs.policy import Goal
 from mfsynth.shards.commits import RunManifest, read_run
@@ -21,11 +23,12 @@ from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
-_WORK = ("prompts", "model", "sampler", "camera", "checks")
+_WORK = ("prompts", "source", "model", "sampler", "camera", "metres_per_unit", "checks")
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
 _RUN = (
     *("name", "seed", "shard_size", "model", "sampler", "camera", "checks"),
+    *("copies", "metres_per_unit"),
     *("keep_rejects", "keep_reject_thumbnails"),
 )
 
@@ -276,23 +279,24 @@ def plan_budget(
         MfsynthError: There is nothing to measure, it was measured without the GPUs that there
             will be, or the output holds another run.
     """
-    goal = Goal.of(config)
+    source = RunSource.open(config)
+    goal = Goal.of(config, None if source is None else source.candidates)
     own = ObjectStore.open(config.output)
     there = _receipts_of_this_run(own, config)
-    source, receipts = own, there
+    measured_store, receipts = own, there
     changed: tuple[str, ...] = ()
     if measured_at is not None:
-        source = ObjectStore.open(measured_at)
-        changed = tuple(differences(*_settings(_WORK, read_run(source), config)))
-        receipts = [*read_counted_commits(source).values()]
+        measured_store = ObjectStore.open(measured_at)
+        changed = tuple(differences(*_settings(_WORK, read_run(measured_store), config)))
+        receipts = [*read_counted_commits(measured_store).values()]
     if not receipts:
         raise MfsynthError(
-            f"{source.url} has no committed shard to measure; make some first, for example "
-            "`mfsynth generate CONFIG --pairs 64`, or name another run with --from URL"
+            f"{measured_store.url} has no committed shard to measure; make some first, for example "
+            f"`mfsynth {job_of(config)} CONFIG --pairs 64`, or name another run with --from URL"
         )
     if workers is None and isinstance(config.runtime.workers, int):
         workers = config.runtime.workers
-    measured = Measurement.of(source.url, receipts, goal.unit)
+    measured = Measurement.of(measured_store.url, receipts, goal.unit)
     if gpus is not None:
         measured.require_gpus(gpus)
     found = budget(

@@ -22,7 +22,6 @@ from pydantic import SecretStr
 from mfsynth.config import FORMAT_VERSION, Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
-from mfsynth.prompts import open_prompts
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -45,8 +44,9 @@ from mfsynth.runs.events import (
     Wait,
 )
 from mfsynth.runs.heartbeat import Heartbeat
+from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_job, require_usable
 from mfsynth.runs.ledger import ShardLedger
-from mfsynth.runs.making import MODES
 from mfsynth.runs.patience import Patience, StoppedError
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.policy import Goal, Policy
@@ -56,7 +56,6 @@ from mfsynth.runs.settings import (
     added_columns,
     complete,
     require_trained_for,
-    run_fingerprint,
     run_scores,
 )
 from mfsynth.runs.signals import StopRequests
@@ -109,16 +108,19 @@ RECORDED_PACKAGES = (
 def generate(
     config: RunConfig,
     *,
+    job: str = "generate",
     open_worker: OpenWorker = open_shard_worker,
     display: Observer | None = None,
 ) -> RunResult:
-    """Start or resume a run and drive it until its target is reached.
+    """Start or resume a run and drive it until its target, or the end of its source, is reached.
 
     SIGTERM, SIGINT and SIGHUP drain it: shards in work are finished and committed, no new ones
     begun. A second signal stops at once. Handlers are restored on return.
 
     Args:
-        config: The run. `runtime.on_event`, or `MFSYNTH_ON_EVENT`, is told how it ends.
+        config: The run; its mode must be that of the job. `runtime.on_event`, or
+            `MFSYNTH_ON_EVENT`, is told how it ends.
+        job: The command that makes such pairs; of `mfsynth.runs.jobs.JOBS`.
         open_worker: Makes the worker inside its process.
         display: Where to show progress; by default rich on a terminal, plain lines elsewhere. It is
             told in the driver's own loop: put one that may fail or hang into an `Aside`.
@@ -128,6 +130,7 @@ def generate(
             should be, or the run has lost its receipts. A run that fails later is a `RunResult`
             with its reason.
     """
+    require_job(job, config)
     target = config.runtime.on_event or SecretStr(os.environ.get(VARIABLE, ""))
     # Nobody else is to know: it is neither stored nor sent to workers.
     runtime = config.runtime.model_copy(update={"on_event": None})
@@ -151,27 +154,22 @@ def _generate(
     config: RunConfig, open_worker: OpenWorker, display: Observer, somebody: Observer
 ) -> RunResult:
     config = complete(config)
-    if config.sampler.mode not in MODES:
-        raise MfsynthError(
-            f"sampler.mode: {config.sampler.mode} needs images or depth maps to begin with; "
-            "generate begins with prompts only: set it to joint"
-        )
     if config.runtime.device == "cuda" and config.runtime.ray_address is None:
         require_gpu("runtime.device")
-    prompts = open_prompts(config.prompts, config.seed)
+    items = RunItems(config)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
-    texts = [prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
-    read = understanding(vocabulary_of(config.model), texts)
+    read = understanding(vocabulary_of(config.model), items.texts(PROMPTS_LOOKED_AT))
     require_understood(read, config.prompts)
+    require_usable(items, config)
     store = ObjectStore.open(config.output)
-    identity = run_fingerprint(config, prompts.digest, model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
+    identity = items.fingerprint(model.revision)
+    manifest = open_run(store, run_manifest(config, identity, model, items.slot_names))
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
-    plan = RunPlan.of(config, prompts, manifest.fingerprint)
+    plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model)
+    examine = partial(examine_at_start, config, store, model, end=plan.end)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
     )
@@ -224,7 +222,7 @@ class _Session:
         self._examine = examine
         self._read = read
         self._display = display
-        self._goal = Goal.of(config)
+        self._goal = Goal.of(config, plan.end)
         self._earlier = list(read_known_commits(store).values())
         self._reporter = Reporter(self._goal, self._earlier, display)
         self._attempts = Attempts()
@@ -356,6 +354,7 @@ class _Session:
             target=self._goal.target,
             counts_pairs=self._goal.counts_pairs,
             shard_size=self._goal.shard_size,
+            end=self._goal.end,
             workers=self._places,
             batch_size=batch_size,
             deadline_s=self._config.runtime.deadline_s,

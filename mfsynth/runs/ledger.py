@@ -13,7 +13,8 @@ prefix of shards 0, 1, 2, … whose gains reach the target. Workers run ahead of
 shard that is made is *held* until it is certain to be in it: until the gains of all lower shards,
 with unfinished ones counted at their most, still fall short of the target. The set of committed
 shards therefore depends on the configuration alone, not on the number of workers, on the order in
-which they finish, or on where the run was killed, and it has no gaps.
+which they finish, or on where the run was killed, and it has no gaps. Where candidates come to an
+end, as those of a source do, all shards are the whole, whatever the target.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ class ShardLedger:
 
     @property
     def is_complete(self) -> bool:
-        """Whether what is committed reaches the target and has no gap."""
-        return self._prefix_gain >= self._goal.target and self._prefix >= self._top
+        """Whether what is committed reaches the target, or is all there is, and has no gap."""
+        is_all = self._goal.shards is not None and self._prefix >= self._goal.shards
+        return is_all or (self._prefix_gain >= self._goal.target and self._prefix >= self._top)
 
     @property
     def in_work(self) -> int:
@@ -183,7 +185,8 @@ class ShardLedger:
         needed = self._boundary(rate) if self._unassigned else 0
         again = [shard for shard in sorted(self._unassigned) if shard < needed and may_try(shard)]
         yield from again[:at_most]
-        for shard in range(self._frontier, self._frontier + at_most - len(again)):
+        end = self._frontier + at_most - len(again)
+        for shard in range(self._frontier, min(end, self._goal.shards or end)):
             if expected >= self._goal.target:
                 return
             yield shard

@@ -2,22 +2,36 @@
 
 A mode takes the model, the sampler's settings, candidates and their encoded prompts, and says what
 kind of depth came out. What it needs besides the prompts (images for `i2d`, depth maps for `d2i`)
-is in the candidates' items. `MODES` has them by their names in a configuration.
+is in the candidates' items, each of any size: the model sees it letterboxed, and what it makes of
+it is brought back to its grid. `MODES` has them by their names in a configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.checks.validity import valid_mask
 from mfsynth.config.schema import SamplerConfig
-from mfsynth.geometry import DepthKind
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind
+from mfsynth.geometry.filling import fill_nearest
+from mfsynth.geometry.resizing import resize_depth, resize_image
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.plan import Candidate
+from mfsynth.sources.base import Item
+
+if TYPE_CHECKING:
+    from mfsynth.models.images import Letterbox
+
+_Array = TypeVar("_Array", RgbImage, DepthMap)
+# As `mfsynth.models.inputs`: with less it is not the dense depth that models are trained on.
+_LEAST_GIVEN_DEPTH = 0.5
 
 
 class Pairs(Protocol):
@@ -40,6 +54,7 @@ class Pipeline(Protocol):
         seeds: Sequence[int],
         mode: str,
         image: NDArray[np.uint8] | None = None,
+        depth: NDArray[np.float32] | None = None,
         num_inference_steps: int,
         guidance_scale: float,
         **sampling: Any,
@@ -53,25 +68,31 @@ class Batch:
 
     Attributes:
         candidates: B of them.
-        rgb: uint8 (B, H, W, 3).
-        depth: float32 (B, H, W), 0 = invalid.
-        depth_kind: What the numbers in `depth` mean.
+        rgb: B images uint8 (H, W, 3); in one array unless they begin with a source.
+        depth: B maps float32 (H, W), 0 = invalid, of their images' sizes; likewise.
+        depth_kinds: B of what the numbers in `depth` mean.
         joint_depth: What was made with the images, where `depth` took its place, float32
             (B, H, W); None where there is one depth.
+        estimates: B of what is said of the images' depth beside `depth`; None where nothing is.
     """
 
     candidates: Sequence[Candidate]
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    depth_kind: DepthKind
+    rgb: NDArray[np.uint8] | Sequence[RgbImage]
+    depth: NDArray[np.float32] | Sequence[DepthMap]
+    depth_kinds: Sequence[DepthKind]
     joint_depth: NDArray[np.float32] | None = None
+    estimates: Sequence[DepthEstimate] | None = None
 
-    def first(self, count: int) -> Batch:
-        """Only the first so many pairs."""
+    def rows(self, chosen: Sequence[int]) -> Batch:
+        """Only some of the pairs, by their numbers."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        of_all = ("depth_kind",)
-        mine = {k: v[:count] for k, v in values.items() if v is not None and k not in of_all}
-        return replace(self, **mine)
+        if [*chosen] == [*range(len(self.candidates))]:
+            return self
+        return replace(self, **{k: _chosen(v, chosen) for k, v in values.items() if v is not None})
+
+
+def _chosen(values: Any, rows: Sequence[int]) -> Any:
+    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
 
 
 Mode = Callable[[Pipeline, SamplerConfig, Sequence[Candidate], Any], Batch]
@@ -90,10 +111,146 @@ def joint(
         mode="joint",
         **sampler.pipeline_arguments(),
     )
-    return Batch(candidates, made.rgb, made.depth, DepthKind.SCALE_INVARIANT_Z)
+    kinds = [DepthKind.SCALE_INVARIANT_Z] * len(candidates)
+    return Batch(candidates, made.rgb, made.depth, kinds)
 
 
-MODES: Final[Mapping[str, Mode]] = {"joint": joint}
+def images_to_depth(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """Depth of the items' images; the sampler has the size in which the model sees them."""
+    images = [given(candidate.item.rgb) for candidate in candidates]
+    seeds = [candidate.seed for candidate in candidates]
+    arguments = sampler.pipeline_arguments()
+    depth = _depth_of(pipeline, images, prompt_embeds, seeds, arguments)
+    return Batch(candidates, images, depth, [DepthKind.SCALE_INVARIANT_Z] * len(candidates))
+
+
+def depth_to_images(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """Images for the items' depth, which stays as it is; the model sees its holes filled."""
+    maps = [given(candidate.item.depth) for candidate in candidates]
+    arguments = sampler.pipeline_arguments()
+    boxes = [_box(one.shape, arguments) for one in maps]
+    framed = [
+        box.frame_depth(fill_nearest(one, one > 0)[None])[0]
+        for box, one in zip(boxes, maps, strict=True)
+    ]
+    made = pipeline(
+        prompt_embeds=prompt_embeds,
+        seeds=[candidate.seed for candidate in candidates],
+        mode="d2i",
+        depth=np.stack([fill_nearest(one, one > 0) for one in framed]),
+        **arguments,
+    )
+    images = [
+        resize_image(rgb[box.window], *box.size) for box, rgb in zip(boxes, made.rgb, strict=True)
+    ]
+    return Batch(candidates, images, maps, [_kind_of(c.item) for c in candidates])
+
+
+MODES: Final[Mapping[str, Mode]] = {
+    "joint": joint,
+    "i2d": images_to_depth,
+    "d2i": depth_to_images,
+}
+
+
+def _kind_of(item: Item) -> DepthKind:
+    """What a unit of a source's depth is."""
+    by_unit = DepthKind.METRIC_Z if item.facts.unit == "metres" else DepthKind.SCALE_INVARIANT_Z
+    return item.origin.depth or by_unit
+
+
+def require_given(mode: str, item: Item, sampler: SamplerConfig) -> None:
+    """Refuse an item of a source that its mode can make nothing of.
+
+    Raises:
+        MfsynthError: It has no image or no depth, mostly holes, or quite other proportions than
+            what the model sees.
+    """
+    if mode == "i2d" and item.rgb is None:
+        raise MfsynthError(f"{item.name}: has no image; leave it out of the source")
+    if mode == "d2i":
+        if item.depth is None:
+            raise MfsynthError(f"{item.name}: has no depth; leave it out of the source")
+        if (share := np.count_nonzero(item.depth) / item.depth.size) < _LEAST_GIVEN_DEPTH:
+            raise MfsynthError(
+                f"{item.name}: depth in {share:.0%} of the pixels, and images are made for "
+                f"{_LEAST_GIVEN_DEPTH:.0%} at least; leave it out of the source"
+            )
+    found = item.rgb if mode == "i2d" else item.depth
+    assert found is not None  # seen above
+    _box(found.shape, sampler.pipeline_arguments(), item.name)
+
+
+def given(array: _Array | None) -> _Array:
+    """What an item has that was asked for it before."""
+    assert array is not None
+    return array
+
+
+def _box(shape: Sequence[int], sampling: Mapping[str, Any], name: str = "item") -> Letterbox:
+    """Where an image of a size lies in what the model sees, which is `height` and `width`."""
+    # torch comes with it, which a driver doesn't need.
+    from mfsynth.models.images import Letterbox
+
+    frame = sampling["height"], sampling["width"]
+    return Letterbox.fit((shape[0], shape[1]), frame, name)
+
+
+def _depth_of(
+    pipeline: Pipeline,
+    images: Sequence[RgbImage],
+    prompt_embeds: Any,
+    seeds: Sequence[int],
+    arguments: Mapping[str, Any],
+) -> list[DepthMap]:
+    """Depth of images of any sizes, on their grids; what the model sees has one size."""
+    boxes = [_box(image.shape, arguments) for image in images]
+    framed = [box.frame_images(one[None])[0] for box, one in zip(boxes, images, strict=True)]
+    made = pipeline(
+        prompt_embeds=prompt_embeds, seeds=seeds, mode="i2d", image=np.stack(framed), **arguments
+    )
+    return [
+        resize_depth(depth[box.window], *box.size)
+        for box, depth in zip(boxes, made.depth, strict=True)
+    ]
+
+
+def with_own_estimates(
+    pipeline: Pipeline,
+    batch: Batch,
+    prompt_embeds: Any,
+    steps: int,
+    sampler: SamplerConfig,
+) -> Batch:
+    """A batch with what the model says of the depth of the finished images, as estimates.
+
+    Args:
+        pipeline: The model that made the batch.
+        batch: Images for given depth.
+        prompt_embeds: Of their candidates.
+        steps: Denoising steps; without guidance.
+        sampler: Says in what size the model sees them.
+    """
+    seeds = [derive_seed(candidate.seed, "i2d") for candidate in batch.candidates]
+    arguments = {
+        "num_inference_steps": steps,
+        "guidance_scale": 1.0,
+        "height": sampler.height,
+        "width": sampler.width,
+    }
+    maps = _depth_of(pipeline, [*batch.rgb], prompt_embeds, seeds, arguments)
+    kind = EstimateKind.SCALE_INVARIANT_Z
+    return replace(batch, estimates=[DepthEstimate(one, valid_mask(one), kind) for one in maps])
 
 
 def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: int) -> Batch:
@@ -105,15 +262,16 @@ def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: 
         prompt_embeds: Of their candidates.
         steps: Denoising steps; without guidance.
     """
+    rgb = np.asarray(batch.rgb)
     again = pipeline(
         prompt_embeds=prompt_embeds,
         # Noise of its own: two depths from the same noise agree too easily.
         seeds=[derive_seed(candidate.seed, "i2d") for candidate in batch.candidates],
         mode="i2d",
-        image=batch.rgb,
-        height=batch.rgb.shape[1],
-        width=batch.rgb.shape[2],
+        image=rgb,
+        height=rgb.shape[1],
+        width=rgb.shape[2],
         num_inference_steps=steps,
         guidance_scale=1.0,
     )
-    return replace(batch, depth=again.depth, joint_depth=batch.depth)
+    return replace(batch, depth=again.depth, joint_depth=np.asarray(batch.depth))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mfsynth.config import RunConfig
-from mfsynth.prompts import PromptSource, derive_seed, text_id
+from mfsynth.prompts import derive_seed, text_id
+from mfsynth.runs.items import RunItems
 from mfsynth.shards.layout import run_id, sample_id
 from mfsynth.shards.records import CandidateRef
 from mfsynth.sources.base import Item, Source
-from mfsynth.sources.prompts import PromptItems
 from mfsynth.storage.credentials import without_credentials
 
 
@@ -21,49 +21,69 @@ class Candidate:
     Attributes:
         index: Number in the run, from 0.
         sample_id: Its key in the data set, should it be accepted.
-        item: What the model is given: its text is the prompt.
+        item: What the model is given: its text is the prompt. Of a source it has no images before a
+            worker has loaded them.
         seed: Of its noise; in [0, 2**63).
+        copy: Which of those made of the item of a source, from 0; None where there is no source.
     """
 
     index: int
     sample_id: str
     item: Item
     seed: int
+    copy: int | None = None
 
     @property
     def ref(self) -> CandidateRef:
         """What is stored of it with whatever becomes of it."""
         text, slots = self.item.text, self.item.slots
-        return CandidateRef(self.sample_id, self.index, self.seed, text, text_id(text), slots)
+        return CandidateRef(
+            self.sample_id,
+            self.index,
+            self.seed,
+            text,
+            text_id(text),
+            slots,
+            source=None if self.copy is None else self.item.origin.key,
+            copy=self.copy,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Random access to the candidates and shards of a run, without end and without state.
+    """Random access to the candidates and shards of a run, without state.
 
     Attributes:
         run: Id of the run; see `mfsynth.shards.layout`.
         seed: Of the run.
         shard_size: Candidates in a shard.
-        source: Where the candidates' items come from.
+        source: Gives the items of candidates by their numbers.
+        copies: How many candidates follow each other that are of one item of a source; None where
+            there is no source.
+        end: How many candidates there are; None where there is no end.
     """
 
     run: str
     seed: int
     shard_size: int
     source: Source
+    copies: int | None = None
+    end: int | None = None
 
     @classmethod
-    def of(cls, config: RunConfig, prompts: PromptSource, fingerprint: str) -> RunPlan:
-        """The plan of a configuration whose candidates are prompts.
+    def of(cls, config: RunConfig, items: RunItems, fingerprint: str) -> RunPlan:
+        """The plan of a configuration.
 
         Args:
             config: The configuration.
-            prompts: Its prompts.
+            items: What its candidates begin with.
             fingerprint: The digest of the two.
         """
-        run = run_id(config.name, fingerprint)
-        return cls(run, config.seed, config.shard_size, PromptItems(prompts))
+        run, source = run_id(config.name, fingerprint), items.source
+        plan = cls(run, config.seed, config.shard_size, items)
+        if source is None:
+            return plan
+        return replace(plan, copies=source.copies, end=source.candidates)
 
     def candidate(self, index: int) -> Candidate:
         """Candidate `index`, the same on every machine and in every session."""
@@ -72,11 +92,13 @@ class RunPlan:
             sample_id=sample_id(self.run, index),
             item=self.source[index],
             seed=derive_seed(self.seed, "noise", index),
+            copy=None if self.copies is None else index % self.copies,
         )
 
     def candidates_of(self, shard: int) -> range:
-        """Numbers of the candidates of a shard."""
-        return range(shard * self.shard_size, (shard + 1) * self.shard_size)
+        """Numbers of the candidates of a shard; the last one of a source may have fewer."""
+        begin, end = shard * self.shard_size, (shard + 1) * self.shard_size
+        return range(begin, end if self.end is None else min(end, self.end))
 
     def shard(self, number: int) -> tuple[Candidate, ...]:
         """The candidates of a shard."""
@@ -88,6 +110,9 @@ def recorded_config(config: RunConfig) -> dict[str, Any]:
     values = config.model_dump(mode="json")
     del values["runtime"]["on_event"]  # a secret, and nothing of the run
     values["output"] = without_credentials(config.output)
-    if config.prompts.file is not None:
+    if config.prompts is not None and config.prompts.file is not None:
         values["prompts"]["file"] = without_credentials(config.prompts.file)
+    for name, value in (config.source or {}).items():
+        if isinstance(value, str):
+            values["source"][name] = without_credentials(value)
     return values

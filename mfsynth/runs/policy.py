@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mfsynth.config import RunConfig
 from mfsynth.shards.records import Receipt
@@ -17,17 +17,34 @@ class Goal:
         target: What the gains of the committed shards must reach.
         counts_pairs: A shard's gain is its accepted pairs; otherwise all of its candidates.
         shard_size: Candidates in a shard, the most that a shard can gain.
+        end: How many candidates there are, of which the last shard may have fewer; None where there
+            is no end.
     """
 
     target: int
     counts_pairs: bool
     shard_size: int
+    end: int | None = field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, config: RunConfig) -> Goal:
-        """The goal of a configuration."""
+    def of(cls, config: RunConfig, end: int | None = None) -> Goal:
+        """The goal of a configuration.
+
+        Args:
+            config: The configuration.
+            end: How many candidates there are, of a run with a source.
+        """
         pairs, candidates = config.target.pairs, config.target.candidates
-        return cls(pairs or candidates or 0, pairs is not None, config.shard_size)
+        if end is not None:
+            # All of them, if there are fewer than are wanted.
+            candidates = min(candidates or end, end)
+        wanted = pairs if pairs is not None else candidates
+        return cls(wanted or 0, pairs is not None, config.shard_size, end=end)
+
+    @property
+    def shards(self) -> int | None:
+        """How many there can be; None where there is no end."""
+        return None if self.end is None else -(-self.end // self.shard_size)
 
     @property
     def unit(self) -> str:
@@ -36,7 +53,7 @@ class Goal:
 
     def gain(self, receipt: Receipt) -> int:
         """What the shard adds to the target."""
-        return receipt.accepted if self.counts_pairs else self.shard_size
+        return receipt.accepted if self.counts_pairs else receipt.candidates
 
     def gained(self, totals: Totals) -> int:
         """What all committed shards together add to the target."""

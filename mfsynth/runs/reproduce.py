@@ -17,11 +17,11 @@ from mfsynth.config.loading import GivenSettings
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import model_info
-from mfsynth.prompts import open_prompts
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
@@ -101,21 +101,28 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     where = f"{store.url}/{RUN_KEY}"
     config = GivenSettings(manifest.config, where).validate(RunConfig)
     if not trust:
-        prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
+        named = [f"the model {config.model.id!r:.300}"]
+        if config.source is not None:
+            named.insert(0, f"the source {config.source!r:.300}")
+        if config.prompts is not None:
+            named.insert(0, f"the prompts {config.prompts.library or config.prompts.file!r:.300}")
         raise MfsynthError(
-            f"{where} names the prompts {prompts_at!r:.300} and the model {model_id!r:.300}; "
+            f"{where} names {' and '.join(named)}; "
             "if the run is yours, or you trust both, open them with --trust"
         )
     config = complete(config)
-    prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
+    items = RunItems(config)
+    identity = items.fingerprint(model_info(config.model).revision)
     if identity.digest != manifest.fingerprint:
         changed = "; ".join(differences(manifest.settings, identity.settings))
         raise MfsynthError(
             f"{store.url} can't be reproduced: {changed or 'fingerprint'}; "
             "restore what the run was made from"
         )
-    return config, RunPlan.of(config, prompts, identity.digest).candidate(index)
+    try:
+        return config, RunPlan.of(config, items, identity.digest).candidate(index)
+    except IndexError as error:
+        raise MfsynthError(f"{store.url} has no such candidate: {error}") from error
 
 
 def make_again(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
 from mfsynth.checks.registry import BUILT_IN, HOW_TO_ADD, find_check, plugin_versions
@@ -20,6 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.shards.columns import PHASH
 from mfsynth.shards.commits import ScoreInfo
+from mfsynth.sources.registry import source_settings
 
 # Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text")
@@ -52,31 +53,58 @@ def complete(config: RunConfig) -> RunConfig:
     return _complete(GivenSettings(config.model_dump()))
 
 
-def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
-    """The fingerprint of a complete configuration; see `mfsynth.config.fingerprint`."""
+def run_fingerprint(
+    config: RunConfig,
+    prompts_digest: str | None,
+    model_revision: str,
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> Fingerprint:
+    """The fingerprint of a complete configuration; see `mfsynth.config.fingerprint`.
+
+    Args:
+        config: The configuration.
+        prompts_digest: Of its prompts; None where it has none.
+        model_revision: That was loaded.
+        source: What its source holds, in place of its settings; None where it has none.
+    """
     versions = plugin_versions(name for name, values in config.checks.items() if values is not None)
     beside: dict[str, Any] = {}
     if versions:
         beside["plugins"] = {f"checks.{name}": version for name, version in versions.items()}
-    if own_depth_steps(config):
+    if source is not None:
+        beside["source"] = dict(source)
+    if own_depth_steps(config) and config.sampler.mode == "joint":
         # Runs of equal settings kept the joint depth once.
         beside["depth"] = "of the finished image"
     return fingerprint(config, prompts_digest, model_revision, beside)
 
 
 def own_depth_steps(config: RunConfig) -> int:
-    """Steps of the depth, the model's own for finished images, that a run keeps for its checks.
+    """Steps of the depth, the model's own for finished images, that a run makes for its checks.
 
-    0 where no check compares it with the joint depth, or the sampler makes it anyway.
+    Of joint pairs it takes the place of the depth that was made with the image; for images of given
+    depth (`d2i`) it is the estimate of their depth. 0 where no check looks at both, or the sampler
+    makes it anyway.
     """
-    if not config.sampler.keeps_joint_depth:
+    if config.sampler.mode == "d2i":
+        other: Input = "estimate"
+    elif config.sampler.keeps_joint_depth:
+        other = "joint_depth"
+    else:
         return 0
-    return max((check.own_depth_steps for check in open_checks(config.checks).values()), default=0)
+    checks = open_checks(config.checks).values()
+    return max((check.own_depth_steps for check in checks if other in check.inputs), default=0)
 
 
 def added_columns(config: RunConfig) -> tuple[str, ...]:
     """Those of `shards.columns.ADDED` that a run has which begins now."""
-    return (PHASH,) if config.camera is None else ("camera", PHASH)
+    names: tuple[str, ...] = () if config.camera is None else ("camera",)
+    if config.metres_per_unit is not None:
+        names += ("metres_per_unit", "metres_per_unit_error")
+    if config.source is not None:
+        names += ("source", "copy")
+    return (*names, PHASH)
 
 
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
@@ -136,8 +164,15 @@ def _complete(given: GivenSettings) -> RunConfig:
     # As `run.json` will have them: what can't be read back from there is refused now.
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
-    config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
-    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
+    values = {**typed.model_dump(exclude={"checks"}), "checks": checks}
+    if typed.source is not None:
+        values["source"] = _complete_source(typed.source, given.where)
+    config = RunConfig.model_validate(values)
+    shown: set[Input] = {*_INPUTS}
+    if config.camera is not None or config.source is not None:
+        shown.add("intrinsics")
+    if config.sampler.mode == "d2i":
+        shown.add("estimate")
     for name, check in open_checks(config.checks).items():
         if lacking := {*check.inputs} - shown:
             remedy = "set camera, or " if lacking == {"intrinsics"} else ""
@@ -146,6 +181,20 @@ def _complete(given: GivenSettings) -> RunConfig:
                 f"have; {remedy}leave this check out"
             )
     return config
+
+
+def _complete_source(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of a source with their defaults filled in, as `run.json` has them."""
+    try:
+        return source_settings(values).model_dump(mode="json")
+    except ValidationError as error:
+        problem = error.errors()[0]
+        # The kinds and layouts by which pydantic has chosen are no keys.
+        path = ".".join(
+            str(part) for part in ("source", *problem["loc"]) if part not in values.values()
+        )
+        message = problem["msg"].removeprefix("Value error, ")
+        raise MfsynthError(": ".join(filter(None, (where, path, message)))) from error
 
 
 def _model(named: Iterable[object]) -> type[RunConfig]:

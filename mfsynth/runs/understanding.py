@@ -77,17 +77,19 @@ REMEDY = (
 """What `Understanding.trouble` goes on with where a run is about to begin."""
 
 
-def require_understood(found: Understanding | None, prompts: PromptsConfig) -> None:
+def require_understood(found: Understanding | None, prompts: PromptsConfig | None) -> None:
     """Refuse prompts that the model can't know, unless they are allowed.
 
     Args:
         found: What it makes of them; None where that can't be told, which is allowed.
-        prompts: What is set of them.
+        prompts: What is set of them; None for texts of a source, which are what they are.
 
     Raises:
         MfsynthError: Some have unknown words, or are cut.
     """
-    if found is not None and found.trouble and not prompts.allow_unknown:
+    if prompts is None or prompts.allow_unknown:
+        return
+    if found is not None and found.trouble:
         raise MfsynthError(
             f"prompts: {found.trouble}; {REMEDY}; or allow them: prompts.allow_unknown=true"
         )

@@ -21,10 +21,11 @@ from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
-from mfsynth.geometry import IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
-from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
+from mfsynth.runs.loading import Loader
+from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth, with_own_estimates
+from mfsynth.runs.metres import NO_SCALE, Measured, measured_by
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
@@ -36,6 +37,7 @@ from mfsynth.runs.protocol import (
     Progress,
     Waiting,
 )
+from mfsynth.runs.provenance import Provenance, View
 from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.retries import backoff
 from mfsynth.runs.settings import own_depth_steps
@@ -98,7 +100,9 @@ class ShardWorker:
             manifest.format_version,
             (column["name"] for column in manifest.reject_columns),
         )
-        self._licence = manifest.model["licence"]
+        self._loader = Loader(config)
+        self._sampler = self._loader.sampler
+        self._provenance = Provenance.of(config, manifest.model["licence"], self._loader.source)
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
@@ -155,18 +159,27 @@ class ShardWorker:
             RecordQueue(partial(self._record, assignment, clock), spool) as records,
         ):
             embeds: Any = None
+            unloaded: dict[int, str] = {}
             with self._model_turn:
+                batches = self._loader.batches(todo, size)
                 for at in range(0, len(todo), size):
                     yield Progress(todo[at].index, at)
                     if at % ahead == 0:
                         embeds = self._encode(todo[at : at + ahead], size, clock)
                     part = embeds[at % ahead : at % ahead + size]
-                    records.put(self._sample(todo[at : at + size], part, clock))
+                    with clock("load"):
+                        loaded = next(batches)
+                    unloaded |= loaded.unloaded
+                    if loaded.rows:
+                        batch = self._sample(loaded.candidates, part, clock)
+                        records.put(batch.rows(loaded.rows))
                     records.wait(waiting)
             yield Progress(None, len(todo))
             records.wait(0)
+            self._loader.require_most(len(candidates), unloaded)
+            quarantined = {**assignment.quarantined, **unloaded}
             for candidate in candidates:
-                if (reason := assignment.quarantined.get(candidate.index)) is not None:
+                if (reason := quarantined.get(candidate.index)) is not None:
                     spool.add(self._quarantine(candidate, reason))
             with clock("write"):
                 spool.close()
@@ -186,36 +199,52 @@ class ShardWorker:
             with clock("compile"), self._warm_up():
                 self._sample_whole(whole, embeds, PhaseClock())
             self._warm_sizes.add(size)
-        return self._sample_whole(whole, embeds, clock).first(len(candidates))
+        return self._sample_whole(whole, embeds, clock).rows(range(len(candidates)))
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
     ) -> Batch:
-        sampler = self._config.sampler
+        pipeline, sampler, steps = self._pipeline, self._sampler, self._own_depth_steps
         with clock("generate"):
-            batch = MODES[sampler.mode](self._pipeline, sampler, candidates, embeds)
-        if self._own_depth_steps:
-            with clock("self_agreement"):
-                batch = with_own_depth(self._pipeline, batch, embeds, self._own_depth_steps)
-        return batch
+            batch = MODES[sampler.mode](pipeline, sampler, candidates, embeds)
+        if not steps:
+            return batch
+        if sampler.mode == "d2i":
+            with clock("estimate"):
+                return with_own_estimates(pipeline, batch, embeds, steps, sampler)
+        with clock("self_agreement"):
+            return with_own_depth(pipeline, batch, embeds, steps)
 
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
     ) -> EncodedSample | EncodedReject | Reject:
-        candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
-        joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
+        candidate, rgb, item = batch.candidates[row], batch.rgb[row], batch.candidates[row].item
+        made = Measured(batch.depth[row], batch.depth_kinds[row])
         with clock("check"):
-            camera = self._config.camera
-            intrinsics = None if camera is None else camera.intrinsics(*depth.shape)
+            found: Measured | None = made
+            if self._config.metres_per_unit == "source":
+                found = measured_by(item, made.depth)
+            said = found or made
+            depth = said.depth
+            view = View.of(item, self._config.camera, depth.shape)
             shown = CheckedPair(
-                rgb, depth, intrinsics, joint_depth=joint_depth, text=candidate.item.text
+                rgb,
+                depth,
+                view.intrinsics,
+                joint_depth=None if batch.joint_depth is None else batch.joint_depth[row],
+                estimate=None if batch.estimates is None else batch.estimates[row],
+                text=item.text,
             )
             verdict = run_checks(shown, self._checks)
+            # The score's name alone can be counted; its value is in `scores`.
+            reasons = [failure.score for failure in verdict.failures]
+            if found is None:
+                reasons.append(NO_SCALE)
         with clock("encode"):
             keep = self._config.rejects_kept
             kept = assignment.keep_rejected and not malformed_pixels(depth)
             pair = None
-            if verdict.accepted or kept or (keep == "all" and not malformed_pixels(depth)):
+            if not reasons or kept or (keep == "all" and not malformed_pixels(depth)):
                 pair = encode_sample(
                     Sample(
                         candidate.ref,
@@ -224,21 +253,24 @@ class ShardWorker:
                         scores=verdict.scores,
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
-                        depth_kind=batch.depth_kind,
-                        licence=self._licence,
-                        intrinsics=intrinsics,
-                        intrinsics_source=None if camera is None else IntrinsicsSource.ASSUMED,
-                        camera=None if camera is None else camera.preset,
+                        depth_kind=said.kind,
+                        licence=self._provenance.licence(item),
+                        intrinsics=view.intrinsics,
+                        intrinsics_source=view.source,
+                        camera=view.preset,
+                        digital_source_type=self._provenance.source_type(item),
+                        jpeg=self._provenance.jpeg(item),
+                        metres_per_unit=said.metres_per_unit,
+                        metres_per_unit_error=said.error,
                     ),
                     self._declared,
                 )
-                if verdict.accepted or kept:
+                if not reasons or kept:
                     return pair
             reject = Reject(
                 candidate.ref,
                 scores=verdict.scores,
-                # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(failure.score for failure in verdict.failures),
+                reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from mfsynth.shards.codecs import FORMULAS, DepthEncoding
 from mfsynth.shards.layout import MEMBERS
-from mfsynth.shards.records import Quarantine, Reject, Sample
+from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
 from mfsynth.shards.tar import Span
 
 REJECTED = "rejected"
@@ -88,6 +88,40 @@ def _camera(name: str, meaning: str) -> Column[PlacedSample]:
     return Column(name, "float64", meaning, value, nullable=True)
 
 
+def _added(
+    name: str, meaning: str, value: Callable[[PlacedSample], float | None]
+) -> Column[PlacedSample]:
+    return Column(
+        name,
+        "float64",
+        meaning,
+        value,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    )
+
+
+def _of_source(ref_of: Callable[[_T], CandidateRef]) -> tuple[Column[_T], ...]:
+    later = {"in_first_version": False, "in_every_run": False}
+    return (
+        Column(
+            "source",
+            "string",
+            "what the item is called in the source that the run begins with",
+            lambda placed: ref_of(placed).source,
+            **later,
+        ),
+        Column(
+            "copy",
+            "int64",
+            "which of the candidates made of that item, from 0",
+            lambda placed: ref_of(placed).copy,
+            **later,
+        ),
+    )
+
+
 def _member(member: str) -> tuple[Column[PlacedSample], ...]:
     suffix = MEMBERS[member].suffix
     return (
@@ -157,6 +191,16 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
         in_every_run=False,
     ),
+    _added(
+        "metres_per_unit",
+        "factor that made relative depth metric",
+        lambda placed: placed.sample.metres_per_unit,
+    ),
+    _added(
+        "metres_per_unit_error",
+        "relative standard error of metres_per_unit; null where it isn't known",
+        lambda placed: placed.sample.metres_per_unit_error,
+    ),
     Column(
         "depth_encoding",
         "string",
@@ -210,6 +254,7 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         lambda placed: placed.sample.digital_source_type,
         in_first_version=False,
     ),
+    *_of_source(lambda placed: placed.sample.ref),
     Column(
         PHASH,
         "int64",
@@ -264,6 +309,7 @@ REJECTS: tuple[Column[PlacedReject], ...] = (
         lambda placed: _thumbnail(placed.record),
         nullable=True,
     ),
+    *_of_source(lambda placed: placed.record.ref),
     Column(
         PHASH,
         "int64",

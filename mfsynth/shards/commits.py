@@ -111,6 +111,15 @@ class RunManifest:
         """What is known of a score; for a run that says nothing of it, its name."""
         return self.scores.get(name) or ScoreInfo(name)
 
+    @property
+    def candidates_in_all(self) -> int | None:
+        """How many a run with a source has; None for one without end."""
+        source = self.settings.get("source") or {}
+        items, copies = source.get("items"), self.settings.get("copies") or 1
+        if type(items) is not int or type(copies) is not int:
+            return None
+        return items * copies
+
     def to_json(self) -> str:
         """Indented JSON with a final newline; `from_json` gives an equal manifest back."""
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"

@@ -15,7 +15,11 @@ _PLAIN = (
     *("sample_id", "candidate", "seed", "prompt", "prompt_id", "width", "height"),
     *("intrinsics_source", "mode", "model_id"),
 )
-_LATER = ("licence", "digital_source_type", "camera", "phash")
+_LATER = (
+    *("licence", "digital_source_type", "camera", "phash"),
+    *("metres_per_unit", "metres_per_unit_error"),
+    *("source", "copy"),
+)
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")
 _SHOWN = 4

@@ -206,9 +206,13 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
     expected = {
         "model_id": run.model.get("id"),
         "mode": _setting(run, "sampler", "mode"),
-        "camera": _setting(run, "camera", "preset"),
-        "licence": run.model.get("licence"),
     }
+    if "source" not in run.settings:
+        # Items of a source have cameras and licences of their own.
+        expected |= {
+            "camera": _setting(run, "camera", "preset"),
+            "licence": run.model.get("licence"),
+        }
     for row in rows:
         for name, value in expected.items():
             if value is not None and row.get(name, value) != value:

@@ -8,6 +8,7 @@ Pixels are untouched.
 
 from __future__ import annotations
 
+import re
 import zlib
 
 _PACKET = (
@@ -20,7 +21,7 @@ _PACKET = (
     "</rdf:RDF></x:xmpmeta>"
     '<?xpacket end="r"?>'
 )
-_JPEG_START = b"\xff\xd8"
+JPEG_START = b"\xff\xd8"
 _JPEG_APP0 = b"\xff\xe0"
 _JPEG_APP1 = b"\xff\xe1"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -29,6 +30,20 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_END = len(_PNG_START) + 4 + 4 + 13 + 4
 # Keyword; not compressed; no language and no translated keyword.
 _PNG_XMP = b"XML:com.adobe.xmp\0" + b"\0\0" + b"\0" + b"\0"
+
+# Others write the property as an element, or the term with https.
+_TERM = re.compile(rb"https?://cv\.iptc\.org/newscodes/digitalsourcetype/([A-Za-z]{1,60})")
+_SEARCHED_BYTES = 2**18
+
+
+def source_type(file: bytes) -> str | None:
+    """The IPTC's digital source type that a picture says it is of, if its XMP is as it is written.
+
+    Args:
+        file: JPEG, PNG or another picture; its first 256 KiB are looked at.
+    """
+    match = _TERM.search(file[:_SEARCHED_BYTES])
+    return match and f"http://cv.iptc.org/newscodes/digitalsourcetype/{match[1].decode()}"
 
 
 def mark_jpeg(jpeg: bytes, digital_source_type: str) -> bytes:
@@ -41,9 +56,9 @@ def mark_jpeg(jpeg: bytes, digital_source_type: str) -> bytes:
     Raises:
         ValueError: It is no JPEG.
     """
-    if not jpeg.startswith(_JPEG_START):
+    if not jpeg.startswith(JPEG_START):
         raise ValueError("not a JPEG")
-    at = len(_JPEG_START)
+    at = len(JPEG_START)
     if jpeg[at : at + 2] == _JPEG_APP0:
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
     data = _JPEG_XMP + _packet(digital_source_type)

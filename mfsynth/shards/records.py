@@ -21,6 +21,10 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
 from mfsynth.shards import layout
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE_SOURCE_TYPE = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
+"""Of images that a model made for what a simulator rendered."""
 
 _COUNTS = (
     *("shard", "first_candidate", "candidates"),
@@ -44,6 +48,9 @@ class CandidateRef:
         prompt_id: Stable hash of the prompt's text.
         slots: What the prompt took for each slot of its library, in the order of the text; a slot
             that this prompt doesn't have took nothing.
+        source: What the item is called in the source that the run begins with; None where there is
+            no source.
+        copy: Which of the candidates made of that item, from 0; None likewise.
     """
 
     sample_id: str
@@ -52,6 +59,8 @@ class CandidateRef:
     prompt: str
     prompt_id: str
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    source: str | None = None
+    copy: int | None = None
 
     def __post_init__(self) -> None:
         if not layout.SAMPLE_ID.fullmatch(self.sample_id):
@@ -74,7 +83,11 @@ class Sample:
         intrinsics: Pinhole camera in pixels, or None if unknown.
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
         camera: The preset that `intrinsics` are of; None where they are of none.
-        digital_source_type: How the image came to be, a term of the IPTC.
+        digital_source_type: How the image came to be, a term of the IPTC; "" of a photograph that
+            doesn't say.
+        jpeg: The file of `rgb`, to be kept as it is; None where it is yet to be compressed.
+        metres_per_unit: The factor that made relative depth metric; None where none did.
+        metres_per_unit_error: Its relative standard error; None where that isn't known.
     """
 
     ref: CandidateRef
@@ -89,6 +102,9 @@ class Sample:
     intrinsics_source: IntrinsicsSource | None = None
     camera: str | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
+    jpeg: bytes | None = None
+    metres_per_unit: float | None = None
+    metres_per_unit_error: float | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)

@@ -29,13 +29,13 @@ def require_types(manifest: RunManifest) -> None:
         raise ValueError("created is no time of UTC")
     for name in ("settings", "config", "versions", "model"):
         _require_object(name, getattr(manifest, name))
-    for name in ("sampler", "checks"):
+    for name in ("sampler", "checks", "source"):
         _require_object(f"settings.{name}", manifest.settings.get(name) or {})
     for name in ("versions", "model"):
         if not _are_texts(getattr(manifest, name).values()):
             raise ValueError(f"{name} has what is not a text")
     _require_object("config.target", target := manifest.config.get("target") or {})
-    if not all(number is None or type(number) is int for number in target.values()):
+    if not all(number in (None, True) or type(number) is int for number in target.values()):
         raise ValueError("config.target is not a number")
     for score in manifest.scores.values():
         _require_score(score)

@@ -160,16 +160,16 @@ def _run_problems(
     except MfsynthError as error:
         problems.append(str(error))
     size = manifest.settings.get("shard_size")
+    end = manifest.candidates_in_all
     for shard, receipt in receipts.items():
         key = layout.commit_key(shard)
-        if isinstance(size, int) and (receipt.first_candidate, receipt.candidates) != (
-            shard * size,
-            size,
-        ):
-            found = f"{receipt.candidates} candidates from {receipt.first_candidate}"
-            problems.append(
-                _of_shard(receipt, f"{key}: covers {found}, not {size} from {shard * size}")
-            )
+        if isinstance(size, int):
+            wanted = size if end is None else max(0, min(size, end - shard * size))
+            if (receipt.first_candidate, receipt.candidates) != (shard * size, wanted):
+                found = f"{receipt.candidates} candidates from {receipt.first_candidate}"
+                problems.append(
+                    _of_shard(receipt, f"{key}: covers {found}, not {wanted} from {shard * size}")
+                )
         made = receipt.accepted + receipt.rejected + receipt.quarantined
         if made != receipt.candidates:
             problems.append(

@@ -1,4 +1,4 @@
-"""What people are told of a run's settings: its camera, and limits that let more pass."""
+"""What people are told of a run's settings: how its pairs are made, its camera, loose limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ from typing import Any
 
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards.commits import ScoreInfo
+
+# By mode of the sampler: how pairs come about, and what their depth is good for.
+_MADE: Mapping[str, tuple[str, str]] = {
+    "i2d": (
+        "Images are those of a source; their depth was made by a generative model",
+        "Depth is what the model believes, checked for consistency with the image, not measured. "
+        "Don't use it as ground truth to evaluate against.",
+    ),
+    "d2i": (
+        "Depth is that of a source; images were made for it by a generative model, not by a camera",
+        "Depth is as exact as its source; what an image shows may differ from it: `depth_error`, "
+        "where it was checked, says how far.",
+    ),
+}
+_JOINT = (
+    "Image and depth were made by a generative model, not by a camera",
+    _MADE["i2d"][1],
+)
+
+
+def how_made(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """How the pairs of a run come about, and what their depth is good for, by its settings."""
+    sampler = settings.get("sampler")
+    mode = sampler.get("mode") if isinstance(sampler, Mapping) else None
+    return _MADE.get(str(mode), _JOINT)
 
 
 def camera_in_words(settings: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
-from mfsynth.shards.columns import PHASH, PlacedReject, PlacedSample
+from mfsynth.shards.columns import ADDED, PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
@@ -78,7 +78,9 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
     """
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
-    rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
+    rgb = sample.jpeg or codecs.encode_jpeg(sample.rgb)
+    if sample.jpeg is None and sample.digital_source_type:
+        rgb = mark_jpeg(rgb, sample.digital_source_type)
     phash = perceptual_hash(sample.rgb)
     description = json.dumps(
         describe(sample, encoding, phash, {"rgb": rgb, "depth": depth}, declared),
@@ -107,16 +109,17 @@ def describe(
     """
     camera = sample.intrinsics
     height, width = sample.depth.shape
+    metres = {name: getattr(sample, name) for name in ("metres_per_unit", "metres_per_unit_error")}
     return {
         "format_version": declared.format_version,
-        **asdict(sample.ref),
+        **_if_declared(asdict(sample.ref), declared),
         "width": width,
         "height": height,
         "intrinsics": (
             {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
         ),
         "intrinsics_source": sample.intrinsics_source,
-        **({"camera": sample.camera} if "camera" in declared.added else {}),
+        **_if_declared({"camera": sample.camera, **metres}, declared),
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -135,12 +138,17 @@ def describe(
         "model_id": sample.model_id,
         "licence": sample.licence,
         "digital_source_type": sample.digital_source_type,
-        **({PHASH: phash} if PHASH in declared.added else {}),
+        **_if_declared({PHASH: phash}, declared),
         "sha256": {
             layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
         },
     }
+
+
+def _if_declared(values: Mapping[str, Any], declared: tables.Declared) -> dict[str, Any]:
+    """Fields without those that are of other runs."""
+    return {k: v for k, v in values.items() if k not in ADDED or k in declared.added}
 
 
 class ShardSpool:

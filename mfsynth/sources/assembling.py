@@ -13,7 +13,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, Mask
-from mfsynth.sources.base import DepthFacts, Item
+from mfsynth.shards.marks import JPEG_START, source_type
+from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
 from mfsynth.sources.camera_settings import CameraSettings, differ
 from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
@@ -93,12 +94,18 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
                 "clip), or set depth: optional to use such images without"
             )
         depth = _of_the_image(depth, files, encoding, shape)
+    turned = upright and _exif_orientation(files) != 1
     if not upright and encoding.orientation not in (None, "stored"):
         quarters = _quarters(files, encoding)
+        turned = quarters != 0
         rgb = _turned(rgb, quarters)
         depth = None if depth is None else _turned(depth, quarters)
         camera = None if camera is None else camera.turned(quarters, *shape)
-    return Item(rgb, depth, files.text, camera, files.rgb_name, told, facts)
+    origin = Origin(
+        jpeg=files.rgb if files.rgb.startswith(JPEG_START) and not turned else None,
+        digital_source_type=source_type(files.rgb) or "",
+    )
+    return Item(rgb, depth, files.text, camera, files.rgb_name, told, facts, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +214,23 @@ def _of_the_image(depth: DepthMap, files: Files, encoding: Encoding, shape: Shap
 def _quarters(files: Files, encoding: Encoding) -> int:
     if encoding.orientation != "exif":
         return int(encoding.orientation or 0) // 90
-    if is_array(files.rgb):
-        return 0
-    with (
-        decoding(files.rgb_name, "an image", "replace it"),
-        open_picture(files.rgb, files.rgb_name) as picture,
-    ):
-        found = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    found = _exif_orientation(files)
     if found not in _EXIF_QUARTERS:
         raise EncodingError(
             f"{files.rgb_name}: its EXIF orientation {found} is mirrored, which depth can't "
             "follow; set encoding.orientation to stored"
         )
     return _EXIF_QUARTERS[found]
+
+
+def _exif_orientation(files: Files) -> int:
+    if is_array(files.rgb):
+        return 1
+    with (
+        decoding(files.rgb_name, "an image", "replace it"),
+        open_picture(files.rgb, files.rgb_name) as picture,
+    ):
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
 
 
 def _turned(image: NDArray[_Value], quarters: int) -> NDArray[_Value]:

@@ -50,7 +50,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from mfsynth.geometry import DepthKind, Intrinsics
+from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import (
     DepthMap,
     RgbImage,
@@ -98,6 +98,28 @@ def unit_of(kind: DepthKind) -> DepthUnit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """What is known of where an item comes from, for whoever hands it on.
+
+    Attributes:
+        key: What it is called in its source, wherever that lies.
+        jpeg: The file of `rgb`, where that is a JPEG whose pixels were not turned.
+        digital_source_type: How the image came to be, a term of the IPTC, as its file says; ""
+            where it doesn't.
+        licence: What the item may be used for; "" where only the settings say.
+        camera: Where its intrinsics come from.
+        depth: What a unit of its depth is, where the source knows more than whether it is metres.
+    """
+
+    key: str = ""
+    jpeg: bytes | None = None
+    digital_source_type: str = ""
+    licence: str = ""
+    camera: IntrinsicsSource = IntrinsicsSource.GIVEN
+    depth: DepthKind | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Item:
     """What a source has under a number; who reads it says what of it must be there.
 
@@ -111,6 +133,7 @@ class Item:
         camera_from: Where the camera comes from, for people.
         facts: Of the depth.
         slots: What a prompt took for each slot of its library, in the order of the text.
+        origin: Where it comes from.
     """
 
     rgb: RgbImage | None = None
@@ -121,6 +144,7 @@ class Item:
     camera_from: str = ""
     facts: DepthFacts = DepthFacts()
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    origin: Origin = Origin()
 
     def __post_init__(self) -> None:
         if self.rgb is not None:
@@ -157,4 +181,16 @@ class FiniteSource(Source, Protocol):
 
     def texts(self) -> Iterator[str]:
         """The text of every item in order, without decoding images."""
+        ...
+
+
+class NamedSource(FiniteSource, Protocol):
+    """What a run can begin with: it tells one item, and one state of the source, from another."""
+
+    def key(self, index: int) -> str:
+        """What item `index` is called, wherever the source lies; without decoding anything."""
+        ...
+
+    def contents(self) -> Iterator[bytes]:
+        """What changes if the items do: names, sizes, checksums; no place, and no image decoded."""
         ...

@@ -5,11 +5,12 @@ A layout is where the files are, and the preset of its encoding; `generic` has n
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +19,9 @@ from mfsynth.errors import MfsynthError
 from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
+from mfsynth.sources.beside import filled
 from mfsynth.sources.captions import CaptionSettings, read_captions
+from mfsynth.sources.contents import file_contents
 from mfsynth.sources.decoding import read_file
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
@@ -43,6 +46,8 @@ class _FolderSettings(StoredDepthSettings):
         path: The folder.
         captions: Where captions come from.
     """
+
+    places: ClassVar[frozenset[str]] = frozenset({"path", "depth_path"})
 
     kind: Literal["folder"]
     layout: str
@@ -84,6 +89,7 @@ class _FolderSettings(StoredDepthSettings):
             raise MfsynthError(f"{root}: no image has a caption ({skipped[0].reason})")
         images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
+            root=root,
             images=images,
             depths=depths,
             captions=texts,
@@ -214,6 +220,7 @@ class FolderSource:
     """Implements `FiniteSource`.
 
     Attributes:
+        root: The folder.
         images: N paths.
         depths: N paths; None where an image has no depth.
         captions: N texts.
@@ -222,6 +229,7 @@ class FolderSource:
         skipped: Images that were left out.
     """
 
+    root: Path
     images: tuple[Path, ...]
     depths: tuple[Path | None, ...]
     captions: tuple[str, ...]
@@ -253,6 +261,29 @@ class FolderSource:
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return iter(self.captions)
+
+    def key(self, index: int) -> str:
+        """The image's path in the folder."""
+        return self.images[index].relative_to(self.root).as_posix()
+
+    def contents(self) -> Iterator[bytes]:
+        """Name, size and last bytes of every file that an item is made of."""
+        shared: set[str] = set()
+        for index, (image, depth) in enumerate(zip(self.images, self.depths, strict=True)):
+            key = self.key(index)
+            yield from file_contents(image, key)
+            if depth is not None:
+                yield from file_contents(depth, f"{key}: depth")
+                if (description := _description(image, depth)) is not None:
+                    yield from file_contents(description, f"{key}: description")
+            for pattern in sorted(self.encoding.files_beside):
+                try:
+                    path = image.parent / filled(pattern, image.stem)
+                except MfsynthError:
+                    continue  # the item can't be read, and says so
+                if (name := os.path.normpath(path)) not in shared:
+                    shared.add(name)
+                    yield from file_contents(path, f"{key}: {pattern}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from mfsynth.config.base import NonEmpty, Unset
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import DepthKind, Intrinsics
-from mfsynth.sources.base import DepthFacts, Item, unit_of
+from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.sources.base import DepthFacts, Item, Origin, unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
+
+_CONTENTS = ("sample_id", "rgb_crc32", "depth_crc32", "json_crc32")
 
 
 class RunSettings(SourceSettings):
@@ -20,6 +22,8 @@ class RunSettings(SourceSettings):
         url: A local path or fsspec URL of the run.
         view: Name of a view of it (`mfsynth refilter`); unset, all pairs that it accepted.
     """
+
+    places: ClassVar[frozenset[str]] = frozenset({"url"})
 
     kind: Literal["mfsynth"]
     url: NonEmpty
@@ -70,8 +74,29 @@ class RunSource:
             name=f"{self._shown}: {pair.sample_id}",
             camera_from=pair.intrinsics_source or "",
             facts=DepthFacts(unit_of(pair.depth_kind)),
+            origin=Origin(
+                key=pair.sample_id,
+                digital_source_type=self._column("digital_source_type", index) or "",
+                licence=pair.licence or "",
+                camera=pair.intrinsics_source or IntrinsicsSource.GIVEN,
+                depth=pair.depth_kind,
+            ),
         )
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return iter(self._pairs.index.column("prompt").to_pylist())
+
+    def key(self, index: int) -> str:
+        """The sample's id."""
+        return str(self._column("sample_id", index))
+
+    def contents(self) -> Iterator[bytes]:
+        """Ids, and CRC-32s of images and depth maps."""
+        columns = [self._pairs.index.column(name) for name in _CONTENTS]
+        for row in zip(*(column.to_pylist() for column in columns), strict=True):
+            yield repr(row).encode()
+
+    def _column(self, name: str, index: int) -> Any:
+        table = self._pairs.index
+        return table.column(name)[index].as_py() if name in table.column_names else None

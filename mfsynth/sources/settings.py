@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from mfsynth.config.base import Fraction, Positive, Settings, Unset
+from mfsynth.config.base import Fraction, NonEmpty, Positive, Settings, Unset
 from mfsynth.sources.base import FiniteSource
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.encoding import Encoding
@@ -24,7 +24,16 @@ class SourceSettings(Settings, ABC):
     """One source: a kind, and what that kind needs to know.
 
     A subclass has a field `kind` of one literal, by which files of settings choose it.
+
+    Attributes:
+        licence: What its items may be used for, by the licence's short name, for runs that store
+            them or what is made of them.
     """
+
+    places: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where the items lie, not what they are."""
+
+    licence: Unset[NonEmpty] = None
 
     @abstractmethod
     def open(self) -> FiniteSource:

@@ -5,20 +5,24 @@ The simulator is imported where it is used, so that reading settings doesn't wai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from mfsynth.config.base import Count, Index, NonEmpty, Settings
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import Intrinsics
+from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.prompts import load_library
-from mfsynth.sources.base import DepthFacts, Item
+from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.settings import SourceSettings
 
 if TYPE_CHECKING:
     from mfsynth.simulation import CachedScenes, CacheSettings
+
+RENDERED_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
+"""The IPTC's term for what an algorithm made, and no model that was trained."""
 
 # Of `mfsynth.simulation.STYLES`.
 StyleName = Literal["plain", "close", "varied"]
@@ -76,6 +80,8 @@ class CachedScenesSettings(SourceSettings):
         render: What is rendered into it first, as far as it isn't there yet; None where the folder
             has been filled before.
     """
+
+    places: ClassVar[frozenset[str]] = frozenset({"path", "render"})
 
     kind: Literal["cached_scenes"]
     path: NonEmpty
@@ -147,11 +153,20 @@ class CachedScenesSource:
             name=f"{self._folder}: image {index}",
             camera_from="the simulator",
             facts=DepthFacts("metres"),
+            origin=_origin(self.key(index)),
         )
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return iter(self._scenes.captions)
+
+    def key(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
+
+    def contents(self) -> Iterator[bytes]:
+        """What decided the images."""
+        yield json.dumps(self.rendered.document(), sort_keys=True).encode()
 
 
 class LiveScenesSource:
@@ -203,8 +218,21 @@ class LiveScenesSource:
             name=f"{self._arguments[0]}: scene {index}",
             camera_from="the simulator",
             facts=DepthFacts("metres"),
+            origin=_origin(self.key(index)),
         )
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return (self._library.prompt(index).text for index in range(self._count))
+
+    def key(self, index: int) -> str:
+        """The scene's number."""
+        return f"scene {index}"
+
+    def contents(self) -> Iterator[bytes]:
+        """What decides the prompts; the settings say the rest."""
+        yield self._library.digest.encode()
+
+
+def _origin(key: str) -> Origin:
+    return Origin(key, digital_source_type=RENDERED_TYPE, camera=IntrinsicsSource.RENDERED)

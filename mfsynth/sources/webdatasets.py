@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class WebDatasetSettings(StoredDepthSettings):
         caption_key: The extension of the caption's file; None for empty captions.
         caption_field: The key of the caption where its file is JSON; None where it is text.
     """
+
+    places: ClassVar[frozenset[str]] = frozenset({"shards"})
 
     kind: Literal["webdataset"]
     shards: NonEmpty
@@ -198,6 +200,19 @@ class WebDatasetSource:
                 self.settings.tolerance.require(failed, len(self))
                 text = ""
             yield text
+
+    def key(self, index: int) -> str:
+        """The sample's name in its tar file."""
+        return self.keys[index]
+
+    def contents(self) -> Iterator[bytes]:
+        """Names, places and sizes of all files in the tars; of each tar the first image's bytes."""
+        for tar in np.unique(self.shards).tolist():
+            of_this = np.flatnonzero(self.shards == tar)
+            yield self.tars[tar].name.rpartition("/")[2].encode()
+            yield "\0".join(self.keys[index] for index in of_this.tolist()).encode()
+            yield self.spans[of_this].astype("<i8").tobytes()
+            yield self._read(int(of_this[0]), _IMAGE) or b""
 
     def _read(self, index: int, part: int) -> bytes | None:
         start, size = self.spans[index, part].tolist()

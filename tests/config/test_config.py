@@ -125,8 +125,11 @@ def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[An
         (f"name={'x' * 65}", "--set: name: must have at most 64 characters"),
         ("output=''", "--set: output: must not be empty"),
         ("output=", "--set: output: must be a text, not nothing"),
-        ("target={pairs: 1, candidates: 2}", "--set: target: give exactly one of pairs and cand"),
-        ("target={}", "--set: target: give exactly one of pairs and candidates"),
+        (
+            "target={pairs: 1, candidates: 2}",
+            "--set: target: give exactly one of pairs, candidates and all",
+        ),
+        ("target={}", "--set: target: give exactly one of pairs, candidates and all"),
         ("target.pairs=0", "--set: target.pairs: must be at least 1, not 0"),
         ("prompts={}", "--set: prompts: give exactly one of library and file"),
         ("checks.validity=3", "--set: checks.validity: must be a mapping of keys to values, not 3"),

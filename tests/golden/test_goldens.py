@@ -22,11 +22,11 @@ import tiny_run
 from mfsynth.config import RunConfig, load_settings
 from mfsynth.config.resources import resource_names
 from mfsynth.evaluation.config import EvaluateConfig
-from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import complete, load_run_config, run_fingerprint
+from mfsynth.runs.settings import complete, load_run_config
 from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
@@ -57,12 +57,12 @@ FEW_CHECKS = {**CONFIG, "name": "few", "checks": {"flying_pixels": {}}}
 def stand_in_run(url: str) -> dict[str, Any]:
     """Make a run as a worker and a driver do, in this process, and say what is in it."""
     config = complete(RunConfig.model_validate(CONFIG | {"output": url}))
-    prompts = open_prompts(config.prompts, config.seed)
+    items = RunItems(config)
     store = ObjectStore.open(url)
-    identity = run_fingerprint(config, prompts.digest, "revision")
-    open_run(store, run_manifest(config, identity, model_of("embedded"), prompts.slot_names))
+    identity = items.fingerprint("revision")
+    open_run(store, run_manifest(config, identity, model_of("embedded"), items.slot_names))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
-    plan = RunPlan.of(config, prompts, identity.digest)
+    plan = RunPlan.of(config, items, identity.digest)
     for shard in range(SHARDS):
         assignment = Assignment(shard, f"attempt-{shard}", batch_size=4)
         *_, end = worker.make_shard(assignment, plan.shard(shard))
@@ -115,7 +115,7 @@ def fingerprints() -> dict[str, str]:
 
 
 def digest(config: RunConfig) -> str:
-    return run_fingerprint(config, open_prompts(config.prompts, config.seed).digest, "rev").digest
+    return RunItems(config).fingerprint("rev").digest
 
 
 def settings_digest(settings) -> str:

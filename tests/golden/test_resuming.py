@@ -23,11 +23,11 @@ import standin
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo
-from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.verify import verify_run
@@ -53,12 +53,12 @@ BEGUN = {
 def make(config: RunConfig, shard: int) -> ObjectStore:
     """Start or resume a run of this folder, and make one of its shards."""
     config = complete(config)
-    prompts = open_prompts(config.prompts, config.seed)
+    items = RunItems(config)
     store = ObjectStore.open(config.output)
-    identity = run_fingerprint(config, prompts.digest, MODEL.revision)
-    run = open_run(store, run_manifest(config, identity, MODEL, prompts.slot_names))
+    identity = items.fingerprint(MODEL.revision)
+    run = open_run(store, run_manifest(config, identity, MODEL, items.slot_names))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
-    candidates = RunPlan.of(config, prompts, run.fingerprint).shard(shard)
+    candidates = RunPlan.of(config, items, run.fingerprint).shard(shard)
     *_, end = worker.make_shard(Assignment(shard, f"attempt-{shard}", batch_size=4), candidates)
     assert isinstance(end, Made), end
     assert commit(store, end.receipt)

@@ -45,7 +45,7 @@ def test_joint_makes_relative_depth_of_prompts_and_seeds_as_the_sampler_says(mod
     assert list(batch.candidates) == CANDIDATES
     assert batch.rgb.shape == (3, 4, 4, 3)
     assert (batch.depth == 1).all()
-    assert batch.depth_kind is DepthKind.SCALE_INVARIANT_Z
+    assert batch.depth_kinds == [DepthKind.SCALE_INVARIANT_Z] * 3
     assert batch.joint_depth is None
 
 

@@ -104,6 +104,7 @@ def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
     assert {name for name in check_names() if config.checks.get(name) is None} == {
         "self_agreement",
         "field_of_view",
+        "depth_error",
     }
     assert not config.sampler.keeps_joint_depth
 
@@ -160,8 +161,8 @@ def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> N
 def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
     assert error(save({**MINIMAL, "checks": {"hue": {}}})) == (
         "FILE: checks.hue: unknown key; known here: validity, registration, flying_pixels, "
-        "self_agreement, field_of_view; for another check, install a package that has it as an "
-        "entry point in the group mfsynth.checks"
+        "self_agreement, field_of_view, depth_error; for another check, install a package that "
+        "has it as an entry point in the group mfsynth.checks"
     )
 
 
@@ -293,7 +294,6 @@ def test_own_depth_is_made_only_where_there_is_joint_depth_to_compare_with_it(sa
         (["sampler.refine_start=0.5"], 3),
         ([], 0),
         (["sampler.preset=image_then_depth"], 0),
-        ([*joint, "sampler.mode=i2d"], 0),
     ):
         config = load_run_config(path, overrides)
         assert own_depth_steps(config) == steps, overrides

@@ -16,11 +16,11 @@ from session import BATCH, Collected, Soak
 
 from mfsynth.config import RunConfig
 from mfsynth.models import model_info
-from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
 from mfsynth.shards.commits import open_run, read_commits
@@ -36,11 +36,11 @@ class Reference:
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         config = complete(config.model_copy(update={"output": str(folder)}))
-        prompts, model = open_prompts(config.prompts, config.seed), model_info(config.model)
-        identity = run_fingerprint(config, prompts.digest, model.revision)
-        manifest = run_manifest(config, identity, model, prompts.slot_names)
+        items, model = RunItems(config), model_info(config.model)
+        identity = items.fingerprint(model.revision)
+        manifest = run_manifest(config, identity, model, items.slot_names)
         open_run(ObjectStore.open(config.output), manifest)
-        self.plan = RunPlan.of(config, prompts, identity.digest)
+        self.plan = RunPlan.of(config, items, identity.digest)
         self.worker = ShardWorker(config, StandIn(folder, 0.0))
 
     def shard(self, number: int) -> tuple[Receipt, list[int]]:

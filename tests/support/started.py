@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from mfsynth.config import RunConfig
 from mfsynth.models import model_info
-from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import RunPlan
-from mfsynth.runs.settings import run_fingerprint
 from mfsynth.shards.commits import RunManifest, open_run
 from mfsynth.storage.store import ObjectStore
 
 
 def manifest_of(config: RunConfig) -> RunManifest:
     """What a driver would write into `run.json`."""
-    model = model_info(config.model)
-    prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model.revision)
-    return run_manifest(config, identity, model, prompts.slot_names)
+    model, items = model_info(config.model), RunItems(config)
+    return run_manifest(config, items.fingerprint(model.revision), model, items.slot_names)
 
 
 def plan_of(config: RunConfig) -> RunPlan:
     """What the run will make."""
-    prompts = open_prompts(config.prompts, config.seed)
-    return RunPlan.of(config, prompts, manifest_of(config).fingerprint)
+    return RunPlan.of(config, RunItems(config), manifest_of(config).fingerprint)
 
 
 def start(config: RunConfig) -> ObjectStore:

@@ -8,13 +8,14 @@ from functools import cached_property
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
-from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.doctor import machine, model_probes, nodes, place
 from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
-from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_fingerprint
+from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_usable
+from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
@@ -61,6 +62,7 @@ def examine_at_start(
     place_of_run: ObjectStore,
     info: ModelInfo,
     receipts: Sequence[Receipt],
+    end: int | None = None,
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
 
@@ -69,8 +71,9 @@ def examine_at_start(
         place_of_run: Its store.
         info: Of its model.
         receipts: Of its committed shards.
+        end: How many candidates there are; None where there is no end.
     """
-    wanted = demand(config, pixels(config, info), receipts)
+    wanted = demand(config, pixels(config, info), receipts, end)
     with Scratch(place_of_run) as scratch:
         probes = [
             Probe("checks", lambda: checks_look(config)),
@@ -110,6 +113,7 @@ class _Run:
             Probe("model", self._look_at_model, _SLOW_S),
             Probe("weights", self._look_at_weights, _SLOW_S, needs=("model",)),
             Probe("prompts", self._look_at_prompts, needs=("model",)),
+            *([Probe("source", self._look_at_source, _SLOW_S)] if config.source else []),
             Probe("checks", lambda: checks_look(config)),
             *store_probes(scratch),
             Probe("run", self._look_at_place, _SLOW_S, needs=("model", "prompts")),
@@ -137,8 +141,8 @@ class _Run:
         return model_info(self._config.model)
 
     @cached_property
-    def _prompts(self) -> PromptSource:
-        return open_prompts(self._config.prompts, self._config.seed)
+    def _items(self) -> RunItems:
+        return RunItems(self._config)
 
     @cached_property
     def _receipts(self) -> Sequence[Receipt]:
@@ -146,7 +150,9 @@ class _Run:
 
     @cached_property
     def _demand(self) -> Demand:
-        return demand(self._config, pixels(self._config, self._info), self._receipts)
+        found = self._items.source
+        end = None if found is None else found.candidates
+        return demand(self._config, pixels(self._config, self._info), self._receipts, end)
 
     @cached_property
     def _nodes(self) -> nodes.Nodes:
@@ -162,10 +168,15 @@ class _Run:
         return model_probes.has_its_weights(self._config.model)
 
     def _look_at_prompts(self) -> Finding:
-        texts = [self._prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
+        texts = self._items.texts(PROMPTS_LOOKED_AT)
         return model_probes.knows_the_prompts(self._config.model, self._config.prompts, texts)
 
+    def _look_at_source(self) -> Finding:
+        found = require_usable(self._items, self._config)
+        assert found is not None  # asked for where there is a source
+        return ok("; ".join(found.lines()))
+
     def _look_at_place(self) -> Finding:
-        identity = run_fingerprint(self._config, self._prompts.digest, self._info.revision)
+        identity = self._items.fingerprint(self._info.revision)
         run_to_resume(self._scratch.store, identity.digest, identity.settings)
         return place.what_is_there(self._scratch.store)

@@ -47,7 +47,7 @@ def has_its_weights(model: ModelConfig) -> Finding:
 
 
 def knows_the_prompts(
-    model: ModelConfig, settings: PromptsConfig, prompts: Sequence[str]
+    model: ModelConfig, settings: PromptsConfig | None, prompts: Sequence[str]
 ) -> Finding:
     """How many prompts have words that the model can't know, or more than it reads.
 

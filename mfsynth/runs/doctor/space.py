@@ -44,15 +44,21 @@ class Demand:
     source: str
 
 
-def demand(config: RunConfig, pixels: tuple[int, int], receipts: Sequence[Receipt]) -> Demand:
+def demand(
+    config: RunConfig,
+    pixels: tuple[int, int],
+    receipts: Sequence[Receipt],
+    end: int | None = None,
+) -> Demand:
     """What is missing of a run, as its committed shards say; without one, a bound.
 
     Args:
         config: The run.
         pixels: Height and width of a pair.
         receipts: Of its committed shards.
+        end: How many candidates there are, of a run with a source.
     """
-    goal, height, width = Goal.of(config), *pixels
+    goal, height, width = Goal.of(config, end), *pixels
     files = _FILES_A_SHARD + (config.rejects_kept == "all")
     there = goal.gained(totals(receipts))
     shard = goal.shard_size * (height * width * _PIXEL_BYTES + _CANDIDATE_BYTES)
@@ -71,7 +77,8 @@ def demand(config: RunConfig, pixels: tuple[int, int], receipts: Sequence[Receip
         )
     # Were all accepted; what is rejected is small, unless its pixels are kept.
     shards = -(-goal.target // goal.shard_size)
-    return Demand(shards * shard, shards * files, shard, "at most")
+    said = "at most" if end is None else "were all of the model's size"
+    return Demand(shards * shard, shards * files, shard, said)
 
 
 def has_room(store: ObjectStore, wanted: Demand | None) -> Finding:

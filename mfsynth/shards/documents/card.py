@@ -14,7 +14,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import camera_in_words, loosened_limits
+from mfsynth.shards.words import camera_in_words, how_made, loosened_limits
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -85,6 +85,8 @@ reads: what `index/` has of it, `tar`, the file of the run that its bytes lie in
 and `returned`: whether the run itself rejected it. `README.md` of the run says how to decode it."""
 
 
+_OF_EACH = "- licence and digital source type of each pair: in its row of the index"
+
 # Configurations for the Hugging Face's `datasets`, the default one first, and their tables.
 _TABLES = {"pairs": "index", "rejects": "rejects"}
 
@@ -95,12 +97,14 @@ def first_card(run: RunManifest) -> str:
     Args:
         run: What the run is.
     """
-    licence = run.model.get("licence")
+    licence, has_source = run.model.get("licence"), "source" in run.settings
+    made, _ = how_made(run.settings)
     lines = [
         *_front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
         f"# {_text(run.run)}",
         "",
-        "Synthetic RGB-D pairs. Image and depth are made by a generative model, not by a camera"
+        ("RGB-D pairs. " if has_source else "Synthetic RGB-D pairs. ")
+        + (made if has_source else made.replace(" were ", " are "))
         + (f": {_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
@@ -115,7 +119,7 @@ def first_card(run: RunManifest) -> str:
         "",
         f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
         f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
-        f"- digital source type: <{DIGITAL_SOURCE_TYPE}>",
+        *([_OF_EACH] if has_source else [f"- digital source type: <{DIGITAL_SOURCE_TYPE}>"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -145,15 +149,16 @@ def data_card(
         for kind in _TABLES.values()
     }
     name, view = manifest["run"], manifest.get("view")
+    has_source, (made, good_for) = "source" in manifest["settings"], how_made(manifest["settings"])
+    kind = "RGB-D pairs" if has_source else "synthetic RGB-D pairs"
     if view is not None:
         name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
         *_front_matter(name, manifest["licence"], paths, counts["pairs"]),
         f"# {_text(name)}",
         "",
-        f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
-        f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
-        f"model, not by a camera: {models}. Made with mfsynth.",
+        f"{counts['pairs']} {kind} ({sizes} pixels) in {counts['shards']} shards, "
+        f"kept of {counts['candidates']} candidates. {made}: {models}. Made with mfsynth.",
         *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
@@ -189,18 +194,22 @@ def data_card(
         "## Provenance",
         "",
         f"- models: {models}",
-        f"- licence: {_text(manifest['licence'] or 'not stated by the model')} (that of the model)",
+        f"- licence: {_text(manifest['licence'] or 'not stated by the model')} "
+        f"(that of the {'pairs' if has_source else 'model'})",
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
-        f"- digital source type: <{manifest['digital_source_type']}>",
+        *([_OF_EACH] if has_source else []),
+        f"- digital source type: {_terms(manifest['digital_source_type'])}",
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
         "",
         "## Limits",
         "",
-        "Depth is what the model believes, checked for consistency with the image, not measured. "
-        "Don't use it as ground truth to evaluate against. Prompts say what was asked for, which "
-        "is not always what is seen.",
+        f"{good_for} Prompts say what was asked for, which is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _terms(types: str) -> str:
+    return ", ".join(f"<{term}>" for term in types.split(", ") if term) or "not stated"
 
 
 def _pattern(kind: str) -> str:

@@ -49,9 +49,9 @@ def build_manifest(
         "versions": run.versions,
         "created": run.created,
         "last_commit": max(receipt.created for receipt in commits.values()),
-        "licence": run.model.get("licence"),
+        "licence": _licence(run, index),
         "models": [dict(run.model)] if run.model else models,
-        "digital_source_type": DIGITAL_SOURCE_TYPE,
+        "digital_source_type": _source_type(run, index),
         "counts": {
             "shards": sums.shards,
             "candidates": sums.candidates,
@@ -70,6 +70,20 @@ def build_manifest(
         "rejects_columns": _columns(rejects),
         "shards": [_shard(receipt) for receipt in commits.values()],
     }
+
+
+def _licence(run: RunManifest, index: pa.Table) -> str | None:
+    """That of the model, or of pairs that begin with a source those of all of them."""
+    if "source" not in run.settings:
+        return run.model.get("licence")
+    return ", ".join(_distinct(index, "licence"))
+
+
+def _source_type(run: RunManifest, index: pa.Table) -> str:
+    """How images came to be; several kinds in their order, those that don't say left out."""
+    if "source" not in run.settings:
+        return DIGITAL_SOURCE_TYPE
+    return ", ".join(filter(None, _distinct(index, "digital_source_type")))
 
 
 def _distinct(index: pa.Table, column: str) -> list[str]:

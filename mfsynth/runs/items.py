@@ -1,0 +1,124 @@
+"""What the candidates of a run begin with: prompts, or the items of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from mfsynth.config import Fingerprint, RunConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.prompts import PromptSource, open_prompts
+from mfsynth.runs.settings import run_fingerprint
+from mfsynth.sources.base import Item, NamedSource, Origin
+from mfsynth.sources.contents import content_digest, named
+from mfsynth.sources.prompts import PromptItems
+from mfsynth.sources.registry import source_settings
+from mfsynth.sources.settings import SourceSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSource:
+    """A source that a run begins with.
+
+    Attributes:
+        settings: Of it.
+        items: Its items.
+        copies: Candidates of each.
+    """
+
+    settings: SourceSettings
+    items: NamedSource
+    copies: int
+
+    @classmethod
+    def open(cls, config: RunConfig) -> RunSource | None:
+        """The source of a complete configuration; None where it has none.
+
+        Raises:
+            MfsynthError: It can't be opened, or doesn't say what its items are.
+        """
+        if config.source is None:
+            return None
+        settings = source_settings(config.source)
+        try:
+            source = settings.open()
+        except MfsynthError as error:
+            raise MfsynthError(f"source: {error}") from error
+        return cls(settings, named(source, config.source["kind"]), config.copies or 1)
+
+    @property
+    def candidates(self) -> int:
+        """All that there are."""
+        return len(self.items) * self.copies
+
+    def load(self, candidate: int) -> Item:
+        """Item of a candidate, with its images.
+
+        Raises:
+            MfsynthError: It can't be read; says why.
+        """
+        return self.items[candidate // self.copies]
+
+
+class RunItems:
+    """Items of a run's candidates, as far as they are known without their images.
+
+    Item i of a run with a source is that of item i // n of it, n being the run's `copies`: with the
+    source's text, or else prompt i of the run. Implements `mfsynth.sources.base.Source`.
+
+    Args:
+        config: The run, complete.
+
+    Raises:
+        MfsynthError: Prompts or source are not as they should be.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self.prompts: PromptSource | None = None
+        if config.prompts is not None:
+            self.prompts = open_prompts(config.prompts, config.seed)
+        self.source = RunSource.open(config)
+
+    @cached_property
+    def _texts(self) -> Sequence[str]:
+        return () if self.source is None else tuple(self.source.items.texts())
+
+    def __getitem__(self, candidate: int) -> Item:
+        source = self.source
+        if source is not None and candidate >= source.candidates:
+            raise IndexError(f"candidate {candidate} of {source.candidates}")
+        item = Item() if self.prompts is None else PromptItems(self.prompts)[candidate]
+        if source is None:
+            return item
+        number = candidate // source.copies
+        text = self._texts[number] if self.prompts is None else item.text
+        return Item(text=text, slots=item.slots, origin=Origin(source.items.key(number)))
+
+    @property
+    def slot_names(self) -> Sequence[str]:
+        """Of the prompts' library."""
+        return () if self.prompts is None else self.prompts.slot_names
+
+    def texts(self, most: int) -> list[str]:
+        """Prompts, or texts of the source, of the first candidates.
+
+        Args:
+            most: How many.
+        """
+        if self.prompts is not None:
+            return [self.prompts.prompt(number).text for number in range(most)]
+        assert self.source is not None  # one of the two is there
+        return [*islice(self.source.items.texts(), most)]
+
+    def fingerprint(self, model_revision: str) -> Fingerprint:
+        """Of the run, with what it begins with."""
+        held: Mapping[str, Any] | None = None
+        if (source := self.source) is not None:
+            digest = content_digest(source.settings, source.items)
+            held = {"digest": digest, "items": len(source.items)}
+        digest_of_prompts = None if self.prompts is None else self.prompts.digest
+        return run_fingerprint(self._config, digest_of_prompts, model_revision, source=held)

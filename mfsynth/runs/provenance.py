@@ -1,0 +1,102 @@
+"""What a pair has of where it comes from: camera, licence, mark, the file of a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from mfsynth.config import RunConfig
+from mfsynth.config.schema import CameraConfig
+from mfsynth.geometry import Intrinsics, IntrinsicsSource
+from mfsynth.runs.items import RunSource
+from mfsynth.shards import codecs
+from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
+from mfsynth.sources.base import Item
+from mfsynth.sources.simulated import RENDERED_TYPE
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The camera of a pair.
+
+    Attributes:
+        intrinsics: Of its image; None where nobody says.
+        source: Where they come from; None likewise.
+        preset: The camera that they are taken to be of; None for none.
+    """
+
+    intrinsics: Intrinsics | None = None
+    source: IntrinsicsSource | None = None
+    preset: str | None = None
+
+    @classmethod
+    def of(cls, item: Item, assumed: CameraConfig | None, shape: tuple[int, ...]) -> Self:
+        """That of the item, or else the one that its run assumes.
+
+        Args:
+            item: What the pair begins with.
+            assumed: As the run's configuration says.
+            shape: Rows and columns of the image.
+        """
+        if item.intrinsics is not None:
+            return cls(item.intrinsics, item.origin.camera)
+        if assumed is None:
+            return cls()
+        found = assumed.intrinsics(shape[0], shape[1])
+        return cls(found, IntrinsicsSource.ASSUMED, assumed.preset)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What pairs of a run have of their origin.
+
+    Attributes:
+        mode: Of the run.
+        model: The model's licence.
+        source: The source's, where its settings have one; "" where not.
+    """
+
+    mode: str
+    model: str
+    source: str = ""
+
+    @classmethod
+    def of(cls, config: RunConfig, model: str, source: RunSource | None) -> Self:
+        """That of a run.
+
+        Args:
+            config: The run.
+            model: The model's licence.
+            source: What it begins with; None for prompts.
+        """
+        licence = None if source is None else source.settings.licence
+        return cls(config.sampler.mode, model, licence or "")
+
+    def licence(self, item: Item) -> str:
+        """Of a pair: of a photograph its own; of an image made for given depth those of both."""
+        if self.mode == "joint":
+            return self.model
+        own = item.origin.licence or self.source or UNKNOWN
+        if self.mode == "i2d" or own == self.model:
+            return own
+        return f"{own} AND {self.model}"
+
+    def source_type(self, item: Item) -> str:
+        """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""
+        if self.mode == "i2d":
+            return item.origin.digital_source_type
+        if self.mode == "d2i" and item.origin.digital_source_type == RENDERED_TYPE:
+            return COMPOSITE_SOURCE_TYPE
+        return DIGITAL_SOURCE_TYPE
+
+    def jpeg(self, item: Item) -> bytes | None:
+        """The file of a photograph, if readers of the format can read it; None for a new one."""
+        if self.mode != "i2d" or item.origin.jpeg is None or item.rgb is None:
+            return None
+        try:
+            codecs.decode_jpeg(item.origin.jpeg, item.rgb.shape[:2])
+        except ValueError:
+            return None
+        return item.origin.jpeg

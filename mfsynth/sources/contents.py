@@ -1,0 +1,62 @@
+"""What a source holds, as one digest: a run's fingerprint has it in place of paths and URLs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from mfsynth.errors import MfsynthError
+from mfsynth.sources.base import FiniteSource, NamedSource
+from mfsynth.sources.settings import SourceSettings
+
+# A PNG ends with the checksum of its pixels, a zip (.npz) with those of its members, a JPEG with
+# its last rows: one small read tells files of equal names and sizes apart.
+_TAIL_BYTES = 4096
+# How much may be broken changes no item.
+_NO_CONTENT = {"max_skipped"}
+
+
+def named(source: FiniteSource, kind: str) -> NamedSource:
+    """The source, if a run can begin with it.
+
+    Raises:
+        MfsynthError: It doesn't say what its items are called, or what they are.
+    """
+    if not (hasattr(source, "key") and hasattr(source, "contents")):
+        raise MfsynthError(
+            f"source.kind: {kind} has no key() and contents(), by which a run knows its items; add "
+            "them (NamedSource in mfsynth/sources/base.py), or take another kind"
+        )
+    return cast(NamedSource, source)
+
+
+def content_digest(settings: SourceSettings, source: NamedSource) -> str:
+    """SHA-256 (hexadecimal) over what the items are: settings but places, texts, `contents`."""
+    values = settings.model_dump(mode="json", exclude={*settings.places, *_NO_CONTENT})
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode())
+    texts = (text.encode() for text in source.texts())
+    for part in (texts, source.contents()):
+        for data in part:
+            digest.update(len(data).to_bytes(8) + data)
+        digest.update(b"\xff" * 8)
+    return digest.hexdigest()
+
+
+def file_contents(path: Path, name: str) -> Iterator[bytes]:
+    """Of a file: its name, its size and its last bytes.
+
+    Args:
+        path: Of the file; one that isn't there has no size.
+        name: What it is called, wherever it lies.
+    """
+    yield name.encode()
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            yield size.to_bytes(8) + file.read()
+    except OSError:
+        yield b""
