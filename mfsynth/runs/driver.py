@@ -340,6 +340,8 @@ class _Session:
                 )
             event = events.popleft() if events else Tick()
             self._record(event)
+            if (reason := self._plan.too_many(self._reporter.totals.quarantined)) is not None:
+                return self._result(Finish(Outcome.FAILED, reason), stop.first)
             actions = supervisor.handle(event, time.monotonic())
             if time.monotonic() - self._shown >= POLL_S:
                 self._show(supervisor.view())

@@ -11,6 +11,7 @@ from mfsynth.runs.items import RunItems
 from mfsynth.shards.layout import run_id, sample_id
 from mfsynth.shards.records import CandidateRef
 from mfsynth.sources.base import Item, Source
+from mfsynth.sources.tolerance import STRICT
 from mfsynth.storage.credentials import without_credentials
 
 
@@ -61,6 +62,8 @@ class RunPlan:
         copies: How many candidates follow each other that are of one item of a source; None where
             there is no source.
         end: How many candidates there are; None where there is no end.
+        most_unmade: How many may not be made before the run ends, as the source's `max_skipped`
+            says; None for any number.
     """
 
     run: str
@@ -69,6 +72,7 @@ class RunPlan:
     source: Source
     copies: int | None = None
     end: int | None = None
+    most_unmade: int | None = None
 
     @classmethod
     def of(cls, config: RunConfig, items: RunItems, fingerprint: str) -> RunPlan:
@@ -83,7 +87,20 @@ class RunPlan:
         plan = cls(run, config.seed, config.shard_size, items)
         if source is None:
             return plan
-        return replace(plan, copies=source.copies, end=source.candidates)
+        tolerance, end = source.settings.tolerance, source.candidates
+        # Kinds that can't be broken in parts have none of their own.
+        most = None if tolerance is STRICT else tolerance.most(end)
+        return replace(plan, copies=source.copies, end=end, most_unmade=most)
+
+    def too_many(self, unmade: int) -> str | None:
+        """Why the run ends if so many candidates can't be made; None if it goes on."""
+        if self.most_unmade is None or unmade <= self.most_unmade:
+            return None
+        return (
+            f"source: {unmade} of {self.end} candidates can't be made, and max_skipped allows "
+            f"{self.most_unmade}: see the reasons with `mfsynth report`, then mend the source, or "
+            "set source.max_skipped higher"
+        )
 
     def candidate(self, index: int) -> Candidate:
         """Candidate `index`, the same on every machine and in every session."""

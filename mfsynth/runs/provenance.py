@@ -79,7 +79,7 @@ class Provenance:
         if self.mode == "joint":
             return self.model
         own = item.origin.licence or self.source or UNKNOWN
-        if self.mode == "i2d" or own == self.model:
+        if self.mode == "i2d" or own.lower() == self.model.lower():
             return own
         return f"{own} AND {self.model}"
 

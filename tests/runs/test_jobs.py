@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -14,11 +19,22 @@ from started import plan_of, start
 
 from mfsynth.config import RunConfig
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.reports.collect import collect_report
+from mfsynth.runs.budget import plan_budget
+from mfsynth.runs.doctor.examination import run_examination
+from mfsynth.runs.doctor.findings import Severity, examine
+from mfsynth.runs.driver import generate
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
+from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.runs.settings import complete
-from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.commits import commit, read_commits, read_run
+from mfsynth.shards.finalize import finalize
+from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.shards.verify import verify_run
+from mfsynth.simulation.gl import gl_context
 from mfsynth.storage.store import ObjectStore
 
 SIZES = ((48, 64), (64, 48), (32, 32), (40, 90), (33, 57))
@@ -128,3 +144,247 @@ def test_photographs_of_all_sizes_keep_their_grids_and_bytes(job, photographs):
     assert (about["source"], about["copy"], about["digital_source_type"]) == ("1.jpg", 0, "")
     # The last shard is as short as what is left.
     assert [r.candidates for r in read_commits(store).values()] == [3, 3, 3, 1]
+
+
+def test_a_photograph_that_lies_on_its_side_is_stood_up_and_a_png_compressed(job, photographs):
+    folder = photographs.folder
+    for path in folder.iterdir():
+        path.unlink()
+    upright = Image.fromarray(picture(7, 40, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(folder / "a.jpg", exif=exif)
+    upright.save(folder / "b.png")
+    mark = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{CAPTURED}</x:xmpmeta>'.encode()
+    upright.save(folder / "c.jpg", xmp=mark)
+    store = make(job("i2d", photographs.settings()))
+    assert verify_run(store).problems == ()
+    rows = rows_of(store)
+    assert [(row["height"], row["width"]) for row in rows] == [(60, 40), (40, 60), (40, 60)]
+    assert [row["digital_source_type"] for row in rows] == ["", "", CAPTURED]
+    assert members(store, 2)["rgb"] == (folder / "c.jpg").read_bytes()
+    assert not any(b"trainedAlgorithmicMedia" in members(store, n)["rgb"] for n in range(3))
+    assert {row["licence"] for row in rows} == {"unknown"}
+
+
+def test_what_can_not_be_read_is_in_quarantine_and_the_rest_is_made(job, photographs, monkeypatch):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    (photographs.folder / "1.jpg").write_bytes(b"\xff\xd8 no picture")
+    Image.fromarray(picture(9, 4, 400)).save(photographs.folder / "9.jpg")
+    config = job("i2d", photographs.settings(max_skipped=0.5))
+    store = make(config)
+    assert verify_run(store).problems == ()
+    assert [row["source"] for row in rows_of(store)] == ["0.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    broken, long = rows_of(store, "rejects")
+    assert (broken["source"], broken["outcome"], broken["candidate"]) == ("1.jpg", "quarantined", 1)
+    assert "1.jpg" in broken["reasons"][0]
+    assert "cut it into parts" in long["reasons"][0]
+    plan = plan_of(config)
+    assert plan.too_many(3) is None
+    assert "4 of 6 candidates can't be made, and max_skipped allows 3" in plan.too_many(4)
+
+
+def test_a_shard_of_which_nothing_can_be_read_fails_and_is_not_given_up(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    config = job("i2d", photographs.settings(), shard_size=8)
+    start(config)
+    worker = open_shard_worker(config, "cpu")
+    for path in photographs.folder.iterdir():
+        path.unlink()
+    candidates = plan_of_lost(config, photographs)
+    *_, end = worker.make_shard(Assignment(0, "a", 2), candidates)
+    assert (end.cause, end.may_pass) == ("store", True)
+    assert "5 of 5 items of a shard can't be used" in end.message
+
+
+def plan_of_lost(config, photographs):
+    """Candidates as the driver saw them, before the files were gone."""
+    for number, size in enumerate(SIZES):
+        Image.fromarray(picture(number, *size)).save(photographs.folder / f"{number}.jpg")
+    candidates = plan_of(config).shard(0)
+    for path in photographs.folder.iterdir():
+        path.unlink()
+    return candidates
+
+
+def test_depth_of_an_image_does_not_depend_on_its_batch(job, photographs):
+    config = job("i2d", photographs.settings(), shard_size=8)
+    alone = {p.sample_id: p for p in RGBDDataset(make(config, batch_size=1).url)}
+    elsewhere = config.model_copy(update={"output": config.output + "-4"})
+    for pair in RGBDDataset(make(elsewhere, batch_size=4).url):
+        one = alone[pair.sample_id].depth
+        assert np.abs(pair.depth - one).max() <= 1.01 * one.max() / 65535
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.05])
+def test_a_sensor_makes_depth_metric_however_few_pixels_it_measures(job, photographs, keep):
+    source = photographs.add_depth(keep=keep)
+    config = job("i2d", source, metres_per_unit="source")
+    store = make(config)
+    assert verify_run(store).problems == ()
+    rows = rows_of(store)
+    assert {row["depth_kind"] for row in rows} == {"estimated_metric_z"}
+    for pair, row in zip(RGBDDataset(config.output), rows, strict=True):
+        number = int(pair.ref.source[0])
+        metres = depth_of(number, *SIZES[number])
+        assert np.median(pair.depth / metres) == pytest.approx(1, abs=0.4)
+        assert row["metres_per_unit"] > 0
+        assert 0 < row["metres_per_unit_error"] < 1
+
+
+def test_an_image_that_no_sensor_saw_is_turned_down_where_metres_are_asked(job, photographs):
+    photographs.add_depth()
+    (photographs.folder / "2.depth.png").unlink()
+    source = photographs.settings(
+        images="*.jpg", depths="*.depth.png", codes_per_unit=1000.0, depth="optional"
+    )
+    store = make(job("i2d", source, metres_per_unit="source"))
+    (row,) = rows_of(store, "rejects")
+    assert (row["source"], row["reasons"]) == ("2.jpg", ["metres_per_unit"])
+
+
+def test_depth_gets_several_images_and_stays_what_it_is(job, photographs, run_folder):
+    camera = {"fx": 50.0, "fy": 50.0, "cx": 20.0, "cy": 20.0}
+    source = photographs.add_depth(keep=0.9) | {"licence": "CC0-1.0"}
+    source["encoding"] = {"camera": camera}
+    checks = {"depth_error": {"max": 99, "max_edges": 99, "steps": 1}}
+    config = job("d2i", source, copies=2, checks=checks, prompts=run_folder.values["prompts"])
+    store = make(config)
+    assert verify_run(store).problems == ()
+    pairs = RGBDDataset(config.output)
+    assert [p.ref.source for p in pairs[::2]] == [f"{n}.jpg" for n in range(len(SIZES))]
+    assert [p.prompt for p in pairs[:3]] == ["a red cube", "a blue ball", "a blue cube"]
+    assert {(p.depth_kind, p.intrinsics_source) for p in pairs} == {("metric_z", "given")}
+    for pair in pairs:
+        number = int(pair.ref.source[0])
+        codes = cv2.imread(str(photographs.folder / f"{number}.depth.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(pair.depth > 0, codes > 0)
+        assert np.abs(pair.depth - codes / 1000).max() < 1e-4
+        assert (pair.intrinsics[0, 0], pair.rgb.shape[:2]) == (50, SIZES[number])
+        assert pair.scores["depth_error"] > 0
+    assert not np.array_equal(pairs[0].rgb, pairs[1].rgb)
+    row = rows_of(store)[0]
+    assert row["digital_source_type"] == DIGITAL_SOURCE_TYPE
+    assert row["licence"].startswith("CC0-1.0 AND ")
+
+
+@pytest.fixture
+def opengl_of_any_thread(opengl):
+    """A context serves one thread, and a worker has one for loading."""
+    gl_context.cache_clear()
+    yield
+    gl_context.cache_clear()
+
+
+@pytest.mark.usefixtures("opengl_of_any_thread")
+def test_images_for_a_simulators_depth_are_composites_with_its_words_and_camera(job):
+    scenes = {"kind": "live_scenes", "scenes": 2, "size": 32}
+    store = make(job("d2i", scenes))
+    assert verify_run(store).problems == ()
+    rows = rows_of(store)
+    assert [row["source"] for row in rows] == ["scene 0", "scene 1"]
+    assert {row["digital_source_type"] for row in rows} == {COMPOSITE_SOURCE_TYPE}
+    assert {row["intrinsics_source"] for row in rows} == {"rendered"}
+    assert all(row["prompt"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "message"),
+    [
+        ("joint", {}, "source is for modes i2d and d2i"),
+        ("i2d", {"prompts": {"library": "tabletop"}}, "captions of images come with their source"),
+        ("i2d", {"source": None}, "source: missing; sampler.mode i2d begins with one"),
+        ("d2i", {"metres_per_unit": "source"}, "depth is the source's own"),
+        ("i2d", {"source": {"kind": "film"}}, "source: .*film"),
+        ("i2d", {"source": {"kind": "mfsynth"}}, "source.url: Field required"),
+        ("i2d", {"sampler": {"mode": "i2d", "refine_steps": 9}}, "refine_steps is for mode joint"),
+        ("i2d", {"checks": {"depth_error": {}}}, "looks at estimate"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(job, photographs, mode, changes, message):
+    values = changes if mode != "joint" else {"prompts": {"library": "tabletop"}, **changes}
+    with pytest.raises((MfsynthError, ValueError), match=message):
+        job(mode, **{"source": photographs.settings(), **values})
+
+
+def test_every_command_refuses_what_is_anothers_and_a_source_without_depth(job, photographs):
+    config = job("i2d", photographs.settings())
+    with pytest.raises(MfsynthError, match="i2d is for `mfsynth annotate`, and `mfsynth generate`"):
+        generate(config)
+    with pytest.raises(MfsynthError, match="d2i: of 5 items of the source none has depth"):
+        generate(job("d2i", photographs.settings()), job="retexture")
+    with pytest.raises(MfsynthError, match=r"source: .*: no such folder of images; check the path"):
+        generate(job("i2d", photographs.settings(path="/nowhere")), job="annotate")
+
+
+def test_a_fingerprint_knows_what_a_source_holds_and_not_where(job, photographs, tmp_path):
+    def digest(**changes) -> str:
+        return RunItems(job("i2d", photographs.settings(**changes))).fingerprint("r").digest
+
+    before = digest()
+    assert before == digest(max_skipped=0.5)
+    assert before != digest(licence="CC0-1.0")
+    moved = tmp_path / "elsewhere"
+    photographs.folder.rename(moved)
+    photographs.folder = moved
+    assert digest() == before
+    # Of the same name and size.
+    data = bytearray((moved / "2.jpg").read_bytes())
+    data[-9] ^= 1
+    (moved / "2.jpg").write_bytes(data)
+    assert digest() != before
+
+
+def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
+    config = job("i2d", photographs.settings(licence="CC-BY-4.0"), checks={"validity": {}})
+    with run_examination(config) as probes:
+        wanted = {"model", "source", "prompts", "run", "space"}
+        found = dict(examine([probe for probe in probes if probe.name in wanted]))
+    assert found.keys() == wanted
+    assert all(finding.severity is not Severity.ERROR for finding in found.values())
+    store = make(config)
+    left = plan_budget(config, measured_at=None, workers=1, price=None)
+    assert (left.target, left.there, left.shards) == (5, 5, 0)
+    again, candidate = find_candidate(config.output, 4, trust=True)
+    assert (candidate.item.origin.key, candidate.copy) == ("4.jpg", 0)
+    pair = make_again(config.output, again, candidate, "cpu")
+    assert pair.rgb.shape[:2] == SIZES[4]
+    with pytest.raises(MfsynthError, match="no such candidate: candidate 5 of 5"):
+        find_candidate(config.output, 5, trust=True)
+    report = collect_report(config.output)
+    assert dict(report.facts)["source"] == str(photographs.folder)
+    finalize(store)
+    card = store.read_bytes("README.md").decode()
+    assert "Images are those of a source; their depth was made by a generative model" in card
+    assert "CC-BY-4.0 (that of the pairs)" in card
+    manifest = json.loads(store.read_bytes("manifest.json"))
+    assert (manifest["licence"], manifest["digital_source_type"]) == ("CC-BY-4.0", "")
+    assert verify_run(store).problems == ()
+    assert read_run(store).candidates_in_all == 5
+
+
+@pytest.mark.slow
+def test_a_killed_run_over_photographs_goes_on_to_the_same_pairs(job, photographs, tmp_path):
+    """By the command, with the embedded model, on the sizes that the photographs have."""
+    sampler = {"mode": "i2d", "steps": 2, "guidance": 1.0}
+    changes = {"model": {"id": "embedded"}, "sampler": sampler, "shard_size": 2}
+    config = job("i2d", photographs.settings(), **changes)
+    config = config.model_copy(update={"output": str(tmp_path / "killed")})
+    path = tmp_path / "annotate.json"
+    path.write_text(config.model_dump_json(exclude={"runtime": {"on_event"}}))
+    command = [sys.executable, "-m", "mfsynth.cli", "annotate", str(path)]
+    process = subprocess.Popen(command, start_new_session=True)
+    commits = tmp_path / "killed" / "_commits"
+    while not commits.is_dir() or not [*commits.glob("*.json")]:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    whole = make(config.model_copy(update={"output": str(tmp_path / "whole")}), batch_size=4)
+    killed = ObjectStore.open(config.output)
+    assert verify_run(killed).problems == ()
+    assert rows_of(killed) == rows_of(whole)
