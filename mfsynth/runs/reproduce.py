@@ -24,7 +24,7 @@ from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.runs.settings import complete
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
-from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
+from mfsynth.shards.layout import RUN_KEY, members_of, new_attempt
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.storage.store import ObjectStore
@@ -180,7 +180,8 @@ def _pair(manifest: RunManifest, store: ObjectStore, receipt: Receipt) -> Pair:
     tar = store.read_bytes(receipt.objects["tar"].key)
     members = {
         f"{row['sample_id']}.{member.suffix}": tar[row[f"{name}_offset"] :][: row[f"{name}_size"]]
-        for name, member in MEMBERS.items()
+        for name, member in members_of(row).items()
+        if row[f"{name}_offset"] is not None
     }
     encoding = codecs.DepthEncoding(
         codecs.DepthScale(row["depth_encoding"]),
@@ -188,7 +189,7 @@ def _pair(manifest: RunManifest, store: ObjectStore, receipt: Receipt) -> Pair:
         row["depth_near"],
         row["depth_far"],
     )
-    rgb, png, _ = members.values()
+    rgb, png, *_ = members.values()
     return Pair(
         row["sample_id"],
         judged,

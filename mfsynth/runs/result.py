@@ -74,6 +74,8 @@ class RunResult:
                 f"target       {self.target} {self.unit}, and {there} were there before: nothing "
                 "is made, and nothing removed"
             )
+        if self.outcome is Outcome.FINISHED and there < self.target:
+            lines.append(f"target       {self.target} {self.unit}: the source has no more items")
         if self.log:
             lines.append(f"log          {self.log}")
         return lines

@@ -102,6 +102,7 @@ def added_columns(config: RunConfig) -> tuple[str, ...]:
     names: tuple[str, ...] = () if config.camera is None else ("camera",)
     if config.metres_per_unit is not None:
         names += ("metres_per_unit", "metres_per_unit_error")
+        names += (*(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code")),)
     if config.source is not None:
         names += ("source", "copy")
     return (*names, PHASH)

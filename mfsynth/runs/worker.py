@@ -262,6 +262,7 @@ class ShardWorker:
                         jpeg=self._provenance.jpeg(item),
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
+                        sensor=item.depth if said.metres_per_unit is not None else None,
                     ),
                     self._declared,
                 )

@@ -35,6 +35,8 @@ Shape = tuple[int, int]
 JPEG_QUALITY = 95
 MAX_CODE = 65535
 LINEAR_RANGE = 64.0
+# Codes a metre: KITTI; most; RealSense in fine steps, TUM, and finer ones.
+_UNITS_OF_SENSORS = (256, 1000, 4000, 5000, 10000)
 
 # Fast and small for depth: RLE with Paeth is 7 ms at 512x512, Pillow's default 60 ms. OpenCV
 # before 4.12 can't choose the filter; its files are larger and decode to the same codes.
@@ -158,6 +160,30 @@ def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
     if not done:
         raise ValueError(f"OpenCV could not encode a depth map of shape {depth.shape}")
     return png.tobytes(), encoding
+
+
+def encode_metres(depth: DepthMap) -> tuple[bytes, float]:
+    """A map in metres as a 16-bit PNG of linear codes, and metres a code.
+
+    These are the first of 1/256, 1/1000, 1/4000, 1/5000 and 1/10000 m in which no pixel changes by
+    more than a float32 does, so that codes of most sensors are what they were; or else what spreads
+    the codes up to the farthest pixel.
+
+    Args:
+        depth: float32 (H, W); 0 = invalid.
+    """
+    far = float(depth.max())
+    for unit in (1 / one for one in _UNITS_OF_SENSORS):
+        codes = np.rint(depth / unit)
+        if far / unit <= MAX_CODE and np.allclose(codes * unit, depth, rtol=1e-6, atol=0):
+            break
+    else:
+        unit = far / MAX_CODE
+        codes = np.clip(np.rint(depth / unit), 1, MAX_CODE) * (depth > 0)
+    done, png = cv2.imencode(".png", codes.astype(np.uint16), _PNG_OPTIONS)
+    if not done:
+        raise ValueError(f"OpenCV could not encode a depth map of shape {depth.shape}")
+    return png.tobytes(), unit
 
 
 def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None) -> DepthMap:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from mfsynth.shards.codecs import FORMULAS, DepthEncoding
-from mfsynth.shards.layout import MEMBERS
+from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
 from mfsynth.shards.tar import Span
 
@@ -32,6 +32,7 @@ class PlacedSample:
         row: Its number among the samples of the shard, from 0.
         spans: Its members in the tar, by the names in `layout.MEMBERS`.
         phash: `perceptual_hash` of its image.
+        sensor_unit: Metres a code of its sensor's depth; None without.
     """
 
     sample: Sample
@@ -40,6 +41,7 @@ class PlacedSample:
     row: int
     spans: Mapping[str, Span]
     phash: int
+    sensor_unit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,26 @@ def _of_source(ref_of: Callable[[_T], CandidateRef]) -> tuple[Column[_T], ...]:
             lambda placed: ref_of(placed).copy,
             **later,
         ),
+    )
+
+
+def _added_member(member: str) -> tuple[Column[PlacedSample], ...]:
+    suffix = ADDED_MEMBERS[member].suffix
+    later = {"nullable": True, "in_first_version": False, "in_every_run": False}
+
+    def part(name: str) -> Callable[[PlacedSample], int | None]:
+        return lambda placed: getattr(placed.spans.get(member), name, None)
+
+    return (
+        Column(
+            f"{member}_offset",
+            "int64",
+            f"first byte of KEY.{suffix} in the tar; null without",
+            part("offset"),
+            **later,
+        ),
+        Column(f"{member}_size", "int64", f"bytes of KEY.{suffix}", part("size"), **later),
+        Column(f"{member}_crc32", "uint32", f"CRC-32 of KEY.{suffix}", part("crc32"), **later),
     )
 
 
@@ -238,6 +260,12 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         lambda placed: _valid_fraction(placed.sample),
     ),
     *(column for member in MEMBERS for column in _member(member)),
+    *(column for member in ADDED_MEMBERS for column in _added_member(member)),
+    _added(
+        "sensor_unit_per_code",
+        "metres a code of KEY.sensor.png; null without",
+        lambda placed: placed.sensor_unit,
+    ),
     Column("mode", "string", "what was made of what", lambda placed: placed.sample.mode),
     Column("model_id", "string", "model that made the pair", lambda placed: placed.sample.model_id),
     Column(

@@ -22,6 +22,7 @@ _LATER = (
 )
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")
+_SENSOR = ("unit_per_code",)
 _SHOWN = 4
 
 
@@ -93,6 +94,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
             else {"intrinsics": None}
         ),
         **{f"depth.{name}": row[f"depth_{name}"] for name in _DEPTH},
+        **{f"sensor.{name}": row[f"sensor_{name}"] for name in _SENSOR if f"sensor_{name}" in row},
         **{
             f"slots.{name.removeprefix(SLOT_PREFIX)}": value
             for name, value in row.items()

@@ -18,11 +18,12 @@ from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.layout import (
+    ADDED_MEMBERS,
     FIRST_VERSION,
-    MEMBERS,
     REJECTED_TAR,
     RUN_KEY,
     SAMPLE_ID,
+    members_of,
     sample_id,
 )
 from mfsynth.shards.reading import read_moderate
@@ -53,15 +54,16 @@ def shard_problems(
     """
     problems: list[str] = []
     columns, reject_columns = (run.columns, run.reject_columns) if run is not None else ((), ())
-    members = {name: member.suffix for name, member in MEMBERS.items()}
-    if run is not None and run.members:
-        members = {member["name"]: member["suffix"] for member in run.members}
     keys = {kind: stored.key for kind, stored in receipt.objects.items()}
     first = run is not None and run.format_version == FIRST_VERSION
     index_schema = partial(tables.index_schema, first_version=first)
     rejects_schema = partial(tables.rejects_schema, first_version=first)
     rows = _rows(paths["index"], index_schema, columns, keys["index"], problems)
     others = _rows(paths["rejects"], rejects_schema, reject_columns, keys["rejects"], problems)
+    names = {name for table in (rows, others) for name in (table or [{}])[0]}
+    members = {name: member.suffix for name, member in members_of(names).items()}
+    if run is not None and run.members:
+        members = {member["name"]: member["suffix"] for member in run.members}
     of_tar = partial(_tar_problems, suffixes=members, decode=decode, hashes=not first)
     if rows is not None:
         problems += of_tar(paths["tar"], rows, keys["tar"])
@@ -239,6 +241,8 @@ def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
     try:
         if part == "rgb":
             codecs.decode_jpeg(data, shape)
+        elif part in ADDED_MEMBERS:
+            codecs.decode_codes(data, shape)
         elif part == "depth":
             return depth_fault(codecs.decode_codes(data, shape), row)
     except codecs.WrongSizeError as error:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -147,7 +148,20 @@ MEMBERS = {
         "json", "all that a stranger needs to decode and place the pair; SHA-256 of its siblings"
     ),
 }
-"""What a sample has in the tar, in this order."""
+"""What every sample has in the tar, in this order."""
+ADDED_MEMBERS = {
+    "sensor": Member(
+        "sensor.png",
+        "depth as a sensor returned it: 16-bit greyscale PNG, sensor_unit_per_code metres a code",
+    )
+}
+"""What samples of some runs have besides; not every sample of theirs need have it."""
+
+
+def members_of(columns: Container[str]) -> dict[str, Member]:
+    """Members of the samples of a run, in their order, by the columns of its index."""
+    added = {name: m for name, m in ADDED_MEMBERS.items() if f"{name}_offset" in columns}
+    return {"rgb": MEMBERS["rgb"], "depth": MEMBERS["depth"], **added, "json": MEMBERS["json"]}
 
 
 def new_attempt() -> str:
@@ -280,5 +294,5 @@ def parse_view_key(key: str) -> str | None:
 
 
 def member_name(sample_id: str, member: str) -> str:
-    """Name in the tar of one of `MEMBERS`: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
-    return f"{sample_id}.{MEMBERS[member].suffix}"
+    """Name in the tar of a member: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
+    return f"{sample_id}.{(MEMBERS | ADDED_MEMBERS)[member].suffix}"

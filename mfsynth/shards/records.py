@@ -88,6 +88,7 @@ class Sample:
         jpeg: The file of `rgb`, to be kept as it is; None where it is yet to be compressed.
         metres_per_unit: The factor that made relative depth metric; None where none did.
         metres_per_unit_error: Its relative standard error; None where that isn't known.
+        sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
     """
 
     ref: CandidateRef
@@ -105,6 +106,7 @@ class Sample:
     jpeg: bytes | None = None
     metres_per_unit: float | None = None
     metres_per_unit_error: float | None = None
+    sensor: DepthMap | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)

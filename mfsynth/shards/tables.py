@@ -25,7 +25,7 @@ from mfsynth.shards.columns import (
     PlacedReject,
     PlacedSample,
 )
-from mfsynth.shards.layout import MEMBERS, WRITTEN_VERSIONS
+from mfsynth.shards.layout import WRITTEN_VERSIONS, members_of
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX = "slot_"
@@ -113,7 +113,7 @@ def contents_of_run(
     """
     members = [
         {"name": name, "suffix": member.suffix, "meaning": member.meaning}
-        for name, member in MEMBERS.items()
+        for name, member in members_of(added).items()
     ]
     declared = [
         _described(f"{SLOT_PREFIX}{name}", _SLOT_TYPE, f"what the prompt took for {name}", False)

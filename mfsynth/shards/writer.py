@@ -51,7 +51,7 @@ _FOLDER_PREFIX = "mfsynth-spool-"
 
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
-    """A sample, the bytes of its three members, and the perceptual hash of its image."""
+    """A sample, the bytes of its members, and the perceptual hash of its image."""
 
     sample: Sample
     encoding: codecs.DepthEncoding
@@ -59,6 +59,8 @@ class EncodedSample:
     depth: bytes
     json: bytes
     phash: int
+    sensor: bytes | None = None
+    sensor_unit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +84,17 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
     if sample.jpeg is None and sample.digital_source_type:
         rgb = mark_jpeg(rgb, sample.digital_source_type)
     phash = perceptual_hash(sample.rgb)
+    siblings, unit = {"rgb": rgb, "depth": depth}, None
+    if sample.sensor is not None:
+        siblings["sensor"], unit = codecs.encode_metres(sample.sensor)
     description = json.dumps(
-        describe(sample, encoding, phash, {"rgb": rgb, "depth": depth}, declared),
+        describe(sample, encoding, phash, siblings, declared, unit),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
     )
-    return EncodedSample(sample, encoding, rgb, depth, description.encode(), phash)
+    sensor = siblings.get("sensor")
+    return EncodedSample(sample, encoding, rgb, depth, description.encode(), phash, sensor, unit)
 
 
 def describe(
@@ -97,6 +103,7 @@ def describe(
     phash: int,
     siblings: Mapping[str, bytes],
     declared: tables.Declared,
+    sensor_unit: float | None = None,
 ) -> dict[str, Any]:
     """The sample's `KEY.json`: all that a stranger needs to decode and place the pair.
 
@@ -106,6 +113,7 @@ def describe(
         phash: Of its image.
         siblings: The other members, by their names: their hashes hold them together.
         declared: What its run has.
+        sensor_unit: Metres a code of its sensor's depth; None without.
     """
     camera = sample.intrinsics
     height, width = sample.depth.shape
@@ -131,6 +139,11 @@ def describe(
             "near": encoding.near,
             "far": encoding.far,
         },
+        **(
+            {"sensor": None if sensor_unit is None else {"unit_per_code": sensor_unit}}
+            if "sensor_offset" in declared.added
+            else {}
+        ),
         "scores": {
             name: None if math.isnan(score) else score for name, score in sample.scores.items()
         },
@@ -140,7 +153,7 @@ def describe(
         "digital_source_type": sample.digital_source_type,
         **_if_declared({PHASH: phash}, declared),
         "sha256": {
-            layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
+            layout.member_name("", member)[1:]: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
         },
     }
@@ -261,12 +274,15 @@ class ShardSpool:
         tar = self._tars[kind]
         with _on_disk(self._folder):
             spans = {
-                member: tar.add(layout.member_name(name, member), getattr(pair, member))
-                for member in layout.MEMBERS
+                member: tar.add(layout.member_name(name, member), data)
+                for member in layout.members_of(self._declared.added)
+                if (data := getattr(pair, member)) is not None
             }
         before.append(candidate)
         row = len(before) - 1
-        return PlacedSample(pair.sample, pair.encoding, self._shard, row, spans, pair.phash)
+        return PlacedSample(
+            pair.sample, pair.encoding, self._shard, row, spans, pair.phash, pair.sensor_unit
+        )
 
     def close(self) -> None:
         """Finish the files, read them back and compare them with what was added.

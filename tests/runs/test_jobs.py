@@ -110,7 +110,7 @@ def members(store, number=0) -> dict[str, bytes]:
     rows = rows_of(store)
     row = rows[number]
     tar = store.read_bytes(read_commits(store)[row["shard"]].objects["tar"].key)
-    names = ("rgb", "depth", "json")
+    names = [n for n in ("rgb", "depth", "sensor", "json") if row.get(f"{n}_offset") is not None]
     return {n: tar[row[f"{n}_offset"] :][: row[f"{n}_size"]] for n in names}
 
 
@@ -232,6 +232,16 @@ def test_a_sensor_makes_depth_metric_however_few_pixels_it_measures(job, photogr
         assert np.median(pair.depth / metres) == pytest.approx(1, abs=0.4)
         assert row["metres_per_unit"] > 0
         assert 0 < row["metres_per_unit_error"] < 1
+        # What the sensor measured is kept as it was.
+        png = np.frombuffer(members(store, row["candidate"])["sensor"], np.uint8)
+        stored = cv2.imread(str(photographs.folder / f"{number}.depth.png"), cv2.IMREAD_UNCHANGED)
+        assert row["sensor_unit_per_code"] == 0.001
+        assert np.array_equal(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), stored)
+    candidate = find_candidate(config.output, 1, trust=True)
+    pair = make_again(config.output, *candidate, "cpu")
+    assert [name.split(".", 1)[1] for name in pair.members] == [
+        *("rgb.jpg", "depth.png", "sensor.png", "json")
+    ]
 
 
 def test_an_image_that_no_sensor_saw_is_turned_down_where_metres_are_asked(job, photographs):

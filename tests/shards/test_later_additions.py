@@ -23,12 +23,12 @@ from mfsynth.shards.records import StoredObject
 from mfsynth.shards.tar import TarWriter
 from mfsynth.shards.verify import verify_run
 
-SENSOR = {"name": "sensor", "suffix": "sensor.png", "meaning": "what a sensor would have returned"}
+MASK = {"name": "mask", "suffix": "mask.png", "meaning": "numbers of instances"}
 ADDED = [
     {"name": "episode", "type": "string", "nullable": True, "meaning": "its episode"},
-    {"name": "sensor_offset", "type": "int64", "nullable": True, "meaning": "first byte"},
-    {"name": "sensor_size", "type": "int64", "nullable": True, "meaning": "bytes"},
-    {"name": "sensor_crc32", "type": "uint32", "nullable": True, "meaning": "CRC-32"},
+    {"name": "mask_offset", "type": "int64", "nullable": True, "meaning": "first byte"},
+    {"name": "mask_size", "type": "int64", "nullable": True, "meaning": "bytes"},
+    {"name": "mask_crc32", "type": "uint32", "nullable": True, "meaning": "CRC-32"},
     {"name": "mass", "type": "decimal of a later version", "nullable": True, "meaning": "kg"},
 ]
 
@@ -83,7 +83,7 @@ def later(store):
         store,
         replace(
             manifest,
-            members=[rgb, depth, SENSOR, about],
+            members=[rgb, depth, MASK, about],
             columns=[*manifest.columns, *ADDED],
         ),
     )
@@ -112,12 +112,12 @@ def add_to_tar_and_index(tar_path, index_path) -> None:
         members = {name: old[layout.member_name(row["sample_id"], name)] for name in layout.MEMBERS}
         about = members.pop("json")
         if row["row"] % 2:
-            members["sensor"] = data = b"16 bits of a sensor"
+            members["mask"] = data = b"16 bits of a mask"
             described = json.loads(about)
-            described["sha256"][SENSOR["suffix"]] = hashlib.sha256(data).hexdigest()
+            described["sha256"][MASK["suffix"]] = hashlib.sha256(data).hexdigest()
             about = json.dumps(described).encode()
         for name, data in [*members.items(), ("json", about)]:
-            suffix = SENSOR["suffix"] if name == "sensor" else layout.MEMBERS[name].suffix
+            suffix = MASK["suffix"] if name == "mask" else layout.MEMBERS[name].suffix
             span = writer.add(f"{row['sample_id']}.{suffix}", data)
             row |= {
                 f"{name}_offset": span.offset,
@@ -129,9 +129,9 @@ def add_to_tar_and_index(tar_path, index_path) -> None:
     schema = table.schema
     for name, kind in (
         ("episode", pa.string()),
-        ("sensor_offset", pa.int64()),
-        ("sensor_size", pa.int64()),
-        ("sensor_crc32", pa.uint32()),
+        ("mask_offset", pa.int64()),
+        ("mask_size", pa.int64()),
+        ("mask_crc32", pa.uint32()),
         ("mass", pa.decimal128(9, 3)),
     ):
         schema = schema.append(pa.field(name, kind))
@@ -151,7 +151,7 @@ def test_verify_hashes_also_what_it_does_not_know(later):
     assert verify_run(later).problems == ()
     path = later.local_root / read_commits(later)[0].objects["tar"].key
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"16 bits of a sensor", b"16 bits of a censor", 1))
+    path.write_bytes(data.replace(b"16 bits of a mask", b"16 bits of a task", 1))
     by_hash, by_crc = verify_run(later).problems
     assert "SHA-256 differs" in by_hash
-    assert "000000001.sensor.png: its bytes changed (CRC-32 differs)" in by_crc
+    assert "000000001.mask.png: its bytes changed (CRC-32 differs)" in by_crc
