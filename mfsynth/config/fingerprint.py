@@ -11,7 +11,7 @@ from typing import Any
 
 from mfsynth.config.schema import RunConfig
 
-FORMAT_VERSION = "2-draft.2"
+FORMAT_VERSION = "2-draft.3"
 """Of what a run stores; a run of another version can be read, but not continued."""
 
 _OPERATIONAL = {"target", "output", "runtime"}

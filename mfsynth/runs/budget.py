@@ -24,7 +24,10 @@ from mfsynth.storage.store import ObjectStore
 _WORK = ("prompts", "model", "sampler", "checks")
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
-_RUN = ("name", "seed", "shard_size", "model", "sampler", "checks", "keep_reject_thumbnails")
+_RUN = (
+    *("name", "seed", "shard_size", "model", "sampler", "checks"),
+    *("keep_rejects", "keep_reject_thumbnails"),
+)
 
 
 @dataclass(frozen=True, slots=True)

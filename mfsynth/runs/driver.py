@@ -185,7 +185,11 @@ def run_manifest(
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=scores,
-        **contents_of_run({name: score.note for name, score in scores.items()}, slots),
+        **contents_of_run(
+            {name: score.note for name, score in scores.items()},
+            slots,
+            keeps_rejects=config.rejects_kept == "all",
+        ),
     )
 
 

@@ -42,9 +42,10 @@ from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_run, run_sha256
+from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
-from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
+from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -91,7 +92,7 @@ class ShardWorker:
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        self._declared = Declared.by(column["name"] for column in manifest.columns)
+        self._declared = Declared.by(column["name"] for column in manifest.reject_columns)
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
@@ -195,16 +196,18 @@ class ShardWorker:
 
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
-    ) -> EncodedSample | Reject:
+    ) -> EncodedSample | EncodedReject | Reject:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         with clock("check"):
-            pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
-            verdict = run_checks(pair, self._checks)
+            shown = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
+            verdict = run_checks(shown, self._checks)
         with clock("encode"):
+            keep = self._config.rejects_kept
             kept = assignment.keep_rejected and not malformed_pixels(depth)
-            if verdict.accepted or kept:
-                return encode_sample(
+            pair = None
+            if verdict.accepted or kept or (keep == "all" and not malformed_pixels(depth)):
+                pair = encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
@@ -216,14 +219,17 @@ class ShardWorker:
                         licence=self._licence,
                     )
                 )
-            keep = self._config.keep_reject_thumbnails
-            return Reject(
+                if verdict.accepted or kept:
+                    return pair
+            reject = Reject(
                 candidate.ref,
                 scores=verdict.scores,
                 # The score's name alone can be counted; its value is in `scores`.
                 reasons=tuple(failure.score for failure in verdict.failures),
-                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
+                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep != "none" else None,
+                phash=perceptual_hash(rgb),
             )
+            return reject if pair is None else EncodedReject(reject, pair)
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)

@@ -16,7 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards.codecs import FORMULAS
-from mfsynth.shards.columns import INDEX, REJECTS, Column, PlacedReject, PlacedSample
+from mfsynth.shards.columns import (
+    INDEX,
+    REJECT_PIXELS,
+    REJECTS,
+    Column,
+    PlacedReject,
+    PlacedSample,
+)
 from mfsynth.shards.layout import FORMAT_VERSION, MEMBERS
 from mfsynth.shards.records import CandidateRef, Reject
 
@@ -52,29 +59,33 @@ class Declared:
     Attributes:
         scores: Names of the scores of its checks.
         slots: Names of the slots of its prompts.
+        keeps_rejects: Whether the pixels of rejected pairs are kept, too.
     """
 
     scores: Sequence[str] = ()
     slots: Sequence[str] = ()
+    keeps_rejects: bool = False
 
     @classmethod
     def by(cls, columns: Iterable[str]) -> Declared:
-        """What the names of all columns of a table say."""
+        """What the names of all columns of a table, index or rejects, say."""
         names = [*columns]
         return cls(
             scores=[n.removeprefix(SCORE_PREFIX) for n in names if n.startswith(SCORE_PREFIX)],
             slots=[n.removeprefix(SLOT_PREFIX) for n in names if n.startswith(SLOT_PREFIX)],
+            keeps_rejects={"outcome", "rgb_offset"}.issubset(names),
         )
 
 
 def contents_of_run(
-    scores: Mapping[str, str], slots: Iterable[str] = ()
+    scores: Mapping[str, str], slots: Iterable[str] = (), *, keeps_rejects: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
     Args:
         scores: By name, what is measured, in a line.
         slots: Names of the slots of its prompts.
+        keeps_rejects: Whether the pixels of rejected pairs are kept.
 
     Returns:
         `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
@@ -94,7 +105,10 @@ def contents_of_run(
     return {
         "members": members,
         "columns": [*(_describe(column) for column in INDEX), *declared],
-        "reject_columns": [*(_describe(column) for column in REJECTS), *declared],
+        "reject_columns": [
+            *(_describe(column) for column in _reject_columns(keeps_rejects)),
+            *declared,
+        ],
     }
 
 
@@ -108,6 +122,15 @@ def has_columns(schema: pa.Schema, columns: Sequence[Mapping[str, Any]]) -> bool
     ] and all(
         field.type == _TYPES.get(column["type"], field.type)
         for field, column in zip(schema, columns, strict=True)
+    )
+
+
+def described_schema(columns: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """The schema that `run.json` describes, as far as the types are known."""
+    return pa.schema(
+        pa.field(column["name"], _TYPES[column["type"]], nullable=bool(column.get("nullable")))
+        for column in columns
+        if column["type"] in _TYPES
     )
 
 
@@ -133,7 +156,7 @@ def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schem
 
 def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    return _schema(REJECTS, declared, first_version)
+    return _schema(_reject_columns(declared.keeps_rejects), declared, first_version)
 
 
 def index_row(placed: PlacedSample) -> dict[str, Any]:
@@ -144,7 +167,8 @@ def index_row(placed: PlacedSample) -> dict[str, Any]:
 def reject_row(placed: PlacedReject) -> dict[str, Any]:
     """The rejects' row of a candidate that gave no sample."""
     record = placed.record
-    return _row(REJECTS, placed, record.ref, record.scores if isinstance(record, Reject) else {})
+    columns = _reject_columns(placed.placed is not None)
+    return _row(columns, placed, record.ref, record.scores if isinstance(record, Reject) else {})
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -175,6 +199,10 @@ def slots_of(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         for name, taken in row.items()
         if name.startswith(SLOT_PREFIX) and taken is not None
     }
+
+
+def _reject_columns(keeps_rejects: bool) -> tuple[Column[PlacedReject], ...]:
+    return REJECTS + REJECT_PIXELS if keeps_rejects else REJECTS
 
 
 def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: bool) -> pa.Schema:

@@ -94,16 +94,21 @@ def test_resuming_it_is_refused_in_a_line_that_says_why(first):
         find_candidate(first.url, 0)
 
 
-def test_a_run_of_an_earlier_draft_is_read_verified_and_finalized_and_not_continued(tmp_path):
-    shutil.copytree(DATA / "format2_draft1" / "run", tmp_path / "run")
+@pytest.mark.parametrize(("draft", "licence"), [(1, None), (2, "apache-2.0")])
+def test_a_run_of_an_earlier_draft_is_read_verified_and_finalized_and_not_continued(
+    tmp_path, draft, licence
+):
+    shutil.copytree(DATA / f"format2_draft{draft}" / "run", tmp_path / "run")
     store = ObjectStore.open(tmp_path / "run")
     stored = read_run(store)
-    assert stored.format_version == "2-draft.1"
+    assert stored.format_version == f"2-draft.{draft}"
     assert verify_run(store).problems == ()
     samples = list(RGBDDataset(tmp_path / "run"))
     assert samples
-    assert {(sample.licence, *sample.slots) for sample in samples} == {(None,)}
+    assert {(sample.licence, *sample.slots) for sample in samples} == {(licence,)}
     finalize(store)
     assert verify_run(store).problems == ()
-    with pytest.raises(MfsynthError, match=r"of format version 2-draft\.1; .*not resumed"):
+    named = json.loads(store.read_bytes("manifest.json"))["rejects_columns"]
+    assert [c["name"] for c in named] == [c["name"] for c in stored.reject_columns]
+    with pytest.raises(MfsynthError, match=rf"of format version 2-draft\.{draft}; .*not resumed"):
         open_run(store, replace(stored, format_version=layout.FORMAT_VERSION))

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.shards.documents.models import licence_id, model_name
+from mfsynth.shards.layout import REJECTED_TAR
 
 _TYPES = {
     "string": "sc:Text",
@@ -99,8 +100,11 @@ def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("tar", "application/x-tar"),
         ("index", "application/x-parquet"),
         ("rejects", "application/x-parquet"),
+        (REJECTED_TAR, "application/x-tar"),
     ):
-        stored = [shard[kind] for shard in manifest["shards"]]
+        stored = [shard[kind] for shard in manifest["shards"] if kind in shard]
+        if not stored:
+            continue
         files += [
             {
                 "@type": "cr:FileObject",
