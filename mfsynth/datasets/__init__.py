@@ -8,6 +8,27 @@ sample = dataset[0]
 
 from __future__ import annotations
 
-from mfsynth.datasets.rgbd import RGBDDataset, RGBDSample
+from mfsynth.datasets.augmentations import (
+    Augmentation,
+    ColourJitter,
+    HorizontalFlip,
+    RandomCrop,
+    Resize,
+)
+from mfsynth.datasets.collating import to_arrays, to_tensors
+from mfsynth.datasets.loader import Loader
+from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.samples import RGBDSample
 
-__all__ = ["RGBDDataset", "RGBDSample"]
+__all__ = [
+    "Augmentation",
+    "ColourJitter",
+    "HorizontalFlip",
+    "Loader",
+    "RGBDDataset",
+    "RGBDSample",
+    "RandomCrop",
+    "Resize",
+    "to_arrays",
+    "to_tensors",
+]

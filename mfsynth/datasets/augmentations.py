@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.datasets.rgbd import RGBDSample
+from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mfsynth.datasets.rgbd import RGBDSample
+from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 
 FIELDS = ("rgb", "depth", "valid", "intrinsics", "sample_id", "prompt")

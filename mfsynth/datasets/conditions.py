@@ -84,12 +84,12 @@ class _Reader:
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> NDArray[np.bool_]:
         match op, right:
-            case (ast.In() | ast.NotIn()), ast.Name():
+            case ((ast.In() | ast.NotIn()), ast.Name()):
                 found = self._contains(self._column(right), self._value(left))
-            case (ast.In() | ast.NotIn()), (ast.List() | ast.Tuple() | ast.Set()):
+            case ((ast.In() | ast.NotIn()), (ast.List() | ast.Tuple() | ast.Set())):
                 values = pa.array([self._constant(each) for each in right.elts])
                 found = _known(pc.is_in(self._value(left), values))
-            case (ast.Is() | ast.IsNot()), ast.Constant(value=None):
+            case ((ast.Is() | ast.IsNot()), ast.Constant(value=None)):
                 found = _known(pc.is_null(self._value(left), nan_is_null=True))
             case _ if type(op) in _COMPARISONS:
                 return self._known_comparison(op, left, right)

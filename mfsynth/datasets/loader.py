@@ -35,7 +35,8 @@ from mfsynth.datasets.order import Order
 from mfsynth.errors import MfsynthError
 
 if TYPE_CHECKING:
-    from mfsynth.datasets.rgbd import RGBDDataset, RGBDSample
+    from mfsynth.datasets.rgbd import RGBDDataset
+    from mfsynth.datasets.samples import RGBDSample
 
 _STATE_VERSION = 1
 # For a sample that can't be read: of a data set of which so many in a row can't, nothing is fine.
@@ -170,7 +171,9 @@ class Loader:
                 f"the data set has {len(dataset)} samples, a step takes {batch_size} for each of "
                 f"{world_size} ranks; take smaller batches, or tail='pad'"
             )
-        self._work = Work(dataset, seed, block, shuffle, (*fields,), (*augment,), on_error == "skip")
+        self._work = Work(
+            dataset, seed, block, shuffle, (*fields,), (*augment,), on_error == "skip"
+        )
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._pads = tail == "pad"
         self._workers = min(4, os.cpu_count() or 1) if workers is None else workers
