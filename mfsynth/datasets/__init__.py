@@ -17,6 +17,7 @@ from mfsynth.datasets.augmentations import (
 )
 from mfsynth.datasets.collating import to_arrays, to_tensors
 from mfsynth.datasets.loader import Loader
+from mfsynth.datasets.mixture import MixedDataset
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 
@@ -25,6 +26,7 @@ __all__ = [
     "ColourJitter",
     "HorizontalFlip",
     "Loader",
+    "MixedDataset",
     "RGBDDataset",
     "RGBDSample",
     "RandomCrop",

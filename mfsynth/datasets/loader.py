@@ -24,23 +24,42 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfsynth.datasets.augmentations import Augmentation
 from mfsynth.datasets.collating import FIELDS, Batch, stacked, tensors_of, to_arrays
-from mfsynth.datasets.order import Order
+from mfsynth.datasets.order import Rows
+from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
-
-if TYPE_CHECKING:
-    from mfsynth.datasets.rgbd import RGBDDataset
-    from mfsynth.datasets.samples import RGBDSample
 
 _STATE_VERSION = 1
 # For a sample that can't be read: of a data set of which so many in a row can't, nothing is fine.
 _SUBSTITUTES = 16
+
+
+class Order(Protocol):
+    """A permutation of a data set's samples, or a mixture of several."""
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Numbers of the samples at positions; it begins again behind the end of an epoch."""
+
+
+class Loadable(Protocol):
+    """The part of a data set that a loader needs."""
+
+    @property
+    def digest(self) -> str:
+        """Of which samples these are, and in which order."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, numbers: Sequence[int]) -> list[RGBDSample | MfsynthError]:
+        """Samples; in place of one that can't be read, why."""
+
+    def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
+        """In which an epoch goes through it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +76,7 @@ class Work:
         skips: Whether another sample takes the place of one that can't be read.
     """
 
-    dataset: RGBDDataset
+    dataset: Loadable
     seed: int
     block: int
     shuffle: bool
@@ -65,17 +84,17 @@ class Work:
     augment: Sequence[Augmentation]
     skips: bool
 
-    def order(self, epoch: int) -> Order:
-        """Of an epoch."""
-        return Order(len(self.dataset), self.seed, epoch, self.block, self.shuffle)
+    def rows(self, epoch: int, start: int, stop: int) -> list[int]:
+        """Numbers of the samples at positions of an epoch."""
+        order = self.dataset.order(self.seed, epoch, self.block, self.shuffle)
+        return order.rows(start, stop).tolist()
 
-    def batch(self, epoch: int, positions: NDArray[np.int64]) -> tuple[Batch, list[str]]:
+    def batch(self, epoch: int, positions: range) -> tuple[Batch, list[str]]:
         """The batch at positions of an epoch's order, and what was skipped, in words."""
-        rows = _rows_at(self.order(epoch), positions)
-        found = self.dataset.load(rows)
+        found = self.dataset.load(self.rows(epoch, positions.start, positions.stop))
         skipped = []
         samples = []
-        for position, sample in zip(positions.tolist(), found, strict=True):
+        for position, sample in zip(positions, found, strict=True):
             if isinstance(sample, MfsynthError):
                 if not self.skips:
                     raise sample
@@ -90,8 +109,7 @@ class Work:
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
         # From the other end of the epoch: neighbours are likely to be lost with it.
         far = position + len(self.dataset) // 2
-        order = self.order(epoch)
-        for row in order.rows(far, far + _SUBSTITUTES).tolist():
+        for row in self.rows(epoch, far, far + _SUBSTITUTES):
             [sample] = self.dataset.load([row])
             if not isinstance(sample, MfsynthError):
                 return sample
@@ -130,7 +148,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: RGBDDataset,
+        dataset: Loadable,
         batch_size: int,
         *,
         seed: int = 0,
@@ -253,9 +271,9 @@ class Loader:
         whole, rest = divmod(max(0, samples), self._step)
         return whole + bool(rest and self._pads)
 
-    def _mine(self, start: int) -> NDArray[np.int64]:
+    def _mine(self, start: int) -> range:
         first = start + self._rank * self._batch_size
-        return np.arange(first, first + self._batch_size, dtype=np.int64)
+        return range(first, first + self._batch_size)
 
     def _order_digest(self) -> str:
         work = self._work
@@ -273,7 +291,7 @@ class _Pool:
         self._work, self._workers, self._spawns = work, workers, spawns
         self._executor: Executor | None = None
 
-    def __enter__(self) -> Callable[[int, NDArray[np.int64]], Future[tuple[Batch, list[str]]]]:
+    def __enter__(self) -> Callable[[int, range], Future[tuple[Batch, list[str]]]]:
         if not self._workers:
             return self._do_now
         if not self._spawns:
@@ -292,7 +310,7 @@ class _Pool:
         assert self._executor is not None
         return self._executor.submit(do, *arguments)
 
-    def _do_now(self, epoch: int, at: NDArray[np.int64]) -> Future[tuple[Batch, list[str]]]:
+    def _do_now(self, epoch: int, at: range) -> Future[tuple[Batch, list[str]]]:
         done: Future[tuple[Batch, list[str]]] = Future()
         try:
             done.set_result(self._work.batch(epoch, at))
@@ -320,10 +338,6 @@ def _begin(work: Work) -> None:
     _work_here = work
 
 
-def _batch_here(epoch: int, at: NDArray[np.int64]) -> tuple[Batch, list[str]]:
+def _batch_here(epoch: int, at: range) -> tuple[Batch, list[str]]:
     assert _work_here is not None
     return _work_here.batch(epoch, at)
-
-
-def _rows_at(order: Order, positions: NDArray[np.int64]) -> list[int]:
-    return order.rows(int(positions[0]), int(positions[-1]) + 1).tolist()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mfsynth.datasets.conditions import matching
 from mfsynth.datasets.decoding import ChangedError, Row, Span, decode, members, span_of
 from mfsynth.datasets.loader import Loader
+from mfsynth.datasets.order import Order
 from mfsynth.datasets.parts import Part, open_parts
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.datasets.samples import RGBDSample
@@ -121,6 +122,10 @@ class RGBDDataset:
         return {
             name: self.select(rows) for name, rows in split_rows(self.index, shares, by).items()
         }
+
+    def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
+        """In which an epoch of a loader goes through it."""
+        return Order(len(self), seed, epoch, block, shuffle)
 
     def loader(self, batch_size: int, **settings: Any) -> Loader:
         """Batches for a training; for the settings see `mfsynth.datasets.Loader`."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from mfsynth.datasets import HorizontalFlip, RandomCrop, RGBDDataset
+from mfsynth.datasets import HorizontalFlip, MixedDataset, RandomCrop, RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
@@ -197,6 +197,36 @@ def test_a_state_of_other_samples_or_of_nothing_is_refused(dataset):
         with pytest.raises(MfsynthError, match="state"):
             loader.load_state_dict(broken)
     assert loader.state_dict() == state
+
+
+def test_a_mixture_is_loaded_by_weights_and_resumed(dataset):
+    parts = dataset.split({"a": 0.5, "b": 0.5})
+    mixture = MixedDataset([parts["a"], parts["b"]], [3, 1])
+    loader = mixture.loader(7, seed=2, workers=2)
+    whole = [*loader, *loader]
+    ours = {s.sample_id for s in parts["a"]}
+    assert 0.6 < np.mean([s in ours for s in ids(whole)]) < 0.9
+    first = mixture.loader(7, seed=2, workers=0)
+    seen = [*islice(first, 3)]
+    second = mixture.loader(7, seed=2, workers=0)
+    second.load_state_dict(first.state_dict())
+    assert ids([*seen, *second, *second]) == ids(whole)
+    assert repr(mixture).startswith("75.0% RGBDDataset(")
+    with pytest.raises(MfsynthError, match="of other samples"):
+        MixedDataset([parts["a"], parts["b"]], [2, 1]).loader(7, seed=2).load_state_dict(
+            first.state_dict()
+        )
+
+
+@pytest.mark.parametrize(
+    ("parts", "weights", "said"),
+    [([], [], "at least one"), ([0], [1, 2], "a weight for each"), ([0], [0], "weights are")],
+)
+def test_a_mixture_that_is_none_is_one_line(dataset, parts, weights, said):
+    with pytest.raises(MfsynthError, match=f"a mixture: .*{said}"):
+        MixedDataset([dataset for _ in parts], weights)
+    with pytest.raises(MfsynthError, match=r"0 pairs of 28.* is empty"):
+        MixedDataset([dataset.select([])], [1])
 
 
 def test_pairs_of_several_sizes_want_to_be_made_equal(tmp_path):
