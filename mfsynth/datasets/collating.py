@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
@@ -55,8 +56,22 @@ def stacked(samples: Sequence[Mapping[str, Any]]) -> Batch:
                 f"{name} has several shapes in a batch ({sizes}); make them equal: "
                 "augment=[Resize(...)] or a RandomCrop, or batch_size=1"
             )
-        batch[name] = np.stack(values)
+        joined = _side_by_side(values)
+        batch[name] = np.stack(values) if joined is None else joined
     return batch
+
+
+def _side_by_side(values: Sequence[Any]) -> NDArray[Any] | None:
+    """The array that these are the rows of, all of them and in order; None if there is none."""
+    whole = getattr(values[0], "base", None)
+    if not isinstance(whole, np.ndarray) or whole.shape != (len(values), *values[0].shape):
+        return None
+    start, step = whole.__array_interface__["data"][0], whole.strides[0]
+    for place, value in enumerate(values):
+        begins = value.__array_interface__["data"][0] == start + place * step
+        if not (begins and value.base is whole and value.strides == whole.strides[1:]):
+            return None
+    return whole
 
 
 def tensors_of(batch: Batch, *, pin_memory: bool = False) -> Batch:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.config.limits import Limit
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs
 from mfsynth.shards.records import CandidateRef, StoredObject
 from mfsynth.shards.tables import scores_of, slots_of
@@ -66,8 +68,51 @@ def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
     return found[0], found[1]
 
 
-def decode(row: Row, jpeg: bytes, png: bytes) -> RGBDSample:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """Where the pixels of a sample go: parts of larger arrays, as `RGBDSample` has them."""
+
+    rgb: RgbImage
+    depth: DepthMap
+    valid: Mask
+
+
+class Frames:
+    """Arrays for the pixels of several samples.
+
+    Args:
+        numbers: Of the samples, each once.
+        row: Of one of them, whose size all have that are to lie in the arrays.
+    """
+
+    def __init__(self, numbers: Sequence[int], row: Row) -> None:
+        self._shape = (row["height"], row["width"])
+        self._places = {number: place for place, number in enumerate(numbers)}
+        # What is no size, or too large a one, is told where the sample is decoded.
+        pixels = self._shape[0] * self._shape[1]
+        self._fits = min(self._shape) > 0 and pixels <= Limit.PIXELS.most
+        if self._fits:
+            shape = (len(numbers), *self._shape)
+            self._rgb = np.empty((*shape, 3), np.uint8)
+            self._depth = np.empty(shape, np.float32)
+            self._valid = np.empty(shape, np.bool_)
+
+    def of(self, number: int, row: Row) -> Pixels | None:
+        """A sample's part; None if it has another size."""
+        if not self._fits or (row["height"], row["width"]) != self._shape:
+            return None
+        place = self._places[number]
+        return Pixels(self._rgb[place], self._depth[place], self._valid[place])
+
+
+def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBDSample:
     """The sample of a row and its members.
+
+    Args:
+        row: Of the index.
+        jpeg: Its image.
+        png: Its depth.
+        out: Arrays for its pixels, of the row's size; None for new ones.
 
     Raises:
         ValueError: They don't fit each other, or a value of the row is none.
@@ -80,13 +125,13 @@ def decode(row: Row, jpeg: bytes, png: bytes) -> RGBDSample:
         row["depth_near"],
         row["depth_far"],
     )
-    depth = codecs.decode_depth(png, encoding, shape)
+    depth = codecs.decode_depth(png, encoding, shape, out and out.depth)
     source = row["intrinsics_source"]
     return RGBDSample(
         ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
-        rgb=codecs.decode_jpeg(jpeg, shape),
+        rgb=codecs.decode_jpeg(jpeg, shape, out and out.rgb),
         depth=depth,
-        valid=depth > 0,
+        valid=np.greater(depth, 0, out=out and out.valid),
         intrinsics=_intrinsics(row),
         intrinsics_source=None if source is None else IntrinsicsSource(source),
         depth_kind=DepthKind(row["depth_kind"]),

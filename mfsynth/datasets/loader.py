@@ -55,8 +55,10 @@ class Loadable(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, numbers: Sequence[int]) -> list[RGBDSample | MfsynthError]:
-        """Samples; in place of one that can't be read, why."""
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
+        """Samples, perhaps in one array; in place of one that can't be read, why."""
 
     def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
         """In which an epoch goes through it."""
@@ -91,7 +93,8 @@ class Work:
 
     def batch(self, epoch: int, positions: range) -> tuple[Batch, list[str]]:
         """The batch at positions of an epoch's order, and what was skipped, in words."""
-        found = self.dataset.load(self.rows(epoch, positions.start, positions.stop))
+        rows = self.rows(epoch, positions.start, positions.stop)
+        found = self.dataset.load(rows, together=not self.augment)
         skipped = []
         samples = []
         for position, sample in zip(positions, found, strict=True):

@@ -43,7 +43,7 @@ class Index:
         self._path = path
         self._batches = table.to_batches()
         self._ends = [*accumulate(batch.num_rows for batch in self._batches)]
-        self._columns = {name: i for i, name in enumerate(table.column_names)}
+        self._values: dict[int, dict[str, Callable[[int], Any]]] = {}
 
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[Any, ...]]:
         if self._path is not None and self._path.exists():
@@ -53,14 +53,28 @@ class Index:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def row(self, number: int, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """The values of a row by column; of all columns, or of those named that there are."""
+    def row(self, number: int) -> dict[str, Any]:
+        """The values of a row by column."""
         at = bisect_right(self._ends, number)
-        batch = self._batches[at]
-        place = number - (self._ends[at] - batch.num_rows)
-        wanted = self._columns if names is None else names
-        columns = self._columns
-        return {n: batch.column(columns[n])[place].as_py() for n in wanted if n in columns}
+        place = number - (self._ends[at] - self._batches[at].num_rows)
+        return {name: value(place) for name, value in self._readers(at).items()}
+
+    def _readers(self, at: int) -> dict[str, Callable[[int], Any]]:
+        """What gives a column's value in a row of a batch."""
+        found = self._values.get(at)
+        if found is None:
+            batch = self._batches[at]
+            columns = zip(batch.schema.names, batch.columns, strict=True)
+            found = self._values[at] = {name: _reader(column) for name, column in columns}
+        return found
+
+
+def _reader(column: pa.Array) -> Callable[[int], Any]:
+    kind = column.type
+    if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        # Of the same memory, and ten times as fast as Arrow's own.
+        return column.to_numpy().item  # type: ignore[no-any-return]
+    return lambda place: column[place].as_py()
 
 
 def mapped(digest: str, pieces: Callable[[], Iterable[pa.Table]]) -> Index:

@@ -56,8 +56,10 @@ class MixedDataset:
         parts = zip(self._datasets, self._weights, strict=True)
         return " + ".join(f"{weight / total:.1%} {dataset!r}" for dataset, weight in parts)
 
-    def load(self, numbers: Sequence[int]) -> list[RGBDSample | MfsynthError]:
-        """As `RGBDDataset.load`."""
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
+        """As `RGBDDataset.load`, but that `together` has no effect."""
         found: dict[int, RGBDSample | MfsynthError] = {}
         for part, dataset in enumerate(self._datasets):
             first = self._ends[part] - len(dataset)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
-from mfsynth.datasets.decoding import ChangedError, Row, Span, decode, members, span_of
+from mfsynth.datasets.decoding import ChangedError, Frames, Row, Span, decode, members, span_of
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import Order
 from mfsynth.datasets.parts import Part, open_parts
@@ -165,10 +165,17 @@ class RGBDDataset:
             raise sample
         return sample if self._transform is None else self._transform(sample)
 
-    def load(self, numbers: Sequence[int]) -> list[RGBDSample | MfsynthError]:
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
         """Several samples, not transformed; in place of one that can't be read, why.
 
         Of a tar in a remote store, neighbours are read at once.
+
+        Args:
+            numbers: Of the samples.
+            together: Whether pixels of samples that have the first one's size are parts of one
+                array, in the order of `numbers`.
         """
         found: dict[int, RGBDSample | MfsynthError] = {}
         wanted: dict[tuple[int, str], list[_Wanted]] = defaultdict(list)
@@ -178,8 +185,11 @@ class RGBDDataset:
                 found[number] = each
             else:
                 wanted[id(each.part), each.tar.key].append(each)
+        frames = None
+        if together and wanted and len(numbers) == len({*numbers}):
+            frames = Frames(numbers, next(iter(wanted.values()))[0].row)
         for group in wanted.values():
-            found |= self._read(group)
+            found |= self._read(group, frames)
         return [found[number] for number in numbers]
 
     def _locate(self, number: int) -> _Wanted | MfsynthError:
@@ -194,7 +204,9 @@ class RGBDDataset:
         except (ValueError, TypeError) as error:
             return _unreadable(part, tar, row, error)
 
-    def _read(self, group: Sequence[_Wanted]) -> dict[int, RGBDSample | MfsynthError]:
+    def _read(
+        self, group: Sequence[_Wanted], frames: Frames | None
+    ) -> dict[int, RGBDSample | MfsynthError]:
         part, tar = group[0].part, group[0].tar
         try:
             spans = [(each.span.start, each.span.length) for each in group]
@@ -209,10 +221,13 @@ class RGBDDataset:
         except (OSError, MfsynthError) as error:
             return {each.number: _unread(each, error) for each in group}
         return {
-            each.number: self._sample(each, data) for each, data in zip(group, read, strict=True)
+            each.number: self._sample(each, data, frames)
+            for each, data in zip(group, read, strict=True)
         }
 
-    def _sample(self, wanted: _Wanted, data: bytes) -> RGBDSample | MfsynthError:
+    def _sample(
+        self, wanted: _Wanted, data: bytes, frames: Frames | None
+    ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
             try:
@@ -228,7 +243,7 @@ class RGBDDataset:
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         try:
-            return decode(row, jpeg, png)
+            return decode(row, jpeg, png, frames and frames.of(wanted.number, row))
         except (ValueError, KeyError) as error:
             return _unreadable(part, tar, row, error)
 
