@@ -1,9 +1,8 @@
 """Reading runs back: committed samples only, by index and positional reads.
 
-from mfsynth.datasets import RGBDDataset
-
-dataset = RGBDDataset("out/demo")
+dataset = mfsynth.open_dataset("out/demo")
 sample = dataset[0]
+for batch in dataset.loader(batch_size=16): ...
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from mfsynth.datasets.augmentations import (
 from mfsynth.datasets.collating import to_arrays, to_tensors
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.mixture import MixedDataset
+from mfsynth.datasets.opening import open_dataset
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 
@@ -31,6 +31,7 @@ __all__ = [
     "RGBDSample",
     "RandomCrop",
     "Resize",
+    "open_dataset",
     "to_arrays",
     "to_tensors",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,7 @@ def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
     return found[0], found[1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pixels:
+class Pixels(NamedTuple):
     """Where the pixels of a sample go: parts of larger arrays, as `RGBDSample` has them."""
 
     rgb: RgbImage
@@ -125,13 +124,14 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         row["depth_near"],
         row["depth_far"],
     )
-    depth = codecs.decode_depth(png, encoding, shape, out and out.depth)
+    to_rgb, to_depth, to_valid = (None, None, None) if out is None else out
+    depth = codecs.decode_depth(png, encoding, shape, to_depth)
     source = row["intrinsics_source"]
     return RGBDSample(
         ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
-        rgb=codecs.decode_jpeg(jpeg, shape, out and out.rgb),
+        rgb=codecs.decode_jpeg(jpeg, shape, to_rgb),
         depth=depth,
-        valid=np.greater(depth, 0, out=out and out.valid),
+        valid=np.greater(depth, 0, out=to_valid),
         intrinsics=_intrinsics(row),
         intrinsics_source=None if source is None else IntrinsicsSource(source),
         depth_kind=DepthKind(row["depth_kind"]),

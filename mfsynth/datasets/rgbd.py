@@ -243,7 +243,8 @@ class RGBDDataset:
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         try:
-            return decode(row, jpeg, png, frames and frames.of(wanted.number, row))
+            out = None if frames is None else frames.of(wanted.number, row)
+            return decode(row, jpeg, png, out)
         except (ValueError, KeyError) as error:
             return _unreadable(part, tar, row, error)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import islice
 
 import numpy as np
@@ -242,3 +244,9 @@ def test_pairs_of_several_sizes_want_to_be_made_equal(tmp_path):
         [*dataset.loader(4)]
     [batch] = dataset.loader(4, augment=[RandomCrop(20, 20)])
     assert batch["rgb"].shape == (4, 20, 20, 3)
+
+
+def test_the_package_alone_imports_nothing_heavy():
+    code = "import sys, mfsynth; print(*{'numpy', 'pyarrow', 'torch', 'pydantic'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
