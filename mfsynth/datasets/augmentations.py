@@ -6,15 +6,16 @@ own, and none is mixed of two surfaces. What moves pixels moves the intrinsics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
@@ -48,8 +49,9 @@ class RandomCrop:
         top = int(rng.integers(rows - self.height + 1))
         left = int(rng.integers(columns - self.width + 1))
         window = np.s_[top : top + self.height, left : left + self.width]
-        moved = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64)
-        return _changed(sample, sample.rgb[window], sample.depth[window], moved)
+        return _changed(
+            sample, sample.rgb[window], sample.depth[window], lambda k: k.cropped(top, left)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,10 @@ class HorizontalFlip:
         """See the class."""
         if rng.random() >= self.p:
             return sample
-        last = sample.depth.shape[1] - 1
-        # Mirrored about the middle, the camera would look along −x: as a pinhole, only its centre
-        # moves.
-        moved = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float64)
-        flipped = _changed(sample, sample.rgb[:, ::-1], sample.depth[:, ::-1], moved)
-        if flipped.intrinsics is not None:
-            flipped.intrinsics[0, 2] = last - flipped.intrinsics[0, 2]
-        return flipped
+        width = sample.depth.shape[1]
+        return _changed(
+            sample, sample.rgb[:, ::-1], sample.depth[:, ::-1], lambda k: k.mirrored(width)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +80,11 @@ class Resize:
     def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
         """See the class."""
         rows, columns = sample.depth.shape
-        y, x = self.height / rows, self.width / columns
-        # Of pixel centres at integers: the middle of the first pixel stays its middle.
-        moved = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]], np.float64)
         return _changed(
             sample,
             resize_image(sample.rgb, self.height, self.width),
             resize_nearest(sample.depth, self.height, self.width),
-            moved,
+            lambda k: k.resized(self.height / rows, self.width / columns),
         )
 
 
@@ -113,9 +108,8 @@ class ColourJitter:
 
 
 def _changed(
-    sample: RGBDSample, rgb: RgbImage, depth: DepthMap, moved: NDArray[np.float64]
+    sample: RGBDSample, rgb: RgbImage, depth: DepthMap, moved: Callable[[Intrinsics], Intrinsics]
 ) -> RGBDSample:
-    """With other pixels, of which the old ones (x, y, 1) are at `moved` @ (x, y, 1)."""
     camera = sample.intrinsics
     depth = np.ascontiguousarray(depth)
     return replace(
@@ -123,5 +117,5 @@ def _changed(
         rgb=np.ascontiguousarray(rgb),
         depth=depth,
         valid=depth > 0,
-        intrinsics=None if camera is None else moved @ camera,
+        intrinsics=None if camera is None else moved(Intrinsics.from_matrix(camera)).matrix(),
     )

@@ -134,6 +134,7 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         valid=np.greater(depth, 0, out=to_valid),
         intrinsics=_intrinsics(row),
         intrinsics_source=None if source is None else IntrinsicsSource(source),
+        camera=row.get("camera"),
         depth_kind=DepthKind(row["depth_kind"]),
         scores=scores_of(row),
         mode=row["mode"],

@@ -16,17 +16,24 @@ Transform = Callable[[RGBDSample], Any]
 
 @overload
 def open_dataset(
-    source: Url | Sequence[Url], *, transform: Transform | None = None, cache_bytes: int = 0
+    source: Url | Sequence[Url],
+    *,
+    view: str | None = None,
+    transform: Transform | None = None,
+    cache_bytes: int = 0,
 ) -> RGBDDataset: ...
 
 
 @overload
-def open_dataset(source: Mapping[Url, float], *, cache_bytes: int = 0) -> MixedDataset: ...
+def open_dataset(
+    source: Mapping[Url, float], *, view: str | None = None, cache_bytes: int = 0
+) -> MixedDataset: ...
 
 
 def open_dataset(
     source: Url | Sequence[Url] | Mapping[Url, float],
     *,
+    view: str | None = None,
     transform: Transform | None = None,
     cache_bytes: int = 0,
 ) -> RGBDDataset | MixedDataset:
@@ -41,6 +48,7 @@ def open_dataset(
     Args:
         source: Local path or fsspec URL of a run; a list of them, which follow each other; or a
             weight for each, by which the loader takes from them.
+        view: As of `RGBDDataset`.
         transform: As of `RGBDDataset`; not for a mixture.
         cache_bytes: As of `RGBDDataset`; all runs share the room.
 
@@ -48,6 +56,6 @@ def open_dataset(
         MfsynthError: See `RGBDDataset` and `MixedDataset`.
     """
     if isinstance(source, Mapping):
-        datasets = [RGBDDataset(url, cache_bytes=cache_bytes) for url in source]
+        datasets = [RGBDDataset(url, view=view, cache_bytes=cache_bytes) for url in source]
         return MixedDataset(datasets, [*source.values()])
-    return RGBDDataset(source, transform=transform, cache_bytes=cache_bytes)
+    return RGBDDataset(source, view=view, transform=transform, cache_bytes=cache_bytes)

@@ -16,9 +16,11 @@ from mfsynth.datasets.mapped import MIN_ROWS, Index, groups, mapped
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
-from mfsynth.shards.layout import FIRST_VERSION
+from mfsynth.shards.layout import FIRST_VERSION, REJECTED_TAR
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.selection import view_rows
+from mfsynth.shards.views import read_view
 from mfsynth.storage.store import ObjectStore
 
 
@@ -28,13 +30,13 @@ class Part:
 
     Attributes:
         store: Where it is.
-        tars: Its tars, by shard.
+        tars: Its tars, by shard, and by whether they are those of pairs that the run rejected.
         rows: How many samples it has.
         identity: Digest of its `run.json`.
     """
 
     store: ObjectStore
-    tars: Mapping[int, StoredObject]
+    tars: Mapping[tuple[int, bool], StoredObject]
     rows: int
     identity: str
 
@@ -50,32 +52,46 @@ class _Opened:
         return self.part.store.url
 
 
-def open_parts(urls: Sequence[str | os.PathLike[str]]) -> tuple[list[Part], Index]:
+def open_parts(
+    urls: Sequence[str | os.PathLike[str]], view: str | None = None
+) -> tuple[list[Part], Index]:
     """Runs and their joined index, both in the order given.
 
     The index has the columns of all of them; they are null in the rows of a run that hasn't them.
 
+    Args:
+        urls: Of the runs.
+        view: Name of a view that each of them has; None for all that they accepted.
+
     Raises:
-        MfsynthError: There is no run, one can't be read, two have a sample in common, or types of
-            a column that differ.
+        MfsynthError: There is no run, one can't be read or lacks the view, two have a sample in
+            common, or types of a column that differ.
     """
     if not urls:
         raise MfsynthError("no run is listed; give at least one folder or URL")
-    opened = [_open(url) for url in urls]
+    opened = [_open(url, view) for url in urls]
     index = opened[0].index if len(opened) == 1 else _joined(opened)
     return [one.part for one in opened], index
 
 
-def _open(url: str | os.PathLike[str]) -> _Opened:
+def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
     store = ObjectStore.open(url)
     run = read_run(store)
+    wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
     receipts = [*commits.values()]
-    if sum(receipt.accepted for receipt in receipts) < MIN_ROWS:
+    if wanted is not None:
+        index = Index(view_rows(store, wanted, commits))
+    elif sum(receipt.accepted for receipt in receipts) < MIN_ROWS:
         index = Index(read_index(store, receipts))
     else:
         index = mapped(_digest(receipts), partial(_pieces, store, receipts))
-    tars = {shard: receipt.objects["tar"] for shard, receipt in commits.items()}
+    tars = {
+        (shard, kind == REJECTED_TAR): receipt.objects[kind]
+        for shard, receipt in commits.items()
+        for kind in ("tar", REJECTED_TAR)
+        if kind in receipt.objects
+    }
     return _Opened(Part(store, tars, len(index), run_sha256(store)), run, index)
 
 

@@ -27,6 +27,7 @@ from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.selection import RETURNED
 from mfsynth.storage.local_cache import LocalCache, cache_folder
 
 
@@ -43,6 +44,9 @@ class RGBDDataset:
     Args:
         url: Local path or fsspec URL of a run, or a list of them: their pairs follow each other in
             its order.
+        view: Name of a view (`mfsynth refilter`) that takes the place of what the run accepted;
+            each of several runs must have it. `index` has a column more, `returned`: whether the
+            run itself rejected the pair.
         transform: Applied to every sample, in the loading process; what it returns is what
             indexing gives. A `DataLoader` can collate dicts of arrays, not `RGBDSample`s, so
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
@@ -50,19 +54,20 @@ class RGBDDataset:
             has room for; 0 to read ranges from the store each time.
 
     Raises:
-        MfsynthError: There is no run, a commit or an index is missing or can't be read, or two
-            runs have a sample in common.
+        MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
+            read, the view is of other shards, or two runs have a sample in common.
     """
 
     def __init__(
         self,
         url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
+        view: str | None = None,
         transform: Callable[[RGBDSample], Any] | None = None,
         cache_bytes: int = 0,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
-        self._parts, self._rows = open_parts(urls)
+        self._parts, self._rows = open_parts(urls, view)
         self._ends = [*accumulate(part.rows for part in self._parts)]
         self._chosen: NDArray[np.int64] | None = None
         self._reader = RangeReader(_tar_cache(cache_bytes))
@@ -77,8 +82,11 @@ class RGBDDataset:
     def digest(self) -> str:
         """Of which samples these are, and in which order."""
         digest = hashlib.sha256("".join(part.identity for part in self._parts).encode())
-        rows = np.arange(len(self._rows)) if self._chosen is None else self._chosen
-        digest.update(rows.astype("<i8").tobytes())
+        candidates = self._rows.table.column("candidate").to_numpy()
+        ends = np.asarray(self._ends)
+        chosen = np.arange(len(candidates)) if self._chosen is None else self._chosen
+        for values in (np.searchsorted(ends, chosen, side="right"), candidates[chosen]):
+            digest.update(values.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def filter(self, condition: str) -> Self:
@@ -196,7 +204,7 @@ class RGBDDataset:
         at = number if self._chosen is None else int(self._chosen[number])
         part = self._parts[bisect_right(self._ends, at)]
         row = self._rows.row(at)
-        tar = part.tars.get(row["shard"])
+        tar = part.tars.get((row["shard"], bool(row.get(RETURNED))))
         if tar is None:
             return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
         try:
@@ -273,6 +281,10 @@ def _unread(wanted: _Wanted, error: OSError | MfsynthError) -> MfsynthError:
 def _unreadable(part: Part, tar: StoredObject, row: Row, error: Exception) -> MfsynthError:
     what = " ".join(str(error).split())
     return _damaged(part, tar.key, f"{row['sample_id']}: {what}")
+
+
+def _tar_of(row: Mapping[str, Any]) -> tuple[int, bool]:
+    return row["shard"], bool(row.get(RETURNED))
 
 
 def _damaged(part: Part, key: str, what: str) -> MfsynthError:

@@ -68,6 +68,7 @@ class Column(Generic[_T]):
         value: Gives what stands in the row of a `_T`.
         nullable: Whether that may be None.
         in_first_version: Whether runs of format version 1 have it.
+        in_every_run: Whether runs have it that don't declare it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Column(Generic[_T]):
     value: Callable[[_T], Any]
     nullable: bool = False
     in_first_version: bool = True
+    in_every_run: bool = True
 
 
 def _camera(name: str, meaning: str) -> Column[PlacedSample]:
@@ -147,6 +149,15 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         nullable=True,
     ),
     Column(
+        "camera",
+        "string",
+        "preset that the camera is assumed to be; null where it is none",
+        lambda placed: placed.sample.camera,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    Column(
         "depth_encoding",
         "string",
         "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
@@ -205,8 +216,12 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         PHASH_MEANING,
         lambda placed: placed.phash,
         in_first_version=False,
+        in_every_run=False,
     ),
 )
+
+ADDED = tuple(column.name for column in INDEX if not column.in_every_run)
+"""Columns of the index that a run has if it declares them."""
 
 REJECTS: tuple[Column[PlacedReject], ...] = (
     Column(
@@ -256,6 +271,7 @@ REJECTS: tuple[Column[PlacedReject], ...] = (
         lambda placed: placed.record.phash if isinstance(placed.record, Reject) else None,
         nullable=True,
         in_first_version=False,
+        in_every_run=False,
     ),
 )
 
@@ -268,6 +284,7 @@ def _of_pixels(column: Column[PlacedSample]) -> Column[PlacedReject]:
         lambda placed: None if placed.placed is None else column.value(placed.placed),
         nullable=True,
         in_first_version=column.in_first_version,
+        in_every_run=column.in_every_run,
     )
 
 

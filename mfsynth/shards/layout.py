@@ -9,6 +9,7 @@
     _segments/000000-0032.<sha256>.parquet      index rows of 32 shards in one table: a cache
     _segments/000000-0032.<sha256>.json         their receipts in one document: a cache
     _views/<name>.json                          which candidates are a data set by other limits
+    _views/<name>/                              its rows, and its documents, written by finalize
     _driver/<name>.json                         the heartbeat of a driver, while it runs
     _driver/progress.json                       how many shards drivers have seen committed
     _tombstones/<time>-<random>.json            what gc will delete, and from when on
@@ -27,16 +28,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
+from mfsynth.config import WRITTEN_VERSIONS as WRITTEN_VERSIONS
 from mfsynth.config import run_identity
 
 RUN_KEY = "run.json"
 FIRST_VERSION = 1
 """Runs of this version have no identity in their names."""
-READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", "2-draft.2", FORMAT_VERSION)
+READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", *WRITTEN_VERSIONS)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
 DOCUMENT_KEYS = (MANIFEST_KEY, CROISSANT_KEY, CARD_KEY)
+VIEW_ROWS = "pairs.parquet"
+"""Beside the documents of a view: its rows."""
 
 OBJECT_KINDS = ("tar", "index", "rejects")
 """What every shard has."""
@@ -254,6 +258,19 @@ def log_key(log: str, part: int) -> str:
 def view_key(name: str) -> str:
     """Key of the view that has a name."""
     return f"{VIEWS_FOLDER}/{name}.json"
+
+
+def view_document_keys(name: str) -> dict[str, str]:
+    """Keys of the documents of a view, by the keys of those of a run; and of its rows."""
+    names = (*DOCUMENT_KEYS, VIEW_ROWS)
+    return {document: f"{VIEWS_FOLDER}/{name}/{document}" for document in names}
+
+
+def is_view_document(key: str) -> bool:
+    """Whether it is the key of a document of a view."""
+    folder, _, document = key.rpartition("/")
+    name = folder.removeprefix(f"{VIEWS_FOLDER}/")
+    return VIEW_NAME.fullmatch(name) is not None and key == view_document_keys(name).get(document)
 
 
 def parse_view_key(key: str) -> str | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
 from mfsynth.shards.drivers import counted_shards, read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.views import View, read_views
+from mfsynth.shards.words import camera_in_words, loosened_limits
 from mfsynth.storage.store import ObjectStore
 
 # Commits of the newest hour tell the present speed, whatever pauses the run had before. Receipts
@@ -33,6 +36,48 @@ class Pace:
 
     pairs_per_hour: float
     hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """A view of a run.
+
+    Attributes:
+        pairs: In it.
+        returned: How many of them the run rejected.
+        shards: That it is of.
+        shards_since: How many shards are committed that it is not of.
+        rules: What decides, in words.
+        problem: Why it can't be read; empty if it can.
+    """
+
+    pairs: int
+    returned: int
+    shards: int
+    shards_since: int
+    rules: str
+    problem: str = ""
+
+    @classmethod
+    def of(cls, view: View, receipts: Mapping[int, Receipt]) -> ViewStatus:
+        """As the receipts of the run have it, which were read after the view."""
+        since, problem = view.shards_since(receipts), ""
+        try:
+            view.receipts_of(receipts)
+        except MfsynthError as error:
+            problem = str(error)
+        return cls(view.pairs, view.returned, view.shards, since, view.rules.text(), problem)
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        if self.problem:
+            return self.problem
+        back = f", {self.returned} of them rejected by the run" if self.returned else ""
+        line = f"{self.pairs} pairs of {self.shards} shards{back} ({self.rules})"
+        if self.shards_since:
+            line += f"; {self.shards_since} shards since: `mfsynth refilter --replace`"
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +110,11 @@ class RunStatus:
             where that is known; None if it is of none.
         prompts_cut: The same of prompts that are longer than what the model reads.
         prompts: What that is in words; empty if all are well, or nothing is known.
+        camera: That the run assumes, in words; empty if it has none.
+        loosened: Limits that let more pass than the defaults of their checks, in words.
         retries: What failed and was done again, by cause, of committed shards, where that is
             known.
+        views: Its views, by name.
     """
 
     run: str
@@ -93,7 +141,10 @@ class RunStatus:
     prompts_unknown: int | None = None
     prompts_cut: int | None = None
     prompts: str = ""
+    camera: str = ""
+    loosened: Sequence[str] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
+    views: Mapping[str, ViewStatus] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
@@ -128,6 +179,8 @@ class RunStatus:
             prompts_unknown=sums.prompts_unknown if sums.prompts_read else None,
             prompts_cut=sums.prompts_cut if sums.prompts_read else None,
             prompts=sums.prompts_text,
+            camera=camera_in_words(manifest.settings),
+            loosened=loosened_limits(manifest.scores),
             retries=dict(by_count(sums.retries)),
         )
 
@@ -145,8 +198,12 @@ class RunStatus:
             f"quarantined  {self.quarantined}",
             f"shards       {self.shards} committed, {size(self.size)}",
         ]
+        if self.camera:
+            lines.append(f"camera       {self.camera}, assumed")
         if self.prompts:
             lines.append(f"prompts      {self.prompts}")
+        if self.loosened:
+            lines.append(f"loosened     {'; '.join(self.loosened)}")
         if self.hosts:
             lines.append(f"by machine   {counts(self.hosts, _HOSTS_SHOWN)}")
         if self.devices:
@@ -159,6 +216,7 @@ class RunStatus:
         if self.retries:
             named = {cause.replace("_", " "): number for cause, number in self.retries.items()}
             lines.append(f"done again   {counts(named)}")
+        lines += [f"view         {name}: {view.line}" for name, view in self.views.items()]
         if self.missing_shards:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"
@@ -199,11 +257,17 @@ def run_status(store: ObjectStore) -> RunStatus:
     """
     manifest = read_run(store)
     counted, segments = counted_shards(store), listed_tolerantly(store, [])
+    views, _ = read_views(store)
     commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     lost = max(0, counted.shards - len(commits)) if counted is not None else 0
     lost = max(lost, len(shards_beside(store, segments, commits)))
-    return replace(status, pace=pace_of(commits.values()), lost_shards=lost)
+    return replace(
+        status,
+        pace=pace_of(commits.values()),
+        lost_shards=lost,
+        views={view.name: ViewStatus.of(view, commits) for view in views},
+    )
 
 
 def pace_of(receipts: Iterable[Receipt]) -> Pace | None:

@@ -7,7 +7,7 @@ shards of a run have one schema, also those without a row. `run.json` describes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.columns import (
+    ADDED,
     INDEX,
     REJECT_PIXELS,
     REJECTS,
@@ -25,14 +26,13 @@ from mfsynth.shards.columns import (
     PlacedReject,
     PlacedSample,
 )
-from mfsynth.shards.layout import FORMAT_VERSION, MEMBERS
+from mfsynth.shards.layout import MEMBERS, WRITTEN_VERSIONS
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX = "slot_"
 SCORE_PREFIX = "check_"
 
 _METADATA = {
-    "mfsynth.format_version": str(FORMAT_VERSION),
     "mfsynth.depth": "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
     "mfsynth.camera": "OpenCV axes (x right, y down, z forward), integer pixel centres, z-depth",
 }
@@ -60,32 +60,53 @@ class Declared:
     Attributes:
         scores: Names of the scores of its checks.
         slots: Names of the slots of its prompts.
+        added: Those of `columns.ADDED` that it has.
+        format_version: Of the run.
         keeps_rejects: Whether the pixels of rejected pairs are kept, too.
     """
 
     scores: Sequence[str] = ()
     slots: Sequence[str] = ()
+    added: Collection[str] = ()
+    format_version: int | str = WRITTEN_VERSIONS[0]
     keeps_rejects: bool = False
 
     @classmethod
-    def by(cls, columns: Iterable[str]) -> Declared:
-        """What the names of all columns of a table, index or rejects, say."""
+    def by(
+        cls,
+        columns: Iterable[str],
+        format_version: int | str = WRITTEN_VERSIONS[0],
+        reject_columns: Iterable[str] = (),
+    ) -> Declared:
+        """What the names of all columns of a table say; of an index, with those of the rejects."""
         names = [*columns]
         return cls(
             scores=[n.removeprefix(SCORE_PREFIX) for n in names if n.startswith(SCORE_PREFIX)],
             slots=[n.removeprefix(SLOT_PREFIX) for n in names if n.startswith(SLOT_PREFIX)],
-            keeps_rejects={"outcome", "rgb_offset"}.issubset(names),
+            added=[n for n in names if n in ADDED],
+            format_version=format_version,
+            keeps_rejects="rgb_offset" in reject_columns
+            or {"outcome", "rgb_offset"}.issubset(names),
         )
 
 
+PLAIN = Declared()
+"""Of a run without any of it."""
+
+
 def contents_of_run(
-    scores: Mapping[str, str], slots: Iterable[str] = (), *, keeps_rejects: bool = False
+    scores: Mapping[str, str],
+    slots: Iterable[str] = (),
+    added: Collection[str] = (),
+    *,
+    keeps_rejects: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
     Args:
         scores: By name, what is measured, in a line.
         slots: Names of the slots of its prompts.
+        added: Those of `columns.ADDED` that it has.
         keeps_rejects: Whether the pixels of rejected pairs are kept.
 
     Returns:
@@ -105,11 +126,8 @@ def contents_of_run(
     ]
     return {
         "members": members,
-        "columns": [*(_describe(column) for column in INDEX), *declared],
-        "reject_columns": [
-            *(_describe(column) for column in _reject_columns(keeps_rejects)),
-            *declared,
-        ],
+        "columns": [*map(_describe, _in(added, INDEX)), *declared],
+        "reject_columns": [*map(_describe, _in(added, _reject_columns(keeps_rejects))), *declared],
     }
 
 
@@ -152,12 +170,13 @@ def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schem
             where the check abstained.
         first_version: Only what format version 1 has, as every later version, too.
     """
-    return _schema(INDEX, declared, first_version)
+    return _schema(_in(declared.added, INDEX), declared, first_version)
 
 
 def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    return _schema(_reject_columns(declared.keeps_rejects), declared, first_version)
+    columns = _in(declared.added, _reject_columns(declared.keeps_rejects))
+    return _schema(columns, declared, first_version)
 
 
 def index_row(placed: PlacedSample) -> dict[str, Any]:
@@ -207,6 +226,11 @@ def _with_prefix(columns: tuple[str, ...], prefix: str) -> tuple[tuple[str, str]
     return tuple((c, c.removeprefix(prefix)) for c in columns if c.startswith(prefix))
 
 
+def _in(added: Collection[str], columns: Iterable[Column[_T]]) -> list[Column[_T]]:
+    """Those of a run that has these beside what every run has."""
+    return [column for column in columns if column.in_every_run or column.name in added]
+
+
 def _reject_columns(keeps_rejects: bool) -> tuple[Column[PlacedReject], ...]:
     return REJECTS + REJECT_PIXELS if keeps_rejects else REJECTS
 
@@ -222,7 +246,8 @@ def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: b
         for name in declared.slots
     ]
     fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in declared.scores]
-    return pa.schema(fields, metadata=_METADATA)
+    version = {"mfsynth.format_version": str(declared.format_version)}
+    return pa.schema(fields, metadata=version | _METADATA)
 
 
 def _describe(column: Column[Any]) -> dict[str, Any]:

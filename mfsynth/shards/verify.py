@@ -20,9 +20,12 @@ from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.refilter import view_problems
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.totals import totals
+from mfsynth.shards.view_documents import view_document_problems
+from mfsynth.shards.views import read_views
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
@@ -56,10 +59,10 @@ def verify_run(
 
     Shallow: there are receipts, as many as were counted once, they are consistent, shards are
     gap-free and cover their candidates, every object is there with its size, segments hold the
-    receipts that there are, Deep, in addition: SHA-256,
+    receipts that there are, views are whole and of these shards. Deep, in addition: SHA-256,
     Parquet schema, counts, every candidate exactly once, ids over all shards, index offsets and
     CRC-32s against the tar, every image and depth map decodes to the size that the index says,
-    segments hold the rows of the indexes.
+    segments hold the rows of the indexes, views what their rules select.
 
     Args:
         store: The run.
@@ -71,9 +74,10 @@ def verify_run(
     """
     manifest = read_run(store)
     problems = []
-    # Counts, and segments before commits before objects: what a running job commits
+    # Counts, segments and views before commits before objects: what a running job commits
     # meanwhile is not missed.
     segments = {entry.key: entry.size for entry in store.entries(layout.SEGMENTS_FOLDER)}
+    views, view_faults = read_views(store)
     try:
         counted = counted_shards(store)
     except MfsynthError as error:
@@ -105,8 +109,10 @@ def verify_run(
         if are_sound:
             try:
                 problems += document_problems(store, manifest, receipts)
+                problems += view_document_problems(store, manifest, views, receipts)
             except MfsynthError as error:
                 problems.append(str(error))
+    problems += view_faults + view_problems(store, views, receipts, deep=deep and are_sound)
     sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),

@@ -28,7 +28,7 @@ from typing import Any
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout, tables
-from mfsynth.shards.columns import PlacedReject, PlacedSample
+from mfsynth.shards.columns import PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
@@ -69,14 +69,19 @@ class EncodedReject:
     pair: EncodedSample
 
 
-def encode_sample(sample: Sample) -> EncodedSample:
-    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
+def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> EncodedSample:
+    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool.
+
+    Args:
+        sample: The pair.
+        declared: What its run has.
+    """
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
     rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
     phash = perceptual_hash(sample.rgb)
     description = json.dumps(
-        describe(sample, encoding, phash, {"rgb": rgb, "depth": depth}),
+        describe(sample, encoding, phash, {"rgb": rgb, "depth": depth}, declared),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
@@ -85,7 +90,11 @@ def encode_sample(sample: Sample) -> EncodedSample:
 
 
 def describe(
-    sample: Sample, encoding: codecs.DepthEncoding, phash: int, siblings: Mapping[str, bytes]
+    sample: Sample,
+    encoding: codecs.DepthEncoding,
+    phash: int,
+    siblings: Mapping[str, bytes],
+    declared: tables.Declared,
 ) -> dict[str, Any]:
     """The sample's `KEY.json`: all that a stranger needs to decode and place the pair.
 
@@ -94,11 +103,12 @@ def describe(
         encoding: Of its depth.
         phash: Of its image.
         siblings: The other members, by their names: their hashes hold them together.
+        declared: What its run has.
     """
     camera = sample.intrinsics
     height, width = sample.depth.shape
     return {
-        "format_version": layout.FORMAT_VERSION,
+        "format_version": declared.format_version,
         **asdict(sample.ref),
         "width": width,
         "height": height,
@@ -106,6 +116,7 @@ def describe(
             {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
         ),
         "intrinsics_source": sample.intrinsics_source,
+        **({"camera": sample.camera} if "camera" in declared.added else {}),
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -124,7 +135,7 @@ def describe(
         "model_id": sample.model_id,
         "licence": sample.licence,
         "digital_source_type": sample.digital_source_type,
-        "phash": phash,
+        **({PHASH: phash} if PHASH in declared.added else {}),
         "sha256": {
             layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
@@ -219,7 +230,7 @@ class ShardSpool:
             MfsynthError: The local disk is full.
         """
         if isinstance(record, Sample):
-            record = encode_sample(record)
+            record = encode_sample(record, self._declared)
         if isinstance(record, EncodedSample):
             self._admit(record.sample)
             self._rows.append(tables.index_row(self._place(record, "tar")))

@@ -91,6 +91,7 @@ def test_filters_and_selections_narrow_each_other(run_store):
     with pytest.raises(IndexError, match="0 to 4"):
         some.select([5])
     assert len({dataset.digest, some.digest, some.select([1, 0]).digest}) == 3
+    assert dataset.select([0, 1]).digest != dataset.select([2, 3]).digest
     assert some.digest == RGBDDataset(run_store.url).filter("2 <= candidate < 9").digest
 
 

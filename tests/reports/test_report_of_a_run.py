@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -7,15 +8,21 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import tiny_run
 from click.testing import CliRunner
-from conftest_run import SCORES, SHARD_SIZE, write_run
+from conftest_run import SCORE_INFOS, SCORES, SHARD_SIZE, write_run
 
 from mfsynth.cli.report import report as command
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports import collect, render_page
 from mfsynth.reports.collect import collect_report, page_path, sample_pairs
+from mfsynth.reports.content import SlotTable
+from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,29 @@ def test_what_the_receipts_say_of_prompts_device_and_retries_is_shown(run, monke
         '<p class="warning">16 of 16 prompts have words that the model doesn&#39;t know; 2 are '
         "longer than what it reads.</p>" in page
     )
+
+
+def test_a_report_shows_the_camera_of_a_pair_and_acceptance_by_slot(tmp_path):
+    report = collect_report(tiny_run.make_run(str(tmp_path / "run"), shards=3).url)
+    assert report.slots == (
+        SlotTable(
+            "colour",
+            (ValueAcceptance("colour", "red", 4, 12), ValueAcceptance("colour", "blue", 2, 6)),
+            of=2,
+        ),
+    )
+    cameras = [pair.camera for pair in report.pairs]
+    assert cameras[:2] == ["", "d435, assumed: 69.5° × 55.0°"]
+    page = render_page(report)
+    assert "d435, assumed: 69.5° × 55.0°" in page
+    assert '<th scope="row">red</th><td>4 of 12</td><td>33 %</td>' in page
+
+
+def test_a_report_shows_what_was_loosened(tmp_path):
+    scores = {**SCORE_INFOS}
+    scores["registration"] = replace(scores["registration"], default_limit=2.5)
+    facts = dict(collect_report(write_run(tmp_path, shards=0, score_infos=scores)).facts)
+    assert facts["loosened"] == "registration at least 1.5, by default at least 2.5"
 
 
 def test_rejects_say_why_with_score_and_threshold(run):
@@ -163,3 +193,25 @@ def test_damaged_rejects_are_a_clear_error(tmp_path, spoil):
     path.unlink() if spoil == "missing" else path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(MfsynthError, match=r"rejects/real-[0-9a-f]{8}-000000.*verify"):
         collect_report(url)
+
+
+def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    url = str(tmp_path / "run")
+    whole = collect_report(url)
+    # Pairs have 2 and their number: all but those of candidates 0 and 1.
+    limits = {"registration": Bound(4.0, is_minimum=True)}
+    refilter(ObjectStore.open(url), "strict", Rules(limits, max_per_prompt=6))
+    report = collect_report(url, view="strict")
+    assert (report.accepted, report.candidates) == (6, whole.candidates)
+    assert report.rejected == whole.rejected + whole.accepted - 6
+    facts = dict(report.facts)
+    assert facts["view"] == "strict: registration>=4, at most 6 of a prompt"
+    assert facts["fingerprint"] == dict(whole.facts)["fingerprint"]
+    counts = {reason.label: reason.count for reason in report.reason_counts}
+    assert counts == {"registration": whole.rejected + 2, "one too many of its prompt": 2}
+    assert len(report.pairs) == 6
+    assert "registration&gt;=4" in render_page(report)
+    assert page_path(url, report.run_id, "strict").name == "report-strict.html"
+    assert CliRunner().invoke(command, [url, "--view", "strict"]).exit_code == 0
+    assert (tmp_path / "run" / "report-strict.html").exists()

@@ -17,7 +17,6 @@ from mfsynth.shards.copy import copy_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
 from mfsynth.shards.verify import verify_run
-from mfsynth.shards.writer import encode_sample
 from mfsynth.storage.store import ObjectStore
 
 
@@ -37,7 +36,7 @@ def test_their_members_lie_in_a_fourth_object_and_their_rows_point_into_it(keepi
     assert stored.key == read_commits(keeping)[0].objects["rejects"].key.replace(".parquet", ".tar")
     data = keeping.read_bytes(stored.key)
     rejected, quarantined = rows_of(keeping, "rejects").to_pylist()
-    pair = encode_sample(make_rejected_pair(4).pair.sample)
+    pair = make_rejected_pair(4).pair
     for member in layout.MEMBERS:
         offset, size = rejected[f"{member}_offset"], rejected[f"{member}_size"]
         assert data[offset : offset + size] == getattr(pair, member)

@@ -84,4 +84,4 @@ def test_index_and_description_have_it(run_store):
     ).to_pylist()[2]
     sample = tiny_run.make_sample(2)
     assert row["phash"] == perceptual_hash(sample.rgb)
-    assert json.loads(encode_sample(sample).json)["phash"] == row["phash"]
+    assert json.loads(encode_sample(sample, tiny_run.DECLARED).json)["phash"] == row["phash"]

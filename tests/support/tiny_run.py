@@ -42,7 +42,8 @@ SCORES = ("registration", "valid_fraction")
 SEGMENTS = (2, 4)
 """Shards that segments of small runs cover."""
 SLOTS = ("colour", "view")
-DECLARED = Declared(SCORES, SLOTS)
+ADDED = ("camera", "phash")
+DECLARED = Declared(SCORES, SLOTS, ADDED, layout.FORMAT_VERSION)
 
 
 def make_ref(
@@ -83,6 +84,7 @@ def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
         licence="apache-2.0",
         intrinsics=Intrinsics.from_vertical_fov(height, width, 55.0) if candidate % 2 else None,
         intrinsics_source=IntrinsicsSource.ASSUMED if candidate % 2 else None,
+        camera="d435" if candidate % 2 else None,
     )
 
 
@@ -98,9 +100,8 @@ def make_reject(candidate: int, reasons: tuple[str, ...] = ("registration",)) ->
 def make_rejected_pair(candidate: int) -> EncodedReject:
     """A reject whose pixels are kept."""
     reject = make_reject(candidate)
-    pair = encode_sample(
-        replace(make_sample(candidate), ref=reject.ref, scores={"registration": 0.3})
-    )
+    sample = replace(make_sample(candidate), ref=reject.ref, scores={"registration": 0.3})
+    pair = encode_sample(sample, DECLARED)
     return EncodedReject(replace(reject, phash=pair.phash), pair)
 
 
@@ -123,7 +124,7 @@ def make_records(shard: int) -> list[Record]:
 def make_manifest(*, keeps_rejects: bool = False, **settings: object) -> RunManifest:
     """Of the tiny run, or with other settings of another one."""
     changed = {**SETTINGS, **settings}
-    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS, keeps_rejects=keeps_rejects)
+    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS, ADDED, keeps_rejects=keeps_rejects)
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,
@@ -163,7 +164,9 @@ def upload_shard(
     declared = DECLARED
     try:
         run_hash = run_sha256(store)
-        declared = Declared.by(column["name"] for column in read_run(store).reject_columns)
+        run = read_run(store)
+        names = [[column["name"] for column in c] for c in (run.columns, run.reject_columns)]
+        declared = Declared.by(names[0], run.format_version, names[1])
     except MfsynthError:
         run_hash = ""
     made: Sequence[Record | EncodedReject] = make_records(shard) if records is None else records

@@ -14,6 +14,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.words import camera_in_words, loosened_limits
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -72,6 +73,18 @@ Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cu
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
+_HOW_TO_LOAD_A_VIEW = """\
+```python
+from mfsynth.datasets import RGBDDataset
+
+dataset = RGBDDataset("path or URL of the run", view="{}")
+```
+
+`pairs.parquet` beside this card has a row for every pair, which the Hugging Face's `datasets`
+reads: what `index/` has of it, `tar`, the file of the run that its bytes lie in, at these offsets,
+and `returned`: whether the run itself rejected it. `README.md` of the run says how to decode it."""
+
+
 # Configurations for the Hugging Face's `datasets`, the default one first, and their tables.
 _TABLES = {"pairs": "index", "rejects": "rejects"}
 
@@ -123,24 +136,29 @@ def data_card(
     reasons = [
         f"| {_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
     ]
+    camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
-    paths = {
+    paths: dict[str, str | Sequence[str]] = {
         kind: _pattern(kind)
         if kind in pure
         else [shard[kind]["key"] for shard in manifest["shards"]]
         for kind in _TABLES.values()
     }
+    name, view = manifest["run"], manifest.get("view")
+    if view is not None:
+        name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
-        *_front_matter(manifest["run"], manifest["licence"], paths, counts["pairs"]),
-        f"# {_text(manifest['run'])}",
+        *_front_matter(name, manifest["licence"], paths, counts["pairs"]),
+        f"# {_text(name)}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
         f"model, not by a camera: {models}. Made with mfsynth.",
+        *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
         "",
-        _HOW_TO_LOAD,
+        _HOW_TO_LOAD if view is None else _HOW_TO_LOAD_A_VIEW.format(view["name"]),
         "",
         "## Conventions",
         "",
@@ -157,6 +175,7 @@ def data_card(
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
         "assumed, estimated, given or rendered",
+        *([f"- camera: assumed, {_text(camera)}"] if camera else []),
         "",
         "## Checks",
         "",
@@ -164,6 +183,8 @@ def data_card(
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
+        *(["Limits looser than the defaults of their checks:", ""] if loosened else []),
+        *([*(f"- {_text(each)}" for each in loosened), ""] if loosened else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
@@ -223,6 +244,7 @@ def _front_matter(
             **({"default": True} if number == 0 else {}),
         }
         for number, (config, kind) in enumerate(_TABLES.items())
+        if kind in paths
     ]
     text = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True).rstrip()
     return ["---", text, "---", ""]
@@ -231,8 +253,7 @@ def _front_matter(
 def _score_line(name: str, score: ScoreInfo) -> str:
     about = [_text(score.note)] if score.note else []
     if score.limit is not None:
-        bound = "at least" if score.is_minimum else "at most"
-        about.append(f"{bound} {_text(score.with_unit(f'{score.limit:g}'))}")
+        about.append(_text(score.bound(score.limit)))
     line = f"- {_code(name)} ({_text(score.label)})"
     return f"{line}: {'; '.join(about)}" if about else line
 
