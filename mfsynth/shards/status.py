@@ -115,6 +115,7 @@ class RunStatus:
         retries: What failed and was done again, by cause, of committed shards, where that is
             known.
         views: Its views, by name.
+        view_faults: Why others can't be read, a line each.
     """
 
     run: str
@@ -145,6 +146,7 @@ class RunStatus:
     loosened: Sequence[str] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
     views: Mapping[str, ViewStatus] = field(default_factory=dict)
+    view_faults: Sequence[str] = ()
 
     @classmethod
     def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
@@ -217,6 +219,7 @@ class RunStatus:
             named = {cause.replace("_", " "): number for cause, number in self.retries.items()}
             lines.append(f"done again   {counts(named)}")
         lines += [f"view         {name}: {view.line}" for name, view in self.views.items()]
+        lines += [f"view         {fault}" for fault in self.view_faults]
         if self.missing_shards:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"
@@ -257,7 +260,7 @@ def run_status(store: ObjectStore) -> RunStatus:
     """
     manifest = read_run(store)
     counted, segments = counted_shards(store), listed_tolerantly(store, [])
-    views, _ = read_views(store)
+    views, view_faults = read_views(store)
     commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     lost = max(0, counted.shards - len(commits)) if counted is not None else 0
@@ -267,6 +270,7 @@ def run_status(store: ObjectStore) -> RunStatus:
         pace=pace_of(commits.values()),
         lost_shards=lost,
         views={view.name: ViewStatus.of(view, commits) for view in views},
+        view_faults=tuple(view_faults),
     )
 
 
