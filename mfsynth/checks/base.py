@@ -35,10 +35,13 @@ checks: {validity: {}, brightness: {min: 0.2}}
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from mfsynth.config.base import Settings
 from mfsynth.geometry import DepthEstimate, Intrinsics
@@ -97,7 +100,8 @@ class Score:
         direction: Which values are the better ones: `higher` or `lower`.
         note: What it measures, in a line.
         unit: Of the number; "" for none.
-        limit: The setting that holds the worst value that passes; None where all values pass.
+        limit: The setting that holds the worst value that passes; None where all values pass, as
+            they do while that setting is unset.
     """
 
     name: str
@@ -114,8 +118,8 @@ class Failure:
 
     Attributes:
         score: Name of the score.
-        value: Its value; nan where the pair is so spoilt that the score has none.
-        limit: The worst value that would have passed.
+        value: Its value; nan where the score has none.
+        limit: The worst value that would have passed; nan where there is no limit.
     """
 
     score: str
@@ -129,10 +133,16 @@ class Check(Settings):
     Frozen, as all settings, so that any number of threads may call it at a time.
 
     Attributes:
+        on_abstain: What becomes of a pair that a score says nothing of: `pass` or `reject`.
         inputs: What it looks at. A run that lacks one of them refuses the check; for a lone pair
             without it the check abstains.
         scores: What it gives; always all of them, in this order.
     """
+
+    # It came later: what is the default is no part of what is stored, nor of any digest.
+    on_abstain: Annotated[
+        Literal["pass", "reject"], Field(exclude_if=lambda value: value == "pass")
+    ] = "pass"
 
     inputs: ClassVar[tuple[Input, ...]]
     scores: ClassVar[tuple[Score, ...]]
@@ -146,10 +156,16 @@ class Check(Settings):
         """
 
     def failures(self, pair: CheckedPair, scores: Mapping[str, float]) -> Iterator[Failure]:
-        """Why the pair fails: its scores that are beyond their limits; nan never is."""
+        """Why the pair fails: its scores that are beyond their limits; nan only if settings say so.
+
+        Args:
+            pair: May lack some of `inputs`; all scores are nan, then.
+            scores: Of the pair, by name.
+        """
         for name, info in self.score_infos().items():
-            if info.limit is not None and info.fails(scores[name]):
-                yield Failure(name, scores[name], info.limit)
+            abstains = self.on_abstain == "reject" and math.isnan(scores[name])
+            if abstains or info.fails(scores[name]):
+                yield Failure(name, scores[name], math.nan if info.limit is None else info.limit)
 
     def score_infos(self) -> dict[str, ScoreInfo]:
         """What a run keeps of the scores, by name: with their limits under these settings."""
@@ -159,10 +175,14 @@ class Check(Settings):
                 direction=score.direction,
                 unit=score.unit,
                 note=score.note,
-                limit=None if score.limit is None else float(getattr(self, score.limit)),
+                limit=self._limit(score),
             )
             for score in self.scores
         }
+
+    def _limit(self, score: Score) -> float | None:
+        limit = None if score.limit is None else getattr(self, score.limit)
+        return None if limit is None else float(limit)
 
     @property
     def own_depth_steps(self) -> int:

@@ -24,7 +24,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """True if no check failed; a check that abstains does not fail."""
+        """True if no check failed; one that abstains fails only where its settings say so."""
         return not self.failures
 
 
@@ -34,10 +34,10 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
     failures: list[Failure] = []
     for check in checks:
         if any(getattr(pair, name) is None for name in check.inputs):
-            scores |= {score.name: math.nan for score in check.scores}
-            continue
-        measured = check.measure(pair)
-        own = {score.name: float(measured[score.name]) for score in check.scores}
+            own = {score.name: math.nan for score in check.scores}
+        else:
+            measured = check.measure(pair)
+            own = {score.name: float(measured[score.name]) for score in check.scores}
         scores |= own
         failures += check.failures(pair, own)
     return Verdict(scores, tuple(failures))

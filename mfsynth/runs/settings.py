@@ -137,6 +137,12 @@ def _complete(given: GivenSettings) -> RunConfig:
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
                 "have; leave this check out"
             )
+    for name, check in abstaining_checks(config).items():
+        if check.on_abstain == "reject":
+            raise MfsynthError(
+                f"checks.{name}.on_abstain: reject turns every pair down, for {WHY_ABSTAINING}; "
+                "leave this check out"
+            )
     return config
 
 

@@ -176,6 +176,17 @@ def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> No
     assert digest(implied) == digest(stated) != digest(changed)
 
 
+def test_what_becomes_of_a_pair_without_a_score_counts_where_it_is_not_the_default(save) -> None:
+    def loaded(settings: dict[str, Any]) -> RunConfig:
+        return load_run_config(save({**MINIMAL, "checks": {"registration": settings}}))
+
+    assert digest(loaded({"on_abstain": "pass"})) == digest(loaded({}))
+    assert "on_abstain" not in loaded({"on_abstain": "pass"}).checks["registration"]
+    assert digest(loaded({"on_abstain": "reject"})) != digest(loaded({}))
+    path = save({**MINIMAL, "checks": {"self_agreement": {"on_abstain": "reject"}}})
+    assert "checks.self_agreement.on_abstain: reject turns every pair down" in error(path)
+
+
 def test_a_package_adds_a_check_which_counts_with_its_version(save, install) -> None:
     install()
     path = save({**MINIMAL, "checks": {"brightness": {"min": 0.2}, "validity": {}}})
