@@ -5,6 +5,7 @@ from __future__ import annotations
 from mfsynth.geometry.alignment import (
     affine_least_squares,
     depth_from_disparity_fit,
+    disparity_l1,
     disparity_least_squares,
     scale_l1,
     scale_median,
@@ -29,6 +30,7 @@ __all__ = [
     "backproject",
     "delta",
     "depth_from_disparity_fit",
+    "disparity_l1",
     "disparity_least_squares",
     "find_planes",
     "gravity_direction",
