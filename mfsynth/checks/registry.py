@@ -10,9 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from mfsynth.checks.base import Check
+from mfsynth.checks.blur import Blur
+from mfsynth.checks.boundary_f1 import BoundaryF1
+from mfsynth.checks.estimator_agreement import EstimatorAgreement
+from mfsynth.checks.exposure import Exposure
 from mfsynth.checks.flying_pixels import FlyingPixels
+from mfsynth.checks.ordinal_agreement import OrdinalAgreement
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
+from mfsynth.checks.tiles import Tiles
 from mfsynth.checks.validity import Validity
 from mfsynth.config.explain import explain
 from mfsynth.config.plugins import distribution, find_plugins, load_plugin
@@ -30,6 +36,12 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "registration": Registration,
         "flying_pixels": FlyingPixels,
         "self_agreement": SelfAgreement,
+        "tiles": Tiles,
+        "estimator_agreement": EstimatorAgreement,
+        "ordinal_agreement": OrdinalAgreement,
+        "boundary_f1": BoundaryF1,
+        "exposure": Exposure,
+        "blur": Blur,
     }
 )
 """By name, in the order of their scores in the tables of a run."""

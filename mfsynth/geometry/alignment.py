@@ -110,12 +110,13 @@ def disparity_least_squares(
 def disparity_l1(
     values: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
-    """The scale s, not negative, and shift t that minimise sum |s·v + t - 1/g| · g.
+    """The scale s and shift t that minimise sum |s·v + t - 1/g| · g, with s made positive.
 
-    Errors of disparity as shares of it, which are those of depth; what is far off, in either map,
-    counts no more than what is off by as much as all of it, and depths beyond four times their
-    median no more than those. A scale below zero would turn near into far. By least squares with
-    weights of the last round's errors; after `_ROUNDS` of them it is there to about a thousandth.
+    Errors of disparity as shares of it, which are those of depth; depths beyond four times their
+    median count as if they were that far. Few pixels that are far off don't spoil it. Where the
+    best scale is negative its opposite is taken, about the same middle: no alignment may turn near
+    into far, so what says the opposite still does. By least squares with weights of the last
+    round's errors; after `_ROUNDS` of them it is there to about a thousandth.
 
     Args:
         values: Disparity v up to an affine map, any shape; finite where valid.
@@ -133,10 +134,12 @@ def disparity_l1(
     x = (v - middle) / spread if spread else np.zeros_like(v)
     weight = share**2
     for _ in range(_ROUNDS):
-        scale, shift = _fit_rising_line(x, 1 / g, weight)
+        scale, shift = _fit_weighted_line(x, 1 / g, weight)
         off = np.abs(scale * x + shift - 1 / g) * share
         weight = share**2 / np.maximum(off, _EXACT)
-    scale = scale / spread if spread else 0.0
+    if scale < 0:
+        shift += 2 * scale * float(weight @ x) / float(weight.sum())
+    scale = abs(scale) / spread if spread else 0.0
     return scale, shift - scale * middle
 
 
@@ -160,14 +163,14 @@ def depth_from_disparity_fit(
     return np.where(np.isfinite(narrow), narrow, np.float32(0))
 
 
-def _fit_rising_line(
+def _fit_weighted_line(
     x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[float, float]:
     whole = float(weight.sum())
     mean_x, mean_y = float(weight @ x) / whole, float(weight @ y) / whole
     across = x - mean_x
     spread = float(weight @ across**2)
-    slope = max(0.0, float((weight * across) @ (y - mean_y)) / spread) if spread else 0.0
+    slope = float((weight * across) @ (y - mean_y)) / spread if spread else 0.0
     return slope, mean_y - slope * mean_x
 
 

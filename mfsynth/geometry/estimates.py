@@ -75,7 +75,7 @@ class DepthEstimate:
         """The estimated depth in the unit of another depth of the same image.
 
         What the estimator leaves open, and a metric one's scale, too, is fitted to `depth`: a
-        scale (weighted median) for z-depth; a scale, not negative, and a shift of the disparity
+        scale (weighted median) for z-depth; a positive scale and a shift of the disparity
         otherwise (least relative error, so that a few pixels that are far off don't spoil it). Of
         large maps, tens of thousands of pixels all over the image decide.
 

@@ -60,8 +60,9 @@ def test_pixels_that_are_far_off_do_not_spoil_the_fit_of_disparity(depth):
 def test_a_fit_of_disparity_does_not_turn_near_into_far(depth):
     values = np.where(depth > 0, depth, 4).astype(np.float32)
     fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
-    assert np.ptp(fitted) == 0
-    assert depth[depth > 0].min() < fitted[0, 0] < depth.max()
+    seen = (depth > 0) & (fitted > 0)
+    assert np.corrcoef(fitted[seen], depth[seen])[0, 1] < -0.9
+    assert depth[seen].min() < np.median(fitted[seen]) < depth[seen].max()
 
 
 @pytest.mark.parametrize("value", [1.0, 1e6, -3.0])

@@ -1,0 +1,103 @@
+"""Tiles: seams of depth at the borders of the patches that a model makes it of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mfsynth.checks.base import Check, CheckedPair, Score
+from mfsynth.checks.validity import valid_mask
+from mfsynth.config.base import Items, Positive
+from mfsynth.geometry.rgbd import DepthMap, Mask
+
+_FLOOR = 1e-4
+_MIN_SHARE = 0.25
+_MIN_LINES = 2
+
+
+class Tiles(Check):
+    """Limit on how much depth is bent at the borders of patches.
+
+    Attributes:
+        max: Greatest ratio of the bend at the borders to that elsewhere.
+        periods: Sides of patches in pixels; the worst of them counts.
+    """
+
+    max: Positive = 1.5
+    periods: Items[Annotated[int, Field(ge=3)]] = (8, 14, 16)
+
+    inputs = ("depth",)
+    scores = (
+        Score(
+            name="tiles",
+            label="seams of tiles",
+            direction="lower",
+            note="how much more depth is bent at the borders of patches than elsewhere; 1 is not",
+            limit="max",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """The ratio."""
+        return {"tiles": tiles(pair.depth, self.periods)}
+
+
+def tiles(depth: DepthMap, periods: tuple[int, ...] = (8, 14, 16)) -> float:
+    """How many times as large second differences of ln depth are at patches' borders as elsewhere.
+
+    Of each row and column of pixels the median of |second difference| across it is taken, so that
+    objects, which lie in some of its pixels only, don't count. Then the median of those beside a
+    border is set beside the median of the others, each raised by 0.0001, below which no seam is
+    worth a word. Patches begin at the map's corner; a map that was cropped or resized after it was
+    made has its seams elsewhere.
+
+    Args:
+        depth: z-depth (H, W), any positive unit; 0 means invalid.
+        periods: Sides of patches in pixels, at least 3.
+
+    Returns:
+        The greatest over the periods, about 1 without seams, not changed by a constant scale of
+        depth; nan (abstain) where no period fits twice into the map, or hardly any line of it is
+        valid on a quarter of its length.
+    """
+    known = valid_mask(depth)
+    logarithms = np.log(np.where(known, depth, np.float32(1)))
+    bends = (_bends(logarithms.T, known.T), _bends(logarithms, known))
+    return max(
+        (ratio for period in periods if not np.isnan(ratio := _ratio(bends, period))),
+        default=float("nan"),
+    )
+
+
+def _bends(logarithms: NDArray[np.float32], known: Mask) -> NDArray[np.float32]:
+    """Of each row but the outer ones, the median |second difference| to its neighbours; or nan."""
+    if len(logarithms) < 3:
+        return np.zeros(0, np.float32)
+    middle = logarithms[1:-1]
+    bends = np.abs(logarithms[2:] - middle - (middle - logarithms[:-2]))
+    whole = known[2:] & known[1:-1] & known[:-2]
+    if whole.all():
+        return np.asarray(np.median(bends, axis=1), np.float32)
+    enough = whole.mean(axis=1) >= _MIN_SHARE
+    found = np.full(len(bends), np.nan, np.float32)
+    for row in np.flatnonzero(enough):
+        found[row] = np.median(bends[row][whole[row]])
+    return found
+
+
+def _ratio(bends: tuple[NDArray[np.float32], ...], period: int) -> float:
+    beside, others = [], []
+    for along in bends:
+        # The first of the bends is that of the second line.
+        place = np.arange(1, len(along) + 1) % period
+        at_border = (place == 0) | (place == period - 1)
+        beside.append(along[at_border])
+        others.append(along[~at_border])
+    at, elsewhere = np.concatenate(beside), np.concatenate(others)
+    at, elsewhere = at[~np.isnan(at)], elsewhere[~np.isnan(elsewhere)]
+    if at.size < 2 * _MIN_LINES or elsewhere.size < 2 * _MIN_LINES:
+        return float("nan")
+    return float((np.median(at) + _FLOOR) / (np.median(elsewhere) + _FLOOR))
