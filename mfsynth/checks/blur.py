@@ -23,7 +23,7 @@ class Blur(Check):
         max: Greatest blur, in [0, 1].
     """
 
-    max: Fraction = 0.7
+    max: Fraction = 0.6
 
     inputs = ("rgb",)
     scores = (

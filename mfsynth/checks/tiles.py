@@ -13,7 +13,7 @@ from mfsynth.checks.validity import valid_mask
 from mfsynth.config.base import Items, Positive
 from mfsynth.geometry.rgbd import DepthMap, Mask
 
-_FLOOR = 1e-4
+_FLOOR = 1e-3
 _MIN_SHARE = 0.25
 _MIN_LINES = 2
 
@@ -50,7 +50,7 @@ def tiles(depth: DepthMap, periods: tuple[int, ...] = (8, 14, 16)) -> float:
 
     Of each row and column of pixels the median of |second difference| across it is taken, so that
     objects, which lie in some of its pixels only, don't count. Then the median of those beside a
-    border is set beside the median of the others, each raised by 0.0001, below which no seam is
+    border is set beside the median of the others, each raised by 0.001, below which no seam is
     worth a word. Patches begin at the map's corner; a map that was cropped or resized after it was
     made has its seams elsewhere.
 
