@@ -15,7 +15,9 @@ from mfsynth.checks.boundary_f1 import BoundaryF1
 from mfsynth.checks.estimator_agreement import EstimatorAgreement
 from mfsynth.checks.exposure import Exposure
 from mfsynth.checks.flying_pixels import FlyingPixels
+from mfsynth.checks.normals import Normals
 from mfsynth.checks.ordinal_agreement import OrdinalAgreement
+from mfsynth.checks.planarity import Planarity
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.checks.tiles import Tiles
@@ -40,6 +42,8 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "estimator_agreement": EstimatorAgreement,
         "ordinal_agreement": OrdinalAgreement,
         "boundary_f1": BoundaryF1,
+        "normals": Normals,
+        "planarity": Planarity,
         "exposure": Exposure,
         "blur": Blur,
     }

@@ -1,0 +1,87 @@
+"""Normals of depth against those that an estimator sees: are surfaces turned as they should be?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from mfsynth.checks.base import Check, CheckedPair, Score
+from mfsynth.checks.estimator_agreement import beside_estimate
+from mfsynth.config.base import Unset
+from mfsynth.geometry import DepthEstimate, Intrinsics
+from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
+from mfsynth.geometry.normals import normals_from_depth
+from mfsynth.geometry.rgbd import DepthMap
+
+
+class Normals(Check):
+    """Limit on the angle between normals of depth and those of an estimate.
+
+    The camera is the pair's, or, where it has none, the one that the estimator sees.
+
+    Attributes:
+        max: Greatest median angle in degrees. What is usual depends on the estimator, so there is
+            no limit unless one is given.
+    """
+
+    max: Unset[Annotated[float, Field(ge=0, le=180)]] = None
+
+    inputs = ("depth", "estimate")
+    scores = (
+        Score(
+            name="normals_angle",
+            label="angle of normals",
+            direction="lower",
+            unit="°",
+            note="median angle between the normals of depth and those that the estimator sees",
+            limit="max",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """The angle."""
+        assert pair.estimate is not None  # it is one of the inputs
+        camera = camera_of(pair)
+        angle = float("nan")
+        if camera is not None:
+            angle = normals_angle(pair.depth, pair.estimate, camera)
+        return {"normals_angle": angle}
+
+
+def camera_of(pair: CheckedPair) -> Intrinsics | None:
+    """The camera of a pair; where it has none, the one that its estimator sees, if it does."""
+    if pair.intrinsics is not None or pair.estimate is None:
+        return pair.intrinsics
+    return pair.estimate.intrinsics
+
+
+def normals_angle(depth: DepthMap, estimate: DepthEstimate, intrinsics: Intrinsics) -> float:
+    """Median angle between the normals of depth and of the estimate.
+
+    The estimate's are those that it gives, else those of its depth, fitted to `depth`. Edges of
+    depth have no normals, and don't count.
+
+    Args:
+        depth: z-depth (H, W), any positive unit; 0 means invalid.
+        estimate: Of the same image.
+        intrinsics: The camera.
+
+    Returns:
+        Degrees in [0, 180], not changed by a constant scale of depth; nan (abstain) with fewer than
+        64 pixels that have both.
+    """
+    theirs = estimate.normals
+    if theirs is None:
+        found = beside_estimate(depth, estimate)
+        if found is None:
+            return float("nan")
+        theirs = normals_from_depth(found[0], intrinsics)
+    # Of unit vectors, or 0 where there is no normal: half the distance is the half angle's sine.
+    mine = normals_from_depth(depth, intrinsics)
+    both = mine.any(axis=-1) & theirs.any(axis=-1) & estimate.valid
+    if np.count_nonzero(both) < MIN_SHARED_PIXELS:
+        return float("nan")
+    apart = np.linalg.norm(mine[both] - theirs[both], axis=-1) / 2
+    return float(np.degrees(2 * np.arcsin(min(1.0, float(np.median(apart))))))
