@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,11 @@ from mfsynth.models.few_steps.files import (
 from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
-    CARD,
     CONFIG,
     RELEASED_SIZE,
     Layout,
     ModelFolder,
+    digest_of,
     find_model,
     model_licence,
     pipeline_index,
@@ -163,10 +162,5 @@ def _hash(folder: ModelFolder) -> str:
         names = (CONFIG, *AUTOENCODER_FILES.values(), AUTOENCODER_CONFIG)
         paths = [*parts_of(root / folder.checkpoint), *(root / name for name in names)]
     else:
-        paths = [path for path in root.rglob("*") if path.name != CARD]
-    digest = hashlib.sha256()
-    for path in sorted(path for path in paths if path.is_file()):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        paths = [*root.rglob("*")]
+    return digest_of(root, paths)

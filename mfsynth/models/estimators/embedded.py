@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mfsynth.errors import MfsynthError
+from mfsynth.config.estimators import DepthEstimatorConfig
+from mfsynth.geometry import DepthEstimate, EstimateKind
+from mfsynth.geometry.rgbd import RgbImage
+from mfsynth.models.estimators.base import Cameras, as_estimate
+from mfsynth.models.estimators.catalogue import EMBEDDED_ESTIMATOR, find_estimator
 from mfsynth.models.images import Given, Letterbox, read_images
-from mfsynth.models.locations import CONFIG
 from mfsynth.models.weights import require_weights
-
-EMBEDDED_ESTIMATOR = "embedded"
-_EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_estimator"
 
 _GROUPS = 8
 # The first level has half of the image's rows and columns: the cheapest place to begin.
@@ -102,16 +102,7 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
     Raises:
         MfsynthError: There is no such estimator, or its weights are not whole.
     """
-    folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
-    if not (folder / CONFIG).is_file():
-        if (folder / "model" / CONFIG).is_file():
-            raise MfsynthError(
-                f"{name} is what a training wrote; its estimator is in it: name {folder / 'model'}"
-            )
-        raise MfsynthError(
-            f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
-            "`mfsynth train estimator` wrote"
-        )
+    folder = find_estimator(DepthEstimatorConfig(id=name, kind="embedded")).path
     require_weights(DepthEstimator, folder)
     model = DepthEstimator.from_pretrained(folder, local_files_only=True)
     return model.float().eval()
@@ -140,3 +131,19 @@ def estimate_depth(model: DepthEstimator, rgb: Given) -> NDArray[np.float32]:
     logs = box.unframe(model(images.to(model.dtype)).float()[:, None])[:, 0]
     depth: NDArray[np.float32] = (logs - logs.mean(dim=(1, 2), keepdim=True)).exp().cpu().numpy()
     return depth
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedEstimator:
+    """What `mfsynth train estimator` trained, as every other estimator.
+
+    Attributes:
+        model: From `load_estimator`.
+    """
+
+    model: DepthEstimator
+
+    def __call__(self, rgb: RgbImage, cameras: Cameras | None = None) -> list[DepthEstimate]:
+        """See `Estimator`."""
+        depth = torch.from_numpy(estimate_depth(self.model, rgb))
+        return [as_estimate(one, EstimateKind.SCALE_INVARIANT_Z) for one in depth]
