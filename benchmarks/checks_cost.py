@@ -1,8 +1,9 @@
 """Cost of the checks: milliseconds a pair on one core, as a Markdown table.
 
 Pairs are the measured frames of tests/data/real_rgbd, cut into tiles and scaled to `--side`; the
-estimate is the depth itself, as disparity. Time is that of the thread, the median over tiles and
-rounds. Checks with a network are left out: theirs is the network's.
+estimate is the depth itself, as disparity. All checks run one after another on each pair, as in a
+worker; time is that of the thread, the median over pairs and rounds. Checks with a network are left
+out: theirs is the network's.
 
     python benchmarks/checks_cost.py [--side 512] [--rounds 5]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -35,14 +37,17 @@ def pair_of(tile: Tile) -> CheckedPair:
         depth,
         joint_depth=tile.second_opinion,
         estimate=DepthEstimate(disparity, valid, EstimateKind.AFFINE_INVARIANT_DISPARITY),
-        intrinsics=Intrinsics.from_vertical_fov(*depth.shape, 45.0),
+        intrinsics=Intrinsics.from_vertical_fov(depth.shape[0], depth.shape[1], 45.0),
     )
 
 
-def milliseconds(pair: CheckedPair, checks: list[Check]) -> float:
-    start = time.thread_time()
-    run_checks(pair, checks)
-    return 1000 * (time.thread_time() - start)
+def milliseconds(pair: CheckedPair, checks: Mapping[str, Check]) -> dict[str, float]:
+    taken = {}
+    for name, check in checks.items():
+        start = time.thread_time()
+        run_checks(pair, [check])
+        taken[name] = 1000 * (time.thread_time() - start)
+    return taken
 
 
 def main() -> None:
@@ -52,17 +57,18 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     pairs = [pair_of(tile) for tile in make_tiles(load_frames(), given.side)]
-    checks = open_checks(
-        {name: {} for name, kind in BUILT_IN.items() if not issubclass(kind, NetworkCheck)}
+    every = open_checks(
+        {name: {} for name, kind in BUILT_IN.items() if kind.network is Check.network}
     )
-    rows = {name: [check] for name, check in checks.items()}
-    default = [*open_checks(load_config(DEFAULT).checks).values()]
-    rows[f"the default set ({DEFAULT}.yaml)"] = default
+    default = open_checks(load_config(DEFAULT).checks)
     print(f"{len(pairs)} pairs of {given.side}² pixels, one core\n")
     print("| check | ms a pair |\n|---|---|")
-    for name, some in rows.items():
-        taken = [milliseconds(pair, some) for _ in range(given.rounds) for pair in pairs]
-        print(f"| {name} | {statistics.median(taken):.1f} |", flush=True)
+    rounds = [milliseconds(pair, every) for _ in range(given.rounds) for pair in pairs]
+    for name in every:
+        print(f"| {name} | {statistics.median(taken[name] for taken in rounds):.1f} |")
+    rounds = [milliseconds(pair, default) for _ in range(given.rounds) for pair in pairs]
+    whole = statistics.median(sum(taken.values()) for taken in rounds)
+    print(f"| the default set ({', '.join(default)}) | {whole:.1f} |")
 
 
 if __name__ == "__main__":

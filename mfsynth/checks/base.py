@@ -48,7 +48,7 @@ from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text"]
+Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "slots"]
 """Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
 
 _OWN_DEPTH_STEPS = 10
@@ -67,6 +67,8 @@ class CheckedPair:
             if there was no other depth.
         estimate: What a depth estimator says of `rgb`; None if there is none.
         text: The prompt; None if there was none.
+        slots: What the prompt took for each slot of its library, in the order of the text; None if
+            that isn't known.
     """
 
     rgb: RgbImage
@@ -75,6 +77,7 @@ class CheckedPair:
     joint_depth: DepthMap | None = None
     estimate: DepthEstimate | None = None
     text: str | None = None
+    slots: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.
@@ -110,6 +113,21 @@ class Score:
     note: str
     unit: str = ""
     limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """A network that a check asks.
+
+    Attributes:
+        id: As the settings give it.
+        revision: Of its files; part of a run's fingerprint.
+        licence: Of its weights.
+    """
+
+    id: str
+    revision: str
+    licence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +184,21 @@ class Check(Settings):
             abstains = self.on_abstain == "reject" and math.isnan(scores[name])
             if abstains or info.fails(scores[name]):
                 yield Failure(name, scores[name], math.nan if info.limit is None else info.limit)
+
+    def network(self) -> NetworkInfo | None:
+        """The network that `measure` asks; None if there is none. Loads no weights.
+
+        Raises:
+            MfsynthError: There is no such network; the message doesn't name the check.
+        """
+        return None
+
+    def load(self) -> None:
+        """Load what `measure` needs beside the settings. A worker calls it before its first pair.
+
+        Raises:
+            MfsynthError: As `network`; or its files are not what they should be.
+        """
 
     def score_infos(self) -> dict[str, ScoreInfo]:
         """What a run keeps of the scores, by name: with their limits under these settings."""

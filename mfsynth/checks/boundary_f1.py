@@ -81,11 +81,13 @@ def _boundaries(
 ) -> NDArray[np.int64]:
     """Boundaries between rows at each ratio (3, 10): in depth, in the estimate, in both."""
     both = known[1:] & known[:-1]
-    changes = [np.diff(logs, axis=0)[both] for logs in (log_depth, log_estimated)]
+    changes = np.stack([np.diff(logs, axis=0)[both] for logs in (log_depth, log_estimated)])
+    # Of most pairs of neighbours neither map has a boundary between them.
+    changes = changes[:, (np.abs(changes) > np.log(RATIOS[0])).any(axis=0)]
     # How many of the ratios each one exceeds.
-    levels = [np.searchsorted(np.log(RATIOS), np.abs(change)) for change in changes]
+    levels = np.searchsorted(np.log(RATIOS), np.abs(changes))
     same_side = np.signbit(changes[0]) == np.signbit(changes[1])
-    shared = np.where(same_side, np.minimum(*levels), 0)
+    shared = np.where(same_side, levels.min(axis=0), 0)
     return np.stack([_at_least(level) for level in (*levels, shared)])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
-from mfsynth.checks.normals import camera_of
+from mfsynth.checks.normals import camera_of, thinned_camera, thinning
 from mfsynth.config.base import Count, Unset
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.planes import find_planes
@@ -17,8 +17,6 @@ from mfsynth.geometry.rgbd import DepthMap
 
 TOLERANCE = 0.03
 """Distance from a plane, as a share of depth, up to which a pixel may belong to it."""
-
-_SEARCHED_SIDE = 256
 
 
 class Planarity(Check):
@@ -72,10 +70,13 @@ def planarity(depth: DepthMap, intrinsics: Intrinsics, planes: int = 3) -> float
         From 0 to 0.03, not changed by a constant scale of depth; nan (abstain) where no plane has a
         tenth of the valid pixels.
     """
-    step = max(1, round(min(depth.shape) / _SEARCHED_SIDE))
-    fx, fy, cx, cy = (getattr(intrinsics, name) / step for name in ("fx", "fy", "cx", "cy"))
-    thinned = np.ascontiguousarray(depth[::step, ::step])
-    found = find_planes(thinned, Intrinsics(fx, fy, cx, cy), count=planes, tolerance=TOLERANCE)
+    step = thinning(*depth.shape)
+    found = find_planes(
+        np.ascontiguousarray(depth[::step, ::step]),
+        thinned_camera(intrinsics, step),
+        count=planes,
+        tolerance=TOLERANCE,
+    )
     if not found:
         return math.nan
     pixels = [np.count_nonzero(plane.pixels) for plane in found]

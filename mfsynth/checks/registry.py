@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
-from mfsynth.checks.base import Check
+from mfsynth.checks.base import Check, NetworkInfo
 from mfsynth.checks.blur import Blur
 from mfsynth.checks.boundary_f1 import BoundaryF1
 from mfsynth.checks.estimator_agreement import EstimatorAgreement
@@ -18,6 +19,8 @@ from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.normals import Normals
 from mfsynth.checks.ordinal_agreement import OrdinalAgreement
 from mfsynth.checks.planarity import Planarity
+from mfsynth.checks.prompt_agreement import PromptAgreement
+from mfsynth.checks.prompt_objects import PromptObjects
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.checks.tiles import Tiles
@@ -46,6 +49,8 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "planarity": Planarity,
         "exposure": Exposure,
         "blur": Blur,
+        "prompt_agreement": PromptAgreement,
+        "prompt_objects": PromptObjects,
     }
 )
 """By name, in the order of their scores in the tables of a run."""
@@ -118,6 +123,41 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
                     f"checks.{name}: gives a score {score.name!r}, as {other} does; leave one out"
                 )
     return checks
+
+
+def load_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Check]:
+    """As `open_checks`, with what they need beside their settings; for those that measure.
+
+    Raises:
+        MfsynthError: As `open_checks`; or what a check needs isn't there.
+    """
+    checks = open_checks(settings)
+    for name, check in checks.items():
+        with _named(name):
+            check.load()
+    return checks
+
+
+def networks_of(checks: Mapping[str, Check]) -> dict[str, NetworkInfo]:
+    """The networks that checks ask, by the names of the checks that ask one. Loads no weights.
+
+    Raises:
+        MfsynthError: There is no such network.
+    """
+    found: dict[str, NetworkInfo] = {}
+    for name, check in checks.items():
+        with _named(name):
+            if (network := check.network()) is not None:
+                found[name] = network
+    return found
+
+
+@contextmanager
+def _named(check: str) -> Iterator[None]:
+    try:
+        yield
+    except MfsynthError as error:
+        raise MfsynthError(f"checks.{check}: {error}") from error
 
 
 def _plugins() -> dict[str, EntryPoint]:

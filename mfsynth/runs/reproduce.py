@@ -112,9 +112,13 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     config = GivenSettings(manifest.config, where).validate(RunConfig)
     if not trust:
         prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
+        names = [f"the prompts {prompts_at!r:.300}", f"the model {model_id!r:.300}"]
+        for check, values in config.checks.items():
+            if values is not None and "model" in values:
+                names.append(f"{values['model']!r:.300} for the check {check:.80}")
         raise MfsynthError(
-            f"{where} names the prompts {prompts_at!r:.300} and the model {model_id!r:.300}; "
-            "if the run is yours, or you trust both, open them with --trust"
+            f"{where} names {' and '.join(names)}; if the run is yours, or you trust "
+            f"{'both' if len(names) == 2 else 'all'}, open them with --trust"
         )
     config = complete(config)
     prompts = open_prompts(config.prompts, config.seed)

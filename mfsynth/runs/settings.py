@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 from pydantic import create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
-from mfsynth.checks.registry import BUILT_IN, HOW_TO_ADD, find_check, plugin_versions
+from mfsynth.checks.registry import (
+    BUILT_IN,
+    HOW_TO_ADD,
+    find_check,
+    networks_of,
+    plugin_versions,
+)
 from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
@@ -21,7 +27,7 @@ from mfsynth.models import ModelInfo
 from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text", "slots")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -60,6 +66,9 @@ def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str)
     if own_depth_steps(config):
         # Runs of equal settings kept the joint depth once.
         beside["depth"] = "of the finished image"
+    if networks := networks_of(open_checks(config.checks)):
+        # Also of a folder, or of a hub id without a revision.
+        beside["networks"] = {f"checks.{name}": found.revision for name, found in networks.items()}
     return fingerprint(config, prompts_digest, model_revision, beside)
 
 
@@ -83,7 +92,12 @@ def abstaining_checks(config: RunConfig) -> dict[str, Check]:
 
 def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
     """What a run keeps of its scores, by name."""
-    infos = score_infos(open_checks(config.checks).values())
+    checks = open_checks(config.checks)
+    infos = score_infos(checks.values())
+    for name, network in networks_of(checks).items():
+        for score in checks[name].scores:
+            note = f"{score.note}, by {network.id} (licence {network.licence})"
+            infos[score.name] = replace(infos[score.name], note=note)
     for name in score_infos(abstaining_checks(config).values()):
         infos[name] = replace(infos[name], note=f"abstains: {WHY_ABSTAINING}")
     return infos

@@ -16,7 +16,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from mfsynth.checks import CheckedPair, open_checks, run_checks
+from mfsynth.checks import CheckedPair, run_checks
+from mfsynth.checks.registry import load_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
@@ -97,7 +98,7 @@ class ShardWorker:
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
         self._vocabulary = vocabulary
-        self._checks = tuple(open_checks(config.checks).values())
+        self._checks = tuple(load_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
@@ -199,7 +200,10 @@ class ShardWorker:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         with clock("check"):
-            pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
+            item = candidate.item
+            pair = CheckedPair(
+                rgb, depth, joint_depth=joint_depth, text=item.text, slots=item.slots
+            )
             verdict = run_checks(pair, self._checks)
         with clock("encode"):
             kept = assignment.keep_rejected and not malformed_pixels(depth)

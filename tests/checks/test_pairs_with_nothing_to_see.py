@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from conftest_scenes import make_scene
 
-from mfsynth.checks import CheckedPair, open_checks, run_checks
+from mfsynth.checks import Check, CheckedPair, open_checks, run_checks
 from mfsynth.checks.registry import BUILT_IN
 from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 
-CHECKS = open_checks({name: {} for name in BUILT_IN})
+# Those that ask a network have tests of their own.
+CHECKS = open_checks({name: {} for name, kind in BUILT_IN.items() if kind.network is Check.network})
 KINDS = [None, *EstimateKind]
 # Of any depth and any image there is something to say.
 ALWAYS = {"valid_fraction", "clipped", "dark", "contrast", "mean_luma"}
