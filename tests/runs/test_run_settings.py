@@ -150,8 +150,9 @@ def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> N
 
 
 def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
-    assert error(save({**MINIMAL, "checks": {"whether_it_is_any_good": {}}})) == (
-        f"FILE: checks.whether_it_is_any_good: unknown key; known here: {', '.join(check_names())}; for another "
+    name = "whether_it_is_any_good"
+    assert error(save({**MINIMAL, "checks": {name: {}}})) == (
+        f"FILE: checks.{name}: unknown key; known here: {', '.join(check_names())}; for another "
         "check, install a package that has it as an entry point in the group mfsynth.checks"
     )
 
