@@ -21,7 +21,7 @@ import click
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 from torch import nn
 
 from mfsynth.config.estimators import DepthEstimatorConfig
@@ -103,7 +103,8 @@ def small_moge(folder: Path) -> Path:
     from moge.model.v2 import MoGeModel
 
     torch.manual_seed(0)
-    widths = [32, 16, 16, 8, 8]
+    # Groups of its norms have 32 channels.
+    widths = [64, 32, 32, 32, 32]
 
     def stack(inputs: list[int | None], outputs: list[int | None]) -> dict[str, Any]:
         return {
@@ -114,9 +115,9 @@ def small_moge(folder: Path) -> Path:
             "resamplers": ["conv_transpose"] * 4,
         }
 
-    neck = stack([32 + 2, 2, 2, 2, 2], [None] * 5)
+    neck = stack([64 + 2, 2, 2, 2, 2], [None] * 5)
     config = {
-        "encoder": {"backbone": "dinov2_vits14", "intermediate_layers": 4, "dim_out": 32},
+        "encoder": {"backbone": "dinov2_vits14", "intermediate_layers": 4, "dim_out": 64},
         "neck": neck,
         "points_head": stack([*widths], [None, None, None, None, 3]),
         "normal_head": stack([*widths], [None, None, None, None, 3]),
@@ -143,8 +144,7 @@ def depth_anything_3(folder: Path, name: str) -> Path:
     torch.manual_seed(0)
     held = nn.ModuleDict({"model": create_object(load_config(MODEL_REGISTRY[name]))})
     folder.mkdir()
-    weights = {key: value.contiguous().clone() for key, value in held.state_dict().items()}
-    save_file(weights, folder / CHECKPOINT)
+    save_model(held, str(folder / CHECKPOINT))
     (folder / CONFIG).write_text(json.dumps({"model_name": name}))
     return folder
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings
+from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 
 
@@ -37,6 +38,18 @@ def _auto_or_seconds(value: Any) -> Any:
 
 
 AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seconds)]
+
+
+def _factor_or_estimator(value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < float("inf"):
+        return float(value)
+    if value == "estimator" or value is None:
+        return value
+    raise ValueError(f"must be estimator, or a number of metres above 0, not {value!r}")
+
+
+FactorOrEstimator = Annotated[float | Literal["estimator"], BeforeValidator(_factor_or_estimator)]
 
 # On one machine somebody is near, and a command that failed says so the same evening; what fills a
 # disk or holds a share up is over by then. A cluster works at night, and people are asleep.
@@ -247,6 +260,11 @@ class RunConfig(Settings):
         prompts: Where prompts come from.
         model: Which model.
         sampler: How it samples.
+        estimator: A depth estimator that looks at what was made, for checks and for
+            `metres_per_unit`; None for none.
+        metres_per_unit: What makes the model's relative depth metres: a factor for all pairs, or
+            `estimator` for one of each, by which its depth agrees with a metric estimator's. None
+            for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
@@ -261,6 +279,8 @@ class RunConfig(Settings):
     prompts: PromptsConfig
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
+    estimator: Unset[DepthEstimatorConfig] = None
+    metres_per_unit: Unset[FactorOrEstimator] = None
     checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     keep_reject_thumbnails: bool = True
     output: NonEmpty

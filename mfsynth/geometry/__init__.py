@@ -13,6 +13,7 @@ from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, Intrinsi
 from mfsynth.geometry.estimates import DepthEstimate, EstimateKind
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
+from mfsynth.geometry.scale import MetricScale, metric_scale
 
 __all__ = [
     "CameraAxes",
@@ -21,12 +22,14 @@ __all__ = [
     "EstimateKind",
     "Intrinsics",
     "IntrinsicsSource",
+    "MetricScale",
     "abs_rel",
     "affine_least_squares",
     "backproject",
     "delta",
     "depth_from_disparity_fit",
     "disparity_least_squares",
+    "metric_scale",
     "pixel_rays",
     "project",
     "scale_l1",

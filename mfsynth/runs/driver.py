@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
@@ -55,6 +56,7 @@ from mfsynth.runs.result import RunResult
 from mfsynth.runs.settings import (
     complete,
     require_trained_for,
+    run_estimator,
     run_fingerprint,
     run_scores,
 )
@@ -158,19 +160,25 @@ def _generate(
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
+    estimator = run_estimator(config)
     store = ObjectStore.open(config.output)
-    identity = run_fingerprint(config, prompts.digest, model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
+    identity = run_fingerprint(config, prompts.digest, model.revision, estimator)
+    described = run_manifest(config, identity, model, prompts.slot_names, estimator)
+    manifest = open_run(store, described)
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model)
+    examine = partial(examine_at_start, config, store, model, estimator=estimator)
     return _Session(config, plan, store, manifest, examine, display, somebody).run(open_worker)
 
 
 def run_manifest(
-    config: RunConfig, identity: Fingerprint, model: ModelInfo, slots: Sequence[str]
+    config: RunConfig,
+    identity: Fingerprint,
+    model: ModelInfo,
+    slots: Sequence[str],
+    estimator: EstimatorInfo | None = None,
 ) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
@@ -183,10 +191,15 @@ def run_manifest(
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         nonce=secrets.token_hex(8),
-        model={"id": model.id, "revision": model.revision, "licence": model.licence},
+        model=_described(model),
+        estimator={} if estimator is None else _described(estimator),
         scores=scores,
         **contents_of_run({name: score.note for name, score in scores.items()}, slots),
     )
+
+
+def _described(model: ModelInfo | EstimatorInfo) -> dict[str, str]:
+    return {"id": model.id, "revision": model.revision, "licence": model.licence}
 
 
 class _Session:

@@ -21,7 +21,7 @@ from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete, run_estimator, run_fingerprint
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
@@ -102,13 +102,17 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     config = GivenSettings(manifest.config, where).validate(RunConfig)
     if not trust:
         prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
+        names = [f"the prompts {prompts_at!r:.300}", f"the model {model_id!r:.300}"]
+        if config.estimator is not None:
+            names.append(f"the estimator {config.estimator.id!r:.300}")
         raise MfsynthError(
-            f"{where} names the prompts {prompts_at!r:.300} and the model {model_id!r:.300}; "
-            "if the run is yours, or you trust both, open them with --trust"
+            f"{where} names {' and '.join(names)}; if the run is yours, or you trust "
+            f"{'both' if len(names) == 2 else 'all'}, open them with --trust"
         )
     config = complete(config)
     prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
+    revision, estimator = model_info(config.model).revision, run_estimator(config)
+    identity = run_fingerprint(config, prompts.digest, revision, estimator)
     if identity.digest != manifest.fingerprint:
         changed = "; ".join(differences(manifest.settings, identity.settings))
         raise MfsynthError(

@@ -14,16 +14,18 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
+from mfsynth.geometry import IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
+from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
@@ -47,6 +49,9 @@ from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from mfsynth.models.estimators.base import Estimator
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ class ShardWorker:
             that takes any batch as well.
         device: What the model runs on, for receipts.
         vocabulary: Tells what the model makes of prompts, for receipts; None where nothing does.
+        estimator: Says its own of every image, for checks and for metres; None for no such opinion.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ShardWorker:
         *,
         device: Device | None = None,
         vocabulary: Vocabulary | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
@@ -97,6 +104,7 @@ class ShardWorker:
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
         self._vocabulary = vocabulary
+        self._estimator = estimator
         self._checks = tuple(open_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
@@ -180,7 +188,11 @@ class ShardWorker:
             with clock("compile"), self._warm_up():
                 self._sample_whole(whole, embeds, PhaseClock())
             self._warm_sizes.add(size)
-        return self._sample_whole(whole, embeds, clock).first(len(candidates))
+        batch = self._sample_whole(whole, embeds, clock).first(len(candidates))
+        if self._estimator is None:
+            return batch
+        with clock("estimate"):
+            return replace(batch, estimates=self._estimator(batch.rgb))
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
@@ -196,33 +208,51 @@ class ShardWorker:
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
     ) -> EncodedSample | Reject:
-        candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
+        candidate, rgb = batch.candidates[row], batch.rgb[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
+        estimate = None if batch.estimates is None else batch.estimates[row]
+        made, scale = batch.depth[row], self._config.metres_per_unit
         with clock("check"):
-            pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
+            found = measured(made, batch.depth_kind, scale, estimate)
+            said = found or Measured(made, batch.depth_kind)
+            pair = CheckedPair(
+                rgb,
+                said.depth,
+                joint_depth=joint_depth,
+                estimate=estimate,
+                text=candidate.item.text,
+            )
             verdict = run_checks(pair, self._checks)
+        # The score's name alone can be counted; its value is in `scores`.
+        reasons = [failure.score for failure in verdict.failures]
+        if found is None:
+            reasons.append(NO_SCALE)
         with clock("encode"):
-            kept = assignment.keep_rejected and not malformed_pixels(depth)
-            if verdict.accepted or kept:
+            kept = assignment.keep_rejected and not malformed_pixels(said.depth)
+            if not reasons or kept:
+                seen = None if estimate is None else estimate.intrinsics
                 return encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
-                        depth=depth,
+                        depth=said.depth,
                         scores=verdict.scores,
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
-                        depth_kind=batch.depth_kind,
+                        depth_kind=said.kind,
                         licence=self._licence,
+                        intrinsics=seen,
+                        intrinsics_source=None if seen is None else IntrinsicsSource.ESTIMATED,
+                        metres_per_unit=said.metres_per_unit,
+                        metres_per_unit_error=said.error,
                     )
                 )
             keep = self._config.keep_reject_thumbnails
             return Reject(
                 candidate.ref,
                 scores=verdict.scores,
-                # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(failure.score for failure in verdict.failures),
-                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
+                reasons=tuple(reasons),
+                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep else None,
             )
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:

@@ -74,6 +74,8 @@ class Sample:
         intrinsics: Pinhole camera in pixels, or None if unknown.
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
         digital_source_type: How the image came to be, a term of the IPTC.
+        metres_per_unit: The factor that made relative depth metric; None where none did.
+        metres_per_unit_error: Its relative standard error; None where that isn't known.
     """
 
     ref: CandidateRef
@@ -87,6 +89,8 @@ class Sample:
     intrinsics: Intrinsics | None = None
     intrinsics_source: IntrinsicsSource | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
+    metres_per_unit: float | None = None
+    metres_per_unit_error: float | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)

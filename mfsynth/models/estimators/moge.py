@@ -41,13 +41,11 @@ def load_moge(
             "install it"
         ) from error
     try:
-        with torch.device("meta"):
-            hollow = MoGeModel(**folder.config)
-        require_weights_of(hollow, folder.path)
         model = MoGeModel(**folder.config)
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise MfsynthError(f"{folder.path}: its {CONFIG} makes no MoGe ({reason})") from error
+    require_weights_of(model, folder.path)
     load_model(model, folder.path / CHECKPOINT)
     return MoGe(model.eval().to(device, dtype), gives)
 
