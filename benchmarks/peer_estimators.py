@@ -46,7 +46,9 @@ def main() -> None:
 def check() -> None:
     """Random weights through both packages."""
     with tempfile.TemporaryDirectory() as folder:
-        _check(small_moge(Path(folder) / "moge"), EstimateKind.METRIC_Z, sees=True, normals=True)
+        moge = small_moge(Path(folder) / "moge")
+        _check(moge, EstimateKind.METRIC_Z, sees=True, normals=True)
+        _check(moge, EstimateKind.METRIC_Z, camera=KNOWN, sees=True, normals=True)
         place = Path(folder) / "any"
         _check(depth_anything_3(place, "da3-small"), EstimateKind.SCALE_INVARIANT_Z, sees=True)
         metric = small_metric_da3(Path(folder) / "metric")

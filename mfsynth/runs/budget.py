@@ -25,7 +25,8 @@ _WORK = ("prompts", "model", "sampler", "estimator", "metres_per_unit", "checks"
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
 _RUN = (
-    *("name", "seed", "shard_size", "model", "sampler", "estimator", "metres_per_unit", "checks"),
+    *("name", "seed", "shard_size", "model", "sampler", "camera", "estimator", "metres_per_unit"),
+    "checks",
     "keep_reject_thumbnails",
 )
 
@@ -328,7 +329,7 @@ def _settings(
     if any(values.get("revision") is None for values in models):
         for values in models:
             values["revision"] = None
-    return before, {name: now[name] for name in names}
+    return before, {name: now.get(name) for name in names}
 
 
 def _device(receipt: Receipt) -> str:

@@ -22,7 +22,7 @@ from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.shards.commits import ScoreInfo
 
-# Of `CheckedPair`, what a worker has to show.
+# Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
@@ -83,6 +83,18 @@ def own_depth_steps(config: RunConfig) -> int:
     return max((check.own_depth_steps for check in open_checks(config.checks).values()), default=0)
 
 
+def added_columns(config: RunConfig) -> tuple[str, ...]:
+    """Columns of the index that runs have only if they need them; see `shards.columns.ADDED`."""
+    names: tuple[str, ...] = ()
+    if config.camera is not None:
+        names += ("camera",)
+        if config.estimator is not None:
+            names += tuple(f"estimated_{name}" for name in ("fx", "fy", "cx", "cy"))
+    if config.metres_per_unit is not None:
+        names += ("metres_per_unit", "metres_per_unit_error")
+    return names
+
+
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
     """The checks, by name, that have no joint depth to look at in any pair of a run."""
     if config.sampler.keeps_joint_depth:
@@ -108,9 +120,11 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
     if config.estimator is None:
         return None
     info = estimator_info(config.estimator)
-    if config.metres_per_unit == "estimator" and info.gives is not EstimateKind.METRIC_Z:
+    gives = info.gives_with(config.camera is not None)
+    if config.metres_per_unit == "estimator" and gives is not EstimateKind.METRIC_Z:
+        knows = "set camera, " if info.metric_with_camera else ""
         raise MfsynthError(
-            f"metres_per_unit: {info.id} gives {info.gives.value.replace('_', ' ')}, no metres; "
+            f"metres_per_unit: {info.id} gives {gives.value.replace('_', ' ')}, no metres; {knows}"
             "name a metric estimator, give a number, or leave metres_per_unit out"
         )
     return info
@@ -158,16 +172,18 @@ def _complete(given: GivenSettings) -> RunConfig:
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
+    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
     for name, check in open_checks(config.checks).items():
         if "estimate" in check.inputs and config.estimator is None:
             raise MfsynthError(
                 f"checks.{name}: looks at what a depth estimator says of the image; set "
                 "estimator.id, or leave this check out"
             )
-        if lacking := {*check.inputs} - {*_INPUTS}:
+        if lacking := {*check.inputs} - shown:
+            remedy = "set camera, or " if lacking == {"intrinsics"} else ""
             raise MfsynthError(
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
-                "have; leave this check out"
+                f"have; {remedy}leave this check out"
             )
     _require_estimator_in_use(config)
     return config

@@ -21,7 +21,7 @@ from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
-from mfsynth.geometry import IntrinsicsSource
+from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
@@ -98,7 +98,8 @@ class ShardWorker:
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        self._declared = Declared.by(column["name"] for column in manifest.columns)
+        columns = (column["name"] for column in manifest.columns)
+        self._declared = Declared.by(columns, manifest.format_version)
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
@@ -192,7 +193,8 @@ class ShardWorker:
         if self._estimator is None:
             return batch
         with clock("estimate"):
-            return replace(batch, estimates=self._estimator(batch.rgb))
+            cameras = [self._assumed_camera(batch)] * len(batch.candidates)
+            return replace(batch, estimates=self._estimator(batch.rgb, cameras))
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
@@ -212,12 +214,14 @@ class ShardWorker:
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         estimate = None if batch.estimates is None else batch.estimates[row]
         made, scale = batch.depth[row], self._config.metres_per_unit
+        camera, assumed = self._config.camera, self._assumed_camera(batch)
         with clock("check"):
             found = measured(made, batch.depth_kind, scale, estimate)
             said = found or Measured(made, batch.depth_kind)
             pair = CheckedPair(
                 rgb,
                 said.depth,
+                assumed,
                 joint_depth=joint_depth,
                 estimate=estimate,
                 text=candidate.item.text,
@@ -241,11 +245,14 @@ class ShardWorker:
                         model_id=self._config.model.id,
                         depth_kind=said.kind,
                         licence=self._licence,
-                        intrinsics=seen,
-                        intrinsics_source=None if seen is None else IntrinsicsSource.ESTIMATED,
+                        intrinsics=assumed or seen,
+                        intrinsics_source=_source_of(assumed, seen),
+                        camera=None if camera is None else camera.preset,
+                        estimated_intrinsics=seen,
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
-                    )
+                    ),
+                    self._declared,
                 )
             keep = self._config.keep_reject_thumbnails
             return Reject(
@@ -254,6 +261,10 @@ class ShardWorker:
                 reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep else None,
             )
+
+    def _assumed_camera(self, batch: Batch) -> Intrinsics | None:
+        camera = self._config.camera
+        return None if camera is None else camera.intrinsics(*batch.rgb.shape[1:3])
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
@@ -292,6 +303,12 @@ class ShardWorker:
             prompts_unknown=None if read is None else read.unknown,
             prompts_cut=None if read is None else read.cut,
         )
+
+
+def _source_of(assumed: Intrinsics | None, seen: Intrinsics | None) -> IntrinsicsSource | None:
+    if assumed is not None:
+        return IntrinsicsSource.ASSUMED
+    return None if seen is None else IntrinsicsSource.ESTIMATED
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

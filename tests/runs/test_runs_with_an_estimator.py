@@ -29,8 +29,10 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureCause
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.runs.settings import load_run_config, run_estimator
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit, read_run
+from mfsynth.shards.commits import commit, read_commits, read_run
 from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.reading import read_index
+from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
 CAMERA = Intrinsics(20.0, 20.0, 7.5, 7.5)
@@ -62,9 +64,11 @@ class StandInEstimator:
         self.pipeline = StandInPipeline(config, Behaviour())
         self.memory, self.valid = memory, valid
         self.asked: list[int] = []
+        self.cameras: list[object] = []
 
     def __call__(self, rgb, cameras=None):
         self.asked.append(len(rgb))
+        self.cameras.append(cameras)
         if len(rgb) > self.memory:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         estimates = []
@@ -82,6 +86,29 @@ def make(worker, config, shard=0, batch_size=4):
     candidates = plan_of(config).shard(shard)
     *_, end = worker.make_shard(Assignment(shard, "a", batch_size), candidates)
     return end
+
+
+def index_of(config):
+    """Rows of a run that is sound, by whatever `verify` looks at."""
+    store = ObjectStore.open(config.output)
+    assert not verify_run(store).problems
+    return read_index(store, read_commits(store).values()).to_pylist()
+
+
+def test_what_an_estimator_sees_stands_beside_the_camera_that_is_assumed(near, run_folder):
+    config = run_folder.config(
+        estimator={"id": "embedded"}, camera={"fov": 60.0}, checks={"near": {}}
+    )
+    start(config)
+    estimator = StandInEstimator(config)
+    worker = ShardWorker(config, StandInPipeline(config, Behaviour()), estimator=estimator)
+    assert commit(ObjectStore.open(config.output), make(worker, config).receipt)
+    assumed = config.camera.intrinsics(SIZE, SIZE)
+    assert estimator.cameras == [[assumed] * 4] * 2
+    for row in index_of(config):
+        assert row["intrinsics_source"] == "assumed"
+        assert row["fx"] == pytest.approx(assumed.fx)
+        assert (row["estimated_fx"], row["estimated_cy"]) == (CAMERA.fx, CAMERA.cy)
 
 
 def metric_folder(tmp_path):
@@ -169,6 +196,10 @@ def test_depth_is_metric_by_the_estimator_or_by_hand(run_folder, by, tmp_path):
         assert sample.depth_kind is DepthKind.ESTIMATED_METRIC_Z
         found = np.unique(sample.depth)
         np.testing.assert_allclose(found, [factor, 2 * factor], rtol=1e-3)
+    rows = index_of(config)
+    np.testing.assert_allclose([row["metres_per_unit"] for row in rows], factor, rtol=1e-6)
+    errors = {row["metres_per_unit_error"] for row in rows}
+    assert errors == ({0.0} if by == "estimator" else {None})
 
 
 def test_a_pair_that_can_not_be_made_metric_is_rejected_and_says_so(run_folder, tmp_path):

@@ -111,6 +111,10 @@ class EstimatorInfo:
     gives_camera: bool = False
     warning: str = ""
 
+    def gives_with(self, camera: bool) -> EstimateKind:
+        """What its numbers are where the camera is known, or isn't."""
+        return EstimateKind.METRIC_Z if camera and self.metric_with_camera else self.gives
+
 
 def find_estimator(
     config: DepthEstimatorConfig, *, weights: bool = True, local_files_only: bool = False
