@@ -202,7 +202,9 @@ def _gives(folder: EstimatorFolder) -> tuple[EstimateKind, bool, bool]:
     config = folder.config
     match folder.kind:
         case EstimatorKind.EMBEDDED:
-            return EstimateKind.SCALE_INVARIANT_Z, False, False
+            metric = config.get("focal") is not None
+            kind = EstimateKind.METRIC_Z if metric else EstimateKind.SCALE_INVARIANT_Z
+            return kind, False, False
         case EstimatorKind.MOGE:
             metric = config.get("scale_head") is not None
             kind = EstimateKind.METRIC_Z if metric else EstimateKind.SCALE_INVARIANT_Z
