@@ -21,7 +21,7 @@ import click
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 from torch import nn
 
 from mfsynth.config.estimators import DepthEstimatorConfig
@@ -46,7 +46,9 @@ def main() -> None:
 def check() -> None:
     """Random weights through both packages."""
     with tempfile.TemporaryDirectory() as folder:
-        _check(small_moge(Path(folder) / "moge"), EstimateKind.METRIC_Z, sees=True, normals=True)
+        moge = small_moge(Path(folder) / "moge")
+        _check(moge, EstimateKind.METRIC_Z, sees=True, normals=True)
+        _check(moge, EstimateKind.METRIC_Z, camera=KNOWN, sees=True, normals=True)
         place = Path(folder) / "any"
         _check(depth_anything_3(place, "da3-small"), EstimateKind.SCALE_INVARIANT_Z, sees=True)
         metric = small_metric_da3(Path(folder) / "metric")
@@ -103,7 +105,8 @@ def small_moge(folder: Path) -> Path:
     from moge.model.v2 import MoGeModel
 
     torch.manual_seed(0)
-    widths = [32, 16, 16, 8, 8]
+    # Groups of its norms have 32 channels.
+    widths = [64, 32, 32, 32, 32]
 
     def stack(inputs: list[int | None], outputs: list[int | None]) -> dict[str, Any]:
         return {
@@ -114,9 +117,9 @@ def small_moge(folder: Path) -> Path:
             "resamplers": ["conv_transpose"] * 4,
         }
 
-    neck = stack([32 + 2, 2, 2, 2, 2], [None] * 5)
+    neck = stack([64 + 2, 2, 2, 2, 2], [None] * 5)
     config = {
-        "encoder": {"backbone": "dinov2_vits14", "intermediate_layers": 4, "dim_out": 32},
+        "encoder": {"backbone": "dinov2_vits14", "intermediate_layers": 4, "dim_out": 64},
         "neck": neck,
         "points_head": stack([*widths], [None, None, None, None, 3]),
         "normal_head": stack([*widths], [None, None, None, None, 3]),
@@ -143,8 +146,7 @@ def depth_anything_3(folder: Path, name: str) -> Path:
     torch.manual_seed(0)
     held = nn.ModuleDict({"model": create_object(load_config(MODEL_REGISTRY[name]))})
     folder.mkdir()
-    weights = {key: value.contiguous().clone() for key, value in held.state_dict().items()}
-    save_file(weights, folder / CHECKPOINT)
+    save_model(held, str(folder / CHECKPOINT))
     (folder / CONFIG).write_text(json.dumps({"model_name": name}))
     return folder
 

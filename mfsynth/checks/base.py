@@ -49,7 +49,7 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_
 from mfsynth.shards.commits import ScoreInfo
 
 Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "slots"]
-"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
+"""Fields of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -209,12 +209,18 @@ class Check(Settings):
                 unit=score.unit,
                 note=score.note,
                 limit=self._limit(score),
+                default_limit=self._default_limit(score),
             )
             for score in self.scores
         }
 
     def _limit(self, score: Score) -> float | None:
         limit = None if score.limit is None else getattr(self, score.limit)
+        return None if limit is None else float(limit)
+
+    def _default_limit(self, score: Score) -> float | None:
+        field = None if score.limit is None else type(self).model_fields[score.limit]
+        limit = None if field is None or field.is_required() else field.get_default()
         return None if limit is None else float(limit)
 
     @property

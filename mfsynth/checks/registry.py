@@ -15,6 +15,7 @@ from mfsynth.checks.blur import Blur
 from mfsynth.checks.boundary_f1 import BoundaryF1
 from mfsynth.checks.estimator_agreement import EstimatorAgreement
 from mfsynth.checks.exposure import Exposure
+from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.normals import Normals
 from mfsynth.checks.ordinal_agreement import OrdinalAgreement
@@ -41,6 +42,7 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "registration": Registration,
         "flying_pixels": FlyingPixels,
         "self_agreement": SelfAgreement,
+        "field_of_view": FieldOfView,
         "tiles": Tiles,
         "estimator_agreement": EstimatorAgreement,
         "ordinal_agreement": OrdinalAgreement,

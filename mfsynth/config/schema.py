@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings
+from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
+from mfsynth.geometry.camera_presets import CAMERA_PRESETS
+from mfsynth.geometry.cameras import Intrinsics
 
 
 def _auto_or_count(value: Any) -> Any:
@@ -38,6 +41,18 @@ def _auto_or_seconds(value: Any) -> Any:
 
 AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seconds)]
 
+
+def _factor_or_estimator(value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < float("inf"):
+        return float(value)
+    if value == "estimator" or value is None:
+        return value
+    raise ValueError(f"must be estimator, or a number of metres above 0, not {value!r}")
+
+
+FactorOrEstimator = Annotated[float | Literal["estimator"], BeforeValidator(_factor_or_estimator)]
+
 # On one machine somebody is near, and a command that failed says so the same evening; what fills a
 # disk or holds a share up is over by then. A cluster works at night, and people are asleep.
 LOCAL_PATIENCE_S = 30 * 60.0
@@ -64,11 +79,14 @@ class PromptsConfig(Settings):
         library: The name of a library in `prompts/`, or a path or URL of one.
         file: A text, JSONL, CSV or Parquet file, a path or a URL.
         column: The column or key of `file` that holds the prompts (not for text files).
+        allow_unknown: Whether prompts with words that the model doesn't know, or longer than what
+            it reads, are made all the same; unset, a run with such prompts does not begin.
     """
 
     library: NonEmpty | None = None
     file: NonEmpty | None = None
     column: NonEmpty = "prompt"
+    allow_unknown: Unset[bool] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PromptsConfig:
@@ -193,6 +211,40 @@ class SamplerConfig(Settings):
         return self
 
 
+def _known_camera(name: str) -> str:
+    if name not in CAMERA_PRESETS:
+        raise ValueError(
+            f"must be one of {', '.join(CAMERA_PRESETS)}, not {name!r:.60}; or give fov, an angle"
+        )
+    return name
+
+
+class CameraConfig(Settings):
+    """The camera that a run's images are taken to be of: a preset, or an angle.
+
+    Attributes:
+        preset: A camera of `mfsynth.geometry.camera_presets`. An image is the largest centred part
+            of its colour image that has the image's proportions.
+        fov: Horizontal field of view of the image as it is, in degrees.
+    """
+
+    preset: Unset[Annotated[str, AfterValidator(_known_camera)]] = None
+    fov: Unset[Annotated[float, Field(gt=0, lt=180)]] = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> CameraConfig:
+        if (self.preset is None) == (self.fov is None):
+            raise ValueError("give exactly one of preset and fov")
+        return self
+
+    def intrinsics(self, height: int, width: int) -> Intrinsics:
+        """Of an image of this size: square pixels, the principal point in the middle."""
+        if self.preset is not None:
+            return CAMERA_PRESETS[self.preset].intrinsics(height, width)
+        assert self.fov is not None  # it is one of the two
+        return Intrinsics.from_horizontal_fov(height, width, self.fov)
+
+
 class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
@@ -247,6 +299,12 @@ class RunConfig(Settings):
         prompts: Where prompts come from.
         model: Which model.
         sampler: How it samples.
+        camera: Which camera its images are taken to be of; unset, they have none.
+        estimator: A depth estimator that looks at what was made, for checks and for
+            `metres_per_unit`; None for none.
+        metres_per_unit: What makes the model's relative depth metres: a factor for all pairs, or
+            `estimator` for one of each, by which its depth agrees with a metric estimator's. None
+            for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
@@ -261,6 +319,9 @@ class RunConfig(Settings):
     prompts: PromptsConfig
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
+    camera: Unset[CameraConfig] = None
+    estimator: Unset[DepthEstimatorConfig] = None
+    metres_per_unit: Unset[FactorOrEstimator] = None
     checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     keep_reject_thumbnails: bool = True
     output: NonEmpty

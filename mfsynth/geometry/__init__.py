@@ -16,6 +16,7 @@ from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
 from mfsynth.geometry.normals import normals_from_depth
 from mfsynth.geometry.planes import Plane, find_planes, gravity_direction
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
+from mfsynth.geometry.scale import MetricScale, metric_scale
 
 __all__ = [
     "CameraAxes",
@@ -24,6 +25,7 @@ __all__ = [
     "EstimateKind",
     "Intrinsics",
     "IntrinsicsSource",
+    "MetricScale",
     "Plane",
     "abs_rel",
     "affine_least_squares",
@@ -34,6 +36,7 @@ __all__ = [
     "disparity_least_squares",
     "find_planes",
     "gravity_direction",
+    "metric_scale",
     "normals_from_depth",
     "pixel_rays",
     "project",

@@ -188,7 +188,11 @@ class Intrinsics:
             height, width = width, height
         return camera
 
-    def cropped(self, top: int, left: int) -> Intrinsics:
+    def mirrored(self, width: int) -> Intrinsics:
+        """The camera of the image, of this width, turned left to right: of the mirrored world."""
+        return replace(self, cx=width - 1 - self.cx)
+
+    def cropped(self, top: float, left: float) -> Intrinsics:
         """The camera after `top` rows and `left` columns were cut off."""
         return Intrinsics(fx=self.fx, fy=self.fy, cx=self.cx - left, cy=self.cy - top)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.config.schema import SamplerConfig
-from mfsynth.geometry import DepthKind
+from mfsynth.geometry import DepthEstimate, DepthKind
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.plan import Candidate
 
@@ -58,6 +58,7 @@ class Batch:
         depth_kind: What the numbers in `depth` mean.
         joint_depth: What was made with the images, where `depth` took its place, float32
             (B, H, W); None where there is one depth.
+        estimates: What the run's estimator says of the images; None where there is none.
     """
 
     candidates: Sequence[Candidate]
@@ -65,6 +66,7 @@ class Batch:
     depth: NDArray[np.float32]
     depth_kind: DepthKind
     joint_depth: NDArray[np.float32] | None = None
+    estimates: Sequence[DepthEstimate] | None = None
 
     def first(self, count: int) -> Batch:
         """Only the first so many pairs."""

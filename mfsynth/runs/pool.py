@@ -268,9 +268,11 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     """The worker of every real run; imported where it is needed, in the worker's process."""
     from mfsynth.models import load_pipeline
     from mfsynth.models.acceleration.compilation import compiles, each_shape_once
+    from mfsynth.models.estimators.opening import open_estimator
     from mfsynth.runs.worker import ShardWorker
 
     pipeline = load_pipeline(config.model, device, config.runtime)
+    estimator = None if config.estimator is None else open_estimator(config.estimator, device)
     compiled = compiles(config.runtime.compile, device)
     return ShardWorker(
         config,
@@ -278,6 +280,7 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
         partial(each_shape_once, pipeline.transformer) if compiled else None,
         device=Device.here(device),
         vocabulary=vocabulary_of(config.model),
+        estimator=estimator,
     )
 
 

@@ -22,7 +22,7 @@ from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete, run_estimator, run_fingerprint
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
@@ -113,6 +113,8 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     if not trust:
         prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
         names = [f"the prompts {prompts_at!r:.300}", f"the model {model_id!r:.300}"]
+        if config.estimator is not None:
+            names.append(f"the estimator {config.estimator.id!r:.300}")
         for check, values in config.checks.items():
             if values is not None and "model" in values:
                 names.append(f"{values['model']!r:.300} for the check {check:.80}")
@@ -122,7 +124,8 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
         )
     config = complete(config)
     prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
+    revision, estimator = model_info(config.model).revision, run_estimator(config)
+    identity = run_fingerprint(config, prompts.digest, revision, estimator)
     if identity.digest != manifest.fingerprint:
         changed = "; ".join(differences(manifest.settings, identity.settings))
         raise MfsynthError(

@@ -23,11 +23,13 @@ from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.shards.commits import ScoreInfo
 
-# Of `CheckedPair`, what a worker has to show.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text", "slots")
+# Of `CheckedPair`, what a worker has to show of any run.
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -57,7 +59,12 @@ def complete(config: RunConfig) -> RunConfig:
     return _complete(GivenSettings(config.model_dump()))
 
 
-def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
+def run_fingerprint(
+    config: RunConfig,
+    prompts_digest: str,
+    model_revision: str,
+    estimator: EstimatorInfo | None = None,
+) -> Fingerprint:
     """The fingerprint of a complete configuration; see `mfsynth.config.fingerprint`."""
     versions = plugin_versions(name for name, values in config.checks.items() if values is not None)
     beside: dict[str, Any] = {}
@@ -66,6 +73,9 @@ def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str)
     if own_depth_steps(config):
         # Runs of equal settings kept the joint depth once.
         beside["depth"] = "of the finished image"
+    if estimator is not None and config.estimator is not None:
+        settings = config.estimator.model_dump(mode="json")
+        beside["estimator"] = {**settings, "revision": estimator.revision}
     if networks := networks_of(open_checks(config.checks)):
         # Also of a folder, or of a hub id without a revision.
         beside["networks"] = {f"checks.{name}": found.revision for name, found in networks.items()}
@@ -80,6 +90,18 @@ def own_depth_steps(config: RunConfig) -> int:
     if not config.sampler.keeps_joint_depth:
         return 0
     return max((check.own_depth_steps for check in open_checks(config.checks).values()), default=0)
+
+
+def added_columns(config: RunConfig) -> tuple[str, ...]:
+    """Columns of the index that runs have only if they need them; see `shards.columns.ADDED`."""
+    names: tuple[str, ...] = ()
+    if config.camera is not None:
+        names += ("camera",)
+        if config.estimator is not None:
+            names += tuple(f"estimated_{name}" for name in ("fx", "fy", "cx", "cy"))
+    if config.metres_per_unit is not None:
+        names += ("metres_per_unit", "metres_per_unit_error")
+    return names
 
 
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
@@ -101,6 +123,25 @@ def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
     for name in score_infos(abstaining_checks(config).values()):
         infos[name] = replace(infos[name], note=f"abstains: {WHY_ABSTAINING}")
     return infos
+
+
+def run_estimator(config: RunConfig) -> EstimatorInfo | None:
+    """What is known of a run's estimator before it is loaded; None where there is none.
+
+    Raises:
+        MfsynthError: There is no such estimator, or metres are asked of one that has none.
+    """
+    if config.estimator is None:
+        return None
+    info = estimator_info(config.estimator)
+    gives = info.gives_with(config.camera is not None)
+    if config.metres_per_unit == "estimator" and gives is not EstimateKind.METRIC_Z:
+        knows = "set camera, " if info.metric_with_camera else ""
+        raise MfsynthError(
+            f"metres_per_unit: {info.id} gives {gives.value.replace('_', ' ')}, no metres; {knows}"
+            "name a metric estimator, give a number, or leave metres_per_unit out"
+        )
+    return info
 
 
 def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
@@ -145,11 +186,18 @@ def _complete(given: GivenSettings) -> RunConfig:
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
+    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
     for name, check in open_checks(config.checks).items():
-        if lacking := {*check.inputs} - {*_INPUTS}:
+        if "estimate" in check.inputs and config.estimator is None:
+            raise MfsynthError(
+                f"checks.{name}: looks at what a depth estimator says of the image; set "
+                "estimator.id, or leave this check out"
+            )
+        if lacking := {*check.inputs} - shown:
+            remedy = "set camera, or " if lacking == {"intrinsics"} else ""
             raise MfsynthError(
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
-                "have; leave this check out"
+                f"have; {remedy}leave this check out"
             )
     for name, check in abstaining_checks(config).items():
         if check.on_abstain == "reject":
@@ -157,7 +205,24 @@ def _complete(given: GivenSettings) -> RunConfig:
                 f"checks.{name}.on_abstain: reject turns every pair down, for {WHY_ABSTAINING}; "
                 "leave this check out"
             )
+    _require_estimator_in_use(config)
     return config
+
+
+def _require_estimator_in_use(config: RunConfig) -> None:
+    if config.estimator is None:
+        if config.metres_per_unit == "estimator":
+            raise MfsynthError(
+                "metres_per_unit: estimator, and there is none; set estimator.id to a metric one, "
+                "or give a number"
+            )
+        return
+    checks = open_checks(config.checks).values()
+    if config.metres_per_unit != "estimator" and not any("estimate" in c.inputs for c in checks):
+        raise MfsynthError(
+            "estimator: nothing looks at what it says; name a check that does, set "
+            "metres_per_unit=estimator, or leave it out"
+        )
 
 
 def _model(named: Iterable[object]) -> type[RunConfig]:

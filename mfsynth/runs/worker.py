@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfsynth.checks import CheckedPair, run_checks
 from mfsynth.checks.registry import load_checks
@@ -22,9 +22,11 @@ from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
+from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
+from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
@@ -48,6 +50,9 @@ from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from mfsynth.models.estimators.base import Estimator
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +81,7 @@ class ShardWorker:
             that takes any batch as well.
         device: What the model runs on, for receipts.
         vocabulary: Tells what the model makes of prompts, for receipts; None where nothing does.
+        estimator: Says its own of every image, for checks and for metres; None for no such opinion.
     """
 
     def __init__(
@@ -86,18 +92,21 @@ class ShardWorker:
         *,
         device: Device | None = None,
         vocabulary: Vocabulary | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        self._declared = Declared.by(column["name"] for column in manifest.columns)
+        columns = (column["name"] for column in manifest.columns)
+        self._declared = Declared.by(columns, manifest.format_version)
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
         self._vocabulary = vocabulary
+        self._estimator = estimator
         self._checks = tuple(load_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
@@ -181,7 +190,12 @@ class ShardWorker:
             with clock("compile"), self._warm_up():
                 self._sample_whole(whole, embeds, PhaseClock())
             self._warm_sizes.add(size)
-        return self._sample_whole(whole, embeds, clock).first(len(candidates))
+        batch = self._sample_whole(whole, embeds, clock).first(len(candidates))
+        if self._estimator is None:
+            return batch
+        with clock("estimate"):
+            cameras = [self._assumed_camera(batch)] * len(batch.candidates)
+            return replace(batch, estimates=self._estimator(batch.rgb, cameras))
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
@@ -197,37 +211,62 @@ class ShardWorker:
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
     ) -> EncodedSample | Reject:
-        candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
+        candidate, rgb = batch.candidates[row], batch.rgb[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
+        estimate = None if batch.estimates is None else batch.estimates[row]
+        made, scale = batch.depth[row], self._config.metres_per_unit
+        camera, assumed = self._config.camera, self._assumed_camera(batch)
         with clock("check"):
-            item = candidate.item
+            found = measured(made, batch.depth_kind, scale, estimate)
+            said = found or Measured(made, batch.depth_kind)
             pair = CheckedPair(
-                rgb, depth, joint_depth=joint_depth, text=item.text, slots=item.slots
+                rgb,
+                said.depth,
+                assumed,
+                joint_depth=joint_depth,
+                estimate=estimate,
+                text=candidate.item.text,
+                slots=candidate.item.slots,
             )
             verdict = run_checks(pair, self._checks)
+        # The score's name alone can be counted; its value is in `scores`.
+        reasons = [failure.score for failure in verdict.failures]
+        if found is None:
+            reasons.append(NO_SCALE)
         with clock("encode"):
-            kept = assignment.keep_rejected and not malformed_pixels(depth)
-            if verdict.accepted or kept:
+            kept = assignment.keep_rejected and not malformed_pixels(said.depth)
+            if not reasons or kept:
+                seen = None if estimate is None else estimate.intrinsics
                 return encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
-                        depth=depth,
+                        depth=said.depth,
                         scores=verdict.scores,
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
-                        depth_kind=batch.depth_kind,
+                        depth_kind=said.kind,
                         licence=self._licence,
-                    )
+                        intrinsics=assumed or seen,
+                        intrinsics_source=_source_of(assumed, seen),
+                        camera=None if camera is None else camera.preset,
+                        estimated_intrinsics=seen,
+                        metres_per_unit=said.metres_per_unit,
+                        metres_per_unit_error=said.error,
+                    ),
+                    self._declared,
                 )
             keep = self._config.keep_reject_thumbnails
             return Reject(
                 candidate.ref,
                 scores=verdict.scores,
-                # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(failure.score for failure in verdict.failures),
-                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
+                reasons=tuple(reasons),
+                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep else None,
             )
+
+    def _assumed_camera(self, batch: Batch) -> Intrinsics | None:
+        camera = self._config.camera
+        return None if camera is None else camera.intrinsics(*batch.rgb.shape[1:3])
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
@@ -266,6 +305,12 @@ class ShardWorker:
             prompts_unknown=None if read is None else read.unknown,
             prompts_cut=None if read is None else read.cut,
         )
+
+
+def _source_of(assumed: Intrinsics | None, seen: Intrinsics | None) -> IntrinsicsSource | None:
+    if assumed is not None:
+        return IntrinsicsSource.ASSUMED
+    return None if seen is None else IntrinsicsSource.ESTIMATED
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

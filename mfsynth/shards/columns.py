@@ -57,6 +57,7 @@ class Column(Generic[_T]):
         value: Gives what stands in the row of a `_T`.
         nullable: Whether that may be None.
         in_first_version: Whether runs of format version 1 have it.
+        in_every_run: Whether runs have it that don't declare it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Column(Generic[_T]):
     value: Callable[[_T], Any]
     nullable: bool = False
     in_first_version: bool = True
+    in_every_run: bool = True
 
 
 def _camera(name: str, meaning: str) -> Column[PlacedSample]:
@@ -73,6 +75,28 @@ def _camera(name: str, meaning: str) -> Column[PlacedSample]:
         return None if camera is None else getattr(camera, name)
 
     return Column(name, "float64", meaning, value, nullable=True)
+
+
+def _estimated(name: str) -> Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.estimated_intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return _added(f"estimated_{name}", f"{name} of the camera that an estimator sees", value)
+
+
+def _added(
+    name: str, meaning: str, value: Callable[[PlacedSample], float | None]
+) -> Column[PlacedSample]:
+    return Column(
+        name,
+        "float64",
+        meaning,
+        value,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    )
 
 
 def _member(member: str) -> tuple[Column[PlacedSample], ...]:
@@ -136,6 +160,26 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         nullable=True,
     ),
     Column(
+        "camera",
+        "string",
+        "preset that the camera is assumed to be; null where it is none",
+        lambda placed: placed.sample.camera,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    *map(_estimated, ("fx", "fy", "cx", "cy")),
+    _added(
+        "metres_per_unit",
+        "factor that made relative depth metric",
+        lambda placed: placed.sample.metres_per_unit,
+    ),
+    _added(
+        "metres_per_unit_error",
+        "relative standard error of metres_per_unit; null where it isn't known",
+        lambda placed: placed.sample.metres_per_unit_error,
+    ),
+    Column(
         "depth_encoding",
         "string",
         "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
@@ -189,6 +233,9 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
     ),
 )
+
+ADDED = tuple(column.name for column in INDEX if not column.in_every_run)
+"""Columns of the index that a run has if it declares them."""
 
 REJECTS: tuple[Column[PlacedReject], ...] = (
     Column(

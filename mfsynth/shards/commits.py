@@ -37,6 +37,7 @@ class ScoreInfo:
         unit: Of the values; "" for none.
         note: What is measured, in a line.
         limit: The worst value that passes; None where all do.
+        default_limit: What the check takes where nothing is set; None where that is not known.
     """
 
     label: str
@@ -44,6 +45,7 @@ class ScoreInfo:
     unit: str = ""
     note: str = ""
     limit: float | None = None
+    default_limit: float | None = None
 
     @property
     def is_minimum(self) -> bool:
@@ -55,6 +57,10 @@ class ScoreInfo:
         if self.limit is None:
             return False
         return value < self.limit if self.is_minimum else value > self.limit
+
+    def bound(self, limit: float) -> str:
+        """A limit in words: `at least 0.5 px`."""
+        return f"at {'least' if self.is_minimum else 'most'} {self.with_unit(f'{limit:g}')}"
 
     def with_unit(self, value: str) -> str:
         """A value that has been made text, with the unit if there is one."""
@@ -75,6 +81,7 @@ class RunManifest:
         created: ISO 8601, UTC.
         nonce: Random digits: no other run, in whatever store, has this `run.json`.
         model: `id`, `revision` and `licence` of the model, for the data card.
+        estimator: The same of the depth estimator that looked at its pairs; empty where none did.
         scores: By name, what its checks measure; empty for runs of earlier versions.
         members: Of a sample, in order: `name`, `suffix`, `meaning`. Of this and the next two,
             runs of format version 1 say nothing.
@@ -95,6 +102,7 @@ class RunManifest:
     members: Sequence[Mapping[str, Any]] = field(default_factory=list)
     columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
     reject_columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    estimator: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -107,7 +115,10 @@ class RunManifest:
 
     def to_json(self) -> str:
         """Indented JSON with a final newline; `from_json` gives an equal manifest back."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+        values = asdict(self)
+        if not self.estimator:
+            del values["estimator"]
+        return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunManifest:
@@ -190,7 +201,7 @@ def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
     Raises:
         MfsynthError: The run is of another format version.
     """
-    if stored.format_version != layout.FORMAT_VERSION:
+    if stored.format_version not in layout.WRITTEN_VERSIONS:
         raise MfsynthError(
             f"{store.url} holds run {stored.run!r} of format version {stored.format_version}; this "
             f"mfsynth makes noise and keys of version {layout.FORMAT_VERSION}, so that the run can "

@@ -27,11 +27,11 @@ def require_types(manifest: RunManifest) -> None:
             raise ValueError(f"{name} is not a text")
     if not is_utc(manifest.created):
         raise ValueError("created is no time of UTC")
-    for name in ("settings", "config", "versions", "model"):
+    for name in ("settings", "config", "versions", "model", "estimator"):
         _require_object(name, getattr(manifest, name))
     for name in ("sampler", "checks"):
         _require_object(f"settings.{name}", manifest.settings.get(name) or {})
-    for name in ("versions", "model"):
+    for name in ("versions", "model", "estimator"):
         if not _are_texts(getattr(manifest, name).values()):
             raise ValueError(f"{name} has what is not a text")
     _require_object("config.target", target := manifest.config.get("target") or {})
@@ -60,10 +60,9 @@ def _require_score(score: ScoreInfo) -> None:
         raise ValueError("a score has what is not a text")
     if score.direction not in ("higher", "lower"):
         raise ValueError("the direction of a score is neither higher nor lower")
-    if score.limit is not None and (
-        type(score.limit) not in (int, float) or not abs(score.limit) < math.inf
-    ):
-        raise ValueError("the limit of a score is not a number")
+    for limit in (score.limit, score.default_limit):
+        if limit is not None and (type(limit) not in (int, float) or not abs(limit) < math.inf):
+            raise ValueError("the limit of a score is not a number")
 
 
 def _require_entries(name: str, entries: Any, texts: tuple[str, ...]) -> None:

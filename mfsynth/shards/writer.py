@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.columns import PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
@@ -59,13 +60,18 @@ class EncodedSample:
     json: bytes
 
 
-def encode_sample(sample: Sample) -> EncodedSample:
-    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
+def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> EncodedSample:
+    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool.
+
+    Args:
+        sample: The pair.
+        declared: What its run has.
+    """
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
     rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
     description = json.dumps(
-        describe(sample, encoding, {"rgb": rgb, "depth": depth}),
+        describe(sample, encoding, {"rgb": rgb, "depth": depth}, declared),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
@@ -74,7 +80,10 @@ def encode_sample(sample: Sample) -> EncodedSample:
 
 
 def describe(
-    sample: Sample, encoding: codecs.DepthEncoding, siblings: Mapping[str, bytes]
+    sample: Sample,
+    encoding: codecs.DepthEncoding,
+    siblings: Mapping[str, bytes],
+    declared: tables.Declared,
 ) -> dict[str, Any]:
     """The sample's `KEY.json`: all that a stranger needs to decode and place the pair.
 
@@ -82,18 +91,25 @@ def describe(
         sample: The pair.
         encoding: Of its depth.
         siblings: The other members, by their names: their hashes hold them together.
+        declared: What its run has.
     """
-    camera = sample.intrinsics
+    added = {
+        "camera": sample.camera,
+        "estimated_intrinsics": _as_json(sample.estimated_intrinsics),
+        "metres_per_unit": sample.metres_per_unit,
+        "metres_per_unit_error": sample.metres_per_unit_error,
+    }
+    # One camera has four columns.
+    names = {"estimated_intrinsics" if n.startswith("estimated_") else n for n in declared.added}
     height, width = sample.depth.shape
     return {
-        "format_version": layout.FORMAT_VERSION,
+        "format_version": declared.format_version,
         **asdict(sample.ref),
         "width": width,
         "height": height,
-        "intrinsics": (
-            {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
-        ),
+        "intrinsics": _as_json(sample.intrinsics),
         "intrinsics_source": sample.intrinsics_source,
+        **{name: value for name, value in added.items() if name in names},
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -117,6 +133,10 @@ def describe(
             for member, data in siblings.items()
         },
     }
+
+
+def _as_json(camera: Intrinsics | None) -> dict[str, float] | None:
+    return None if camera is None else asdict(camera)
 
 
 class ShardSpool:
@@ -199,7 +219,7 @@ class ShardSpool:
         """
         encoded = None
         if isinstance(record, Sample):
-            record = encode_sample(record)
+            record = encode_sample(record, self._declared)
         if isinstance(record, EncodedSample):
             encoded, record = record, record.sample
         self._admit(record)

@@ -122,3 +122,13 @@ def test_an_impossible_field_of_view_is_refused(height, width, fov):
 def test_depth_kinds_are_written_as_plain_strings():
     assert f"{DepthKind.METRIC_Z}" == "metric_z"
     assert DepthKind("scale_invariant_z") is DepthKind.SCALE_INVARIANT_Z
+
+
+@given(SIZES, SIZES, FOVS)
+def test_a_mirrored_camera_sees_a_point_in_the_mirrored_column(height, width, fov):
+    camera = Intrinsics.from_horizontal_fov(height, width, fov).cropped(1, 2)
+    point = np.array([0.3, -0.2, 1.5])
+    column, row = project(point, camera)
+    seen = project(point * [-1, 1, 1], camera.mirrored(width))
+    np.testing.assert_allclose(seen, [width - 1 - column, row], atol=1e-9)
+    assert camera.mirrored(width).mirrored(width) == camera

@@ -23,6 +23,7 @@ from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.few_steps.files import FewSteps
+from mfsynth.prompts import open_prompts
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.settings import (
     abstaining_checks,
@@ -32,6 +33,12 @@ from mfsynth.runs.settings import (
     require_trained_for,
     run_fingerprint,
     run_scores,
+)
+from mfsynth.runs.understanding import (
+    PROMPTS_LOOKED_AT,
+    require_understood,
+    understanding,
+    vocabulary_of,
 )
 from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
 from mfsynth.storage.store import ObjectStore
@@ -171,6 +178,21 @@ def test_the_fingerprint_is_the_same_on_every_machine(save, install) -> None:
     assert digest(load_run_config(save(MINIMAL))) == recorded
 
 
+def test_that_prompts_may_be_unknown_is_no_part_of_what_a_run_is(save) -> None:
+    allowed = {**MINIMAL, "prompts": {**MINIMAL["prompts"], "allow_unknown": True}}
+    assert digest(load_run_config(save(allowed))) == digest(load_run_config(save(MINIMAL)))
+
+
+def test_the_default_run_has_prompts_that_its_model_knows() -> None:
+    config = load_run_config("local")
+    prompts = open_prompts(config.prompts, config.seed)
+    read = understanding(
+        vocabulary_of(config.model), [prompts.prompt(i).text for i in range(PROMPTS_LOOKED_AT)]
+    )
+    assert read is not None
+    require_understood(read, config.prompts)
+
+
 def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> None:
     implied = load_run_config(save({**MINIMAL, "checks": {"registration": {}}}))
     stated = load_run_config(save({**MINIMAL, "checks": {"registration": {"min": 1.5}}}))
@@ -223,7 +245,7 @@ def test_packages_of_checks_that_are_not_named_are_not_imported(save, install) -
         ),
         (
             BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "intrinsics")'),
-            "checks.brightness: looks at intrinsics, which a run does not have; leave this check",
+            "checks.brightness: looks at intrinsics, which a run does not have; set camera, or ",
         ),
         (
             BRIGHTNESS.replace("def measure", "def gauge"),
@@ -361,7 +383,7 @@ def test_a_run_uses_the_check_of_a_package(run_folder, install) -> None:
     assert manifest.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
     assert manifest.scores == {
         "brightness": ScoreInfo(
-            "brightness", "higher", "", "mean of all pixels, in [0, 1]", limit=0.5
+            "brightness", "higher", "", "mean of all pixels, in [0, 1]", 0.5, default_limit=0.1
         )
     }
     (receipt,) = read_commits(store).values()

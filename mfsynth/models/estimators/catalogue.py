@@ -111,6 +111,10 @@ class EstimatorInfo:
     gives_camera: bool = False
     warning: str = ""
 
+    def gives_with(self, camera: bool) -> EstimateKind:
+        """What its numbers are where the camera is known, or isn't."""
+        return EstimateKind.METRIC_Z if camera and self.metric_with_camera else self.gives
+
 
 def find_estimator(
     config: DepthEstimatorConfig, *, weights: bool = True, local_files_only: bool = False
@@ -198,7 +202,9 @@ def _gives(folder: EstimatorFolder) -> tuple[EstimateKind, bool, bool]:
     config = folder.config
     match folder.kind:
         case EstimatorKind.EMBEDDED:
-            return EstimateKind.SCALE_INVARIANT_Z, False, False
+            metric = config.get("focal") is not None
+            kind = EstimateKind.METRIC_Z if metric else EstimateKind.SCALE_INVARIANT_Z
+            return kind, False, False
         case EstimatorKind.MOGE:
             metric = config.get("scale_head") is not None
             kind = EstimateKind.METRIC_Z if metric else EstimateKind.SCALE_INVARIANT_Z

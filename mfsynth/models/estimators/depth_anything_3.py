@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,13 +58,13 @@ def load_depth_anything_3(
             f"{folder.path}: the package of Depth Anything 3 has no {name}, only "
             f"{', '.join(MODEL_REGISTRY)}"
         )
-    # Files name the network by where their program keeps it.
-    held = nn.ModuleDict({"model": create_object(load_config(MODEL_REGISTRY[name]))})
+    held = _Held(create_object(load_config(MODEL_REGISTRY[name])))
     require_weights_of(held, folder.path)
-    load_model(held, folder.path / CHECKPOINT)
-    return DepthAnything3(
-        held["model"].eval().to(device, dtype), gives, name.startswith("da3metric")
-    )
+    state = load_file(folder.path / CHECKPOINT)
+    for other, kept in held.all_tied_weights_keys.items():
+        state.setdefault(other, state[kept])
+    held.load_state_dict(state)
+    return DepthAnything3(held.model.eval().to(device, dtype), gives, name.startswith("da3metric"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,25 @@ class DepthAnything3:
         return as_estimate(
             brought_back(depth, height, width)[0], kind, valid=valid, intrinsics=seen
         )
+
+
+class _Held(nn.Module):
+    """The network where its own program keeps it, which its files name it by."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.all_tied_weights_keys = _shared(self)
+
+
+def _shared(model: nn.Module) -> dict[str, str]:
+    """Other names of tensors, to the one that safetensors keeps them under: the first."""
+    kept: dict[tuple[int, tuple[int, ...]], str] = {}
+    state = model.state_dict()
+    for name in sorted(state):
+        kept.setdefault((state[name].data_ptr(), tuple(state[name].shape)), name)
+    firsts = {name: kept[value.data_ptr(), tuple(value.shape)] for name, value in state.items()}
+    return {name: first for name, first in firsts.items() if name != first}
 
 
 def _pixels(rgb: RgbImage, like: Tensor) -> Tensor:

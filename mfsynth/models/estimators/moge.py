@@ -6,6 +6,8 @@ Its publisher's checkpoint is a pickle; `convert` makes a folder of it that hold
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,11 @@ def load_moge(
             "install it"
         ) from error
     try:
-        with torch.device("meta"):
-            hollow = MoGeModel(**folder.config)
-        require_weights_of(hollow, folder.path)
         model = MoGeModel(**folder.config)
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise MfsynthError(f"{folder.path}: its {CONFIG} makes no MoGe ({reason})") from error
+    require_weights_of(model, folder.path)
     load_model(model, folder.path / CHECKPOINT)
     return MoGe(model.eval().to(device, dtype), gives)
 
@@ -73,9 +73,13 @@ class MoGe:
     def _of(self, rgb: RgbImage, known: Intrinsics | None) -> DepthEstimate:
         height, width = rgb.shape[:2]
         image = torch.from_numpy(np.moveaxis(rgb, -1, 0).copy()) / 255
-        angle = None if known is None else np.rad2deg(2 * np.arctan(width / 2 / known.fx))
-        said = self.model.infer(image, fov_x=angle, use_fp16=self.model.device.type == "cuda")
-        matrix = said["intrinsics"].double().cpu().numpy()
+        half = self.model.device.type == "cuda"
+        with _computed_once(self.model):
+            said = self.model.infer(image, use_fp16=half)
+            matrix = said["intrinsics"].double().cpu().numpy()
+            if known is not None:
+                angle = float(np.rad2deg(2 * np.arctan(width / 2 / known.fx)))
+                said = self.model.infer(image, fov_x=angle, use_fp16=half)
         # Of an image that is 1 wide and 1 high, whose first pixel begins at 0.
         seen = Intrinsics(
             matrix[0, 0] * width,
@@ -91,6 +95,25 @@ class MoGe:
         return as_estimate(
             said["depth"], self.gives, valid=said.get("mask"), intrinsics=seen, normals=towards
         )
+
+
+@contextmanager
+def _computed_once(model: Any) -> Iterator[None]:
+    """Have the network compute once what is asked of it with its own camera and with another."""
+    forward = model.forward
+    known: dict[str, torch.Tensor] = {}
+
+    def remembered(*args: Any, **settings: Any) -> dict[str, torch.Tensor]:
+        if not known:
+            known.update(forward(*args, **settings))
+        # It works on what it is given.
+        return {name: value.clone() for name, value in known.items()}
+
+    model.forward = remembered
+    try:
+        yield
+    finally:
+        del model.forward
 
 
 def _towards_the_camera(

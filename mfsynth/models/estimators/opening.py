@@ -34,7 +34,9 @@ def open_estimator(config: DepthEstimatorConfig, device: str) -> Estimator:
             case EstimatorKind.EMBEDDED:
                 from mfsynth.models.estimators.embedded import EmbeddedEstimator, load_estimator
 
-                return EmbeddedEstimator(load_estimator(str(folder.path)).to(device, dtype))
+                # Its own `to` warns of types, which it has no layers to keep from.
+                model = torch.nn.Module.to(load_estimator(str(folder.path)), device, dtype)
+                return EmbeddedEstimator(model)
             case EstimatorKind.TRANSFORMERS:
                 from mfsynth.models.estimators.transformers_depth import (
                     load_transformers_estimator as load,
