@@ -45,7 +45,7 @@ from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text"]
+Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "scores"]
 """Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
 
 _OWN_DEPTH_STEPS = 10
@@ -64,6 +64,8 @@ class CheckedPair:
             if there was no other depth.
         estimate: What a depth estimator says of `rgb`; None if there is none.
         text: The prompt; None if there was none.
+        scores: What the checks before this one gave; nan where they abstained. None before the
+            first that looks at it.
     """
 
     rgb: RgbImage
@@ -72,6 +74,7 @@ class CheckedPair:
     joint_depth: DepthMap | None = None
     estimate: DepthEstimate | None = None
     text: str | None = None
+    scores: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.

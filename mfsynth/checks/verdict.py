@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mfsynth.checks.base import Check, CheckedPair, Failure
 from mfsynth.shards.commits import ScoreInfo
@@ -33,6 +33,8 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
     scores: dict[str, float] = {}
     failures: list[Failure] = []
     for check in checks:
+        if "scores" in check.inputs:
+            pair = replace(pair, scores=dict(scores))
         if any(getattr(pair, name) is None for name in check.inputs):
             scores |= {score.name: math.nan for score in check.scores}
             continue
