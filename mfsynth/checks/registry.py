@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mfsynth.checks.base import Check
+from mfsynth.checks.calibration import CALIBRATION, Calibration
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
@@ -32,16 +33,19 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "self_agreement": SelfAgreement,
     }
 )
-"""By name, in the order of their scores in the tables of a run."""
+"""By name, in the order of their scores in the tables of a run; `LAST` comes behind others'."""
+
+LAST: Mapping[str, type[Check]] = MappingProxyType({CALIBRATION: Calibration})
+"""What looks at the scores of all others."""
 
 
 def check_names() -> tuple[str, ...]:
-    """All names, in the order of their scores: mfsynth's own, then those of packages by name.
+    """All names, in the order of their scores: mfsynth's own, those of packages by name, `LAST`.
 
     Raises:
         MfsynthError: Two checks have the same name.
     """
-    return (*BUILT_IN, *_plugins())
+    return (*BUILT_IN, *_plugins(), *LAST)
 
 
 def find_check(name: str) -> type[Check]:
@@ -50,8 +54,9 @@ def find_check(name: str) -> type[Check]:
     Raises:
         MfsynthError: It can't be imported, or is no check.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
+    own = {**BUILT_IN, **LAST}
+    if name in own:
+        return own[name]
     plugin = _plugins()[name]
     # mypy wants a class that can be instantiated; only subclasses of this one are.
     found = load_plugin(plugin, Check)  # type: ignore[type-abstract]
@@ -105,7 +110,7 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    return find_plugins(GROUP, BUILT_IN)
+    return find_plugins(GROUP, {**BUILT_IN, **LAST})
 
 
 def _problem(check: type[Check]) -> str | None:

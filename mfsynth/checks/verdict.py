@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mfsynth.checks.base import Check, CheckedPair, Failure
+from mfsynth.checks.calibration import Calibration
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -47,4 +48,9 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
 
 def score_infos(checks: Iterable[Check]) -> dict[str, ScoreInfo]:
     """What a run keeps of all scores of its checks, by name."""
-    return {name: info for check in checks for name, info in check.score_infos().items()}
+    checks = tuple(checks)
+    infos = {name: info for check in checks for name, info in check.score_infos().items()}
+    for check in checks:
+        if isinstance(check, Calibration):
+            infos = check.marked(infos)
+    return infos

@@ -94,7 +94,8 @@ def digest(config: RunConfig) -> str:
 
 def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
     config = load_run_config("local")
-    assert {name for name in check_names() if config.checks.get(name) is None} == {"self_agreement"}
+    left_out = {name for name in check_names() if config.checks.get(name) is None}
+    assert left_out == {"self_agreement", "calibration"}
     assert not config.sampler.keeps_joint_depth
 
 
@@ -150,8 +151,8 @@ def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> N
 def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
     assert error(save({**MINIMAL, "checks": {"hue": {}}})) == (
         "FILE: checks.hue: unknown key; known here: validity, registration, flying_pixels, "
-        "self_agreement; for another check, install a package that has it as an entry point in "
-        "the group mfsynth.checks"
+        "self_agreement, calibration; for another check, install a package that has it as an "
+        "entry point in the group mfsynth.checks"
     )
 
 
