@@ -9,7 +9,7 @@ import numpy as np
 
 import mfsynth
 from mfsynth.checks.base import Check, Input
-from mfsynth.checks.calibration import FUSED, Guarantee, Term
+from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term
 from mfsynth.checks.calibration_files import CalibrationFile, UsedEstimator, limit_settings
 from mfsynth.checks.registry import open_checks
 from mfsynth.errors import MfsynthError
@@ -94,6 +94,8 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
 
 
 def _open_checks(config: CalibrateConfig) -> dict[str, Check]:
+    if config.checks.get(CALIBRATION) is not None:
+        raise MfsynthError(f"checks.{CALIBRATION}: is what this makes; leave it out")
     checks = open_checks(config.checks)
     if not checks:
         raise MfsynthError("checks: none; name those that the run has")
@@ -165,13 +167,18 @@ def _limits(
     signs = dict(zip(scored.names, scored.signs, strict=True)) | {FUSED: -1.0}
     columns[FUSED] = -fused(scored.names, scored.clean[rows], terms, bias)
     count = blocks(len(rows), config.alpha, config.delta)
-    found = limits(np.stack([columns[name] for name in order], axis=1), count)
-    return {
+    values = limits(np.stack([columns[name] for name in order], axis=1), count)
+    found = {
         # Not -0.
         name: float(signs[name] * limit) + 0.0
-        for name, limit in zip(order, found, strict=True)
+        for name, limit in zip(order, values, strict=True)
         if np.isfinite(limit)
     }
+    if FUSED not in found:
+        raise MfsynthError(
+            "checks: none tells clean pairs from spoilt ones here, or all abstain; name others"
+        )
+    return found
 
 
 def _with_limits(check: Check, found: Mapping[str, float]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class CalibrateConfig(Settings):
     held_out: Items[TrustedPart] | None = None
     alpha: Share | None = 0.05
     delta: Share | None = 0.05
-    draws: Count = 500
+    draws: Annotated[int, Field(ge=20)] = 500
     output: Annotated[str, Field(pattern=r"\.json$")]
 
     @model_validator(mode="after")
