@@ -31,13 +31,13 @@ class UsedEstimator(Settings):
 
     Attributes:
         name: As it was named.
-        digest: SHA-256 of its weights; "" of one that has none.
+        revision: SHA-256 of its weights; "" of one that has none.
         stands_in: Whether it was no estimator but a perturbed copy of the trusted depth, so that
             what its checks see is an upper bound of what they would see by an estimator.
     """
 
     name: NonEmpty
-    digest: str = ""
+    revision: str = ""
     stands_in: bool = False
 
 

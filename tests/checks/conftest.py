@@ -32,7 +32,8 @@ CHECKS = {"validity": {}, "registration": {}, "flying_pixels": {}, "self_agreeme
 def scored() -> Scored:
     """Windows of the real frames, scored; their depth with a smooth error is the joint depth."""
     parts = [TrustedPart.model_validate(REAL)]
-    found = with_estimates(read_pairs(parts, 224, 224, lambda *_: None), None, seed=0)
+    found = read_pairs(parts, 224, 224, lambda *_: None)
+    found = with_estimates(found, None, 0, lambda *_: None)
     pairs = [
         replace(one, pair=replace(one.pair, joint_depth=one.pair.estimate.values))
         for one in found.pairs

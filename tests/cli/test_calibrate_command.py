@@ -163,7 +163,7 @@ def test_an_estimator_says_what_checks_look_at(calibrate, more_checks, tmp_path)
     assert calibrate("--estimator", "embedded", checks=("opinion",), **LOOSE)[0] == 0
     found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
     assert found.estimator.name == "embedded"
-    assert len(found.estimator.digest) == 64
+    assert len(found.estimator.revision) == 64
     by_name = {row["corruption"]: row["scores"] for row in found.figures["corruptions"]}
     assert by_name["inverted"]["opinion"]["auc"][0] > 0.7
 

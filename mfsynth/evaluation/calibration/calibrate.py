@@ -53,7 +53,7 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         if parts is config.data:
             _require_enough(found.images, checks, config)
         if used is not None:
-            found = with_estimates(found, estimate, config.seed)
+            found = with_estimates(found, estimate, config.seed, report)
         return score_pairs(found.pairs, checks, config.seed, report), found.sources
 
     scored, sources = scored_of(config.data)

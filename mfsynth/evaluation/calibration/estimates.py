@@ -44,7 +44,7 @@ def open_estimator(name: str) -> tuple[UsedEstimator, Estimate]:
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key}\0".encode() + value.numpy().tobytes())
-    return UsedEstimator(name=name, digest=digest.hexdigest()), estimate
+    return UsedEstimator(name=name, revision=digest.hexdigest()), estimate
 
 
 def perturbed() -> UsedEstimator:

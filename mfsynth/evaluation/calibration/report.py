@@ -66,8 +66,8 @@ def _about(found: CalibrationFile) -> str:
         f"Other samples' depth: of the same prompt for {figures['same_prompt']} pairs.",
     ]
     if found.estimator is not None:
-        digest = f" ({found.estimator.digest[:12]})" if found.estimator.digest else ""
-        lines.append(f"Estimates: {found.estimator.name}{digest}.")
+        revision = f" ({found.estimator.revision[:12]})" if found.estimator.revision else ""
+        lines.append(f"Estimates: {found.estimator.name}{revision}.")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from mfsynth.checks.base import CheckedPair
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import TrustedPart
 from mfsynth.evaluation.calibration.estimates import Estimate, perturbed_copy
+from mfsynth.geometry import DepthEstimate
 from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.sources.base import FiniteSource, Item
@@ -101,19 +102,22 @@ def read_pairs(
     return TrustedPairs(tuple(pairs), tuple(sources))
 
 
-def with_estimates(found: TrustedPairs, estimate: Estimate | None, seed: int) -> TrustedPairs:
+def with_estimates(
+    found: TrustedPairs, estimate: Estimate | None, seed: int, report: Report
+) -> TrustedPairs:
     """The pairs with what an estimator says of their images; without one, a perturbed copy."""
+    estimates: Iterator[DepthEstimate]
     if estimate is None:
-        estimates = [
+        estimates = (
             perturbed_copy(one.pair.depth, np.random.default_rng([seed, 2, number]))
             for number, one in enumerate(found.pairs)
-        ]
+        )
     else:
-        estimates = [*estimate([one.pair.rgb for one in found.pairs])]
-    pairs = [
-        replace(one, pair=replace(one.pair, estimate=said))
-        for one, said in zip(found.pairs, estimates, strict=True)
-    ]
+        estimates = estimate([one.pair.rgb for one in found.pairs])
+    pairs = []
+    for one, said in zip(found.pairs, estimates, strict=True):
+        pairs.append(replace(one, pair=replace(one.pair, estimate=said)))
+        report("images estimated", len(pairs), len(found.pairs))
     return replace(found, pairs=tuple(pairs))
 
 
