@@ -43,6 +43,7 @@ class ListSettings(SourceSettings):
     """Items of this process."""
 
     kind: Literal["list"] = "list"
+    url: str = "s3://key:secret@bucket/pairs"
     held: ClassVar[list[Item]] = []
 
     def open(self):
@@ -84,6 +85,10 @@ def test_what_is_recorded_of_a_source_tells_other_pixels():
     first, again, other = (read(item(seed)).sources[0] for seed in (0, 0, 1))
     assert first == again
     assert first["sha256"] != other["sha256"]
+
+
+def test_credentials_are_recorded_of_no_source():
+    assert read(item(0)).sources[0]["settings"]["url"] == "s3://bucket/pairs"
 
 
 def test_windows_without_depth_are_left_out():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import mfsynth
 from mfsynth.checks.base import Check, Input
@@ -13,7 +14,7 @@ from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term
 from mfsynth.checks.calibration_files import CalibrationFile, UsedEstimator, limit_settings
 from mfsynth.checks.registry import open_checks
 from mfsynth.errors import MfsynthError
-from mfsynth.evaluation.calibration.config import PERTURBED, CalibrateConfig
+from mfsynth.evaluation.calibration.config import PERTURBED, CalibrateConfig, TrustedPart
 from mfsynth.evaluation.calibration.estimates import Estimate, open_estimator, perturbed
 from mfsynth.evaluation.calibration.figures import (
     clean_figures,
@@ -48,7 +49,7 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
     checks = _open_checks(config)
     used, estimate = _estimator(config, checks)
 
-    def scored_of(parts: Any) -> tuple[Scored, tuple[dict[str, Any], ...]]:
+    def scored_of(parts: Sequence[TrustedPart]) -> tuple[Scored, tuple[dict[str, Any], ...]]:
         found = read_pairs(parts, config.height, config.width, report)
         if parts is config.data:
             _require_enough(found.images, checks, config)
@@ -68,7 +69,6 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         **power_figures(scored, fits, config.draws, config.seed),
     }
     if config.held_out is not None and found:
-        report("figures", 1, 1)
         others, more = scored_of(config.held_out)
         sources += tuple(one | {"held_out": True} for one in more)
         figures["held_out"] = held_out_figures(others, found, terms, bias)
@@ -148,7 +148,7 @@ def _require_enough(images: int, checks: Mapping[str, Check], config: CalibrateC
 
 def _limits(
     scored: Scored,
-    fits: Any,
+    fits: NDArray[np.bool_],
     terms: tuple[Term, ...],
     bias: float,
     checks: Mapping[str, Check],

@@ -106,7 +106,7 @@ def clean_figures(scored: Scored) -> dict[str, Any]:
     return figures
 
 
-def rejected(
+def _rejected(
     scored: Scored, limits: dict[str, float], rows: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Which of some scores (n, m + 1), the fused one last, any limit rejects: bool (n,)."""
@@ -127,7 +127,7 @@ def held_out_figures(
 
     def share(rows: NDArray[np.float64]) -> tuple[int, int]:
         whole = np.column_stack([rows, fused(scored.names, rows, terms, bias)])
-        return int(rejected(scored, limits, whole).sum()), len(rows)
+        return int(_rejected(scored, limits, whole).sum()), len(rows)
 
     def of(corruption: Corruption) -> dict[str, Any]:
         there = first[scored.applied[corruption][first]]

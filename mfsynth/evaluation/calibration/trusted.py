@@ -18,6 +18,7 @@ from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.sources.base import FiniteSource, Item
 from mfsynth.sources.simulated import CachedScenesSettings, CachedScenesSource
+from mfsynth.storage.credentials import without_credentials
 
 Report = Callable[[str, int, int], None]
 """Takes what is done, how much of it, of how much."""
@@ -89,9 +90,13 @@ def read_pairs(
             report("trusted images read", index + 1, count)
         items += count
         own = pairs[before:]
+        settings = part.model_dump(mode="json", exclude_none=True)
         sources.append(
             {
-                "settings": part.model_dump(mode="json", exclude_none=True),
+                "settings": {
+                    key: without_credentials(value) if isinstance(value, str) else value
+                    for key, value in settings.items()
+                },
                 "images": len({pair.image for pair in own}),
                 "pairs": len(own),
                 "sha256": digest.hexdigest(),
