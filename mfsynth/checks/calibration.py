@@ -115,8 +115,13 @@ class Calibration(Check):
 
     def marked(self, infos: Mapping[str, ScoreInfo]) -> dict[str, ScoreInfo]:
         """What a run keeps of its scores, with a word at those whose limits are calibrated."""
+        held = self.guarantee
+        said = (
+            f"limit calibrated on {held.images} trusted images "
+            f"(alpha {held.alpha:g}, delta {held.delta:g})"
+        )
         return {
-            name: replace(info, note=f"{info.note}; its limit is calibrated: {self.guarantee}")
+            name: replace(info, note=f"{info.note}; {said}")
             if info.limit is not None and info.limit == self.limits.get(name)
             else info
             for name, info in infos.items()
