@@ -48,7 +48,7 @@ from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "slots"]
+Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "slots", "scores"]
 """Fields of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator."""
 
 _OWN_DEPTH_STEPS = 10
@@ -69,6 +69,8 @@ class CheckedPair:
         text: The prompt; None if there was none.
         slots: What the prompt took for each slot of its library, in the order of the text; None if
             that isn't known.
+        scores: What the checks before this one gave; nan where they abstained. None before the
+            first that looks at it.
     """
 
     rgb: RgbImage
@@ -78,6 +80,7 @@ class CheckedPair:
     estimate: DepthEstimate | None = None
     text: str | None = None
     slots: Mapping[str, tuple[str, ...]] | None = None
+    scores: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.

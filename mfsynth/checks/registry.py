@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mfsynth.checks.base import Check, NetworkInfo
 from mfsynth.checks.blur import Blur
 from mfsynth.checks.boundary_f1 import BoundaryF1
+from mfsynth.checks.calibration import CALIBRATION, Calibration
 from mfsynth.checks.estimator_agreement import EstimatorAgreement
 from mfsynth.checks.exposure import Exposure
 from mfsynth.checks.field_of_view import FieldOfView
@@ -55,16 +56,19 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "prompt_objects": PromptObjects,
     }
 )
-"""By name, in the order of their scores in the tables of a run."""
+"""By name, in the order of their scores in the tables of a run; `LAST` comes behind others'."""
+
+LAST: Mapping[str, type[Check]] = MappingProxyType({CALIBRATION: Calibration})
+"""What looks at the scores of all others."""
 
 
 def check_names() -> tuple[str, ...]:
-    """All names, in the order of their scores: mfsynth's own, then those of packages by name.
+    """All names, in the order of their scores: mfsynth's own, those of packages by name, `LAST`.
 
     Raises:
         MfsynthError: Two checks have the same name.
     """
-    return (*BUILT_IN, *_plugins())
+    return (*BUILT_IN, *_plugins(), *LAST)
 
 
 def find_check(name: str) -> type[Check]:
@@ -73,8 +77,9 @@ def find_check(name: str) -> type[Check]:
     Raises:
         MfsynthError: It can't be imported, or is no check.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
+    own = {**BUILT_IN, **LAST}
+    if name in own:
+        return own[name]
     plugin = _plugins()[name]
     # mypy wants a class that can be instantiated; only subclasses of this one are.
     found = load_plugin(plugin, Check)  # type: ignore[type-abstract]
@@ -163,7 +168,7 @@ def _named(check: str) -> Iterator[None]:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    return find_plugins(GROUP, BUILT_IN)
+    return find_plugins(GROUP, {**BUILT_IN, **LAST})
 
 
 def _problem(check: type[Check]) -> str | None:

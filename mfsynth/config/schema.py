@@ -288,6 +288,13 @@ class RuntimeConfig(Settings):
         return LOCAL_PATIENCE_S if self.ray_address is None else CLUSTER_PATIENCE_S
 
 
+def checks_by_name(given: Any) -> Any:
+    """Settings of checks as they are validated: a text for a calibration is its path."""
+    if isinstance(given, dict) and isinstance(given.get("calibration"), str):
+        return {**given, "calibration": {"path": given["calibration"]}}
+    return given
+
+
 class RunConfig(Settings):
     """A run. Semantic settings decide its samples; `target`, `output`, `runtime` do not.
 
@@ -306,6 +313,7 @@ class RunConfig(Settings):
             `estimator` for one of each, by which its depth agrees with a metric estimator's. None
             for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
+            `calibration` is a file of `mfsynth calibrate`.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
         output: A folder or URL.
@@ -322,7 +330,9 @@ class RunConfig(Settings):
     camera: Unset[CameraConfig] = None
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
-    checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
+        default_factory=dict
+    )
     keep_reject_thumbnails: bool = True
     output: NonEmpty
     runtime: RuntimeConfig = RuntimeConfig()

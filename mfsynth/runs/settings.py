@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 from pydantic import create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
+from mfsynth.checks.calibration_files import with_calibration
 from mfsynth.checks.registry import (
     BUILT_IN,
     HOW_TO_ADD,
+    LAST,
     find_check,
     networks_of,
     plugin_versions,
@@ -22,6 +24,7 @@ from mfsynth.checks.registry import (
 from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
+from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo
@@ -29,7 +32,7 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show of any run.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -180,7 +183,10 @@ class _Checks(Settings):
 
 
 def _complete(given: GivenSettings) -> RunConfig:
-    named = given.values.get("checks")
+    named = checks_by_name(given.values.get("checks"))
+    if isinstance(named, Mapping):
+        named = with_calibration(named)
+        given = replace(given, values={**given.values, "checks": named})
     typed = given.validate(_model(named if isinstance(named, Mapping) else ()))
     # As `run.json` will have them: what can't be read back from there is refused now.
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
@@ -231,7 +237,7 @@ def _model(named: Iterable[object]) -> type[RunConfig]:
     Packages are imported only for checks that are named; of others the names are enough, to
     suggest them.
     """
-    used = {*BUILT_IN} | {*named}
+    used = {*BUILT_IN, *LAST} | {*named}
     types = {name: find_check(name) if name in used else Settings for name in check_names()}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in types.items()}
     checks: Any = create_model("Checks", __base__=_Checks, **fields)
