@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from torch.nn import functional
 from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
@@ -37,8 +35,8 @@ from mfsynth.models.estimators.catalogue import (
     architecture,
 )
 from mfsynth.models.images import Letterbox
-from mfsynth.models.locations import CONFIG, read_json
-from mfsynth.models.tensor_files import read_headers_of, weight_files
+from mfsynth.models.locations import read_json
+from mfsynth.models.weights import load_whole
 
 # What Depth Pro's own code takes for the nearest and farthest inverse depth, in 1/m.
 _INVERSE_DEPTHS = (1e-4, 1e4)
@@ -65,50 +63,13 @@ def load_transformers_estimator(
         raise MfsynthError(
             f"{folder.path}: its backbone is of another library; take a model that has its own"
         )
-    model = _load(getattr(transformers, name), folder.path, dtype).to(device)
+    model = load_whole(getattr(transformers, name), folder.path, dtype).to(device)
     settings = read_json(folder.path / PREPROCESSOR)
     if name == "DepthProForDepthEstimation":
         return DepthPro(model, settings)
     if name == "ZoeDepthForDepthEstimation":
         return ZoeDepth(model, ZoeDepthImageProcessorPil(**_known(settings)))
     return DensePrediction(model, DPTImageProcessorPil(**_known(settings)), gives)
-
-
-def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A model that has all of its weights from a folder, and no others.
-
-    Not by the headers alone: between versions of transformers names have changed, and it knows how.
-    """
-    # Both libraries would take the last of two values.
-    read_json(folder / CONFIG)
-    read_headers_of(weight_files(folder))
-    try:
-        model, said = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=dtype,
-            output_loading_info=True,
-        )
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
-        *(RuntimeError, ArithmeticError, StrictDataclassError),
-    ) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise MfsynthError(
-            f"{folder}: makes no {kind.__name__} ({reason}); fetch it again"
-        ) from error
-    kinds = {"missing": "missing_keys", "extra": "unexpected_keys", "misshapen": "mismatched_keys"}
-    wrong = [
-        f"{len(said[key])} {word} ({min(map(str, said[key]))} …)"
-        for word, key in kinds.items()
-        if said[key]
-    ]
-    if wrong:
-        raise MfsynthError(
-            f"{folder}: not the weights of a {kind.__name__}: {'; '.join(wrong)}; fetch it again"
-        )
-    return model.eval()
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
