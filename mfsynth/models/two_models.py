@@ -178,7 +178,7 @@ def load_two_models(
 def _load_image_pipeline(model: ModelConfig) -> Any:
     found = find_image_pipeline(model)
     name = class_name(found)
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         raise MfsynthError(f"{model.id} is a {name}, which diffusers {diffusers.__version__} lacks")
     parameters = inspect.signature(kind.__call__).parameters
