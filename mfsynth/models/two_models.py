@@ -179,7 +179,7 @@ def _load_image_pipeline(model: ModelConfig) -> Any:
     found = find_image_pipeline(model)
     name = class_name(found)
     kind: Any = getattr(diffusers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
+    if not _is_pipeline(kind):
         raise MfsynthError(f"{model.id} is a {name}, which diffusers {diffusers.__version__} lacks")
     parameters = inspect.signature(kind.__call__).parameters
     wanted = {"prompt", "generator", "height", "width", "num_inference_steps", "output_type"}
@@ -210,6 +210,10 @@ def _load_image_pipeline(model: ModelConfig) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise MfsynthError(f"{folder}: makes no {name} ({reason}); fetch it again") from error
+
+
+def _is_pipeline(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, DiffusionPipeline)
 
 
 def _noise_of_all(device: torch.device) -> torch.Tensor:
