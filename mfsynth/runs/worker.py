@@ -194,7 +194,11 @@ class ShardWorker:
             return batch
         with clock("estimate"):
             cameras = [self._assumed_camera(batch)] * len(batch.candidates)
-            return replace(batch, estimates=self._estimator(batch.rgb, cameras))
+            try:
+                return replace(batch, estimates=self._estimator(batch.rgb, cameras))
+            except MfsynthError as error:
+                # Images that it doesn't take are no trouble of the store.
+                raise ValueError(str(error)) from error
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
