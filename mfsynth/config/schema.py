@@ -95,6 +95,9 @@ class PromptsConfig(Settings):
         return self
 
 
+EMBEDDED_MODEL = "embedded"
+
+
 class ModelConfig(Settings):
     """Which model, and in what precision.
 
@@ -105,13 +108,37 @@ class ModelConfig(Settings):
         quantization: `fp8` for 8-bit floats in the transformer's body, on a GPU that has them.
         few_steps: Folder of few-step weights, the model's own or any that `mfsynth distill` wrote;
             `sampler.preset: distilled` goes with it. None for none.
+        kind: `two_models` for an image by a text-to-image pipeline of diffusers, which `image`
+            names in place of `id`, and then its depth by the run's estimator. None for a model that
+            makes both.
     """
 
-    id: NonEmpty = "embedded"
+    id: NonEmpty = EMBEDDED_MODEL
     revision: NonEmpty | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "fp8"] = "none"
     few_steps: NonEmpty | None = None
+    kind: Unset[Literal["two_models"]] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _image_is_what_has_the_id(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("kind") != "two_models":
+            return given
+        if "image" not in given:
+            if given.get("id", EMBEDDED_MODEL) == EMBEDDED_MODEL:
+                raise ValueError(
+                    "two_models makes images by a text-to-image pipeline of diffusers: set image "
+                    "to its folder or hub id"
+                )
+            return given
+        return {**{k: v for k, v in given.items() if k != "image"}, "id": given["image"]}
+
+    @model_validator(mode="after")
+    def _two_models_are_as_they_are(self) -> ModelConfig:
+        if self.kind is not None and (self.few_steps is not None or self.quantization != "none"):
+            raise ValueError("few_steps and quantization are for joint models; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _adapters_are_not_quantized(self) -> ModelConfig:

@@ -152,4 +152,7 @@ CAMERA_PRESETS: Final[Mapping[str, CameraPreset]] = MappingProxyType(
         ),
     }
 )
-"""By name. Depth modes of time of flight are the narrow ones."""
+"""By name. Depth modes of time of flight are the narrow ones.
+
+Runs are identified by the name, so what stands here doesn't change: better figures get another.
+"""

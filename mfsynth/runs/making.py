@@ -95,6 +95,22 @@ def joint(
     return Batch(candidates, made.rgb, made.depth, DepthKind.SCALE_INVARIANT_Z)
 
 
+def image_then_depth(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """An image out of noise, then its depth by an estimator; of `mfsynth.models.two_models`."""
+    made: Any = pipeline(
+        prompt_embeds=prompt_embeds,
+        seeds=[candidate.seed for candidate in candidates],
+        mode="joint",
+        **sampler.pipeline_arguments(),
+    )
+    return Batch(candidates, made.rgb, made.depth, made.depth_kind, estimates=made.estimates)
+
+
 MODES: Final[Mapping[str, Mode]] = {"joint": joint}
 
 

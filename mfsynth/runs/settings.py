@@ -138,6 +138,8 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
         return None
     info = estimator_info(config.estimator)
     gives = info.gives_with(config.camera is not None)
+    if config.model.kind is not None:
+        _require_depth(config, info, gives)
     if config.metres_per_unit == "estimator" and gives is not EstimateKind.METRIC_Z:
         knows = "set camera, " if info.metric_with_camera else ""
         raise MfsynthError(
@@ -145,6 +147,19 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
             "name a metric estimator, give a number, or leave metres_per_unit out"
         )
     return info
+
+
+def _require_depth(config: RunConfig, info: EstimatorInfo, gives: EstimateKind) -> None:
+    """Refuses to call a disparity that lacks its zero a depth, and metres relative."""
+    if gives is EstimateKind.AFFINE_INVARIANT_DISPARITY:
+        raise MfsynthError(
+            f"estimator.id: {info.id} gives disparity up to a shift, of which no depth can be "
+            "made; two_models takes one that gives depth"
+        )
+    if gives is EstimateKind.METRIC_Z and config.metres_per_unit is not None:
+        raise MfsynthError(
+            f"metres_per_unit: {info.id} gives metres already; leave metres_per_unit out"
+        )
 
 
 def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
@@ -193,6 +208,9 @@ def _complete(given: GivenSettings) -> RunConfig:
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
     shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
+    if config.model.kind is not None:
+        shown -= {"joint_depth", "estimate"}
+        _require_two_models(config)
     for name, check in open_checks(config.checks).items():
         if "estimate" in check.inputs and config.estimator is None:
             raise MfsynthError(
@@ -201,6 +219,8 @@ def _complete(given: GivenSettings) -> RunConfig:
             )
         if lacking := {*check.inputs} - shown:
             remedy = "set camera, or " if lacking == {"intrinsics"} else ""
+            if config.model.kind is not None and lacking <= {"joint_depth", "estimate"}:
+                remedy = "its depth is the estimator's: "
             raise MfsynthError(
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
                 f"have; {remedy}leave this check out"
@@ -215,6 +235,29 @@ def _complete(given: GivenSettings) -> RunConfig:
     return config
 
 
+def _require_two_models(config: RunConfig) -> None:
+    """Refuses what a run by a text-to-image pipeline and an estimator can't be.
+
+    Raises:
+        MfsynthError: It lacks an estimator or the size of its images, or asks for metres twice.
+    """
+    if config.estimator is None:
+        raise MfsynthError(
+            "model.kind: two_models takes depth from an estimator; set estimator.id to one that "
+            "gives depth"
+        )
+    if config.sampler.height is None:
+        raise MfsynthError(
+            "model.kind: two_models makes images of whatever size; set sampler.height and "
+            "sampler.width to that of the pipeline's training"
+        )
+    if config.metres_per_unit == "estimator":
+        raise MfsynthError(
+            "metres_per_unit: the depth of two_models is the estimator's already, in metres if it "
+            "gives metres; leave it out"
+        )
+
+
 def _require_estimator_in_use(config: RunConfig) -> None:
     if config.estimator is None:
         if config.metres_per_unit == "estimator":
@@ -222,6 +265,8 @@ def _require_estimator_in_use(config: RunConfig) -> None:
                 "metres_per_unit: estimator, and there is none; set estimator.id to a metric one, "
                 "or give a number"
             )
+        return
+    if config.model.kind is not None:
         return
     checks = open_checks(config.checks).values()
     if config.metres_per_unit != "estimator" and not any("estimate" in c.inputs for c in checks):

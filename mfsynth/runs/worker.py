@@ -25,7 +25,7 @@ from mfsynth.formatting import shell_line
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
-from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
+from mfsynth.runs.making import MODES, Batch, Pipeline, image_then_depth, with_own_depth
 from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
@@ -195,14 +195,19 @@ class ShardWorker:
             return batch
         with clock("estimate"):
             cameras = [self._assumed_camera(batch)] * len(batch.candidates)
-            return replace(batch, estimates=self._estimator(batch.rgb, cameras))
+            try:
+                return replace(batch, estimates=self._estimator(batch.rgb, cameras))
+            except MfsynthError as error:
+                # Images that it doesn't take are no trouble of the store.
+                raise ValueError(str(error)) from error
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
     ) -> Batch:
         sampler = self._config.sampler
         with clock("generate"):
-            batch = MODES[sampler.mode](self._pipeline, sampler, candidates, embeds)
+            make = MODES[sampler.mode] if self._config.model.kind is None else image_then_depth
+            batch = make(self._pipeline, sampler, candidates, embeds)
         if self._own_depth_steps:
             with clock("self_agreement"):
                 batch = with_own_depth(self._pipeline, batch, embeds, self._own_depth_steps)

@@ -100,6 +100,8 @@ class Sample:
         require_rgbd(self.rgb, self.depth)
         if (self.intrinsics is None) != (self.intrinsics_source is None):
             raise ValueError("intrinsics and intrinsics_source go together")
+        if self.camera is not None and self.intrinsics is None:
+            raise ValueError("a camera has intrinsics")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,39 @@ def test_that_part_is_a_crop_and_a_resize_of_the_whole(height, width):
     np.testing.assert_allclose(
         cut.resized(1 / share, 1 / share).matrix(), preset.intrinsics(height, width).matrix()
     )
+
+
+def documented():
+    """The rows of the table in docs/cameras.md, by preset."""
+    page = (Path(__file__).parents[2] / "docs" / "cameras.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^\| (`.*)\|$", page, re.MULTILINE):
+        names, *cells = map(str.strip, line.split("|"))
+        for name in re.findall("`([a-z0-9_]+)`", names):
+            yield name, cells
+
+
+def angles(cell: str) -> list[float]:
+    return [float(number) for number in re.findall(r"([\d.]+)°", cell)]
+
+
+def test_the_page_has_the_figures_of_every_preset():
+    """Runs are identified by a preset's name: the page holds its figures to what they were."""
+    rows = dict(documented())
+    assert [*rows] == [*CAMERA_PRESETS]
+    for name, (colour, depth, square, measures, baseline) in rows.items():
+        preset = CAMERA_PRESETS[name]
+        view = preset.colour
+        across, down = map(int, re.search(r"at (\d+):(\d+)", colour).groups())
+        assert (view.width * down, angles(colour)) == (
+            view.height * across,
+            [view.horizontal, view.vertical],
+        )
+        assert angles(depth) == [preset.depth.horizontal, preset.depth.vertical]
+        assert angles(square) == [round(preset.intrinsics(64, 64).horizontal_fov(64), 1)]
+        assert measures.replace(" ", "_") == preset.measurement
+        assert baseline == (
+            "" if preset.baseline_m is None else f"{1000 * preset.baseline_m:.0f} mm"
+        )
 
 
 def test_what_triangulates_has_a_baseline_and_all_say_where_their_figures_are_from():

@@ -93,6 +93,17 @@ def test_what_is_said_of_an_image_does_not_depend_on_the_others(name, folder):
         assert np.array_equal(together.valid, alone.valid)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_an_image_of_one_colour_or_one_pixel_has_an_estimate_and_a_ribbon_is_one_line(name, folder):
+    estimator = open_estimator(DepthEstimatorConfig(id=str(folder(name))), "cpu")
+    for height, width in ((1, 1), (16, 16)):
+        [estimate] = estimator(np.full((1, height, width, 3), 127, np.uint8))
+        assert estimate.valid.shape == (height, width)
+    if name in ("depth_anything", "dpt", "embedded"):
+        with pytest.raises(MfsynthError, match=r"200x20 pixels .* cut it into parts"):
+            estimator(np.full((1, 20, 200, 3), 127, np.uint8))
+
+
 def test_depth_lies_where_the_image_has_it(folder):
     """A network that gives brightness back finds a bright square in its place, unsqueezed."""
 

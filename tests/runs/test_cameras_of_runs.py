@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ from mfsynth.runs.settings import run_fingerprint
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit, read_commits, read_run
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.integrity import shard_problems
+from mfsynth.shards.layout import OBJECT_KINDS
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -60,6 +63,17 @@ def test_every_sample_has_the_camera_in_index_json_and_loader(run_folder, settin
     finalize(store)
     assert verify_run(store).problems == ()
     assert '"pairs/camera"' in store.read_bytes("croissant.json").decode()
+
+
+def test_a_camera_that_is_not_the_runs_is_found(run_folder):
+    store = made(run_folder.config(camera={"preset": "d435"}))
+    run, receipt = read_run(store), read_commits(store)[0]
+    paths = [store.local_root / receipt.objects[kind].key for kind in OBJECT_KINDS]
+    assert shard_problems(receipt, *paths, decode=False, run=run) == []
+    other = replace(run, settings=run.settings | {"camera": {"preset": "d455"}})
+    found = shard_problems(receipt, *paths, decode=False, run=other)
+    assert len(found) == receipt.accepted
+    assert "camera is 'd435', of the run 'd455'" in found[0]
 
 
 def test_a_run_without_a_camera_is_what_it_was(run_folder):

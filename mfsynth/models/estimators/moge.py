@@ -82,10 +82,10 @@ class MoGe:
                 said = self.model.infer(image, fov_x=angle, use_fp16=half)
         # Of an image that is 1 wide and 1 high, whose first pixel begins at 0.
         seen = Intrinsics(
-            matrix[0, 0] * width,
-            matrix[1, 1] * height,
-            matrix[0, 2] * width - 0.5,
-            matrix[1, 2] * height - 0.5,
+            float(matrix[0, 0]) * width,
+            float(matrix[1, 1]) * height,
+            float(matrix[0, 2]) * width - 0.5,
+            float(matrix[1, 2]) * height - 0.5,
         )
         estimate = as_estimate(said["depth"], self.gives, valid=said.get("mask"), intrinsics=seen)
         normals = said.get("normal")

@@ -36,7 +36,7 @@ from mfsynth.models.estimators.catalogue import (
 )
 from mfsynth.models.images import Letterbox
 from mfsynth.models.locations import read_json
-from mfsynth.models.pretrained import load_whole
+from mfsynth.models.weights import load_whole
 
 # What Depth Pro's own code takes for the nearest and farthest inverse depth, in 1/m.
 _INVERSE_DEPTHS = (1e-4, 1e4)
@@ -189,5 +189,14 @@ class DepthPro:
 
 
 def _pixels(processor: Callable[..., Any], rgb: RgbImage, model: Any) -> Tensor:
-    pixels: Tensor = processor(images=[*rgb], return_tensors="pt")["pixel_values"]
+    try:
+        # Where the channels are is said, for in one pixel it can't be seen.
+        said = processor(images=[*rgb], return_tensors="pt", input_data_format="channels_last")
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MfsynthError(
+            f"an image of {rgb.shape[2]}x{rgb.shape[1]} pixels can't be brought to the estimator "
+            f"({reason}); cut it into parts"
+        ) from error
+    pixels: Tensor = said["pixel_values"]
     return pixels.to(model.device, model.dtype)

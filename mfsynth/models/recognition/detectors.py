@@ -12,8 +12,9 @@ import transformers
 from torch import Tensor
 
 from mfsynth.geometry.rgbd import RgbImage
-from mfsynth.models.pretrained import load_processor, load_whole
 from mfsynth.models.recognition.catalogue import RecogniserFolder
+from mfsynth.models.recognition.processors import load_processor
+from mfsynth.models.weights import load_whole
 
 
 class ThingFinder(Protocol):
@@ -52,7 +53,9 @@ class Detector:
         Raises:
             MfsynthError: Its files are not what they should be.
         """
-        model = load_whole(getattr(transformers, folder.kind), folder.path).to(device)
+        model = load_whole(getattr(transformers, folder.kind), folder.path, torch.float32).to(
+            device
+        )
         takes_lists = folder.kind != "GroundingDinoForObjectDetection"
         return cls(model, load_processor(folder.path), takes_lists)
 

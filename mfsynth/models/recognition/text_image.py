@@ -11,8 +11,9 @@ import transformers
 from torch.nn import functional
 
 from mfsynth.geometry.rgbd import RgbImage
-from mfsynth.models.pretrained import load_processor, load_whole
 from mfsynth.models.recognition.catalogue import RecogniserFolder
+from mfsynth.models.recognition.processors import load_processor
+from mfsynth.models.weights import load_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class TextImageModel:
         Raises:
             MfsynthError: Its files are not what they should be.
         """
-        model = load_whole(getattr(transformers, folder.kind), folder.path).to(device)
+        model = load_whole(getattr(transformers, folder.kind), folder.path, torch.float32).to(
+            device
+        )
         return cls(model, load_processor(folder.path))
 
     @torch.inference_mode()

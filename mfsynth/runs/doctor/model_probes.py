@@ -29,7 +29,8 @@ def fits_the_sampler(sampler: SamplerConfig, info: ModelInfo) -> Finding:
         MfsynthError: It wasn't.
     """
     require_trained_for(sampler, info)
-    return ok(f"{info.id}, {info.width}×{info.height}, licence {info.licence}")
+    size = f"{info.width}×{info.height}, " if info.height else ""
+    return ok(f"{info.id}, {size}licence {info.licence}")
 
 
 def has_its_weights(model: ModelConfig) -> Finding:
