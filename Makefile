@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/mfsynth report out/demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

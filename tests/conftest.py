@@ -30,6 +30,17 @@ settings.register_profile("seeded", derandomize=True)
 settings.load_profile("seeded")
 
 DATA = Path(__file__).parent / "data"
+# Each of their tests has all cores with the processes that Ray starts.
+WITH_RAY = {"pipelines", "runs", "soak", "test_ray_train.py", "test_processes.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: who has a file has all of it, but the slow ones."""
+    for item in items:
+        if WITH_RAY & {*item.path.parts}:
+            item.add_marker(pytest.mark.xdist_group("Ray"))
+        elif not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_
 from mfsynth.shards.commits import ScoreInfo
 
 Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "scores"]
-"""Fields of `CheckedPair`. A run has no `intrinsics` and no `estimate` yet."""
+"""Fields of `CheckedPair`. A run has `intrinsics` if it has a camera, and no `estimate` yet."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -163,9 +163,14 @@ class Check(Settings):
                 unit=score.unit,
                 note=score.note,
                 limit=None if score.limit is None else float(getattr(self, score.limit)),
+                default_limit=self._default_limit(score),
             )
             for score in self.scores
         }
+
+    def _default_limit(self, score: Score) -> float | None:
+        field = None if score.limit is None else type(self).model_fields[score.limit]
+        return None if field is None or field.is_required() else float(field.get_default())
 
     @property
     def own_depth_steps(self) -> int:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mfsynth.checks.base import Check
 from mfsynth.checks.calibration import CALIBRATION, Calibration
+from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
@@ -31,6 +32,7 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "registration": Registration,
         "flying_pixels": FlyingPixels,
         "self_agreement": SelfAgreement,
+        "field_of_view": FieldOfView,
     }
 )
 """By name, in the order of their scores in the tables of a run; `LAST` comes behind others'."""

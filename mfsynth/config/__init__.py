@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from mfsynth.config.fingerprint import (
     FORMAT_VERSION,
+    WRITTEN_VERSIONS,
     Fingerprint,
     differences,
     fingerprint,
+    format_version,
     run_identity,
     settings_digest,
 )
 from mfsynth.config.loading import load_config, load_settings
 from mfsynth.config.schema import (
+    CameraConfig,
     ModelConfig,
     PromptsConfig,
     RunConfig,
@@ -21,6 +24,8 @@ from mfsynth.config.schema import (
 
 __all__ = [
     "FORMAT_VERSION",
+    "WRITTEN_VERSIONS",
+    "CameraConfig",
     "Fingerprint",
     "ModelConfig",
     "PromptsConfig",
@@ -29,6 +34,7 @@ __all__ = [
     "SamplerConfig",
     "differences",
     "fingerprint",
+    "format_version",
     "load_config",
     "load_settings",
     "run_identity",

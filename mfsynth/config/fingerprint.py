@@ -11,8 +11,13 @@ from typing import Any
 
 from mfsynth.config.schema import RunConfig
 
-FORMAT_VERSION = "2-draft.2"
-"""Of what a run stores; a run of another version can be read, but not continued."""
+FORMAT_VERSION = "2-draft.3"
+"""Of what a run stores that has what this draft adds."""
+WRITTEN_VERSIONS = ("2-draft.2", FORMAT_VERSION)
+"""Those that runs are made and continued in. The second adds members and columns to the first: a
+run that has none of them is of the first, as those of earlier mfsynths are."""
+# Settings, of the run itself, that add some.
+_ADDING = ("camera",)
 
 _OPERATIONAL = {"target", "output", "runtime"}
 _NOT_SET = "not set"
@@ -65,9 +70,15 @@ def fingerprint(
     settings: dict[str, Any] = _without_unset(config.model_dump(mode="json", exclude=_OPERATIONAL))
     settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision
-    settings["format_version"] = FORMAT_VERSION
+    settings["format_version"] = format_version(config)
     settings |= beside
     return Fingerprint(settings_digest(settings), settings)
+
+
+def format_version(config: RunConfig) -> str:
+    """The format of what a run stores: the first one that has all of it."""
+    added = any(getattr(config, name) is not None for name in _ADDING)
+    return WRITTEN_VERSIONS[added]
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ _ALTERNATIVES = {
     "target.candidates": "target.pairs",
     "prompts.library": "prompts.file",
     "prompts.file": "prompts.library",
+    "camera.preset": "camera.fov",
+    "camera.fov": "camera.preset",
 }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings
+from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
+from mfsynth.geometry.camera_presets import CAMERA_PRESETS
+from mfsynth.geometry.cameras import Intrinsics
 
 
 def _auto_or_count(value: Any) -> Any:
@@ -64,11 +66,14 @@ class PromptsConfig(Settings):
         library: The name of a library in `prompts/`, or a path or URL of one.
         file: A text, JSONL, CSV or Parquet file, a path or a URL.
         column: The column or key of `file` that holds the prompts (not for text files).
+        allow_unknown: Whether prompts with words that the model doesn't know, or longer than what
+            it reads, are made all the same; unset, a run with such prompts does not begin.
     """
 
     library: NonEmpty | None = None
     file: NonEmpty | None = None
     column: NonEmpty = "prompt"
+    allow_unknown: Unset[bool] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PromptsConfig:
@@ -193,6 +198,40 @@ class SamplerConfig(Settings):
         return self
 
 
+def _known_camera(name: str) -> str:
+    if name not in CAMERA_PRESETS:
+        raise ValueError(
+            f"must be one of {', '.join(CAMERA_PRESETS)}, not {name!r:.60}; or give fov, an angle"
+        )
+    return name
+
+
+class CameraConfig(Settings):
+    """The camera that a run's images are taken to be of: a preset, or an angle.
+
+    Attributes:
+        preset: A camera of `mfsynth.geometry.camera_presets`. An image is the largest centred part
+            of its colour image that has the image's proportions.
+        fov: Horizontal field of view of the image as it is, in degrees.
+    """
+
+    preset: Unset[Annotated[str, AfterValidator(_known_camera)]] = None
+    fov: Unset[Annotated[float, Field(gt=0, lt=180)]] = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> CameraConfig:
+        if (self.preset is None) == (self.fov is None):
+            raise ValueError("give exactly one of preset and fov")
+        return self
+
+    def intrinsics(self, height: int, width: int) -> Intrinsics:
+        """Of an image of this size: square pixels, the principal point in the middle."""
+        if self.preset is not None:
+            return CAMERA_PRESETS[self.preset].intrinsics(height, width)
+        assert self.fov is not None  # it is one of the two
+        return Intrinsics.from_horizontal_fov(height, width, self.fov)
+
+
 class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
@@ -254,9 +293,10 @@ class RunConfig(Settings):
         prompts: Where prompts come from.
         model: Which model.
         sampler: How it samples.
+        camera: Which camera its images are taken to be of; unset, they have none.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
-            `calibration` is a file of `mfsynth calibrate`.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
+            `calibration` is a file of `mfsynth calibrate`.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
         output: A folder or URL.
         runtime: How the run is carried out.
@@ -269,6 +309,7 @@ class RunConfig(Settings):
     prompts: PromptsConfig
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
+    camera: Unset[CameraConfig] = None
     checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
         default_factory=dict
     )

@@ -40,6 +40,7 @@ class RGBDSample:
         intrinsics: float64 (3, 3) pinhole matrix in pixels (OpenCV axes, integer pixel
             centres), or None if unknown.
         intrinsics_source: Where `intrinsics` came from, or None.
+        camera: The preset that `intrinsics` are assumed to be of, or None.
         depth_kind: What the numbers in `depth` mean; metres only for the metric kinds.
         scores: Score of every check; NaN where the check abstained, or the run has none.
         mode: `joint`, `i2d` or `d2i`.
@@ -53,6 +54,7 @@ class RGBDSample:
     valid: Mask
     intrinsics: NDArray[np.float64] | None
     intrinsics_source: IntrinsicsSource | None
+    camera: str | None
     depth_kind: DepthKind
     scores: Mapping[str, float]
     mode: str
@@ -193,6 +195,7 @@ class RGBDDataset:
             valid=depth > 0,
             intrinsics=intrinsics,
             intrinsics_source=None if source is None else IntrinsicsSource(source),
+            camera=row.get("camera"),
             depth_kind=DepthKind(row["depth_kind"]),
             scores=scores_of(row),
             mode=row["mode"],

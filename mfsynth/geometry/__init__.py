@@ -1,4 +1,4 @@
-"""Cameras, depth kinds, alignment, back-projection and depth metrics."""
+"""Cameras, depth kinds, alignment, back-projection, normals, planes and depth metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from mfsynth.geometry.alignment import (
 from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.estimates import DepthEstimate, EstimateKind
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
+from mfsynth.geometry.normals import normals_from_depth
+from mfsynth.geometry.planes import Plane, find_planes, gravity_direction
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
 
 __all__ = [
@@ -21,12 +23,16 @@ __all__ = [
     "EstimateKind",
     "Intrinsics",
     "IntrinsicsSource",
+    "Plane",
     "abs_rel",
     "affine_least_squares",
     "backproject",
     "delta",
     "depth_from_disparity_fit",
     "disparity_least_squares",
+    "find_planes",
+    "gravity_direction",
+    "normals_from_depth",
     "pixel_rays",
     "project",
     "scale_l1",

@@ -94,11 +94,30 @@ class Intrinsics:
         Raises:
             ValueError: The size or the angle is out of range.
         """
+        return cls._centred(height, width, height, fov_degrees)
+
+    @classmethod
+    def from_horizontal_fov(cls, height: int, width: int, fov_degrees: float) -> Intrinsics:
+        """A centred camera with square pixels.
+
+        Args:
+            height: Image height in pixels.
+            width: Image width in pixels.
+            fov_degrees: Angle between the left edge of the first column and the right edge of the
+                last one, in (0, 180) degrees.
+
+        Raises:
+            ValueError: The size or the angle is out of range.
+        """
+        return cls._centred(height, width, width, fov_degrees)
+
+    @classmethod
+    def _centred(cls, height: int, width: int, across: int, fov_degrees: float) -> Intrinsics:
         if height < 1 or width < 1:
             raise ValueError(f"an image has at least one pixel, got {height}x{width}")
         if not 0 < fov_degrees < 180:
             raise ValueError(f"the field of view must be in (0, 180) degrees, got {fov_degrees}")
-        focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
+        focal = 0.5 * across / math.tan(math.radians(fov_degrees) / 2)
         return cls(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2)
 
     @classmethod
@@ -137,6 +156,14 @@ class Intrinsics:
         """The 3x3 matrix K that takes camera coordinates to homogeneous pixels."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
 
+    def horizontal_fov(self, width: int) -> float:
+        """Degrees between the left edge of the first and the right edge of the last column."""
+        return _angle_between(-0.5 - self.cx, width - 0.5 - self.cx, self.fx)
+
+    def vertical_fov(self, height: int) -> float:
+        """Degrees between the upper edge of the first and the lower edge of the last row."""
+        return _angle_between(-0.5 - self.cy, height - 0.5 - self.cy, self.fy)
+
     def resized(self, scale_y: float, scale_x: float) -> Intrinsics:
         """The camera after the image was resized by the factors (area-aligned, as in OpenCV).
 
@@ -161,6 +188,14 @@ class Intrinsics:
             height, width = width, height
         return camera
 
-    def cropped(self, top: int, left: int) -> Intrinsics:
+    def mirrored(self, width: int) -> Intrinsics:
+        """The camera of the image, of this width, turned left to right: of the mirrored world."""
+        return replace(self, cx=width - 1 - self.cx)
+
+    def cropped(self, top: float, left: float) -> Intrinsics:
         """The camera after `top` rows and `left` columns were cut off."""
         return Intrinsics(fx=self.fx, fy=self.fy, cx=self.cx - left, cy=self.cy - top)
+
+
+def _angle_between(first: float, last: float, focal: float) -> float:
+    return math.degrees(math.atan2(last, focal) - math.atan2(first, focal))

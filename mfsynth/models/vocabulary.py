@@ -65,7 +65,9 @@ class Vocabulary:
         # As transformers has it.
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         self._template = environment.from_string(text)
-        self._unknown = self._tokenizer.token_to_id(str(self._special.get("unk_token")))
+        unknown = self._special.get("unk_token")
+        # A tokenizer of bytes knows every word; "None" is one of them.
+        self._unknown = None if unknown is None else self._tokenizer.token_to_id(str(unknown))
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """What the model gets of each prompt."""

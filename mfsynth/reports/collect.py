@@ -14,6 +14,7 @@ from mfsynth.checks import open_checks, score_infos
 from mfsynth.datasets import RGBDDataset, RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts
+from mfsynth.geometry import Intrinsics
 from mfsynth.reports import images
 from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
@@ -22,6 +23,7 @@ from mfsynth.reports.content import (
     ReasonCount,
     RejectCard,
     RunReport,
+    SlotTable,
     failure_in_words,
     score_cells,
 )
@@ -31,9 +33,11 @@ from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.words import camera_in_words, loosened_limits, view_in_words
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
+_VALUES_SHOWN = 12
 _SHOWN_SIDE = 320
 """Larger images are shrunk to this, so that a page of 512-pixel pairs stays below a few MB."""
 
@@ -92,6 +96,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
     dataset = RGBDDataset(url)
     shown = sample_pairs(dataset, pairs, seed)
     others = read_rejects(store, commits, rejects, np.random.default_rng(seed))
+    others.slots.add(dataset.index, accepted=True)
     accepted_scores = {
         name.removeprefix("check_"): [
             math.nan if score is None else score for score in dataset.index[name].to_pylist()
@@ -126,6 +131,10 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
                 manifest.score(name), accepted_scores.get(name, []), others.scores.get(name, [])
             )
             for name in names
+        ),
+        slots=tuple(
+            SlotTable(slot, tuple(values[:_VALUES_SHOWN]), len(values))
+            for slot, values in others.slots.by_slot().items()
         ),
         warning=sums.prompts_text,
     )
@@ -166,6 +175,8 @@ def _facts(
         "prompts": prompts.get("library") or prompts.get("file"),
         "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
         "depth": f"{kind}, {of}" if kind and of else kind,
+        "camera": f"{camera}, assumed" if (camera := camera_in_words(settings)) else None,
+        "loosened": "; ".join(loosened_limits(manifest.scores)),
         "seed": settings.get("seed"),
         "device": counts(dict(by_count(sums.devices))),
         "done again": counts(
@@ -187,7 +198,15 @@ def _pair_card(sample: RGBDSample, manifest: RunManifest) -> PairCard:
         width=sample.rgb.shape[1],
         height=sample.rgb.shape[0],
         scores=score_cells(sample.scores, manifest.score),
+        camera=_camera(sample),
     )
+
+
+def _camera(sample: RGBDSample) -> str:
+    if sample.intrinsics is None:
+        return ""
+    view = view_in_words(Intrinsics.from_matrix(sample.intrinsics), *sample.depth.shape)
+    return f"{sample.camera or 'camera'}, {sample.intrinsics_source}: {view}"
 
 
 def _reject_card(row: Mapping[str, Any], manifest: RunManifest) -> RejectCard:

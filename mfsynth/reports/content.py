@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mfsynth.reports.histogram import Histogram
+from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -22,7 +23,10 @@ class ScoreCell:
 
 @dataclass(frozen=True, slots=True)
 class PairCard:
-    """An accepted pair; images are data URIs, `width` and `height` those of the data."""
+    """An accepted pair; images are data URIs, `width` and `height` those of the data.
+
+    `camera` is in words, with its field of view; empty if there is none.
+    """
 
     sample_id: str
     prompt: str
@@ -32,6 +36,7 @@ class PairCard:
     width: int
     height: int
     scores: tuple[ScoreCell, ...]
+    camera: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,15 @@ class ReasonCount:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotTable:
+    """A slot of the prompts: the values that are shown, of how many."""
+
+    slot: str
+    values: tuple[ValueAcceptance, ...]
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run as a page shows it.
 
@@ -83,6 +97,7 @@ class RunReport:
         quarantine: Quarantined ones that are shown.
         reason_counts: Failed scores over all rejected pairs, most frequent first.
         histograms: One a score, over all accepted and rejected pairs.
+        slots: Of each slot of the prompts, the values that fewest were accepted of, worst first.
         warning: What people should know before they look at the pairs; "" for nothing.
     """
 
@@ -100,6 +115,7 @@ class RunReport:
     quarantine: tuple[QuarantineCard, ...]
     reason_counts: tuple[ReasonCount, ...]
     histograms: tuple[Histogram, ...]
+    slots: tuple[SlotTable, ...] = ()
     warning: str = ""
 
     @property

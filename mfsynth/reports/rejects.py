@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth.shards import reading, tables
+from mfsynth.shards.acceptance import SlotCounts
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
@@ -24,11 +25,13 @@ class RejectedRows:
         scores: Per score, the values of all rejected candidates; nan where the check abstained.
         rejected: Rows (`tables.rejects_schema`) of the chosen rejected candidates.
         quarantined: Rows of the chosen quarantined candidates.
+        slots: Counts all of them by what their prompts took.
     """
 
     scores: dict[str, list[float]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
+    slots: SlotCounts = field(default_factory=SlotCounts)
 
 
 def read_rejects(
@@ -55,6 +58,7 @@ def read_rejects(
     passed = dict.fromkeys(outcomes, 0)
     for receipt in commits.values():
         table = reading.read_rejects(store, receipt)
+        rows.slots.add(table, accepted=False)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
             numbers = wanted[name] - passed[name]

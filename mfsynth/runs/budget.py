@@ -21,10 +21,13 @@ from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
-_WORK = ("prompts", "model", "sampler", "checks")
+_WORK = ("prompts", "model", "sampler", "camera", "checks")
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
-_RUN = ("name", "seed", "shard_size", "model", "sampler", "checks", "keep_reject_thumbnails")
+_RUN = (
+    *("name", "seed", "shard_size", "model", "sampler", "camera", "checks"),
+    "keep_reject_thumbnails",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +328,7 @@ def _settings(
     if any(values.get("revision") is None for values in models):
         for values in models:
             values["revision"] = None
-    return before, {name: now[name] for name in names}
+    return before, {name: now.get(name) for name in names}
 
 
 def _device(receipt: Receipt) -> str:

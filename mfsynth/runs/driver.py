@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import SecretStr
 
-from mfsynth.config import Fingerprint, RunConfig
+from mfsynth.config import Fingerprint, RunConfig, format_version
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.prompts import open_prompts
@@ -53,6 +53,7 @@ from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.settings import (
+    added_columns,
     complete,
     require_trained_for,
     run_fingerprint,
@@ -63,6 +64,8 @@ from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.understanding import (
     PROMPTS_LOOKED_AT,
     REMEDY,
+    Understanding,
+    require_understood,
     understanding,
     vocabulary_of,
 )
@@ -75,7 +78,7 @@ from mfsynth.runs.watching.terminal import default_display
 from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.drivers import read_known_commits
-from mfsynth.shards.layout import CARD_KEY, FORMAT_VERSION, new_attempt
+from mfsynth.shards.layout import CARD_KEY, new_attempt
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.tables import contents_of_run
@@ -158,6 +161,9 @@ def _generate(
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
+    texts = [prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
+    read = understanding(vocabulary_of(config.model), texts)
+    require_understood(read, config.prompts)
     store = ObjectStore.open(config.output)
     identity = run_fingerprint(config, prompts.digest, model.revision)
     manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
@@ -166,7 +172,9 @@ def _generate(
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
     examine = partial(examine_at_start, config, store, model)
-    return _Session(config, plan, store, manifest, examine, display, somebody).run(open_worker)
+    return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
+        open_worker
+    )
 
 
 def run_manifest(
@@ -175,7 +183,7 @@ def run_manifest(
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_version(config),
         run=config.name,
         fingerprint=identity.digest,
         settings=identity.settings,
@@ -185,7 +193,9 @@ def run_manifest(
         nonce=secrets.token_hex(8),
         model={"id": model.id, "revision": model.revision, "licence": model.licence},
         scores=scores,
-        **contents_of_run({name: score.note for name, score in scores.items()}, slots),
+        **contents_of_run(
+            {name: score.note for name, score in scores.items()}, slots, added_columns(config)
+        ),
     )
 
 
@@ -199,6 +209,7 @@ class _Session:
         store: ObjectStore,
         manifest: RunManifest,
         examine: Callable[[Sequence[Receipt]], Iterator[tuple[str, Finding]]],
+        read: Understanding | None,
         display: Observer,
         somebody: Observer,
     ) -> None:
@@ -208,6 +219,7 @@ class _Session:
         self._store = store
         self._manifest = manifest
         self._examine = examine
+        self._read = read
         self._display = display
         self._goal = Goal.of(config)
         self._earlier = list(read_known_commits(store).values())
@@ -383,13 +395,7 @@ class _Session:
             if found.severity is not Severity.OK:
                 severity = found.severity.word
                 self._reporter.announce(name.replace(" ", "_"), found.line, severity=severity)
-
-        self._say_what_the_model_makes_of_prompts()
-
-    def _say_what_the_model_makes_of_prompts(self) -> None:
-        texts = [self._plan.source[number].text for number in range(PROMPTS_LOOKED_AT)]
-        read = understanding(vocabulary_of(self._config.model), texts)
-        if read is not None and read.trouble:
+        if (read := self._read) is not None and read.trouble:
             self._reporter.announce(
                 "prompts_not_understood",
                 f"warning: {read.trouble}: {REMEDY}",

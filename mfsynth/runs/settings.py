@@ -22,7 +22,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.shards.commits import ScoreInfo
 
-# Of `CheckedPair`, what a worker has to show.
+# Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text", "scores")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
@@ -73,6 +73,11 @@ def own_depth_steps(config: RunConfig) -> int:
     if not config.sampler.keeps_joint_depth:
         return 0
     return max((check.own_depth_steps for check in open_checks(config.checks).values()), default=0)
+
+
+def added_columns(config: RunConfig) -> tuple[str, ...]:
+    """Columns of the index that runs have only if they need them; see `shards.columns.ADDED`."""
+    return () if config.camera is None else ("camera",)
 
 
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
@@ -136,11 +141,13 @@ def _complete(given: GivenSettings) -> RunConfig:
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
+    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
     for name, check in open_checks(config.checks).items():
-        if lacking := {*check.inputs} - {*_INPUTS}:
+        if lacking := {*check.inputs} - shown:
+            remedy = "set camera, or " if lacking == {"intrinsics"} else ""
             raise MfsynthError(
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
-                "have; leave this check out"
+                f"have; {remedy}leave this check out"
             )
     return config
 

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mfsynth.config import ModelConfig
+from mfsynth.config import ModelConfig, PromptsConfig
+from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, one_line
 from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
 
@@ -69,8 +70,27 @@ class Understanding:
         return counts(telling or words, _WORDS_SHOWN)
 
 
-REMEDY = "what is not read won't be seen; take prompts for this model, or another model"
+REMEDY = (
+    "what is not read won't be seen; take prompts for this model (`mfsynth prompts preview` tells "
+    "of a library), or another model"
+)
 """What `Understanding.trouble` goes on with where a run is about to begin."""
+
+
+def require_understood(found: Understanding | None, prompts: PromptsConfig) -> None:
+    """Refuse prompts that the model can't know, unless they are allowed.
+
+    Args:
+        found: What it makes of them; None where that can't be told, which is allowed.
+        prompts: What is set of them.
+
+    Raises:
+        MfsynthError: Some have unknown words, or are cut.
+    """
+    if found is not None and found.trouble and not prompts.allow_unknown:
+        raise MfsynthError(
+            f"prompts: {found.trouble}; {REMEDY}; or allow them: prompts.allow_unknown=true"
+        )
 
 
 def vocabulary_of(model: ModelConfig) -> Vocabulary | None:

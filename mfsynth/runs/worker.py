@@ -21,6 +21,7 @@ from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
+from mfsynth.geometry import IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
@@ -91,7 +92,8 @@ class ShardWorker:
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        self._declared = Declared.by(column["name"] for column in manifest.columns)
+        columns = (column["name"] for column in manifest.columns)
+        self._declared = Declared.by(columns, manifest.format_version)
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
@@ -199,7 +201,11 @@ class ShardWorker:
         candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         with clock("check"):
-            pair = CheckedPair(rgb, depth, joint_depth=joint_depth, text=candidate.item.text)
+            camera = self._config.camera
+            intrinsics = None if camera is None else camera.intrinsics(*depth.shape)
+            pair = CheckedPair(
+                rgb, depth, intrinsics, joint_depth=joint_depth, text=candidate.item.text
+            )
             verdict = run_checks(pair, self._checks)
         with clock("encode"):
             kept = assignment.keep_rejected and not malformed_pixels(depth)
@@ -214,7 +220,11 @@ class ShardWorker:
                         model_id=self._config.model.id,
                         depth_kind=batch.depth_kind,
                         licence=self._licence,
-                    )
+                        intrinsics=intrinsics,
+                        intrinsics_source=None if camera is None else IntrinsicsSource.ASSUMED,
+                        camera=None if camera is None else camera.preset,
+                    ),
+                    self._declared,
                 )
             keep = self._config.keep_reject_thumbnails
             return Reject(

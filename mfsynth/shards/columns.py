@@ -57,6 +57,7 @@ class Column(Generic[_T]):
         value: Gives what stands in the row of a `_T`.
         nullable: Whether that may be None.
         in_first_version: Whether runs of format version 1 have it.
+        in_every_run: Whether runs have it that don't declare it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Column(Generic[_T]):
     value: Callable[[_T], Any]
     nullable: bool = False
     in_first_version: bool = True
+    in_every_run: bool = True
 
 
 def _camera(name: str, meaning: str) -> Column[PlacedSample]:
@@ -136,6 +138,15 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         nullable=True,
     ),
     Column(
+        "camera",
+        "string",
+        "preset that the camera is assumed to be; null where it is none",
+        lambda placed: placed.sample.camera,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    Column(
         "depth_encoding",
         "string",
         "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
@@ -189,6 +200,9 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
     ),
 )
+
+ADDED = tuple(column.name for column in INDEX if not column.in_every_run)
+"""Columns of the index that a run has if it declares them."""
 
 REJECTS: tuple[Column[PlacedReject], ...] = (
     Column(

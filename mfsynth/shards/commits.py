@@ -37,6 +37,7 @@ class ScoreInfo:
         unit: Of the values; "" for none.
         note: What is measured, in a line.
         limit: The worst value that passes; None where all do.
+        default_limit: What the check takes where nothing is set; None where that is not known.
     """
 
     label: str
@@ -44,6 +45,7 @@ class ScoreInfo:
     unit: str = ""
     note: str = ""
     limit: float | None = None
+    default_limit: float | None = None
 
     @property
     def is_minimum(self) -> bool:
@@ -55,6 +57,10 @@ class ScoreInfo:
         if self.limit is None:
             return False
         return value < self.limit if self.is_minimum else value > self.limit
+
+    def bound(self, limit: float) -> str:
+        """A limit in words: `at least 0.5 px`."""
+        return f"at {'least' if self.is_minimum else 'most'} {self.with_unit(f'{limit:g}')}"
 
     def with_unit(self, value: str) -> str:
         """A value that has been made text, with the unit if there is one."""
@@ -190,7 +196,7 @@ def require_this_format(store: ObjectStore, stored: RunManifest) -> None:
     Raises:
         MfsynthError: The run is of another format version.
     """
-    if stored.format_version != layout.FORMAT_VERSION:
+    if stored.format_version not in layout.WRITTEN_VERSIONS:
         raise MfsynthError(
             f"{store.url} holds run {stored.run!r} of format version {stored.format_version}; this "
             f"mfsynth makes noise and keys of version {layout.FORMAT_VERSION}, so that the run can "

@@ -15,7 +15,7 @@ _PLAIN = (
     *("sample_id", "candidate", "seed", "prompt", "prompt_id", "width", "height"),
     *("intrinsics_source", "mode", "model_id"),
 )
-_LATER = ("licence", "digital_source_type")
+_LATER = ("licence", "digital_source_type", "camera")
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")
 _SHOWN = 4

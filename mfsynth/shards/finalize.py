@@ -48,7 +48,7 @@ def finalize(store: ObjectStore) -> list[str]:
     for key, text in documents.items():
         store.put_bytes(key, text.encode())
     # Of an earlier version no more is written than it knew of.
-    if run.format_version == layout.FORMAT_VERSION:
+    if run.format_version in layout.WRITTEN_VERSIONS:
         problems = [problem for _, problem in compact(store, commits) if problem]
         if problems:
             _log.warning("%s", one_line(f"{store.url}: not compacted: {problems[0]}"))

@@ -197,7 +197,8 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
         return
     expected = {
         "model_id": run.model.get("id"),
-        "mode": _mode(run),
+        "mode": _setting(run, "sampler", "mode"),
+        "camera": _setting(run, "camera", "preset"),
         "licence": run.model.get("licence"),
     }
     for row in rows:
@@ -207,9 +208,9 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
 
 
-def _mode(run: RunManifest) -> str | None:
-    sampler = run.settings.get("sampler")
-    return sampler.get("mode") if isinstance(sampler, dict) else None
+def _setting(run: RunManifest, section: str, name: str) -> Any:
+    found = run.settings.get(section)
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _ends_as_a_tar(path: Path) -> bool:

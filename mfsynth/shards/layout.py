@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
+from mfsynth.config import WRITTEN_VERSIONS as WRITTEN_VERSIONS
 from mfsynth.config import run_identity
 
 RUN_KEY = "run.json"
 FIRST_VERSION = 1
 """Runs of this version have no identity in their names."""
-READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", FORMAT_VERSION)
+READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", *WRITTEN_VERSIONS)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"

@@ -73,6 +73,7 @@ class Sample:
         licence: What the pair may be used for, by the licence's short name.
         intrinsics: Pinhole camera in pixels, or None if unknown.
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
+        camera: The preset that `intrinsics` are of; None where they are of none.
         digital_source_type: How the image came to be, a term of the IPTC.
     """
 
@@ -86,12 +87,15 @@ class Sample:
     licence: str
     intrinsics: Intrinsics | None = None
     intrinsics_source: IntrinsicsSource | None = None
+    camera: str | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)
         if (self.intrinsics is None) != (self.intrinsics_source is None):
             raise ValueError("intrinsics and intrinsics_source go together")
+        if self.camera is not None and self.intrinsics is None:
+            raise ValueError("a camera has intrinsics")
 
 
 @dataclass(frozen=True, slots=True)

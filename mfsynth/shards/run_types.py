@@ -60,10 +60,9 @@ def _require_score(score: ScoreInfo) -> None:
         raise ValueError("a score has what is not a text")
     if score.direction not in ("higher", "lower"):
         raise ValueError("the direction of a score is neither higher nor lower")
-    if score.limit is not None and (
-        type(score.limit) not in (int, float) or not abs(score.limit) < math.inf
-    ):
-        raise ValueError("the limit of a score is not a number")
+    for limit in (score.limit, score.default_limit):
+        if limit is not None and (type(limit) not in (int, float) or not abs(limit) < math.inf):
+            raise ValueError("the limit of a score is not a number")
 
 
 def _require_entries(name: str, entries: Any, texts: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from mfsynth.shards.drivers import counted_shards, read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.words import camera_in_words, loosened_limits
 from mfsynth.storage.store import ObjectStore
 
 # Commits of the newest hour tell the present speed, whatever pauses the run had before. Receipts
@@ -65,6 +66,8 @@ class RunStatus:
             where that is known; None if it is of none.
         prompts_cut: The same of prompts that are longer than what the model reads.
         prompts: What that is in words; empty if all are well, or nothing is known.
+        camera: That the run assumes, in words; empty if it has none.
+        loosened: Limits that let more pass than the defaults of their checks, in words.
         retries: What failed and was done again, by cause, of committed shards, where that is
             known.
     """
@@ -93,6 +96,8 @@ class RunStatus:
     prompts_unknown: int | None = None
     prompts_cut: int | None = None
     prompts: str = ""
+    camera: str = ""
+    loosened: Sequence[str] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -128,6 +133,8 @@ class RunStatus:
             prompts_unknown=sums.prompts_unknown if sums.prompts_read else None,
             prompts_cut=sums.prompts_cut if sums.prompts_read else None,
             prompts=sums.prompts_text,
+            camera=camera_in_words(manifest.settings),
+            loosened=loosened_limits(manifest.scores),
             retries=dict(by_count(sums.retries)),
         )
 
@@ -145,8 +152,12 @@ class RunStatus:
             f"quarantined  {self.quarantined}",
             f"shards       {self.shards} committed, {size(self.size)}",
         ]
+        if self.camera:
+            lines.append(f"camera       {self.camera}, assumed")
         if self.prompts:
             lines.append(f"prompts      {self.prompts}")
+        if self.loosened:
+            lines.append(f"loosened     {'; '.join(self.loosened)}")
         if self.hosts:
             lines.append(f"by machine   {counts(self.hosts, _HOSTS_SHOWN)}")
         if self.devices:

@@ -7,7 +7,7 @@ shards of a run have one schema, also those without a row. `run.json` describes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards.codecs import FORMULAS
-from mfsynth.shards.columns import INDEX, REJECTS, Column, PlacedReject, PlacedSample
-from mfsynth.shards.layout import FORMAT_VERSION, MEMBERS
+from mfsynth.shards.columns import ADDED, INDEX, REJECTS, Column, PlacedReject, PlacedSample
+from mfsynth.shards.layout import MEMBERS, WRITTEN_VERSIONS
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX = "slot_"
 SCORE_PREFIX = "check_"
 
 _METADATA = {
-    "mfsynth.format_version": str(FORMAT_VERSION),
     "mfsynth.depth": "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),
     "mfsynth.camera": "OpenCV axes (x right, y down, z forward), integer pixel centres, z-depth",
 }
@@ -52,29 +51,42 @@ class Declared:
     Attributes:
         scores: Names of the scores of its checks.
         slots: Names of the slots of its prompts.
+        added: Those of `columns.ADDED` that it has.
+        format_version: Of the run.
     """
 
     scores: Sequence[str] = ()
     slots: Sequence[str] = ()
+    added: Collection[str] = ()
+    format_version: int | str = WRITTEN_VERSIONS[0]
 
     @classmethod
-    def by(cls, columns: Iterable[str]) -> Declared:
-        """What the names of all columns of a table say."""
+    def by(
+        cls, columns: Iterable[str], format_version: int | str = WRITTEN_VERSIONS[0]
+    ) -> Declared:
+        """What the names of all columns of an index say."""
         names = [*columns]
         return cls(
             scores=[n.removeprefix(SCORE_PREFIX) for n in names if n.startswith(SCORE_PREFIX)],
             slots=[n.removeprefix(SLOT_PREFIX) for n in names if n.startswith(SLOT_PREFIX)],
+            added=[n for n in names if n in ADDED],
+            format_version=format_version,
         )
 
 
+PLAIN = Declared()
+"""Of a run without any of it."""
+
+
 def contents_of_run(
-    scores: Mapping[str, str], slots: Iterable[str] = ()
+    scores: Mapping[str, str], slots: Iterable[str] = (), added: Collection[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
     Args:
         scores: By name, what is measured, in a line.
         slots: Names of the slots of its prompts.
+        added: Those of `columns.ADDED` that it has.
 
     Returns:
         `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
@@ -93,7 +105,10 @@ def contents_of_run(
     ]
     return {
         "members": members,
-        "columns": [*(_describe(column) for column in INDEX), *declared],
+        "columns": [
+            *(_describe(column) for column in INDEX if column.in_every_run or column.name in added),
+            *declared,
+        ],
         "reject_columns": [*(_describe(column) for column in REJECTS), *declared],
     }
 
@@ -128,7 +143,8 @@ def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schem
             where the check abstained.
         first_version: Only what format version 1 has, as every later version, too.
     """
-    return _schema(INDEX, declared, first_version)
+    columns = [each for each in INDEX if each.in_every_run or each.name in declared.added]
+    return _schema(columns, declared, first_version)
 
 
 def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
@@ -188,7 +204,8 @@ def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: b
         for name in declared.slots
     ]
     fields += [pa.field(f"{SCORE_PREFIX}{name}", pa.float64()) for name in declared.scores]
-    return pa.schema(fields, metadata=_METADATA)
+    version = {"mfsynth.format_version": str(declared.format_version)}
+    return pa.schema(fields, metadata=version | _METADATA)
 
 
 def _describe(column: Column[Any]) -> dict[str, Any]:

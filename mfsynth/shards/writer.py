@@ -59,13 +59,18 @@ class EncodedSample:
     json: bytes
 
 
-def encode_sample(sample: Sample) -> EncodedSample:
-    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool."""
+def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> EncodedSample:
+    """Compress a sample. Pure, and most of a shard's CPU work: run it on a thread pool.
+
+    Args:
+        sample: The pair.
+        declared: What its run has.
+    """
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
     rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
     description = json.dumps(
-        describe(sample, encoding, {"rgb": rgb, "depth": depth}),
+        describe(sample, encoding, {"rgb": rgb, "depth": depth}, declared),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
@@ -74,7 +79,10 @@ def encode_sample(sample: Sample) -> EncodedSample:
 
 
 def describe(
-    sample: Sample, encoding: codecs.DepthEncoding, siblings: Mapping[str, bytes]
+    sample: Sample,
+    encoding: codecs.DepthEncoding,
+    siblings: Mapping[str, bytes],
+    declared: tables.Declared,
 ) -> dict[str, Any]:
     """The sample's `KEY.json`: all that a stranger needs to decode and place the pair.
 
@@ -82,11 +90,12 @@ def describe(
         sample: The pair.
         encoding: Of its depth.
         siblings: The other members, by their names: their hashes hold them together.
+        declared: What its run has.
     """
     camera = sample.intrinsics
     height, width = sample.depth.shape
     return {
-        "format_version": layout.FORMAT_VERSION,
+        "format_version": declared.format_version,
         **asdict(sample.ref),
         "width": width,
         "height": height,
@@ -94,6 +103,7 @@ def describe(
             {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
         ),
         "intrinsics_source": sample.intrinsics_source,
+        **({"camera": sample.camera} if "camera" in declared.added else {}),
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -199,7 +209,7 @@ class ShardSpool:
         """
         encoded = None
         if isinstance(record, Sample):
-            record = encode_sample(record)
+            record = encode_sample(record, self._declared)
         if isinstance(record, EncodedSample):
             encoded, record = record, record.sample
         self._admit(record)

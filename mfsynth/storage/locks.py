@@ -14,10 +14,13 @@ import json
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 LOCK = "lock"
+# Between a folder and its lock there are three calls; the clocks of two machines differ by less.
+_HELD_WITHIN_S = 3600.0
 # Of file systems without locks, as they are mounted: some NFS, Lustre, FUSE.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -46,7 +49,13 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
     for folder in parent.glob(f"{prefix}*"):
         # Its process lives, another user's, or being removed by someone else.
         with contextlib.suppress(OSError):
-            descriptor = os.open(folder / LOCK, os.O_RDWR)
+            try:
+                descriptor = os.open(folder / LOCK, os.O_RDWR)
+            except FileNotFoundError:
+                # Killed before it held the folder, or about to.
+                if time.time() - folder.stat().st_mtime > _HELD_WITHIN_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
             try:
                 if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) or _owner_is_gone(descriptor):
                     shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,7 @@ from mfsynth.training.data import (
 )
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
+from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
 from mfsynth.training.state import TrainingState
@@ -116,7 +117,7 @@ class EstimatorTrainer:
     def __init__(
         self, config: EstimatorConfig, items: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        torch.manual_seed(config.seed)
+        torch.manual_seed(torch_seed(config.seed))
         self._config = config
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         sizes = config.estimator

@@ -48,13 +48,25 @@ class NoiseConfig(Settings):
     d2i_min_valid: Fraction = 0.9
 
 
+def torch_seed(seed: int) -> int:
+    """A seed for torch's generator on the CPU, which looks at 32 bits of what it is given.
+
+    A seed of up to 32 bits is its own; of a larger one all bits count.
+    """
+    if seed < 2**32:
+        return seed
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
 def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generator, ...]:
     """A source of random numbers for each sample, of its number in the stream and the seed alone.
 
     What a sample gets does then not depend on who else is in its batch, nor on the process that
     has it.
     """
-    states = (np.random.SeedSequence([seed, number]).generate_state(1) for number in numbers)
+    # As one word: of two, the second would be taken for the number.
+    word = torch_seed(seed)
+    states = (np.random.SeedSequence([word, number]).generate_state(1) for number in numbers)
     return tuple(torch.Generator().manual_seed(int(state[0])) for state in states)
 
 

@@ -14,6 +14,7 @@ from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.data import Mixture, open_mixture, render_scenes, survey_parts
 from mfsynth.training.given import given_to
+from mfsynth.training.noise import torch_seed
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
 from mfsynth.training.sample_grids import GridSampler
@@ -37,7 +38,7 @@ def train(config: TrainConfig, log: Log) -> Path:
     processes = join_processes()
     if not processes.is_main_process:
         log = _quiet
-    torch.manual_seed(config.seed)
+    torch.manual_seed(torch_seed(config.seed))
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
         mixture = open_mixture(config.data, config.size, config.size)

@@ -17,7 +17,7 @@ from mfsynth.training.errors_by_level import no_errors, scalars
 from mfsynth.training.health import health_probe
 from mfsynth.training.identity import settings_of
 from mfsynth.training.loop import Sampler, TrainingLoop
-from mfsynth.training.noise import NoiseConfig
+from mfsynth.training.noise import NoiseConfig, torch_seed
 from mfsynth.training.objective import BatchLosses, NoisyBatch, Objective
 from mfsynth.training.optimisers import build_optimisers, is_depth
 from mfsynth.training.processes import distribute
@@ -147,7 +147,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
 
     def _prepare(self, loaded: Sequence[Numbered]) -> list[NoisyBatch]:
         step = self.state.step
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(torch_seed(self._seed * 1_000_003 + step))
         drawn = torch.rand((), generator=generator).item() < self._config.image_only_share
         image_only = drawn or step < self._config.image_steps
         return [self._objective.prepare(batch, numbers, image_only) for numbers, batch in loaded]

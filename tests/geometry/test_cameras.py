@@ -25,6 +25,19 @@ def test_the_field_of_view_spans_the_outer_edges_of_the_outer_rows(height, width
     assert camera.fx == camera.fy
 
 
+@given(SIZES, SIZES, FOVS, FOVS)
+def test_the_field_of_view_is_that_of_the_camera(height, width, fov, shift):
+    camera = Intrinsics.from_horizontal_fov(height, width, fov)
+    assert camera.horizontal_fov(width) == pytest.approx(fov)
+    assert Intrinsics.from_vertical_fov(height, width, fov).vertical_fov(height) == (
+        pytest.approx(fov)
+    )
+    # Both parts of a cut image, whose centre lies outside of each, see what the whole one does.
+    left, right = camera, camera.cropped(0, width)
+    wide = left.horizontal_fov(width) + right.horizontal_fov(round(shift))
+    assert wide == pytest.approx(camera.horizontal_fov(width + round(shift)))
+
+
 @given(SIZES, SIZES, FOVS, st.integers(0, 2**32 - 1))
 def test_projecting_back_projected_depth_gives_the_pixel_grid(height, width, fov, seed):
     camera = Intrinsics.from_vertical_fov(height, width, fov)
@@ -109,3 +122,13 @@ def test_an_impossible_field_of_view_is_refused(height, width, fov):
 def test_depth_kinds_are_written_as_plain_strings():
     assert f"{DepthKind.METRIC_Z}" == "metric_z"
     assert DepthKind("scale_invariant_z") is DepthKind.SCALE_INVARIANT_Z
+
+
+@given(SIZES, SIZES, FOVS)
+def test_a_mirrored_camera_sees_a_point_in_the_mirrored_column(height, width, fov):
+    camera = Intrinsics.from_horizontal_fov(height, width, fov).cropped(1, 2)
+    point = np.array([0.3, -0.2, 1.5])
+    column, row = project(point, camera)
+    seen = project(point * [-1, 1, 1], camera.mirrored(width))
+    np.testing.assert_allclose(seen, [width - 1 - column, row], atol=1e-9)
+    assert camera.mirrored(width).mirrored(width) == camera

@@ -171,3 +171,14 @@ def test_what_a_model_gets_of_a_prompt_is_known_without_torch(tmp_path, tiny_mod
         assert [len(each.unknown) for each in readings] == unknown.sum(1).tolist()
     assert find_vocabulary(ModelConfig()).read(["a mug, seen"])[0].unknown == ()
     assert find_vocabulary(ModelConfig()).read(["a pan"])[0].unknown == ("pan",)
+
+
+def test_a_tokenizer_without_an_unknown_token_knows_every_word(tmp_path):
+    parts = ["N", "o", "n", "e", "No", "Non", "None"]
+    merges = [("N", "o"), ("No", "n"), ("Non", "e")]
+    core = Tokenizer(models.BPE({part: i for i, part in enumerate(parts)}, merges))
+    named = PreTrainedTokenizerFast(
+        tokenizer_object=core, chat_template="{{ messages[0].content }}"
+    )
+    named.save_pretrained(tmp_path)
+    assert Vocabulary(tmp_path, 8).read(["None"])[0].unknown == ()

@@ -76,7 +76,7 @@ def write_run(
     open_run(
         store,
         RunManifest(
-            format_version=layout.FORMAT_VERSION,
+            format_version=layout.WRITTEN_VERSIONS[0],
             run="real",
             fingerprint=fingerprint,
             settings=settings,

@@ -7,14 +7,17 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import tiny_run
 from click.testing import CliRunner
-from conftest_run import SCORES, SHARD_SIZE, write_run
+from conftest_run import SCORE_INFOS, SCORES, SHARD_SIZE, write_run
 
 from mfsynth.cli.report import report as command
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports import collect, render_page
 from mfsynth.reports.collect import collect_report, page_path, sample_pairs
+from mfsynth.reports.content import SlotTable
+from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
 
 
@@ -59,6 +62,29 @@ def test_what_the_receipts_say_of_prompts_device_and_retries_is_shown(run, monke
         '<p class="warning">16 of 16 prompts have words that the model doesn&#39;t know; 2 are '
         "longer than what it reads.</p>" in page
     )
+
+
+def test_a_report_shows_the_camera_of_a_pair_and_acceptance_by_slot(tmp_path):
+    report = collect_report(tiny_run.make_run(str(tmp_path / "run"), shards=3).url)
+    assert report.slots == (
+        SlotTable(
+            "colour",
+            (ValueAcceptance("colour", "red", 4, 12), ValueAcceptance("colour", "blue", 2, 6)),
+            of=2,
+        ),
+    )
+    cameras = [pair.camera for pair in report.pairs]
+    assert cameras[:2] == ["", "d435, assumed: 69.5° × 55.0°"]
+    page = render_page(report)
+    assert "d435, assumed: 69.5° × 55.0°" in page
+    assert '<th scope="row">red</th><td>4 of 12</td><td>33 %</td>' in page
+
+
+def test_a_report_shows_what_was_loosened(tmp_path):
+    scores = {**SCORE_INFOS}
+    scores["registration"] = replace(scores["registration"], default_limit=2.5)
+    facts = dict(collect_report(write_run(tmp_path, shards=0, score_infos=scores)).facts)
+    assert facts["loosened"] == "registration at least 1.5, by default at least 2.5"
 
 
 def test_rejects_say_why_with_score_and_threshold(run):

@@ -9,7 +9,8 @@ import tempfile
 import pytest
 import tiny_run
 
-from mfsynth.config import ModelConfig
+from mfsynth.config import ModelConfig, PromptsConfig
+from mfsynth.errors import MfsynthError
 from mfsynth.prompts import load_library
 from mfsynth.runs.doctor import machine, nodes
 from mfsynth.runs.doctor.findings import Severity, in_time, ok, warning
@@ -56,17 +57,21 @@ def test_too_little_space_or_too_few_files_are_told(tmp_path, monkeypatch):
 
 
 def test_prompts_that_the_model_cannot_know_are_told_with_their_words():
-    def known(name):
+    def known(name, **settings):
         library = load_library(name)
-        return knows_the_prompts(ModelConfig(), [library.prompt(i).text for i in range(50)])
+        texts = [library.prompt(i).text for i in range(50)]
+        return knows_the_prompts(ModelConfig(), PromptsConfig(library=name, **settings), texts)
 
     found = known("tabletop_rooms")
     assert found == ok("all words of 50 are known, and none is cut")
-    found = known("kitchen")
+    with pytest.raises(MfsynthError, match=r"^prompts: 50 of 50 prompts have words that"):
+        known("kitchen")
+    found = known("kitchen", allow_unknown=True)
     assert found.severity is WARNING
     assert "words that the model doesn't know (" in found.seen
     missing = ModelConfig(id="/no/such/model")
-    assert knows_the_prompts(missing, ["a red cube"]).seen.startswith("not compared: ")
+    settings = PromptsConfig(library="kitchen")
+    assert knows_the_prompts(missing, settings, ["a red cube"]).seen.startswith("not compared: ")
 
 
 def test_a_spool_folder_without_locks_or_room_is_told(monkeypatch, tmp_path):

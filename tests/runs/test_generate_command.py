@@ -44,6 +44,19 @@ def test_an_empty_prompt_file(run_folder, refused):
     assert str(path) in refused(run_folder.file())
 
 
+def test_prompts_that_the_model_cannot_know(run_folder, refused):
+    """The tiny model knows the words of one sentence, and reads twelve tokens."""
+    long = " ".join(["red"] * 20)
+    (run_folder.folder / "prompts.txt").write_text(f"a red cube\na griddle\n{long}\na blue ball\n")
+    assert refused(run_folder.file()) == (
+        "error: prompts: 125 of 500 prompts have words that the model doesn't know (griddle 125); "
+        "125 are longer than the 12 tokens that it reads; what is not read won't be seen; take "
+        "prompts for this model (`mfsynth prompts preview` tells of a library), or another model; "
+        "or allow them: prompts.allow_unknown=true"
+    )
+    assert not run_folder.output.exists()
+
+
 def test_malformed_yaml(run_folder, refused):
     path = run_folder.folder / "bad.yaml"
     path.write_text("name: [unclosed\n")

@@ -21,6 +21,7 @@ from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.few_steps.files import FewSteps
+from mfsynth.prompts import open_prompts
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.settings import (
     abstaining_checks,
@@ -30,6 +31,12 @@ from mfsynth.runs.settings import (
     require_trained_for,
     run_fingerprint,
     run_scores,
+)
+from mfsynth.runs.understanding import (
+    PROMPTS_LOOKED_AT,
+    require_understood,
+    understanding,
+    vocabulary_of,
 )
 from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
 from mfsynth.storage.store import ObjectStore
@@ -95,7 +102,7 @@ def digest(config: RunConfig) -> str:
 def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
     config = load_run_config("local")
     left_out = {name for name in check_names() if config.checks.get(name) is None}
-    assert left_out == {"self_agreement", "calibration"}
+    assert left_out == {"self_agreement", "field_of_view", "calibration"}
     assert not config.sampler.keeps_joint_depth
 
 
@@ -151,8 +158,8 @@ def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> N
 def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
     assert error(save({**MINIMAL, "checks": {"hue": {}}})) == (
         "FILE: checks.hue: unknown key; known here: validity, registration, flying_pixels, "
-        "self_agreement, calibration; for another check, install a package that has it as an "
-        "entry point in the group mfsynth.checks"
+        "self_agreement, field_of_view, calibration; for another check, install a package that has "
+        "it as an entry point in the group mfsynth.checks"
     )
 
 
@@ -168,6 +175,21 @@ def test_the_fingerprint_is_the_same_on_every_machine(save, install) -> None:
     assert digest(load_run_config(save(MINIMAL))) == recorded
     install()
     assert digest(load_run_config(save(MINIMAL))) == recorded
+
+
+def test_that_prompts_may_be_unknown_is_no_part_of_what_a_run_is(save) -> None:
+    allowed = {**MINIMAL, "prompts": {**MINIMAL["prompts"], "allow_unknown": True}}
+    assert digest(load_run_config(save(allowed))) == digest(load_run_config(save(MINIMAL)))
+
+
+def test_the_default_run_has_prompts_that_its_model_knows() -> None:
+    config = load_run_config("local")
+    prompts = open_prompts(config.prompts, config.seed)
+    read = understanding(
+        vocabulary_of(config.model), [prompts.prompt(i).text for i in range(PROMPTS_LOOKED_AT)]
+    )
+    assert read is not None
+    require_understood(read, config.prompts)
 
 
 def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> None:
@@ -211,7 +233,7 @@ def test_packages_of_checks_that_are_not_named_are_not_imported(save, install) -
         ),
         (
             BRIGHTNESS.replace('inputs = ("rgb",)', 'inputs = ("rgb", "intrinsics")'),
-            "checks.brightness: looks at intrinsics, which a run does not have; leave this check",
+            "checks.brightness: looks at intrinsics, which a run does not have; set camera, or ",
         ),
         (
             BRIGHTNESS.replace("def measure", "def gauge"),
@@ -331,7 +353,7 @@ def test_a_run_uses_the_check_of_a_package(run_folder, install) -> None:
     assert manifest.settings["plugins"] == {"checks.brightness": "my-checks 1.0"}
     assert manifest.scores == {
         "brightness": ScoreInfo(
-            "brightness", "higher", "", "mean of all pixels, in [0, 1]", limit=0.5
+            "brightness", "higher", "", "mean of all pixels, in [0, 1]", 0.5, default_limit=0.1
         )
     }
     (receipt,) = read_commits(store).values()

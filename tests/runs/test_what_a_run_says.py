@@ -81,20 +81,23 @@ def test_a_worker_that_dies_before_it_has_said_anything_has_a_log_all_the_same(j
     drive(joined.config(), lines, start="crash")
     death = next(note for note in lines.notes if "its worker died" in note)
     pattern = Path(re.search(r"\(its log: \S+:(/\S+)\)", death)[1])
-    assert [*pattern.parent.glob(pattern.name)]
+    # Once Ray has many, it moves those of dead processes into a folder of theirs.
+    assert [*pattern.parent.rglob(pattern.name)]
 
 
-def test_prompts_that_the_model_does_not_know_are_told_before_a_worker_starts(joined):
+def test_prompts_that_are_allowed_though_the_model_does_not_know_them_are_told(joined):
     """The tiny model knows the words of one sentence; this one can't even be started."""
     words = " ".join(["griddle"] * 20)
     (joined.folder / "prompts.txt").write_text(f"a red cube\na {words}\na saucepan\n")
     lines = Lines()
-    result = drive(joined.config(), lines, start="error")
+    allowed = {**joined.values["prompts"], "allow_unknown": True}
+    result = drive(joined.config(prompts=allowed), lines, start="error")
     assert result.outcome is Outcome.FAILED
     assert lines.notes[1] == (
         "warning: 333 of 500 prompts have words that the model doesn't know (griddle 3340, "
         "saucepan 166); 167 are longer than the 12 tokens that it reads: what is not read won't "
-        "be seen; take prompts for this model, or another model"
+        "be seen; take prompts for this model (`mfsynth prompts preview` tells of a library), or "
+        "another model"
     )
     assert "no such weights; give a model folder" in lines.notes[2]
     log = log_of(joined)

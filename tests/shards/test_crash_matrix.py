@@ -35,6 +35,7 @@ from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
 from mfsynth.shards.segments import believed, listed_segments
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.locks import remove_abandoned
 from mfsynth.storage.store import ObjectStore
 
 SHARDS = 2
@@ -234,7 +235,11 @@ def assert_readers_see_whole_shards_only(
     assert read_commits(store) == read_commits(store, from_segments=False)
     found = tiny_run.contents(store)
     assert found == expected[: len(found)]
-    assert [s.sample_id for s in RGBDDataset(store.url)] == ids(found)
+    if any(re.fullmatch(stale, line) for line in problems):
+        with pytest.raises(MfsynthError, match=r"no receipt of shard 1 .* run generate again"):
+            RGBDDataset(store.url)
+    else:
+        assert [s.sample_id for s in RGBDDataset(store.url)] == ids(found)
     for key in DOCUMENTS & {*store.list()}:
         text = store.read_bytes(key).decode()
         assert text.endswith("\n")
@@ -264,6 +269,16 @@ def assert_gc_removes_exactly_the_garbage(store: ObjectStore) -> None:
     assert not store.unfinished_uploads()
 
 
+def assert_spools_are_removed_in_time(folder: Path) -> None:
+    """Those of processes that were killed before the spool was theirs: when they are old."""
+    spools = [path for path in folder.iterdir() if path.name.startswith("mfsynth-spool-")]
+    for spool in spools:
+        assert not [*spool.glob("*.tar")]
+        os.utime(spool, (0, 0))
+    remove_abandoned(folder, "mfsynth-spool-")
+    assert not any(spool.exists() for spool in spools)
+
+
 def ids(contents: list[tuple[str, str]]) -> list[str]:
     return list(dict.fromkeys(name.split(".")[0] for name, _ in contents))
 
@@ -283,8 +298,7 @@ def test_a_run_killed_at_any_step_is_whole_and_ends_like_one_that_was_not(place,
         assert_gc_removes_exactly_the_garbage(store)
         assert_finished(store, expected)
     assert points >= 10
-    spools = [path for path in place.folder.iterdir() if path.name.startswith("mfsynth-spool")]
-    assert spools == []
+    assert_spools_are_removed_in_time(place.folder)
 
 
 @pytest.mark.slow
@@ -371,6 +385,8 @@ def test_gc_killed_at_any_step_takes_nothing_that_is_committed(place, expected):
     # By the larger segment.
     names = [name for name in listed_segments(store) if (name.first, name.count) == (0, SIZES[0])]
     covered = {name.key: store.read_bytes(name.key) for name in names}
+    # So that there is equal litter each time.
+    tiny_run.collect_all(store)
 
     def litter() -> str:
         tiny_run.upload_shard(store, 0)

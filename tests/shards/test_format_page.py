@@ -11,6 +11,7 @@ import pytest
 import tiny_run
 
 from mfsynth.shards import layout
+from mfsynth.shards.columns import ADDED
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.reading import SEGMENT_NONCE, SEGMENT_OF
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, StoredObject
@@ -39,7 +40,7 @@ def key_json(value: object) -> set[str]:
 
 @pytest.mark.parametrize("table", ["columns", "reject_columns"])
 def test_every_column_is_named(table):
-    columns = {column["name"] for column in contents_of_run({})[table]}
+    columns = {column["name"] for column in contents_of_run({}, added=ADDED)[table]}
     declared = {f"{SCORE_PREFIX}<score>", f"{SLOT_PREFIX}<slot>"}
     assert columns | declared <= section("Index")
 
@@ -54,12 +55,16 @@ def test_every_field_of_the_documents_is_named():
 def test_every_member_and_field_of_a_sample_is_named():
     names = section("Members of a sample")
     assert {f"KEY.{member.suffix}" for member in layout.MEMBERS.values()} <= names
-    assert key_json(json.loads(encode_sample(tiny_run.make_sample(1)).json)) <= names
+    assert (
+        key_json(json.loads(encode_sample(tiny_run.make_sample(1), tiny_run.DECLARED).json))
+        <= names
+    )
     assert DIGITAL_SOURCE_TYPE in names
 
 
 def test_version_and_objects_are_those_of_the_code():
-    assert f'`"{layout.FORMAT_VERSION}"`' in PRESENT
+    for version in layout.WRITTEN_VERSIONS:
+        assert f'`"{version}"`' in PRESENT
     for kind in layout.OBJECT_KINDS:
         assert layout.object_key(kind, "<run>", 12, "a").replace(".a.", ".<attempt>.") in PRESENT
     for key in (layout.RUN_KEY, layout.commit_key(12), layout.CARD_KEY, layout.MANIFEST_KEY):

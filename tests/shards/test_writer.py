@@ -135,7 +135,7 @@ def test_text_that_is_no_receipt_is_refused(text):
 
 
 def test_samples_encoded_elsewhere_give_the_same_shard(store):
-    encoded = [encode_sample(r) if r.ref.candidate < 4 else r for r in make_records(0)]
+    encoded = [encode_sample(r, DECLARED) if r.ref.candidate < 4 else r for r in make_records(0)]
     first = tiny_run.upload_shard(store, 0)
     second = tiny_run.upload_shard(store, 0, encoded)
     assert first.objects["tar"].sha256 == second.objects["tar"].sha256

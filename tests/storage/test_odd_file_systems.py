@@ -203,10 +203,14 @@ def test_folders_of_processes_that_live_stay_and_those_of_the_dead_go(tmp_path, 
     for name, document in others.items():
         (tmp_path / f"spool-{name}").mkdir()
         (tmp_path / f"spool-{name}" / locks.LOCK).write_text(json.dumps(document))
+    # Of processes that are about to lock theirs, or were killed just before.
+    for name in ("beginning", "never-held"):
+        (tmp_path / f"spool-{name}").mkdir()
+    os.utime(tmp_path / "spool-never-held", (0, 0))
     locks.remove_abandoned(tmp_path, "spool-")
     left = {path.name for path in tmp_path.iterdir()}
-    assert {"spool-mine"} <= left
-    assert "spool-dead" not in left
+    assert {"spool-mine", "spool-beginning"} <= left
+    assert not {"spool-dead", "spool-never-held"} & left
     os.close(descriptor)
 
 

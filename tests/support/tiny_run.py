@@ -33,7 +33,8 @@ SCORES = ("registration", "valid_fraction")
 SEGMENTS = (2, 4)
 """Shards that segments of small runs cover."""
 SLOTS = ("colour", "view")
-DECLARED = Declared(SCORES, SLOTS)
+ADDED = ("camera",)
+DECLARED = Declared(SCORES, SLOTS, ADDED, layout.FORMAT_VERSION)
 
 
 def make_ref(
@@ -74,6 +75,7 @@ def make_sample(candidate: int, *, height: int = 24, width: int = 32) -> Sample:
         licence="apache-2.0",
         intrinsics=Intrinsics.from_vertical_fov(height, width, 55.0) if candidate % 2 else None,
         intrinsics_source=IntrinsicsSource.ASSUMED if candidate % 2 else None,
+        camera="d435" if candidate % 2 else None,
     )
 
 
@@ -105,7 +107,7 @@ def make_records(shard: int) -> list[Record]:
 def make_manifest(**settings: object) -> RunManifest:
     """Of the tiny run, or with other settings of another one."""
     changed = {**SETTINGS, **settings}
-    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS)
+    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS, ADDED)
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,

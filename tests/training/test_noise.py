@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.training.noise import NoiseConfig, add_noise, draw_noise_levels, sample_generators
+from mfsynth.training.noise import (
+    NoiseConfig,
+    add_noise,
+    draw_noise_levels,
+    sample_generators,
+    torch_seed,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -70,6 +76,16 @@ def test_random_numbers_are_the_samples_own():
     assert torch.equal(draws[2], torch.rand(3, generator=alone[0]))
     other_seed = torch.rand(3, generator=sample_generators(4, [42])[0])
     assert len({tuple(draw.tolist()) for draw in [*draws, other_seed]}) == 5
+
+
+def test_all_bits_of_a_seed_count():
+    seeds = [3, 3 + 2**32, 3 + 2**40, 3 + 2**63, 3 + 2**80]
+    first = [torch.rand(3, generator=seeded(torch_seed(seed))) for seed in seeds]
+    noise = [torch.rand(3, generator=one) for s in seeds for one in sample_generators(s, [0, 1])]
+    assert len({tuple(draw.tolist()) for draw in first}) == len(seeds)
+    assert len({tuple(draw.tolist()) for draw in noise}) == 2 * len(seeds)
+    # What was trained with it can be trained again.
+    assert torch.equal(first[0], torch.rand(3, generator=seeded(3)))
 
 
 MIXED = NoiseConfig(

@@ -163,7 +163,7 @@ class _Run:
 
     def _look_at_prompts(self) -> Finding:
         texts = [self._prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
-        return model_probes.knows_the_prompts(self._config.model, texts)
+        return model_probes.knows_the_prompts(self._config.model, self._config.prompts, texts)
 
     def _look_at_place(self) -> Finding:
         identity = run_fingerprint(self._config, self._prompts.digest, self._info.revision)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mfsynth.config import ModelConfig, SamplerConfig
+from mfsynth.config import ModelConfig, PromptsConfig, SamplerConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.inspection import require_whole
 from mfsynth.models.locations import find_model
 from mfsynth.runs.doctor.findings import Finding, note, ok, warning
 from mfsynth.runs.settings import require_trained_for
-from mfsynth.runs.understanding import REMEDY, understanding, vocabulary_of
+from mfsynth.runs.understanding import (
+    REMEDY,
+    require_understood,
+    understanding,
+    vocabulary_of,
+)
 
 
 def fits_the_sampler(sampler: SamplerConfig, info: ModelInfo) -> Finding:
@@ -41,11 +46,18 @@ def has_its_weights(model: ModelConfig) -> Finding:
     return ok("all there, of the right shapes")
 
 
-def knows_the_prompts(model: ModelConfig, prompts: Sequence[str]) -> Finding:
-    """How many prompts have words that the model can't know, or more than it reads."""
+def knows_the_prompts(
+    model: ModelConfig, settings: PromptsConfig, prompts: Sequence[str]
+) -> Finding:
+    """How many prompts have words that the model can't know, or more than it reads.
+
+    Raises:
+        MfsynthError: Some have, and that is not allowed.
+    """
     found = understanding(vocabulary_of(model), prompts)
     if found is None:
         return note("not compared: the model's tokenizer is not here, or can't be asked")
+    require_understood(found, settings)
     if found.trouble:
         return warning(found.trouble, REMEDY)
     return ok(f"all words of {found.prompts} are known, and none is cut")

@@ -14,6 +14,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.words import camera_in_words, loosened_limits
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -123,6 +124,7 @@ def data_card(
     reasons = [
         f"| {_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
     ]
+    camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     paths = {
         kind: _pattern(kind)
@@ -157,6 +159,7 @@ def data_card(
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
         "assumed, estimated, given or rendered",
+        *([f"- camera: assumed, {_text(camera)}"] if camera else []),
         "",
         "## Checks",
         "",
@@ -164,6 +167,8 @@ def data_card(
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
+        *(["Limits looser than the defaults of their checks:", ""] if loosened else []),
+        *([*(f"- {_text(each)}" for each in loosened), ""] if loosened else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
@@ -231,8 +236,7 @@ def _front_matter(
 def _score_line(name: str, score: ScoreInfo) -> str:
     about = [_text(score.note)] if score.note else []
     if score.limit is not None:
-        bound = "at least" if score.is_minimum else "at most"
-        about.append(f"{bound} {_text(score.with_unit(f'{score.limit:g}'))}")
+        about.append(_text(score.bound(score.limit)))
     line = f"- {_code(name)} ({_text(score.label)})"
     return f"{line}: {'; '.join(about)}" if about else line
 

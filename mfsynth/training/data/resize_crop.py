@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_image, resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.sources.base import Item
@@ -38,12 +39,14 @@ class TrainingSample:
         depth: float32 (H, W), z-depth, 0 = invalid; None where there is none. In any unit: the
             model divides every map by its own mean.
         caption: May be empty.
+        intrinsics: Camera of the image as it is here; None where the source has none.
         skipped: Items that can't be read, in whose place this one is.
     """
 
     rgb: RgbImage
     depth: DepthMap | None
     caption: str
+    intrinsics: Intrinsics | None = None
     skipped: tuple[SkippedItem, ...] = ()
 
 
@@ -57,8 +60,8 @@ def fit(
 ) -> TrainingSample:
     """Cut out the largest window of the wanted proportions, and resize it.
 
-    RGB and depth go the same way. RGB is averaged over areas; depth takes nearest pixels, so
-    that every depth in the result is one of the item's and none is mixed of two surfaces.
+    RGB, depth and camera go the same way. RGB is averaged over areas; depth takes nearest pixels,
+    so that every depth in the result is one of the item's and none is mixed of two surfaces.
 
     Args:
         item: With an image, of any size.
@@ -91,4 +94,8 @@ def fit(
     depth = item.depth
     if depth is not None:
         depth = resize_nearest(depth[window], height, width)[:, flip]
-    return TrainingSample(rgb, depth, item.text)
+    camera = item.intrinsics
+    if camera is not None:
+        camera = camera.cropped(top, left).resized(height / window_rows, width / window_columns)
+        camera = camera.mirrored(width) if flip.step == -1 else camera
+    return TrainingSample(rgb, depth, item.text, camera)

@@ -21,6 +21,7 @@ from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.distillation.config import DistillConfig
 from mfsynth.training.distillation.distiller import Distiller, StudentSampler
+from mfsynth.training.noise import torch_seed
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log
 from mfsynth.training.tensorboard import Board, is_installed
@@ -66,7 +67,7 @@ def distill(config: DistillConfig, log: Log) -> Path:
     processes = join_processes()
     if not processes.is_main_process:
         log = _quiet
-    torch.manual_seed(config.seed)
+    torch.manual_seed(torch_seed(config.seed))
     prompts = open_prompts(config.prompts, config.seed)
     model = ModelConfig(
         id=config.teacher.id, revision=config.teacher.revision, dtype=config.optimiser.precision

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from training_files import assert_same_pixels, codes, image
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics, backproject, project
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.sources.base import Item
 from mfsynth.training.data.resize_crop import fit
@@ -122,3 +123,25 @@ def test_invalid_pixels_of_a_real_frame_stay_invalid_and_depths_its_own(size):
 def test_an_item_without_an_image_is_no_training_data():
     with pytest.raises(MfsynthError, match="prompt 3: no image to train on; leave its source"):
         fit(Item(text="a cup", name="prompt 3"), 8, 8, "centre", False, seeded())
+
+
+@given(st.integers(13, 90), st.integers(13, 90), crops, st.booleans(), st.integers(0, 9))
+def test_the_camera_sees_a_point_where_the_sample_shows_it(rows, columns, crop, mirror, seed):
+    camera = Intrinsics(61.0, 58.0, columns / 2 + 3, rows / 2 - 2)
+    # Depth tells which pixel of the item it was.
+    depth = (np.arange(rows * columns, dtype=np.float32) + 1).reshape(rows, columns)
+    item = Item(np.zeros((rows, columns, 3), np.uint8), depth, intrinsics=camera)
+    sample = fit(item, 24, 32, crop, mirror, seeded(seed))
+    points = backproject(np.ones_like(depth), camera).reshape(-1, 3)
+    if mirror and seeded(seed).random(2)[1] < 0.5:  # a mirrored image is one of a mirrored world
+        points = points * [-1, 1, 1]
+    seen = project(points[sample.depth.astype(int) - 1], sample.intrinsics)
+    shown = np.stack(np.meshgrid(np.arange(32), np.arange(24)), axis=-1)
+    # The nearest pixel is half an old one off, of those of the window along each side.
+    size = sample.intrinsics.fx / camera.fx, sample.intrinsics.fy / camera.fy
+    assert (np.abs(seen - shown) <= np.array(size) / 2 + 1e-3).all()
+
+
+def test_an_item_without_a_camera_has_none_afterwards():
+    item = Item(np.zeros((40, 40, 3), np.uint8))
+    assert fit(item, 24, 32, "centre", True, seeded()).intrinsics is None
