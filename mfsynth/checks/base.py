@@ -48,8 +48,11 @@ from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text", "slots", "scores"]
-"""Fields of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator."""
+Input = Literal[
+    "rgb", "depth", "intrinsics", "camera", "joint_depth", "estimate", "text", "slots", "scores"
+]
+"""Of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator, `camera`
+with either."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -94,6 +97,13 @@ class CheckedPair:
             require_depth_of(self.rgb, self.joint_depth, "joint_depth")
         if self.estimate is not None:
             require_depth_of(self.rgb, self.estimate.values, "estimate")
+
+    @property
+    def camera(self) -> Intrinsics | None:
+        """That of the pair, or, where it has none, the one that the estimator sees."""
+        if self.intrinsics is not None or self.estimate is None:
+            return self.intrinsics
+        return self.estimate.intrinsics
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,6 @@ _SEEN_SIDE = 256
 class Normals(Check):
     """Limit on the angle between normals of depth and those of an estimate.
 
-    The camera is the pair's, or, where it has none, the one that the estimator sees.
-
     Attributes:
         max: Greatest median angle in degrees. What is usual depends on the estimator, so there is
             no limit unless one is given.
@@ -30,7 +28,7 @@ class Normals(Check):
 
     max: Unset[Annotated[float, Field(ge=0, le=180)]] = None
 
-    inputs = ("depth", "estimate")
+    inputs = ("depth", "estimate", "camera")
     scores = (
         Score(
             name="normals_angle",
@@ -45,18 +43,8 @@ class Normals(Check):
     def measure(self, pair: CheckedPair) -> dict[str, float]:
         """The angle."""
         assert pair.estimate is not None  # it is one of the inputs
-        camera = camera_of(pair)
-        angle = float("nan")
-        if camera is not None:
-            angle = normals_angle(pair.depth, pair.estimate, camera)
-        return {"normals_angle": angle}
-
-
-def camera_of(pair: CheckedPair) -> Intrinsics | None:
-    """The camera of a pair; where it has none, the one that its estimator sees, if it does."""
-    if pair.intrinsics is not None or pair.estimate is None:
-        return pair.intrinsics
-    return pair.estimate.intrinsics
+        assert pair.camera is not None
+        return {"normals_angle": normals_angle(pair.depth, pair.estimate, pair.camera)}
 
 
 def thinning(height: int, width: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
-from mfsynth.checks.normals import camera_of, thinned_camera, thinning
+from mfsynth.checks.normals import thinned_camera, thinning
 from mfsynth.config.base import Count, Unset
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.planes import find_planes
@@ -22,9 +22,6 @@ TOLERANCE = 0.03
 class Planarity(Check):
     """Limit on how far the largest planes of a scene are from flat.
 
-    The camera is the pair's, or, where it has none, the one that an estimator sees; without any the
-    check abstains, because a wrong one bends planes.
-
     Attributes:
         max: Greatest root mean square distance from the planes, as a share of depth. What is usual
             depends on the scenes, so there is no limit unless one is given.
@@ -34,7 +31,7 @@ class Planarity(Check):
     max: Unset[Annotated[float, Field(ge=0)]] = None
     planes: Count = 3
 
-    inputs = ("depth",)
+    inputs = ("depth", "camera")
     scores = (
         Score(
             name="planarity",
@@ -47,9 +44,8 @@ class Planarity(Check):
 
     def measure(self, pair: CheckedPair) -> dict[str, float]:
         """The distance."""
-        camera = camera_of(pair)
-        off = math.nan if camera is None else planarity(pair.depth, camera, self.planes)
-        return {"planarity": off}
+        assert pair.camera is not None  # it is one of the inputs
+        return {"planarity": planarity(pair.depth, pair.camera, self.planes)}
 
 
 def planarity(depth: DepthMap, intrinsics: Intrinsics, planes: int = 3) -> float:

@@ -207,7 +207,11 @@ def _complete(given: GivenSettings) -> RunConfig:
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
-    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
+    shown: set[Input] = {*_INPUTS}
+    if config.camera is not None:
+        shown |= {"intrinsics", "camera"}
+    elif config.estimator is not None:
+        shown |= {"camera"}
     if config.model.kind is not None:
         shown -= {"joint_depth", "estimate"}
         _require_two_models(config)
@@ -218,7 +222,7 @@ def _complete(given: GivenSettings) -> RunConfig:
                 "estimator.id, or leave this check out"
             )
         if lacking := {*check.inputs} - shown:
-            remedy = "set camera, or " if lacking == {"intrinsics"} else ""
+            remedy = "set camera, or " if lacking <= {"intrinsics", "camera"} else ""
             if config.model.kind is not None and lacking <= {"joint_depth", "estimate"}:
                 remedy = "its depth is the estimator's: "
             raise MfsynthError(
@@ -268,8 +272,10 @@ def _require_estimator_in_use(config: RunConfig) -> None:
         return
     if config.model.kind is not None:
         return
-    checks = open_checks(config.checks).values()
-    if config.metres_per_unit != "estimator" and not any("estimate" in c.inputs for c in checks):
+    looked_at = {name for check in open_checks(config.checks).values() for name in check.inputs}
+    # Without a camera of its own, a run has the one that the estimator sees.
+    seen = {"estimate"} | ({"camera"} if config.camera is None else set())
+    if config.metres_per_unit != "estimator" and not looked_at & seen:
         raise MfsynthError(
             "estimator: nothing looks at what it says; name a check that does, set "
             "metres_per_unit=estimator, or leave it out"

@@ -350,6 +350,18 @@ def test_the_network_of_a_check_is_part_of_what_a_run_is(save, tmp_path) -> None
         run_fingerprint(config, "p", "r")
 
 
+def test_a_check_that_looks_at_the_camera_has_that_of_the_run_or_of_its_estimator(save) -> None:
+    path = save({**MINIMAL, "checks": {"planarity": {}}})
+    assert error(path).endswith(
+        "checks.planarity: looks at camera, which a run does not have; set camera, or leave this "
+        "check out"
+    )
+    for given in ("camera.fov=60", "estimator.id=embedded"):
+        assert [*load_run_config(path, [given]).checks] == ["planarity"]
+    message = "estimator: nothing looks at what it says"
+    assert message in error(path, "camera.fov=60", "estimator.id=embedded")
+
+
 def test_depth_tokens_are_not_left_out_with_a_model_that_always_had_them() -> None:
     model = ModelInfo("big", "r", "cc-by-nc-4.0", 512, 512, needs_depth_tokens=True)
     for preset in ("reference", "balanced", "fast"):

@@ -29,7 +29,7 @@ from mfsynth.evaluation.calibration.scoring import Scored, score_pairs
 from mfsynth.evaluation.calibration.trusted import Report, read_pairs, with_estimates
 
 # Of `CheckedPair`, what trusted pairs can have.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "estimate", "text")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "camera", "estimate", "text")
 
 
 def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:

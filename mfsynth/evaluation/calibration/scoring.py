@@ -58,6 +58,8 @@ def score_pairs(
     used = tuple(checks.values())
     infos = score_infos(used)
     looked_at = {name for check in used for name in check.inputs}
+    if "camera" in looked_at:
+        looked_at.add("intrinsics")
     corruptions = [one for one in CORRUPTIONS if one.spoils in looked_at]
     shape = len(pairs), len(infos)
     clean = np.full(shape, np.nan)
