@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class Calibration(Check):
     max_fused: float
 
     inputs = ("scores",)
-    scores: ClassVar = (
+    scores = (
         Score(
             name=FUSED,
             label="all scores together",
