@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class Calibration(Check):
     max_fused: float
 
     inputs = ("scores",)
-    scores: ClassVar = (
+    scores = (
         Score(
             name=FUSED,
             label="all scores together",
@@ -114,18 +114,20 @@ class Calibration(Check):
         return {FUSED: fuse(self.terms, self.bias, pair.scores)}
 
     def marked(self, infos: Mapping[str, ScoreInfo]) -> dict[str, ScoreInfo]:
-        """What a run keeps of its scores, with a word at those whose limits are calibrated."""
+        """What a run keeps of its scores: calibrated limits are the defaults, and are called so."""
         held = self.guarantee
         said = (
             f"limit calibrated on {held.images} trusted images "
             f"(alpha {held.alpha:g}, delta {held.delta:g})"
         )
-        return {
-            name: replace(info, note=f"{info.note}; {said}")
-            if info.limit is not None and info.limit == self.limits.get(name)
-            else info
-            for name, info in infos.items()
-        }
+        found = {}
+        for name, info in infos.items():
+            limit = self.limits.get(name)
+            if limit is not None:
+                note = f"{info.note}; {said}" if info.limit == limit else info.note
+                info = replace(info, note=note, default_limit=limit)
+            found[name] = info
+        return found
 
 
 def fuse(terms: tuple[Term, ...], bias: float, scores: Mapping[str, float]) -> float:

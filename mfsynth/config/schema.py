@@ -340,8 +340,8 @@ class RunConfig(Settings):
             `estimator` for one of each, by which its depth agrees with a metric estimator's. None
             for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
-            `calibration` is a file of `mfsynth calibrate`.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
+            `calibration` is a file of `mfsynth calibrate`.
         keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
         output: A folder or URL.
         runtime: How the run is carried out.

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from mfsynth.checks.calibration import Term, fuse
+from mfsynth.evaluation.calibration.figures import crossed, split
 from mfsynth.evaluation.calibration.fusing import fit, fused
+from mfsynth.evaluation.calibration.scoring import Scored
 
 NAMES = ("a", "b")
 
@@ -82,3 +84,36 @@ def test_tails_of_two_lengths_have_two_deviations():
     assert skewed.high > 2 * skewed.low
     assert symmetric.high == pytest.approx(symmetric.low, rel=0.15)
     assert isinstance(skewed, Term)
+
+
+def test_halves_of_two_scales_are_as_good_as_of_one(fitted):
+    clean, (rows, _), (terms, bias) = fitted
+    images = np.arange(len(clean))
+    half = split(images, seed=0)
+    assert half.sum() == len(clean) // 2
+    scored = Scored(NAMES, np.ones(2), images, clean, {}, {}, 0)
+    tenfold = tuple(
+        term.model_copy(
+            update={
+                "below": tuple(10 * weight for weight in term.below),
+                "above": tuple(10 * weight for weight in term.above),
+            }
+        )
+        for term in terms
+    )
+    rows = rows.copy()
+    rows[0] = np.nan
+    same, scaled = (
+        crossed(scored, rows, (half, ~half), ((terms, bias), other))
+        for other in ((terms, bias), (tenfold, 10 * bias + 7))
+    )
+    np.testing.assert_array_equal(same, scaled)
+    good, bad = same
+    assert np.isnan(bad[0])
+    assert (good[:, None] > bad[1:]).mean() > 0.97
+
+
+def test_windows_of_an_image_are_in_one_half():
+    half = split(np.repeat(np.arange(20), 3), seed=0)
+    np.testing.assert_array_equal(half[::3], half[1::3])
+    assert half.sum() == 30

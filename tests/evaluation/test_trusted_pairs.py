@@ -114,6 +114,7 @@ def test_a_perturbed_copy_is_seeded_and_about_five_percent_off():
     )
     off = np.abs(np.log(one.pair.estimate.values / one.pair.depth))
     assert off.mean() == pytest.approx(0.05, rel=0.05)
+    assert 0.8 < one.pair.estimate.intrinsics.fx / one.pair.intrinsics.fx < 1.2
     np.testing.assert_array_equal(one.pair.estimate.values, again.pair.estimate.values)
 
 

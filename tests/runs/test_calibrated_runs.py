@@ -21,6 +21,7 @@ from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, run_scores
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.words import loosened_limits
 from mfsynth.storage.store import ObjectStore
 
 RUN = {
@@ -97,8 +98,12 @@ def test_no_file_is_needed_where_the_configuration_is_known(save, tmp_path):
 
 def test_a_limit_that_a_run_gives_itself_wins(save):
     found = config({"path": save(), "max_fused": 9.0}, registration={"min": 1.25})
-    limits = {name: info.limit for name, info in run_scores(found).items()}
+    infos = run_scores(found)
+    limits = {name: info.limit for name, info in infos.items()}
     assert limits == {"registration": 1.25, "flying_pixels": 0.5, "fused": 9.0}
+    # It is loosened against the calibration, whatever the check's own default is.
+    assert infos["registration"].default_limit == 0.7
+    assert loosened_limits(infos) == ["all scores together at most 9, by default at most 2.5"]
 
 
 def test_a_run_says_which_limits_are_calibrated(save):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from mfsynth.checks.calibration_files import UsedEstimator
 from mfsynth.evaluation.calibration.config import PERTURBED
-from mfsynth.geometry import DepthEstimate, EstimateKind
+from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
 Estimate = Callable[[Sequence[RgbImage]], Iterator[DepthEstimate]]
 """Of images of one size."""
 
 _BATCH = 16
-# Of the stand-in: the mean relative error of its smooth part.
+# Of the stand-in: the mean relative error of depth, and the deviation of the focal length.
 _ERROR = 0.05
 
 
@@ -52,13 +53,20 @@ def perturbed() -> UsedEstimator:
     return UsedEstimator(name=PERTURBED, stands_in=True)
 
 
-def perturbed_copy(depth: DepthMap, rng: np.random.Generator) -> DepthEstimate:
+def perturbed_copy(
+    depth: DepthMap, camera: Intrinsics | None, rng: np.random.Generator
+) -> DepthEstimate:
     """The trusted depth with a smooth error of 5 % on average, in place of an estimate.
 
-    It knows what no estimator does, so what a check sees by it is an upper bound.
+    It knows what no estimator does, so what a check sees by it is an upper bound. Where the camera
+    is known, it comes with a focal length that is off by 5 %, too.
     """
     coarse = rng.standard_normal((4, 4)).astype(np.float32)
     height, width = depth.shape
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     factor = np.exp(_ERROR * smooth / np.abs(smooth).mean()).astype(np.float32)
-    return DepthEstimate(depth * factor, depth > 0, EstimateKind.SCALE_INVARIANT_Z)
+    seen = None
+    if camera is not None:
+        times = float(np.exp(_ERROR * rng.standard_normal()))
+        seen = replace(camera, fx=times * camera.fx, fy=times * camera.fy)
+    return DepthEstimate(depth * factor, depth > 0, EstimateKind.SCALE_INVARIANT_Z, intrinsics=seen)

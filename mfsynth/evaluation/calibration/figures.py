@@ -17,6 +17,8 @@ from mfsynth.evaluation.calibration.scoring import Scored
 UNSEEN = "fused_unseen"
 """The fused score by weights that have seen no corruption of the family that it is tried on."""
 
+_Fused = tuple[tuple[Term, ...], float]
+
 _DIGITS = 4
 
 
@@ -26,9 +28,7 @@ def split(images: NDArray[np.intp], seed: int) -> NDArray[np.bool_]:
     return np.isin(images, numbers[: len(numbers) // 2])
 
 
-def fit_on(
-    scored: Scored, rows: NDArray[np.bool_], without: str = ""
-) -> tuple[tuple[Term, ...], float]:
+def fit_on(scored: Scored, rows: NDArray[np.bool_], without: str = "") -> _Fused:
     """The fused score of some pairs, without the mildest corruptions and those of a family."""
     spoilt = [
         scores[rows & scored.applied[corruption]]
@@ -53,7 +53,7 @@ def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int
     known = [fit_on(scored, half) for half in halves]
     rows = []
     means: dict[str, list[Draws]] = {}
-    unseen: dict[str, Sequence[tuple[tuple[Term, ...], float]]] = {}
+    unseen: dict[str, Sequence[_Fused]] = {}
     for corruption, spoilt in scored.spoilt.items():
         applied = scored.applied[corruption]
         columns = {
@@ -63,17 +63,8 @@ def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int
         family = corruption.family
         if family not in unseen:
             unseen[family] = [fit_on(scored, half, without=family) for half in halves]
-        for name, (of_fits, of_others) in ((FUSED, known), (UNSEEN, unseen[family])):
-            clean, bad = (
-                # By what was fitted on the other half.
-                np.where(
-                    fits,
-                    -fused(scored.names, values, *of_others),
-                    -fused(scored.names, values, *of_fits),
-                )
-                for values in (scored.clean, spoilt)
-            )
-            columns[name] = clean, bad
+        for name, models in ((FUSED, known), (UNSEEN, unseen[family])):
+            columns[name] = crossed(scored, spoilt, halves, models)
         found = {
             name: bootstrap.power(clean, bad, applied) for name, (clean, bad) in columns.items()
         }
@@ -91,6 +82,30 @@ def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int
         )
     mean = {name: _shown(Draws.mean(drawn)) for name, drawn in means.items()}
     return {"corruptions": rows, "mean": mean}
+
+
+def crossed(
+    scored: Scored,
+    spoilt: NDArray[np.float64],
+    halves: Sequence[NDArray[np.bool_]],
+    models: Sequence[_Fused],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fused scores of clean and spoilt pairs, higher is better, by models of the other halves.
+
+    Two models have two scales, so a score is the share of the half's clean pairs that are worse;
+    nan where all scores abstain.
+    """
+    found = np.empty(len(scored.clean)), np.empty(len(scored.clean))
+    for half, model in zip(halves, reversed(models), strict=True):
+        clean, bad = (
+            np.nan_to_num(-fused(scored.names, rows[half], *model), nan=np.inf)
+            for rows in (scored.clean, spoilt)
+        )
+        ranks = np.sort(clean)
+        for all_pairs, values in zip(found, (clean, bad), strict=True):
+            worse = np.searchsorted(ranks, values) + np.searchsorted(ranks, values, "right")
+            all_pairs[half] = np.where(np.isinf(values), np.nan, worse / (2 * len(ranks)))
+    return found
 
 
 def clean_figures(scored: Scored) -> dict[str, Any]:

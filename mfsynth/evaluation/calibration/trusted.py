@@ -114,7 +114,9 @@ def with_estimates(
     estimates: Iterator[DepthEstimate]
     if estimate is None:
         estimates = (
-            perturbed_copy(one.pair.depth, np.random.default_rng([seed, 2, number]))
+            perturbed_copy(
+                one.pair.depth, one.pair.intrinsics, np.random.default_rng([seed, 2, number])
+            )
             for number, one in enumerate(found.pairs)
         )
     else:
