@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
-from mfsynth.config.base import Count, Items, NonEmpty, Positive, Settings
+from mfsynth.config.base import Count, Items, NonEmpty, Positive, Settings, Unset
 from mfsynth.shards.commits import ScoreInfo
 
 CALIBRATION = "calibration"
@@ -78,6 +78,21 @@ class Guarantee(Settings):
         )
 
 
+class UsedEstimator(Settings):
+    """The estimator whose word a calibration's checks took.
+
+    Attributes:
+        name: As it was named.
+        revision: Of its files, as a run has it; "" of a stand-in.
+        stands_in: Whether it was no estimator but a perturbed copy of the trusted depth, so that
+            what its checks see is an upper bound of what they would see by an estimator.
+    """
+
+    name: NonEmpty
+    revision: str = ""
+    stands_in: bool = False
+
+
 class Calibration(Check):
     """Limits of a calibration, and the limit on its fused score.
 
@@ -88,6 +103,8 @@ class Calibration(Check):
         terms: Of the fused score.
         bias: Of the fused score.
         max_fused: Greatest log odds that a pair is spoilt.
+        estimator: Whose estimates the checks looked at, which the run has to have, too; None
+            without.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -96,9 +113,10 @@ class Calibration(Check):
     terms: Items[Term]
     bias: float
     max_fused: float
+    estimator: Unset[UsedEstimator] = None
 
     inputs = ("scores",)
-    scores: ClassVar = (
+    scores = (
         Score(
             name=FUSED,
             label="all scores together",

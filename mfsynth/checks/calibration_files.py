@@ -15,7 +15,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mfsynth.checks.base import Check
-from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term
+from mfsynth.checks.calibration import (
+    CALIBRATION,
+    FUSED,
+    Guarantee,
+    Term,
+    UsedEstimator,
+)
 from mfsynth.checks.registry import check_names, find_check
 from mfsynth.config.base import Items, NonEmpty, Settings
 from mfsynth.config.documents import read_bytes, strict_json
@@ -24,21 +30,6 @@ from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 
 _WHAT = "calibration"
-
-
-class UsedEstimator(Settings):
-    """The estimator whose word a calibration's checks took.
-
-    Attributes:
-        name: As it was named.
-        revision: SHA-256 of its weights; "" of one that has none.
-        stands_in: Whether it was no estimator but a perturbed copy of the trusted depth, so that
-            what its checks see is an upper bound of what they would see by an estimator.
-    """
-
-    name: NonEmpty
-    revision: str = ""
-    stands_in: bool = False
 
 
 class CalibrationFile(Settings):
@@ -116,6 +107,7 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
             "terms": [term.model_dump() for term in found.terms],
             "bias": found.bias,
             "max_fused": found.limits[FUSED],
+            "estimator": None if found.estimator is None else found.estimator.model_dump(),
             **known,
         },
     }

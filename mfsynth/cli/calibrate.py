@@ -13,7 +13,7 @@ from mfsynth.cli.output import bars, echo
 @click.option(
     "--estimator",
     metavar="NAME",
-    help="For checks that look at estimates: embedded, a folder, or perturbed: a perturbed copy of "
+    help="For checks that look at estimates: embedded, a folder, a hub id; or perturbed: a copy of "
     "the trusted depth, for upper bounds.",
 )
 @click.option(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
+from mfsynth.checks.calibration import CALIBRATION, Calibration
 from mfsynth.checks.calibration_files import with_calibration
 from mfsynth.checks.registry import (
     BUILT_IN,
@@ -122,7 +123,7 @@ def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
     infos = score_infos(checks.values())
     for name, network in networks_of(checks).items():
         for score in checks[name].scores:
-            note = f"{score.note}, by {network.id} (licence {network.licence})"
+            note = f"{infos[score.name].note}, by {network.id} (licence {network.licence})"
             infos[score.name] = replace(infos[score.name], note=note)
     for name in score_infos(abstaining_checks(config).values()):
         infos[name] = replace(infos[name], note=f"abstains: {WHY_ABSTAINING}")
@@ -133,11 +134,13 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
     """What is known of a run's estimator before it is loaded; None where there is none.
 
     Raises:
-        MfsynthError: There is no such estimator, or metres are asked of one that has none.
+        MfsynthError: There is no such estimator, metres are asked of one that has none, or limits
+            were calibrated with another.
     """
     if config.estimator is None:
         return None
     info = estimator_info(config.estimator)
+    _require_calibrated_with(config, info)
     gives = info.gives_with(config.camera is not None)
     if config.model.kind is not None:
         _require_depth(config, info, gives)
@@ -148,6 +151,18 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
             "name a metric estimator, give a number, or leave metres_per_unit out"
         )
     return info
+
+
+def _require_calibrated_with(config: RunConfig, info: EstimatorInfo) -> None:
+    """Refuses limits on what another estimator says."""
+    for check in open_checks(config.checks).values():
+        used = check.estimator if isinstance(check, Calibration) else None
+        if used is not None and used.revision != info.revision:
+            raise MfsynthError(
+                f"estimator.id: {info.id} ({info.revision[:12]}), but checks.{CALIBRATION} was "
+                f"made with {used.name} ({used.revision[:12]}); take that one, or calibrate with "
+                "this one"
+            )
 
 
 def _require_depth(config: RunConfig, info: EstimatorInfo, gives: EstimateKind) -> None:

@@ -68,7 +68,7 @@ def calibrate(capsys, tmp_path):
 
     def run(*arguments, checks=("flying_pixels",), data=(REAL,), out="found.json", **settings):
         values = {
-            "checks": {name: {} for name in checks},
+            "checks": checks if isinstance(checks, dict) else {name: {} for name in checks},
             "data": list(data),
             "held_out": None,
             "draws": 20,
@@ -167,6 +167,12 @@ def test_an_estimator_says_what_checks_look_at(calibrate, more_checks, tmp_path)
     assert len(found.estimator.revision) == 64
     by_name = {row["corruption"]: row["scores"] for row in found.figures["corruptions"]}
     assert by_name["inverted"]["opinion"]["auc"][0] > 0.7
+
+
+def test_a_check_that_rejects_where_it_abstains_is_not_calibrated(calibrate):
+    status, shown = calibrate(checks={"flying_pixels": {"on_abstain": "reject"}})
+    assert status == 1
+    assert error(shown).startswith("error: checks.flying_pixels.on_abstain: reject, but no limit")
 
 
 def test_the_camera_is_spoilt_where_a_check_looks_at_it(calibrate, more_checks, tmp_path):

@@ -12,13 +12,21 @@ import standin
 from mfsynth.checks import open_checks
 from mfsynth.checks.calibration_files import CalibrationFile
 from mfsynth.config import RunConfig, fingerprint
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, run_scores
+from mfsynth.runs.settings import (
+    complete,
+    load_run_config,
+    run_estimator,
+    run_fingerprint,
+    run_scores,
+)
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.words import loosened_limits
@@ -173,6 +181,20 @@ def test_a_run_of_other_settings_than_the_calibration_is_refused(save):
     path = save(checks={"self_agreement": {"max": 0.2, "steps": 10}})
     found = error(path, self_agreement={"steps": 20})
     assert found.startswith("checks.self_agreement.steps: 20, but the calibration was made with 10")
+
+
+def test_a_run_has_the_estimator_that_its_calibration_was_made_with(save):
+    def run(revision: str) -> RunConfig:
+        used = {"name": "mine", "revision": revision, "stands_in": False}
+        agreement = {"estimator_agreement": {"max_difference": 0.2}}
+        path = save(estimator=used, checks=FILE["checks"] | agreement)
+        values = RUN | {"checks": {"calibration": path}, "estimator": {"id": "embedded"}}
+        return complete(RunConfig.model_validate(values))
+
+    info = estimator_info(DepthEstimatorConfig())
+    assert run_estimator(run(info.revision)) == info
+    with pytest.raises(MfsynthError, match=r"calibration was made with mine \(other\);"):
+        run_estimator(run("other"))
 
 
 def test_a_check_that_the_fused_score_looks_at_stays_on(save):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import mfsynth
 from mfsynth.checks.base import Check, Input
-from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term
-from mfsynth.checks.calibration_files import CalibrationFile, UsedEstimator, limit_settings
+from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term, UsedEstimator
+from mfsynth.checks.calibration_files import CalibrationFile, limit_settings
 from mfsynth.checks.registry import open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import PERTURBED, CalibrateConfig, TrustedPart
@@ -105,10 +105,15 @@ def _open_checks(config: CalibrateConfig) -> dict[str, Check]:
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which trusted pairs don't "
                 "have; leave this check out"
             )
+        if check.on_abstain == "reject":
+            raise MfsynthError(
+                f"checks.{name}.on_abstain: reject, but no limit says how many good pairs a check "
+                "abstains on; leave it out here, and set it in the run if it is to be"
+            )
         if "estimate" in check.inputs and config.estimator is None:
             raise MfsynthError(
-                f"checks.{name}: looks at what an estimator says; set estimator to embedded, to a "
-                f"folder of one, or to {PERTURBED} for upper bounds"
+                f"checks.{name}: looks at what an estimator says; set estimator to embedded, a "
+                f"folder, a hub id, or {PERTURBED} for upper bounds"
             )
     return checks
 

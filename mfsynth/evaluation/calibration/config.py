@@ -1,16 +1,4 @@
-"""Typed configuration of a calibration.
-
-seed: 0
-height: 64
-width: 64
-checks: {validity: {}, registration: {}, flying_pixels: {}}
-estimator: embedded
-data:
-  - {kind: folder, layout: tum, path: /data/tum/fr1_desk, crops: 2}
-alpha: 0.05
-delta: 0.05
-output: out/calibrate/mine.json
-"""
+"""Typed configuration of a calibration."""
 
 from __future__ import annotations
 
@@ -33,7 +21,7 @@ from mfsynth.sources.settings import SourceSettings
 PERTURBED = "perturbed"
 """Names no estimator: a perturbed copy of the trusted depth stands in for what one would say."""
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TrustedPart(Settings):
@@ -75,8 +63,8 @@ class CalibrateConfig(Settings):
         height: Of the pairs, in pixels, as the runs make them that the calibration is for.
         width: Likewise.
         checks: Settings of each check by its name, as a run has them; their limits are replaced.
-        estimator: For checks that look at estimates: `embedded`, a folder of `mfsynth train
-            estimator`, or `perturbed`, which makes all figures of such checks upper bounds.
+        estimator: For checks that look at estimates: `embedded`, a folder or a hub id, as a run's
+            `estimator.id`; or `perturbed`, which makes all figures of such checks upper bounds.
         data: The trusted pairs. Half of the images fit the fused score, the others give limits.
         held_out: More trusted pairs, to count what the limits reject of them; None for none.
         alpha: Share of good pairs that all limits together may reject; None, with `delta`, for
@@ -93,8 +81,8 @@ class CalibrateConfig(Settings):
     estimator: NonEmpty | None = None
     data: Annotated[Items[TrustedPart], Field(min_length=1)]
     held_out: Items[TrustedPart] | None = None
-    alpha: Share | None = 0.05
-    delta: Share | None = 0.05
+    alpha: _Share | None = 0.05
+    delta: _Share | None = 0.05
     draws: Annotated[int, Field(ge=20)] = 500
     output: Annotated[str, Field(pattern=r"\.json$")]
 

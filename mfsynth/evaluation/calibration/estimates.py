@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from mfsynth.checks.calibration_files import UsedEstimator
+from mfsynth.checks.base import CheckedPair
+from mfsynth.checks.calibration import UsedEstimator
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.evaluation.calibration.config import PERTURBED
 from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
-from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.geometry.rgbd import DepthMap
 
-Estimate = Callable[[Sequence[RgbImage]], Iterator[DepthEstimate]]
-"""Of images of one size."""
+Estimate = Callable[[Sequence[CheckedPair]], Iterator[DepthEstimate]]
+"""Of the images of pairs of one size, whose cameras are told where they are known."""
 
 _BATCH = 16
 # Of the stand-in: the mean relative error of depth, and the deviation of the focal length.
@@ -23,29 +24,31 @@ _ERROR = 0.05
 
 
 def open_estimator(name: str) -> tuple[UsedEstimator, Estimate]:
-    """Load an estimator.
+    """Load an estimator, on a GPU if there is one.
 
     Args:
-        name: `embedded`, or a folder that `mfsynth train estimator` wrote.
+        name: `embedded`, a folder, or a hub id: the `estimator.id` of a run.
 
     Raises:
-        MfsynthError: There is no such estimator, or its weights are not whole.
+        MfsynthError: There is no such estimator, or its files are not what they should be.
     """
     # Here, because torch is slow to import and only these need it.
-    from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
+    import torch
 
-    model = load_estimator(name)
+    from mfsynth.models.estimators.catalogue import estimator_info
+    from mfsynth.models.estimators.opening import open_estimator as load
 
-    def estimate(images: Sequence[RgbImage]) -> Iterator[DepthEstimate]:
-        for at in range(0, len(images), _BATCH):
-            for depth in estimate_depth(model, np.stack(images[at : at + _BATCH])):
-                everywhere = np.ones(depth.shape, bool)
-                yield DepthEstimate(depth, everywhere, EstimateKind.SCALE_INVARIANT_Z)
+    config = DepthEstimatorConfig(id=name)
+    used = UsedEstimator(name=name, revision=estimator_info(config).revision)
+    estimator = load(config, "cuda" if torch.cuda.is_available() else "cpu")
 
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key}\0".encode() + value.numpy().tobytes())
-    return UsedEstimator(name=name, revision=digest.hexdigest()), estimate
+    def estimate(pairs: Sequence[CheckedPair]) -> Iterator[DepthEstimate]:
+        for at in range(0, len(pairs), _BATCH):
+            batch = pairs[at : at + _BATCH]
+            cameras = [pair.intrinsics for pair in batch]
+            yield from estimator(np.stack([pair.rgb for pair in batch]), cameras)
+
+    return used, estimate
 
 
 def perturbed() -> UsedEstimator:

@@ -120,7 +120,7 @@ def with_estimates(
             for number, one in enumerate(found.pairs)
         )
     else:
-        estimates = estimate([one.pair.rgb for one in found.pairs])
+        estimates = estimate([one.pair for one in found.pairs])
     pairs = []
     for one, said in zip(found.pairs, estimates, strict=True):
         pairs.append(replace(one, pair=replace(one.pair, estimate=said)))
