@@ -88,6 +88,28 @@ def _camera(name: str, meaning: str) -> Column[PlacedSample]:
     return Column(name, "float64", meaning, value, nullable=True)
 
 
+def _estimated(name: str) -> Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.estimated_intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return _added(f"estimated_{name}", f"{name} of the camera that an estimator sees", value)
+
+
+def _added(
+    name: str, meaning: str, value: Callable[[PlacedSample], float | None]
+) -> Column[PlacedSample]:
+    return Column(
+        name,
+        "float64",
+        meaning,
+        value,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    )
+
+
 def _member(member: str) -> tuple[Column[PlacedSample], ...]:
     suffix = MEMBERS[member].suffix
     return (
@@ -156,6 +178,17 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         nullable=True,
         in_first_version=False,
         in_every_run=False,
+    ),
+    *map(_estimated, ("fx", "fy", "cx", "cy")),
+    _added(
+        "metres_per_unit",
+        "factor that made relative depth metric",
+        lambda placed: placed.sample.metres_per_unit,
+    ),
+    _added(
+        "metres_per_unit_error",
+        "relative standard error of metres_per_unit; null where it isn't known",
+        lambda placed: placed.sample.metres_per_unit_error,
     ),
     Column(
         "depth_encoding",

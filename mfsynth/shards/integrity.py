@@ -207,6 +207,7 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
         "model_id": run.model.get("id"),
         "mode": _setting(run, "sampler", "mode"),
         "camera": _setting(run, "camera", "preset"),
+        "metres_per_unit": _number(run.settings.get("metres_per_unit")),
         "licence": run.model.get("licence"),
     }
     for row in rows:
@@ -214,6 +215,10 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
             if value is not None and row.get(name, value) != value:
                 found = f"{row[name]!r:.80}"
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _setting(run: RunManifest, section: str, name: str) -> Any:

@@ -75,6 +75,9 @@ class Sample:
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
         camera: The preset that `intrinsics` are of; None where they are of none.
         digital_source_type: How the image came to be, a term of the IPTC.
+        estimated_intrinsics: The camera that an estimator sees, beside one that is given.
+        metres_per_unit: The factor that made relative depth metric; None where none did.
+        metres_per_unit_error: Its relative standard error; None where that isn't known.
     """
 
     ref: CandidateRef
@@ -89,6 +92,9 @@ class Sample:
     intrinsics_source: IntrinsicsSource | None = None
     camera: str | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
+    estimated_intrinsics: Intrinsics | None = None
+    metres_per_unit: float | None = None
+    metres_per_unit_error: float | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.columns import PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
@@ -105,18 +106,23 @@ def describe(
         siblings: The other members, by their names: their hashes hold them together.
         declared: What its run has.
     """
-    camera = sample.intrinsics
+    added = {
+        "camera": sample.camera,
+        "estimated_intrinsics": _as_json(sample.estimated_intrinsics),
+        "metres_per_unit": sample.metres_per_unit,
+        "metres_per_unit_error": sample.metres_per_unit_error,
+    }
+    # One camera has four columns.
+    names = {"estimated_intrinsics" if n.startswith("estimated_") else n for n in declared.added}
     height, width = sample.depth.shape
     return {
         "format_version": declared.format_version,
         **asdict(sample.ref),
         "width": width,
         "height": height,
-        "intrinsics": (
-            {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
-        ),
+        "intrinsics": _as_json(sample.intrinsics),
         "intrinsics_source": sample.intrinsics_source,
-        **({"camera": sample.camera} if "camera" in declared.added else {}),
+        **{name: value for name, value in added.items() if name in names},
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -141,6 +147,10 @@ def describe(
             for member, data in siblings.items()
         },
     }
+
+
+def _as_json(camera: Intrinsics | None) -> dict[str, float] | None:
+    return None if camera is None else asdict(camera)
 
 
 class ShardSpool:

@@ -114,6 +114,7 @@ def first_card(run: RunManifest) -> str:
         "## Provenance",
         "",
         f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
+        *_estimator_line(run.estimator),
         f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
         f"- digital source type: <{DIGITAL_SOURCE_TYPE}>",
     ]
@@ -190,6 +191,7 @@ def data_card(
         "",
         f"- models: {models}",
         f"- licence: {_text(manifest['licence'] or 'not stated by the model')} (that of the model)",
+        *_estimator_line(manifest.get("estimator") or {}),
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         f"- digital source type: <{manifest['digital_source_type']}>",
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
@@ -201,6 +203,14 @@ def data_card(
         "is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _estimator_line(estimator: Mapping[str, str]) -> list[str]:
+    """Who looked at the pairs; none if nobody did."""
+    if "id" not in estimator:
+        return []
+    licence = _text(estimator.get("licence") or "unknown")
+    return [f"- depth estimator: {_text(model_name(estimator))}, licence {licence}"]
 
 
 def _pattern(kind: str) -> str:
