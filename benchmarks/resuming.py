@@ -47,6 +47,7 @@ ACCEPTED = 64
 SENT = Path(os.environ.get("MFSYNTH_CACHE", ".")) / "sent.pickle"
 SCORES = ("flying_pixels", "registration")
 
+_CONTENTS = tables.contents_of_run(dict.fromkeys(SCORES, ""))
 MANIFEST = RunManifest(
     format_version=layout.FORMAT_VERSION,
     run="bench",
@@ -56,7 +57,9 @@ MANIFEST = RunManifest(
     versions={},
     created="2026-01-01T00:00:00+00:00",
     model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
-    **tables.contents_of_run(dict.fromkeys(SCORES, "")),
+    members=_CONTENTS["members"],
+    columns=_CONTENTS["columns"],
+    reject_columns=_CONTENTS["reject_columns"],
 )
 
 
