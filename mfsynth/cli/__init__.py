@@ -25,6 +25,7 @@ _COMMANDS = {
     "model": "Look at a model, or convert a released checkpoint.",
     "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
     "prompts": "Look at prompt libraries.",
+    "refilter": "Make another data set over a run's shards: other limits, no GPU.",
     "report": "Write an HTML page of a run's pairs, scores and rejects.",
     "reproduce": "Make one candidate of a run again, to see how it fails.",
     "status": "Show how far a run is, from its storage alone.",

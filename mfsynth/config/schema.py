@@ -334,7 +334,10 @@ class RunConfig(Settings):
             for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
-        keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
+        keep_rejects: What is kept of the pixels of rejected pairs: `none`; `thumbnails`, small
+            pictures; `all`, so that `mfsynth refilter` can bring them back; None for what
+            `keep_reject_thumbnails` says.
+        keep_reject_thumbnails: The earlier name of it: `thumbnails`, or if false `none`.
         output: A folder or URL.
         runtime: How the run is carried out.
     """
@@ -350,6 +353,21 @@ class RunConfig(Settings):
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
     checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    keep_rejects: Literal["none", "thumbnails", "all"] | None = None
     keep_reject_thumbnails: bool = True
     output: NonEmpty
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def rejects_kept(self) -> Literal["none", "thumbnails", "all"]:
+        """`keep_rejects`, under whichever name it was given."""
+        return self.keep_rejects or ("thumbnails" if self.keep_reject_thumbnails else "none")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> RunConfig:
+        if not self.keep_reject_thumbnails and self.rejects_kept != "none":
+            raise ValueError(
+                f"keep_rejects is {self.keep_rejects}, and keep_reject_thumbnails, its earlier "
+                "name, false; leave the latter out"
+            )
+        return self

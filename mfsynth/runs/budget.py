@@ -26,8 +26,7 @@ _WORK = ("prompts", "model", "sampler", "camera", "estimator", "metres_per_unit"
 # of prompts may have moved.
 _RUN = (
     *("name", "seed", "shard_size", "model", "sampler", "camera", "estimator", "metres_per_unit"),
-    "checks",
-    "keep_reject_thumbnails",
+    *("checks", "keep_rejects", "keep_reject_thumbnails"),
 )
 
 

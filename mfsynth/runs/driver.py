@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import SecretStr
 
-from mfsynth.config import Fingerprint, RunConfig, format_version
+from mfsynth.config import FORMAT_VERSION, Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
 from mfsynth.models.estimators.catalogue import EstimatorInfo
@@ -184,7 +184,7 @@ def run_manifest(
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
-        format_version=format_version(config),
+        format_version=FORMAT_VERSION,
         run=config.name,
         fingerprint=identity.digest,
         settings=identity.settings,
@@ -196,7 +196,10 @@ def run_manifest(
         estimator={} if estimator is None else recorded_model(estimator),
         scores=scores,
         **contents_of_run(
-            {name: score.note for name, score in scores.items()}, slots, added_columns(config)
+            {name: score.note for name, score in scores.items()},
+            slots,
+            added_columns(config),
+            keeps_rejects=config.rejects_kept == "all",
         ),
     )
 

@@ -20,6 +20,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
+from mfsynth.shards.columns import PHASH
 from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show of any run.
@@ -84,8 +85,8 @@ def own_depth_steps(config: RunConfig) -> int:
 
 
 def added_columns(config: RunConfig) -> tuple[str, ...]:
-    """Columns of the index that runs have only if they need them; see `shards.columns.ADDED`."""
-    names: tuple[str, ...] = ()
+    """Those of `shards.columns.ADDED` that a run has which begins now."""
+    names: tuple[str, ...] = (PHASH,)
     if config.camera is not None:
         names += ("camera",)
         if config.estimator is not None:

@@ -44,9 +44,10 @@ from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_run, run_sha256
+from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
-from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
+from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -98,8 +99,11 @@ class ShardWorker:
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        columns = (column["name"] for column in manifest.columns)
-        self._declared = Declared.by(columns, manifest.format_version)
+        self._declared = Declared.by(
+            (column["name"] for column in manifest.columns),
+            manifest.format_version,
+            (column["name"] for column in manifest.reject_columns),
+        )
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
@@ -214,7 +218,7 @@ class ShardWorker:
 
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
-    ) -> EncodedSample | Reject:
+    ) -> EncodedSample | EncodedReject | Reject:
         candidate, rgb = batch.candidates[row], batch.rgb[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
         estimate = None if batch.estimates is None else batch.estimates[row]
@@ -223,7 +227,7 @@ class ShardWorker:
         with clock("check"):
             found = measured(made, batch.depth_kind, scale, estimate)
             said = found or Measured(made, batch.depth_kind)
-            pair = CheckedPair(
+            shown = CheckedPair(
                 rgb,
                 said.depth,
                 assumed,
@@ -231,16 +235,20 @@ class ShardWorker:
                 estimate=estimate,
                 text=candidate.item.text,
             )
-            verdict = run_checks(pair, self._checks)
+            verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
         reasons = [failure.score for failure in verdict.failures]
         if found is None:
             reasons.append(NO_SCALE)
         with clock("encode"):
-            kept = assignment.keep_rejected and not malformed_pixels(said.depth)
-            if not reasons or kept:
+            keep = self._config.rejects_kept
+            sound = not malformed_pixels(said.depth)
+            kept = assignment.keep_rejected and sound
+            pair = None
+            # Without its scale a pair can't come back into a metric data set by other limits.
+            if not reasons or kept or (keep == "all" and sound and found is not None):
                 seen = None if estimate is None else estimate.intrinsics
-                return encode_sample(
+                pair = encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
@@ -259,13 +267,16 @@ class ShardWorker:
                     ),
                     self._declared,
                 )
-            keep = self._config.keep_reject_thumbnails
-            return Reject(
+                if not reasons or kept:
+                    return pair
+            reject = Reject(
                 candidate.ref,
                 scores=verdict.scores,
                 reasons=tuple(reasons),
-                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep else None,
+                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
+                phash=perceptual_hash(rgb),
             )
+            return reject if pair is None else EncodedReject(reject, pair)
 
     def _assumed_camera(self, batch: Batch) -> Intrinsics | None:
         camera = self._config.camera

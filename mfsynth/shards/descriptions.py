@@ -16,7 +16,7 @@ _PLAIN = (
     *("intrinsics_source", "mode", "model_id"),
 )
 _LATER = (
-    *("licence", "digital_source_type", "camera"),
+    *("licence", "digital_source_type", "camera", "phash"),
     *("metres_per_unit", "metres_per_unit_error"),
 )
 _CAMERA = ("fx", "fy", "cx", "cy")

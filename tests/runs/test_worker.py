@@ -22,7 +22,9 @@ from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress, Waiting
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
+from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, run_sha256
+from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -227,6 +229,39 @@ def test_rejects_keep_a_picture_if_asked(run_folder):
         table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}").to_pylist()
         assert table
         assert all((row["thumbnail"] is not None) is keep for row in table)
+
+
+@pytest.mark.parametrize("keep", ["none", "thumbnails", "all"])
+def test_rejects_keep_what_is_asked_and_are_the_same_candidates(run_folder, keep):
+    config = run_folder.config(keep_rejects=keep)
+    receipt = make(standin(config), config)[-1].receipt
+    assert commit(ObjectStore.open(config.output), receipt)
+    assert verify_run(ObjectStore.open(config.output)).problems == ()
+    table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}")
+    assert table["phash"].null_count == 0
+    assert (table["thumbnail"].null_count == 0) is (keep != "none")
+    assert (layout.REJECTED_TAR in receipt.objects) is (keep == "all")
+    assert ("rgb_offset" in table.column_names) is (keep == "all")
+    if keep == "all":
+        assert table["rgb_offset"].null_count == 0
+        assert {*table["mode"].to_pylist()} == {"joint"}
+
+
+def test_a_reject_whose_depth_is_none_has_no_pixels(run_folder):
+    class NoDepth(StandInPipeline):
+        def __call__(self, **asked):
+            pairs = super().__call__(**asked)
+            pairs.depth[0, 0, 0] = np.nan
+            return pairs
+
+    config = run_folder.config(keep_rejects="all")
+    worker = worker_of(config, NoDepth(config, Behaviour()))
+    receipt = make(worker, config, batch_size=8)[-1].receipt
+    table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}")
+    first = table.to_pylist()[0]
+    assert first["reasons"][0] == "valid_fraction"
+    assert (first["rgb_offset"], first["width"]) == (None, None)
+    assert first["phash"] is not None
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 60), (700, 500)])

@@ -73,6 +73,18 @@ Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cu
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
+_HOW_TO_LOAD_A_VIEW = """\
+```python
+from mfsynth.datasets import RGBDDataset
+
+dataset = RGBDDataset("path or URL of the run", view="{}")
+```
+
+`pairs.parquet` beside this card has a row for every pair, which the Hugging Face's `datasets`
+reads: what `index/` has of it, `tar`, the file of the run that its bytes lie in, at these offsets,
+and `returned`: whether the run itself rejected it. `README.md` of the run says how to decode it."""
+
+
 # Configurations for the Hugging Face's `datasets`, the default one first, and their tables.
 _TABLES = {"pairs": "index", "rejects": "rejects"}
 
@@ -127,23 +139,27 @@ def data_card(
     ]
     camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
-    paths = {
+    paths: dict[str, str | Sequence[str]] = {
         kind: _pattern(kind)
         if kind in pure
         else [shard[kind]["key"] for shard in manifest["shards"]]
         for kind in _TABLES.values()
     }
+    name, view = manifest["run"], manifest.get("view")
+    if view is not None:
+        name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
-        *_front_matter(manifest["run"], manifest["licence"], paths, counts["pairs"]),
-        f"# {_text(manifest['run'])}",
+        *_front_matter(name, manifest["licence"], paths, counts["pairs"]),
+        f"# {_text(name)}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. "
         f"{_made(manifest['settings'])}, not by a camera: {models}. Made with mfsynth.",
+        *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
         "",
-        _HOW_TO_LOAD,
+        _HOW_TO_LOAD if view is None else _HOW_TO_LOAD_A_VIEW.format(view["name"]),
         "",
         "## Conventions",
         "",
@@ -246,6 +262,7 @@ def _front_matter(
             **({"default": True} if number == 0 else {}),
         }
         for number, (config, kind) in enumerate(_TABLES.items())
+        if kind in paths
     ]
     text = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True).rstrip()
     return ["---", text, "---", ""]
