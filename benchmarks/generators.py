@@ -28,7 +28,7 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from meta_model import META, flops_of, on_meta
 from numpy.typing import NDArray
-from prompt_following import Judge, follow, train_judge
+from prompt_following import follow, train_judge
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     DepthAnythingConfig,
@@ -47,6 +47,7 @@ from mfsynth.geometry import abs_rel, delta
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.base import Estimator
 from mfsynth.models.estimators.opening import open_estimator
+from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.models.two_models import load_two_models
 from mfsynth.prompts import load_library
 from mfsynth.simulation import CachedScenes
@@ -168,7 +169,7 @@ def run(make: Make, texts: Sequence[str], batch: int) -> Row:
 
 
 def print_rows(
-    rows: dict[str, Row], texts: Sequence[str], judge: Estimator, finder: Judge | None
+    rows: dict[str, Row], texts: Sequence[str], judge: Estimator, finder: ObjectJudge | None
 ) -> None:
     click.echo(f"{len(texts)} prompts of {LIBRARY}, seed {SEED}\n")
     click.echo("| way | AbsRel | δ1 | objects found | s a pair | TFLOP a pair |")

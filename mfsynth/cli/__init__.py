@@ -14,6 +14,7 @@ from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
+    "calibrate": "Measure checks on trusted pairs, and set their limits.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",

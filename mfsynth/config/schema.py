@@ -315,6 +315,13 @@ class RuntimeConfig(Settings):
         return LOCAL_PATIENCE_S if self.ray_address is None else CLUSTER_PATIENCE_S
 
 
+def checks_by_name(given: Any) -> Any:
+    """Settings of checks as they are validated: a text for a calibration is its path."""
+    if isinstance(given, dict) and isinstance(given.get("calibration"), str):
+        return {**given, "calibration": {"path": given["calibration"]}}
+    return given
+
+
 class RunConfig(Settings):
     """A run. Semantic settings decide its samples; `target`, `output`, `runtime` do not.
 
@@ -334,6 +341,7 @@ class RunConfig(Settings):
             for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
+            `calibration` is a file of `mfsynth calibrate`.
         keep_rejects: What is kept of the pixels of rejected pairs: `none`; `thumbnails`, small
             pictures; `all`, so that `mfsynth refilter` can bring them back; None for what
             `keep_reject_thumbnails` says.
@@ -352,7 +360,9 @@ class RunConfig(Settings):
     camera: Unset[CameraConfig] = None
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
-    checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
+        default_factory=dict
+    )
     keep_rejects: Literal["none", "thumbnails", "all"] | None = None
     keep_reject_thumbnails: bool = True
     output: NonEmpty

@@ -16,7 +16,8 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from mfsynth.checks import CheckedPair, open_checks, run_checks
+from mfsynth.checks import CheckedPair, run_checks
+from mfsynth.checks.registry import load_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
@@ -110,7 +111,7 @@ class ShardWorker:
         self._device = device or Device()
         self._vocabulary = vocabulary
         self._estimator = estimator
-        self._checks = tuple(open_checks(config.checks).values())
+        self._checks = tuple(load_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
@@ -234,6 +235,7 @@ class ShardWorker:
                 joint_depth=joint_depth,
                 estimate=estimate,
                 text=candidate.item.text,
+                slots=candidate.item.slots,
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
@@ -242,11 +244,11 @@ class ShardWorker:
             reasons.append(NO_SCALE)
         with clock("encode"):
             keep = self._config.rejects_kept
-            sound = not malformed_pixels(said.depth)
-            kept = assignment.keep_rejected and sound
+            is_whole = not malformed_pixels(said.depth)
+            kept = assignment.keep_rejected and is_whole
             pair = None
             # Without its scale a pair can't come back into a metric data set by other limits.
-            if not reasons or kept or (keep == "all" and sound and found is not None):
+            if not reasons or kept or (keep == "all" and is_whole and found is not None):
                 seen = None if estimate is None else estimate.intrinsics
                 pair = encode_sample(
                     Sample(
