@@ -99,35 +99,44 @@ def write_run(folder: Path, pairs: int, side: int) -> ObjectStore:
     return store
 
 
-def decoded(jpeg: bytes, png: bytes, unit: float) -> tuple[Any, Any]:
-    codes = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB"), codes * np.float32(unit)
+def decoded(jpeg: bytes, png: bytes, depth: dict[str, Any]) -> tuple[Any, Any]:
+    codes: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    unit = np.float32(depth["unit_per_code"])
+    if depth["encoding"] == "linear":
+        z = codes * unit
+    else:
+        z = np.float32(depth["near"]) * np.exp((codes - np.float32(1)) * unit) * (codes != 0)
+    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB"), z
 
 
 # --- the readers ----------------------------------------------------------------------------
 
 
 def ceiling_of(tars: list[str]) -> Read:
-    held = [(s["rgb.jpg"], s["depth.png"], _unit(s["json"])) for s in _tar_samples(tars)]
+    held = [(s["rgb.jpg"], s["depth.png"], _encoding(s["json"])) for s in _tar_samples(tars)]
 
     def read() -> None:
-        for jpeg, png, unit in held:
-            decoded(jpeg, png, unit)
+        for jpeg, png, depth in held:
+            decoded(jpeg, png, depth)
 
     return read
 
 
 def mfsynth_loader(url: str, **order: Any) -> Read:
+    dataset = RGBDDataset(url)
+
     def read() -> None:
-        for batch in RGBDDataset(url).loader(BATCH, workers=0, **order):
+        for batch in dataset.loader(BATCH, workers=0, **order):
             assert len(batch["rgb"]) == BATCH
 
     return read
 
 
 def mfsynth_sequence(url: str) -> Read:
+    dataset = RGBDDataset(url)
+
     def read() -> None:
-        for sample in RGBDDataset(url):
+        for sample in dataset:
             assert sample.valid.any()
 
     return read
@@ -138,7 +147,7 @@ def webdataset_loader(tars: list[str], batched: bool) -> Read:
         import webdataset
 
         def pair(sample: dict[str, bytes]) -> tuple[Any, Any]:
-            return decoded(sample["rgb.jpg"], sample["depth.png"], _unit(sample["json"]))
+            return decoded(sample["rgb.jpg"], sample["depth.png"], _encoding(sample["json"]))
 
         found = webdataset.WebDataset(tars, shardshuffle=False).map(pair)
         for _ in found.batched(BATCH) if batched else found:
@@ -149,11 +158,11 @@ def webdataset_loader(tars: list[str], batched: bool) -> Read:
 
 def huggingface(folder: Path, tars: list[str]) -> Read:
     """Through `datasets`, from Parquet with the bytes of images in it, in Arrow's memory map."""
-    import datasets
+    import datasets  # type: ignore[import-untyped]
 
     folder.mkdir()
     rows = [
-        {"rgb": s["rgb.jpg"], "depth": s["depth.png"], "unit": _unit(s["json"])}
+        {"rgb": s["rgb.jpg"], "depth": s["depth.png"]} | _encoding(s["json"])
         for s in _tar_samples(tars)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
@@ -162,7 +171,7 @@ def huggingface(folder: Path, tars: list[str]) -> Read:
 
     def read() -> None:
         for row in found["train"]:
-            decoded(row["rgb"], row["depth"], row["unit"])
+            decoded(row["rgb"], row["depth"], row)
 
     return read
 
@@ -173,9 +182,9 @@ def _tar_samples(tars: list[str]) -> Any:
     return webdataset.WebDataset(tars, shardshuffle=False)
 
 
-def _unit(document: bytes) -> float:
-    unit: float = json.loads(document)["depth"]["unit_per_code"]
-    return unit
+def _encoding(document: bytes) -> dict[str, Any]:
+    depth = json.loads(document)["depth"]
+    return {name: depth[name] for name in ("encoding", "unit_per_code", "near")}
 
 
 def main() -> None:
