@@ -15,6 +15,7 @@ from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
     "annotate": "Give images depth: start or resume a run over a source.",
+    "calibrate": "Measure checks on trusted pairs, and set their limits.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",

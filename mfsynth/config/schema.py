@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 from mfsynth.geometry.camera_presets import CAMERA_PRESETS
 from mfsynth.geometry.cameras import Intrinsics
@@ -39,6 +40,20 @@ def _auto_or_seconds(value: Any) -> Any:
 
 
 AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seconds)]
+
+
+def _factor_or_estimator(value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < float("inf"):
+        return float(value)
+    if value in ("estimator", "source", None):
+        return value
+    raise ValueError(f"must be estimator, source, or a number of metres above 0, not {value!r}")
+
+
+FactorOrEstimator = Annotated[
+    float | Literal["estimator", "source"], BeforeValidator(_factor_or_estimator)
+]
 
 # On one machine somebody is near, and a command that failed says so the same evening; what fills a
 # disk or holds a share up is over by then. A cluster works at night, and people are asleep.
@@ -89,6 +104,9 @@ class PromptsConfig(Settings):
         return self
 
 
+EMBEDDED_MODEL = "embedded"
+
+
 class ModelConfig(Settings):
     """Which model, and in what precision.
 
@@ -99,13 +117,37 @@ class ModelConfig(Settings):
         quantization: `fp8` for 8-bit floats in the transformer's body, on a GPU that has them.
         few_steps: Folder of few-step weights, the model's own or any that `mfsynth distill` wrote;
             `sampler.preset: distilled` goes with it. None for none.
+        kind: `two_models` for an image by a text-to-image pipeline of diffusers, which `image`
+            names in place of `id`, and then its depth by the run's estimator. None for a model that
+            makes both.
     """
 
-    id: NonEmpty = "embedded"
+    id: NonEmpty = EMBEDDED_MODEL
     revision: NonEmpty | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "fp8"] = "none"
     few_steps: NonEmpty | None = None
+    kind: Unset[Literal["two_models"]] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _image_is_what_has_the_id(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("kind") != "two_models":
+            return given
+        if "image" not in given:
+            if given.get("id", EMBEDDED_MODEL) == EMBEDDED_MODEL:
+                raise ValueError(
+                    "two_models makes images by a text-to-image pipeline of diffusers: set image "
+                    "to its folder or hub id"
+                )
+            return given
+        return {**{k: v for k, v in given.items() if k != "image"}, "id": given["image"]}
+
+    @model_validator(mode="after")
+    def _two_models_are_as_they_are(self) -> ModelConfig:
+        if self.kind is not None and (self.few_steps is not None or self.quantization != "none"):
+            raise ValueError("few_steps and quantization are for joint models; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _adapters_are_not_quantized(self) -> ModelConfig:
@@ -300,6 +342,13 @@ class RuntimeConfig(Settings):
         return LOCAL_PATIENCE_S if self.ray_address is None else CLUSTER_PATIENCE_S
 
 
+def checks_by_name(given: Any) -> Any:
+    """Settings of checks as they are validated: a text for a calibration is its path."""
+    if isinstance(given, dict) and isinstance(given.get("calibration"), str):
+        return {**given, "calibration": {"path": given["calibration"]}}
+    return given
+
+
 class RunConfig(Settings):
     """A run. Semantic settings decide its samples; `target`, `output`, `runtime` do not.
 
@@ -316,10 +365,15 @@ class RunConfig(Settings):
         model: Which model.
         sampler: How it samples.
         camera: Which camera its images are taken to be of; unset, they have none but the source's.
-        metres_per_unit: `source` where the metric depth that the source has beside an image makes
-            the model's depth metric; unset, that stays relative.
+        estimator: A depth estimator that looks at what was made, for checks and for
+            `metres_per_unit`; None for none.
+        metres_per_unit: What makes the model's relative depth metres: a factor for all pairs, or
+            one of each: `estimator`, by which its depth agrees with a metric estimator's, or
+            `source`, with the metric depth that the source has beside its image. None for relative
+            depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
+            `calibration` is a file of `mfsynth calibrate`.
         keep_rejects: What is kept of the pixels of rejected pairs: `none`; `thumbnails`, small
             pictures; `all`, so that `mfsynth refilter` can bring them back; None for what
             `keep_reject_thumbnails` says.
@@ -338,8 +392,11 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
     camera: Unset[CameraConfig] = None
-    metres_per_unit: Unset[Literal["source"]] = None
-    checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    estimator: Unset[DepthEstimatorConfig] = None
+    metres_per_unit: Unset[FactorOrEstimator] = None
+    checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
+        default_factory=dict
+    )
     keep_rejects: Literal["none", "thumbnails", "all"] | None = None
     keep_reject_thumbnails: bool = True
     output: NonEmpty
@@ -356,9 +413,11 @@ class RunConfig(Settings):
         if mode == "joint":
             if self.prompts is None:
                 raise ValueError("prompts: missing; add it")
-            for name in ("source", "copies", "metres_per_unit"):
+            for name in ("source", "copies"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} is for modes i2d and d2i; set sampler.mode")
+            if self.metres_per_unit == "source":
+                raise ValueError("metres_per_unit: source, and there is none; name another")
             if self.target.all is not None:
                 raise ValueError("target.all: prompts have no end; give pairs or candidates")
         elif self.source is None:

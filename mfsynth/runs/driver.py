@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from mfsynth.config import FORMAT_VERSION, Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -48,7 +49,7 @@ from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_job, require_usable
 from mfsynth.runs.ledger import ShardLedger
 from mfsynth.runs.patience import Patience, StoppedError
-from mfsynth.runs.plan import RunPlan, recorded_config
+from mfsynth.runs.plan import RunPlan, recorded_config, recorded_model
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
@@ -56,6 +57,7 @@ from mfsynth.runs.settings import (
     added_columns,
     complete,
     require_trained_for,
+    run_estimator,
     run_scores,
 )
 from mfsynth.runs.signals import StopRequests
@@ -93,15 +95,8 @@ NODE_POLL_S = 5.0
 MAX_REQUESTED_WORKERS = 1000
 # Whatever decides the bytes of the output.
 RECORDED_PACKAGES = (
-    "mfsynth",
-    "torch",
-    "diffusers",
-    "transformers",
-    "numpy",
-    "pyarrow",
-    "opencv-python-headless",
-    "simplejpeg",
-    "ray",
+    *("mfsynth", "torch", "diffusers", "transformers", "numpy", "pyarrow"),
+    *("opencv-python-headless", "simplejpeg", "ray"),
 )
 
 
@@ -159,24 +154,30 @@ def _generate(
     items = RunItems(config)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
+    estimator = run_estimator(config)
     read = understanding(vocabulary_of(config.model), items.texts(PROMPTS_LOOKED_AT))
     require_understood(read, config.prompts)
     require_usable(items, config)
     store = ObjectStore.open(config.output)
-    identity = items.fingerprint(model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model, items.slot_names))
+    identity = items.fingerprint(model.revision, estimator)
+    described = run_manifest(config, identity, model, items.slot_names, estimator)
+    manifest = open_run(store, described)
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model, end=plan.end)
+    examine = partial(examine_at_start, config, store, model, estimator=estimator, end=plan.end)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
     )
 
 
 def run_manifest(
-    config: RunConfig, identity: Fingerprint, model: ModelInfo, slots: Sequence[str]
+    config: RunConfig,
+    identity: Fingerprint,
+    model: ModelInfo,
+    slots: Sequence[str],
+    estimator: EstimatorInfo | None = None,
 ) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
@@ -189,7 +190,8 @@ def run_manifest(
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         nonce=secrets.token_hex(8),
-        model={"id": model.id, "revision": model.revision, "licence": model.licence},
+        model=recorded_model(model),
+        estimator={} if estimator is None else recorded_model(estimator),
         scores=scores,
         **contents_of_run(
             {name: score.note for name, score in scores.items()},

@@ -10,6 +10,7 @@ from typing import Any
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.settings import run_fingerprint
 from mfsynth.sources.base import Item, NamedSource, Origin
@@ -114,11 +115,20 @@ class RunItems:
         assert self.source is not None  # one of the two is there
         return [*islice(self.source.items.texts(), most)]
 
-    def fingerprint(self, model_revision: str) -> Fingerprint:
-        """Of the run, with what it begins with."""
+    def fingerprint(
+        self, model_revision: str, estimator: EstimatorInfo | None = None
+    ) -> Fingerprint:
+        """Of the run, with what it begins with.
+
+        Args:
+            model_revision: Of the model that was loaded.
+            estimator: That looks at its pairs; None for none.
+        """
         held: Mapping[str, Any] | None = None
         if (source := self.source) is not None:
             digest = content_digest(source.settings, source.items)
             held = {"digest": digest, "items": len(source.items)}
         digest_of_prompts = None if self.prompts is None else self.prompts.digest
-        return run_fingerprint(self._config, digest_of_prompts, model_revision, source=held)
+        return run_fingerprint(
+            self._config, digest_of_prompts, model_revision, estimator, source=held
+        )

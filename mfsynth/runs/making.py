@@ -73,7 +73,8 @@ class Batch:
         depth_kinds: B of what the numbers in `depth` mean.
         joint_depth: What was made with the images, where `depth` took its place, float32
             (B, H, W); None where there is one depth.
-        estimates: B of what is said of the images' depth beside `depth`; None where nothing is.
+        estimates: What is said of the images' depth beside `depth`, by the run's estimator, or of
+            images for given depth by the model itself; None where nothing is.
     """
 
     candidates: Sequence[Candidate]
@@ -251,6 +252,23 @@ def with_own_estimates(
     maps = _depth_of(pipeline, [*batch.rgb], prompt_embeds, seeds, arguments)
     kind = EstimateKind.SCALE_INVARIANT_Z
     return replace(batch, estimates=[DepthEstimate(one, valid_mask(one), kind) for one in maps])
+
+
+def image_then_depth(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """An image out of noise, then its depth by an estimator; of `mfsynth.models.two_models`."""
+    made: Any = pipeline(
+        prompt_embeds=prompt_embeds,
+        seeds=[candidate.seed for candidate in candidates],
+        mode="joint",
+        **sampler.pipeline_arguments(),
+    )
+    kinds = [made.depth_kind] * len(candidates)
+    return Batch(candidates, made.rgb, made.depth, kinds, estimates=made.estimates)
 
 
 def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: int) -> Batch:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from mfsynth.geometry import DepthKind, metric_scale
+from mfsynth.geometry import DepthEstimate, DepthKind, MetricScale, metric_scale
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.sources.base import Item
 
@@ -33,18 +34,42 @@ class Measured:
     error: float | None = None
 
 
-def measured_by(item: Item, depth: DepthMap) -> Measured | None:
-    """Relative depth of an item's image in metres, by the metric depth that the item has.
+def measured(
+    depth: DepthMap,
+    kind: DepthKind,
+    metres_per_unit: float | Literal["estimator", "source"] | None,
+    estimate: DepthEstimate | None,
+    item: Item,
+) -> Measured | None:
+    """A pair's depth in the unit that its run asks for.
+
+    Args:
+        depth: float32 (H, W), as it was made.
+        kind: What its numbers are.
+        metres_per_unit: As the configuration says.
+        estimate: Of the image.
+        item: What the pair begins with.
 
     Returns:
-        None where it has none, or none in enough parts of the image.
+        None where metres are asked of an estimator or a source that shares too few pixels with the
+        depth.
     """
-    if item.depth is None or item.facts.unit != "metres":
-        return None
-    scale = metric_scale(depth, item.depth, item.depth > 0, least_share=_LEAST_SHARE)
-    if scale is None:
-        return None
+    if metres_per_unit is None:
+        return Measured(depth, kind)
+    if metres_per_unit == "source":
+        if item.depth is None or item.facts.unit != "metres":
+            return None
+        found = metric_scale(depth, item.depth, item.depth > 0, least_share=_LEAST_SHARE)
+    elif metres_per_unit == "estimator":
+        assert estimate is not None  # a configuration without an estimator is refused
+        found = metric_scale(depth, estimate.values, estimate.valid)
+    else:
+        return _scaled(depth, MetricScale(metres_per_unit, 0.0), None)
+    return None if found is None else _scaled(depth, found, found.error)
+
+
+def _scaled(depth: DepthMap, scale: MetricScale, error: float | None) -> Measured:
     # Depth that is spoilt stays so, for the check that says it.
     with np.errstate(over="ignore", invalid="ignore"):
         metres = depth * np.float32(scale.metres_per_unit)
-    return Measured(metres, DepthKind.ESTIMATED_METRIC_Z, scale.metres_per_unit, scale.error)
+    return Measured(metres, DepthKind.ESTIMATED_METRIC_Z, scale.metres_per_unit, error)

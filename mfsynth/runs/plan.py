@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mfsynth.config import RunConfig
+from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import derive_seed, text_id
 from mfsynth.runs.items import RunItems
 from mfsynth.shards.layout import run_id, sample_id
@@ -133,3 +135,8 @@ def recorded_config(config: RunConfig) -> dict[str, Any]:
         if isinstance(value, str):
             values["source"][name] = without_credentials(value)
     return values
+
+
+def recorded_model(model: ModelInfo | EstimatorInfo) -> dict[str, str]:
+    """A model as `run.json` keeps it."""
+    return {"id": model.id, "revision": model.revision, "licence": model.licence}

@@ -8,6 +8,7 @@ from typing import Self
 from mfsynth.config import RunConfig
 from mfsynth.config.schema import CameraConfig
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.runs.items import RunSource
 from mfsynth.shards import codecs
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
@@ -56,11 +57,13 @@ class Provenance:
         mode: Of the run.
         model: The model's licence.
         source: The source's, where its settings have one; "" where not.
+        keeps_sensor: Whether what made pairs metric is kept with them.
     """
 
     mode: str
     model: str
     source: str = ""
+    keeps_sensor: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, model: str, source: RunSource | None) -> Self:
@@ -72,7 +75,8 @@ class Provenance:
             source: What it begins with; None for prompts.
         """
         licence = None if source is None else source.settings.licence
-        return cls(config.sampler.mode, model, licence or "")
+        keeps_sensor = config.metres_per_unit == "source"
+        return cls(config.sampler.mode, model, licence or "", keeps_sensor)
 
     def licence(self, item: Item) -> str:
         """Of a pair: of a photograph its own; of an image made for given depth those of both."""
@@ -100,3 +104,7 @@ class Provenance:
         except ValueError:
             return None
         return item.origin.jpeg
+
+    def sensor(self, item: Item) -> DepthMap | None:
+        """Metric depth of a sensor that is kept beside the pair's own; None for none."""
+        return item.depth if self.keeps_sensor and item.facts.unit == "metres" else None

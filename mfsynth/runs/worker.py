@@ -14,18 +14,29 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mfsynth.checks import CheckedPair, open_checks, run_checks
+import numpy as np
+
+from mfsynth.checks import CheckedPair, run_checks
+from mfsynth.checks.registry import load_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
+from mfsynth.geometry import DepthEstimate, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.loading import Loader
-from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth, with_own_estimates
-from mfsynth.runs.metres import NO_SCALE, Measured, measured_by
+from mfsynth.runs.making import (
+    MODES,
+    Batch,
+    Pipeline,
+    image_then_depth,
+    with_own_depth,
+    with_own_estimates,
+)
+from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
@@ -51,6 +62,9 @@ from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from mfsynth.models.estimators.base import Estimator
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +93,7 @@ class ShardWorker:
             that takes any batch as well.
         device: What the model runs on, for receipts.
         vocabulary: Tells what the model makes of prompts, for receipts; None where nothing does.
+        estimator: Says its own of every image, for checks and for metres; None for no such opinion.
     """
 
     def __init__(
@@ -89,6 +104,7 @@ class ShardWorker:
         *,
         device: Device | None = None,
         vocabulary: Vocabulary | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
@@ -107,7 +123,8 @@ class ShardWorker:
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
         self._vocabulary = vocabulary
-        self._checks = tuple(open_checks(config.checks).values())
+        self._estimator = estimator
+        self._checks = tuple(load_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
@@ -199,14 +216,35 @@ class ShardWorker:
             with clock("compile"), self._warm_up():
                 self._sample_whole(whole, embeds, PhaseClock())
             self._warm_sizes.add(size)
-        return self._sample_whole(whole, embeds, clock).rows(range(len(candidates)))
+        batch = self._sample_whole(whole, embeds, clock).rows(range(len(candidates)))
+        if self._estimator is None:
+            return batch
+        with clock("estimate"):
+            try:
+                return replace(batch, estimates=self._estimates(self._estimator, batch))
+            except MfsynthError as error:
+                # Images that it doesn't take are no trouble of the store.
+                raise ValueError(str(error)) from error
+
+    def _estimates(self, estimator: Estimator, batch: Batch) -> Sequence[DepthEstimate]:
+        assumed = self._config.camera
+        views = [
+            View.of(candidate.item, assumed, rgb.shape).intrinsics
+            for candidate, rgb in zip(batch.candidates, batch.rgb, strict=True)
+        ]
+        if isinstance(batch.rgb, np.ndarray):
+            return estimator(batch.rgb, views)
+        # Images of a source have sizes of their own.
+        pairs = zip(batch.rgb, views, strict=True)
+        return [one for rgb, view in pairs for one in estimator(rgb[None], [view])]
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
     ) -> Batch:
         pipeline, sampler, steps = self._pipeline, self._sampler, self._own_depth_steps
         with clock("generate"):
-            batch = MODES[sampler.mode](pipeline, sampler, candidates, embeds)
+            make = MODES[sampler.mode] if self._config.model.kind is None else image_then_depth
+            batch = make(pipeline, sampler, candidates, embeds)
         if not steps:
             return batch
         if sampler.mode == "d2i":
@@ -218,51 +256,55 @@ class ShardWorker:
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
     ) -> EncodedSample | EncodedReject | Reject:
-        candidate, rgb, item = batch.candidates[row], batch.rgb[row], batch.candidates[row].item
-        made = Measured(batch.depth[row], batch.depth_kinds[row])
+        candidate, rgb, made = batch.candidates[row], batch.rgb[row], batch.depth[row]
+        item, kind = candidate.item, batch.depth_kinds[row]
+        estimate = None if batch.estimates is None else batch.estimates[row]
+        view = View.of(item, self._config.camera, rgb.shape)
         with clock("check"):
-            found: Measured | None = made
-            if self._config.metres_per_unit == "source":
-                found = measured_by(item, made.depth)
-            said = found or made
-            depth = said.depth
-            view = View.of(item, self._config.camera, depth.shape)
+            found = measured(made, kind, self._config.metres_per_unit, estimate, item)
+            said = found or Measured(made, kind)
             shown = CheckedPair(
                 rgb,
-                depth,
+                said.depth,
                 view.intrinsics,
                 joint_depth=None if batch.joint_depth is None else batch.joint_depth[row],
-                estimate=None if batch.estimates is None else batch.estimates[row],
+                estimate=estimate,
                 text=item.text,
+                slots=item.slots,
             )
             verdict = run_checks(shown, self._checks)
-            # The score's name alone can be counted; its value is in `scores`.
-            reasons = [failure.score for failure in verdict.failures]
-            if found is None:
-                reasons.append(NO_SCALE)
+        # The score's name alone can be counted; its value is in `scores`.
+        reasons = [failure.score for failure in verdict.failures]
+        if found is None:
+            reasons.append(NO_SCALE)
         with clock("encode"):
             keep = self._config.rejects_kept
-            kept = assignment.keep_rejected and not malformed_pixels(depth)
+            is_whole = not malformed_pixels(said.depth)
+            kept = assignment.keep_rejected and is_whole
             pair = None
-            if not reasons or kept or (keep == "all" and not malformed_pixels(depth)):
+            # Without its scale a pair can't come back into a metric data set by other limits.
+            if not reasons or kept or (keep == "all" and is_whole and found is not None):
+                seen = None if estimate is None else estimate.intrinsics
+                estimated = None if seen is None else IntrinsicsSource.ESTIMATED
                 pair = encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
-                        depth=depth,
+                        depth=said.depth,
                         scores=verdict.scores,
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
                         depth_kind=said.kind,
                         licence=self._provenance.licence(item),
-                        intrinsics=view.intrinsics,
-                        intrinsics_source=view.source,
+                        intrinsics=view.intrinsics or seen,
+                        intrinsics_source=view.source or estimated,
                         camera=view.preset,
                         digital_source_type=self._provenance.source_type(item),
                         jpeg=self._provenance.jpeg(item),
+                        estimated_intrinsics=seen,
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
-                        sensor=item.depth if said.metres_per_unit is not None else None,
+                        sensor=self._provenance.sensor(item),
                     ),
                     self._declared,
                 )
@@ -272,7 +314,7 @@ class ShardWorker:
                 candidate.ref,
                 scores=verdict.scores,
                 reasons=tuple(reasons),
-                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep != "none" else None,
+                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
             )
             return reject if pair is None else EncodedReject(reject, pair)

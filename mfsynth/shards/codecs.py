@@ -37,6 +37,8 @@ MAX_CODE = 65535
 LINEAR_RANGE = 64.0
 # Codes a metre: KITTI; most; RealSense in fine steps, TUM, and finer ones.
 _UNITS_OF_SENSORS = (256, 1000, 4000, 5000, 10000)
+# Up to a range of nine millions, float32 is a hundredth of a code away from float64.
+_FLOAT32_EXPONENT = 16.0
 
 # Fast and small for depth: RLE with Paeth is 7 ms at 512x512, Pillow's default 60 ms. OpenCV
 # before 4.12 can't choose the filter; its files are larger and decode to the same codes.
@@ -133,24 +135,34 @@ def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
     return codes, encoding
 
 
-def dequantise_depth(codes: Codes, encoding: DepthEncoding) -> DepthMap:
+def dequantise_depth(
+    codes: Codes, encoding: DepthEncoding, out: DepthMap | None = None
+) -> DepthMap:
     """Depths of codes.
 
     Args:
         codes: uint16, any shape.
         encoding: What `quantise_depth` returned with them.
+        out: Where to put them, float32 of the same shape; None for a new array.
 
     Returns:
         float32 of the same shape, 0.0 exactly where the code is 0.
     """
+    depth = np.empty(codes.shape, np.float32) if out is None else out
     if encoding.scale is DepthScale.LINEAR:
-        linear: DepthMap = (codes * np.float64(encoding.unit_per_code)).astype(np.float32)
-        return linear
-    steps = codes.astype(np.float64) - 1.0
-    depth = (encoding.near * np.exp(steps * encoding.unit_per_code)).astype(np.float32)
-    depth[codes == 0] = 0.0
-    logarithmic: DepthMap = depth
-    return logarithmic
+        # A tenth of the time of float64, and within 1.5 units of the last place of it.
+        np.multiply(codes, np.float32(encoding.unit_per_code), out=depth)
+        return depth
+    if encoding.unit_per_code * MAX_CODE > _FLOAT32_EXPONENT:
+        steps = codes.astype(np.float64) - 1.0
+        depth[...] = encoding.near * np.exp(steps * encoding.unit_per_code)
+    else:
+        np.subtract(codes, np.float32(1), out=depth)
+        depth *= np.float32(encoding.unit_per_code)
+        np.exp(depth, out=depth)
+        depth *= np.float32(encoding.near)
+    depth *= codes != 0
+    return depth
 
 
 def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
@@ -186,13 +198,19 @@ def encode_metres(depth: DepthMap) -> tuple[bytes, float]:
     return png.tobytes(), unit
 
 
-def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None) -> DepthMap:
+def decode_depth(
+    png: bytes,
+    encoding: DepthEncoding,
+    shape: Shape | None = None,
+    out: DepthMap | None = None,
+) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit PNG, 0.0 = invalid.
 
     Args:
         png: The file.
         encoding: Of its codes.
         shape: (H, W) that it must have, which is looked at before anything is decoded.
+        out: As of `dequantise_depth`.
 
     Raises:
         ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size, or its
@@ -201,7 +219,7 @@ def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None
     codes = decode_codes(png, shape)
     if not encoding.far and codes.any():
         raise ValueError("it has depths, its encoding has none")
-    return dequantise_depth(codes, encoding)
+    return dequantise_depth(codes, encoding, out)
 
 
 def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
@@ -235,19 +253,20 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes, shape: Shape | None = None) -> RgbImage:
+def decode_jpeg(jpeg: bytes, shape: Shape | None = None, out: RgbImage | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
     Args:
         jpeg: The file.
         shape: As for `decode_depth`.
+        out: Where to put it, of its shape; None for a new array.
 
     Raises:
         ValueError: The bytes are not a whole JPEG, or one of another size or of more than
             `Limit.PIXELS`.
     """
     _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
-    rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=out)
     return rgb
 
 

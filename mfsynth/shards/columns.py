@@ -90,6 +90,14 @@ def _camera(name: str, meaning: str) -> Column[PlacedSample]:
     return Column(name, "float64", meaning, value, nullable=True)
 
 
+def _estimated(name: str) -> Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.estimated_intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return _added(f"estimated_{name}", f"{name} of the camera that an estimator sees", value)
+
+
 def _added(
     name: str, meaning: str, value: Callable[[PlacedSample], float | None]
 ) -> Column[PlacedSample]:
@@ -213,6 +221,7 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
         in_every_run=False,
     ),
+    *map(_estimated, ("fx", "fy", "cx", "cy")),
     _added(
         "metres_per_unit",
         "factor that made relative depth metric",

@@ -93,6 +93,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
             if camera
             else {"intrinsics": None}
         ),
+        **_estimated_camera(row),
         **{f"depth.{name}": row[f"depth_{name}"] for name in _DEPTH},
         **{f"sensor.{name}": row[f"sensor_{name}"] for name in _SENSOR if f"sensor_{name}" in row},
         **{
@@ -106,6 +107,13 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
             if name.startswith(SCORE_PREFIX)
         },
     }
+
+
+def _estimated_camera(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: row[f"estimated_{name}"] for name in _CAMERA if f"estimated_{name}" in row}
+    if found and all(value is None for value in found.values()):
+        return {"estimated_intrinsics": None}
+    return {f"estimated_intrinsics.{name}": value for name, value in found.items()}
 
 
 def _at(about: Any, place: str) -> Any:

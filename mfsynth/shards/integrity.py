@@ -208,6 +208,7 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
     expected = {
         "model_id": run.model.get("id"),
         "mode": _setting(run, "sampler", "mode"),
+        "metres_per_unit": _number(run.settings.get("metres_per_unit")),
     }
     if "source" not in run.settings:
         # Items of a source have cameras and licences of their own.
@@ -220,6 +221,10 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
             if value is not None and row.get(name, value) != value:
                 found = f"{row[name]!r:.80}"
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _setting(run: RunManifest, section: str, name: str) -> Any:

@@ -86,6 +86,7 @@ class Sample:
         digital_source_type: How the image came to be, a term of the IPTC; "" of a photograph that
             doesn't say.
         jpeg: The file of `rgb`, to be kept as it is; None where it is yet to be compressed.
+        estimated_intrinsics: The camera that an estimator sees, beside one that is given.
         metres_per_unit: The factor that made relative depth metric; None where none did.
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
@@ -104,6 +105,7 @@ class Sample:
     camera: str | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
     jpeg: bytes | None = None
+    estimated_intrinsics: Intrinsics | None = None
     metres_per_unit: float | None = None
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None

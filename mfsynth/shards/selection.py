@@ -180,6 +180,11 @@ def _columns(store: ObjectStore, table: pa.Table, names: Sequence[str]) -> pa.Ta
             if name == PHASH:
                 what = "perceptual hashes, which runs of earlier formats have none of"
             raise MfsynthError(f"{store.url}: the rows of the run have no {what}")
+        if name == PHASH and table.schema.field(name).type != pa.int64():
+            raise MfsynthError(f"{store.url}: {name} is no column of numbers")
+        # Rejected pairs have their nulls where they have no pixels.
+        if name in (PHASH, "prompt_id") and table[name].null_count:
+            raise MfsynthError(f"{store.url}: {name} is missing in rows of pairs")
     return table.select(names)
 
 

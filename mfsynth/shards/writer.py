@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.columns import ADDED, PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
@@ -115,19 +116,23 @@ def describe(
         declared: What its run has.
         sensor_unit: Metres a code of its sensor's depth; None without.
     """
-    camera = sample.intrinsics
+    added = {
+        "camera": sample.camera,
+        "estimated_intrinsics": _as_json(sample.estimated_intrinsics),
+        "metres_per_unit": sample.metres_per_unit,
+        "metres_per_unit_error": sample.metres_per_unit_error,
+    }
+    # One camera has four columns.
+    names = {"estimated_intrinsics" if n.startswith("estimated_") else n for n in declared.added}
     height, width = sample.depth.shape
-    metres = {name: getattr(sample, name) for name in ("metres_per_unit", "metres_per_unit_error")}
     return {
         "format_version": declared.format_version,
         **_if_declared(asdict(sample.ref), declared),
         "width": width,
         "height": height,
-        "intrinsics": (
-            {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
-        ),
+        "intrinsics": _as_json(sample.intrinsics),
         "intrinsics_source": sample.intrinsics_source,
-        **_if_declared({"camera": sample.camera, **metres}, declared),
+        **{name: value for name, value in added.items() if name in names},
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -162,6 +167,10 @@ def describe(
 def _if_declared(values: Mapping[str, Any], declared: tables.Declared) -> dict[str, Any]:
     """Fields without those that are of other runs."""
     return {k: v for k, v in values.items() if k not in ADDED or k in declared.added}
+
+
+def _as_json(camera: Intrinsics | None) -> dict[str, float] | None:
+    return None if camera is None else asdict(camera)
 
 
 class ShardSpool:

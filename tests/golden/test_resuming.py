@@ -46,7 +46,10 @@ CONFIG = {
 # What began each, and of which format.
 BEGUN = {
     "format2": (CONFIG, "2-draft.2"),
-    "format2_draft3": (CONFIG | {"camera": {"fov": 60.0}, "keep_rejects": "all"}, "2-draft.3"),
+    "format2_draft3": (
+        CONFIG | {"camera": {"fov": 60.0}, "keep_rejects": "all", "seed": 1},
+        "2-draft.3",
+    ),
 }
 
 

@@ -310,7 +310,7 @@ def test_images_for_a_simulators_depth_are_composites_with_its_words_and_camera(
         ("i2d", {"source": {"kind": "film"}}, "source: .*film"),
         ("i2d", {"source": {"kind": "mfsynth"}}, "source.url: Field required"),
         ("i2d", {"sampler": {"mode": "i2d", "refine_steps": 9}}, "refine_steps is for mode joint"),
-        ("i2d", {"checks": {"depth_error": {}}}, "looks at estimate"),
+        ("i2d", {"checks": {"depth_error": {}}}, "looks at what a depth estimator says"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(job, photographs, mode, changes, message):

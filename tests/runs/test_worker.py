@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny_recognisers
 from standin import Behaviour, StandInPipeline, accepted
 from started import plan_of, start
 
 from mfsynth.checks import Check, Score, registry
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
+from mfsynth.models.recognition.opening import open_detector
 from mfsynth.runs.making import joint, with_own_depth
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress, Waiting
@@ -72,6 +75,29 @@ def test_a_receipt_counts_what_the_model_makes_of_prompts_and_names_the_device(r
 def test_a_worker_that_can_not_tell_counts_nothing(run_folder):
     receipt = make(standin(config := run_folder.config()), config)[-1].receipt
     assert (receipt.prompts_unknown, receipt.prompts_cut, receipt.device) == (None, None, "")
+
+
+def test_checks_see_the_prompt_and_what_it_took_for_its_slots(run_folder):
+    models = {
+        "prompt_agreement": tiny_recognisers.clip(run_folder.folder / "clip"),
+        "prompt_objects": tiny_recognisers.judge(run_folder.folder / "judge"),
+    }
+    run_folder.values["prompts"] = {"library": "tabletop"}
+    run_folder.values["checks"] = {name: {"model": str(at)} for name, at in models.items()}
+    run_folder.values["checks"]["prompt_objects"]["things"] = ["red {shape}"]
+    config = run_folder.config()
+    receipt = make(standin(config), config)[-1].receipt
+    assert receipt.accepted == 8
+    index = pq.read_table(run_folder.output / receipt.objects["index"].key)
+    assert index["check_prompt_agreement"].null_count == 0
+    # Of the shapes the tiny judge knows two.
+    seen = [value is not None for value in index["check_objects_found"].to_pylist()]
+    assert seen == ["cube" in text or "ball" in text for text in index["prompt"].to_pylist()]
+    assert {*seen} == {True, False}
+    shutil.rmtree(models["prompt_objects"])
+    open_detector.cache_clear()
+    with pytest.raises(MfsynthError, match=r"^checks\.prompt_objects: "):
+        ShardWorker(config, StandInPipeline(config, Behaviour()))
 
 
 def test_what_is_made_is_in_the_store_and_not_committed(run_folder):

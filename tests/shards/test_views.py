@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 from click.testing import CliRunner
@@ -26,9 +27,11 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.shards import layout
-from mfsynth.shards.commits import ScoreInfo, commit, open_run
+from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
 from mfsynth.shards.copy import copy_run
+from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.perceptual_hash import perceptual_hash
+from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import parse_limit, refilter
 from mfsynth.shards.segments import listed_segments
 from mfsynth.shards.status import run_status
@@ -345,6 +348,28 @@ def test_whatever_a_strangers_view_says_is_one_line(run_store, change):
     assert "\n" not in found[0]
     assert len(found[0]) < 400
     assert run_status(run_store).shards == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array(["x"] * 4), "is no column of numbers"),
+        (pa.array([1, None, 3, 4]), "is missing in rows"),
+    ],
+)
+def test_hashes_that_are_none_are_one_line(run_store, column, said):
+    receipt = read_commits(run_store)[0]
+    path = run_store.local_root / receipt.objects["index"].key
+    table = pq.read_table(path, partitioning=None)
+    place = table.column_names.index("phash")
+    pq.write_table(table.set_column(place, pa.field("phash", column.type), column), path)
+    stored = StoredObject(receipt.objects["index"].key, path.stat().st_size, sha256_of(path))
+    changed = replace(receipt, objects={**receipt.objects, "index": stored})
+    (run_store.local_root / layout.commit_key(0)).write_text(changed.to_json())
+    (run_store.local_root / layout.commit_key(1)).unlink()
+    (run_store.local_root / layout.commit_key(2)).unlink()
+    with pytest.raises(MfsynthError, match=said):
+        refilter(run_store, "unique", Rules(duplicates_within=6))
 
 
 def test_a_view_that_is_not_there_is_one_line_that_names_those_that_are(run_store):

@@ -7,14 +7,16 @@ from mfsynth.models import model_info
 from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import RunPlan
+from mfsynth.runs.settings import run_estimator
 from mfsynth.shards.commits import RunManifest, open_run
 from mfsynth.storage.store import ObjectStore
 
 
 def manifest_of(config: RunConfig) -> RunManifest:
     """What a driver would write into `run.json`."""
-    model, items = model_info(config.model), RunItems(config)
-    return run_manifest(config, items.fingerprint(model.revision), model, items.slot_names)
+    model, items, estimator = model_info(config.model), RunItems(config), run_estimator(config)
+    identity = items.fingerprint(model.revision, estimator)
+    return run_manifest(config, identity, model, items.slot_names, estimator)
 
 
 def plan_of(config: RunConfig) -> RunPlan:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.runs.doctor import machine, model_probes, nodes, place
 from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
 from mfsynth.runs.doctor.scratch import Scratch
@@ -15,7 +16,7 @@ from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable
-from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks
+from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_estimator
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
@@ -62,6 +63,7 @@ def examine_at_start(
     place_of_run: ObjectStore,
     info: ModelInfo,
     receipts: Sequence[Receipt],
+    estimator: EstimatorInfo | None = None,
     end: int | None = None,
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
@@ -71,11 +73,13 @@ def examine_at_start(
         place_of_run: Its store.
         info: Of its model.
         receipts: Of its committed shards.
+        estimator: Of its estimator.
         end: How many candidates there are; None where there is no end.
     """
     wanted = demand(config, pixels(config, info), receipts, end)
     with Scratch(place_of_run) as scratch:
         probes = [
+            *_estimator_probes(estimator),
             Probe("checks", lambda: checks_look(config)),
             Probe("conditional create", lambda: creates_once(scratch)),
             Probe("clock", lambda: clocks_agree(scratch)),
@@ -84,6 +88,12 @@ def examine_at_start(
         if config.runtime.ray_address is None:
             probes.append(Probe("spool", lambda: machine.spools(wanted)))
         yield from examine(probes)
+
+
+def _estimator_probes(info: EstimatorInfo | None) -> Sequence[Probe]:
+    if info is None:
+        return []
+    return [Probe("estimator", lambda: model_probes.may_be_used(info))]
 
 
 def checks_look(config: RunConfig) -> Finding:
@@ -112,6 +122,7 @@ class _Run:
         probes = [
             Probe("model", self._look_at_model, _SLOW_S),
             Probe("weights", self._look_at_weights, _SLOW_S, needs=("model",)),
+            *self._estimator_probes(),
             Probe("prompts", self._look_at_prompts, needs=("model",)),
             *([Probe("source", self._look_at_source, _SLOW_S)] if config.source else []),
             Probe("checks", lambda: checks_look(config)),
@@ -135,6 +146,27 @@ class _Run:
         if config.runtime.ray_address is not None:
             probes.append(Probe("nodes", self._look_at_nodes, needs=("cluster", "model", "run")))
         return probes
+
+    def _estimator_probes(self) -> Sequence[Probe]:
+        if (settings := self._config.estimator) is None:
+            return []
+        return [
+            Probe("estimator", self._look_at_estimator, _SLOW_S),
+            Probe(
+                "estimator weights",
+                lambda: model_probes.estimator_has_its_weights(settings),
+                _SLOW_S,
+                needs=("estimator",),
+            ),
+        ]
+
+    def _look_at_estimator(self) -> Finding:
+        assert self._estimator is not None  # or there is no such probe
+        return model_probes.may_be_used(self._estimator)
+
+    @cached_property
+    def _estimator(self) -> EstimatorInfo | None:
+        return run_estimator(self._config)
 
     @cached_property
     def _info(self) -> ModelInfo:
@@ -177,6 +209,6 @@ class _Run:
         return ok("; ".join(found.lines()))
 
     def _look_at_place(self) -> Finding:
-        identity = self._items.fingerprint(self._info.revision)
+        identity = self._items.fingerprint(self._info.revision, self._estimator)
         run_to_resume(self._scratch.store, identity.digest, identity.settings)
         return place.what_is_there(self._scratch.store)

@@ -104,7 +104,7 @@ def first_card(run: RunManifest) -> str:
         f"# {_text(run.run)}",
         "",
         ("RGB-D pairs. " if has_source else "Synthetic RGB-D pairs. ")
-        + (made if has_source else made.replace(" were ", " are "))
+        + (made if has_source else f"{_made(run.settings)}, not by a camera")
         + (f": {_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
@@ -118,6 +118,7 @@ def first_card(run: RunManifest) -> str:
         "## Provenance",
         "",
         f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
+        *_estimator_line(run.estimator),
         f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
         *([_OF_EACH] if has_source else [f"- digital source type: <{DIGITAL_SOURCE_TYPE}>"]),
     ]
@@ -158,7 +159,9 @@ def data_card(
         f"# {_text(name)}",
         "",
         f"{counts['pairs']} {kind} ({sizes} pixels) in {counts['shards']} shards, "
-        f"kept of {counts['candidates']} candidates. {made}: {models}. Made with mfsynth.",
+        f"kept of {counts['candidates']} candidates. "
+        f"{made if has_source else _made(manifest['settings']) + ', not by a camera'}: {models}. "
+        "Made with mfsynth.",
         *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
@@ -196,6 +199,7 @@ def data_card(
         f"- models: {models}",
         f"- licence: {_text(manifest['licence'] or 'not stated by the model')} "
         f"(that of the {'pairs' if has_source else 'model'})",
+        *_estimator_line(manifest.get("estimator") or {}),
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         *([_OF_EACH] if has_source else []),
         f"- digital source type: {_terms(manifest['digital_source_type'])}",
@@ -210,6 +214,22 @@ def data_card(
 
 def _terms(types: str) -> str:
     return ", ".join(f"<{term}>" for term in types.split(", ") if term) or "not stated"
+
+
+def _made(settings: Mapping[str, Any]) -> str:
+    """By what pairs came to be, as the beginning of a sentence."""
+    model = settings.get("model")
+    if isinstance(model, Mapping) and model.get("kind") == "two_models":
+        return "Images are made by a generative model and depth is estimated from them"
+    return "Image and depth are made by a generative model"
+
+
+def _estimator_line(estimator: Mapping[str, str]) -> list[str]:
+    """Who looked at the pairs; none if nobody did."""
+    if "id" not in estimator:
+        return []
+    licence = _text(estimator.get("licence") or "unknown")
+    return [f"- depth estimator: {_text(model_name(estimator))}, licence {licence}"]
 
 
 def _pattern(kind: str) -> str:

@@ -51,6 +51,7 @@ def build_manifest(
         "last_commit": max(receipt.created for receipt in commits.values()),
         "licence": _licence(run, index),
         "models": [dict(run.model)] if run.model else models,
+        **({"estimator": dict(run.estimator)} if run.estimator else {}),
         "digital_source_type": _source_type(run, index),
         "counts": {
             "shards": sums.shards,
