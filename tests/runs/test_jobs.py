@@ -398,3 +398,16 @@ def test_a_killed_run_over_photographs_goes_on_to_the_same_pairs(job, photograph
     killed = ObjectStore.open(config.output)
     assert verify_run(killed).problems == ()
     assert rows_of(killed) == rows_of(whole)
+
+
+@pytest.mark.parametrize("mode", ["i2d", "d2i"])
+def test_an_estimator_looks_at_images_of_all_sizes(job, photographs, mode):
+    source = photographs.add_depth()
+    checks = {"i2d": {"estimator_agreement": {}}, "d2i": {"depth_error": {}}}[mode]
+    config = job(mode, source, estimator={"id": "embedded"}, checks=checks, keep_rejects="all")
+    store = make(config)
+    assert verify_run(store).problems == ()
+    rows = rows_of(store) + rows_of(store, "rejects")
+    score = "check_depth_error" if mode == "d2i" else "check_estimator_difference"
+    assert len(rows) == len(SIZES)
+    assert all(row[score] > 0 for row in rows)
