@@ -19,6 +19,7 @@ _COMMANDS = {
     "distill": "Distil a model to a few sampling steps.",
     "doctor": "Look at store, machine, model and cluster before a run.",
     "evaluate": "Score a model's depth against ground truth.",
+    "export": "Write a run's pairs in the format of another program.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
     "gc": "Mark what no commit refers to; a call a day later deletes it.",
     "generate": "Start or resume a run.",

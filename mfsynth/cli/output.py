@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from mfsynth.formatting import printable
+
+# Often enough to see that it lives, seldom enough for a log file.
+_PLAIN_INTERVAL_S = 15.0
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -57,3 +62,36 @@ class Progress:
         if time.monotonic() - self._shown > self._INTERVAL_S:
             self._shown = time.monotonic()
             echo(f"{done} of {shards} shards {self._what}", err=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on a terminal, a line now and then elsewhere; on standard error.
+
+    Gives what is told: of what, how many are done, and of how many.
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Bars(console=console) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def redraw(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what)
+                bars.update(tasks[what], completed=done, total=total)
+
+            yield redraw
+        return
+    shown = time.monotonic()
+
+    def write(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        if done == total or time.monotonic() - shown > _PLAIN_INTERVAL_S:
+            shown = time.monotonic()
+            echo(f"{what} {done} of {total}", err=True)
+
+    yield write

@@ -155,22 +155,30 @@ class RGBDDataset:
         number = operator.index(index)
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
-        sample = self._load(number % len(self))
+        sample, _ = self.with_files(number % len(self))
         return sample if self._transform is None else self._transform(sample)
 
-    def _load(self, number: int) -> RGBDSample:
+    def with_files(self, number: int) -> tuple[RGBDSample, Mapping[str, bytes]]:
+        """A sample, not transformed, and its files as they are stored: `rgb` and `depth`.
+
+        Args:
+            number: Of the sample, from 0.
+
+        Raises:
+            MfsynthError: The shard is missing, truncated or damaged.
+        """
         row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
         part = self._parts[bisect_right(self._ends, number)]
         try:
-            return self._decode(part, row)
+            files = self._members(part, row)
+            return self._decode(row, files), files
         except (ValueError, KeyError) as error:
             tar = part.tars.get(row["shard"])
             key = layout.COMMITS_FOLDER if tar is None else tar.key
             what = " ".join(str(error).split())
             raise _damaged(part, key, f"{row['sample_id']}: {what}") from error
 
-    def _decode(self, part: Part, row: Mapping[str, Any]) -> RGBDSample:
-        jpeg, png = self._members(part, row)
+    def _decode(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> RGBDSample:
         shape = (row["height"], row["width"])
         encoding = codecs.DepthEncoding(
             codecs.DepthScale(row["depth_encoding"]),
@@ -178,7 +186,7 @@ class RGBDDataset:
             row["depth_near"],
             row["depth_far"],
         )
-        depth = codecs.decode_depth(png, encoding, shape)
+        depth = codecs.decode_depth(files["depth"], encoding, shape)
         intrinsics = None
         camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
         if None in camera and any(value is not None for value in camera):
@@ -190,7 +198,7 @@ class RGBDDataset:
         source = row["intrinsics_source"]
         return RGBDSample(
             ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
-            rgb=codecs.decode_jpeg(jpeg, shape),
+            rgb=codecs.decode_jpeg(files["rgb"], shape),
             depth=depth,
             valid=depth > 0,
             intrinsics=intrinsics,
@@ -203,7 +211,7 @@ class RGBDDataset:
             licence=row.get("licence"),
         )
 
-    def _members(self, part: Part, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    def _members(self, part: Part, row: Mapping[str, Any]) -> dict[str, bytes]:
         sample_id, tar = row["sample_id"], part.tars[row["shard"]]
         key = tar.key
         for name in ("rgb", "depth"):
@@ -221,14 +229,14 @@ class RGBDDataset:
             raise _damaged(part, key, f"{sample_id}: {error.strerror or error}") from error
         if len(data) != length:
             raise _damaged(part, key, f"truncated: {sample_id} ends early")
-        members = []
+        members = {}
         for name in ("rgb", "depth"):
             offset = row[f"{name}_offset"] - start
             member = data[offset : offset + row[f"{name}_size"]]
             if zlib.crc32(member) != row[f"{name}_crc32"]:
                 raise _damaged(part, key, f"the {name} of {sample_id} changed (CRC-32 differs)")
-            members.append(member)
-        return members[0], members[1]
+            members[name] = member
+        return members
 
 
 def _damaged(part: Part, key: str, what: str) -> MfsynthError:
