@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -111,6 +112,12 @@ class Pairs:
     def relative(self) -> int:
         """How many have depth that is not in metres, and stays so."""
         return 0 if self.metres_per_unit is not None else int(self._relative.sum())
+
+    @cached_property
+    def prompts(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Each once, in the order in which they are first met, and the number of each pair's."""
+        coded = self._index.column("prompt").combine_chunks().dictionary_encode()
+        return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
     def group(self, number: int) -> tuple[int, int]:
         """Which of the cameras a pair has, and how many pairs of it come before."""

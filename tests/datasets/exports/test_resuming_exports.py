@@ -129,9 +129,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(metric_run, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(exporting.atomic, "replace", full)
-        with pytest.raises(
-            MfsynthError, match=r"No space left on device.*same command"
-        ):
+        with pytest.raises(MfsynthError, match=r"No space left on device.*same command"):
             run_export(metric_run, tmp_path)
     assert run_export(metric_run, tmp_path).pairs == 4
 
