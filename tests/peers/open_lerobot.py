@@ -1,9 +1,11 @@
 """Has lerobot itself open an export: outside CI, for its pins conflict with ours.
 
-    python3.12 -m venv /tmp/lerobot && /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1'
+    python3.12 -m venv /tmp/lerobot
+    /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1' embodied-data==0.3.1
     .venv/bin/python tests/peers/open_lerobot.py /tmp/lerobot/bin/python
 
-Makes a run of four metric pairs, exports it, and says for each pair what the reader returns.
+Makes a run of four metric pairs, exports it, and says for each pair what the reader returns; then
+has a third party's checker of such folders, embodied-data, look at it.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ def main(python: str) -> None:
         ]
         (Path(root) / "wanted.json").write_text(json.dumps(wanted))
         subprocess.run([python, __file__, "--open", str(folder), f"{root}/wanted.json"], check=True)
+        checker = Path(python).with_name("embodied-data")
+        subprocess.run([checker, "validate", str(folder)], check=True)
 
 
 def open_there(folder: str, wanted: str) -> None:
