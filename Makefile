@@ -36,4 +36,4 @@ typecheck: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/checks_power.py
+	$(BIN)/mfsynth calibrate benchmarks/real_frames.yaml

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from goals import depth_errors, rendered
 from model_card import BATCH, HELD_OUT_SEED, Depths, Images, agreement, estimate, generate
-from prompt_following import Judge, follow, train_judge
+from prompt_following import follow, train_judge
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,6 +37,7 @@ from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.geometry.metrics import seam_ratio
 from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.simulation import CachedScenes
 from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
@@ -221,7 +222,7 @@ class Judges:
     """Of what has no ground truth: depth of generated images, and what prompts name in them."""
 
     depth: DepthEstimator
-    prompts: Judge
+    prompts: ObjectJudge
 
 
 @click.command()

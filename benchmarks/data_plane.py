@@ -30,11 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
-from checks_power import Frame, load_frames, resized
 from numpy.typing import NDArray
+from real_frames import Frame, real_frames
 
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.geometry import DepthKind
@@ -64,17 +63,6 @@ RAY_OBJECT_STORE = 2**30
 OURS = "mfsynth: hashes, index, read back, fsync, commit"
 
 Write = Callable[[Sequence[Frame], Path], None]
-
-
-def squares() -> list[Frame]:
-    """The frames' middles, scaled to RGB uint8 (512, 512, 3) and depth float32 (512, 512)."""
-    frames = []
-    for rgb, depth in load_frames():
-        left = (rgb.shape[1] - rgb.shape[0]) // 2
-        middle = np.s_[:, left : left + rgb.shape[0]]
-        small_rgb = resized(rgb[middle], SIDE, cv2.INTER_LINEAR)
-        frames.append((small_rgb, resized(depth[middle], SIDE, cv2.INTER_NEAREST)))
-    return frames
 
 
 # --- the writers ----------------------------------------------------------------------------
@@ -298,7 +286,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="pairs a second")
     parser.add_argument("--shards", type=int, default=6, help="of the second table")
     args = parser.parse_args()
-    frames = squares()
+    frames = real_frames(SIDE)
     compare([frames[number % len(frames)] for number in range(args.pairs)], args.rounds)
     overlap(frames, args.shards, args.rate)
 

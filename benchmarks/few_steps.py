@@ -32,13 +32,14 @@ import numpy as np
 import torch
 from model_card import Depths, Images, agreement, estimate, generate
 from numpy.typing import NDArray
-from prompt_following import Judge, follow, train_judge
+from prompt_following import follow, train_judge
 
 from mfsynth.config import ModelConfig, load_config
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.models.few_steps.pipeline import FewStepPipeline
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.prompts import load_library
 from mfsynth.simulation import CachedScenes
 from mfsynth.training.sample_grids import colour_depth, tile
@@ -160,7 +161,7 @@ def measure(
     pipeline: ModalityForcingPipeline,
     plan: Mapping[str, Any],
     network: DepthEstimator,
-    judge: Judge | None,
+    judge: ObjectJudge | None,
     prompts: Sequence[str],
     repeated: Sequence[str],
     samples: int,

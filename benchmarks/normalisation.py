@@ -23,8 +23,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from checks_power import load_frames, make_tiles
 from numpy.typing import NDArray
+from real_frames import real_frames
 
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.simulation import render_dataset
@@ -127,7 +127,7 @@ def main(scenes: int, seed: int, draws: int, library: str, cache: Path) -> None:
     pairs = list(zip(np.asarray(rendered.rgb), np.asarray(rendered.depth), strict=True))
     click.echo(f"{len(pairs)} rendered maps of {library}, seed {seed}, {draws} draws of each\n")
     click.echo(table(errors(pairs, draws)))
-    tiles = [(tile.rgb, tile.depth) for tile in make_tiles(load_frames(), SIZE)]
+    tiles = real_frames(SIZE, crops=3)
     click.echo(f"\n{len(tiles)} squares of measured frames, {5 * draws} draws of each\n")
     click.echo(table(errors(tiles, 5 * draws)))
 

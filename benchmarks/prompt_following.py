@@ -11,17 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mfsynth.models.estimators.embedded import ResidualBlock
+from mfsynth.models.recognition.judge import ObjectJudge, load_judge
 from mfsynth.simulation import CachedScenes
 from mfsynth.simulation.scene import COLOURS
 from mfsynth.simulation.styles import SHAPES
@@ -48,26 +46,6 @@ class Found:
     shapes: float
 
 
-class Judge(nn.Module):
-    """Logits of each pair of colour and shape being in an image: (B, colours · shapes)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, WIDTHS[0], 3, padding=1)]
-        for fine, coarse in pairwise(WIDTHS):
-            layers += [ResidualBlock(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1)]
-        self.features = nn.Sequential(*layers, ResidualBlock(WIDTHS[-1]), ResidualBlock(WIDTHS[-1]))
-        self.colours = nn.Linear(WIDTHS[-1], len(COLOURS))
-        self.shapes = nn.Linear(WIDTHS[-1], len(SHAPES))
-
-    def forward(self, images: Tensor) -> Tensor:
-        # An object is somewhere: each place votes, and the strongest vote counts. What is red looks
-        # the same on a cube and on a ball.
-        places = self.features(images).flatten(2).transpose(1, 2)
-        votes = self.colours(places)[..., None] + self.shapes(places)[..., None, :]
-        return torch.logsumexp(votes.flatten(2), dim=1)
-
-
 def named(caption: str) -> list[tuple[int, int]]:
     """(colour, shape) of every object that a caption names."""
     return [
@@ -76,14 +54,16 @@ def named(caption: str) -> list[tuple[int, int]]:
     ]
 
 
-def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> Judge:
-    """Train the judge, or load what an earlier call has trained."""
+def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> ObjectJudge:
+    """Train the judge, or load what an earlier call has trained.
+
+    What it writes into `cache` is a folder that the check `prompt_objects` takes.
+    """
+    folder = cache / f"judge-{seed}"
+    if folder.exists():
+        return load_judge(folder)
     torch.manual_seed(seed)
-    judge = Judge()
-    file = cache / f"judge-{seed}.safetensors"
-    if file.exists():
-        judge.load_state_dict(load_file(file))
-        return judge.eval()
+    judge = ObjectJudge(_COLOURS, _SHAPES, WIDTHS, scenes.rgb.shape[1])
     labels = torch.zeros(len(scenes), len(COLOURS), len(SHAPES))
     for row, caption in enumerate(scenes.captions):
         for colour, shape in named(caption):
@@ -104,13 +84,12 @@ def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> Judge:
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
-    cache.mkdir(parents=True, exist_ok=True)
-    save_file(judge.state_dict(), file)
+    judge.save_pretrained(folder)
     return judge.eval()
 
 
 @torch.no_grad()
-def follow(judge: Judge, images: NDArray[np.uint8], captions: Sequence[str]) -> Found:
+def follow(judge: ObjectJudge, images: NDArray[np.uint8], captions: Sequence[str]) -> Found:
     """Look for the objects of each caption in its image.
 
     As many objects are taken as found as the caption names, the likeliest ones: the judge can't

@@ -35,18 +35,24 @@ checks: {validity: {}, brightness: {min: 0.2}}
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from mfsynth.config.base import Settings
 from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
 
-Input = Literal["rgb", "depth", "intrinsics", "joint_depth", "estimate", "text"]
-"""Fields of `CheckedPair`. A run has `intrinsics` if it has a camera, and no `estimate` yet."""
+Input = Literal[
+    "rgb", "depth", "intrinsics", "camera", "joint_depth", "estimate", "text", "slots", "scores"
+]
+"""Of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator, `camera`
+with either."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -64,6 +70,10 @@ class CheckedPair:
             if there was no other depth.
         estimate: What a depth estimator says of `rgb`; None if there is none.
         text: The prompt; None if there was none.
+        slots: What the prompt took for each slot of its library, in the order of the text; None if
+            that isn't known.
+        scores: What the checks before this one gave; nan where they abstained. None before the
+            first that looks at it.
     """
 
     rgb: RgbImage
@@ -72,6 +82,8 @@ class CheckedPair:
     joint_depth: DepthMap | None = None
     estimate: DepthEstimate | None = None
     text: str | None = None
+    slots: Mapping[str, tuple[str, ...]] | None = None
+    scores: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.
@@ -86,6 +98,13 @@ class CheckedPair:
         if self.estimate is not None:
             require_depth_of(self.rgb, self.estimate.values, "estimate")
 
+    @property
+    def camera(self) -> Intrinsics | None:
+        """That of the pair, or, where it has none, the one that the estimator sees."""
+        if self.intrinsics is not None or self.estimate is None:
+            return self.intrinsics
+        return self.estimate.intrinsics
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -97,7 +116,8 @@ class Score:
         direction: Which values are the better ones: `higher` or `lower`.
         note: What it measures, in a line.
         unit: Of the number; "" for none.
-        limit: The setting that holds the worst value that passes; None where all values pass.
+        limit: The setting that holds the worst value that passes; None where all values pass, as
+            they do while that setting is unset.
     """
 
     name: str
@@ -109,13 +129,28 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """A network that a check asks.
+
+    Attributes:
+        id: As the settings give it.
+        revision: Of its files; part of a run's fingerprint.
+        licence: Of its weights.
+    """
+
+    id: str
+    revision: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why a pair was turned down.
 
     Attributes:
         score: Name of the score.
-        value: Its value; nan where the pair is so spoilt that the score has none.
-        limit: The worst value that would have passed.
+        value: Its value; nan where the score has none.
+        limit: The worst value that would have passed; nan where there is no limit.
     """
 
     score: str
@@ -129,10 +164,16 @@ class Check(Settings):
     Frozen, as all settings, so that any number of threads may call it at a time.
 
     Attributes:
+        on_abstain: What becomes of a pair that a score says nothing of: `pass` or `reject`.
         inputs: What it looks at. A run that lacks one of them refuses the check; for a lone pair
             without it the check abstains.
         scores: What it gives; always all of them, in this order.
     """
+
+    # It came later: what is the default is no part of what is stored, nor of any digest.
+    on_abstain: Annotated[
+        Literal["pass", "reject"], Field(exclude_if=lambda value: value == "pass")
+    ] = "pass"
 
     inputs: ClassVar[tuple[Input, ...]]
     scores: ClassVar[tuple[Score, ...]]
@@ -146,10 +187,31 @@ class Check(Settings):
         """
 
     def failures(self, pair: CheckedPair, scores: Mapping[str, float]) -> Iterator[Failure]:
-        """Why the pair fails: its scores that are beyond their limits; nan never is."""
+        """Why the pair fails: its scores that are beyond their limits; nan only if settings say so.
+
+        Args:
+            pair: May lack some of `inputs`; all scores are nan, then.
+            scores: Of the pair, by name.
+        """
         for name, info in self.score_infos().items():
-            if info.limit is not None and info.fails(scores[name]):
-                yield Failure(name, scores[name], info.limit)
+            abstains = self.on_abstain == "reject" and math.isnan(scores[name])
+            if abstains or info.fails(scores[name]):
+                yield Failure(name, scores[name], math.nan if info.limit is None else info.limit)
+
+    def network(self) -> NetworkInfo | None:
+        """The network that `measure` asks; None if there is none. Loads no weights.
+
+        Raises:
+            MfsynthError: There is no such network; the message doesn't name the check.
+        """
+        return None
+
+    def load(self) -> None:
+        """Load what `measure` needs beside the settings. A worker calls it before its first pair.
+
+        Raises:
+            MfsynthError: As `network`; or its files are not what they should be.
+        """
 
     def score_infos(self) -> dict[str, ScoreInfo]:
         """What a run keeps of the scores, by name: with their limits under these settings."""
@@ -159,15 +221,20 @@ class Check(Settings):
                 direction=score.direction,
                 unit=score.unit,
                 note=score.note,
-                limit=None if score.limit is None else float(getattr(self, score.limit)),
+                limit=self._limit(score),
                 default_limit=self._default_limit(score),
             )
             for score in self.scores
         }
 
+    def _limit(self, score: Score) -> float | None:
+        limit = None if score.limit is None else getattr(self, score.limit)
+        return None if limit is None else float(limit)
+
     def _default_limit(self, score: Score) -> float | None:
         field = None if score.limit is None else type(self).model_fields[score.limit]
-        return None if field is None or field.is_required() else float(field.get_default())
+        limit = None if field is None or field.is_required() else field.get_default()
+        return None if limit is None else float(limit)
 
     @property
     def own_depth_steps(self) -> int:

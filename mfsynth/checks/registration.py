@@ -160,13 +160,21 @@ def _fill_shadows(depth: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _edge_rank(rgb: NDArray[np.uint8], neighbourhood: int) -> NDArray[np.float32]:
     """Rank in [0, 1] within the image of the local maximum of the gradient; ties share theirs."""
-    dx = cv2.Sobel(rgb, cv2.CV_32F, 1, 0, ksize=3)
-    dy = cv2.Sobel(rgb, cv2.CV_32F, 0, 1, ksize=3)
-    squared = cv2.transform(dx * dx + dy * dy, np.ones((1, 3), np.float32))
-    magnitude = cv2.dilate(np.sqrt(squared), np.ones((neighbourhood, neighbourhood), np.uint8))
+    # In place, and in small types: the pages of fresh temporaries would cost more than all else.
+    # Sums of squares of 8-bit Sobels are whole numbers below 2**24: exact, in whatever order.
+    squared = np.zeros(rgb.shape[:2], np.float32)
+    scratch = np.empty_like(squared)
+    for channel in cv2.split(rgb):
+        for along in ((1, 0), (0, 1)):
+            cv2.Sobel(channel, cv2.CV_32F, *along, ksize=3, dst=scratch)
+            cv2.accumulateSquare(scratch, squared)
+    kernel = np.ones((neighbourhood, neighbourhood), np.uint8)
+    magnitude = np.sqrt(cv2.dilate(squared, kernel, dst=scratch), out=squared)
     # Sobel of 8-bit channels is at most 1020 an axis, so the magnitude is below 2500. Ranks come
     # from a histogram: sorting would cost more and rank equal pixels by their position.
-    level = (magnitude * (_GRADIENT_LEVELS / 2500.0)).astype(np.int32)
-    counts = np.bincount(level.ravel(), minlength=_GRADIENT_LEVELS)
+    magnitude *= np.float32(_GRADIENT_LEVELS / 2500.0)
+    level = magnitude.astype(np.uint16)
+    counts = cv2.calcHist([level], [0], None, [_GRADIENT_LEVELS], [0, _GRADIENT_LEVELS])
+    counts = counts.ravel().astype(np.float64)
     middle = (np.cumsum(counts) - 0.5 * counts) / level.size
-    return middle.astype(np.float32)[level]
+    return middle.astype(np.float32).take(level, out=magnitude, mode="clip")

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
-from mfsynth.checks.base import Check
+from mfsynth.checks.base import Check, NetworkInfo
+from mfsynth.checks.blur import Blur
+from mfsynth.checks.boundary_f1 import BoundaryF1
+from mfsynth.checks.calibration import CALIBRATION, Calibration
+from mfsynth.checks.estimator_agreement import EstimatorAgreement
+from mfsynth.checks.exposure import Exposure
 from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.flying_pixels import FlyingPixels
+from mfsynth.checks.normals import Normals
+from mfsynth.checks.ordinal_agreement import OrdinalAgreement
+from mfsynth.checks.planarity import Planarity
+from mfsynth.checks.prompt_agreement import PromptAgreement
+from mfsynth.checks.prompt_objects import PromptObjects
 from mfsynth.checks.registration import Registration
 from mfsynth.checks.self_agreement import SelfAgreement
+from mfsynth.checks.tiles import Tiles
 from mfsynth.checks.validity import Validity
 from mfsynth.config.explain import explain
 from mfsynth.config.plugins import distribution, find_plugins, load_plugin
@@ -32,18 +44,31 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "flying_pixels": FlyingPixels,
         "self_agreement": SelfAgreement,
         "field_of_view": FieldOfView,
+        "tiles": Tiles,
+        "estimator_agreement": EstimatorAgreement,
+        "ordinal_agreement": OrdinalAgreement,
+        "boundary_f1": BoundaryF1,
+        "normals": Normals,
+        "planarity": Planarity,
+        "exposure": Exposure,
+        "blur": Blur,
+        "prompt_agreement": PromptAgreement,
+        "prompt_objects": PromptObjects,
     }
 )
-"""By name, in the order of their scores in the tables of a run."""
+"""By name, in the order of their scores in the tables of a run; `LAST` comes behind others'."""
+
+LAST: Mapping[str, type[Check]] = MappingProxyType({CALIBRATION: Calibration})
+"""What looks at the scores of all others."""
 
 
 def check_names() -> tuple[str, ...]:
-    """All names, in the order of their scores: mfsynth's own, then those of packages by name.
+    """All names, in the order of their scores: mfsynth's own, those of packages by name, `LAST`.
 
     Raises:
         MfsynthError: Two checks have the same name.
     """
-    return (*BUILT_IN, *_plugins())
+    return (*BUILT_IN, *_plugins(), *LAST)
 
 
 def find_check(name: str) -> type[Check]:
@@ -52,8 +77,9 @@ def find_check(name: str) -> type[Check]:
     Raises:
         MfsynthError: It can't be imported, or is no check.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
+    own = {**BUILT_IN, **LAST}
+    if name in own:
+        return own[name]
     plugin = _plugins()[name]
     # mypy wants a class that can be instantiated; only subclasses of this one are.
     found = load_plugin(plugin, Check)  # type: ignore[type-abstract]
@@ -106,8 +132,43 @@ def open_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, C
     return checks
 
 
+def load_checks(settings: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Check]:
+    """As `open_checks`, with what they need beside their settings; for those that measure.
+
+    Raises:
+        MfsynthError: As `open_checks`; or what a check needs isn't there.
+    """
+    checks = open_checks(settings)
+    for name, check in checks.items():
+        with _named(name):
+            check.load()
+    return checks
+
+
+def networks_of(checks: Mapping[str, Check]) -> dict[str, NetworkInfo]:
+    """The networks that checks ask, by the names of the checks that ask one. Loads no weights.
+
+    Raises:
+        MfsynthError: There is no such network.
+    """
+    found: dict[str, NetworkInfo] = {}
+    for name, check in checks.items():
+        with _named(name):
+            if (network := check.network()) is not None:
+                found[name] = network
+    return found
+
+
+@contextmanager
+def _named(check: str) -> Iterator[None]:
+    try:
+        yield
+    except MfsynthError as error:
+        raise MfsynthError(f"checks.{check}: {error}") from error
+
+
 def _plugins() -> dict[str, EntryPoint]:
-    return find_plugins(GROUP, BUILT_IN)
+    return find_plugins(GROUP, {**BUILT_IN, **LAST})
 
 
 def _problem(check: type[Check]) -> str | None:

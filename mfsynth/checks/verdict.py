@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mfsynth.checks.base import Check, CheckedPair, Failure
+from mfsynth.checks.calibration import Calibration
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -24,7 +25,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """True if no check failed; a check that abstains does not fail."""
+        """True if no check failed; one that abstains fails only where its settings say so."""
         return not self.failures
 
 
@@ -33,11 +34,13 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
     scores: dict[str, float] = {}
     failures: list[Failure] = []
     for check in checks:
+        if "scores" in check.inputs:
+            pair = replace(pair, scores=dict(scores))
         if any(getattr(pair, name) is None for name in check.inputs):
-            scores |= {score.name: math.nan for score in check.scores}
-            continue
-        measured = check.measure(pair)
-        own = {score.name: float(measured[score.name]) for score in check.scores}
+            own = {score.name: math.nan for score in check.scores}
+        else:
+            measured = check.measure(pair)
+            own = {score.name: float(measured[score.name]) for score in check.scores}
         scores |= own
         failures += check.failures(pair, own)
     return Verdict(scores, tuple(failures))
@@ -45,4 +48,9 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
 
 def score_infos(checks: Iterable[Check]) -> dict[str, ScoreInfo]:
     """What a run keeps of all scores of its checks, by name."""
-    return {name: info for check in checks for name, info in check.score_infos().items()}
+    checks = tuple(checks)
+    infos = {name: info for check in checks for name, info in check.score_infos().items()}
+    for check in checks:
+        if isinstance(check, Calibration):
+            infos = check.marked(infos)
+    return infos

@@ -14,6 +14,7 @@ from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
+    "calibrate": "Measure checks on trusted pairs, and set their limits.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
@@ -26,6 +27,7 @@ _COMMANDS = {
     "model": "Look at a model, or convert a released checkpoint.",
     "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
     "prompts": "Look at prompt libraries.",
+    "refilter": "Make another data set over a run's shards: other limits, no GPU.",
     "report": "Write an HTML page of a run's pairs, scores and rejects.",
     "reproduce": "Make one candidate of a run again, to see how it fails.",
     "status": "Show how far a run is, from its storage alone.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mfsynth.cli.output import echo, progress
+from mfsynth.cli.output import bars, echo
 
 
 @click.command()
@@ -30,7 +30,7 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     from mfsynth.evaluation.results import to_json, to_markdown
     from mfsynth.storage.atomic import write_document
 
-    with progress() as report:
+    with bars() as report:
         results = run_evaluation(settings, report)
     folder = Path(settings.output)
     table = to_markdown(results)

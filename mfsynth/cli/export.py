@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mfsynth.cli.output import echo, progress
+from mfsynth.cli.output import bars, echo
 
 
 class _WithFormats(click.Command):
@@ -21,6 +21,7 @@ class _WithFormats(click.Command):
 @click.argument("url")
 @click.option("--format", "name", required=True, metavar="F", help="One of the formats below.")
 @click.option("--out", required=True, metavar="DIR", help="A folder: new, empty or of this export.")
+@click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
 @click.option(
     "--metres-per-unit",
     type=click.FloatRange(min=0, min_open=True),
@@ -38,6 +39,7 @@ def export(
     url: str,
     name: str,
     out: str,
+    view: str | None,
     metres_per_unit: float | None,
     assume_fov: float | None,
     overrides: tuple[str, ...],
@@ -61,8 +63,10 @@ def export(
     folder = ObjectStore.open(out).local_root
     if folder is None:
         raise MfsynthError("--out is a folder of this machine; copy the export from there")
-    pairs = Pairs(RGBDDataset(url), metres_per_unit=metres_per_unit, assume_fov=assume_fov)
-    with progress() as report:
+    pairs = Pairs(
+        RGBDDataset(url, view=view), metres_per_unit=metres_per_unit, assume_fov=assume_fov
+    )
+    with bars() as report:
         done = write(pairs, name, exporter, folder, partial(report, "exported"))
     there = " (all were there)" if done.was_there else ""
     echo(f"{folder}: {done.pairs} pairs as {name}{there}")

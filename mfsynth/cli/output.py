@@ -65,24 +65,21 @@ class Progress:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on a terminal, a line now and then elsewhere; on standard error.
-
-    Gives what is told: of what, how many are done, and of how many.
-    """
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on a terminal, a line now and then elsewhere; on standard error."""
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     console = Console(stderr=True)
     if console.is_terminal:
-        with Bars(console=console) as bars:
+        with Bars(console=console) as drawn:
             tasks: dict[str, TaskID] = {}
 
             def redraw(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(what)
-                bars.update(tasks[what], completed=done, total=total)
+                    tasks[what] = drawn.add_task(what)
+                drawn.update(tasks[what], completed=done, total=total)
 
             yield redraw
         return

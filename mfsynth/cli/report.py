@@ -16,8 +16,8 @@ _PICTURE_PAIRS = 16
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The page to write  [default: report.html in the run; here, named after the run, if that "
-    "is not on a local disk]",
+    help="The page to write  [default: report.html, of a view report-NAME.html, in the run; here, "
+    "named after the run, if that is not on a local disk]",
 )
 @click.option(
     "--pairs",
@@ -31,7 +31,8 @@ _PICTURE_PAIRS = 16
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a contact sheet of 16 pairs, a PNG.",
 )
-def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None:
+@click.option("--view", metavar="NAME", help="Of a view (mfsynth refilter) instead of the run.")
+def report(url: str, out: Path | None, pairs: int, picture: Path | None, view: str | None) -> None:
     """Write an HTML page of the run at URL: pairs, scores, what was rejected and why.
 
     The page is one file that needs nothing else. Only committed shards are shown.
@@ -42,14 +43,14 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None) -> None
     from mfsynth.storage.atomic import write_document
     from mfsynth.storage.credentials import without_credentials
 
-    content = collect_report(url, pairs=pairs)
-    path = out or page_path(url, content.run_id)
+    content = collect_report(url, pairs=pairs, view=view)
+    path = out or page_path(url, content.run_id, view)
     write_document(path, render_page(content).encode())
     echo(f"report: {path}")
     if picture is not None:
         from mfsynth.datasets import RGBDDataset
 
-        samples = sample_pairs(RGBDDataset(url), _PICTURE_PAIRS)
+        samples = sample_pairs(RGBDDataset(url, view=view), _PICTURE_PAIRS)
         if not samples:
             shown = without_credentials(url)
             raise MfsynthError(f"{shown} has no accepted pair to show; leave --picture out")

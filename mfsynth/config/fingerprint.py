@@ -12,12 +12,12 @@ from typing import Any
 from mfsynth.config.schema import RunConfig
 
 FORMAT_VERSION = "2-draft.3"
-"""Of what a run stores that has what this draft adds."""
+"""Of what a run stores that begins now."""
 WRITTEN_VERSIONS = ("2-draft.2", FORMAT_VERSION)
-"""Those that runs are made and continued in. The second adds members and columns to the first: a
-run that has none of them is of the first, as those of earlier mfsynths are."""
+"""Those that runs are continued in. The second adds members and columns to the first, which a run
+of the first doesn't have; its fingerprint is that of equal settings now."""
 # Settings, of the run itself, that add some.
-_ADDING = ("camera",)
+_ADDING = ("camera", "metres_per_unit")
 
 _OPERATIONAL = {"target", "output", "runtime"}
 _NOT_SET = "not set"
@@ -76,7 +76,7 @@ def fingerprint(
 
 
 def format_version(config: RunConfig) -> str:
-    """The format of what a run stores: the first one that has all of it."""
+    """The first format that has all that a run asks for: a later one doesn't change what it is."""
     added = any(getattr(config, name) is not None for name in _ADDING)
     return WRITTEN_VERSIONS[added]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 from mfsynth.geometry.camera_presets import CAMERA_PRESETS
 from mfsynth.geometry.cameras import Intrinsics
@@ -39,6 +40,18 @@ def _auto_or_seconds(value: Any) -> Any:
 
 
 AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seconds)]
+
+
+def _factor_or_estimator(value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < float("inf"):
+        return float(value)
+    if value == "estimator" or value is None:
+        return value
+    raise ValueError(f"must be estimator, or a number of metres above 0, not {value!r}")
+
+
+FactorOrEstimator = Annotated[float | Literal["estimator"], BeforeValidator(_factor_or_estimator)]
 
 # On one machine somebody is near, and a command that failed says so the same evening; what fills a
 # disk or holds a share up is over by then. A cluster works at night, and people are asleep.
@@ -82,6 +95,9 @@ class PromptsConfig(Settings):
         return self
 
 
+EMBEDDED_MODEL = "embedded"
+
+
 class ModelConfig(Settings):
     """Which model, and in what precision.
 
@@ -92,13 +108,37 @@ class ModelConfig(Settings):
         quantization: `fp8` for 8-bit floats in the transformer's body, on a GPU that has them.
         few_steps: Folder of few-step weights, the model's own or any that `mfsynth distill` wrote;
             `sampler.preset: distilled` goes with it. None for none.
+        kind: `two_models` for an image by a text-to-image pipeline of diffusers, which `image`
+            names in place of `id`, and then its depth by the run's estimator. None for a model that
+            makes both.
     """
 
-    id: NonEmpty = "embedded"
+    id: NonEmpty = EMBEDDED_MODEL
     revision: NonEmpty | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "fp8"] = "none"
     few_steps: NonEmpty | None = None
+    kind: Unset[Literal["two_models"]] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _image_is_what_has_the_id(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("kind") != "two_models":
+            return given
+        if "image" not in given:
+            if given.get("id", EMBEDDED_MODEL) == EMBEDDED_MODEL:
+                raise ValueError(
+                    "two_models makes images by a text-to-image pipeline of diffusers: set image "
+                    "to its folder or hub id"
+                )
+            return given
+        return {**{k: v for k, v in given.items() if k != "image"}, "id": given["image"]}
+
+    @model_validator(mode="after")
+    def _two_models_are_as_they_are(self) -> ModelConfig:
+        if self.kind is not None and (self.few_steps is not None or self.quantization != "none"):
+            raise ValueError("few_steps and quantization are for joint models; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _adapters_are_not_quantized(self) -> ModelConfig:
@@ -275,6 +315,13 @@ class RuntimeConfig(Settings):
         return LOCAL_PATIENCE_S if self.ray_address is None else CLUSTER_PATIENCE_S
 
 
+def checks_by_name(given: Any) -> Any:
+    """Settings of checks as they are validated: a text for a calibration is its path."""
+    if isinstance(given, dict) and isinstance(given.get("calibration"), str):
+        return {**given, "calibration": {"path": given["calibration"]}}
+    return given
+
+
 class RunConfig(Settings):
     """A run. Semantic settings decide its samples; `target`, `output`, `runtime` do not.
 
@@ -287,9 +334,18 @@ class RunConfig(Settings):
         model: Which model.
         sampler: How it samples.
         camera: Which camera its images are taken to be of; unset, they have none.
+        estimator: A depth estimator that looks at what was made, for checks and for
+            `metres_per_unit`; None for none.
+        metres_per_unit: What makes the model's relative depth metres: a factor for all pairs, or
+            `estimator` for one of each, by which its depth agrees with a metric estimator's. None
+            for relative depth.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
-        keep_reject_thumbnails: Whether a small picture of what was rejected is kept.
+            `calibration` is a file of `mfsynth calibrate`.
+        keep_rejects: What is kept of the pixels of rejected pairs: `none`; `thumbnails`, small
+            pictures; `all`, so that `mfsynth refilter` can bring them back; None for what
+            `keep_reject_thumbnails` says.
+        keep_reject_thumbnails: The earlier name of it: `thumbnails`, or if false `none`.
         output: A folder or URL.
         runtime: How the run is carried out.
     """
@@ -302,7 +358,26 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = Field(default_factory=lambda: SamplerConfig.model_validate({}))
     camera: Unset[CameraConfig] = None
-    checks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    estimator: Unset[DepthEstimatorConfig] = None
+    metres_per_unit: Unset[FactorOrEstimator] = None
+    checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
+        default_factory=dict
+    )
+    keep_rejects: Literal["none", "thumbnails", "all"] | None = None
     keep_reject_thumbnails: bool = True
     output: NonEmpty
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def rejects_kept(self) -> Literal["none", "thumbnails", "all"]:
+        """`keep_rejects`, under whichever name it was given."""
+        return self.keep_rejects or ("thumbnails" if self.keep_reject_thumbnails else "none")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> RunConfig:
+        if not self.keep_reject_thumbnails and self.rejects_kept != "none":
+            raise ValueError(
+                f"keep_rejects is {self.keep_rejects}, and keep_reject_thumbnails, its earlier "
+                "name, false; leave the latter out"
+            )
+        return self

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
-from mfsynth.shards.layout import FIRST_VERSION
+from mfsynth.shards.layout import FIRST_VERSION, REJECTED_TAR
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.selection import view_rows
+from mfsynth.shards.views import read_view
 from mfsynth.storage.store import ObjectStore
 
 
@@ -24,12 +26,12 @@ class Part:
 
     Attributes:
         store: Where it is.
-        tars: Its tars, by shard.
+        tars: Its tars, by shard, and by whether they are those of pairs that the run rejected.
         rows: How many samples it has.
     """
 
     store: ObjectStore
-    tars: Mapping[int, StoredObject]
+    tars: Mapping[tuple[int, bool], StoredObject]
     rows: int
 
 
@@ -44,28 +46,43 @@ class _Opened:
         return self.part.store.url
 
 
-def open_parts(urls: Sequence[str | os.PathLike[str]]) -> tuple[list[Part], pa.Table]:
+def open_parts(
+    urls: Sequence[str | os.PathLike[str]], view: str | None = None
+) -> tuple[list[Part], pa.Table]:
     """Runs and their joined index, both in the order given.
 
     The index has the columns of all of them; they are null in the rows of a run that hasn't them.
 
+    Args:
+        urls: Of the runs.
+        view: Name of a view that each of them has; None for all that they accepted.
+
     Raises:
-        MfsynthError: There is no run, one can't be read, two have a sample in common, or types of
-            a column that differ.
+        MfsynthError: There is no run, one can't be read or lacks the view, two have a sample in
+            common, or types of a column that differ.
     """
     if not urls:
         raise MfsynthError("no run is listed; give at least one folder or URL")
-    opened = [_open(url) for url in urls]
+    opened = [_open(url, view) for url in urls]
     index = opened[0].index if len(opened) == 1 else _joined(opened)
     return [one.part for one in opened], index
 
 
-def _open(url: str | os.PathLike[str]) -> _Opened:
+def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
     store = ObjectStore.open(url)
     run = read_run(store)
+    wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
-    index = read_index(store, commits.values())
-    tars = {shard: receipt.objects["tar"] for shard, receipt in commits.items()}
+    if wanted is None:
+        index = read_index(store, commits.values())
+    else:
+        index = view_rows(store, wanted, commits)
+    tars = {
+        (shard, kind == REJECTED_TAR): receipt.objects[kind]
+        for shard, receipt in commits.items()
+        for kind in ("tar", REJECTED_TAR)
+        if kind in receipt.objects
+    }
     return _Opened(Part(store, tars, index.num_rows), run, index)
 
 

@@ -22,6 +22,7 @@ from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs, layout
 from mfsynth.shards.records import CandidateRef
+from mfsynth.shards.selection import RETURNED
 from mfsynth.shards.tables import scores_of, slots_of
 
 _REF = [field.name for field in fields(CandidateRef) if field.name != "slots"]
@@ -105,23 +106,27 @@ class RGBDDataset:
     Args:
         url: Local path or fsspec URL of a run, or a list of them: their pairs follow each other in
             its order.
+        view: Name of a view (`mfsynth refilter`) that takes the place of what the run accepted;
+            each of several runs must have it. `index` has a column more, `returned`: whether the
+            run itself rejected the pair.
         transform: Applied to every sample, in the loading process; what it returns is what
             indexing gives. A `DataLoader` can collate dicts of arrays, not `RGBDSample`s, so
             pass one here or a `collate_fn` there.
 
     Raises:
-        MfsynthError: There is no run, a commit or an index is missing or can't be read, or two
-            runs have a sample in common.
+        MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
+            read, the view is of other shards, or two runs have a sample in common.
     """
 
     def __init__(
         self,
         url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
+        view: str | None = None,
         transform: Callable[[RGBDSample], Any] | None = None,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
-        self._parts, self._index = open_parts(urls)
+        self._parts, self._index = open_parts(urls, view)
         self._ends = [*accumulate(part.rows for part in self._parts)]
         self._reader = RangeReader()
         self._transform = transform
@@ -173,7 +178,7 @@ class RGBDDataset:
             files = self._members(part, row)
             return self._decode(row, files), files
         except (ValueError, KeyError) as error:
-            tar = part.tars.get(row["shard"])
+            tar = part.tars.get(_tar_of(row))
             key = layout.COMMITS_FOLDER if tar is None else tar.key
             what = " ".join(str(error).split())
             raise _damaged(part, key, f"{row['sample_id']}: {what}") from error
@@ -212,7 +217,7 @@ class RGBDDataset:
         )
 
     def _members(self, part: Part, row: Mapping[str, Any]) -> dict[str, bytes]:
-        sample_id, tar = row["sample_id"], part.tars[row["shard"]]
+        sample_id, tar = row["sample_id"], part.tars[_tar_of(row)]
         key = tar.key
         for name in ("rgb", "depth"):
             offset, size = row[f"{name}_offset"], row[f"{name}_size"]
@@ -237,6 +242,10 @@ class RGBDDataset:
                 raise _damaged(part, key, f"the {name} of {sample_id} changed (CRC-32 differs)")
             members[name] = member
         return members
+
+
+def _tar_of(row: Mapping[str, Any]) -> tuple[int, bool]:
+    return row["shard"], bool(row.get(RETURNED))
 
 
 def _damaged(part: Part, key: str, what: str) -> MfsynthError:

@@ -1,10 +1,14 @@
-"""Cameras, depth kinds, alignment, back-projection, normals, planes and depth metrics."""
+"""Cameras, depth kinds, alignment, back-projection and depth metrics.
+
+What needs OpenCV is imported from its module: `normals`, `planes`, `resizing`, `filling`.
+"""
 
 from __future__ import annotations
 
 from mfsynth.geometry.alignment import (
     affine_least_squares,
     depth_from_disparity_fit,
+    disparity_l1,
     disparity_least_squares,
     scale_l1,
     scale_median,
@@ -12,9 +16,8 @@ from mfsynth.geometry.alignment import (
 from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.estimates import DepthEstimate, EstimateKind
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
-from mfsynth.geometry.normals import normals_from_depth
-from mfsynth.geometry.planes import Plane, find_planes, gravity_direction
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
+from mfsynth.geometry.scale import MetricScale, metric_scale
 
 __all__ = [
     "CameraAxes",
@@ -23,16 +26,15 @@ __all__ = [
     "EstimateKind",
     "Intrinsics",
     "IntrinsicsSource",
-    "Plane",
+    "MetricScale",
     "abs_rel",
     "affine_least_squares",
     "backproject",
     "delta",
     "depth_from_disparity_fit",
+    "disparity_l1",
     "disparity_least_squares",
-    "find_planes",
-    "gravity_direction",
-    "normals_from_depth",
+    "metric_scale",
     "pixel_rays",
     "project",
     "scale_l1",

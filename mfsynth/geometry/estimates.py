@@ -8,16 +8,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.geometry.alignment import (
-    depth_from_disparity_fit,
-    disparity_least_squares,
-    scale_l1,
-)
+from mfsynth.geometry.alignment import disparity_l1, scale_l1
 from mfsynth.geometry.cameras import Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, Mask
 
 MIN_SHARED_PIXELS = 64
 """Of two depths of one image; with fewer in common nothing is said of how they agree."""
+
+_FITTED_PIXELS = 40_000
 
 
 class EstimateKind(StrEnum):
@@ -77,8 +75,9 @@ class DepthEstimate:
         """The estimated depth in the unit of another depth of the same image.
 
         What the estimator leaves open, and a metric one's scale, too, is fitted to `depth`: a
-        scale (weighted median) for z-depth, scale and shift of the disparity (least squares)
-        otherwise.
+        scale (weighted median) for z-depth; a positive scale and a shift of the disparity
+        otherwise (least relative error, so that a few pixels that are far off don't spoil it). Of
+        large maps, tens of thousands of pixels all over the image decide.
 
         Args:
             depth: float32 (H, W), z-depth; 0 = invalid.
@@ -86,14 +85,20 @@ class DepthEstimate:
         Returns:
             float32 (H, W), 0 = invalid; None where the two share fewer than 64 valid pixels.
         """
-        shared = self.valid & (depth > 0)
-        if np.count_nonzero(shared) < MIN_SHARED_PIXELS:
+        shared = np.flatnonzero(self.valid & np.isfinite(depth) & (depth > 0))
+        if shared.size < MIN_SHARED_PIXELS:
             return None
+        # An odd step doesn't go along with the patches that maps are made of.
+        some = shared[:: shared.size // _FITTED_PIXELS | 1]
+        said, given = self.values.reshape(-1)[some], depth.reshape(-1)[some]
+        every = np.ones(some.size, np.bool_)
         if self.kind is not EstimateKind.AFFINE_INVARIANT_DISPARITY:
-            scale = scale_l1(self.values, depth, shared)
-            return np.where(self.valid, np.float32(scale) * self.values, np.float32(0))
-        # The fit takes depth; this is one whose disparity is `values` up to a shift.
-        said = self.values[self.valid].astype(np.float64)
-        above_floor = self.values.astype(np.float64) - said.min() + max(np.ptp(said), 1.0) * 1e-3
-        as_depth = np.divide(1, above_floor, out=np.zeros_like(above_floor), where=self.valid)
-        return depth_from_disparity_fit(as_depth, *disparity_least_squares(as_depth, depth, shared))
+            scale = np.float32(scale_l1(said, given, every))
+            return np.where(self.valid, scale * self.values, np.float32(0))
+        scale_of_disparity, shift = disparity_l1(said, given, every)
+        values = np.where(self.valid, self.values, np.float32(0)).astype(np.float64)
+        disparity = scale_of_disparity * values + shift
+        # What would lie farther than any depth that float32 has lies nowhere.
+        known = self.valid & (disparity > 1 / np.finfo(np.float32).max)
+        fitted = np.divide(1, disparity, out=np.zeros_like(disparity), where=known)
+        return fitted.astype(np.float32)

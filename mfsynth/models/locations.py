@@ -5,7 +5,8 @@ Nothing here imports torch: a driver looks a model up with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -275,6 +276,16 @@ def model_licence(model: ModelFolder) -> str:
     if model.layout is Layout.RELEASED and released_config(model)["variant"] in RELEASED_VARIANTS:
         return RELEASED_LICENCE
     return UNKNOWN_LICENCE
+
+
+def digest_of(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 (hexadecimal) of files in a folder, their names included; the card doesn't count."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file() and path.name != CARD):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,15 @@ from mfsynth.models.few_steps.files import (
     find_few_steps,
     read_few_steps,
 )
+from mfsynth.models.image_pipelines import find_image_pipeline
 from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
     AUTOENCODER_FILES,
-    CARD,
     CONFIG,
     RELEASED_SIZE,
     Layout,
     ModelFolder,
+    digest_of,
     find_model,
     model_licence,
     pipeline_index,
@@ -42,8 +42,8 @@ class ModelInfo:
             also the SHA-256 of theirs.
         licence: The licence that the model's card names, or that of the release for a released
             variant without a card; "unknown" otherwise.
-        height: Native height in pixels.
-        width: Native width in pixels.
+        height: Native height in pixels; 0 of a text-to-image pipeline, whose files don't say it.
+        width: Native width in pixels, likewise.
         needs_depth_tokens: Whether its files say that depth tokens were there throughout its
             training, as in the release.
         few_steps: Of the few-step weights that it samples by; None without.
@@ -64,6 +64,8 @@ def model_info(model: ModelConfig) -> ModelInfo:
     Raises:
         MfsynthError: There is no such model, or it is not a Modality Forcing pipeline.
     """
+    if model.kind is not None:
+        return _image_pipeline_info(model)
     try:
         folder = find_model(model.id, model.revision, weights=False)
         height = width = RELEASED_SIZE
@@ -82,6 +84,16 @@ def model_info(model: ModelConfig) -> ModelInfo:
         few_steps = read_few_steps(path)
         revision = f"{revision}+{file_digest(path)}"
     return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens, few_steps)
+
+
+def _image_pipeline_info(model: ModelConfig) -> ModelInfo:
+    try:
+        folder = find_image_pipeline(model)
+        licence = model_licence(folder)
+    except MfsynthError as error:
+        raise MfsynthError(f"model.image: {error}") from error
+    # The size is the sampler's: what a pipeline was trained on its files don't say.
+    return ModelInfo(model.id, folder.commit or _hash(folder), licence, 0, 0)
 
 
 def load_pipeline(
@@ -163,10 +175,5 @@ def _hash(folder: ModelFolder) -> str:
         names = (CONFIG, *AUTOENCODER_FILES.values(), AUTOENCODER_CONFIG)
         paths = [*parts_of(root / folder.checkpoint), *(root / name for name in names)]
     else:
-        paths = [path for path in root.rglob("*") if path.name != CARD]
-    digest = hashlib.sha256()
-    for path in sorted(path for path in paths if path.is_file()):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        paths = [*root.rglob("*")]
+    return digest_of(root, paths)

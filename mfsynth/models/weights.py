@@ -67,6 +67,52 @@ def require_weights_of(model: Any, folder: Path) -> None:
         )
 
 
+def load_whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load a model of transformers that has all of its weights from a folder, and no others.
+
+    Not by the headers alone: between versions of transformers names have changed, and it knows how.
+
+    Args:
+        kind: Class of the model.
+        folder: With its configuration and safetensors files.
+        dtype: Of the weights.
+
+    Raises:
+        MfsynthError: The configuration makes no such model, there are no weights, or they are not
+            the model's.
+    """
+    # Both libraries would take the last of two values.
+    read_json(folder / CONFIG)
+    read_headers_of(weight_files(folder))
+    try:
+        model, said = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+        )
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
+        *(RuntimeError, ArithmeticError, StrictDataclassError),
+    ) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise MfsynthError(
+            f"{folder}: makes no {kind.__name__} ({reason}); fetch it again"
+        ) from error
+    kinds = {"missing": "missing_keys", "extra": "unexpected_keys", "misshapen": "mismatched_keys"}
+    wrong = [
+        f"{len(said[key])} {word} ({min(map(str, said[key]))} …)"
+        for word, key in kinds.items()
+        if said[key]
+    ]
+    if wrong:
+        raise MfsynthError(
+            f"{folder}: not the weights of a {kind.__name__}: {'; '.join(wrong)}; fetch it again"
+        )
+    return model.eval()
+
+
 def require_components(folder: Path, given: Collection[str] = ()) -> None:
     """See that every model of a pipeline's folder has its weights.
 

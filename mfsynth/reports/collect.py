@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,13 @@ from mfsynth.reports.content import (
 )
 from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.rejects import choose, read_rejects
+from mfsynth.reports.viewed import about, age, rejects_beside, scores_in
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.view_documents import limits_of
+from mfsynth.shards.views import read_view
 from mfsynth.shards.words import camera_in_words, loosened_limits, view_in_words
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
@@ -52,12 +54,13 @@ def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSa
     return [dataset[int(number)] for number in chosen]
 
 
-def page_path(url: str, run_id: str) -> Path:
+def page_path(url: str, run_id: str, view: str | None = None) -> Path:
     """Where the page of a run lies unless told otherwise.
 
     Args:
         url: Local path or fsspec URL of the run.
         run_id: The run's.
+        view: Name of the view that it is of; None for the run.
 
     Returns:
         In the run if that is on a local disk, in the current folder otherwise.
@@ -66,16 +69,19 @@ def page_path(url: str, run_id: str) -> Path:
         MfsynthError: It would be in the current folder, and the id says otherwise.
     """
     root = ObjectStore.open(url).local_root
+    name = "report.html" if view is None else f"report-{view}.html"
     if root is not None:
-        return root / "report.html"
+        return root / name
     if not RUN_ID.fullmatch(run_id):
         shown = without_credentials(url)
         raise MfsynthError(f"{shown}: a run named {run_id!r:.80}, which is no name; give --out")
-    return Path(f"{run_id}.report.html")
+    return Path(f"{run_id}.{name}")
 
 
-def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) -> RunReport:
-    """Reads a run for its report.
+def collect_report(
+    url: str, pairs: int = 48, rejects: int = 24, seed: int = 0, *, view: str | None = None
+) -> RunReport:
+    """Reads a run, or a view of it, for its report.
 
     Counts and histograms are over all committed candidates; images are shown of a bounded random
     sample, so the page of a large run is no larger than that of a small one.
@@ -85,34 +91,43 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
         pairs: Most accepted pairs to show.
         rejects: Most rejected, and most quarantined, candidates to show.
         seed: Of the sample; the same seed and run give the same page.
+        view: Name of a view, whose pairs then are the accepted ones, and whose limits count;
+            whatever else was made is rejected.
 
     Raises:
-        MfsynthError: There is no run, or a committed shard is missing or damaged.
+        MfsynthError: There is no run or view, or a committed shard is missing or damaged.
     """
     store = ObjectStore.open(url)
     manifest = _with_scores(read_run(store))
+    wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
-    sums = totals(commits.values())
-    dataset = RGBDDataset(url)
+    dataset = RGBDDataset(url, view=view)
     shown = sample_pairs(dataset, pairs, seed)
-    others = read_rejects(store, commits, rejects, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    if wanted is None:
+        sums = totals(commits.values())
+        reasons, facts, warning = sums.reasons, _facts(manifest, shown, sums), sums.prompts_text
+        accepted = sums.accepted
+        others = read_rejects(store, commits, rejects, rng)
+    else:
+        own = {receipt.shard: receipt for receipt in wanted.receipts_of(commits)}
+        sums, accepted = totals(own.values()), wanted.pairs
+        manifest = replace(manifest, scores=limits_of(manifest, wanted))
+        others = rejects_beside(store, wanted, own, dataset.index, rejects, rng)
+        reasons = others.reasons
+        facts = (("view", about(wanted)), *_facts(manifest, shown, sums))
+        warning = "; ".join(filter(None, (age(wanted, commits), sums.prompts_text)))
     others.slots.add(dataset.index, accepted=True)
-    accepted_scores = {
-        name.removeprefix("check_"): [
-            math.nan if score is None else score for score in dataset.index[name].to_pylist()
-        ]
-        for name in dataset.index.column_names
-        if name.startswith("check_")
-    }
+    accepted_scores = scores_in(dataset.index)
     names = [*dict.fromkeys([*accepted_scores, *others.scores])]
-    most = max(sums.reasons.values(), default=1)
+    most = max(reasons.values(), default=1)
     return RunReport(
         name=manifest.run,
         run_id=manifest.run_id,
-        facts=_facts(manifest, shown, sums),
+        facts=facts,
         candidates=sums.candidates,
-        accepted=sums.accepted,
-        rejected=sums.rejected,
+        accepted=accepted,
+        rejected=sums.candidates - accepted - sums.quarantined,
         quarantined=sums.quarantined,
         shards=sums.shards,
         seconds=sums.seconds,
@@ -124,7 +139,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
         ),
         reason_counts=tuple(
             ReasonCount(manifest.score(name).label, number, number / most)
-            for name, number in by_count(sums.reasons)
+            for name, number in by_count(reasons)
         ),
         histograms=tuple(
             draw_histogram(
@@ -136,7 +151,7 @@ def collect_report(url: str, pairs: int = 48, rejects: int = 24, seed: int = 0) 
             SlotTable(slot, tuple(values[:_VALUES_SHOWN]), len(values))
             for slot, values in others.slots.by_slot().items()
         ),
-        warning=sums.prompts_text,
+        warning=warning,
     )
 
 

@@ -139,8 +139,13 @@ def score_cells(
 
 
 def failure_in_words(score: ScoreInfo, value: float | None) -> str:
-    """Why a pair was rejected: the score's label, and its value and limit if they are why."""
-    if value is None or not score.fails(value):
+    """Why a pair was rejected: the score's label, and its value and limit if they are why.
+
+    None is no value: the check abstained, and its settings reject what it says nothing of.
+    """
+    if value is None:
+        return f"{score.label}: the check abstained"
+    if not score.fails(value):
         return score.label
     limit, digits = f"{score.limit:g}", 3
     # As many digits as tell the value from the limit.

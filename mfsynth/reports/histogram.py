@@ -40,6 +40,7 @@ class Histogram:
         limit_x: Place of the threshold, if there is one.
         failing: How many scores fail the threshold.
         abstained: How many pairs the check gave no score for.
+        pairs: How many pairs there are, those included.
     """
 
     score: ScoreInfo
@@ -48,6 +49,7 @@ class Histogram:
     limit_x: float
     failing: int
     abstained: int
+    pairs: int
 
 
 def draw_histogram(
@@ -68,9 +70,10 @@ def draw_histogram(
     """
     good, bad = _finite(accepted), _finite(rejected)
     scores = np.concatenate([good, bad])
-    abstained = len(accepted) + len(rejected) - scores.size
+    pairs = len(accepted) + len(rejected)
+    abstained = pairs - scores.size
     if not scores.size:
-        return Histogram(score, (), (), 0.0, 0, abstained)
+        return Histogram(score, (), (), 0.0, 0, abstained, pairs)
     low, high = _span(scores, score.limit)
     edges = np.linspace(low, high, _BINS + 1)
     counts = [np.histogram(np.clip(part, low, high), edges)[0] for part in (good, bad)]
@@ -94,7 +97,7 @@ def draw_histogram(
         beyond = scores < score.limit if score.is_minimum else scores > score.limit
         failing = int(np.count_nonzero(beyond))
         limit_x = (score.limit - low) / (high - low) * WIDTH
-    return Histogram(score, bars, ticks, limit_x, failing, abstained)
+    return Histogram(score, bars, ticks, limit_x, failing, abstained, pairs)
 
 
 def _finite(scores: Sequence[float]) -> NDArray[np.float64]:

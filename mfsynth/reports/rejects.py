@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mfsynth.shards import reading, tables
 from mfsynth.shards.acceptance import SlotCounts
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
+
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -25,17 +29,23 @@ class RejectedRows:
         scores: Per score, the values of all rejected candidates; nan where the check abstained.
         rejected: Rows (`tables.rejects_schema`) of the chosen rejected candidates.
         quarantined: Rows of the chosen quarantined candidates.
+        reasons: How many of all rejected candidates failed each score.
         slots: Counts all of them by what their prompts took.
     """
 
     scores: dict[str, list[float]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
     slots: SlotCounts = field(default_factory=SlotCounts)
 
 
 def read_rejects(
-    store: ObjectStore, commits: Mapping[int, Receipt], count: int, rng: np.random.Generator
+    store: ObjectStore,
+    commits: Mapping[int, Receipt],
+    count: int,
+    rng: np.random.Generator,
+    returned: NDArray[np.int64] = _NONE,
 ) -> RejectedRows:
     """Reads the rejects of all committed shards, one shard at a time.
 
@@ -44,6 +54,7 @@ def read_rejects(
         commits: Its receipts by shard.
         count: How many rejected and how many quarantined candidates to choose, at random.
         rng: Makes the choice.
+        returned: Rejected candidates that a view has; they are left out here.
 
     Raises:
         MfsynthError: The rejects of a committed shard are missing or damaged.
@@ -51,7 +62,7 @@ def read_rejects(
     rows = RejectedRows()
     outcomes = {REJECTED: rows.rejected, QUARANTINED: rows.quarantined}
     totals = {
-        REJECTED: sum(receipt.rejected for receipt in commits.values()),
+        REJECTED: sum(receipt.rejected for receipt in commits.values()) - len(returned),
         QUARANTINED: sum(receipt.quarantined for receipt in commits.values()),
     }
     wanted = {name: choose(total, count, rng) for name, total in totals.items()}
@@ -61,11 +72,14 @@ def read_rejects(
         rows.slots.add(table, accepted=False)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
+            if len(returned):
+                part = part.filter(pc.invert(pc.is_in(part["candidate"], pa.array(returned))))
             numbers = wanted[name] - passed[name]
             inside = numbers[(numbers >= 0) & (numbers < part.num_rows)]
             chosen += part.take(pa.array(inside)).to_pylist()
             passed[name] += part.num_rows
             if name == REJECTED:
+                rows.reasons.update(pc.list_flatten(part["reasons"]).to_pylist())
                 for score in tables.Declared.by(table.column_names).scores:
                     values = pc.fill_null(part[f"{tables.SCORE_PREFIX}{score}"], float("nan"))
                     rows.scores.setdefault(score, []).extend(values.to_pylist())

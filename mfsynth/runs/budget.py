@@ -21,12 +21,12 @@ from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.store import ObjectStore
 
 # What decides speed, acceptance and bytes of a candidate.
-_WORK = ("prompts", "model", "sampler", "camera", "checks")
+_WORK = ("prompts", "model", "sampler", "camera", "estimator", "metres_per_unit", "checks")
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
 _RUN = (
-    *("name", "seed", "shard_size", "model", "sampler", "camera", "checks"),
-    "keep_reject_thumbnails",
+    *("name", "seed", "shard_size", "model", "sampler", "camera", "estimator", "metres_per_unit"),
+    *("checks", "keep_rejects", "keep_reject_thumbnails"),
 )
 
 

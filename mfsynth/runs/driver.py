@@ -19,9 +19,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import SecretStr
 
-from mfsynth.config import Fingerprint, RunConfig, format_version
+from mfsynth.config import FORMAT_VERSION, Fingerprint, RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info, require_gpu
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
@@ -48,7 +49,7 @@ from mfsynth.runs.heartbeat import Heartbeat
 from mfsynth.runs.ledger import ShardLedger
 from mfsynth.runs.making import MODES
 from mfsynth.runs.patience import Patience, StoppedError
-from mfsynth.runs.plan import RunPlan, recorded_config
+from mfsynth.runs.plan import RunPlan, recorded_config, recorded_model
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
@@ -56,6 +57,7 @@ from mfsynth.runs.settings import (
     added_columns,
     complete,
     require_trained_for,
+    run_estimator,
     run_fingerprint,
     run_scores,
 )
@@ -94,15 +96,8 @@ NODE_POLL_S = 5.0
 MAX_REQUESTED_WORKERS = 1000
 # Whatever decides the bytes of the output.
 RECORDED_PACKAGES = (
-    "mfsynth",
-    "torch",
-    "diffusers",
-    "transformers",
-    "numpy",
-    "pyarrow",
-    "opencv-python-headless",
-    "simplejpeg",
-    "ray",
+    *("mfsynth", "torch", "diffusers", "transformers", "numpy", "pyarrow"),
+    *("opencv-python-headless", "simplejpeg", "ray"),
 )
 
 
@@ -161,29 +156,35 @@ def _generate(
     prompts = open_prompts(config.prompts, config.seed)
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
+    estimator = run_estimator(config)
     texts = [prompts.prompt(number).text for number in range(PROMPTS_LOOKED_AT)]
     read = understanding(vocabulary_of(config.model), texts)
     require_understood(read, config.prompts)
     store = ObjectStore.open(config.output)
-    identity = run_fingerprint(config, prompts.digest, model.revision)
-    manifest = open_run(store, run_manifest(config, identity, model, prompts.slot_names))
+    identity = run_fingerprint(config, prompts.digest, model.revision, estimator)
+    described = run_manifest(config, identity, model, prompts.slot_names, estimator)
+    manifest = open_run(store, described)
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, prompts, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = config.model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model)
+    examine = partial(examine_at_start, config, store, model, estimator=estimator)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
     )
 
 
 def run_manifest(
-    config: RunConfig, identity: Fingerprint, model: ModelInfo, slots: Sequence[str]
+    config: RunConfig,
+    identity: Fingerprint,
+    model: ModelInfo,
+    slots: Sequence[str],
+    estimator: EstimatorInfo | None = None,
 ) -> RunManifest:
     """What is written into the output's `run.json`; it holds no credentials."""
     scores = run_scores(config)
     return RunManifest(
-        format_version=format_version(config),
+        format_version=FORMAT_VERSION,
         run=config.name,
         fingerprint=identity.digest,
         settings=identity.settings,
@@ -191,10 +192,14 @@ def run_manifest(
         versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         nonce=secrets.token_hex(8),
-        model={"id": model.id, "revision": model.revision, "licence": model.licence},
+        model=recorded_model(model),
+        estimator={} if estimator is None else recorded_model(estimator),
         scores=scores,
         **contents_of_run(
-            {name: score.note for name, score in scores.items()}, slots, added_columns(config)
+            {name: score.note for name, score in scores.items()},
+            slots,
+            added_columns(config),
+            keeps_rejects=config.rejects_kept == "all",
         ),
     )
 

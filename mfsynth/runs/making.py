@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.config.schema import SamplerConfig
-from mfsynth.geometry import DepthKind
+from mfsynth.geometry import DepthEstimate, DepthKind
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.plan import Candidate
 
@@ -58,6 +58,7 @@ class Batch:
         depth_kind: What the numbers in `depth` mean.
         joint_depth: What was made with the images, where `depth` took its place, float32
             (B, H, W); None where there is one depth.
+        estimates: What the run's estimator says of the images; None where there is none.
     """
 
     candidates: Sequence[Candidate]
@@ -65,6 +66,7 @@ class Batch:
     depth: NDArray[np.float32]
     depth_kind: DepthKind
     joint_depth: NDArray[np.float32] | None = None
+    estimates: Sequence[DepthEstimate] | None = None
 
     def first(self, count: int) -> Batch:
         """Only the first so many pairs."""
@@ -91,6 +93,22 @@ def joint(
         **sampler.pipeline_arguments(),
     )
     return Batch(candidates, made.rgb, made.depth, DepthKind.SCALE_INVARIANT_Z)
+
+
+def image_then_depth(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """An image out of noise, then its depth by an estimator; of `mfsynth.models.two_models`."""
+    made: Any = pipeline(
+        prompt_embeds=prompt_embeds,
+        seeds=[candidate.seed for candidate in candidates],
+        mode="joint",
+        **sampler.pipeline_arguments(),
+    )
+    return Batch(candidates, made.rgb, made.depth, made.depth_kind, estimates=made.estimates)
 
 
 MODES: Final[Mapping[str, Mode]] = {"joint": joint}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfsynth.config import RunConfig
+from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, derive_seed, text_id
 from mfsynth.shards.layout import run_id, sample_id
 from mfsynth.shards.records import CandidateRef
@@ -91,3 +93,8 @@ def recorded_config(config: RunConfig) -> dict[str, Any]:
     if config.prompts.file is not None:
         values["prompts"]["file"] = without_credentials(config.prompts.file)
     return values
+
+
+def recorded_model(model: ModelInfo | EstimatorInfo) -> dict[str, str]:
+    """A model as `run.json` keeps it."""
+    return {"id": model.id, "revision": model.revision, "licence": model.licence}

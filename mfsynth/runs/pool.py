@@ -268,9 +268,13 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     """The worker of every real run; imported where it is needed, in the worker's process."""
     from mfsynth.models import load_pipeline
     from mfsynth.models.acceleration.compilation import compiles, each_shape_once
+    from mfsynth.models.estimators.opening import open_estimator
     from mfsynth.runs.worker import ShardWorker
 
+    if config.model.kind is not None:
+        return _open_two_models(config, device)
     pipeline = load_pipeline(config.model, device, config.runtime)
+    estimator = None if config.estimator is None else open_estimator(config.estimator, device)
     compiled = compiles(config.runtime.compile, device)
     return ShardWorker(
         config,
@@ -278,7 +282,22 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
         partial(each_shape_once, pipeline.transformer) if compiled else None,
         device=Device.here(device),
         vocabulary=vocabulary_of(config.model),
+        estimator=estimator,
     )
+
+
+def _open_two_models(config: RunConfig, device: str) -> ShardMaker:
+    from mfsynth.models.two_models import load_two_models
+    from mfsynth.runs.worker import ShardWorker
+
+    assert config.estimator is not None  # or the configuration was refused
+    model, runtime = config.model, config.runtime
+    height, width = config.sampler.height, config.sampler.width
+    assert height is not None  # as above
+    assert width is not None
+    pipeline: Any = load_two_models(model, config.estimator, device, runtime, config.camera)
+    pipeline.require_own_noise(height, width)
+    return ShardWorker(config, pipeline, device=Device.here(device))
 
 
 def log_of_this_process() -> str:

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from mfsynth.runs.making import Batch
 from mfsynth.shards.records import Reject
-from mfsynth.shards.writer import EncodedSample, ShardSpool
+from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool
 
 # At 512x512 all checks and the encoding of a pair take one core some 40 ms: two threads keep well
 # ahead of a model that makes 20 pairs a second.
@@ -29,7 +29,9 @@ class RecordQueue:
     """
 
     def __init__(
-        self, record: Callable[[Batch, int], EncodedSample | Reject], spool: ShardSpool
+        self,
+        record: Callable[[Batch, int], EncodedSample | EncodedReject | Reject],
+        spool: ShardSpool,
     ) -> None:
         self._record = record
         self._spool = spool

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
+from mfsynth.checks import open_checks
 from mfsynth.config import RunConfig, differences
 from mfsynth.config.loading import GivenSettings
 from mfsynth.errors import MfsynthError
@@ -21,7 +22,7 @@ from mfsynth.prompts import open_prompts
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
-from mfsynth.runs.settings import complete, run_fingerprint
+from mfsynth.runs.settings import complete, run_estimator, run_fingerprint
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import MEMBERS, RUN_KEY, new_attempt
@@ -32,16 +33,24 @@ from mfsynth.storage.store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A score of a pair, and what the run says of it."""
+    """A score of a pair, and what the run says of it.
+
+    Attributes:
+        name: Of the score.
+        about: What it measures, and its limit.
+        value: Of the pair; nan where the check abstains.
+        is_required: Whether the run rejects a pair for which the check abstains.
+    """
 
     name: str
     about: ScoreInfo
     value: float
+    is_required: bool = False
 
     @property
     def failed(self) -> bool:
-        """Whether it is beyond its limit."""
-        return self.about.fails(self.value)
+        """Whether it is beyond its limit, or isn't there and has to be."""
+        return self.about.fails(self.value) or (self.is_required and math.isnan(self.value))
 
     @property
     def line(self) -> str:
@@ -50,9 +59,10 @@ class Judged:
         value = "abstains" if math.isnan(self.value) else about.with_unit(f"{self.value:.4g}")
         text = f"{self.name} {value}"
         if about.limit is None:
-            return f"{text}, no limit"
-        bound = "at least" if about.is_minimum else "at most"
-        text += f", {bound} {about.with_unit(f'{about.limit:g}')}"
+            text += ", no limit"
+        else:
+            bound = "at least" if about.is_minimum else "at most"
+            text += f", {bound} {about.with_unit(f'{about.limit:g}')}"
         return f"{text}: failed" if self.failed else text
 
 
@@ -102,13 +112,20 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     config = GivenSettings(manifest.config, where).validate(RunConfig)
     if not trust:
         prompts_at, model_id = config.prompts.library or config.prompts.file, config.model.id
+        names = [f"the prompts {prompts_at!r:.300}", f"the model {model_id!r:.300}"]
+        if config.estimator is not None:
+            names.append(f"the estimator {config.estimator.id!r:.300}")
+        for check, values in config.checks.items():
+            if values is not None and "model" in values:
+                names.append(f"{values['model']!r:.300} for the check {check:.80}")
         raise MfsynthError(
-            f"{where} names the prompts {prompts_at!r:.300} and the model {model_id!r:.300}; "
-            "if the run is yours, or you trust both, open them with --trust"
+            f"{where} names {' and '.join(names)}; if the run is yours, or you trust "
+            f"{'both' if len(names) == 2 else 'all'}, open them with --trust"
         )
     config = complete(config)
     prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model_info(config.model).revision)
+    revision, estimator = model_info(config.model).revision, run_estimator(config)
+    identity = run_fingerprint(config, prompts.digest, revision, estimator)
     if identity.digest != manifest.fingerprint:
         changed = "; ".join(differences(manifest.settings, identity.settings))
         raise MfsynthError(
@@ -155,10 +172,18 @@ def make_again(
         if isinstance(end, Failed):
             return end
         assert isinstance(end, Made)
-        return _pair(RunManifest.from_json(run), store, end.receipt)
+        required = {
+            score.name
+            for check in open_checks(config.checks).values()
+            if check.on_abstain == "reject"
+            for score in check.scores
+        }
+        return _pair(RunManifest.from_json(run), store, end.receipt, required)
 
 
-def _pair(manifest: RunManifest, store: ObjectStore, receipt: Receipt) -> Pair:
+def _pair(
+    manifest: RunManifest, store: ObjectStore, receipt: Receipt, required: Collection[str]
+) -> Pair:
     kind = "index" if receipt.accepted else "rejects"
     with store.local_copy(receipt.objects[kind].key) as path:
         [row] = pq.read_table(path, partitioning=None).to_pylist()
@@ -167,7 +192,10 @@ def _pair(manifest: RunManifest, store: ObjectStore, receipt: Receipt) -> Pair:
         for name, value in row.items()
         if name.startswith(SCORE_PREFIX)
     }
-    judged = tuple(Judged(name, manifest.score(name), value) for name, value in scores.items())
+    judged = tuple(
+        Judged(name, manifest.score(name), value, name in required)
+        for name, value in scores.items()
+    )
     if not receipt.accepted:
         return Pair(row["sample_id"], judged, malformed=tuple(receipt.reasons))
     tar = store.read_bytes(receipt.objects["tar"].key)

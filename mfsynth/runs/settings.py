@@ -12,16 +12,29 @@ from typing import Any, ClassVar
 from pydantic import create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
-from mfsynth.checks.registry import BUILT_IN, HOW_TO_ADD, find_check, plugin_versions
+from mfsynth.checks.calibration import CALIBRATION, Calibration
+from mfsynth.checks.calibration_files import with_calibration
+from mfsynth.checks.registry import (
+    BUILT_IN,
+    HOW_TO_ADD,
+    LAST,
+    find_check,
+    networks_of,
+    plugin_versions,
+)
 from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
 from mfsynth.config.base import Settings
 from mfsynth.config.loading import GivenSettings, read_run_settings
+from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
+from mfsynth.shards.columns import PHASH
 from mfsynth.shards.commits import ScoreInfo
 
 # Of `CheckedPair`, what a worker has to show of any run.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "text")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -51,7 +64,12 @@ def complete(config: RunConfig) -> RunConfig:
     return _complete(GivenSettings(config.model_dump()))
 
 
-def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str) -> Fingerprint:
+def run_fingerprint(
+    config: RunConfig,
+    prompts_digest: str,
+    model_revision: str,
+    estimator: EstimatorInfo | None = None,
+) -> Fingerprint:
     """The fingerprint of a complete configuration; see `mfsynth.config.fingerprint`."""
     versions = plugin_versions(name for name, values in config.checks.items() if values is not None)
     beside: dict[str, Any] = {}
@@ -60,6 +78,12 @@ def run_fingerprint(config: RunConfig, prompts_digest: str, model_revision: str)
     if own_depth_steps(config):
         # Runs of equal settings kept the joint depth once.
         beside["depth"] = "of the finished image"
+    if estimator is not None and config.estimator is not None:
+        settings = config.estimator.model_dump(mode="json")
+        beside["estimator"] = {**settings, "revision": estimator.revision}
+    if networks := networks_of(open_checks(config.checks)):
+        # Also of a folder, or of a hub id without a revision.
+        beside["networks"] = {f"checks.{name}": found.revision for name, found in networks.items()}
     return fingerprint(config, prompts_digest, model_revision, beside)
 
 
@@ -74,8 +98,15 @@ def own_depth_steps(config: RunConfig) -> int:
 
 
 def added_columns(config: RunConfig) -> tuple[str, ...]:
-    """Columns of the index that runs have only if they need them; see `shards.columns.ADDED`."""
-    return () if config.camera is None else ("camera",)
+    """Those of `shards.columns.ADDED` that a run has which begins now."""
+    names: tuple[str, ...] = ()
+    if config.camera is not None:
+        names += ("camera",)
+        if config.estimator is not None:
+            names += tuple(f"estimated_{name}" for name in ("fx", "fy", "cx", "cy"))
+    if config.metres_per_unit is not None:
+        names += ("metres_per_unit", "metres_per_unit_error")
+    return (*names, PHASH)
 
 
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
@@ -88,10 +119,63 @@ def abstaining_checks(config: RunConfig) -> dict[str, Check]:
 
 def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
     """What a run keeps of its scores, by name."""
-    infos = score_infos(open_checks(config.checks).values())
+    checks = open_checks(config.checks)
+    infos = score_infos(checks.values())
+    for name, network in networks_of(checks).items():
+        for score in checks[name].scores:
+            note = f"{infos[score.name].note}, by {network.id} (licence {network.licence})"
+            infos[score.name] = replace(infos[score.name], note=note)
     for name in score_infos(abstaining_checks(config).values()):
         infos[name] = replace(infos[name], note=f"abstains: {WHY_ABSTAINING}")
     return infos
+
+
+def run_estimator(config: RunConfig) -> EstimatorInfo | None:
+    """What is known of a run's estimator before it is loaded; None where there is none.
+
+    Raises:
+        MfsynthError: There is no such estimator, metres are asked of one that has none, or limits
+            were calibrated with another.
+    """
+    if config.estimator is None:
+        return None
+    info = estimator_info(config.estimator)
+    _require_calibrated_with(config, info)
+    gives = info.gives_with(config.camera is not None)
+    if config.model.kind is not None:
+        _require_depth(config, info, gives)
+    if config.metres_per_unit == "estimator" and gives is not EstimateKind.METRIC_Z:
+        knows = "set camera, " if info.metric_with_camera else ""
+        raise MfsynthError(
+            f"metres_per_unit: {info.id} gives {gives.value.replace('_', ' ')}, no metres; {knows}"
+            "name a metric estimator, give a number, or leave metres_per_unit out"
+        )
+    return info
+
+
+def _require_calibrated_with(config: RunConfig, info: EstimatorInfo) -> None:
+    """Refuses limits on what another estimator says."""
+    for check in open_checks(config.checks).values():
+        used = check.estimator if isinstance(check, Calibration) else None
+        if used is not None and used.revision != info.revision:
+            raise MfsynthError(
+                f"estimator.id: {info.id} ({info.revision[:12]}), but checks.{CALIBRATION} was "
+                f"made with {used.name} ({used.revision[:12]}); take that one, or calibrate with "
+                "this one"
+            )
+
+
+def _require_depth(config: RunConfig, info: EstimatorInfo, gives: EstimateKind) -> None:
+    """Refuses to call a disparity that lacks its zero a depth, and metres relative."""
+    if gives is EstimateKind.AFFINE_INVARIANT_DISPARITY:
+        raise MfsynthError(
+            f"estimator.id: {info.id} gives disparity up to a shift, of which no depth can be "
+            "made; two_models takes one that gives depth"
+        )
+    if gives is EstimateKind.METRIC_Z and config.metres_per_unit is not None:
+        raise MfsynthError(
+            f"metres_per_unit: {info.id} gives metres already; leave metres_per_unit out"
+        )
 
 
 def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
@@ -130,21 +214,88 @@ class _Checks(Settings):
 
 
 def _complete(given: GivenSettings) -> RunConfig:
-    named = given.values.get("checks")
+    named = checks_by_name(given.values.get("checks"))
+    if isinstance(named, Mapping):
+        named = with_calibration(named)
+        given = replace(given, values={**given.values, "checks": named})
     typed = given.validate(_model(named if isinstance(named, Mapping) else ()))
     # As `run.json` will have them: what can't be read back from there is refused now.
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
     config = RunConfig.model_validate({**typed.model_dump(exclude={"checks"}), "checks": checks})
-    shown: set[Input] = {*_INPUTS} | ({"intrinsics"} if config.camera is not None else set())
+    shown: set[Input] = {*_INPUTS}
+    if config.camera is not None:
+        shown |= {"intrinsics", "camera"}
+    elif config.estimator is not None:
+        shown |= {"camera"}
+    if config.model.kind is not None:
+        shown -= {"joint_depth", "estimate"}
+        _require_two_models(config)
     for name, check in open_checks(config.checks).items():
+        if "estimate" in check.inputs and config.estimator is None:
+            raise MfsynthError(
+                f"checks.{name}: looks at what a depth estimator says of the image; set "
+                "estimator.id, or leave this check out"
+            )
         if lacking := {*check.inputs} - shown:
-            remedy = "set camera, or " if lacking == {"intrinsics"} else ""
+            remedy = "set camera, or " if lacking <= {"intrinsics", "camera"} else ""
+            if config.model.kind is not None and lacking <= {"joint_depth", "estimate"}:
+                remedy = "its depth is the estimator's: "
             raise MfsynthError(
                 f"checks.{name}: looks at {', '.join(sorted(lacking))}, which a run does not "
                 f"have; {remedy}leave this check out"
             )
+    for name, check in abstaining_checks(config).items():
+        if check.on_abstain == "reject":
+            raise MfsynthError(
+                f"checks.{name}.on_abstain: reject turns every pair down, for {WHY_ABSTAINING}; "
+                "leave this check out"
+            )
+    _require_estimator_in_use(config)
     return config
+
+
+def _require_two_models(config: RunConfig) -> None:
+    """Refuses what a run by a text-to-image pipeline and an estimator can't be.
+
+    Raises:
+        MfsynthError: It lacks an estimator or the size of its images, or asks for metres twice.
+    """
+    if config.estimator is None:
+        raise MfsynthError(
+            "model.kind: two_models takes depth from an estimator; set estimator.id to one that "
+            "gives depth"
+        )
+    if config.sampler.height is None:
+        raise MfsynthError(
+            "model.kind: two_models makes images of whatever size; set sampler.height and "
+            "sampler.width to that of the pipeline's training"
+        )
+    if config.metres_per_unit == "estimator":
+        raise MfsynthError(
+            "metres_per_unit: the depth of two_models is the estimator's already, in metres if it "
+            "gives metres; leave it out"
+        )
+
+
+def _require_estimator_in_use(config: RunConfig) -> None:
+    if config.estimator is None:
+        if config.metres_per_unit == "estimator":
+            raise MfsynthError(
+                "metres_per_unit: estimator, and there is none; set estimator.id to a metric one, "
+                "or give a number"
+            )
+        return
+    if config.model.kind is not None:
+        return
+    looked_at = {name for check in open_checks(config.checks).values() for name in check.inputs}
+    # Without a camera of its own, a run has the one that the estimator sees.
+    seen = {"estimate"} | ({"camera"} if config.camera is None else set())
+    if config.metres_per_unit != "estimator" and not looked_at & seen:
+        raise MfsynthError(
+            "estimator: nothing looks at what it says; name a check that does, set "
+            "metres_per_unit=estimator, or leave it out"
+        )
 
 
 def _model(named: Iterable[object]) -> type[RunConfig]:
@@ -153,7 +304,7 @@ def _model(named: Iterable[object]) -> type[RunConfig]:
     Packages are imported only for checks that are named; of others the names are enough, to
     suggest them.
     """
-    used = {*BUILT_IN} | {*named}
+    used = {*BUILT_IN, *LAST} | {*named}
     types = {name: find_check(name) if name in used else Settings for name in check_names()}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in types.items()}
     checks: Any = create_model("Checks", __base__=_Checks, **fields)

@@ -14,17 +14,19 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mfsynth.checks import CheckedPair, open_checks, run_checks
+from mfsynth.checks import CheckedPair, run_checks
+from mfsynth.checks.registry import load_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
-from mfsynth.geometry import IntrinsicsSource
+from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
-from mfsynth.runs.making import MODES, Batch, Pipeline, with_own_depth
+from mfsynth.runs.making import MODES, Batch, Pipeline, image_then_depth, with_own_depth
+from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
@@ -43,11 +45,15 @@ from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
 from mfsynth.shards import layout
 from mfsynth.shards.commits import read_run, run_sha256
+from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
-from mfsynth.shards.writer import EncodedSample, ShardSpool, encode_sample
+from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from mfsynth.models.estimators.base import Estimator
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +82,7 @@ class ShardWorker:
             that takes any batch as well.
         device: What the model runs on, for receipts.
         vocabulary: Tells what the model makes of prompts, for receipts; None where nothing does.
+        estimator: Says its own of every image, for checks and for metres; None for no such opinion.
     """
 
     def __init__(
@@ -86,20 +93,25 @@ class ShardWorker:
         *,
         device: Device | None = None,
         vocabulary: Vocabulary | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         self._config = config
         self._store = ObjectStore.open(config.output)
         self._pipeline = pipeline
         self._run_sha256 = run_sha256(self._store)
         manifest = read_run(self._store)
-        columns = (column["name"] for column in manifest.columns)
-        self._declared = Declared.by(columns, manifest.format_version)
+        self._declared = Declared.by(
+            (column["name"] for column in manifest.columns),
+            manifest.format_version,
+            (column["name"] for column in manifest.reject_columns),
+        )
         self._licence = manifest.model["licence"]
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._device = device or Device()
         self._vocabulary = vocabulary
-        self._checks = tuple(open_checks(config.checks).values())
+        self._estimator = estimator
+        self._checks = tuple(load_checks(config.checks).values())
         self._own_depth_steps = own_depth_steps(config)
         self._host = socket.gethostname()
         self._model_turn = threading.Lock()
@@ -182,14 +194,24 @@ class ShardWorker:
             with clock("compile"), self._warm_up():
                 self._sample_whole(whole, embeds, PhaseClock())
             self._warm_sizes.add(size)
-        return self._sample_whole(whole, embeds, clock).first(len(candidates))
+        batch = self._sample_whole(whole, embeds, clock).first(len(candidates))
+        if self._estimator is None:
+            return batch
+        with clock("estimate"):
+            cameras = [self._assumed_camera(batch)] * len(batch.candidates)
+            try:
+                return replace(batch, estimates=self._estimator(batch.rgb, cameras))
+            except MfsynthError as error:
+                # Images that it doesn't take are no trouble of the store.
+                raise ValueError(str(error)) from error
 
     def _sample_whole(
         self, candidates: Sequence[Candidate], embeds: Any, clock: PhaseClock
     ) -> Batch:
         sampler = self._config.sampler
         with clock("generate"):
-            batch = MODES[sampler.mode](self._pipeline, sampler, candidates, embeds)
+            make = MODES[sampler.mode] if self._config.model.kind is None else image_then_depth
+            batch = make(self._pipeline, sampler, candidates, embeds)
         if self._own_depth_steps:
             with clock("self_agreement"):
                 batch = with_own_depth(self._pipeline, batch, embeds, self._own_depth_steps)
@@ -197,43 +219,69 @@ class ShardWorker:
 
     def _record(
         self, assignment: Assignment, clock: PhaseClock, batch: Batch, row: int
-    ) -> EncodedSample | Reject:
-        candidate, rgb, depth = batch.candidates[row], batch.rgb[row], batch.depth[row]
+    ) -> EncodedSample | EncodedReject | Reject:
+        candidate, rgb = batch.candidates[row], batch.rgb[row]
         joint_depth = None if batch.joint_depth is None else batch.joint_depth[row]
+        estimate = None if batch.estimates is None else batch.estimates[row]
+        made, scale = batch.depth[row], self._config.metres_per_unit
+        camera, assumed = self._config.camera, self._assumed_camera(batch)
         with clock("check"):
-            camera = self._config.camera
-            intrinsics = None if camera is None else camera.intrinsics(*depth.shape)
-            pair = CheckedPair(
-                rgb, depth, intrinsics, joint_depth=joint_depth, text=candidate.item.text
+            found = measured(made, batch.depth_kind, scale, estimate)
+            said = found or Measured(made, batch.depth_kind)
+            shown = CheckedPair(
+                rgb,
+                said.depth,
+                assumed,
+                joint_depth=joint_depth,
+                estimate=estimate,
+                text=candidate.item.text,
+                slots=candidate.item.slots,
             )
-            verdict = run_checks(pair, self._checks)
+            verdict = run_checks(shown, self._checks)
+        # The score's name alone can be counted; its value is in `scores`.
+        reasons = [failure.score for failure in verdict.failures]
+        if found is None:
+            reasons.append(NO_SCALE)
         with clock("encode"):
-            kept = assignment.keep_rejected and not malformed_pixels(depth)
-            if verdict.accepted or kept:
-                return encode_sample(
+            keep = self._config.rejects_kept
+            is_whole = not malformed_pixels(said.depth)
+            kept = assignment.keep_rejected and is_whole
+            pair = None
+            if not reasons or kept or (keep == "all" and is_whole and found is not None):
+                seen = None if estimate is None else estimate.intrinsics
+                pair = encode_sample(
                     Sample(
                         candidate.ref,
                         rgb=rgb,
-                        depth=depth,
+                        depth=said.depth,
                         scores=verdict.scores,
                         mode=self._config.sampler.mode,
                         model_id=self._config.model.id,
-                        depth_kind=batch.depth_kind,
+                        depth_kind=said.kind,
                         licence=self._licence,
-                        intrinsics=intrinsics,
-                        intrinsics_source=None if camera is None else IntrinsicsSource.ASSUMED,
+                        intrinsics=assumed or seen,
+                        intrinsics_source=_source_of(assumed, seen),
                         camera=None if camera is None else camera.preset,
+                        estimated_intrinsics=seen,
+                        metres_per_unit=said.metres_per_unit,
+                        metres_per_unit_error=said.error,
                     ),
                     self._declared,
                 )
-            keep = self._config.keep_reject_thumbnails
-            return Reject(
+                if not reasons or kept:
+                    return pair
+            reject = Reject(
                 candidate.ref,
                 scores=verdict.scores,
-                # The score's name alone can be counted; its value is in `scores`.
-                reasons=tuple(failure.score for failure in verdict.failures),
-                thumbnail_jpeg=pair_thumbnail(rgb, depth) if keep else None,
+                reasons=tuple(reasons),
+                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
+                phash=perceptual_hash(rgb),
             )
+            return reject if pair is None else EncodedReject(reject, pair)
+
+    def _assumed_camera(self, batch: Batch) -> Intrinsics | None:
+        camera = self._config.camera
+        return None if camera is None else camera.intrinsics(*batch.rgb.shape[1:3])
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
@@ -272,6 +320,12 @@ class ShardWorker:
             prompts_unknown=None if read is None else read.unknown,
             prompts_cut=None if read is None else read.cut,
         )
+
+
+def _source_of(assumed: Intrinsics | None, seen: Intrinsics | None) -> IntrinsicsSource | None:
+    if assumed is not None:
+        return IntrinsicsSource.ASSUMED
+    return None if seen is None else IntrinsicsSource.ESTIMATED
 
 
 def _filled(candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:

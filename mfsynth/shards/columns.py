@@ -15,6 +15,8 @@ from mfsynth.shards.tar import Span
 
 REJECTED = "rejected"
 QUARANTINED = "quarantined"
+PHASH = "phash"
+PHASH_MEANING = "perceptual hash of the image, 64 bits: near-duplicates differ in few of them"
 
 _T = TypeVar("_T")
 
@@ -29,6 +31,7 @@ class PlacedSample:
         shard: Number of its shard.
         row: Its number among the samples of the shard, from 0.
         spans: Its members in the tar, by the names in `layout.MEMBERS`.
+        phash: `perceptual_hash` of its image.
     """
 
     sample: Sample
@@ -36,14 +39,22 @@ class PlacedSample:
     shard: int
     row: int
     spans: Mapping[str, Span]
+    phash: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedReject:
-    """A candidate that gave no sample, and the shard that it is of."""
+    """A candidate that gave no sample.
+
+    Attributes:
+        record: What became of it.
+        shard: That it is of.
+        placed: Where its pixels lie, of a rejected one whose pixels are kept.
+    """
 
     record: Reject | Quarantine
     shard: int
+    placed: PlacedSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,28 @@ def _camera(name: str, meaning: str) -> Column[PlacedSample]:
         return None if camera is None else getattr(camera, name)
 
     return Column(name, "float64", meaning, value, nullable=True)
+
+
+def _estimated(name: str) -> Column[PlacedSample]:
+    def value(placed: PlacedSample) -> float | None:
+        camera = placed.sample.estimated_intrinsics
+        return None if camera is None else getattr(camera, name)
+
+    return _added(f"estimated_{name}", f"{name} of the camera that an estimator sees", value)
+
+
+def _added(
+    name: str, meaning: str, value: Callable[[PlacedSample], float | None]
+) -> Column[PlacedSample]:
+    return Column(
+        name,
+        "float64",
+        meaning,
+        value,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    )
 
 
 def _member(member: str) -> tuple[Column[PlacedSample], ...]:
@@ -146,6 +179,17 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
         in_every_run=False,
     ),
+    *map(_estimated, ("fx", "fy", "cx", "cy")),
+    _added(
+        "metres_per_unit",
+        "factor that made relative depth metric",
+        lambda placed: placed.sample.metres_per_unit,
+    ),
+    _added(
+        "metres_per_unit_error",
+        "relative standard error of metres_per_unit; null where it isn't known",
+        lambda placed: placed.sample.metres_per_unit_error,
+    ),
     Column(
         "depth_encoding",
         "string",
@@ -199,6 +243,14 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         lambda placed: placed.sample.digital_source_type,
         in_first_version=False,
     ),
+    Column(
+        PHASH,
+        "int64",
+        PHASH_MEANING,
+        lambda placed: placed.phash,
+        in_first_version=False,
+        in_every_run=False,
+    ),
 )
 
 ADDED = tuple(column.name for column in INDEX if not column.in_every_run)
@@ -245,7 +297,34 @@ REJECTS: tuple[Column[PlacedReject], ...] = (
         lambda placed: _thumbnail(placed.record),
         nullable=True,
     ),
+    Column(
+        PHASH,
+        "int64",
+        PHASH_MEANING,
+        lambda placed: placed.record.phash if isinstance(placed.record, Reject) else None,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
 )
+
+
+def _of_pixels(column: Column[PlacedSample]) -> Column[PlacedReject]:
+    return Column(
+        column.name,
+        column.type,
+        f"{column.meaning}; null without pixels",
+        lambda placed: None if placed.placed is None else column.value(placed.placed),
+        nullable=True,
+        in_first_version=column.in_first_version,
+        in_every_run=column.in_every_run,
+    )
+
+
+REJECT_PIXELS: tuple[Column[PlacedReject], ...] = tuple(
+    _of_pixels(column) for column in INDEX if column.name not in {other.name for other in REJECTS}
+)
+"""What rejects have beside, where a run keeps their pixels: all else that a sample has."""
 
 
 def _outcome(record: Reject | Quarantine) -> str:

@@ -81,6 +81,7 @@ class RunManifest:
         created: ISO 8601, UTC.
         nonce: Random digits: no other run, in whatever store, has this `run.json`.
         model: `id`, `revision` and `licence` of the model, for the data card.
+        estimator: The same of the depth estimator that looked at its pairs; empty where none did.
         scores: By name, what its checks measure; empty for runs of earlier versions.
         members: Of a sample, in order: `name`, `suffix`, `meaning`. Of this and the next two,
             runs of format version 1 say nothing.
@@ -101,6 +102,7 @@ class RunManifest:
     members: Sequence[Mapping[str, Any]] = field(default_factory=list)
     columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
     reject_columns: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    estimator: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -113,7 +115,10 @@ class RunManifest:
 
     def to_json(self) -> str:
         """Indented JSON with a final newline; `from_json` gives an equal manifest back."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+        values = asdict(self)
+        if not self.estimator:
+            del values["estimator"]
+        return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunManifest:

@@ -45,6 +45,8 @@ from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
+from mfsynth.shards.view_documents import documents_of_view
+from mfsynth.shards.views import View, read_views
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
@@ -67,6 +69,7 @@ class Copied:
         size: Bytes of their objects.
         brought: How many of the shards this call has brought, or mended.
         left_out: Documents of the source that aren't what the copy's receipts come to.
+        views_left_out: Why views of the source were not copied, a line each.
         is_running: Whether a driver is at work on the source, so that there will be more.
     """
 
@@ -75,6 +78,7 @@ class Copied:
     size: int
     brought: int
     left_out: tuple[str, ...]
+    views_left_out: tuple[str, ...]
     is_running: bool
 
 
@@ -105,6 +109,7 @@ def copy_run(
     run_json = source.read_bytes(layout.RUN_KEY)
     # By this machine's clock: to ask the source for its own, something would have to be written.
     is_running = driver_at_work(source, datetime.now(UTC)) is not None
+    views, faults = read_views(source)
     # A driver commits in any order; without one, gaps are receipts that were lost.
     receipts = (read_counted_commits if is_running else read_all_commits)(source)
     open_copy(target, run_json)
@@ -117,8 +122,17 @@ def copy_run(
         is_more = bool(there.keys() - receipts.keys())
         left_out = _copy_documents(source, target, run, receipts, is_more)
         left_out += _copy_energon(source, target, receipts, is_more)
+        faults += _copy_views(source, target, run, views, receipts)
     sums = totals(receipts.values())
-    return Copied(sums.shards, sums.accepted, sums.size, len(wanted), left_out, is_running)
+    return Copied(
+        shards=sums.shards,
+        pairs=sums.accepted,
+        size=sums.size,
+        brought=len(wanted),
+        left_out=left_out,
+        views_left_out=tuple(faults),
+        is_running=is_running,
+    )
 
 
 def _require_no_other(
@@ -325,6 +339,37 @@ def _copy_energon(
     if stale_energon(target, wanted):
         write_energon(target, wanted)
     return ()
+
+
+def _copy_views(
+    source: ObjectStore,
+    target: ObjectStore,
+    run: RunManifest,
+    views: Iterable[View],
+    receipts: Mapping[int, Receipt],
+) -> list[str]:
+    """Copy views and their documents, byte for byte; gives lines on what isn't of these shards."""
+    left_out = []
+    for view in views:
+        try:
+            view.receipts_of(receipts)
+            data = source.read_bytes(view.key)
+            if View.from_bytes(data) != view:
+                raise MfsynthError("was replaced meanwhile; copy again")
+        except (MfsynthError, FileNotFoundError) as error:
+            left_out.append(f"{view.key}: {error}")
+            continue
+        _bring(target, view.key, data)
+        documents, stale = documents_of_view(source, run, view, receipts)
+        for key, text in documents.items():
+            _bring(target, key, text)
+        left_out += [f"{key}: is not what the view comes to" for key in stale]
+    return left_out
+
+
+def _bring(target: ObjectStore, key: str, data: bytes) -> None:
+    if _read_or_none(target, key) != data:
+        target.put_bytes(key, data)
 
 
 def _read_or_none(store: ObjectStore, key: str) -> bytes | None:

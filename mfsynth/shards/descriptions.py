@@ -15,7 +15,10 @@ _PLAIN = (
     *("sample_id", "candidate", "seed", "prompt", "prompt_id", "width", "height"),
     *("intrinsics_source", "mode", "model_id"),
 )
-_LATER = ("licence", "digital_source_type", "camera")
+_LATER = (
+    *("licence", "digital_source_type", "camera", "phash"),
+    *("metres_per_unit", "metres_per_unit_error"),
+)
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")
 _SHOWN = 4
@@ -88,6 +91,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
             if camera
             else {"intrinsics": None}
         ),
+        **_estimated_camera(row),
         **{f"depth.{name}": row[f"depth_{name}"] for name in _DEPTH},
         **{
             f"slots.{name.removeprefix(SLOT_PREFIX)}": value
@@ -100,6 +104,13 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
             if name.startswith(SCORE_PREFIX)
         },
     }
+
+
+def _estimated_camera(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: row[f"estimated_{name}"] for name in _CAMERA if f"estimated_{name}" in row}
+    if found and all(value is None for value in found.values()):
+        return {"estimated_intrinsics": None}
+    return {f"estimated_intrinsics.{name}": value for name, value in found.items()}
 
 
 def _at(about: Any, place: str) -> Any:

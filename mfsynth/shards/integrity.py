@@ -17,7 +17,14 @@ from mfsynth.shards import codecs, tables
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
-from mfsynth.shards.layout import FIRST_VERSION, MEMBERS, RUN_KEY, SAMPLE_ID, sample_id
+from mfsynth.shards.layout import (
+    FIRST_VERSION,
+    MEMBERS,
+    REJECTED_TAR,
+    RUN_KEY,
+    SAMPLE_ID,
+    sample_id,
+)
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
 
@@ -30,9 +37,7 @@ def sha256_of(path: Path) -> str:
 
 def shard_problems(
     receipt: Receipt,
-    tar: Path,
-    index: Path,
-    rejects: Path,
+    paths: Mapping[str, Path],
     *,
     decode: bool,
     run: RunManifest | None = None,
@@ -41,9 +46,7 @@ def shard_problems(
 
     Args:
         receipt: What the shard should be.
-        tar: Local file of the tar.
-        index: Local file of the Parquet index.
-        rejects: Local file of the Parquet rejects.
+        paths: Local files of its objects, by kind.
         decode: Whether to decode every image and depth map too.
         run: Says which members and columns there are; where it doesn't (format version 1), or
             there is none, they are this version's.
@@ -57,11 +60,16 @@ def shard_problems(
     first = run is not None and run.format_version == FIRST_VERSION
     index_schema = partial(tables.index_schema, first_version=first)
     rejects_schema = partial(tables.rejects_schema, first_version=first)
-    rows = _rows(index, index_schema, columns, keys["index"], problems)
-    others = _rows(rejects, rejects_schema, reject_columns, keys["rejects"], problems)
+    rows = _rows(paths["index"], index_schema, columns, keys["index"], problems)
+    others = _rows(paths["rejects"], rejects_schema, reject_columns, keys["rejects"], problems)
+    of_tar = partial(_tar_problems, suffixes=members, decode=decode, hashes=not first)
     if rows is not None:
-        problems += _tar_problems(tar, rows, members, keys["tar"], decode=decode, hashes=not first)
+        problems += of_tar(paths["tar"], rows, keys["tar"])
         problems += _run_faults(run, rows, keys["index"])
+    if others is not None and REJECTED_TAR in paths:
+        problems += of_tar(paths[REJECTED_TAR], others, keys[REJECTED_TAR])
+        with_pixels = [row for row in others if row["rgb_offset"] is not None]
+        problems += _run_faults(run, with_pixels, keys["rejects"])
     if rows is not None and others is not None:
         problems += _count_problems(receipt, rows, others)
     return problems
@@ -131,9 +139,9 @@ def _count_problems(
 def _tar_problems(
     path: Path,
     rows: Sequence[dict[str, Any]],
-    suffixes: Mapping[str, str],
     key: str,
     *,
+    suffixes: Mapping[str, str],
     decode: bool,
     hashes: bool,
 ) -> list[str]:
@@ -199,6 +207,7 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
         "model_id": run.model.get("id"),
         "mode": _setting(run, "sampler", "mode"),
         "camera": _setting(run, "camera", "preset"),
+        "metres_per_unit": _number(run.settings.get("metres_per_unit")),
         "licence": run.model.get("licence"),
     }
     for row in rows:
@@ -206,6 +215,10 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
             if value is not None and row.get(name, value) != value:
                 found = f"{row[name]!r:.80}"
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _setting(run: RunManifest, section: str, name: str) -> Any:

@@ -4,9 +4,12 @@
     shards/<run>-000012.<attempt>.tar           accepted samples, WebDataset
     index/<run>-000012.<attempt>.parquet        one row a sample, with offsets into the tar
     rejects/<run>-000012.<attempt>.parquet      one row a candidate that gave no sample
-    _commits/000012.json                        the receipt that makes the three above count
+    rejects/<run>-000012.<attempt>.tar          the pixels of rejected ones, where a run keeps them
+    _commits/000012.json                        the receipt that makes those above count
     _segments/000000-0032.<sha256>.parquet      index rows of 32 shards in one table: a cache
     _segments/000000-0032.<sha256>.json         their receipts in one document: a cache
+    _views/<name>.json                          which candidates are a data set by other limits
+    _views/<name>/                              its rows, and its documents, written by finalize
     _driver/<name>.json                         the heartbeat of a driver, while it runs
     _driver/progress.json                       how many shards drivers have seen committed
     _tombstones/<time>-<random>.json            what gc will delete, and from when on
@@ -37,9 +40,15 @@ MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
 DOCUMENT_KEYS = (MANIFEST_KEY, CROISSANT_KEY, CARD_KEY)
+VIEW_ROWS = "pairs.parquet"
+"""Beside the documents of a view: its rows."""
 
 OBJECT_KINDS = ("tar", "index", "rejects")
+"""What every shard has."""
+REJECTED_TAR = "rejected_tar"
+"""What shards have of a run that keeps the pixels of what it rejects."""
 FOLDERS = {"tar": "shards", "index": "index", "rejects": "rejects"}
+"""Where these lie; the pixels of rejected pairs lie beside their table."""
 COMMITS_FOLDER = "_commits"
 DRIVERS_FOLDER = "_driver"
 PROGRESS_KEY = f"{DRIVERS_FOLDER}/progress.json"
@@ -47,12 +56,15 @@ TOMBSTONES_FOLDER = "_tombstones"
 SEGMENTS_FOLDER = "_segments"
 SEGMENT_KINDS = ("index", "receipts")
 LOGS_FOLDER = "_log"
+VIEWS_FOLDER = "_views"
 
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 """Name of a run: it becomes part of paths."""
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,88}")
 """Name of a run with its identity (`run_id`)."""
+VIEW_NAME = RUN_NAME
+"""Name of a view of a run."""
 
 # A dot would end the key for every WebDataset reader; capitals collide on some file systems.
 SAMPLE_ID = re.compile(r"[0-9a-z_-]+")
@@ -64,12 +76,20 @@ _OBJECT = re.compile(
 )
 _HEARTBEAT = re.compile(rf"{DRIVERS_FOLDER}/[0-9a-f]{{16}}\.json")
 _TOMBSTONE = re.compile(rf"{TOMBSTONES_FOLDER}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{16}}\.json")
-_SUFFIXES = {"tar": "tar", "index": "parquet", "rejects": "parquet"}
+# Folder and suffix of each kind of object.
+_PLACES = {
+    "tar": ("shards", "tar"),
+    "index": ("index", "parquet"),
+    "rejects": ("rejects", "parquet"),
+    REJECTED_TAR: ("rejects", "tar"),
+}
+_KINDS = {place: kind for kind, place in _PLACES.items()}
 _SEGMENT = re.compile(
     rf"{SEGMENTS_FOLDER}/(?P<first>\d{{6,18}})-(?P<count>\d{{4,18}})"
     r"\.(?P<sha256>[0-9a-f]{64})\.(?P<suffix>parquet|json)"
 )
 _TAR_INDEX = ".idx"
+_VIEW = re.compile(rf"{VIEWS_FOLDER}/({VIEW_NAME.pattern})\.json")
 _SEGMENT_SUFFIXES = {"index": "parquet", "receipts": "json"}
 
 
@@ -168,10 +188,11 @@ def run_of(sample_id: str) -> str:
 
 
 def object_key(kind: str, run: str, shard: int, attempt: str) -> str:
-    """Key of an object of one attempt at one shard; `kind` is one of `OBJECT_KINDS`."""
+    """Key of an object of one attempt at a shard; of `OBJECT_KINDS`, or `REJECTED_TAR`."""
     if not _ATTEMPT.fullmatch(attempt):
         raise ValueError(f"attempt {attempt!r} is not [0-9a-z_-]+")
-    return f"{FOLDERS[kind]}/{run}-{shard:06d}.{attempt}.{_SUFFIXES[kind]}"
+    folder, suffix = _PLACES[kind]
+    return f"{folder}/{run}-{shard:06d}.{attempt}.{suffix}"
 
 
 def tar_index_key(tar: str) -> str:
@@ -202,8 +223,8 @@ def parse_object_key(key: str) -> ObjectName | None:
     match = _OBJECT.fullmatch(key)
     if match is None:
         return None
-    kind = next(kind for kind, folder in FOLDERS.items() if folder == match["folder"])
-    if _SUFFIXES[kind] != match["suffix"]:
+    kind = _KINDS.get((match["folder"], match["suffix"]))
+    if kind is None:
         return None
     return ObjectName(kind, match["run"], int(match["shard"]), match["attempt"])
 
@@ -246,6 +267,30 @@ def new_log(began: datetime) -> str:
 def log_key(log: str, part: int) -> str:
     """Key of a part of a log, from 0."""
     return f"{LOGS_FOLDER}/{log}.{part:03d}.txt"
+
+
+def view_key(name: str) -> str:
+    """Key of the view that has a name."""
+    return f"{VIEWS_FOLDER}/{name}.json"
+
+
+def view_document_keys(name: str) -> dict[str, str]:
+    """Keys of the documents of a view, by the keys of those of a run; and of its rows."""
+    names = (*DOCUMENT_KEYS, VIEW_ROWS)
+    return {document: f"{VIEWS_FOLDER}/{name}/{document}" for document in names}
+
+
+def is_view_document(key: str) -> bool:
+    """Whether it is the key of a document of a view."""
+    folder, _, document = key.rpartition("/")
+    name = folder.removeprefix(f"{VIEWS_FOLDER}/")
+    return VIEW_NAME.fullmatch(name) is not None and key == view_document_keys(name).get(document)
+
+
+def parse_view_key(key: str) -> str | None:
+    """Name of the view that has a key; None for any other key."""
+    match = _VIEW.fullmatch(key)
+    return match[1] if match else None
 
 
 def member_name(sample_id: str, member: str) -> str:

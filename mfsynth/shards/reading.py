@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
-from mfsynth.shards import tables
+from mfsynth.shards import layout, tables
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.segments import cover, listed_tolerantly, read_tolerantly, tell_doubts
@@ -25,6 +25,7 @@ SEGMENT_OF = b"mfsynth.indexes"
 _INDEX = partial(tables.index_schema, first_version=True)
 _REJECTS = partial(tables.rejects_schema, first_version=True)
 _BATCH_ROWS = 2**16
+_SHARDS_AT_ONCE = 16
 _REMEDY = "`mfsynth verify` says what else is damaged"
 
 
@@ -97,6 +98,24 @@ def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
     rows = receipt.rejected + receipt.quarantined
     [table] = _read(store, [(receipt.objects["rejects"], rows)], _REJECTS)
     return table
+
+
+def read_rejected_pairs(store: ObjectStore, receipts: Iterable[Receipt]) -> Iterator[pa.Table]:
+    """The rejected candidates of committed shards whose pixels were kept, some shards at a time.
+
+    Their tables have all columns of the index, and those of the rejects.
+
+    Raises:
+        MfsynthError: A table is missing or damaged.
+    """
+    kept = [r for r in receipts if r.rejected and layout.REJECTED_TAR in r.objects]
+    for at in range(0, len(kept), _SHARDS_AT_ONCE):
+        some = kept[at : at + _SHARDS_AT_ONCE]
+        wanted = [(r.objects["rejects"], r.rejected + r.quarantined) for r in some]
+        for (stored, _), table in zip(wanted, _read(store, wanted, _REJECTS), strict=True):
+            if "rgb_offset" not in table.column_names:
+                raise _damaged(store, stored.key, "has no columns of pixels, the receipt says so")
+            yield table.filter(pc.is_valid(table["rgb_offset"]))
 
 
 def _read(

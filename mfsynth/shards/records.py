@@ -75,6 +75,9 @@ class Sample:
         intrinsics_source: Where `intrinsics` came from; None exactly if `intrinsics` is.
         camera: The preset that `intrinsics` are of; None where they are of none.
         digital_source_type: How the image came to be, a term of the IPTC.
+        estimated_intrinsics: The camera that an estimator sees, beside one that is given.
+        metres_per_unit: The factor that made relative depth metric; None where none did.
+        metres_per_unit_error: Its relative standard error; None where that isn't known.
     """
 
     ref: CandidateRef
@@ -89,6 +92,9 @@ class Sample:
     intrinsics_source: IntrinsicsSource | None = None
     camera: str | None = None
     digital_source_type: str = DIGITAL_SOURCE_TYPE
+    estimated_intrinsics: Intrinsics | None = None
+    metres_per_unit: float | None = None
+    metres_per_unit_error: float | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)
@@ -107,12 +113,14 @@ class Reject:
         scores: Score of every check; NaN where the check abstains.
         reasons: One short reason a failed check, for example `registration`.
         thumbnail_jpeg: Small JPEG of the image, or None where thumbnails aren't kept.
+        phash: `perceptual_hash` of the image; None where it wasn't computed.
     """
 
     ref: CandidateRef
     scores: Mapping[str, float]
     reasons: tuple[str, ...]
     thumbnail_jpeg: bytes | None = None
+    phash: int | None = None
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -157,7 +165,8 @@ class Receipt:
         accepted: Samples in the tar, and rows of the index.
         rejected: Candidates that the checks filtered out.
         quarantined: Candidates that could not be made.
-        objects: `tar`, `index` and `rejects`.
+        objects: `tar`, `index` and `rejects`; where a run keeps the pixels of what it rejects,
+            `rejected_tar`, too.
         seconds: Wall seconds by phase; `total` is the whole shard (phases may overlap).
         worker: Where it was made, for people.
         created: ISO 8601, UTC.
@@ -251,7 +260,7 @@ class Receipt:
             raise ValueError("worker is no text, or created no time of UTC")
         if not isinstance(self.device, str) or not isinstance(self.device_name, str):
             raise ValueError("device or device_name is no text")
-        if set(self.objects) != set(layout.OBJECT_KINDS):
+        if {*self.objects} - {layout.REJECTED_TAR} != {*layout.OBJECT_KINDS}:
             raise ValueError(f"objects are {sorted(self.objects)!s:.80}")
         for kind, stored in self.objects.items():
             # Inside of the run, and of nothing else: a key leads wherever it says.

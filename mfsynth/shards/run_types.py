@@ -27,11 +27,11 @@ def require_types(manifest: RunManifest) -> None:
             raise ValueError(f"{name} is not a text")
     if not is_utc(manifest.created):
         raise ValueError("created is no time of UTC")
-    for name in ("settings", "config", "versions", "model"):
+    for name in ("settings", "config", "versions", "model", "estimator"):
         _require_object(name, getattr(manifest, name))
     for name in ("sampler", "checks"):
         _require_object(f"settings.{name}", manifest.settings.get(name) or {})
-    for name in ("versions", "model"):
+    for name in ("versions", "model", "estimator"):
         if not _are_texts(getattr(manifest, name).values()):
             raise ValueError(f"{name} has what is not a text")
     _require_object("config.target", target := manifest.config.get("target") or {})

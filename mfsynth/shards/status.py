@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
 from mfsynth.shards.drivers import counted_shards, read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.views import View, read_views
 from mfsynth.shards.words import camera_in_words, loosened_limits
 from mfsynth.storage.store import ObjectStore
 
@@ -34,6 +36,48 @@ class Pace:
 
     pairs_per_hour: float
     hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """A view of a run.
+
+    Attributes:
+        pairs: In it.
+        returned: How many of them the run rejected.
+        shards: That it is of.
+        shards_since: How many shards are committed that it is not of.
+        rules: What decides, in words.
+        problem: Why it can't be read; empty if it can.
+    """
+
+    pairs: int
+    returned: int
+    shards: int
+    shards_since: int
+    rules: str
+    problem: str = ""
+
+    @classmethod
+    def of(cls, view: View, receipts: Mapping[int, Receipt]) -> ViewStatus:
+        """As the receipts of the run have it, which were read after the view."""
+        since, problem = view.shards_since(receipts), ""
+        try:
+            view.receipts_of(receipts)
+        except MfsynthError as error:
+            problem = str(error)
+        return cls(view.pairs, view.returned, view.shards, since, view.rules.text(), problem)
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        if self.problem:
+            return self.problem
+        back = f", {self.returned} of them rejected by the run" if self.returned else ""
+        line = f"{self.pairs} pairs of {self.shards} shards{back} ({self.rules})"
+        if self.shards_since:
+            line += f"; {self.shards_since} shards since: `mfsynth refilter --replace`"
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +114,8 @@ class RunStatus:
         loosened: Limits that let more pass than the defaults of their checks, in words.
         retries: What failed and was done again, by cause, of committed shards, where that is
             known.
+        views: Its views, by name.
+        view_faults: Why others can't be read, a line each.
     """
 
     run: str
@@ -99,6 +145,8 @@ class RunStatus:
     camera: str = ""
     loosened: Sequence[str] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
+    views: Mapping[str, ViewStatus] = field(default_factory=dict)
+    view_faults: Sequence[str] = ()
 
     @classmethod
     def of(cls, manifest: RunManifest, url: str, sums: Totals, missing: Iterable[int]) -> RunStatus:
@@ -170,6 +218,8 @@ class RunStatus:
         if self.retries:
             named = {cause.replace("_", " "): number for cause, number in self.retries.items()}
             lines.append(f"done again   {counts(named)}")
+        lines += [f"view         {name}: {view.line}" for name, view in self.views.items()]
+        lines += [f"view         {fault}" for fault in self.view_faults]
         if self.missing_shards:
             lines.append(
                 f"gaps         {listed(self.missing_shards)}: start the run again to fill them"
@@ -210,11 +260,18 @@ def run_status(store: ObjectStore) -> RunStatus:
     """
     manifest = read_run(store)
     counted, segments = counted_shards(store), listed_tolerantly(store, [])
+    views, view_faults = read_views(store)
     commits = read_known_commits(store)
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     lost = max(0, counted.shards - len(commits)) if counted is not None else 0
     lost = max(lost, len(shards_beside(store, segments, commits)))
-    return replace(status, pace=pace_of(commits.values()), lost_shards=lost)
+    return replace(
+        status,
+        pace=pace_of(commits.values()),
+        lost_shards=lost,
+        views={view.name: ViewStatus.of(view, commits) for view in views},
+        view_faults=tuple(view_faults),
+    )
 
 
 def pace_of(receipts: Iterable[Receipt]) -> Pace | None:

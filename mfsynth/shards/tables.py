@@ -16,7 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfsynth.shards.codecs import FORMULAS
-from mfsynth.shards.columns import ADDED, INDEX, REJECTS, Column, PlacedReject, PlacedSample
+from mfsynth.shards.columns import (
+    ADDED,
+    INDEX,
+    REJECT_PIXELS,
+    REJECTS,
+    Column,
+    PlacedReject,
+    PlacedSample,
+)
 from mfsynth.shards.layout import MEMBERS, WRITTEN_VERSIONS
 from mfsynth.shards.records import CandidateRef, Reject
 
@@ -53,24 +61,31 @@ class Declared:
         slots: Names of the slots of its prompts.
         added: Those of `columns.ADDED` that it has.
         format_version: Of the run.
+        keeps_rejects: Whether the pixels of rejected pairs are kept, too.
     """
 
     scores: Sequence[str] = ()
     slots: Sequence[str] = ()
     added: Collection[str] = ()
     format_version: int | str = WRITTEN_VERSIONS[0]
+    keeps_rejects: bool = False
 
     @classmethod
     def by(
-        cls, columns: Iterable[str], format_version: int | str = WRITTEN_VERSIONS[0]
+        cls,
+        columns: Iterable[str],
+        format_version: int | str = WRITTEN_VERSIONS[0],
+        reject_columns: Iterable[str] = (),
     ) -> Declared:
-        """What the names of all columns of an index say."""
+        """What the names of all columns of a table say; of an index, with those of the rejects."""
         names = [*columns]
         return cls(
             scores=[n.removeprefix(SCORE_PREFIX) for n in names if n.startswith(SCORE_PREFIX)],
             slots=[n.removeprefix(SLOT_PREFIX) for n in names if n.startswith(SLOT_PREFIX)],
             added=[n for n in names if n in ADDED],
             format_version=format_version,
+            keeps_rejects="rgb_offset" in reject_columns
+            or {"outcome", "rgb_offset"}.issubset(names),
         )
 
 
@@ -79,7 +94,11 @@ PLAIN = Declared()
 
 
 def contents_of_run(
-    scores: Mapping[str, str], slots: Iterable[str] = (), added: Collection[str] = ()
+    scores: Mapping[str, str],
+    slots: Iterable[str] = (),
+    added: Collection[str] = (),
+    *,
+    keeps_rejects: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
@@ -87,6 +106,7 @@ def contents_of_run(
         scores: By name, what is measured, in a line.
         slots: Names of the slots of its prompts.
         added: Those of `columns.ADDED` that it has.
+        keeps_rejects: Whether the pixels of rejected pairs are kept.
 
     Returns:
         `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
@@ -105,11 +125,8 @@ def contents_of_run(
     ]
     return {
         "members": members,
-        "columns": [
-            *(_describe(column) for column in INDEX if column.in_every_run or column.name in added),
-            *declared,
-        ],
-        "reject_columns": [*(_describe(column) for column in REJECTS), *declared],
+        "columns": [*map(_describe, _in(added, INDEX)), *declared],
+        "reject_columns": [*map(_describe, _in(added, _reject_columns(keeps_rejects))), *declared],
     }
 
 
@@ -123,6 +140,15 @@ def has_columns(schema: pa.Schema, columns: Sequence[Mapping[str, Any]]) -> bool
     ] and all(
         field.type == _TYPES.get(column["type"], field.type)
         for field, column in zip(schema, columns, strict=True)
+    )
+
+
+def described_schema(columns: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """The schema that `run.json` describes, as far as the types are known."""
+    return pa.schema(
+        pa.field(column["name"], _TYPES[column["type"]], nullable=bool(column.get("nullable")))
+        for column in columns
+        if column["type"] in _TYPES
     )
 
 
@@ -143,13 +169,13 @@ def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schem
             where the check abstained.
         first_version: Only what format version 1 has, as every later version, too.
     """
-    columns = [each for each in INDEX if each.in_every_run or each.name in declared.added]
-    return _schema(columns, declared, first_version)
+    return _schema(_in(declared.added, INDEX), declared, first_version)
 
 
 def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    return _schema(REJECTS, declared, first_version)
+    columns = _in(declared.added, _reject_columns(declared.keeps_rejects))
+    return _schema(columns, declared, first_version)
 
 
 def index_row(placed: PlacedSample) -> dict[str, Any]:
@@ -160,7 +186,8 @@ def index_row(placed: PlacedSample) -> dict[str, Any]:
 def reject_row(placed: PlacedReject) -> dict[str, Any]:
     """The rejects' row of a candidate that gave no sample."""
     record = placed.record
-    return _row(REJECTS, placed, record.ref, record.scores if isinstance(record, Reject) else {})
+    columns = _reject_columns(placed.placed is not None)
+    return _row(columns, placed, record.ref, record.scores if isinstance(record, Reject) else {})
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -191,6 +218,15 @@ def slots_of(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         for name, taken in row.items()
         if name.startswith(SLOT_PREFIX) and taken is not None
     }
+
+
+def _in(added: Collection[str], columns: Iterable[Column[_T]]) -> list[Column[_T]]:
+    """Those of a run that has these beside what every run has."""
+    return [column for column in columns if column.in_every_run or column.name in added]
+
+
+def _reject_columns(keeps_rejects: bool) -> tuple[Column[PlacedReject], ...]:
+    return REJECTS + REJECT_PIXELS if keeps_rejects else REJECTS
 
 
 def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: bool) -> pa.Schema:

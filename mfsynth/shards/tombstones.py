@@ -25,6 +25,7 @@ FOLDERS = (
     layout.DRIVERS_FOLDER,
     layout.TOMBSTONES_FOLDER,
     layout.LOGS_FOLDER,
+    layout.VIEWS_FOLDER,
 )
 
 

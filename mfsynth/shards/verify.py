@@ -20,8 +20,12 @@ from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.shards.refilter import view_problems
 from mfsynth.shards.segments import Segment, parse_segment
+from mfsynth.shards.tables import Declared
 from mfsynth.shards.totals import totals
+from mfsynth.shards.view_documents import view_document_problems
+from mfsynth.shards.views import read_views
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
@@ -55,9 +59,10 @@ def verify_run(
 
     Shallow: there are receipts, as many as were counted once, they are consistent, shards are
     gap-free and cover their candidates, every object is there with its size, segments hold the
-    receipts that there are. Deep, in addition: SHA-256, Parquet schema, counts, every candidate
-    exactly once, ids over all shards, index offsets and CRC-32s against the tar, every image and
-    depth map decodes to the size that the index says, segments hold the rows of the indexes.
+    receipts that there are, views are whole and of these shards. Deep, in addition: SHA-256,
+    Parquet schema, counts, every candidate exactly once, ids over all shards, index offsets and
+    CRC-32s against the tar, every image and depth map decodes to the size that the index says,
+    segments hold the rows of the indexes, views what their rules select.
 
     Args:
         store: The run.
@@ -69,9 +74,10 @@ def verify_run(
     """
     manifest = read_run(store)
     problems = []
-    # Counts and segments before commits before objects: what a running job commits meanwhile is
-    # not missed.
+    # Counts, segments and views before commits before objects: what a running job commits
+    # meanwhile is not missed.
     segments = {entry.key: entry.size for entry in store.entries(layout.SEGMENTS_FOLDER)}
+    views, view_faults = read_views(store)
     try:
         counted = counted_shards(store)
     except MfsynthError as error:
@@ -94,15 +100,19 @@ def verify_run(
             _of_shard(receipt, line) for line in _object_problems(manifest, receipt, sizes)
         ]
     problems += _segment_problems(store, segments, texts, deep=deep)
+    are_sound = receipts_are_whole
     if deep:
         contents = _contents(store, manifest, receipts, sizes, on_shard)
         problems += contents
+        are_sound = receipts_are_whole and not contents
         # What is computed from receipts says nothing where receipts are missing or wrong.
-        if receipts_are_whole and not contents:
+        if are_sound:
             try:
                 problems += document_problems(store, manifest, receipts)
+                problems += view_document_problems(store, manifest, views, receipts)
             except MfsynthError as error:
                 problems.append(str(error))
+    problems += view_faults + view_problems(store, views, receipts, deep=deep and are_sound)
     sums = totals(receipts.values())
     return VerifyReport(
         problems=tuple(problems),
@@ -176,6 +186,10 @@ def _object_problems(
     manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
 ) -> list[str]:
     problems = []
+    keeps_rejects = Declared.by(column["name"] for column in manifest.reject_columns).keeps_rejects
+    if (layout.REJECTED_TAR in receipt.objects) != keeps_rejects:
+        key, named = layout.commit_key(receipt.shard), "no" if keeps_rejects else "a"
+        problems.append(f"{key}: names {named} tar of rejected pairs, {layout.RUN_KEY} not so")
     for kind, stored in receipt.objects.items():
         name = layout.parse_object_key(stored.key)
         expected = (kind, manifest.run_id, receipt.shard, receipt.attempt)
@@ -226,8 +240,8 @@ def _deep(
 ) -> tuple[list[str], list[str]]:
     with ExitStack() as stack:
         paths = {
-            kind: stack.enter_context(store.local_copy(receipt.objects[kind].key))
-            for kind in layout.OBJECT_KINDS
+            kind: stack.enter_context(store.local_copy(stored.key))
+            for kind, stored in receipt.objects.items()
         }
         problems = [
             f"{stored.key}: its bytes changed (SHA-256 differs)"
@@ -235,9 +249,7 @@ def _deep(
             # Of another size it was reported before, and its hash differs of course.
             if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256
         ]
-        problems += shard_problems(
-            receipt, paths["tar"], paths["index"], paths["rejects"], decode=True, run=manifest
-        )
+        problems += shard_problems(receipt, paths, decode=True, run=manifest)
         try:
             key = receipt.objects["index"].key
             ids = read_moderate(str(paths["index"]), key, ["sample_id"]).column(0).to_pylist()

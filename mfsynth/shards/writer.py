@@ -27,10 +27,12 @@ from types import TracebackType
 from typing import Any
 
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
-from mfsynth.shards.columns import PlacedReject, PlacedSample
+from mfsynth.shards.columns import PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.marks import mark_jpeg, mark_png
+from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import (
     DIGITAL_SOURCE_TYPE,
     Quarantine,
@@ -50,13 +52,22 @@ _FOLDER_PREFIX = "mfsynth-spool-"
 
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
-    """A sample and the bytes of its three members."""
+    """A sample, the bytes of its three members, and the perceptual hash of its image."""
 
     sample: Sample
     encoding: codecs.DepthEncoding
     rgb: bytes
     depth: bytes
     json: bytes
+    phash: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedReject:
+    """A rejected candidate, and the pair that it would have been."""
+
+    reject: Reject
+    pair: EncodedSample
 
 
 def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> EncodedSample:
@@ -69,18 +80,20 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
     codes, encoding = codecs.encode_depth(sample.depth)
     depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
     rgb = mark_jpeg(codecs.encode_jpeg(sample.rgb), sample.digital_source_type)
+    phash = perceptual_hash(sample.rgb)
     description = json.dumps(
-        describe(sample, encoding, {"rgb": rgb, "depth": depth}, declared),
+        describe(sample, encoding, phash, {"rgb": rgb, "depth": depth}, declared),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
     )
-    return EncodedSample(sample, encoding, rgb, depth, description.encode())
+    return EncodedSample(sample, encoding, rgb, depth, description.encode(), phash)
 
 
 def describe(
     sample: Sample,
     encoding: codecs.DepthEncoding,
+    phash: int,
     siblings: Mapping[str, bytes],
     declared: tables.Declared,
 ) -> dict[str, Any]:
@@ -89,21 +102,27 @@ def describe(
     Args:
         sample: The pair.
         encoding: Of its depth.
+        phash: Of its image.
         siblings: The other members, by their names: their hashes hold them together.
         declared: What its run has.
     """
-    camera = sample.intrinsics
+    added = {
+        "camera": sample.camera,
+        "estimated_intrinsics": _as_json(sample.estimated_intrinsics),
+        "metres_per_unit": sample.metres_per_unit,
+        "metres_per_unit_error": sample.metres_per_unit_error,
+    }
+    # One camera has four columns.
+    names = {"estimated_intrinsics" if n.startswith("estimated_") else n for n in declared.added}
     height, width = sample.depth.shape
     return {
         "format_version": declared.format_version,
         **asdict(sample.ref),
         "width": width,
         "height": height,
-        "intrinsics": (
-            {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy} if camera else None
-        ),
+        "intrinsics": _as_json(sample.intrinsics),
         "intrinsics_source": sample.intrinsics_source,
-        **({"camera": sample.camera} if "camera" in declared.added else {}),
+        **{name: value for name, value in added.items() if name in names},
         "camera_axes": "x right, y down, z forward",
         "pixel_centres": "integer",
         "depth": {
@@ -122,6 +141,7 @@ def describe(
         "model_id": sample.model_id,
         "licence": sample.licence,
         "digital_source_type": sample.digital_source_type,
+        **({PHASH: phash} if PHASH in declared.added else {}),
         "sha256": {
             layout.MEMBERS[member].suffix: hashlib.sha256(data).hexdigest()
             for member, data in siblings.items()
@@ -129,11 +149,15 @@ def describe(
     }
 
 
+def _as_json(camera: Intrinsics | None) -> dict[str, float] | None:
+    return None if camera is None else asdict(camera)
+
+
 class ShardSpool:
     """Collects the candidates of one shard on the local disk. Not thread-safe.
 
         with ShardSpool(run=..., shard=..., attempt=..., ...) as spool:
-            for record in records:          # every candidate once, samples in rising order
+            for record in records:          # every candidate once, pixels in rising order
                 spool.add(record)
             spool.close()
             receipt = spool.upload(store, seconds=..., worker=...)
@@ -171,8 +195,13 @@ class ShardSpool:
         self._declared = declared
         self._run_sha256 = run_sha256
         self._parent = folder
+        self._kinds = [*layout.OBJECT_KINDS]
+        if declared.keeps_rejects:
+            self._kinds.append(layout.REJECTED_TAR)
         self._rows: list[dict[str, Any]] = []
-        self._others: list[Reject | Quarantine] = []
+        self._others: list[PlacedReject] = []
+        # Candidates that lie in each tar.
+        self._placed: dict[str, list[int]] = {"tar": [], layout.REJECTED_TAR: []}
         self._seen: set[int] = set()
         self._objects: dict[str, StoredObject] | None = None
 
@@ -182,8 +211,10 @@ class ShardSpool:
             locks.remove_abandoned(parent, _FOLDER_PREFIX)
             self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
             self._lock = locks.hold(self._folder)
-            self._tar_file = self._path("tar").open("wb")
-        self._tar = TarWriter(self._tar_file)
+            self._tar_files = {
+                kind: self._path(kind).open("wb") for kind in self._kinds if kind in self._placed
+            }
+        self._tars = {kind: TarWriter(file) for kind, file in self._tar_files.items()}
         return self
 
     def __exit__(
@@ -193,44 +224,54 @@ class ShardSpool:
         trace: TracebackType | None,
     ) -> None:
         # Closing flushes, which fails again on a full disk and must not hide the first error.
-        with contextlib.suppress(OSError):
-            self._tar_file.close()
+        for file in self._tar_files.values():
+            with contextlib.suppress(OSError):
+                file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
 
-    def add(self, record: Record | EncodedSample) -> None:
+    def add(self, record: Record | EncodedSample | EncodedReject) -> None:
         """Stage a candidate's outcome.
 
         Raises:
-            ValueError: The candidate is not of this shard, was added before, is a sample out of
-                order (the bytes of a tar must not depend on timing), or has an undeclared score, or
-                other slots than were declared.
+            ValueError: The candidate is not of this shard, was added before, has pixels and is out
+                of order (the bytes of a tar must not depend on timing), or has an undeclared score,
+                or other slots than were declared, or is a reject with pixels and none are kept.
             MfsynthError: The local disk is full.
         """
-        encoded = None
         if isinstance(record, Sample):
             record = encode_sample(record, self._declared)
         if isinstance(record, EncodedSample):
-            encoded, record = record, record.sample
-        self._admit(record)
-        if isinstance(record, (Reject, Quarantine)):
-            self._others.append(record)
+            self._admit(record.sample)
+            self._rows.append(tables.index_row(self._place(record, "tar")))
             return
-        assert encoded is not None
-        name = record.ref.sample_id
-        if self._rows and self._rows[-1]["candidate"] > record.ref.candidate:
+        if isinstance(record, EncodedReject):
+            self._admit(record.reject)
+            placed = self._place(record.pair, layout.REJECTED_TAR)
+            self._others.append(PlacedReject(record.reject, self._shard, placed))
+        else:
+            self._admit(record)
+            self._others.append(PlacedReject(record, self._shard))
+
+    def _place(self, pair: EncodedSample, kind: str) -> PlacedSample:
+        name, candidate = pair.sample.ref.sample_id, pair.sample.ref.candidate
+        before = self._placed[kind]
+        if kind not in self._tars:
+            raise ValueError(f"{name}: the run keeps no pixels of rejects")
+        if before and before[-1] > candidate:
             raise ValueError(f"{name}: samples must come in the order of candidates")
+        tar = self._tars[kind]
         with _on_disk(self._folder):
             spans = {
-                member: self._tar.add(layout.member_name(name, member), getattr(encoded, member))
+                member: tar.add(layout.member_name(name, member), getattr(pair, member))
                 for member in layout.MEMBERS
             }
-        row = len(self._rows)
-        placed = PlacedSample(record, encoded.encoding, self._shard, row, spans)
-        self._rows.append(tables.index_row(placed))
+        before.append(candidate)
+        row = len(before) - 1
+        return PlacedSample(pair.sample, pair.encoding, self._shard, row, spans, pair.phash)
 
     def close(self) -> None:
-        """Finish the three files, read them back and compare them with what was added.
+        """Finish the files, read them back and compare them with what was added.
 
         Raises:
             ValueError: A candidate of the shard was never added.
@@ -238,17 +279,18 @@ class ShardSpool:
         """
         if missing := sorted({*self._range} - self._seen):
             raise ValueError(f"shard {self._shard}: candidate {missing[0]} has no outcome")
-        others = sorted(self._others, key=lambda record: record.ref.candidate)
+        others = sorted(self._others, key=lambda other: other.record.ref.candidate)
         with _on_disk(self._folder):
-            self._tar.finish()
-            self._tar_file.flush()
-            os.fsync(self._tar_file.fileno())
-            self._tar_file.close()
+            for kind, file in self._tar_files.items():
+                self._tars[kind].finish()
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
             index = tables.index_schema(self._declared)
             tables.write_table(self._path("index"), self._rows, index)
             tables.write_table(
                 self._path("rejects"),
-                [tables.reject_row(PlacedReject(record, self._shard)) for record in others],
+                [*map(tables.reject_row, others)],
                 tables.rejects_schema(self._declared),
             )
             self._objects = {
@@ -257,11 +299,11 @@ class ShardSpool:
                     self._path(kind).stat().st_size,
                     sha256_of(self._path(kind)),
                 )
-                for kind in layout.OBJECT_KINDS
+                for kind in self._kinds
             }
         receipt = self._receipt(self._objects, {}, "")
-        paths = (self._path(kind) for kind in layout.OBJECT_KINDS)
-        if problems := shard_problems(receipt, *paths, decode=False):
+        paths = {kind: self._path(kind) for kind in self._kinds}
+        if problems := shard_problems(receipt, paths, decode=False):
             raise MfsynthError(
                 f"the spool folder {self._folder} did not keep shard {self._shard}: {problems[0]}; "
                 "set TMPDIR to a sound disk"
@@ -312,7 +354,8 @@ class ShardSpool:
     def _receipt(
         self, objects: Mapping[str, StoredObject], seconds: Mapping[str, float], worker: str
     ) -> Receipt:
-        rejects = [record for record in self._others if isinstance(record, Reject)]
+        others = [other.record for other in self._others]
+        rejects = [record for record in others if isinstance(record, Reject)]
         return Receipt(
             run=self._run,
             run_sha256=self._run_sha256,
@@ -322,7 +365,7 @@ class ShardSpool:
             candidates=len(self._range),
             accepted=len(self._rows),
             rejected=len(rejects),
-            quarantined=len(self._others) - len(rejects),
+            quarantined=len(others) - len(rejects),
             objects=dict(objects),
             seconds={phase: round(value, 4) for phase, value in seconds.items()},
             worker=worker,

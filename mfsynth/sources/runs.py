@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from mfsynth.config.base import NonEmpty
+from mfsynth.config.base import NonEmpty, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.sources.base import DepthFacts, Item, unit_of
@@ -18,14 +18,16 @@ class RunSettings(SourceSettings):
 
     Attributes:
         url: A local path or fsspec URL of the run.
+        view: Name of a view of it (`mfsynth refilter`); unset, all pairs that it accepted.
     """
 
     kind: Literal["mfsynth"]
     url: NonEmpty
+    view: Unset[NonEmpty] = None
 
     def open(self) -> RunSource:
         """See `RunSource`."""
-        return RunSource(self.url)
+        return RunSource(self.url, self.view)
 
 
 class RunSource:
@@ -33,17 +35,18 @@ class RunSource:
 
     Args:
         url: A local path or fsspec URL of a run.
+        view: Name of a view of it; None for all pairs that it accepted.
 
     Raises:
-        MfsynthError: There is no run, it has no pairs, or its depth has an unknown shift, which
-            no scale makes z-depth.
+        MfsynthError: There is no run or view, it has no pairs, or its depth has an unknown shift,
+            which no scale makes z-depth.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, view: str | None = None) -> None:
         # Here, so that reading settings doesn't wait for what reading pairs takes.
         from mfsynth.datasets import RGBDDataset
 
-        self._pairs = RGBDDataset(url)
+        self._pairs = RGBDDataset(url, view=view)
         self._shown = without_credentials(url)
         if not len(self._pairs):
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")

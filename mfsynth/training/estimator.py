@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Index, Items, Positive, Settings
+from mfsynth.config.base import Count, Index, Items, Positive, Settings, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.storage.atomic import staged_folder
@@ -22,6 +23,7 @@ from mfsynth.training.data import (
     PartSettings,
     TrainingBatch,
     batches,
+    focal_of,
     open_mixture,
     render_scenes,
     survey_parts,
@@ -32,6 +34,9 @@ from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
 from mfsynth.training.state import TrainingState
+
+# Of a training's images, to tell what the middle of their cameras is.
+_FOCALS_LOOKED_AT = 256
 
 
 class NetworkConfig(Settings):
@@ -52,6 +57,7 @@ class EstimatorConfig(Settings):
         size: Rows and columns of the images.
         data: The parts of the training set.
         estimator: Sizes of the network.
+        metric: Whether it learns metres, which takes data that has them, and cameras.
         steps: To take.
         batch_size: Samples of a step.
         learning_rate: Of AdamW.
@@ -67,6 +73,7 @@ class EstimatorConfig(Settings):
     size: Count
     data: Annotated[Items[PartSettings], Field(min_length=1)]
     estimator: NetworkConfig
+    metric: Unset[bool] = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -102,12 +109,50 @@ def log_depth_loss(prediction: Tensor, depth: Tensor) -> Tensor:
     return deviations.sum(dim=(1, 2)) / count[:, 0, 0].clamp(min=MIN_VALID_PIXELS)
 
 
+def metric_log_depth_loss(prediction: Tensor, depth: Tensor, focals: Tensor) -> Tensor:
+    """Mean |prediction − ln(depth · W / f)| over valid pixels; 0 where none is valid.
+
+    Args:
+        prediction: (B, H, W) log depth of a metric `DepthEstimator`.
+        depth: (B, H, W) in metres; 0 marks invalid pixels.
+        focals: (B,) f / W; images where it is nan teach nothing.
+
+    Returns:
+        (B,); divided by 64 pixels at least, so that a few don't weigh as much as many.
+    """
+    valid = (depth > 0) & focals.isfinite()[:, None, None]
+    target = torch.where(valid, depth / focals[:, None, None], 1.0).log()
+    errors = torch.where(valid, (prediction - target).abs(), 0.0)
+    return errors.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=MIN_VALID_PIXELS)
+
+
+def middle_focal(mixture: Mixture, seed: int) -> float:
+    """The median focal length, in units of the width, of images that a metric training sees.
+
+    Raises:
+        MfsynthError: A part of the data has no metres, or no camera.
+    """
+    for number, part in enumerate(mixture.parts):
+        item = part.source[0]
+        lacking = "camera" if item.intrinsics is None else ""
+        lacking = lacking if item.facts.unit == "metres" else "metres"
+        if lacking:
+            raise MfsynthError(
+                f"data.{number}: metric is set, and {item.name or 'its first image'} has no "
+                f"{lacking}; leave this part out, or metric"
+            )
+    focals = [focal_of(mixture.sample(seed, index)) for index in range(_FOCALS_LOOKED_AT)]
+    return float(np.nanmedian(focals))
+
+
 class EstimatorTrainer:
     """The loop, in one process; resumed, it sees what an uninterrupted one would have seen.
 
     Args:
         config: Of the training.
         items: How many each part of the data has; see `items_of`.
+        focal: Of a metric training, what a camera that isn't known is taken for; see
+            `middle_focal`.
 
     Attributes:
         model: What is trained.
@@ -115,13 +160,17 @@ class EstimatorTrainer:
     """
 
     def __init__(
-        self, config: EstimatorConfig, items: Mapping[str, int] = MappingProxyType({})
+        self,
+        config: EstimatorConfig,
+        items: Mapping[str, int] = MappingProxyType({}),
+        focal: float | None = None,
     ) -> None:
         torch.manual_seed(torch_seed(config.seed))
         self._config = config
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         sizes = config.estimator
-        self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size).to(self._device)
+        self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size, focal)
+        self.model.to(self._device)
         self.model.to(memory_format=torch.channels_last)
         trained = dict(self.model.named_parameters())
         self._optimiser = torch.optim.AdamW(
@@ -151,7 +200,7 @@ class EstimatorTrainer:
     def _train_step(self, batch: TrainingBatch) -> float:
         images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
         images = images.contiguous(memory_format=torch.channels_last)
-        loss = log_depth_loss(self.model(images), batch.depth.to(self._device)).mean()
+        loss = self._losses(self.model(images), batch).mean()
         if not loss.isfinite():
             raise MfsynthError(
                 f"the loss is infinite or NaN at step {self.state.step}; lower learning_rate and "
@@ -160,6 +209,12 @@ class EstimatorTrainer:
         loss.backward()
         self._update()
         return loss.item()
+
+    def _losses(self, prediction: Tensor, batch: TrainingBatch) -> Tensor:
+        depth = batch.depth.to(self._device)
+        if self.model.config.focal is None:
+            return log_depth_loss(prediction, depth)
+        return metric_log_depth_loss(prediction, depth, batch.focals.to(self._device))
 
     def _update(self) -> None:
         config, state = self._config, self.state
@@ -193,7 +248,8 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     render_scenes(config.data, config.size, log)
     mixture = open_mixture(config.data, config.size, config.size)
     survey_parts(mixture, log)
-    trainer = EstimatorTrainer(config, items_of(mixture))
+    focal = middle_focal(mixture, config.seed) if config.metric else None
+    trainer = EstimatorTrainer(config, items_of(mixture), focal)
     if trainer.resume():
         log(f"resumed at step {trainer.state.step} from {config.output}")
     log(f"{trainer.state.size / 1e6:.2f} M parameters to train")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
+
+_FRAMES = Path(__file__).parents[1] / "data" / "real_rgbd"
 
 
 def make_scene(side: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -25,3 +30,22 @@ def moved(depth: np.ndarray, pixels: int) -> np.ndarray:
     """The depth map moved right and down by some pixels; its top left border is repeated."""
     padded = cv2.copyMakeBorder(depth, pixels, 0, pixels, 0, cv2.BORDER_REPLICATE)
     return padded[: depth.shape[0], : depth.shape[1]]
+
+
+def real_pairs(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The middle squares of measured frames, scaled: RGB, and depth in metres with 0 = invalid."""
+    pairs = []
+    for frame in json.loads((_FRAMES / "frames.json").read_text(encoding="utf-8")):
+        rgb = cv2.imread(str(_FRAMES / frame["rgb"]), cv2.IMREAD_COLOR_RGB)
+        codes = cv2.imread(str(_FRAMES / frame["depth"]), cv2.IMREAD_UNCHANGED)
+        left = (codes.shape[1] - codes.shape[0]) // 2
+        square = np.s_[:, left : left + codes.shape[0]]
+        depth = codes[square].astype(np.float32) * np.float32(frame["depth_unit_m_per_code"])
+        size, nearest = (side, side), cv2.INTER_NEAREST_EXACT
+        pairs.append(
+            (
+                cv2.resize(rgb[square], size, interpolation=cv2.INTER_AREA),
+                cv2.resize(depth, size, interpolation=nearest),
+            )
+        )
+    return pairs

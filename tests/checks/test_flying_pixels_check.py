@@ -32,9 +32,8 @@ def test_the_neighbourhood_shrinks_with_the_image():
     assert jump_radius(2048, 2048) == 2
 
 
-def test_blurred_real_depth_scores_worse(power, tiles):
-    table = power.scores(tiles, power.SCORES["flying_pixels"])
-    assert power.auc(table["clean"], table["blur σ2"], good=-1) > 0.98
+def test_blurred_real_depth_scores_worse(auc):
+    assert auc("flying_pixels", "blur σ 2 px") > 0.98
 
 
 @given(scale=st.floats(1e-3, 1e3))

@@ -36,23 +36,17 @@ def test_the_best_shift_undoes_the_displacement(shift):
     assert (dy - GRID_RADIUS, dx - GRID_RADIUS) == (-shift[0], -shift[1])
 
 
-def test_real_pairs_score_better_than_misregistered_ones(power, tiles):
-    table = power.scores(tiles, power.SCORES["registration"])
-
-    def auc(name):
-        return power.auc(table["clean"], table[name], good=+1)
-
-    assert np.nanmedian(table["clean"]) > MIN_Z
-    assert auc(power.OTHER) > 0.95
-    assert auc("flip") > 0.9
-    assert auc("shift 8 px") > 0.9
-    assert auc("shift 4 px") > 0.65
-    assert auc("shift 8 px") > auc("shift 4 px")
+def test_real_pairs_score_better_than_misregistered_ones(clean, auc):
+    assert np.nanmedian(clean("registration")) > MIN_Z
+    assert auc("registration", "other sample's depth") > 0.95
+    assert auc("registration", "flip") > 0.9
+    assert auc("registration", "shift 8 px") > 0.9
+    assert auc("registration", "shift 4 px") > 0.65
+    assert auc("registration", "shift 8 px") > auc("registration", "shift 4 px")
 
 
-def test_wrong_but_aligned_geometry_is_beyond_this_check(power, tiles):
-    table = power.scores(tiles, power.SCORES["registration"])
-    assert power.auc(table["clean"], table["gamma 2"], good=+1) == pytest.approx(0.5, abs=0.1)
+def test_wrong_but_aligned_geometry_is_beyond_this_check(auc):
+    assert auc("registration", "gamma 2") == pytest.approx(0.5, abs=0.1)
 
 
 @given(scale=st.floats(1e-3, 1e3))

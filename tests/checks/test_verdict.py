@@ -17,6 +17,7 @@ from mfsynth.checks import (
     open_checks,
     run_checks,
 )
+from mfsynth.config.base import Unset
 from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 
 ALL = {"validity": {}, "registration": {}, "flying_pixels": {}, "self_agreement": {}}
@@ -140,6 +141,37 @@ def test_a_check_that_abstains_does_not_reject():
     )
     assert verdict.accepted
     assert all(math.isnan(score) for score in verdict.scores.values())
+
+
+def test_a_check_that_abstains_rejects_where_its_settings_say_so():
+    rgb, _ = make_scene(64)
+    wall = np.full((64, 64), 2.0, np.float32)
+    # One has nothing to see in the pair, the other lacks what it looks at.
+    for name in ("flying_pixels", "self_agreement"):
+        (failure,) = judge(CheckedPair(rgb, wall), {name: {"on_abstain": "reject"}}).failures
+        assert failure.score == name
+        assert math.isnan(failure.value)
+        assert failure.limit == judge_limit(name)
+
+
+def judge_limit(name: str) -> float | None:
+    return open_checks({name: {}})[name].score_infos()[name].limit
+
+
+def test_a_limit_that_is_unset_lets_every_value_pass():
+    class Red(Check):
+        min: Unset[float] = None
+
+        inputs = ("rgb",)
+        scores = (Score("red", "red", "higher", "mean of red", limit="min"),)
+
+        def measure(self, pair):
+            return {"red": float(pair.rgb[..., 0].mean())}
+
+    pair = CheckedPair(*make_scene(64))
+    assert Red().score_infos()["red"].limit is None
+    assert run_checks(pair, [Red()]).accepted
+    assert not run_checks(pair, [Red(min=256.0)]).accepted
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])

@@ -6,6 +6,8 @@ import pytest
 import tiny_run
 
 from mfsynth.cli import main
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
 
 
 def called(capsys, *arguments):
@@ -56,3 +58,17 @@ def test_help_says_of_every_format_what_it_holds_and_loses(capsys):
     assert "tum 8-bit PNG, 16-bit PNG of 5000 codes a metre" in told
     assert "loses depth beyond 13.1 m" in told
     assert "--set split=train_mfsynth, images_per_scene=1000" in told
+
+
+def test_of_a_view_its_pairs_are_exported(tmp_path, capsys):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=2)
+    refilter(store, "strict", Rules({"registration": Bound(4.5, is_minimum=True)}))
+    command = (store.url, "--format", "folder", "--out", tmp_path / "out")
+    assert called(capsys, *command, "--view", "strict")[:2] == (
+        0,
+        f"{tmp_path}/out: 5 pairs as folder\n",
+    )
+    assert len([*(tmp_path / "out" / "rgb").iterdir()]) == 5
+    code, _, err = called(capsys, *command)
+    assert code == 1
+    assert "has an export of other pairs" in err

@@ -203,7 +203,11 @@ OPERATIONAL = ["target.pairs=9", "output=z", "runtime.workers=3", "runtime.devic
 
 
 @pytest.mark.parametrize(
-    "override", [*SEMANTIC, "checks.validity={a: 1}", "keep_reject_thumbnails=false"]
+    "override",
+    [
+        *(*SEMANTIC, "checks.validity={a: 1}"),
+        *("keep_reject_thumbnails=false", "keep_rejects=all"),
+    ],
 )
 def test_semantic_settings_change_the_fingerprint(
     save: Callable[[Any], str], override: str
@@ -215,6 +219,36 @@ def test_semantic_settings_change_the_fingerprint(
     lines = differences(before.settings, after.settings)
     assert lines
     assert all(line.startswith(override.partition("=")[0]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        ([], "thumbnails"),
+        (["keep_reject_thumbnails=false"], "none"),
+        (["keep_rejects=none"], "none"),
+        (["keep_rejects=all"], "all"),
+        (["keep_rejects=none", "keep_reject_thumbnails=false"], "none"),
+    ],
+)
+def test_what_is_kept_of_rejects_has_an_earlier_name(
+    save: Callable[[Any], str], overrides: list[str], kept: str
+) -> None:
+    assert load_config(save(MINIMAL), overrides).rejects_kept == kept
+
+
+def test_two_names_that_disagree_about_rejects_are_one_line(save: Callable[[Any], str]) -> None:
+    config = save(MINIMAL)
+    with pytest.raises(MfsynthError, match=r"keep_rejects is all, and .*leave the latter out"):
+        load_config(config, ["keep_rejects=all", "keep_reject_thumbnails=false"])
+
+
+def test_a_run_that_says_nothing_of_rejects_keeps_its_fingerprint(
+    save: Callable[[Any], str],
+) -> None:
+    settings = fingerprint(load_config(save(MINIMAL)), "p", "r").settings
+    assert "keep_rejects" not in settings
+    assert settings["keep_reject_thumbnails"] is True
 
 
 def test_what_comes_with_a_package_counts_with_its_version(save: Callable[[Any], str]) -> None:

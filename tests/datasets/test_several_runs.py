@@ -22,10 +22,13 @@ from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, 
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.refilter import refilter
 from mfsynth.shards.tables import Declared
+from mfsynth.shards.views import Bound, Rules
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
+HIGH = Rules({"registration": Bound(0.4, is_minimum=True)})
 FIRST = Path(__file__).parents[1] / "data" / "format1"
 
 
@@ -221,3 +224,19 @@ def test_damage_is_told_of_the_run_that_has_it(run_store, tmp_path):
     lost = layout.commit_key(0)
     other.delete(lost)
     refuses([run_store.url, other.url], f"{other.url} has objects .* but no receipt")
+
+
+def test_a_view_that_each_run_has_takes_the_place_of_all_their_pairs(tmp_path):
+    one = tiny_run.make_run(str(tmp_path / "one"), 2, tiny_run.make_manifest(keeps_rejects=True))
+    other = make_other(str(tmp_path / "other"))
+    refilter(one, "high", Rules({"registration": Bound(0.2, is_minimum=True)}))
+    with pytest.raises(MfsynthError, match="no view 'high'"):
+        RGBDDataset([one.url, other.url], view="high")
+    refilter(other, "high", HIGH)
+    both = RGBDDataset([one.url, other.url], view="high")
+    alone = [RGBDDataset(store.url, view="high") for store in (one, other)]
+    assert ids(both) == [sample_id for dataset in alone for sample_id in ids(dataset)]
+    assert [both.index["returned"].to_pylist().count(value) for value in (True, False)] == [2, 12]
+    for found, expected in zip(both, [*alone[0], *alone[1]], strict=True):
+        np.testing.assert_array_equal(found.rgb, expected.rgb)
+    assert len(pickle.loads(pickle.dumps(both))) == len(both)

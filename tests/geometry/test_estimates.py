@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfsynth.geometry import DepthEstimate, EstimateKind
+from mfsynth.geometry import (
+    DepthEstimate,
+    EstimateKind,
+    depth_from_disparity_fit,
+    disparity_least_squares,
+)
 
 
 @pytest.fixture
@@ -36,6 +41,45 @@ def test_of_disparity_scale_and_shift_are_fitted(depth):
     fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
     np.testing.assert_allclose(fitted[4:], depth[4:], rtol=1e-4)
     np.testing.assert_allclose(fitted[:4], 4, rtol=1e-3)
+
+
+def test_pixels_that_are_far_off_do_not_spoil_the_fit_of_disparity(depth):
+    rng = np.random.default_rng(0)
+    values = (7 / np.where(depth > 0, depth, 4) - 3).astype(np.float32)
+    spoilt = depth.copy()
+    wrong = rng.random(depth.shape) < 0.2
+    spoilt[wrong] *= np.where(rng.random(np.count_nonzero(wrong)) < 0.7, 0.05, 50)
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(spoilt)
+    np.testing.assert_allclose(fitted[4:], depth[4:], rtol=0.01)
+    # By least squares they do.
+    p, seen = 1 / (values + 4), spoilt > 0
+    squared = depth_from_disparity_fit(p, *disparity_least_squares(p, spoilt, seen))
+    assert np.median(np.abs(squared[4:] / depth[4:] - 1)) > 0.3
+
+
+def test_a_fit_of_disparity_does_not_turn_near_into_far(depth):
+    values = np.where(depth > 0, depth, 4).astype(np.float32)
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
+    seen = (depth > 0) & (fitted > 0)
+    assert np.corrcoef(fitted[seen], depth[seen])[0, 1] < -0.9
+    assert depth[seen].min() < np.median(fitted[seen]) < depth[seen].max()
+
+
+@pytest.mark.parametrize("value", [1.0, 1e6, -3.0])
+def test_a_constant_disparity_says_one_depth(depth, value):
+    values = np.full(depth.shape, value, np.float32)
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
+    assert np.ptp(fitted) == 0
+    assert depth[depth > 0].min() < fitted[0, 0] < depth.max()
+
+
+@pytest.mark.parametrize("kind", EstimateKind)
+def test_of_a_large_map_some_pixels_decide(kind):
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 3, (300, 300)).astype(np.float32)
+    disparity = kind is EstimateKind.AFFINE_INVARIANT_DISPARITY
+    fitted = estimate(2 / depth - 1 if disparity else 5 * depth, kind).depth_like(depth)
+    np.testing.assert_allclose(fitted, depth, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", EstimateKind)

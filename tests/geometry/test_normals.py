@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mfsynth.geometry import Intrinsics, normals_from_depth, pixel_rays
+from mfsynth.geometry import Intrinsics, pixel_rays
+from mfsynth.geometry.normals import normals_from_depth
 
 HEIGHT, WIDTH = 24, 32
 

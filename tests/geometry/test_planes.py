@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_normals import plane_depth, towards_camera
 
-from mfsynth.geometry import Intrinsics, find_planes, gravity_direction
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.planes import find_planes, gravity_direction
 
 SIZE = 48
 CAMERA = Intrinsics.from_horizontal_fov(SIZE, SIZE, 60.0)

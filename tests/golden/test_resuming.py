@@ -1,8 +1,9 @@
 """A run that was begun by an earlier commit of its format goes on, by the settings of today.
 
-`tests/data/format2` is one, with the first of its shards and the stand-in for a model. A new
-setting that isn't unset by default would end it. `python tests/golden/test_resuming.py` records it
-anew, which a new draft of the format asks for, and nothing else.
+`tests/data/format2` is one of `2-draft.2`, with the first of its shards and the stand-in for a
+model, `format2_draft3` one of `2-draft.3` that has what this adds. A new setting that isn't unset
+by default would end them. `python tests/golden/test_resuming.py` records the second anew, which a
+new draft of the format asks for, and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from mfsynth.shards.commits import commit, open_run, read_commits, read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
-BEGUN = Path(__file__).parents[1] / "data" / "format2"
+DATA = Path(__file__).parents[1] / "data"
 MODEL = ModelInfo(id="embedded", revision="revision", licence="apache-2.0", height=16, width=16)
 CONFIG = {
     "name": "begun",
@@ -41,6 +42,14 @@ CONFIG = {
     "prompts": {"file": "prompts.txt"},
     "checks": {"validity": {}, "registration": {}},
     "output": "run",
+}
+# What began each, and of which format.
+BEGUN = {
+    "format2": (CONFIG, "2-draft.2"),
+    "format2_draft3": (
+        CONFIG | {"camera": {"fov": 60.0}, "keep_rejects": "all", "seed": 1},
+        "2-draft.3",
+    ),
 }
 
 
@@ -59,25 +68,31 @@ def make(config: RunConfig, shard: int) -> ObjectStore:
     return store
 
 
+@pytest.fixture(params=BEGUN)
+def which(request) -> str:
+    """Name of the folder."""
+    return request.param
+
+
 @pytest.fixture
-def begun(tmp_path, monkeypatch) -> Path:
+def begun(which, tmp_path, monkeypatch) -> Path:
     """A copy of the folder, which is where we are."""
-    shutil.copytree(BEGUN, tmp_path / "begun")
+    shutil.copytree(DATA / which, tmp_path / "begun")
     monkeypatch.chdir(tmp_path / "begun")
     return tmp_path / "begun" / "run"
 
 
-def test_the_recorded_run_is_of_this_format_and_sound(begun):
+def test_the_recorded_run_is_of_its_format_and_sound(which, begun):
     store = ObjectStore.open(begun)
-    assert read_run(store).format_version == layout.WRITTEN_VERSIONS[0]
+    assert read_run(store).format_version == BEGUN[which][1]
     report = verify_run(store)
     assert (report.problems, report.shards) == ((), 1)
 
 
 @pytest.mark.parametrize("source", ["its own run.json", "the user's file"])
-def test_the_run_goes_on(begun, source):
+def test_the_run_goes_on(which, begun, source):
     stored = ObjectStore.open(begun)
-    values = read_run(stored).config if source == "its own run.json" else CONFIG
+    values = read_run(stored).config if source == "its own run.json" else BEGUN[which][0]
     store = make(RunConfig.model_validate(values), 1)
     assert verify_run(store).problems == ()
     assert list(read_commits(store)) == [0, 1]
@@ -93,8 +108,9 @@ def test_the_run_goes_on(begun, source):
 
 
 if __name__ == "__main__":
-    shutil.rmtree(BEGUN, ignore_errors=True)
-    BEGUN.mkdir()
-    os.chdir(BEGUN)
+    name = "format2_draft3"
+    shutil.rmtree(DATA / name, ignore_errors=True)
+    (DATA / name).mkdir()
+    os.chdir(DATA / name)
     Path("prompts.txt").write_text("a red cube\na blue ball\na green cone\n")
-    make(RunConfig.model_validate(CONFIG), 0)
+    make(RunConfig.model_validate(BEGUN[name][0]), 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +20,9 @@ from mfsynth.reports.collect import collect_report, page_path, sample_pairs
 from mfsynth.reports.content import SlotTable
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
+from mfsynth.storage.store import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def test_a_run_that_says_nothing_of_its_scores_is_shown_with_their_names(tmp_pat
     assert [plot.score for plot in report.histograms] == [*map(ScoreInfo, SCORES)]
     assert [cell.label for cell in report.pairs[0].scores] == [*SCORES]
     assert report.rejects[0].reasons == ("registration",)
-    assert "no threshold; the check abstained on 2" in render_page(report)
+    assert "no threshold; the check abstained on 2 of " in render_page(report)
 
 
 def test_a_large_run_is_sampled_and_the_sample_is_repeatable(run):
@@ -189,3 +193,25 @@ def test_damaged_rejects_are_a_clear_error(tmp_path, spoil):
     path.unlink() if spoil == "missing" else path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(MfsynthError, match=r"rejects/real-[0-9a-f]{8}-000000.*verify"):
         collect_report(url)
+
+
+def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    url = str(tmp_path / "run")
+    whole = collect_report(url)
+    # Pairs have 2 and their number: all but those of candidates 0 and 1.
+    limits = {"registration": Bound(4.0, is_minimum=True)}
+    refilter(ObjectStore.open(url), "strict", Rules(limits, max_per_prompt=6))
+    report = collect_report(url, view="strict")
+    assert (report.accepted, report.candidates) == (6, whole.candidates)
+    assert report.rejected == whole.rejected + whole.accepted - 6
+    facts = dict(report.facts)
+    assert facts["view"] == "strict: registration>=4, at most 6 of a prompt"
+    assert facts["fingerprint"] == dict(whole.facts)["fingerprint"]
+    counts = {reason.label: reason.count for reason in report.reason_counts}
+    assert counts == {"registration": whole.rejected + 2, "one too many of its prompt": 2}
+    assert len(report.pairs) == 6
+    assert "registration&gt;=4" in render_page(report)
+    assert page_path(url, report.run_id, "strict").name == "report-strict.html"
+    assert CliRunner().invoke(command, [url, "--view", "strict"]).exit_code == 0
+    assert (tmp_path / "run" / "report-strict.html").exists()

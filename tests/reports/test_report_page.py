@@ -61,7 +61,7 @@ def test_it_shows_the_counts_the_scores_and_the_reasons(report):
     assert "registration 0.82 &lt; 1.50" in page
     assert "at least 1.5" in page
     assert "no thumbnail kept" in page
-    assert "the check abstained on 3" in page
+    assert "the check abstained on 3 of " in page
 
 
 def test_a_sample_of_the_pairs_is_said_to_be_one(report):
@@ -114,9 +114,9 @@ def test_scores_show_their_failure_and_abstention():
         (ScoreInfo("off", "lower", unit="px", limit=2.0), 12.345, "off 12.3 > 2 px"),
         # A near miss is told with enough digits.
         (ScoreInfo("sharp", "higher", limit=1.3), 1.2996, "sharp 1.2996 < 1.3"),
-        # There is nothing to tell of a score that is not known, has no limit, or passes, as that
-        # of a depth map with values that are no depth does.
-        (ScoreInfo("sharp", "higher", limit=1.5), None, "sharp"),
+        (ScoreInfo("sharp", "higher", limit=1.5), None, "sharp: the check abstained"),
+        # There is nothing to tell of a score that has no limit, or passes, as that of a depth map
+        # with values that are no depth does.
         (ScoreInfo("sharp", "higher", limit=1.5), 2.0, "sharp"),
         (ScoreInfo("sharp"), 2.0, "sharp"),
     ],

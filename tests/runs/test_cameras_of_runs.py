@@ -22,7 +22,6 @@ from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit, read_commits, read_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.integrity import shard_problems
-from mfsynth.shards.layout import OBJECT_KINDS
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -68,10 +67,10 @@ def test_every_sample_has_the_camera_in_index_json_and_loader(run_folder, settin
 def test_a_camera_that_is_not_the_runs_is_found(run_folder):
     store = made(run_folder.config(camera={"preset": "d435"}))
     run, receipt = read_run(store), read_commits(store)[0]
-    paths = [store.local_root / receipt.objects[kind].key for kind in OBJECT_KINDS]
-    assert shard_problems(receipt, *paths, decode=False, run=run) == []
+    paths = {kind: store.local_root / stored.key for kind, stored in receipt.objects.items()}
+    assert shard_problems(receipt, paths, decode=False, run=run) == []
     other = replace(run, settings=run.settings | {"camera": {"preset": "d455"}})
-    found = shard_problems(receipt, *paths, decode=False, run=other)
+    found = shard_problems(receipt, paths, decode=False, run=other)
     assert len(found) == receipt.accepted
     assert "camera is 'd435', of the run 'd455'" in found[0]
 
@@ -79,7 +78,7 @@ def test_a_camera_that_is_not_the_runs_is_found(run_folder):
 def test_a_run_without_a_camera_is_what_it_was(run_folder):
     store = made(run_folder.config())
     run = read_run(store)
-    assert run.format_version == "2-draft.2"
+    assert run.settings["format_version"] == "2-draft.2"  # which the fingerprint is of
     assert "camera" not in {column["name"] for column in run.columns} | {*run.config}
     (sample, *_) = RGBDDataset(store.url)
     assert (sample.intrinsics, sample.intrinsics_source, sample.camera) == (None, None, None)

@@ -124,6 +124,10 @@ def test_a_run_is_opened_by_its_users_word_alone(finished, capsys):
     assert "names the prompts '/nowhere/\\x1b[2Jprompts.txt' and the model '/nowhere/model'" in said
     assert said.count("\n") == 1
     assert said.endswith("open them with --trust\n")
+    document["config"]["checks"]["prompt_agreement"] = {"model": "/nowhere/clip"}
+    path.write_text(json.dumps(document))
+    with pytest.raises(MfsynthError, match="'/nowhere/clip' for the check prompt_agreement; "):
+        find_candidate(str(finished.output), BAD)
     with pytest.raises(MfsynthError, match="prompt file not found"):
         find_candidate(str(finished.output), BAD, trust=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import tiny_recognisers
 import yaml
 from standin import Behaviour, as_arguments
 
@@ -101,10 +103,7 @@ def digest(config: RunConfig) -> str:
 
 def test_the_default_run_checks_all_that_its_depth_leaves_to_check() -> None:
     config = load_run_config("local")
-    assert {name for name in check_names() if config.checks.get(name) is None} == {
-        "self_agreement",
-        "field_of_view",
-    }
+    assert [*config.checks] == ["validity", "registration", "flying_pixels"]
     assert not config.sampler.keeps_joint_depth
 
 
@@ -158,10 +157,10 @@ def test_each_bad_setting_is_one_line_with_the_key(save, override, message) -> N
 
 
 def test_an_unknown_check_is_told_with_those_that_there_are_and_how_to_get_more(save) -> None:
-    assert error(save({**MINIMAL, "checks": {"hue": {}}})) == (
-        "FILE: checks.hue: unknown key; known here: validity, registration, flying_pixels, "
-        "self_agreement, field_of_view; for another check, install a package that has it as an "
-        "entry point in the group mfsynth.checks"
+    name = "whether_it_is_any_good"
+    assert error(save({**MINIMAL, "checks": {name: {}}})) == (
+        f"FILE: checks.{name}: unknown key; known here: {', '.join(check_names())}; for another "
+        "check, install a package that has it as an entry point in the group mfsynth.checks"
     )
 
 
@@ -199,6 +198,17 @@ def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> No
     stated = load_run_config(save({**MINIMAL, "checks": {"registration": {"min": 1.5}}}))
     changed = load_run_config(save({**MINIMAL, "checks": {"registration": {"min": 1.6}}}))
     assert digest(implied) == digest(stated) != digest(changed)
+
+
+def test_what_becomes_of_a_pair_without_a_score_counts_where_it_is_not_the_default(save) -> None:
+    def loaded(settings: dict[str, Any]) -> RunConfig:
+        return load_run_config(save({**MINIMAL, "checks": {"registration": settings}}))
+
+    assert digest(loaded({"on_abstain": "pass"})) == digest(loaded({}))
+    assert "on_abstain" not in loaded({"on_abstain": "pass"}).checks["registration"]
+    assert digest(loaded({"on_abstain": "reject"})) != digest(loaded({}))
+    path = save({**MINIMAL, "checks": {"self_agreement": {"on_abstain": "reject"}}})
+    assert "checks.self_agreement.on_abstain: reject turns every pair down" in error(path)
 
 
 def test_a_package_adds_a_check_which_counts_with_its_version(save, install) -> None:
@@ -320,6 +330,36 @@ def test_a_run_that_keeps_another_depth_than_before_has_another_fingerprint(save
     assert differences(before.settings, now.settings) == ["depth: not set -> of the finished image"]
     unchanged = load_run_config(path)
     assert run_fingerprint(unchanged, "p", "r") == fingerprint(unchanged, "p", "r")
+
+
+def test_the_network_of_a_check_is_part_of_what_a_run_is(save, tmp_path) -> None:
+    folder = tiny_recognisers.judge(tmp_path / "judge")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    objects = {"model": str(folder), "things": ["{colour} {shape}"]}
+    config = load_run_config(
+        save({**MINIMAL, "checks": {"validity": {}, "prompt_objects": objects}})
+    )
+    settings = run_fingerprint(config, "p", "r").settings
+    assert [*settings["networks"]] == ["checks.prompt_objects"]
+    assert len(settings["networks"]["checks.prompt_objects"]) == 64
+    note = run_scores(config)["objects_found"].note
+    assert note.endswith(f"found in the image, by {folder} (licence mit)")
+    assert "networks" not in run_fingerprint(load_run_config(save(MINIMAL)), "p", "r").settings
+    shutil.rmtree(folder)
+    with pytest.raises(MfsynthError, match=r"^checks\.prompt_objects: .* no such folder"):
+        run_fingerprint(config, "p", "r")
+
+
+def test_a_check_that_looks_at_the_camera_has_that_of_the_run_or_of_its_estimator(save) -> None:
+    path = save({**MINIMAL, "checks": {"planarity": {}}})
+    assert error(path).endswith(
+        "checks.planarity: looks at camera, which a run does not have; set camera, or leave this "
+        "check out"
+    )
+    for given in ("camera.fov=60", "estimator.id=embedded"):
+        assert [*load_run_config(path, [given]).checks] == ["planarity"]
+    message = "estimator: nothing looks at what it says"
+    assert message in error(path, "camera.fov=60", "estimator.id=embedded")
 
 
 def test_depth_tokens_are_not_left_out_with_a_model_that_always_had_them() -> None:

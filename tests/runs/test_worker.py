@@ -10,19 +10,24 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny_recognisers
 from standin import Behaviour, StandInPipeline, accepted
 from started import plan_of, start
 
 from mfsynth.checks import Check, Score, registry
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
+from mfsynth.models.recognition.opening import open_detector
 from mfsynth.runs.making import joint, with_own_depth
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progress, Waiting
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
+from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, run_sha256
+from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -70,6 +75,29 @@ def test_a_receipt_counts_what_the_model_makes_of_prompts_and_names_the_device(r
 def test_a_worker_that_can_not_tell_counts_nothing(run_folder):
     receipt = make(standin(config := run_folder.config()), config)[-1].receipt
     assert (receipt.prompts_unknown, receipt.prompts_cut, receipt.device) == (None, None, "")
+
+
+def test_checks_see_the_prompt_and_what_it_took_for_its_slots(run_folder):
+    models = {
+        "prompt_agreement": tiny_recognisers.clip(run_folder.folder / "clip"),
+        "prompt_objects": tiny_recognisers.judge(run_folder.folder / "judge"),
+    }
+    run_folder.values["prompts"] = {"library": "tabletop"}
+    run_folder.values["checks"] = {name: {"model": str(at)} for name, at in models.items()}
+    run_folder.values["checks"]["prompt_objects"]["things"] = ["red {shape}"]
+    config = run_folder.config()
+    receipt = make(standin(config), config)[-1].receipt
+    assert receipt.accepted == 8
+    index = pq.read_table(run_folder.output / receipt.objects["index"].key)
+    assert index["check_prompt_agreement"].null_count == 0
+    # Of the shapes the tiny judge knows two.
+    seen = [value is not None for value in index["check_objects_found"].to_pylist()]
+    assert seen == ["cube" in text or "ball" in text for text in index["prompt"].to_pylist()]
+    assert {*seen} == {True, False}
+    shutil.rmtree(models["prompt_objects"])
+    open_detector.cache_clear()
+    with pytest.raises(MfsynthError, match=r"^checks\.prompt_objects: "):
+        ShardWorker(config, StandInPipeline(config, Behaviour()))
 
 
 def test_what_is_made_is_in_the_store_and_not_committed(run_folder):
@@ -227,6 +255,39 @@ def test_rejects_keep_a_picture_if_asked(run_folder):
         table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}").to_pylist()
         assert table
         assert all((row["thumbnail"] is not None) is keep for row in table)
+
+
+@pytest.mark.parametrize("keep", ["none", "thumbnails", "all"])
+def test_rejects_keep_what_is_asked_and_are_the_same_candidates(run_folder, keep):
+    config = run_folder.config(keep_rejects=keep)
+    receipt = make(standin(config), config)[-1].receipt
+    assert commit(ObjectStore.open(config.output), receipt)
+    assert verify_run(ObjectStore.open(config.output)).problems == ()
+    table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}")
+    assert table["phash"].null_count == 0
+    assert (table["thumbnail"].null_count == 0) is (keep != "none")
+    assert (layout.REJECTED_TAR in receipt.objects) is (keep == "all")
+    assert ("rgb_offset" in table.column_names) is (keep == "all")
+    if keep == "all":
+        assert table["rgb_offset"].null_count == 0
+        assert {*table["mode"].to_pylist()} == {"joint"}
+
+
+def test_a_reject_whose_depth_is_none_has_no_pixels(run_folder):
+    class NoDepth(StandInPipeline):
+        def __call__(self, **asked):
+            pairs = super().__call__(**asked)
+            pairs.depth[0, 0, 0] = np.nan
+            return pairs
+
+    config = run_folder.config(keep_rejects="all")
+    worker = worker_of(config, NoDepth(config, Behaviour()))
+    receipt = make(worker, config, batch_size=8)[-1].receipt
+    table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}")
+    first = table.to_pylist()[0]
+    assert first["reasons"][0] == "valid_fraction"
+    assert (first["rgb_offset"], first["width"]) == (None, None)
+    assert first["phash"] is not None
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 60), (700, 500)])

@@ -19,9 +19,12 @@ from whole_lives import NO_GRACE, assert_like_an_undisturbed_run, operations, wh
 
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.gc import collect
+from mfsynth.shards.refilter import refilter
 from mfsynth.shards.verify import verify_run
+from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.errors import StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -55,6 +58,20 @@ def test_gc_in_a_cloud_marks_first_and_removes_later(run_url):
     last = collect(store, NO_GRACE, now=first.due + timedelta(minutes=1))
     assert ({entry.key for entry in last.removed}, last.marked) == (lost, ())
     assert not lost & {*store.list()}
+    assert verify_run(store).problems == ()
+
+
+def test_a_view_in_a_cloud_is_created_once_and_brings_rejected_pairs_back(run_url):
+    manifest = tiny_run.make_manifest(keeps_rejects=True)
+    store = tiny_run.make_run(run_url, 1, manifest)
+    loose = Rules({"registration": Bound(0.1, is_minimum=True)})
+    refilter(store, "loose", loose)
+    with pytest.raises(MfsynthError, match="has a view 'loose', which is not changed"):
+        refilter(store, "loose", Rules())
+    refilter(store, "loose", Rules(), replace=True)
+    assert len(RGBDDataset(run_url, view="loose")) == 4
+    refilter(store, "loose", loose, replace=True)
+    assert [pair.candidate for pair in RGBDDataset(run_url, view="loose")] == [0, 1, 2, 3, 4]
     assert verify_run(store).problems == ()
 
 

@@ -22,8 +22,10 @@ from mfsynth.runs.reproduce import find_candidate
 from mfsynth.shards import layout
 from mfsynth.shards.commits import open_run, read_commits, read_run
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.refilter import refilter
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
+from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.store import ObjectStore
 
 DATA = Path(__file__).parents[1] / "data"
@@ -94,16 +96,33 @@ def test_resuming_it_is_refused_in_a_line_that_says_why(first):
         find_candidate(first.url, 0)
 
 
-def test_a_run_of_an_earlier_draft_is_read_verified_and_finalized_and_not_continued(tmp_path):
-    shutil.copytree(DATA / "format2_draft1" / "run", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("draft", "folder", "licence"),
+    [("2-draft.1", "format2_draft1", None), ("2-draft.2", "format2", "apache-2.0")],
+)
+def test_a_run_of_an_earlier_draft_is_read_verified_finalized_and_has_views(
+    tmp_path, draft, folder, licence
+):
+    shutil.copytree(DATA / folder / "run", tmp_path / "run")
     store = ObjectStore.open(tmp_path / "run")
     stored = read_run(store)
-    assert stored.format_version == "2-draft.1"
+    assert stored.format_version == draft
     assert verify_run(store).problems == ()
     samples = list(RGBDDataset(tmp_path / "run"))
     assert samples
-    assert {(sample.licence, *sample.slots) for sample in samples} == {(None,)}
+    assert {(sample.licence, *sample.slots) for sample in samples} == {(licence,)}
     finalize(store)
+    refilter(store, "few", Rules({"dynamic_range": Bound(1.0, is_minimum=True)}, None, 1))
+    with pytest.raises(MfsynthError, match="no perceptual hashes, which runs of earlier formats"):
+        refilter(store, "unique", Rules(duplicates_within=6))
     assert verify_run(store).problems == ()
+    named = json.loads(store.read_bytes("manifest.json"))["rejects_columns"]
+    assert [c["name"] for c in named] == [c["name"] for c in stored.reject_columns]
+
+
+def test_a_run_of_the_first_draft_is_not_continued(tmp_path):
+    shutil.copytree(DATA / "format2_draft1" / "run", tmp_path / "run")
+    store = ObjectStore.open(tmp_path / "run")
+    stored = read_run(store)
     with pytest.raises(MfsynthError, match=r"of format version 2-draft\.1; .*not resumed"):
         open_run(store, replace(stored, format_version=layout.FORMAT_VERSION))

@@ -16,7 +16,10 @@ from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.reading import SEGMENT_NONCE, SEGMENT_OF
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, StoredObject
 from mfsynth.shards.segments import SIZES, segment_document
+from mfsynth.shards.selection import RETURNED
 from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX, contents_of_run
+from mfsynth.shards.view_documents import TAR
+from mfsynth.shards.views import Bound, Rules, View
 from mfsynth.shards.writer import encode_sample
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -65,13 +68,22 @@ def test_every_member_and_field_of_a_sample_is_named():
 def test_version_and_objects_are_those_of_the_code():
     for version in layout.WRITTEN_VERSIONS:
         assert f'`"{version}"`' in PRESENT
-    for kind in layout.OBJECT_KINDS:
+    for kind in (*layout.OBJECT_KINDS, layout.REJECTED_TAR):
         assert layout.object_key(kind, "<run>", 12, "a").replace(".a.", ".<attempt>.") in PRESENT
     for key in (layout.RUN_KEY, layout.commit_key(12), layout.CARD_KEY, layout.MANIFEST_KEY):
         assert key in PRESENT
     for kind in layout.SEGMENT_KINDS:
         name = layout.SegmentName(kind, 0, SIZES[0], "<sha256>")
         assert name.key in PRESENT
+
+
+def test_every_field_of_a_view_is_named():
+    view = View("strict", "", 1, "", Rules({"registration": Bound(1, True)}), {}, 0, 0, b"")
+    fields = json.loads(view.to_bytes())
+    named = section("Views")
+    assert {*fields, *fields["limits"]["registration"], RETURNED, TAR, layout.VIEW_ROWS} <= named
+    assert layout.view_key("<name>") in PRESENT
+    assert layout.VIEW_NAME.pattern in named
 
 
 def test_every_field_of_a_segment_is_named():

@@ -28,10 +28,13 @@ from mfsynth.shards import codecs, layout
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.refilter import refilter
 from mfsynth.shards.verify import verify_run
+from mfsynth.shards.views import Bound, Rules, pack, read_view
 from mfsynth.storage.store import ObjectStore
 
 REPEATS = 3
+VIEW = "loose"
 Fault = Callable[[ObjectStore, np.random.Generator], str]
 """Injects a fault; returns what a line of `verify` must hold: the file that it is in."""
 
@@ -41,6 +44,17 @@ def sound(tmp_path_factory):
     store = tiny_run.make_run(str(tmp_path_factory.mktemp("faults") / "sound"))
     tiny_run.compact_all(store)
     finalize(store)
+    assert verify_run(store).problems == ()
+    return store.local_root
+
+
+@pytest.fixture(scope="module")
+def with_a_view(tmp_path_factory):
+    """A run that keeps the pixels of what it rejects, with a view that brings them back."""
+    manifest = tiny_run.make_manifest(keeps_rejects=True)
+    store = tiny_run.make_run(str(tmp_path_factory.mktemp("faults") / "keeping"), 2, manifest)
+    limits = {"registration": Bound(0.2, is_minimum=True)}
+    refilter(store, VIEW, Rules(limits, duplicates_within=0, max_per_prompt=1))
     assert verify_run(store).problems == ()
     return store.local_root
 
@@ -136,15 +150,15 @@ def changed_document(key: str, change: Callable[[bytes, Any], bytes]) -> Fault:
 # --- rows that the receipt vouches for -------------------------------------------------------
 
 
-def changed_row(name: str, value: Callable[[Any], Any]) -> Fault:
-    """A value of the index, with a receipt that vouches for it."""
+def changed_row(name: str, value: Callable[[Any], Any], kind: str = "index") -> Fault:
+    """A value of the index, or of a rejected pair, with a receipt that vouches for it."""
 
     def inject(store, rng):
         receipt = a_receipt(store, rng)
-        path = path_of(store, receipt.objects["index"].key)
+        path = path_of(store, receipt.objects[kind].key)
         table = pq.read_table(path)
         rows = table.to_pylist()
-        row = rows[int(rng.integers(len(rows)))]
+        row = rows[int(rng.integers(len(rows)))] if kind == "index" else rows[0]
         row[name] = value(row[name])
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
         recommit(store, receipt)
@@ -185,11 +199,38 @@ ROWS: dict[str, Fault] = {
     "agreed: source type": changed_row("digital_source_type", another),
     "agreed: slot": changed_row("slot_colour", lambda value: [*value, "green"]),
     "agreed: model": changed_row("model_id", lambda value: "other"),
+    "agreed: perceptual hash": changed_row("phash", lambda value: value ^ 1),
     **{
         f"agreed: {member} {what}": changed_row(f"{member}_{what}", lambda value: value + 1)
         for member in layout.MEMBERS
         for what in ("offset", "size", "crc32")
     },
+}
+
+
+OF_REJECTS: dict[str, Fault] = {
+    **{
+        f"rejected tar: {name}": changed_object(layout.REJECTED_TAR, change)
+        for name, change in BYTES.items()
+    },
+    "rejected tar: lost": lost(layout.REJECTED_TAR),
+    "rejected tar: exchanged": exchanged(layout.REJECTED_TAR),
+} | {
+    f"agreed: rejected {name}": changed_row(name, change, "rejects")
+    for name, change in (
+        ("prompt", another),
+        ("seed", lambda value: value + 1),
+        ("sample_id", lambda value: value[:-1] + "x"),
+        ("check_registration", lambda value: value + 1),
+        ("phash", lambda value: value ^ 1),
+        ("width", lambda value: value + 8),
+        ("depth_far", lambda value: 2 * value),
+        ("model_id", another),
+        ("rgb_offset", lambda value: None),
+        ("depth_size", lambda value: value + 1),
+        ("json_crc32", lambda value: value + 1),
+        ("outcome", lambda value: "quarantined"),
+    )
 }
 
 
@@ -433,6 +474,51 @@ SEGMENTS: dict[str, Fault] = {
     "agreed: segment's row": changed_rows,
 }
 
+# --- views ----------------------------------------------------------------------------------
+
+
+def in_view(**changes: Any) -> Fault:
+    """Other words in a view, whose digest vouches for them."""
+
+    def inject(store, rng):
+        view = read_view(store, VIEW)
+        path_of(store, view.key).write_bytes(replace(view, **changes).to_bytes())
+        return view.key
+
+    return inject
+
+
+def other_candidate(store, rng):
+    """Another candidate in the place of one that is in it."""
+    view = read_view(store, VIEW)
+    chosen = view.selected(2 * tiny_run.SHARD_SIZE)
+    chosen[[0, 5]] = chosen[[5, 0]]
+    path_of(store, view.key).write_bytes(replace(view, bits=pack(chosen)).to_bytes())
+    return view.key
+
+
+def strange_view(store, rng):
+    path_of(store, f"{layout.VIEWS_FOLDER}/a view.json").write_text("{}")
+    return "a view.json"
+
+
+VIEWS: dict[str, Fault] = {
+    **{
+        f"view: {name}": changed_document(layout.view_key(VIEW), change)
+        for name, change in BYTES.items()
+    },
+    "view: of another run.json": in_view(run_sha256="0" * 64),
+    "view: of other objects": in_view(objects_sha256="0" * 64),
+    "view: of fewer shards": in_view(shards=1),
+    "view: of more shards": in_view(shards=3),
+    "view: another name": in_view(name="other"),
+    "view: a stranger's file": strange_view,
+    "agreed: view's rules": in_view(rules=Rules()),
+    "agreed: view's count": in_view(returned=1),
+    "agreed: what a view left out": in_view(left_out={"registration": 5}),
+    "agreed: view's candidates": other_candidate,
+}
+
 KINDS: dict[str, Fault] = {
     **{
         f"{kind}: {name}": changed_object(kind, change)
@@ -445,6 +531,8 @@ KINDS: dict[str, Fault] = {
     **MEMBERS,
     **DOCUMENTS,
     **SEGMENTS,
+    **OF_REJECTS,
+    **VIEWS,
 }
 
 
@@ -454,10 +542,11 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_fault_is_found_and_its_file_named(sound, tmp_path, name):
+def test_a_fault_is_found_and_its_file_named(sound, with_a_view, tmp_path, name):
+    whole = with_a_view if name in {**OF_REJECTS, **VIEWS} else sound
     for repeat in range(REPEATS):
         folder = tmp_path / str(repeat)
-        shutil.copytree(sound, folder)
+        shutil.copytree(whole, folder)
         store = ObjectStore.open(folder)
         rng = np.random.default_rng([repeat, zlib.crc32(name.encode())])
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -13,7 +13,7 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
 NUMBERS = st.integers(0, 10**8)
 
 
-@given(st.sampled_from(layout.OBJECT_KINDS), NAMES, NUMBERS, NAMES)
+@given(st.sampled_from([*layout.OBJECT_KINDS, layout.REJECTED_TAR]), NAMES, NUMBERS, NAMES)
 def test_the_key_of_an_object_says_what_it_is(kind, run, shard, attempt):
     key = layout.object_key(kind, run, shard, attempt)
     assert layout.parse_object_key(key) == ObjectName(kind, run, shard, attempt)

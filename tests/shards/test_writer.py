@@ -12,29 +12,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
-from tiny_run import DECLARED, RUN_ID, make_quarantine, make_records, make_reject, make_sample
+from tiny_run import (
+    DECLARED,
+    RUN_ID,
+    make_quarantine,
+    make_records,
+    make_reject,
+    make_sample,
+    open_spool,
+)
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.tables import Declared
-from mfsynth.shards.writer import ShardSpool, encode_sample
+from mfsynth.shards.writer import encode_sample
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
-
-
-def open_spool(shard=0, **changes):
-    settings = {
-        "run": RUN_ID,
-        "run_sha256": "0" * 64,
-        "shard": shard,
-        "attempt": "a0",
-        "first_candidate": shard * tiny_run.SHARD_SIZE,
-        "candidates": tiny_run.SHARD_SIZE,
-        "declared": DECLARED,
-    }
-    return ShardSpool(**settings | changes)
 
 
 def local(store, stored):
@@ -187,7 +182,7 @@ def test_a_disk_that_loses_bytes_is_noticed_before_the_upload(tmp_path):
             spool.add(record)
         # What was staged is damaged under the spool's hands.
         (tar,) = tmp_path.glob("*/tar")
-        spool._tar_file.flush()
+        spool._tar_files["tar"].flush()
         with tar.open("r+b") as file:
             file.seek(600)
             file.write(b"\0\0\0\0")

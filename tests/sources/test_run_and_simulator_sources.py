@@ -14,11 +14,24 @@ from training_files import assert_same_items, one_line_error, source
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import STYLES, render_dataset
 from mfsynth.sources.simulated import RenderSettings
 from mfsynth.storage.store import ObjectStore
 
 SCENES = {"library": "tabletop", "size": 16, "seed": 3}
+
+
+def test_the_pairs_of_a_view_are_those_that_are_trained_on(tmp_path):
+    store = tiny_run.make_run(str(tmp_path))
+    refilter(store, "strict", Rules({"registration": Bound(9.0, is_minimum=True)}))
+    opened = source(kind="mfsynth", url=str(tmp_path), view="strict")
+    pairs = RGBDDataset(tmp_path, view="strict")
+    assert [*opened.texts()] == [pair.prompt for pair in pairs]
+    assert 0 < len(opened) == len(pairs) < 8
+    with one_line_error("no view 'loose'; it has strict"):
+        source(kind="mfsynth", url=str(tmp_path), view="loose")
 
 
 def test_the_pairs_of_a_run_are_samples_with_their_prompts(tmp_path):

@@ -7,7 +7,7 @@ from mfsynth.models import model_info
 from mfsynth.prompts import open_prompts
 from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.plan import RunPlan
-from mfsynth.runs.settings import run_fingerprint
+from mfsynth.runs.settings import run_estimator, run_fingerprint
 from mfsynth.shards.commits import RunManifest, open_run
 from mfsynth.storage.store import ObjectStore
 
@@ -16,8 +16,9 @@ def manifest_of(config: RunConfig) -> RunManifest:
     """What a driver would write into `run.json`."""
     model = model_info(config.model)
     prompts = open_prompts(config.prompts, config.seed)
-    identity = run_fingerprint(config, prompts.digest, model.revision)
-    return run_manifest(config, identity, model, prompts.slot_names)
+    estimator = run_estimator(config)
+    identity = run_fingerprint(config, prompts.digest, model.revision, estimator)
+    return run_manifest(config, identity, model, prompts.slot_names, estimator)
 
 
 def plan_of(config: RunConfig) -> RunPlan:

@@ -6,7 +6,9 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +16,20 @@ from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.commits import (
+    RunManifest,
+    commit,
+    open_run,
+    read_commits,
+    read_run,
+    run_sha256,
+)
 from mfsynth.shards.compaction import compact
 from mfsynth.shards.drivers import beat, note_progress, read_known_commits
 from mfsynth.shards.gc import collect
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
 from mfsynth.shards.tables import Declared, contents_of_run
-from mfsynth.shards.writer import ShardSpool
+from mfsynth.shards.writer import EncodedReject, ShardSpool, encode_sample
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -33,7 +42,7 @@ SCORES = ("registration", "valid_fraction")
 SEGMENTS = (2, 4)
 """Shards that segments of small runs cover."""
 SLOTS = ("colour", "view")
-ADDED = ("camera",)
+ADDED = ("camera", "phash")
 DECLARED = Declared(SCORES, SLOTS, ADDED, layout.FORMAT_VERSION)
 
 
@@ -88,6 +97,14 @@ def make_reject(candidate: int, reasons: tuple[str, ...] = ("registration",)) ->
     )
 
 
+def make_rejected_pair(candidate: int) -> EncodedReject:
+    """A reject whose pixels are kept."""
+    reject = make_reject(candidate)
+    sample = replace(make_sample(candidate), ref=reject.ref, scores={"registration": 0.3})
+    pair = encode_sample(sample, DECLARED)
+    return EncodedReject(replace(reject, phash=pair.phash), pair)
+
+
 def make_quarantine(candidate: int) -> Quarantine:
     return Quarantine(
         make_ref(candidate, prompt="a cursed bowl", prompt_id="01"),
@@ -104,10 +121,10 @@ def make_records(shard: int) -> list[Record]:
     return [*samples, make_reject(first + 4), make_quarantine(first + 5)]
 
 
-def make_manifest(**settings: object) -> RunManifest:
+def make_manifest(*, keeps_rejects: bool = False, **settings: object) -> RunManifest:
     """Of the tiny run, or with other settings of another one."""
     changed = {**SETTINGS, **settings}
-    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS, ADDED)
+    contents = contents_of_run(dict.fromkeys(SCORES, ""), SLOTS, ADDED, keeps_rejects=keeps_rejects)
     return RunManifest(
         format_version=layout.FORMAT_VERSION,
         run=RUN,
@@ -123,27 +140,42 @@ def make_manifest(**settings: object) -> RunManifest:
     )
 
 
+def open_spool(shard: int = 0, *, keeps_rejects: bool = False, **changes: Any) -> ShardSpool:
+    """For a shard of the tiny run."""
+    settings: dict[str, Any] = {
+        "run": RUN_ID,
+        "run_sha256": "0" * 64,
+        "shard": shard,
+        "attempt": "a0",
+        "first_candidate": shard * SHARD_SIZE,
+        "candidates": SHARD_SIZE,
+        "declared": replace(DECLARED, keeps_rejects=keeps_rejects),
+    }
+    return ShardSpool(**settings | changes)
+
+
 def upload_shard(
     store: ObjectStore,
     shard: int,
     records: Sequence[Record] | None = None,
     attempt: str | None = None,
 ) -> Receipt:
-    """An upload, into a store with or without a `run.json`."""
+    """An upload, into a store with or without a `run.json`, which says what is kept."""
+    declared = DECLARED
     try:
         run_hash = run_sha256(store)
+        run = read_run(store)
+        names = [[column["name"] for column in c] for c in (run.columns, run.reject_columns)]
+        declared = Declared.by(names[0], run.format_version, names[1])
     except MfsynthError:
         run_hash = ""
-    with ShardSpool(
-        run=RUN_ID,
-        run_sha256=run_hash,
-        shard=shard,
-        attempt=attempt or layout.new_attempt(),
-        first_candidate=shard * SHARD_SIZE,
-        candidates=SHARD_SIZE,
-        declared=DECLARED,
+    made: Sequence[Record | EncodedReject] = make_records(shard) if records is None else records
+    if declared.keeps_rejects:
+        made = [make_rejected_pair(r.ref.candidate) if isinstance(r, Reject) else r for r in made]
+    with open_spool(
+        shard, run_sha256=run_hash, attempt=attempt or layout.new_attempt(), declared=declared
     ) as spool:
-        for record in make_records(shard) if records is None else records:
+        for record in made:
             spool.add(record)
         spool.close()
         return spool.upload(store, seconds={"denoise": 1.0, "total": 2.0}, worker="here")

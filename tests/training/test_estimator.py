@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny_training import mixture
+from tiny_training import InMemory, mixture
 from torch.testing import assert_close
 from training_files import one_line_error
 
 from mfsynth.cli.train import train
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation import score_depth
+from mfsynth.geometry import EstimateKind, Intrinsics
+from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
+from mfsynth.models.estimators.opening import open_estimator
 from mfsynth.simulation import render_dataset
-from mfsynth.training.estimator import EstimatorTrainer, load_estimator_config, log_depth_loss
+from mfsynth.sources.base import DepthFacts
+from mfsynth.training.data.mixture import Mixture, Part
+from mfsynth.training.estimator import (
+    EstimatorTrainer,
+    load_estimator_config,
+    log_depth_loss,
+    metric_log_depth_loss,
+    middle_focal,
+)
 
 TINY = ("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4")
 
@@ -178,3 +191,84 @@ def test_the_embedded_estimator_knows_scenes_that_it_has_not_seen(tmp_path):
     assert score_depth(depth, held_out.depth).abs_rel < 0.05
     others = np.roll(depth, 1, axis=0)
     assert score_depth(others, held_out.depth).abs_rel > 0.1
+
+
+FOCALS = (0.7, 1.4)
+
+
+def metric_mixture() -> Mixture:
+    """Ramps before two cameras: the same image is twice as far before the longer lens."""
+    ramps = ramp_mixture().parts[0].source
+    cameras = [Intrinsics(16 * FOCALS[n % 2], 16 * FOCALS[n % 2], 7.5, 7.5) for n in range(8)]
+    items = [
+        replace(
+            item,
+            depth=item.depth * np.float32(camera.fx / 16),
+            intrinsics=camera,
+            facts=DepthFacts(unit="metres"),
+        )
+        for item, camera in zip(ramps, cameras, strict=True)
+    ]
+    return Mixture((Part(InMemory(items)),), 16, 16)
+
+
+def test_the_metric_loss_is_zero_for_the_right_metres_and_for_no_others():
+    _, depth = random_maps()
+    focals = torch.tensor([0.7, 1.0, 1.4])
+    right = (depth / focals[:, None, None]).log()
+    assert_close(metric_log_depth_loss(right, depth, focals), torch.zeros(3), atol=1e-6, rtol=0)
+    off = metric_log_depth_loss(right, 2 * depth, focals)
+    assert_close(off, torch.full((3,), math.log(2)))
+
+
+def test_an_image_of_an_unknown_camera_teaches_a_metric_estimator_nothing():
+    prediction, depth = random_maps()
+    prediction.requires_grad_()
+    losses = metric_log_depth_loss(prediction, depth, torch.tensor([math.nan, 1.0, 1.0]))
+    losses.sum().backward()
+    assert losses[0] == 0
+    assert (prediction.grad[0] == 0).all()
+    assert prediction.grad[1:].isfinite().all()
+
+
+def test_a_metric_training_learns_metres_behind_lenses_of_several_angles(tmp_path):
+    config = tiny_config(tmp_path, "steps=200", "warmup_steps=5", "ema=0.9", "metric=true")
+    data = metric_mixture()
+    focal = middle_focal(data, config.seed)
+    assert min(FOCALS) <= focal <= max(FOCALS)
+    trainer = EstimatorTrainer(config, focal=focal)
+    trainer.run(data, lambda _: None)
+    trainer.export(tmp_path / "model")
+    settings = DepthEstimatorConfig(id=str(tmp_path / "model"))
+    assert estimator_info(settings).gives is EstimateKind.METRIC_Z
+    items = [*data.parts[0].source]
+    rgb = np.stack([item.rgb for item in items])
+    estimator = open_estimator(settings, "cpu")
+    known = estimator(rgb, [item.intrinsics for item in items])
+    guessed = estimator(rgb)
+    for item, sure, unsure in zip(items, known, guessed, strict=True):
+        error = np.log(sure.values / item.depth)
+        assert np.abs(error).mean() < 0.15
+        # What is left of the camera is one factor.
+        ratio = item.intrinsics.fx / 16 / focal
+        np.testing.assert_allclose(sure.values, ratio * unsure.values, rtol=1e-4)
+
+
+def test_metres_are_not_learnt_of_data_that_has_none():
+    with one_line_error(r"data\.0: metric is set, and its first image has no metres; leave"):
+        middle_focal(ramp_mixture(), 0)
+    [part] = metric_mixture().parts
+    blind = InMemory(replace(item, intrinsics=None) for item in part.source)
+    with one_line_error("has no camera"):
+        middle_focal(Mixture((Part(blind),), 16, 16), 0)
+
+
+def test_a_metric_estimator_sees_letterboxed_images_through_their_own_lens():
+    torch.manual_seed(0)
+    model = DepthEstimator((8, 16), 1, 32, focal=1.0)
+    rgb = np.random.default_rng(0).integers(0, 256, (1, 16, 64, 3), dtype=np.uint8)
+    at_width, at_half = (Intrinsics(f, f, 31.5, 7.5) for f in (64.0, 32.0))
+    wide, narrow = (estimate_depth(model, rgb, [camera]) for camera in (at_width, at_half))
+    np.testing.assert_allclose(wide, 2 * narrow, rtol=1e-5)
+    # The image fills the frame's width: its camera is the frame's.
+    np.testing.assert_allclose(wide, estimate_depth(model, rgb), rtol=1e-5)

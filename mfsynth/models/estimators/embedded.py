@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mfsynth.errors import MfsynthError
+from mfsynth.config.estimators import DepthEstimatorConfig
+from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
+from mfsynth.geometry.rgbd import RgbImage
+from mfsynth.models.estimators.base import Cameras, as_estimate, cameras_or_none
+from mfsynth.models.estimators.catalogue import EMBEDDED_ESTIMATOR, find_estimator
 from mfsynth.models.images import Given, Letterbox, read_images
-from mfsynth.models.locations import CONFIG
 from mfsynth.models.weights import require_weights
-
-EMBEDDED_ESTIMATOR = "embedded"
-_EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_estimator"
 
 _GROUPS = 8
 # The first level has half of the image's rows and columns: the cheapest place to begin.
@@ -42,17 +42,29 @@ class ResidualBlock(nn.Module):
 
 
 class DepthEstimator(ModelMixin, ConfigMixin):
-    """A convolutional U-Net from an image to the logarithm of its depth, up to a constant.
+    """A convolutional U-Net from an image to the logarithm of its depth.
+
+    Up to a constant, or, if it was trained metric, of the depth z · W / f in metres, where f is the
+    focal length in pixels and W the image's width: what an image shows of a thing's size depends on
+    nothing else, so one network knows metres behind lenses of all angles.
 
     Args:
         widths: Channels of each level, multiples of 8; a level has half of the last one's rows and
             columns, the first half of the image's.
         blocks: Residual blocks of a level, on the way down and again on the way up.
         size: Rows and columns of the images that it was trained on.
+        focal: Of a metric one, f / W of a camera that isn't known: the middle one of its training.
+            None for depth up to a constant.
     """
 
     @register_to_config
-    def __init__(self, widths: tuple[int, ...] = (48, 96, 160), blocks: int = 2, size: int = 64):
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (48, 96, 160),
+        blocks: int = 2,
+        size: int = 64,
+        focal: float | None = None,
+    ):
         super().__init__()
         self.stem = nn.Conv2d(3 * _PATCH**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(width, blocks) for width in widths)
@@ -73,7 +85,8 @@ class DepthEstimator(ModelMixin, ConfigMixin):
             images: (B, 3, H, W) in [−1, 1]; H and W multiples of 2 to the number of levels.
 
         Returns:
-            (B, H, W) natural logarithm of z-depth, up to a constant of each image's own.
+            (B, H, W) natural logarithm of z-depth, up to a constant of each image's own; of a
+            metric one, that of z · W / f in metres.
         """
         features = self.stem(nn.functional.pixel_unshuffle(images, _PATCH))
         skipped = []
@@ -102,33 +115,29 @@ def load_estimator(name: str = EMBEDDED_ESTIMATOR) -> DepthEstimator:
     Raises:
         MfsynthError: There is no such estimator, or its weights are not whole.
     """
-    folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
-    if not (folder / CONFIG).is_file():
-        if (folder / "model" / CONFIG).is_file():
-            raise MfsynthError(
-                f"{name} is what a training wrote; its estimator is in it: name {folder / 'model'}"
-            )
-        raise MfsynthError(
-            f"{name} is no depth estimator: name {EMBEDDED_ESTIMATOR}, or the model folder that "
-            "`mfsynth train estimator` wrote"
-        )
+    folder = find_estimator(DepthEstimatorConfig(id=name, kind="embedded")).path
     require_weights(DepthEstimator, folder)
     model = DepthEstimator.from_pretrained(folder, local_files_only=True)
     return model.float().eval()
 
 
 @torch.no_grad()
-def estimate_depth(model: DepthEstimator, rgb: Given) -> NDArray[np.float32]:
-    """Depth of images, up to a scale of each.
+def estimate_depth(
+    model: DepthEstimator, rgb: Given, cameras: Cameras | None = None
+) -> NDArray[np.float32]:
+    """Depth of images, in metres if the model is metric, up to a scale of each otherwise.
 
     Args:
         model: From `load_estimator`.
         rgb: B images of any one size: PIL, (B, H, W, 3) arrays or (B, 3, H, W) tensors, of uint8
             or of floats in [0, 1]; see `mfsynth.models.images.read_images`. Those of another size
             than the model's are letterboxed to it, not squeezed, and their depth brought back.
+        cameras: Of the images, for a metric model; one that isn't known is taken for that of its
+            training.
 
     Returns:
-        float32 (B, H, W) z-depth, positive everywhere; its geometric mean over an image is 1.
+        float32 (B, H, W) z-depth, positive everywhere; its geometric mean over an image is 1 if the
+        model isn't metric.
 
     Raises:
         MfsynthError: It is something else; says what was given and what to give.
@@ -138,5 +147,35 @@ def estimate_depth(model: DepthEstimator, rgb: Given) -> NDArray[np.float32]:
     frames = torch.tensor(box.frame_images(given), device=model.device)
     images = frames.permute(0, 3, 1, 2) / 127.5 - 1
     logs = box.unframe(model(images.to(model.dtype)).float()[:, None])[:, 0]
-    depth: NDArray[np.float32] = (logs - logs.mean(dim=(1, 2), keepdim=True)).exp().cpu().numpy()
+    offsets = logs.mean(dim=(1, 2), keepdim=True)
+    if model.config.focal is not None:
+        focals = [_focal(model, box, each) for each in cameras_or_none(cameras, len(given))]
+        offsets = -torch.tensor(focals, device=logs.device).log()[:, None, None]
+    depth: NDArray[np.float32] = (logs - offsets).exp().cpu().numpy()
     return depth
+
+
+def _focal(model: DepthEstimator, box: Letterbox, camera: Intrinsics | None) -> float:
+    """Focal length of what the network sees, in units of its width."""
+    if camera is None:
+        return float(model.config.focal)
+    columns = box.window[1]
+    return camera.fx / box.size[1] * (columns.stop - columns.start) / box.frame[1]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedEstimator:
+    """What `mfsynth train estimator` trained, as every other estimator.
+
+    Attributes:
+        model: From `load_estimator`.
+    """
+
+    model: DepthEstimator
+
+    def __call__(self, rgb: RgbImage, cameras: Cameras | None = None) -> list[DepthEstimate]:
+        """See `Estimator`."""
+        depth = torch.from_numpy(estimate_depth(self.model, rgb, cameras))
+        metric = self.model.config.focal is not None
+        kind = EstimateKind.METRIC_Z if metric else EstimateKind.SCALE_INVARIANT_Z
+        return [as_estimate(one, kind) for one in depth]

@@ -8,13 +8,19 @@ from functools import cached_property
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
+from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.doctor import machine, model_probes, nodes, place
 from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
-from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_fingerprint
+from mfsynth.runs.settings import (
+    WHY_ABSTAINING,
+    abstaining_checks,
+    run_estimator,
+    run_fingerprint,
+)
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
@@ -61,6 +67,7 @@ def examine_at_start(
     place_of_run: ObjectStore,
     info: ModelInfo,
     receipts: Sequence[Receipt],
+    estimator: EstimatorInfo | None = None,
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
 
@@ -69,10 +76,12 @@ def examine_at_start(
         place_of_run: Its store.
         info: Of its model.
         receipts: Of its committed shards.
+        estimator: Of its estimator.
     """
     wanted = demand(config, pixels(config, info), receipts)
     with Scratch(place_of_run) as scratch:
         probes = [
+            *_estimator_probes(estimator),
             Probe("checks", lambda: checks_look(config)),
             Probe("conditional create", lambda: creates_once(scratch)),
             Probe("clock", lambda: clocks_agree(scratch)),
@@ -81,6 +90,12 @@ def examine_at_start(
         if config.runtime.ray_address is None:
             probes.append(Probe("spool", lambda: machine.spools(wanted)))
         yield from examine(probes)
+
+
+def _estimator_probes(info: EstimatorInfo | None) -> Sequence[Probe]:
+    if info is None:
+        return []
+    return [Probe("estimator", lambda: model_probes.may_be_used(info))]
 
 
 def checks_look(config: RunConfig) -> Finding:
@@ -109,6 +124,7 @@ class _Run:
         probes = [
             Probe("model", self._look_at_model, _SLOW_S),
             Probe("weights", self._look_at_weights, _SLOW_S, needs=("model",)),
+            *self._estimator_probes(),
             Probe("prompts", self._look_at_prompts, needs=("model",)),
             Probe("checks", lambda: checks_look(config)),
             *store_probes(scratch),
@@ -131,6 +147,27 @@ class _Run:
         if config.runtime.ray_address is not None:
             probes.append(Probe("nodes", self._look_at_nodes, needs=("cluster", "model", "run")))
         return probes
+
+    def _estimator_probes(self) -> Sequence[Probe]:
+        if (settings := self._config.estimator) is None:
+            return []
+        return [
+            Probe("estimator", self._look_at_estimator, _SLOW_S),
+            Probe(
+                "estimator weights",
+                lambda: model_probes.estimator_has_its_weights(settings),
+                _SLOW_S,
+                needs=("estimator",),
+            ),
+        ]
+
+    def _look_at_estimator(self) -> Finding:
+        assert self._estimator is not None  # or there is no such probe
+        return model_probes.may_be_used(self._estimator)
+
+    @cached_property
+    def _estimator(self) -> EstimatorInfo | None:
+        return run_estimator(self._config)
 
     @cached_property
     def _info(self) -> ModelInfo:
@@ -166,6 +203,8 @@ class _Run:
         return model_probes.knows_the_prompts(self._config.model, self._config.prompts, texts)
 
     def _look_at_place(self) -> Finding:
-        identity = run_fingerprint(self._config, self._prompts.digest, self._info.revision)
+        identity = run_fingerprint(
+            self._config, self._prompts.digest, self._info.revision, self._estimator
+        )
         run_to_resume(self._scratch.store, identity.digest, identity.settings)
         return place.what_is_there(self._scratch.store)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mfsynth.config import ModelConfig, PromptsConfig, SamplerConfig
+from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import EstimatorInfo, find_estimator
+from mfsynth.models.estimators.opening import require_estimator
 from mfsynth.models.inspection import require_whole
 from mfsynth.models.locations import find_model
 from mfsynth.runs.doctor.findings import Finding, note, ok, warning
@@ -26,7 +29,8 @@ def fits_the_sampler(sampler: SamplerConfig, info: ModelInfo) -> Finding:
         MfsynthError: It wasn't.
     """
     require_trained_for(sampler, info)
-    return ok(f"{info.id}, {info.width}×{info.height}, licence {info.licence}")
+    size = f"{info.width}×{info.height}, " if info.height else ""
+    return ok(f"{info.id}, {size}licence {info.licence}")
 
 
 def has_its_weights(model: ModelConfig) -> Finding:
@@ -44,6 +48,32 @@ def has_its_weights(model: ModelConfig) -> Finding:
             f"not all on this machine: {problem}", "workers will fetch them, each node by itself"
         )
     return ok("all there, of the right shapes")
+
+
+def may_be_used(info: EstimatorInfo) -> Finding:
+    """What an estimator gives, and whether its licence is clear."""
+    gives = info.gives.value.replace("_", " ")
+    said = f"{info.id}, gives {gives}, licence {info.licence}"
+    if info.warning:
+        return warning(said, info.warning)
+    return ok(said)
+
+
+def estimator_has_its_weights(settings: DepthEstimatorConfig) -> Finding:
+    """Whether an estimator's weights are on this machine, whole; nothing is fetched.
+
+    Raises:
+        MfsynthError: Those of a folder aren't.
+    """
+    try:
+        require_estimator(settings)
+    except MfsynthError as problem:
+        if find_estimator(settings, weights=False).commit is None:
+            raise
+        return warning(
+            f"not all on this machine: {problem}", "workers will fetch them, each node by itself"
+        )
+    return ok("all there")
 
 
 def knows_the_prompts(

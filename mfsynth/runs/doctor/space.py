@@ -53,6 +53,7 @@ def demand(config: RunConfig, pixels: tuple[int, int], receipts: Sequence[Receip
         receipts: Of its committed shards.
     """
     goal, height, width = Goal.of(config), *pixels
+    files = _FILES_A_SHARD + (config.rejects_kept == "all")
     there = goal.gained(totals(receipts))
     shard = goal.shard_size * (height * width * _PIXEL_BYTES + _CANDIDATE_BYTES)
     if there:
@@ -64,13 +65,13 @@ def demand(config: RunConfig, pixels: tuple[int, int], receipts: Sequence[Receip
         )
         return Demand(
             found.size.value + 2 * (found.size.error or 0.0),
-            found.shards * _FILES_A_SHARD,
+            found.shards * files,
             shard,
             f"as {len(receipts)} shards say",
         )
-    # Were all accepted; what is rejected is small.
+    # Were all accepted; what is rejected is small, unless its pixels are kept.
     shards = -(-goal.target // goal.shard_size)
-    return Demand(shards * shard, shards * _FILES_A_SHARD, shard, "at most")
+    return Demand(shards * shard, shards * files, shard, "at most")
 
 
 def has_room(store: ObjectStore, wanted: Demand | None) -> Finding:

@@ -73,6 +73,18 @@ Don't use webdataset's own `decode("pil")` or `decode("rgb8")` on depth: they cu
 the tar); `rejects/` has one for every candidate that was turned down, with its scores."""
 
 
+_HOW_TO_LOAD_A_VIEW = """\
+```python
+from mfsynth.datasets import RGBDDataset
+
+dataset = RGBDDataset("path or URL of the run", view="{}")
+```
+
+`pairs.parquet` beside this card has a row for every pair, which the Hugging Face's `datasets`
+reads: what `index/` has of it, `tar`, the file of the run that its bytes lie in, at these offsets,
+and `returned`: whether the run itself rejected it. `README.md` of the run says how to decode it."""
+
+
 # Configurations for the Hugging Face's `datasets`, the default one first, and their tables.
 _TABLES = {"pairs": "index", "rejects": "rejects"}
 
@@ -102,6 +114,7 @@ def first_card(run: RunManifest) -> str:
         "## Provenance",
         "",
         f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
+        *_estimator_line(run.estimator),
         f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
         f"- digital source type: <{DIGITAL_SOURCE_TYPE}>",
     ]
@@ -126,23 +139,27 @@ def data_card(
     ]
     camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
-    paths = {
+    paths: dict[str, str | Sequence[str]] = {
         kind: _pattern(kind)
         if kind in pure
         else [shard[kind]["key"] for shard in manifest["shards"]]
         for kind in _TABLES.values()
     }
+    name, view = manifest["run"], manifest.get("view")
+    if view is not None:
+        name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
-        *_front_matter(manifest["run"], manifest["licence"], paths, counts["pairs"]),
-        f"# {_text(manifest['run'])}",
+        *_front_matter(name, manifest["licence"], paths, counts["pairs"]),
+        f"# {_text(name)}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
         f"model, not by a camera: {models}. Made with mfsynth.",
+        *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
         "",
-        _HOW_TO_LOAD,
+        _HOW_TO_LOAD if view is None else _HOW_TO_LOAD_A_VIEW.format(view["name"]),
         "",
         "## Conventions",
         "",
@@ -174,6 +191,7 @@ def data_card(
         "",
         f"- models: {models}",
         f"- licence: {_text(manifest['licence'] or 'not stated by the model')} (that of the model)",
+        *_estimator_line(manifest.get("estimator") or {}),
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         f"- digital source type: <{manifest['digital_source_type']}>",
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
@@ -185,6 +203,14 @@ def data_card(
         "is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _estimator_line(estimator: Mapping[str, str]) -> list[str]:
+    """Who looked at the pairs; none if nobody did."""
+    if "id" not in estimator:
+        return []
+    licence = _text(estimator.get("licence") or "unknown")
+    return [f"- depth estimator: {_text(model_name(estimator))}, licence {licence}"]
 
 
 def _pattern(kind: str) -> str:
@@ -228,6 +254,7 @@ def _front_matter(
             **({"default": True} if number == 0 else {}),
         }
         for number, (config, kind) in enumerate(_TABLES.items())
+        if kind in paths
     ]
     text = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True).rstrip()
     return ["---", text, "---", ""]

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.shards.documents.models import licence_id, model_name
+from mfsynth.shards.layout import REJECTED_TAR
 
 _TYPES = {
     "string": "sc:Text",
     "int32": "sc:Integer",
     "int64": "sc:Integer",
     "uint32": "sc:Integer",
+    "bool": "sc:Boolean",
     "double": "sc:Float",
 }
 
@@ -82,7 +84,7 @@ def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
         "keywords": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
         "isBasedOn": [model_name(model) for model in manifest["models"]],
         "distribution": _distribution(manifest),
-        "recordSet": [_record_set(index)],
+        "recordSet": [_record_set(index, manifest)],
     }
     return {key: value for key, value in document.items() if value is not None}
 
@@ -95,18 +97,36 @@ def _version(format_version: int | str, shards: int) -> str:
 
 def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     files: list[dict[str, Any]] = []
+    # From where the document lies.
+    run = "../../" if "view" in manifest else ""
+    if "view" in manifest:
+        rows = manifest["view"]["rows"]
+        files.append(
+            {
+                "@type": "cr:FileObject",
+                "@id": rows["key"],
+                "name": rows["key"],
+                "contentUrl": rows["key"],
+                "contentSize": f"{rows['size']} B",
+                "encodingFormat": "application/x-parquet",
+                "sha256": rows["sha256"],
+            }
+        )
     for kind, media in (
         ("tar", "application/x-tar"),
         ("index", "application/x-parquet"),
         ("rejects", "application/x-parquet"),
+        (REJECTED_TAR, "application/x-tar"),
     ):
-        stored = [shard[kind] for shard in manifest["shards"]]
+        stored = [shard[kind] for shard in manifest["shards"] if kind in shard]
+        if not stored:
+            continue
         files += [
             {
                 "@type": "cr:FileObject",
                 "@id": each["key"],
                 "name": each["key"],
-                "contentUrl": each["key"],
+                "contentUrl": f"{run}{each['key']}",
                 "contentSize": f"{each['size']} B",
                 "encodingFormat": media,
                 "sha256": each["sha256"],
@@ -125,7 +145,10 @@ def _distribution(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return files
 
 
-def _record_set(index: pa.Schema) -> dict[str, Any]:
+def _record_set(index: pa.Schema, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    rows = {"fileSet": {"@id": "index-files"}}
+    if "view" in manifest:
+        rows = {"fileObject": {"@id": manifest["view"]["rows"]["key"]}}
     return {
         "@type": "cr:RecordSet",
         "@id": "pairs",
@@ -133,18 +156,18 @@ def _record_set(index: pa.Schema) -> dict[str, Any]:
         "description": "One record an RGB-D pair; its bytes are in the tar of its shard.",
         "key": {"@id": "pairs/sample_id"},
         # A type that a later mfsynth has invented has no name here.
-        "field": [_field(each) for each in index if str(_item_type(each)) in _TYPES],
+        "field": [_field(each, rows) for each in index if str(_item_type(each)) in _TYPES],
     }
 
 
-def _field(field: pa.Field) -> dict[str, Any]:
+def _field(field: pa.Field, rows: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
         "@id": f"pairs/{field.name}",
         "name": field.name,
         "dataType": _TYPES[str(_item_type(field))],
         **({"repeated": True} if pa.types.is_list(field.type) else {}),
-        "source": {"fileSet": {"@id": "index-files"}, "extract": {"column": field.name}},
+        "source": {**rows, "extract": {"column": field.name}},
     }
 
 

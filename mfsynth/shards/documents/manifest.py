@@ -37,7 +37,10 @@ def build_manifest(
     sums = totals(commits.values())
     widths, heights = index["width"].to_pylist(), index["height"].to_pylist()
     models = [{"id": model} for model in _distinct(index, "model_id")]
-    declared = tables.Declared.by(index.column_names)
+    # Of format version 1, whose `run.json` names none, they are those that all versions have.
+    rejects = tables.rejects_schema(tables.Declared.by(index.column_names), first_version=True)
+    if run.reject_columns:
+        rejects = tables.described_schema(run.reject_columns)
     return {
         "format_version": run.format_version,
         "run": run.run,
@@ -48,6 +51,7 @@ def build_manifest(
         "last_commit": max(receipt.created for receipt in commits.values()),
         "licence": run.model.get("licence"),
         "models": [dict(run.model)] if run.model else models,
+        **({"estimator": dict(run.estimator)} if run.estimator else {}),
         "digital_source_type": DIGITAL_SOURCE_TYPE,
         "counts": {
             "shards": sums.shards,
@@ -62,9 +66,9 @@ def build_manifest(
         "depth_kinds": _distinct(index, "depth_kind"),
         "sizes": sorted({*zip(widths, heights, strict=True)}),
         "conventions": CONVENTIONS,
-        "scores": declared.scores,
+        "scores": tables.Declared.by(index.column_names).scores,
         "index_columns": _columns(index.schema),
-        "rejects_columns": _columns(tables.rejects_schema(declared)),
+        "rejects_columns": _columns(rejects),
         "shards": [_shard(receipt) for receipt in commits.values()],
     }
 

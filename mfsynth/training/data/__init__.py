@@ -7,7 +7,7 @@ loads it with worker processes. All of it is described by typed `PartSettings`.
 
 from __future__ import annotations
 
-from mfsynth.training.data.batches import TrainingBatch, batches, collate
+from mfsynth.training.data.batches import TrainingBatch, batches, collate, focal_of
 from mfsynth.training.data.mixture import Mixture
 from mfsynth.training.data.opening import open_mixture, render_scenes, survey_parts
 from mfsynth.training.data.part_settings import PartSettings
@@ -20,6 +20,7 @@ __all__ = [
     "TrainingSample",
     "batches",
     "collate",
+    "focal_of",
     "open_mixture",
     "render_scenes",
     "survey_parts",

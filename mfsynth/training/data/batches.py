@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,12 +28,15 @@ class TrainingBatch:
         rgb: uint8 (B, H, W, 3).
         depth: float32 (B, H, W), 0 = invalid; all 0 exactly for samples without depth.
         captions: B strings.
+        focals: float32 (B,): focal length in units of the image's width; nan where the camera isn't
+            known.
         skipped: Items that can't be read, in whose place others are.
     """
 
     rgb: Tensor
     depth: Tensor
     captions: tuple[str, ...]
+    focals: Tensor
     skipped: tuple[SkippedItem, ...] = ()
 
     @property
@@ -56,8 +60,15 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
             )
         ),
         captions=tuple(sample.caption for sample in samples),
+        focals=torch.tensor([focal_of(sample) for sample in samples]),
         skipped=tuple(one for sample in samples for one in sample.skipped),
     )
+
+
+def focal_of(sample: TrainingSample) -> float:
+    """Focal length in units of the image's width; nan where the camera isn't known."""
+    camera = sample.intrinsics
+    return math.nan if camera is None else camera.fx / sample.rgb.shape[1]
 
 
 def batches(

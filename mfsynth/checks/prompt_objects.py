@@ -1,0 +1,118 @@
+"""Objects of the prompt: are the things that it names in the image?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from string import Formatter
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from mfsynth.checks.base import Check, CheckedPair, NetworkInfo, Score
+from mfsynth.config.base import Fraction, Items, NonEmpty, Unset
+from mfsynth.models.recognition.catalogue import DETECTORS, find_recogniser
+from mfsynth.models.recognition.opening import open_detector
+
+
+def _require_slots(things: tuple[str, ...]) -> tuple[str, ...]:
+    if not things:
+        raise ValueError("names no thing; write, for example, {colour} {shape}")
+    for thing in things:
+        try:
+            parts = [part[1:] for part in Formatter().parse(thing) if part[1] is not None]
+        except ValueError:
+            parts = []
+        plain = all(str(name).isidentifier() and not spec and not how for name, spec, how in parts)
+        if not parts or not plain:
+            raise ValueError(
+                f"{thing!r} is made of no slots; write, for example, {{colour}} {{shape}}"
+            )
+    return things
+
+
+class PromptObjects(Check):
+    """Limits on the things of a prompt that are found in its image.
+
+    One pair at a time goes through the network, on the worker's GPU if it has one. It doesn't see
+    where things are, nor how many of them: two red cubes are found where there is one.
+
+    Attributes:
+        model: OWLv2, OWL-ViT or Grounding DINO of transformers, or the judge of the embedded
+            model's images: a folder, or a hub id.
+        revision: Of a hub id; its newest if unset.
+        things: What a thing is called, of the slots of the prompt library, such as
+            `{colour} {shape}` or `{tool}`. Slots in one name are taken together in their order.
+        confidence: From which on a thing counts as found.
+        min_found: Least share of the things that is found.
+        min_confidence: Least confidence of the thing that is the least sure.
+    """
+
+    model: NonEmpty
+    revision: Unset[NonEmpty] = None
+    things: Annotated[Items[NonEmpty], AfterValidator(_require_slots)]
+    confidence: Fraction = 0.2
+    min_found: Unset[Fraction] = None
+    min_confidence: Unset[Fraction] = None
+
+    inputs = ("rgb", "slots")
+    scores = (
+        Score(
+            name="objects_found",
+            label="objects found",
+            direction="higher",
+            note="share of the things that the prompt names that are found in the image",
+            limit="min_found",
+        ),
+        Score(
+            name="objects_confidence",
+            label="least sure object",
+            direction="higher",
+            note="confidence of the thing that the prompt names and that is the least sure",
+            limit="min_confidence",
+        ),
+    )
+
+    def measure(self, pair: CheckedPair) -> dict[str, float]:
+        """Both scores; nan where the prompt names no thing that the network can know."""
+        assert pair.slots is not None  # it is one of the inputs
+        things = named_things(self.things, pair.slots)
+        sure: list[float] = []
+        if things:
+            network = open_detector(self.model, self.revision)
+            sure = [s for s in network.confidences(pair.rgb, things) if not math.isnan(s)]
+        if not sure:
+            return {"objects_found": math.nan, "objects_confidence": math.nan}
+        found = sum(one >= self.confidence for one in sure)
+        return {"objects_found": found / len(sure), "objects_confidence": min(sure)}
+
+    def network(self) -> NetworkInfo:
+        """Of the setting `model`."""
+        found = find_recogniser(self.model, self.revision, DETECTORS, weights=False)
+        return NetworkInfo(self.model, found.revision, found.licence)
+
+    def load(self) -> None:
+        """The network, for the whole process."""
+        open_detector(self.model, self.revision)
+
+
+def named_things(things: Sequence[str], slots: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The things that a prompt names, each once.
+
+    Args:
+        things: Names of slots in braces among other words.
+        slots: What the prompt took for each slot, in the order of the text.
+
+    Returns:
+        For each of `things` as many as the prompt has; none where its slots were taken a different
+        number of times, so that it isn't known which belong together.
+    """
+    named: dict[str, None] = {}
+    for thing in things:
+        fields = [name for _, name, _, _ in Formatter().parse(thing) if name is not None]
+        taken = [slots.get(field, ()) for field in fields]
+        if len({len(options) for options in taken}) != 1:
+            continue
+        for options in zip(*taken, strict=True):
+            named[thing.format_map(dict(zip(fields, options, strict=True)))] = None
+    return [*named]

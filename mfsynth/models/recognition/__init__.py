@@ -1,0 +1,1 @@
+"""Networks that say whether an image shows what a text says."""

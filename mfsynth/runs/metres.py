@@ -1,0 +1,64 @@
+"""Relative depth of a pair made metric, as a run's configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mfsynth.geometry import DepthEstimate, DepthKind, MetricScale, metric_scale
+from mfsynth.geometry.rgbd import DepthMap
+
+NO_SCALE = "metres_per_unit"
+"""Why a pair is turned down whose depth can't be made metric."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Depth of a pair as it is stored.
+
+    Attributes:
+        depth: float32 (H, W); 0 = invalid.
+        kind: What its numbers are.
+        metres_per_unit: The factor that it was multiplied by; None for none.
+        error: Relative standard error of the factor; None where that isn't known.
+    """
+
+    depth: DepthMap
+    kind: DepthKind
+    metres_per_unit: float | None = None
+    error: float | None = None
+
+
+def measured(
+    depth: DepthMap,
+    kind: DepthKind,
+    metres_per_unit: float | Literal["estimator"] | None,
+    estimate: DepthEstimate | None,
+) -> Measured | None:
+    """A pair's depth in the unit that its run asks for.
+
+    Args:
+        depth: float32 (H, W), as it was made.
+        kind: What its numbers are.
+        metres_per_unit: As the configuration says.
+        estimate: Of the image.
+
+    Returns:
+        None where metres are asked of an estimator that shares too few pixels with the depth.
+    """
+    if metres_per_unit is None:
+        return Measured(depth, kind)
+    if metres_per_unit != "estimator":
+        return _scaled(depth, MetricScale(metres_per_unit, 0.0), None)
+    assert estimate is not None  # a configuration without an estimator is refused
+    found = metric_scale(depth, estimate.values, estimate.valid)
+    return None if found is None else _scaled(depth, found, found.error)
+
+
+def _scaled(depth: DepthMap, scale: MetricScale, error: float | None) -> Measured:
+    # Depth that is spoilt stays so, for the check that says it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        metres = depth * np.float32(scale.metres_per_unit)
+    return Measured(metres, DepthKind.ESTIMATED_METRIC_Z, scale.metres_per_unit, error)

@@ -1,0 +1,169 @@
+"""A view made ready to be given away: its rows as one table, and the three documents about it.
+
+They are functions of `run.json`, the commits and the view, so they can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout
+from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run
+from mfsynth.shards.documents.card import data_card
+from mfsynth.shards.documents.croissant import croissant
+from mfsynth.shards.documents.manifest import build_manifest
+from mfsynth.shards.drivers import read_counted_commits
+from mfsynth.shards.reading import read_moderate
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.selection import RETURNED, view_rows
+from mfsynth.shards.views import View, read_view
+from mfsynth.storage.store import ObjectStore
+
+TAR = "tar"
+"""The column of the rows that an index hasn't: the key of the tar that the pair lies in."""
+
+
+def finalize_view(store: ObjectStore, name: str) -> list[str]:
+    """Write the rows and the documents of a view; returns their keys.
+
+    Visible: each as a whole, over its predecessor. Idempotent.
+
+    Raises:
+        MfsynthError: There is no such view, or it is of other shards than are committed.
+    """
+    run, view = read_run(store), read_view(store, name)
+    receipts = read_counted_commits(store)
+    rows = _rows(store, view, receipts)
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    made = _documents(run, view, view.receipts_of(receipts), rows, sink.getvalue().to_pybytes())
+    for key, data in made.items():
+        store.put_bytes(key, data)
+    return list(made)
+
+
+def view_document_problems(
+    store: ObjectStore, run: RunManifest, views: Iterable[View], receipts: Mapping[int, Receipt]
+) -> list[str]:
+    """What is wrong with the documents of views that are of these shards, one line each."""
+    problems = []
+    for view in views:
+        with contextlib.suppress(MfsynthError):  # of the view, which is told of
+            view.receipts_of(receipts)
+            problems += [
+                f"{key}: is not what the view comes to: it was changed, or the view made anew; "
+                f"`mfsynth finalize --view {view.name}` writes it anew"
+                for key in documents_of_view(store, run, view, receipts)[1]
+            ]
+    return problems
+
+
+def documents_of_view(
+    store: ObjectStore, run: RunManifest, view: View, receipts: Mapping[int, Receipt]
+) -> tuple[dict[str, bytes], list[str]]:
+    """The documents of a view that are there and what the view comes to; keys of the others.
+
+    Args:
+        store: Of the run.
+        run: What it is.
+        view: Of shards that are committed.
+        receipts: Of all of them.
+    """
+    found = {}
+    for key in layout.view_document_keys(view.name).values():
+        with contextlib.suppress(FileNotFoundError):
+            found[key] = store.read_bytes(key)
+    if not found:
+        return {}, []
+    rows = _rows(store, view, receipts)
+    key = layout.view_document_keys(view.name)[layout.VIEW_ROWS]
+    stored = found.get(key, b"")
+    made = _documents(run, view, view.receipts_of(receipts), rows, stored)
+    # Of the same rows another version of Parquet makes other bytes.
+    sound = {name: data for name, data in found.items() if made[name] == data}
+    if key in sound and not _holds(stored, rows):
+        del sound[key]
+    return sound, [name for name in found if name not in sound]
+
+
+def _holds(data: bytes, rows: pa.Table) -> bool:
+    try:
+        return bool(read_moderate(pa.BufferReader(data), layout.VIEW_ROWS).equals(rows))
+    except (pa.ArrowException, OSError, ValueError, MfsynthError):
+        return False
+
+
+def _rows(store: ObjectStore, view: View, receipts: Mapping[int, Receipt]) -> pa.Table:
+    rows = view_rows(store, view, receipts)
+    keys = [
+        receipts[shard].objects[layout.REJECTED_TAR if returned else "tar"].key
+        for shard, returned in zip(
+            rows["shard"].to_pylist(), rows[RETURNED].to_pylist(), strict=True
+        )
+    ]
+    return rows.append_column(TAR, pa.array(keys, pa.string())).combine_chunks()
+
+
+def _documents(
+    run: RunManifest, view: View, receipts: list[Receipt], rows: pa.Table, data: bytes
+) -> dict[str, bytes]:
+    """The documents by their keys.
+
+    Args:
+        run: What the run is.
+        view: Of the run.
+        receipts: Of its shards.
+        rows: Of the view.
+        data: The same as Parquet.
+    """
+    keys = layout.view_document_keys(view.name)
+    manifest = build_manifest(run, {receipt.shard: receipt for receipt in receipts}, rows)
+    counts = manifest["counts"]
+    counts |= {
+        "pairs": view.pairs,
+        "rejected": counts["candidates"] - counts["quarantined"] - view.pairs,
+        "rejected_by_reason": dict(view.left_out),
+        "returned": view.returned,
+    }
+    manifest["view"] = {
+        "name": view.name,
+        "rules": view.rules.text(),
+        "sha256": hashlib.sha256(view.to_bytes()).hexdigest(),
+        "rows": {
+            "key": layout.VIEW_ROWS,
+            "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        },
+    }
+    return {
+        keys[layout.VIEW_ROWS]: data,
+        keys[layout.MANIFEST_KEY]: _json(manifest),
+        keys[layout.CROISSANT_KEY]: _json(croissant(manifest, rows.schema)),
+        keys[layout.CARD_KEY]: data_card(manifest, limits_of(run, view)).encode(),
+    }
+
+
+def limits_of(run: RunManifest, view: View) -> dict[str, ScoreInfo]:
+    """What a run says of its scores, with the limits of a view in place of its own."""
+    changed = {
+        name: replace(
+            run.score(name),
+            limit=bound.value,
+            direction="higher" if bound.is_minimum else "lower",
+        )
+        for name, bound in view.rules.limits.items()
+    }
+    return {**run.scores, **changed}
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

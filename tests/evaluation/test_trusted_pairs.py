@@ -1,0 +1,133 @@
+"""Trusted pairs: windows of what sources give, and whose depth each of them meets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+
+from mfsynth.checks import CheckedPair, open_checks
+from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.calibration.config import TrustedPart
+from mfsynth.evaluation.calibration.scoring import score_pairs
+from mfsynth.evaluation.calibration.trusted import (
+    TrustedPair,
+    TrustedPairs,
+    read_pairs,
+    with_estimates,
+)
+from mfsynth.geometry import Intrinsics
+from mfsynth.sources.base import Item
+from mfsynth.sources.settings import SourceSettings
+
+CAMERA = Intrinsics(fx=50.0, fy=50.0, cx=29.5, cy=19.5)
+
+
+@dataclass(frozen=True)
+class Items:
+    items: list[Item]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def texts(self):
+        return (item.text for item in self.items)
+
+
+class ListSettings(SourceSettings):
+    """Items of this process."""
+
+    kind: Literal["list"] = "list"
+    url: str = "s3://key:secret@bucket/pairs"
+    held: ClassVar[list[Item]] = []
+
+    def open(self):
+        return Items([*self.held])
+
+
+def item(seed, rows=40, columns=60, **changes):
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (rows, columns, 3), np.uint8)
+    depth = rng.uniform(1, 2, (rows, columns)).astype(np.float32)
+    return Item(**{"rgb": rgb, "depth": depth, "text": "a box", "intrinsics": CAMERA} | changes)
+
+
+def read(*items, height=40, width=40, **own) -> TrustedPairs:
+    ListSettings.held[:] = items
+    part = TrustedPart(source=ListSettings(), **own)
+    return read_pairs([part], height, width, lambda *_: None)
+
+
+def test_windows_lie_side_by_side_and_have_their_camera():
+    given = item(0)
+    found = read(given, crops=2)
+    assert [(pair.item, pair.image) for pair in found.pairs] == [(0, 0), (0, 0)]
+    for pair, left in zip((one.pair for one in found.pairs), (5, 15), strict=True):
+        np.testing.assert_array_equal(pair.rgb, given.rgb[:, left : left + 40])
+        np.testing.assert_array_equal(pair.depth, given.depth[:, left : left + 40])
+        assert pair.intrinsics.cx == pytest.approx(29.5 - left)
+
+
+def test_windows_are_brought_to_the_size_of_the_pairs():
+    [one] = read(item(0), height=20, width=20).pairs
+    assert one.pair.depth.shape == (20, 20)
+    assert one.pair.intrinsics.fx == pytest.approx(25)
+    # No depth is mixed of two.
+    assert np.isin(one.pair.depth, item(0).depth).all()
+
+
+def test_what_is_recorded_of_a_source_tells_other_pixels():
+    first, again, other = (read(item(seed)).sources[0] for seed in (0, 0, 1))
+    assert first == again
+    assert first["sha256"] != other["sha256"]
+
+
+def test_credentials_are_recorded_of_no_source():
+    assert read(item(0)).sources[0]["settings"]["url"] == "s3://bucket/pairs"
+
+
+def test_windows_without_depth_are_left_out():
+    depth = item(0).depth.copy()
+    depth[:, :30] = 0
+    depth[:, 55:] = 0
+    assert len(read(item(0, depth=depth), crops=3, width=20, height=40).pairs) == 2
+
+
+def test_an_item_without_depth_is_named():
+    with pytest.raises(MfsynthError, match="frame 7: no image with depth"):
+        read(item(0), item(1, depth=None, name="frame 7"))
+
+
+def test_sources_without_any_depth_are_told():
+    with pytest.raises(MfsynthError, match="data: no image has valid depth"):
+        read(item(0, depth=np.zeros((40, 60), np.float32)))
+
+
+def test_a_perturbed_copy_is_seeded_and_about_five_percent_off():
+    [one], [again] = (
+        with_estimates(read(item(0)), None, 3, lambda *_: None).pairs for _ in range(2)
+    )
+    off = np.abs(np.log(one.pair.estimate.values / one.pair.depth))
+    assert off.mean() == pytest.approx(0.05, rel=0.05)
+    assert 0.8 < one.pair.estimate.intrinsics.fx / one.pair.intrinsics.fx < 1.2
+    np.testing.assert_array_equal(one.pair.estimate.values, again.pair.estimate.values)
+
+
+def test_other_depth_is_of_the_same_prompt_where_there_is_one():
+    def level(number, text, image=None):
+        depth = np.full((32, 32), number + 1.0, np.float32)
+        pair = CheckedPair(np.zeros((32, 32, 3), np.uint8), depth, text=text)
+        return TrustedPair(pair, number, number if image is None else image)
+
+    # Two views of a scene, and two scenes of their own.
+    pairs = [level(0, "a box", 0), level(1, "a box", 0), level(2, "a mug"), level(3, None)]
+    checks = open_checks({"validity": {}})
+    found = score_pairs(pairs, checks, 0, lambda *_: None)
+    assert found.same_prompt == 2
+    with pytest.raises(MfsynthError, match="one image alone"):
+        score_pairs(pairs[:2], checks, 0, lambda *_: None)

@@ -1,0 +1,161 @@
+"""A text-to-image pipeline and an estimator in the place of a joint model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny_estimators
+import tiny_pipelines
+import torch
+from training_files import one_line_error
+
+from mfsynth.config import ModelConfig, RuntimeConfig
+from mfsynth.config.estimators import DepthEstimatorConfig
+from mfsynth.config.schema import CameraConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind
+from mfsynth.models import model_info
+from mfsynth.models.two_models import generator_of, load_two_models
+
+EMBEDDED = DepthEstimatorConfig(id="embedded")
+SAMPLING = {
+    "num_inference_steps": 2,
+    "guidance_scale": 1.0,
+    "height": tiny_pipelines.SIZE,
+    "width": tiny_pipelines.SIZE,
+}
+
+
+@pytest.fixture(scope="session")
+def klein(text_encoder, tmp_path_factory):
+    return tiny_pipelines.klein(tmp_path_factory.mktemp("klein") / "model", text_encoder)
+
+
+def settings(folder) -> ModelConfig:
+    return ModelConfig.model_validate({"kind": "two_models", "image": str(folder)})
+
+
+def load(folder, estimator=EMBEDDED, **runtime):
+    given = RuntimeConfig(**runtime)
+    return load_two_models(settings(folder), estimator, "cpu", given)
+
+
+def test_image_names_what_id_names_of_other_models(klein):
+    assert settings(klein).id == str(klein)
+    again = ModelConfig.model_validate(settings(klein).model_dump())
+    assert again == settings(klein)
+    info = model_info(settings(klein))
+    assert (info.id, len(info.revision), info.licence) == (str(klein), 64, "unknown")
+
+
+def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(klein):
+    pipeline = load(klein)
+    prompts = pipeline.encode_prompts(["a red cube", "a blue ball"], 2)
+    both = pipeline(prompt_embeds=prompts, seeds=[1, 2], mode="joint", **SAMPLING)
+    assert both.rgb.shape == (2, tiny_pipelines.SIZE, tiny_pipelines.SIZE, 3)
+    assert both.rgb.dtype == np.uint8
+    alone = pipeline(prompt_embeds=prompts[1:], seeds=[2], mode="joint", **SAMPLING)
+    # Sums of another order may round to the next of 256 values.
+    assert np.abs(both.rgb[1].astype(int) - alone.rgb[0]).max() <= 1
+    other = pipeline(prompt_embeds=prompts[1:], seeds=[3], mode="joint", **SAMPLING)
+    assert np.abs(other.rgb[0].astype(int) - alone.rgb[0]).mean() > 1
+    assert both.depth.shape == both.rgb.shape[:3]
+    assert both.depth_kind is DepthKind.SCALE_INVARIANT_Z
+
+
+def test_noise_that_no_seed_decides_is_refused(klein, text_encoder, tmp_path):
+    folder = tiny_pipelines.klein(tmp_path / "model", text_encoder, stochastic=True)
+    with one_line_error("FlowMatchEulerDiscreteScheduler draws noise that no seed decides"):
+        load(folder).require_own_noise(tiny_pipelines.SIZE, tiny_pipelines.SIZE)
+    load(klein).require_own_noise(tiny_pipelines.SIZE, tiny_pipelines.SIZE)
+
+
+def test_all_bits_of_a_seed_decide():
+    def noise(seed: int) -> torch.Tensor:
+        return torch.randn(64, generator=generator_of(seed))
+
+    assert torch.equal(noise(7), noise(7))
+    for other in (7 + 2**32, 7 + 2**62, 7 + 2**63, 8):
+        assert not torch.equal(noise(7), noise(other))
+    many = torch.randn(20000, generator=generator_of(3))
+    assert abs(many.mean()) < 0.03
+    assert abs(many.std() - 1) < 0.03
+
+
+def test_depth_is_what_the_estimator_says_and_metres_only_if_it_says_metres(klein, tmp_path):
+    folder = tiny_estimators.depth_anything(
+        tmp_path / "metric", depth_estimation_type="metric", max_depth=20
+    )
+    pipeline = load(klein, DepthEstimatorConfig(id=str(folder)))
+    made = pipeline(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
+    assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
+    [estimate] = made.estimates
+    assert np.array_equal(made.depth[0], np.where(estimate.valid, estimate.values, 0))
+
+
+def test_an_estimator_that_needs_the_camera_is_told_it(klein, tmp_path):
+    folder = tiny_estimators.depth_pro(tmp_path / "pro", use_fov_model=False)
+    pipeline = load_two_models(
+        settings(klein),
+        DepthEstimatorConfig(id=str(folder)),
+        "cpu",
+        RuntimeConfig(),
+        CameraConfig(fov=60.0),
+    )
+    made = pipeline(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
+    assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "two_models"}, "set image to its folder or hub id"),
+        ({"kind": "two_models", "image": "x", "few_steps": "y"}, "are for joint models"),
+    ],
+)
+def test_a_model_that_is_half_of_one_kind_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.model_validate(given)
+
+
+def test_a_joint_model_is_no_half_of_two(tiny_model_dir):
+    with one_line_error(r"model\.image: .* makes images and depth by itself; leave model\.kind"):
+        model_info(settings(tiny_model_dir))
+
+
+def test_what_the_runtime_has_for_joint_models_is_refused(klein):
+    with one_line_error(r"runtime\.offload: is for joint models; leave it out"):
+        load(klein, offload="group")
+
+
+def changed(folder, tmp_path, **index):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    path = copy / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **index}))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"_class_name": ["pipeline", "Mine"]}, "names a program of its own"),
+        ({"_class_name": "NoSuchPipeline"}, "diffusers .* lacks"),
+        ({"_class_name": "FluxFillPipeline"}, "makes no FluxFillPipeline"),
+        ({"transformer": ["mine", "Model"]}, "transformer is of mine, not of"),
+    ],
+)
+def test_a_pipeline_that_is_not_one_of_diffusers_is_one_line(klein, tmp_path, index, message):
+    with pytest.raises(MfsynthError, match=message) as caught:
+        load(changed(klein, tmp_path, **index))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_whole_are_told_before_any_image(klein, tmp_path):
+    copy = changed(klein, tmp_path)
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with one_line_error(r"model\.image: .*no weights"):
+        load(copy)

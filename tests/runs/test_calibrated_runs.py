@@ -1,0 +1,229 @@
+"""Runs that name a calibration: its limits, its fused score, and what they say of a wrong file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import standin
+
+from mfsynth.checks import open_checks
+from mfsynth.checks.calibration_files import CalibrationFile
+from mfsynth.config import RunConfig, fingerprint
+from mfsynth.config.estimators import DepthEstimatorConfig
+from mfsynth.errors import MfsynthError
+from mfsynth.models import ModelInfo
+from mfsynth.models.estimators.catalogue import estimator_info
+from mfsynth.prompts import open_prompts
+from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.plan import RunPlan, recorded_config
+from mfsynth.runs.protocol import Assignment, Made
+from mfsynth.runs.settings import (
+    complete,
+    load_run_config,
+    run_estimator,
+    run_fingerprint,
+    run_scores,
+)
+from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.words import loosened_limits
+from mfsynth.storage.store import ObjectStore
+
+RUN = {
+    "name": "x",
+    "target": {"candidates": 4},
+    "shard_size": 4,
+    "prompts": {"library": "tabletop"},
+    "output": "out/x",
+}
+MODEL = ModelInfo(id="embedded", revision="revision", licence="apache-2.0", height=16, width=16)
+TERM = {
+    "score": "flying_pixels",
+    "middle": 0.3,
+    "low": 0.1,
+    "high": 0.2,
+    "below": [0.5, 0.0, 0.0],
+    "above": [1.0, 0.5, 0.0],
+}
+FILE: dict[str, Any] = {
+    "version": 1,
+    "made_with": "mfsynth 0.1.0",
+    "guarantee": {"alpha": 0.05, "delta": 0.1, "images": 240},
+    "checks": {"registration": {"min": 0.7}, "flying_pixels": {"max": 0.5}},
+    "limits": {"fused": 2.5, "registration": 0.7, "flying_pixels": 0.5},
+    "terms": [TERM],
+    "bias": -1.0,
+    "estimator": None,
+    "settings": {},
+    "sources": [],
+    "figures": {},
+}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def _save(**changes: Any) -> str:
+        path = tmp_path / "calibration.json"
+        path.write_text(json.dumps(FILE | changes))
+        return str(path)
+
+    return _save
+
+
+def config(calibration: Any, **checks: Any) -> RunConfig:
+    values = RUN | {"checks": {"calibration": calibration, **checks}}
+    return complete(RunConfig.model_validate(values))
+
+
+def error(calibration: Any, **checks: Any) -> str:
+    with pytest.raises(MfsynthError) as caught:
+        config(calibration, **checks)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_has_the_checks_of_its_calibration_with_their_limits(save):
+    found = config(save(), validity={})
+    assert [*found.checks] == ["validity", "registration", "flying_pixels", "calibration"]
+    assert found.checks["registration"] == {"min": 0.7}
+    assert found.checks["flying_pixels"] == {"max": 0.5}
+    assert found.checks["validity"]["min_valid_fraction"] == 0.5
+    infos = run_scores(found)
+    assert [*infos][-1] == "fused"
+    assert infos["fused"].limit == 2.5
+
+
+def test_no_file_is_needed_where_the_configuration_is_known(save, tmp_path):
+    found = config(save())
+    (tmp_path / "calibration.json").unlink()
+    stored = json.loads(json.dumps(recorded_config(found)))
+    assert complete(RunConfig.model_validate(stored)) == found
+    assert str(tmp_path) not in json.dumps(stored["checks"])
+
+
+def test_a_limit_that_a_run_gives_itself_wins(save):
+    found = config({"path": save(), "max_fused": 9.0}, registration={"min": 1.25})
+    infos = run_scores(found)
+    limits = {name: info.limit for name, info in infos.items()}
+    assert limits == {"registration": 1.25, "flying_pixels": 0.5, "fused": 9.0}
+    # It is loosened against the calibration, whatever the check's own default is.
+    assert infos["registration"].default_limit == 0.7
+    assert loosened_limits(infos) == ["all scores together at most 9, by default at most 2.5"]
+
+
+def test_a_run_says_which_limits_are_calibrated(save):
+    found = config(save(), registration={"min": 1.25}, validity={})
+    notes = {name: info.note for name, info in run_scores(found).items()}
+    said = "; limit calibrated on 240 trusted images (alpha 0.05, delta 0.1)"
+    marked = {name for name, note in notes.items() if note.endswith(said)}
+    assert marked == {"flying_pixels", "fused"}
+
+
+def test_the_file_is_part_of_the_fingerprint(save):
+    def digest(**changes: Any) -> str:
+        return run_fingerprint(config(save(**changes)), "p", "r").digest
+
+    assert digest() == digest()
+    assert digest() != digest(made_with="mfsynth 0.1.1")
+
+
+def test_runs_without_a_calibration_have_none():
+    plain = complete(RunConfig.model_validate(RUN | {"checks": {"validity": {}}}))
+    assert "calibration" not in json.dumps(fingerprint(plain, "p", "r").settings)
+
+
+def test_a_configuration_names_a_file_by_its_path(save):
+    [check] = [
+        one
+        for name, one in open_checks(
+            load_run_config("local", [f"checks.calibration={save()}"]).checks
+        ).items()
+        if name == "calibration"
+    ]
+    assert check.max_fused == 2.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"version": 2}, "not what `mfsynth calibrate` writes (version: must be 1, not 2)"),
+        ({"terms": [{"score": "x"}]}, "(terms.0.middle: missing; add it)"),
+        ({"limits": {}}, "has no limit for the fused score; calibrate anew"),
+        ({"guarantee": None}, "has figures, but no limits"),
+        (
+            {"estimator": {"name": "perturbed", "stands_in": True}},
+            "its estimates were a perturbed copy of trusted depth",
+        ),
+        ({"checks": {"no_such": {}}}, "has the check 'no_such', which is not there here"),
+    ],
+)
+def test_a_file_that_is_no_use_is_told_in_one_line(save, changes, problem):
+    found = error(path := save(**changes))
+    assert found.startswith(f"checks.calibration: {path}: ")
+    assert problem in found
+
+
+@pytest.mark.parametrize("data", [b"", b'{"version": 1', b"\xff\xfe", b"[]"])
+def test_a_damaged_file_is_told_in_one_line(save, tmp_path, data):
+    path = save()
+    (tmp_path / "calibration.json").write_bytes(data)
+    assert "not what `mfsynth calibrate` writes" in error(path)
+
+
+def test_a_calibration_that_is_not_there_is_told_in_one_line(tmp_path):
+    assert "calibration not found; check the path" in error(str(tmp_path / "none.json"))
+
+
+def test_a_run_of_other_settings_than_the_calibration_is_refused(save):
+    path = save(checks={"self_agreement": {"max": 0.2, "steps": 10}})
+    found = error(path, self_agreement={"steps": 20})
+    assert found.startswith("checks.self_agreement.steps: 20, but the calibration was made with 10")
+
+
+def test_a_run_has_the_estimator_that_its_calibration_was_made_with(save):
+    def run(revision: str) -> RunConfig:
+        used = {"name": "mine", "revision": revision, "stands_in": False}
+        agreement = {"estimator_agreement": {"max_difference": 0.2}}
+        path = save(estimator=used, checks=FILE["checks"] | agreement)
+        values = RUN | {"checks": {"calibration": path}, "estimator": {"id": "embedded"}}
+        return complete(RunConfig.model_validate(values))
+
+    info = estimator_info(DepthEstimatorConfig())
+    assert run_estimator(run(info.revision)) == info
+    with pytest.raises(MfsynthError, match=r"calibration was made with mine \(other\);"):
+        run_estimator(run("other"))
+
+
+def test_a_check_that_the_fused_score_looks_at_stays_on(save):
+    assert error(save(), registration=None).startswith("checks.registration: null, but the fused")
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [(1e9, 4), (-1e9, 0)])
+def test_a_worker_rejects_by_the_fused_score(save, tmp_path, limit, accepted):
+    open_limits = {"registration": {"min": -1e9}, "flying_pixels": {"max": 1.0}}
+    path = save(checks=open_limits, limits=FILE["limits"] | {"fused": limit}, bias=0.5)
+    values = RUN | {"checks": {"calibration": path}, "output": str(tmp_path / "run")}
+    found = complete(RunConfig.model_validate(values))
+    prompts = open_prompts(found.prompts, found.seed)
+    store = ObjectStore.open(found.output)
+    identity = run_fingerprint(found, prompts.digest, MODEL.revision)
+    manifest = run_manifest(found, identity, MODEL, prompts.slot_names)
+    open_run(store, manifest)
+    worker = standin.open_standin(found, "cpu", behaviour=standin.Behaviour())
+    candidates = RunPlan.of(found, prompts, identity.digest).shard(0)
+    *_, end = worker.make_shard(Assignment(0, "attempt", batch_size=4), candidates)
+    assert isinstance(end, Made), end
+    assert commit(store, end.receipt)
+    [receipt] = read_commits(store).values()
+    assert receipt.accepted == accepted
+    assert receipt.reasons == ({} if accepted else Counter(fused=4))
+    assert "check_fused" in [column["name"] for column in manifest.columns]
+    assert RunManifest.from_json(manifest.to_json()).score("fused").limit == limit
+    assert first_card(manifest)
+
+
+def test_what_calibrate_writes_is_what_runs_read():
+    assert CalibrationFile.model_validate(FILE).model_dump(mode="json") == FILE
