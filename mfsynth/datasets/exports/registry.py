@@ -12,6 +12,7 @@ from mfsynth.datasets.exports.bop import Bop
 from mfsynth.datasets.exports.folder import PlainFolder
 from mfsynth.datasets.exports.hdf5 import Hdf5
 from mfsynth.datasets.exports.lerobot import LeRobot
+from mfsynth.datasets.exports.mcap import Mcap
 from mfsynth.datasets.exports.parquet import Parquet
 from mfsynth.datasets.exports.points import Glb, Ply
 from mfsynth.datasets.exports.scannet import ScanNet
@@ -29,6 +30,7 @@ FORMATS: Mapping[str, type[Exporter]] = MappingProxyType(
         "ply": Ply,
         "glb": Glb,
         "lerobot": LeRobot,
+        "mcap": Mcap,
     }
 )
 """By name, in the order in which they are shown."""

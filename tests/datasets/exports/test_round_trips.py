@@ -148,6 +148,40 @@ def test_hdf5_holds_both_arrays_and_its_camera(metric_run, metric_pairs, out):
         }
 
 
+def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
+    metric_run, metric_pairs, out
+):
+    pytest.importorskip("mcap_protobuf")
+    from mcap.reader import make_reader
+    from mcap_protobuf.decoder import DecoderFactory
+
+    exported(metric_run, out, "mcap", "pairs_per_file=3")
+    found = []
+    for path in sorted(out.glob("*.mcap")):
+        with path.open("rb") as file:
+            reader = make_reader(file, decoder_factories=[DecoderFactory()])
+            for schema, channel, message, decoded in reader.iter_decoded_messages():
+                found.append((message.log_time // 10**9 - 1, schema.name, channel.topic, decoded))
+    assert len(found) == 16
+    for number, schema, topic, message in found:
+        sample, files = metric_pairs[number]
+        match topic, schema:
+            case "/rgb", "foxglove.CompressedImage":
+                assert (message.format, message.data) == ("jpeg", files["rgb"])
+            case "/depth", "foxglove.RawImage":
+                assert (message.encoding, message.width, message.step) == ("32FC1", 32, 128)
+                depth = np.frombuffer(message.data, "<f4").reshape(message.height, message.width)
+                np.testing.assert_array_equal(np.isnan(depth), ~sample.valid)
+                np.testing.assert_array_equal(np.nan_to_num(depth), sample.depth)
+            case "/calibration", "foxglove.CameraCalibration":
+                assert [*message.K] == sample.intrinsics.ravel().tolist()
+                assert (message.width, message.height) == (32, 24)
+            case "/prompt", "foxglove.Log":
+                assert (message.name, message.message) == (sample.sample_id, sample.prompt)
+            case other:
+                pytest.fail(str(other))
+
+
 @pytest.mark.parametrize("factor", [None, 0.7])
 def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
     metric_run, run_store, out, tmp_path, factor
