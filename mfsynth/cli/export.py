@@ -60,9 +60,12 @@ def export(
     from mfsynth.storage.store import ObjectStore
 
     exporter = open_exporter(name, overrides)
-    folder = ObjectStore.open(out).local_root
+    place = ObjectStore.open(out)
+    folder = place.local_root
     if folder is None:
         raise MfsynthError("--out is a folder of this machine; copy the export from there")
+    if place.overlaps(ObjectStore.open(url)):
+        raise MfsynthError(f"{folder}: lies in the run, or the run in it; give another folder")
     pairs = Pairs(
         RGBDDataset(url, view=view), metres_per_unit=metres_per_unit, assume_fov=assume_fov
     )

@@ -51,6 +51,14 @@ def test_an_export_is_written_to_this_machine(tmp_path, capsys):
     assert "--out is a folder of this machine" in err
 
 
+def test_a_run_is_no_place_for_an_export_of_it(tmp_path, capsys):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=1)
+    for out in (tmp_path, tmp_path / "run", tmp_path / "run" / "folder"):
+        code, _, err = called(capsys, store.url, "--format", "folder", "--out", out)
+        assert code == 1
+        assert "lies in the run, or the run in it" in err
+
+
 def test_help_says_of_every_format_what_it_holds_and_loses(capsys):
     code, out, _ = called(capsys, "--help")
     assert code == 0

@@ -1,4 +1,4 @@
-"""Statistics as LeRobot's loaders normalise by them: by feature, of every stored value."""
+"""Statistics as LeRobot's loaders normalise by them, by feature; of pictures, those of a grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Stats = Mapping[str, Mapping[str, Any]]
 """By feature and statistic, as JSON has them."""
 
 _QUANTILES: Final = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-# Quantiles of pictures are those of a grid, at most so many pixels a side.
+# As many pixels a side, about; small pictures have all of theirs.
 _GRID = 150
 
 
@@ -24,19 +24,16 @@ def of_picture(pixels: NDArray[Any], unit: float) -> dict[str, Any]:
         unit: What they are divided by.
     """
     step = max(1, max(pixels.shape[:2]) // _GRID)
-    values = pixels.reshape(-1, pixels.shape[2]).astype(np.float64) / unit
     grid = pixels[::step, ::step].reshape(-1, pixels.shape[2]).astype(np.float64) / unit
-    found = _of(values, grid)
     return {
         name: value if name == "count" else np.reshape(value, (-1, 1, 1)).tolist()
-        for name, value in found.items()
+        for name, value in _of(grid).items()
     }
 
 
 def of_values(values: Sequence[float]) -> dict[str, Any]:
     """Of one vector, by component."""
-    row = np.array([values], np.float64)
-    return _of(row, row)
+    return _of(np.array([values], np.float64))
 
 
 def joined(parts: Sequence[Stats]) -> dict[str, dict[str, Any]]:
@@ -45,19 +42,15 @@ def joined(parts: Sequence[Stats]) -> dict[str, dict[str, Any]]:
     return {name: _joined([part[name] for part in parts if name in part]) for name in names}
 
 
-def _of(values: NDArray[np.float64], grid: NDArray[np.float64]) -> dict[str, Any]:
+def _of(values: NDArray[np.float64]) -> dict[str, Any]:
+    quantiles = np.quantile(values, [*_QUANTILES.values()], axis=0)
     return {
         "min": values.min(axis=0).tolist(),
         "max": values.max(axis=0).tolist(),
         "mean": values.mean(axis=0).tolist(),
         "std": values.std(axis=0).tolist(),
         "count": [1],
-        **{
-            name: row.tolist()
-            for name, row in zip(
-                _QUANTILES, np.quantile(grid, [*_QUANTILES.values()], axis=0), strict=True
-            )
-        },
+        **dict(zip(_QUANTILES, quantiles.tolist(), strict=True)),
     }
 
 

@@ -72,6 +72,10 @@ class Pairs:
         assume_fov: Horizontal field of view, in degrees, of pairs whose camera isn't known; None
             to leave it unknown.
 
+    Raises:
+        MfsynthError: There is no depth that `metres_per_unit` could make metres of, or some with
+            an unknown shift; or a camera of the index is none.
+
     Attributes:
         metres_per_unit: As given.
         assume_fov: As given.
@@ -99,6 +103,8 @@ class Pairs:
         self._relative = pc.invert(
             pc.is_in(self._index.column("depth_kind"), pa.array(_METRIC))
         ).to_numpy()
+        if metres_per_unit is not None:
+            self._require_scalable()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -152,6 +158,18 @@ class Pairs:
         for batch in self._index.select(there).to_batches():
             for row in batch.to_pylist():
                 yield {**row, **lacking}
+
+    def _require_scalable(self) -> None:
+        if not self._relative.any():
+            raise MfsynthError("all depth is in metres; leave --metres-per-unit out")
+        kinds = self._index.column("depth_kind")
+        shifted = pc.sum(pc.equal(kinds, str(DepthKind.AFFINE_INVARIANT_Z))).as_py()
+        if shifted:
+            raise MfsynthError(
+                f"{shifted} of {len(self)} pairs have depth with an unknown shift, of which no "
+                "factor makes metres; leave --metres-per-unit out, and take a format that says "
+                "its unit"
+            )
 
     def frame(self, number: int) -> Frame:
         """Read a pair.

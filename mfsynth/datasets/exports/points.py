@@ -95,7 +95,8 @@ class Glb(_Points):
     def _packed(
         self, points: NDArray[np.float32], colours: NDArray[np.uint8], frame: Frame
     ) -> bytes:
-        turned = (points @ CameraAxes.OPENGL.to_opencv()).astype("<f4")
+        # The axes differ by their signs alone.
+        turned = points * np.diag(CameraAxes.OPENGL.to_opencv()).astype("<f4")
         # Of four bytes each, for attributes begin at multiples of four.
         opaque = np.full((len(points), 4), 255, np.uint8)
         opaque[:, :3] = colours
@@ -103,11 +104,11 @@ class Glb(_Points):
         return _glb(_scene(turned, len(data), _about(frame)), data)
 
 
-def _about(frame: Frame) -> dict[str, object]:
+def _about(frame: Frame) -> dict[str, str]:
     camera = frame.camera
     assert camera.intrinsics is not None
     k = camera.intrinsics
-    return {
+    known = {
         "sample_id": frame.sample.sample_id,
         "unit": frame.unit,
         "size": f"{camera.width} {camera.height}",
@@ -116,9 +117,10 @@ def _about(frame: Frame) -> dict[str, object]:
         "intrinsics_source": camera.source,
         "digital_source_type": frame.row.get("digital_source_type"),
     }
+    return {name: value for name, value in known.items() if value is not None}
 
 
-def _scene(points: NDArray[np.float32], size: int, about: Mapping[str, object]) -> dict[str, Any]:
+def _scene(points: NDArray[np.float32], size: int, about: Mapping[str, str]) -> dict[str, Any]:
     asset = {"version": "2.0", "generator": "mfsynth", "extras": dict(about)}
     if not len(points):
         # An accessor has at least one element, and a buffer a byte.

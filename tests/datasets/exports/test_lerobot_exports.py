@@ -69,7 +69,7 @@ def test_frames_have_their_depth_in_metres_their_image_camera_and_task(exported,
     assert tasks.index.name == "task"
 
 
-def test_statistics_are_those_of_all_stored_values(exported, metric_pairs):
+def test_statistics_of_small_pictures_are_those_of_all_stored_values(exported, metric_pairs):
     stats = json.loads((exported / "meta" / "stats.json").read_text())
     rgb = np.stack([sample.rgb for sample, _ in metric_pairs]) / 255
     depth = np.stack([sample.depth for sample, _ in metric_pairs]).astype(np.float64)[..., None]

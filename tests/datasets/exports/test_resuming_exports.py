@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+from dataclasses import replace
 
 import pytest
+import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import exporting
@@ -13,6 +15,8 @@ from mfsynth.datasets.exports.exporting import STATE, export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind
+from mfsynth.shards.commits import commit
 
 
 class Killed(BaseException):
@@ -145,3 +149,18 @@ def test_relative_depth_does_not_leave_as_metres(run_store, out, name):
 def test_a_format_that_needs_a_camera_says_so(run_store, out, name):
     with pytest.raises(MfsynthError, match=r"4 of 8 pairs have no camera.*--assume-fov"):
         run_export(run_store, out, name, metres_per_unit=1.0)
+
+
+def test_depth_that_is_in_metres_takes_no_factor(metric_run, out):
+    with pytest.raises(MfsynthError, match="all depth is in metres; leave --metres-per-unit out"):
+        run_export(metric_run, out, "tum", metres_per_unit=2.0)
+
+
+def test_of_depth_with_an_unknown_shift_no_factor_makes_metres(tmp_path, out):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=0)
+    kinds = [DepthKind.AFFINE_INVARIANT_Z, *[DepthKind.SCALE_INVARIANT_Z] * 5]
+    samples = [replace(tiny_run.make_sample(i), depth_kind=kind) for i, kind in enumerate(kinds)]
+    commit(store, tiny_run.upload_shard(store, 0, samples))
+    with pytest.raises(MfsynthError, match="1 of 6 pairs have depth with an unknown shift"):
+        run_export(store, out, "tum", metres_per_unit=2.0)
+    assert run_export(store, out, "folder").pairs == 6
