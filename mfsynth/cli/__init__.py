@@ -33,6 +33,7 @@ _COMMANDS = {
     "status": "Show how far a run is, from its storage alone.",
     "train": "Train a model from a training configuration.",
     "verify": "Check a run's shards against their commits.",
+    "view": "Show a run's pairs in Rerun, or write a recording.",
 }
 
 
