@@ -12,6 +12,7 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import exporting
 from mfsynth.datasets.exports.exporting import STATE, export
+from mfsynth.datasets.exports.hdf5 import Hdf5
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
@@ -164,3 +165,10 @@ def test_of_depth_with_an_unknown_shift_no_factor_makes_metres(tmp_path, out):
     with pytest.raises(MfsynthError, match="1 of 6 pairs have depth with an unknown shift"):
         run_export(store, out, "tum", metres_per_unit=2.0)
     assert run_export(store, out, "folder").pairs == 6
+
+
+def test_a_format_whose_package_is_not_here_says_how_to_get_it(metric_run, out, monkeypatch):
+    monkeypatch.setattr(Hdf5, "needs_module", "no_such_module")
+    with pytest.raises(MfsynthError, match=r"pip install 'mfsynth\[hdf5\]'"):
+        run_export(metric_run, out, "hdf5")
+    assert not out.exists()
