@@ -2,10 +2,11 @@
 
     python benchmarks/resuming.py [--commits 15625] [--folder FOLDER]
 
-A run of so many shards is made in a local folder, with 51 index rows each and all segments, without
-pictures. New processes do what a driver does before it starts workers, and what `RGBDDataset` does,
-once with the segments and once without. CPU is that of the process, the interpreter's start and
-imports are not in it. `object_store.py` does the first on S3.
+A run of so many shards is made in a local folder, with 64 index rows each and all segments, without
+pictures. New processes do what a driver does before it starts workers, once with the segments and
+once without; they open it as a data set, for the first time and with its index in the cache; and
+they take the data set over as a spawned worker of a loader does. CPU is that of the process, the
+interpreter's start and imports are not in it. `object_store.py` does the first on S3.
 """
 
 from __future__ import annotations
@@ -13,33 +14,40 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import pickle
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.order import Order
 from mfsynth.runs.policy import Policy
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.shards import layout, tables
-from mfsynth.shards.commits import RunManifest, open_run, read_commits
+from mfsynth.shards.commits import RunManifest, open_run, read_commits, run_sha256
 from mfsynth.shards.compaction import compact
-from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.totals import totals
 from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
-ACCEPTED = 51
+ACCEPTED = 64
+SENT = Path(os.environ.get("MFSYNTH_CACHE", ".")) / "sent.pickle"
 SCORES = ("flying_pixels", "registration")
 
+_CONTENTS = tables.contents_of_run(dict.fromkeys(SCORES, ""))
 MANIFEST = RunManifest(
     format_version=layout.FORMAT_VERSION,
     run="bench",
@@ -48,6 +56,10 @@ MANIFEST = RunManifest(
     config={},
     versions={},
     created="2026-01-01T00:00:00+00:00",
+    model={"id": "embedded", "revision": "r1", "licence": "apache-2.0"},
+    members=_CONTENTS["members"],
+    columns=_CONTENTS["columns"],
+    reject_columns=_CONTENTS["reject_columns"],
 )
 
 
@@ -80,11 +92,12 @@ def make_run(folder: Path, shards: int) -> ObjectStore:
     """In a local folder, with all segments."""
     store = ObjectStore.open(folder)
     open_run(store, MANIFEST)
+    run_hash = run_sha256(store)
     for name in (layout.COMMITS_FOLDER, layout.FOLDERS["index"]):
         (folder / name).mkdir()
     for shard in range(shards):
         index = _index(shard)
-        receipt = receipt_of(shard, index)
+        receipt = replace(receipt_of(shard, index), run_sha256=run_hash)
         (folder / receipt.objects["index"].key).write_bytes(index)
         (folder / layout.commit_key(shard)).write_text(receipt.to_json())
     for _, problem in compact(store, range(shards)):
@@ -134,7 +147,7 @@ def _like(kind: pa.DataType, shard: int) -> list[object]:
     return [(shard * 31 + row * 17) % 100_003 for row in range(ACCEPTED)]
 
 
-def resume(store: ObjectStore, shards: int, from_segments: bool) -> None:
+def resume(store: ObjectStore, shards: int, *, from_segments: bool) -> None:
     """What a driver does before it starts workers."""
     receipts = [*read_commits(store, from_segments=from_segments).values()]
     assert totals(receipts).shards == shards
@@ -142,50 +155,70 @@ def resume(store: ObjectStore, shards: int, from_segments: bool) -> None:
     Supervisor(policy, receipts, layout.new_attempt, random.Random()).begin(0.0)
 
 
-def open_data_set(store: ObjectStore, shards: int, from_segments: bool) -> None:
-    """What a data set does when it is opened."""
-    receipts = read_commits(store, from_segments=from_segments)
-    index = read_index(store, receipts.values(), from_segments=from_segments)
-    assert len(index) == shards * ACCEPTED
+def open_data_set(store: ObjectStore, shards: int) -> None:
+    dataset = RGBDDataset(store.url)
+    assert len(dataset) == shards * ACCEPTED
+    SENT.write_bytes(pickle.dumps(dataset))
 
 
-DEEDS = {"resume": resume, "open": open_data_set}
+def take_over(store: ObjectStore, shards: int) -> None:
+    """And look at rows all over it, as for a batch of 256."""
+    dataset = pickle.loads(SENT.read_bytes())
+    for number in Order(shards * ACCEPTED, block=1).rows(0, 256).tolist():
+        assert dataset._rows.row(number)["shard"] == number // ACCEPTED
 
 
-def measure(deed: str, folder: str, shards: int, from_segments: bool) -> None:
+DEEDS: dict[str, Callable[[ObjectStore, int], None]] = {
+    "resume, from segments": partial(resume, from_segments=True),
+    "resume, from receipts": partial(resume, from_segments=False),
+    "open as a data set, the first time": open_data_set,
+    "open it again": open_data_set,
+    "take it over as a worker": take_over,
+}
+
+
+def measure(deed: str, folder: str, shards: int) -> None:
+    store = ObjectStore.open(folder)
     idle = psutil.Process().memory_info().rss
     cpu, wall = time.process_time(), time.perf_counter()
-    DEEDS[deed](ObjectStore.open(folder), shards, from_segments)
+    DEEDS[deed](store, shards)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     # Not getrusage's, which begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text()
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 - idle
-    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak}))
+    # What is mapped from files belongs to all processes.
+    own = int(status.partition("RssAnon:")[2].split()[0]) * 1024
+    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, "own": own}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commits", type=int, default=15_625)
     parser.add_argument("--folder", type=Path, help="of a run to keep, and to use if it is there")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        deed, folder, source = args.measure
-        measure(deed, folder, args.commits, source == "segments")
+        deed, folder = args.measure
+        measure(deed, folder, args.commits)
         return
-    print("| commits | to | read from | CPU s | wall s (local disk, warm) | peak memory MB |")
-    print("|---|---|---|---|---|---|")
-    with kept_run(args.folder, args.commits) as folder:
+    print(f"{args.commits:,} shards, {args.commits * ACCEPTED:,} pairs\n")
+    print("| to | CPU s | wall s (local disk, warm) | more memory, peak, MB | of its own, MB |")
+    print("|---|---|---|---|---|")
+    with (
+        kept_run(args.folder, args.commits) as folder,
+        tempfile.TemporaryDirectory() as cache,
+    ):
+        environment = {**os.environ, "MFSYNTH_CACHE": cache}
         for deed in DEEDS:
-            for source in ("segments", "receipts"):
-                command = [sys.executable, __file__, "--commits", str(args.commits)]
-                command += ["--measure", deed, str(folder), source]
-                found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-                print(
-                    f"| {args.commits} | {deed} | {source} | {found['cpu']:.1f} "
-                    f"| {found['wall']:.1f} | {found['peak'] / 2**20:.0f} |",
-                    flush=True,
-                )
+            command = [sys.executable, __file__, "--commits", str(args.commits)]
+            command += ["--measure", deed, str(folder)]
+            done = subprocess.run(command, capture_output=True, check=True, env=environment)
+            found = json.loads(done.stdout)
+            print(
+                f"| {deed} | {found['cpu']:.1f} | {found['wall']:.1f} "
+                f"| {found['peak'] / 2**20:.0f} | {found['own'] / 2**20:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mfsynth.datasets import open_dataset
+
+__all__ = ["__version__", "open_dataset"]
 
 __version__ = "0.1.0"
+
+# What `mfsynth.NAME` is imported from, when it is first asked for: nothing of it is light.
+_OFFERED = {"open_dataset": "mfsynth.datasets"}
 
 # What torchao says when it is imported, and torch and diffusers because of it, by logger: of their
 # own files and versions, nothing that a user could mend.
@@ -21,3 +31,9 @@ def _is_heard(record: logging.LogRecord) -> bool:
 
 for _logger in _NOISE:
     logging.getLogger(_logger).addFilter(_is_heard)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_OFFERED[name]), name)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from s3_server import S3Server
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
-settings.register_profile("seeded", derandomize=True)
+settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
 DATA = Path(__file__).parent / "data"

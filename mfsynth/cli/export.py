@@ -22,6 +22,7 @@ class _WithFormats(click.Command):
 @click.option("--format", "name", required=True, metavar="F", help="One of the formats below.")
 @click.option("--out", required=True, metavar="DIR", help="A folder: new, empty or of this export.")
 @click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
+@click.option("--filter", "condition", help="Such as \"registration > 2 and 'mug' in objects\".")
 @click.option(
     "--metres-per-unit",
     type=click.FloatRange(min=0, min_open=True),
@@ -40,6 +41,7 @@ def export(
     name: str,
     out: str,
     view: str | None,
+    condition: str | None,
     metres_per_unit: float | None,
     assume_fov: float | None,
     overrides: tuple[str, ...],
@@ -66,9 +68,10 @@ def export(
         raise MfsynthError("--out is a folder of this machine; copy the export from there")
     if place.overlaps(ObjectStore.open(url)):
         raise MfsynthError(f"{folder}: lies in the run, or the run in it; give another folder")
-    pairs = Pairs(
-        RGBDDataset(url, view=view), metres_per_unit=metres_per_unit, assume_fov=assume_fov
-    )
+    dataset = RGBDDataset(url, view=view)
+    if condition is not None:
+        dataset = dataset.filter(condition)
+    pairs = Pairs(dataset, metres_per_unit=metres_per_unit, assume_fov=assume_fov)
     with bars() as report:
         done = write(pairs, name, exporter, folder, partial(report, "exported"))
     there = " (all were there)" if done.was_there else ""

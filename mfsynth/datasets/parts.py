@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mfsynth import __version__
+from mfsynth.datasets.mapped import MIN_ROWS, Index, groups, mapped
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import FIRST_VERSION, REJECTED_TAR
 from mfsynth.shards.reading import read_index
-from mfsynth.shards.records import StoredObject
+from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.selection import view_rows
 from mfsynth.shards.views import read_view
 from mfsynth.storage.store import ObjectStore
@@ -28,18 +32,20 @@ class Part:
         store: Where it is.
         tars: Its tars, by shard, and by whether they are those of pairs that the run rejected.
         rows: How many samples it has.
+        identity: Digest of its `run.json`.
     """
 
     store: ObjectStore
     tars: Mapping[tuple[int, bool], StoredObject]
     rows: int
+    identity: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Opened:
     part: Part
     run: RunManifest
-    index: pa.Table
+    index: Index
 
     @property
     def url(self) -> str:
@@ -48,7 +54,7 @@ class _Opened:
 
 def open_parts(
     urls: Sequence[str | os.PathLike[str]], view: str | None = None
-) -> tuple[list[Part], pa.Table]:
+) -> tuple[list[Part], Index]:
     """Runs and their joined index, both in the order given.
 
     The index has the columns of all of them; they are null in the rows of a run that hasn't them.
@@ -73,32 +79,47 @@ def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
     run = read_run(store)
     wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
-    if wanted is None:
-        index = read_index(store, commits.values())
+    receipts = [*commits.values()]
+    if wanted is not None:
+        index = Index(view_rows(store, wanted, commits))
+    elif sum(receipt.accepted for receipt in receipts) < MIN_ROWS:
+        index = Index(read_index(store, receipts))
     else:
-        index = view_rows(store, wanted, commits)
+        index = mapped(_digest(receipts), partial(_pieces, store, receipts))
     tars = {
         (shard, kind == REJECTED_TAR): receipt.objects[kind]
         for shard, receipt in commits.items()
         for kind in ("tar", REJECTED_TAR)
         if kind in receipt.objects
     }
-    return _Opened(Part(store, tars, index.num_rows), run, index)
+    return _Opened(Part(store, tars, len(index), run_sha256(store)), run, index)
 
 
-def _joined(opened: Sequence[_Opened]) -> pa.Table:
+def _pieces(store: ObjectStore, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
+    """The index in pieces that fit into memory whatever the run's size: those of segments."""
+    for group in groups([receipt.shard for receipt in receipts]):
+        yield read_index(store, receipts[group])
+
+
+def _digest(receipts: Sequence[Receipt]) -> str:
+    """Of all that decides the rows of an index, and how they are read."""
+    parts = [__version__, *(receipt.objects["index"].sha256 for receipt in receipts)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _joined(opened: Sequence[_Opened]) -> Index:
     schema = _union(opened)
-    index = pa.concat_tables([_with_all_columns(one.index, schema) for one in opened])
+    index = pa.concat_tables([_with_all_columns(one.index.table, schema) for one in opened])
     if pc.count_distinct(index.column("sample_id")).as_py() < len(index):
         _require_no_common_sample(opened)
-    return index.combine_chunks()
+    return Index(index)
 
 
 def _union(opened: Iterable[_Opened]) -> pa.Schema:
     """All columns, in the order in which they are first met."""
     columns: dict[str, tuple[pa.Field, _Opened]] = {}
     for one in opened:
-        for column in one.index.schema:
+        for column in one.index.table.schema:
             first, where = columns.setdefault(column.name, (column, one))
             if column.type != first.type:
                 raise MfsynthError(
@@ -122,7 +143,7 @@ def _with_all_columns(index: pa.Table, schema: pa.Schema) -> pa.Table:
 def _require_no_common_sample(opened: Sequence[_Opened]) -> None:
     owners: dict[str, _Opened] = {}
     for one in opened:
-        for sample_id in one.index.column("sample_id").to_pylist():
+        for sample_id in one.index.table.column("sample_id").to_pylist():
             other = owners.setdefault(sample_id, one)
             if other is not one:
                 raise MfsynthError(

@@ -2,95 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
-import zlib
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from copy import copy
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mfsynth.datasets.conditions import matching
+from mfsynth.datasets.decoding import ChangedError, Frames, Row, Span, decode, members, span_of
+from mfsynth.datasets.loader import Loader
+from mfsynth.datasets.order import Order
 from mfsynth.datasets.parts import Part, open_parts
 from mfsynth.datasets.ranges import RangeReader
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import DepthKind, IntrinsicsSource
-from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
-from mfsynth.shards import codecs, layout
-from mfsynth.shards.records import CandidateRef
+from mfsynth.shards import layout
+from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
-from mfsynth.shards.tables import scores_of, slots_of
-
-_REF = [field.name for field in fields(CandidateRef) if field.name != "slots"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RGBDSample:
-    """One RGB-D pair with what is known about it.
-
-    Attributes:
-        ref: The candidate that it comes from; what it knows is the sample's, too: `sample_id`,
-            `candidate`, `seed`, `prompt`, `prompt_id` and `slots`.
-        rgb: uint8 (H, W, 3).
-        depth: float32 (H, W), z-depth in units of `depth_kind`, 0.0 = invalid.
-        valid: bool (H, W), depth > 0.
-        intrinsics: float64 (3, 3) pinhole matrix in pixels (OpenCV axes, integer pixel
-            centres), or None if unknown.
-        intrinsics_source: Where `intrinsics` came from, or None.
-        camera: The preset that `intrinsics` are assumed to be of, or None.
-        depth_kind: What the numbers in `depth` mean; metres only for the metric kinds.
-        scores: Score of every check; NaN where the check abstained, or the run has none.
-        mode: `joint`, `i2d` or `d2i`.
-        model_id: Model that made the pair.
-        licence: What the pair may be used for; None in runs of earlier formats.
-    """
-
-    ref: CandidateRef
-    rgb: RgbImage
-    depth: DepthMap
-    valid: Mask
-    intrinsics: NDArray[np.float64] | None
-    intrinsics_source: IntrinsicsSource | None
-    camera: str | None
-    depth_kind: DepthKind
-    scores: Mapping[str, float]
-    mode: str
-    model_id: str
-    licence: str | None
-
-    @property
-    def sample_id(self) -> str:
-        """`[0-9a-z_-]+`, unique in the data set."""
-        return self.ref.sample_id
-
-    @property
-    def candidate(self) -> int:
-        """Number of the candidate in the run."""
-        return self.ref.candidate
-
-    @property
-    def seed(self) -> int:
-        """Noise seed."""
-        return self.ref.seed
-
-    @property
-    def prompt(self) -> str:
-        """Text that the pair was asked for with."""
-        return self.ref.prompt
-
-    @property
-    def prompt_id(self) -> str:
-        """Stable hash of the prompt's text."""
-        return self.ref.prompt_id
-
-    @property
-    def slots(self) -> Mapping[str, tuple[str, ...]]:
-        """What the prompt took for each slot of its library."""
-        return self.ref.slots
+from mfsynth.storage.local_cache import LocalCache, cache_folder
 
 
 class RGBDDataset:
@@ -111,7 +49,9 @@ class RGBDDataset:
             run itself rejected the pair.
         transform: Applied to every sample, in the loading process; what it returns is what
             indexing gives. A `DataLoader` can collate dicts of arrays, not `RGBDSample`s, so
-            pass one here or a `collate_fn` there.
+            pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
+        cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
+            has room for; 0 to read ranges from the store each time.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
@@ -124,20 +64,88 @@ class RGBDDataset:
         *,
         view: str | None = None,
         transform: Callable[[RGBDSample], Any] | None = None,
+        cache_bytes: int = 0,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
-        self._parts, self._index = open_parts(urls, view)
+        self._parts, self._rows = open_parts(urls, view)
         self._ends = [*accumulate(part.rows for part in self._parts)]
-        self._reader = RangeReader()
+        self._chosen: NDArray[np.int64] | None = None
+        self._reader = RangeReader(_tar_cache(cache_bytes))
         self._transform = transform
 
     @property
     def index(self) -> pa.Table:
         """The joined Parquet index, row i for sample i: choose samples by it without decoding."""
-        return self._index
+        return self._rows.table if self._chosen is None else self._rows.table.take(self._chosen)
+
+    @property
+    def digest(self) -> str:
+        """Of which samples these are, and in which order."""
+        digest = hashlib.sha256("".join(part.identity for part in self._parts).encode())
+        candidates = self._rows.table.column("candidate").to_numpy()
+        ends = np.asarray(self._ends)
+        chosen = np.arange(len(candidates)) if self._chosen is None else self._chosen
+        for values in (np.searchsorted(ends, chosen, side="right"), candidates[chosen]):
+            digest.update(values.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def filter(self, condition: str) -> Self:
+        """The samples that meet a condition on their columns.
+
+        Args:
+            condition: Such as `registration > 2 and 'mug' in objects`; a score or slot needs no
+                prefix. A check that abstained is `None`, which is neither more nor less.
+
+        Raises:
+            MfsynthError: See `mfsynth.datasets.conditions.matching`.
+        """
+        return self.select(np.flatnonzero(matching(self.index, condition)))
+
+    def select(self, numbers: Sequence[int] | NDArray[np.integer]) -> Self:
+        """The samples of these numbers, in this order.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        chosen = np.asarray(numbers, np.int64).reshape(-1)
+        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
+            raise IndexError(f"a number is not of 0 to {len(self) - 1}")
+        other = copy(self)
+        other._chosen = chosen if self._chosen is None else self._chosen[chosen]
+        return other
+
+    def split(self, shares: Mapping[str, float], by: str = "prompt_id") -> dict[str, Self]:
+        """Parts that share no value of a column, each of about a share of these values.
+
+        Where a sample goes hangs on its value alone: it stays there when the run grows, and in
+        any other run.
+
+        Args:
+            shares: Share of each part by its name, such as `{"train": 0.9, "val": 0.1}`.
+            by: The column: `prompt_id`, so that no prompt is in two parts, or `sample_id`.
+
+        Raises:
+            MfsynthError: Shares are not positive, or come to more than 1; or no such column.
+        """
+        return {
+            name: self.select(rows) for name, rows in split_rows(self.index, shares, by).items()
+        }
+
+    def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
+        """In which an epoch of a loader goes through it."""
+        return Order(len(self), seed, epoch, block, shuffle)
+
+    def loader(self, batch_size: int, **settings: Any) -> Loader:
+        """Batches for a training; for the settings see `mfsynth.datasets.Loader`."""
+        return Loader(self, batch_size, **settings)
+
+    def __repr__(self) -> str:
+        urls = ", ".join(part.store.url for part in self._parts)
+        of = "" if self._chosen is None else f" of {len(self._rows)}"
+        return f"{type(self).__name__}({urls}: {len(self):,} pairs{of})"
 
     def __len__(self) -> int:
-        return int(self._index.num_rows)
+        return len(self._rows) if self._chosen is None else len(self._chosen)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -160,7 +168,9 @@ class RGBDDataset:
         number = operator.index(index)
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
-        sample, _ = self.with_files(number % len(self))
+        [sample] = self.load([number % len(self)])
+        if isinstance(sample, MfsynthError):
+            raise sample
         return sample if self._transform is None else self._transform(sample)
 
     def with_files(self, number: int) -> tuple[RGBDSample, Mapping[str, bytes]]:
@@ -172,76 +182,125 @@ class RGBDDataset:
         Raises:
             MfsynthError: The shard is missing, truncated or damaged.
         """
-        row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
-        part = self._parts[bisect_right(self._ends, number)]
-        try:
-            files = self._members(part, row)
-            return self._decode(row, files), files
-        except (ValueError, KeyError) as error:
-            tar = part.tars.get(_tar_of(row))
-            key = layout.COMMITS_FOLDER if tar is None else tar.key
-            what = " ".join(str(error).split())
-            raise _damaged(part, key, f"{row['sample_id']}: {what}") from error
+        files: dict[str, bytes] = {}
+        wanted = self._locate(number)
+        if isinstance(wanted, MfsynthError):
+            raise wanted
+        sample = self._read([wanted], None, files)[number]
+        if isinstance(sample, MfsynthError):
+            raise sample
+        return sample, files
 
-    def _decode(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> RGBDSample:
-        shape = (row["height"], row["width"])
-        encoding = codecs.DepthEncoding(
-            codecs.DepthScale(row["depth_encoding"]),
-            row["depth_unit_per_code"],
-            row["depth_near"],
-            row["depth_far"],
-        )
-        depth = codecs.decode_depth(files["depth"], encoding, shape)
-        intrinsics = None
-        camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
-        if None in camera and any(value is not None for value in camera):
-            raise ValueError("its camera lacks a number")
-        if row["fx"] is not None:
-            intrinsics = np.array(
-                [[row["fx"], 0.0, row["cx"]], [0.0, row["fy"], row["cy"]], [0.0, 0.0, 1.0]]
-            )
-        source = row["intrinsics_source"]
-        return RGBDSample(
-            ref=CandidateRef(**{name: row[name] for name in _REF}, slots=slots_of(row)),
-            rgb=codecs.decode_jpeg(files["rgb"], shape),
-            depth=depth,
-            valid=depth > 0,
-            intrinsics=intrinsics,
-            intrinsics_source=None if source is None else IntrinsicsSource(source),
-            camera=row.get("camera"),
-            depth_kind=DepthKind(row["depth_kind"]),
-            scores=scores_of(row),
-            mode=row["mode"],
-            model_id=row["model_id"],
-            licence=row.get("licence"),
-        )
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
+        """Several samples, not transformed; in place of one that can't be read, why.
 
-    def _members(self, part: Part, row: Mapping[str, Any]) -> dict[str, bytes]:
-        sample_id, tar = row["sample_id"], part.tars[_tar_of(row)]
-        key = tar.key
-        for name in ("rgb", "depth"):
-            offset, size = row[f"{name}_offset"], row[f"{name}_size"]
-            if not row["rgb_offset"] <= offset <= offset + size <= tar.size or offset < 0:
-                raise ValueError(f"the {name} doesn't lie in its tar")
-        # The members of a sample are neighbours in the tar: one read instead of two.
-        start = row["rgb_offset"]
-        length = row["depth_offset"] + row["depth_size"] - start
+        Of a tar in a remote store, neighbours are read at once.
+
+        Args:
+            numbers: Of the samples.
+            together: Whether pixels of samples that have the first one's size are parts of one
+                array, in the order of `numbers`.
+        """
+        found: dict[int, RGBDSample | MfsynthError] = {}
+        wanted: dict[tuple[int, str], list[_Wanted]] = defaultdict(list)
+        for number in {*numbers}:
+            each = self._locate(number)
+            if isinstance(each, MfsynthError):
+                found[number] = each
+            else:
+                wanted[id(each.part), each.tar.key].append(each)
+        frames = None
+        if together and wanted and len(numbers) == len({*numbers}):
+            frames = Frames(numbers, next(iter(wanted.values()))[0].row)
+        for group in wanted.values():
+            found |= self._read(group, frames)
+        return [found[number] for number in numbers]
+
+    def _locate(self, number: int) -> _Wanted | MfsynthError:
+        at = number if self._chosen is None else int(self._chosen[number])
+        part = self._parts[bisect_right(self._ends, at)]
+        row = self._rows.row(at)
+        tar = part.tars.get((row["shard"], bool(row.get(RETURNED))))
+        if tar is None:
+            return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
         try:
-            data = self._reader.read(part.store, key, start, length)
+            return _Wanted(number, part, tar, row, span_of(row, tar))
+        except (ValueError, TypeError) as error:
+            return _unreadable(part, tar, row, error)
+
+    def _read(
+        self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
+    ) -> dict[int, RGBDSample | MfsynthError]:
+        part, tar = group[0].part, group[0].tar
+        try:
+            spans = [(each.span.start, each.span.length) for each in group]
+            read = self._reader.read(part.store, tar, spans)
         except FileNotFoundError:
-            raise _damaged(part, key, f"it is missing (wanted for {sample_id})") from None
-        except OSError as error:
-            raise _damaged(part, key, f"{sample_id}: {error.strerror or error}") from error
-        if len(data) != length:
-            raise _damaged(part, key, f"truncated: {sample_id} ends early")
-        members = {}
-        for name in ("rgb", "depth"):
-            offset = row[f"{name}_offset"] - start
-            member = data[offset : offset + row[f"{name}_size"]]
-            if zlib.crc32(member) != row[f"{name}_crc32"]:
-                raise _damaged(part, key, f"the {name} of {sample_id} changed (CRC-32 differs)")
-            members[name] = member
-        return members
+            return {
+                each.number: _damaged(
+                    part, tar.key, f"it is missing (wanted for {each.row['sample_id']})"
+                )
+                for each in group
+            }
+        except (OSError, MfsynthError) as error:
+            return {each.number: _unread(each, error) for each in group}
+        return {
+            each.number: self._sample(each, data, frames, files)
+            for each, data in zip(group, read, strict=True)
+        }
+
+    def _sample(
+        self, wanted: _Wanted, data: bytes, frames: Frames | None, files: dict[str, bytes] | None
+    ) -> RGBDSample | MfsynthError:
+        part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
+        try:
+            try:
+                jpeg, png = members(row, span, data)
+            except ChangedError:
+                if part.store.local_root is not None:
+                    raise
+                # On the way from a store, once in very many reads.
+                [data] = self._reader.read(part.store, tar, [(span.start, span.length)])
+                jpeg, png = members(row, span, data)
+        except ChangedError as error:
+            return _damaged(part, tar.key, str(error))
+        except (OSError, MfsynthError) as error:
+            return _unread(wanted, error)
+        if files is not None:
+            files |= {"rgb": jpeg, "depth": png}
+        try:
+            out = None if frames is None else frames.of(wanted.number, row)
+            return decode(row, jpeg, png, out)
+        except (ValueError, KeyError) as error:
+            return _unreadable(part, tar, row, error)
+
+
+class _Wanted:
+    """A sample that is to be read."""
+
+    __slots__ = ("number", "part", "row", "span", "tar")
+
+    def __init__(self, number: int, part: Part, tar: StoredObject, row: Row, span: Span) -> None:
+        self.number, self.part, self.tar, self.row, self.span = number, part, tar, row, span
+
+
+def _tar_cache(limit: int) -> LocalCache | None:
+    folder = cache_folder("tars") if limit else None
+    return None if folder is None else LocalCache(folder, limit)
+
+
+def _unread(wanted: _Wanted, error: OSError | MfsynthError) -> MfsynthError:
+    if isinstance(error, MfsynthError) and not isinstance(error, OSError):
+        return error
+    sample_id = wanted.row["sample_id"]
+    return _damaged(wanted.part, wanted.tar.key, f"{sample_id}: {error.strerror or error}")
+
+
+def _unreadable(part: Part, tar: StoredObject, row: Row, error: Exception) -> MfsynthError:
+    what = " ".join(str(error).split())
+    return _damaged(part, tar.key, f"{row['sample_id']}: {what}")
 
 
 def _tar_of(row: Mapping[str, Any]) -> tuple[int, bool]:

@@ -247,6 +247,7 @@ class ShardWorker:
             is_whole = not malformed_pixels(said.depth)
             kept = assignment.keep_rejected and is_whole
             pair = None
+            # Without its scale a pair can't come back into a metric data set by other limits.
             if not reasons or kept or (keep == "all" and is_whole and found is not None):
                 seen = None if estimate is None else estimate.intrinsics
                 pair = encode_sample(

@@ -131,24 +131,28 @@ def quantise_depth(depth: DepthMap) -> tuple[Codes, DepthEncoding]:
     return codes, encoding
 
 
-def dequantise_depth(codes: Codes, encoding: DepthEncoding) -> DepthMap:
+def dequantise_depth(
+    codes: Codes, encoding: DepthEncoding, out: DepthMap | None = None
+) -> DepthMap:
     """Depths of codes.
 
     Args:
         codes: uint16, any shape.
         encoding: What `quantise_depth` returned with them.
+        out: Where to put them, float32 of the same shape; None for a new array.
 
     Returns:
         float32 of the same shape, 0.0 exactly where the code is 0.
     """
+    depth = np.empty(codes.shape, np.float32) if out is None else out
     if encoding.scale is DepthScale.LINEAR:
-        linear: DepthMap = (codes * np.float64(encoding.unit_per_code)).astype(np.float32)
-        return linear
+        # A tenth of the time of float64, and within 1.5 units of the last place of it.
+        np.multiply(codes, np.float32(encoding.unit_per_code), out=depth)
+        return depth
     steps = codes.astype(np.float64) - 1.0
-    depth = (encoding.near * np.exp(steps * encoding.unit_per_code)).astype(np.float32)
+    depth[...] = encoding.near * np.exp(steps * encoding.unit_per_code)
     depth[codes == 0] = 0.0
-    logarithmic: DepthMap = depth
-    return logarithmic
+    return depth
 
 
 def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
@@ -160,13 +164,19 @@ def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
     return png.tobytes(), encoding
 
 
-def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None) -> DepthMap:
+def decode_depth(
+    png: bytes,
+    encoding: DepthEncoding,
+    shape: Shape | None = None,
+    out: DepthMap | None = None,
+) -> DepthMap:
     """Depth float32 (H, W) of a 16-bit PNG, 0.0 = invalid.
 
     Args:
         png: The file.
         encoding: Of its codes.
         shape: (H, W) that it must have, which is looked at before anything is decoded.
+        out: As of `dequantise_depth`.
 
     Raises:
         ValueError: The bytes are not a whole 16-bit greyscale PNG, or one of another size, or its
@@ -175,7 +185,7 @@ def decode_depth(png: bytes, encoding: DepthEncoding, shape: Shape | None = None
     codes = decode_codes(png, shape)
     if not encoding.far and codes.any():
         raise ValueError("it has depths, its encoding has none")
-    return dequantise_depth(codes, encoding)
+    return dequantise_depth(codes, encoding, out)
 
 
 def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
@@ -209,19 +219,20 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes, shape: Shape | None = None) -> RgbImage:
+def decode_jpeg(jpeg: bytes, shape: Shape | None = None, out: RgbImage | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
     Args:
         jpeg: The file.
         shape: As for `decode_depth`.
+        out: Where to put it, of its shape; None for a new array.
 
     Raises:
         ValueError: The bytes are not a whole JPEG, or one of another size or of more than
             `Limit.PIXELS`.
     """
     _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
-    rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=out)
     return rgb
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,9 +203,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema
 def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
     """Scores in a row of either table, by name; NaN where the check abstained."""
     return {
-        name.removeprefix(SCORE_PREFIX): math.nan if value is None else value
-        for name, value in row.items()
-        if name.startswith(SCORE_PREFIX)
+        name: math.nan if (value := row[column]) is None else value
+        for column, name in _with_prefix((*row,), SCORE_PREFIX)
     }
 
 
@@ -214,10 +214,16 @@ def slots_of(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     In a table of several runs, slots are null in the rows of a run that hasn't them.
     """
     return {
-        name.removeprefix(SLOT_PREFIX): tuple(taken)
-        for name, taken in row.items()
-        if name.startswith(SLOT_PREFIX) and taken is not None
+        name: tuple(taken)
+        for column, name in _with_prefix((*row,), SLOT_PREFIX)
+        if (taken := row[column]) is not None
     }
+
+
+@lru_cache(maxsize=64)
+def _with_prefix(columns: tuple[str, ...], prefix: str) -> tuple[tuple[str, str], ...]:
+    """Columns that begin so, each with the rest of its name."""
+    return tuple((c, c.removeprefix(prefix)) for c in columns if c.startswith(prefix))
 
 
 def _in(added: Collection[str], columns: Iterable[Column[_T]]) -> list[Column[_T]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tiny_run
 
@@ -66,6 +68,17 @@ def test_help_says_of_every_format_what_it_holds_and_loses(capsys):
     assert "tum 8-bit PNG, 16-bit PNG of 5000 codes a metre" in told
     assert "loses depth beyond 13.1 m" in told
     assert "--set split=train_mfsynth, images_per_scene=1000" in told
+
+
+def test_pairs_that_meet_a_condition_are_exported(tmp_path, capsys):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=2)
+    command = (store.url, "--format", "folder", "--out", tmp_path / "out")
+    called(capsys, *command, "--filter", "registration > 4.5 and candidate < 8")
+    texts = [
+        json.loads(line)["text"]
+        for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    ]
+    assert texts == [f"a red cube, number {candidate}" for candidate in (3, 6, 7)]
 
 
 def test_of_a_view_its_pairs_are_exported(tmp_path, capsys):

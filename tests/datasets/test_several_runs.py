@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_run
 
+import mfsynth
 from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
@@ -224,6 +225,22 @@ def test_damage_is_told_of_the_run_that_has_it(run_store, tmp_path):
     lost = layout.commit_key(0)
     other.delete(lost)
     refuses([run_store.url, other.url], f"{other.url} has objects .* but no receipt")
+
+
+def test_one_function_opens_a_run_several_or_a_mixture(run_store, tmp_path):
+    other = make_other(str(tmp_path / "other"))
+    assert len(mfsynth.open_dataset(run_store.url)) == 8
+    assert ids(mfsynth.open_dataset([run_store.url, other.url]))[8:] == ids(RGBDDataset(other.url))
+    mixture = mfsynth.open_dataset({run_store.url: 3, other.url: 1})
+    found = [
+        s
+        for batch in mixture.loader(6, workers=0, fields=["sample_id"])
+        for s in batch["sample_id"]
+    ]
+    assert len(found) == len(mixture) == 12
+    assert 0 < len([s for s in found if s in ids(RGBDDataset(other.url))]) < 9
+    with pytest.raises(AttributeError, match="has no attribute 'open_data'"):
+        _ = mfsynth.open_data
 
 
 def test_a_view_that_each_run_has_takes_the_place_of_all_their_pairs(tmp_path):

@@ -38,13 +38,13 @@ def test_the_error_is_that_of_the_factor_over_many_images(spread):
     rng = np.random.default_rng(0)
     depth = np.ones((64, 64), np.float32)
     logs, errors = [], []
-    for _ in range(400):
+    for _ in range(150):
         per_tile = np.exp(rng.normal(0, spread, (8, 8))).repeat(8, axis=0).repeat(8, axis=1)
         found = metric_scale(depth, per_tile, depth > 0)
         assert found is not None
         logs.append(np.log(found.metres_per_unit))
         errors.append(found.error)
-    assert np.mean(errors) == pytest.approx(np.std(logs), rel=0.15)
+    assert np.mean(errors) == pytest.approx(np.std(logs), rel=0.2)
 
 
 def test_nothing_is_said_where_too_little_is_shared():

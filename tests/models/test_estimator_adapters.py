@@ -59,6 +59,18 @@ def folder(tmp_path_factory):
     return of
 
 
+@pytest.fixture(scope="module")
+def opened(folder):
+    known: dict[str, Any] = {}
+
+    def of(name: str) -> Any:
+        if name not in known:
+            known[name] = open_estimator(DepthEstimatorConfig(id=str(folder(name))), "cpu")
+        return known[name]
+
+    return of
+
+
 def images(count: int = 3) -> np.ndarray:
     smooth = np.random.default_rng(0).integers(0, 256, (count, 5, 6, 3), dtype=np.uint8)
     return smooth.repeat(HEIGHT // 5, axis=1).repeat(WIDTH // 6, axis=2)
@@ -72,8 +84,8 @@ def test_what_an_estimator_gives_is_told_before_its_weights_are_read(name, folde
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_estimates_are_on_the_grid_of_the_image_and_of_the_kind_that_was_told(name, folder):
-    estimates = open_estimator(DepthEstimatorConfig(id=str(folder(name))), "cpu")(images())
+def test_estimates_are_on_the_grid_of_the_image_and_of_the_kind_that_was_told(name, opened):
+    estimates = opened(name)(images())
     assert len(estimates) == 3
     for each in estimates:
         assert each.values.shape == (HEIGHT, WIDTH)
@@ -84,8 +96,8 @@ def test_estimates_are_on_the_grid_of_the_image_and_of_the_kind_that_was_told(na
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_said_of_an_image_does_not_depend_on_the_others(name, folder):
-    estimator = open_estimator(DepthEstimatorConfig(id=str(folder(name))), "cpu")
+def test_what_is_said_of_an_image_does_not_depend_on_the_others(name, opened):
+    estimator = opened(name)
     for together, image in zip(estimator(images()), images(), strict=True):
         [alone] = estimator(image[None])
         # Sums of another order differ by their last bits.
@@ -94,8 +106,8 @@ def test_what_is_said_of_an_image_does_not_depend_on_the_others(name, folder):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_image_of_one_colour_or_one_pixel_has_an_estimate_and_a_ribbon_is_one_line(name, folder):
-    estimator = open_estimator(DepthEstimatorConfig(id=str(folder(name))), "cpu")
+def test_an_image_of_one_colour_or_one_pixel_has_an_estimate_and_a_ribbon_is_one_line(name, opened):
+    estimator = opened(name)
     for height, width in ((1, 1), (16, 16)):
         [estimate] = estimator(np.full((1, height, width, 3), 127, np.uint8))
         assert estimate.valid.shape == (height, width)
@@ -127,8 +139,8 @@ def test_depth_lies_where_the_image_has_it(folder):
         np.testing.assert_allclose(found, (10, 19, 40, 55), atol=2)
 
 
-def test_a_known_camera_scales_metres_and_one_that_is_seen_is_told(folder):
-    estimator = open_estimator(DepthEstimatorConfig(id=str(folder("depth_pro"))), "cpu")
+def test_a_known_camera_scales_metres_and_one_that_is_seen_is_told(opened):
+    estimator = opened("depth_pro")
     [seen] = estimator(images(1))
     [known] = estimator(images(1), [KNOWN])
     assert seen.intrinsics is not None

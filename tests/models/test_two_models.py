@@ -18,7 +18,8 @@ from mfsynth.config.schema import CameraConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
 from mfsynth.models import model_info
-from mfsynth.models.two_models import generator_of, load_two_models
+from mfsynth.models.estimators.opening import open_estimator
+from mfsynth.models.two_models import TwoModels, generator_of, load_two_models
 
 EMBEDDED = DepthEstimatorConfig(id="embedded")
 SAMPLING = {
@@ -32,6 +33,11 @@ SAMPLING = {
 @pytest.fixture(scope="session")
 def klein(text_encoder, tmp_path_factory):
     return tiny_pipelines.klein(tmp_path_factory.mktemp("klein") / "model", text_encoder)
+
+
+@pytest.fixture(scope="module")
+def pipeline(klein):
+    return load(klein)
 
 
 def settings(folder) -> ModelConfig:
@@ -51,8 +57,7 @@ def test_image_names_what_id_names_of_other_models(klein):
     assert (info.id, len(info.revision), info.licence) == (str(klein), 64, "unknown")
 
 
-def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(klein):
-    pipeline = load(klein)
+def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(pipeline):
     prompts = pipeline.encode_prompts(["a red cube", "a blue ball"], 2)
     both = pipeline(prompt_embeds=prompts, seeds=[1, 2], mode="joint", **SAMPLING)
     assert both.rgb.shape == (2, tiny_pipelines.SIZE, tiny_pipelines.SIZE, 3)
@@ -66,11 +71,11 @@ def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(klein):
     assert both.depth_kind is DepthKind.SCALE_INVARIANT_Z
 
 
-def test_noise_that_no_seed_decides_is_refused(klein, text_encoder, tmp_path):
+def test_noise_that_no_seed_decides_is_refused(pipeline, text_encoder, tmp_path):
     folder = tiny_pipelines.klein(tmp_path / "model", text_encoder, stochastic=True)
     with one_line_error("FlowMatchEulerDiscreteScheduler draws noise that no seed decides"):
         load(folder).require_own_noise(tiny_pipelines.SIZE, tiny_pipelines.SIZE)
-    load(klein).require_own_noise(tiny_pipelines.SIZE, tiny_pipelines.SIZE)
+    pipeline.require_own_noise(tiny_pipelines.SIZE, tiny_pipelines.SIZE)
 
 
 def test_all_bits_of_a_seed_decide():
@@ -85,27 +90,26 @@ def test_all_bits_of_a_seed_decide():
     assert abs(many.std() - 1) < 0.03
 
 
-def test_depth_is_what_the_estimator_says_and_metres_only_if_it_says_metres(klein, tmp_path):
+def with_estimator(pipeline, folder, camera=None) -> TwoModels:
+    settings = DepthEstimatorConfig(id=str(folder))
+    return TwoModels(pipeline._image, open_estimator(settings, "cpu"), camera)
+
+
+def test_depth_is_what_the_estimator_says_and_metres_only_if_it_says_metres(pipeline, tmp_path):
     folder = tiny_estimators.depth_anything(
         tmp_path / "metric", depth_estimation_type="metric", max_depth=20
     )
-    pipeline = load(klein, DepthEstimatorConfig(id=str(folder)))
-    made = pipeline(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
+    metric = with_estimator(pipeline, folder)
+    made = metric(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
     assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
     [estimate] = made.estimates
     assert np.array_equal(made.depth[0], np.where(estimate.valid, estimate.values, 0))
 
 
-def test_an_estimator_that_needs_the_camera_is_told_it(klein, tmp_path):
+def test_an_estimator_that_needs_the_camera_is_told_it(pipeline, tmp_path):
     folder = tiny_estimators.depth_pro(tmp_path / "pro", use_fov_model=False)
-    pipeline = load_two_models(
-        settings(klein),
-        DepthEstimatorConfig(id=str(folder)),
-        "cpu",
-        RuntimeConfig(),
-        CameraConfig(fov=60.0),
-    )
-    made = pipeline(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
+    knowing = with_estimator(pipeline, folder, CameraConfig(fov=60.0))
+    made = knowing(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
     assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
 
 

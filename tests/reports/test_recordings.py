@@ -43,7 +43,7 @@ def test_a_recording_has_each_pair_with_its_camera_and_depth(run, tmp_path, caps
         [jpeg] = found["/camera/rgb", "blob", number]
         assert bytes(jpeg) == files["rgb"]
         [matrix] = found["/camera", "image_from_camera", number]
-        k = sample.intrinsics + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+        k = np.add(sample.intrinsics, [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
         np.testing.assert_allclose(np.reshape(matrix, (3, 3)).T, k)
         assert len(found["/points", "positions", number]) == 24 * 32 // 4 - 2
         assert found["/scores/registration", "scalars", number] == [sample.scores["registration"]]

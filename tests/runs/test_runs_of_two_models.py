@@ -14,6 +14,7 @@ from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import run_estimator
 from mfsynth.shards.commits import commit, read_run
+from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.verify import verify_run
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.small_text_encoder import build_text_encoder, build_tokenizer
@@ -73,6 +74,7 @@ def test_a_run_of_two_models_is_a_run_as_any_other(two_models):
     assert run.model["id"] == config.model.id
     assert run.estimator["id"] == "embedded"
     assert run.settings["model"]["kind"] == "two_models"
+    assert "depth is estimated from them, not by a camera" in first_card(run)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tiny_estimators
 from standin import SIZE, Behaviour, StandInPipeline
@@ -202,14 +203,21 @@ def test_depth_is_metric_by_the_estimator_or_by_hand(run_folder, by, tmp_path):
     assert errors == ({0.0} if by == "estimator" else {None})
 
 
-def test_a_pair_that_can_not_be_made_metric_is_rejected_and_says_so(run_folder, tmp_path):
-    named = {"id": str(metric_folder(tmp_path))}
-    config = run_folder.config(estimator=named, metres_per_unit="estimator")
-    start(config)
+def test_a_pair_that_can_not_be_made_metric_is_rejected_without_a_way_back(run_folder, tmp_path):
+    config = run_folder.config(
+        estimator={"id": str(metric_folder(tmp_path))},
+        metres_per_unit="estimator",
+        keep_rejects="all",
+    )
+    store = start(config)
     estimator = StandInEstimator(config, valid=0.0)
     worker = ShardWorker(config, StandInPipeline(config, Behaviour()), estimator=estimator)
     receipt = make(worker, config).receipt
     assert (receipt.accepted, receipt.reasons[NO_SCALE]) == (0, 8)
+    assert commit(store, receipt)
+    rejects = pq.read_table(store.local_root / receipt.objects["rejects"].key, partitioning=None)
+    assert {*rejects["rgb_offset"].to_pylist()} == {None}
+    assert not verify_run(store).problems
 
 
 def test_the_weights_of_the_estimator_decide_what_a_run_is(run_folder, tmp_path):

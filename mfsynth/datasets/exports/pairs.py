@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mfsynth.datasets.rgbd import RGBDDataset, RGBDSample
+from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models.estimators.base import Estimator
 from mfsynth.models.estimators.catalogue import (
     EstimatorFolder,
     EstimatorKind,
     estimator_info,
     find_estimator,
 )
+
+if TYPE_CHECKING:
+    from mfsynth.models.estimators.base import Estimator
 
 
 def open_estimator(config: DepthEstimatorConfig, device: str) -> Estimator:

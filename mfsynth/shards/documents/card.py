@@ -100,7 +100,7 @@ def first_card(run: RunManifest) -> str:
         *_front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
         f"# {_text(run.run)}",
         "",
-        "Synthetic RGB-D pairs. Image and depth are made by a generative model, not by a camera"
+        f"Synthetic RGB-D pairs. {_made(run.settings)}, not by a camera"
         + (f": {_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
@@ -153,8 +153,8 @@ def data_card(
         f"# {_text(name)}",
         "",
         f"{counts['pairs']} synthetic RGB-D pairs ({sizes} pixels) in {counts['shards']} shards, "
-        f"kept of {counts['candidates']} candidates. Image and depth were made by a generative "
-        f"model, not by a camera: {models}. Made with mfsynth.",
+        f"kept of {counts['candidates']} candidates. "
+        f"{_made(manifest['settings'])}, not by a camera: {models}. Made with mfsynth.",
         *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
@@ -203,6 +203,14 @@ def data_card(
         "is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _made(settings: Mapping[str, Any]) -> str:
+    """By what pairs came to be, as the beginning of a sentence."""
+    model = settings.get("model")
+    if isinstance(model, Mapping) and model.get("kind") == "two_models":
+        return "Images are made by a generative model and depth is estimated from them"
+    return "Image and depth are made by a generative model"
 
 
 def _estimator_line(estimator: Mapping[str, str]) -> list[str]:

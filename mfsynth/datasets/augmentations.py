@@ -1,0 +1,121 @@
+"""Random changes of samples that keep image, depth and camera in step.
+
+Depth is cut, turned and picked, never interpolated: each depth in the result is one of the sample's
+own, and none is mixed of two surfaces. What moves pixels moves the intrinsics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.resizing import resize_image, resize_nearest
+from mfsynth.geometry.rgbd import DepthMap, RgbImage
+
+
+class Augmentation(Protocol):
+    """Makes another sample of one; all chance comes from `rng`."""
+
+    def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
+        """The changed sample; the given one and its arrays stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomCrop:
+    """A window of `height` rows and `width` columns, anywhere."""
+
+    height: int
+    width: int
+
+    def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
+        """See the class.
+
+        Raises:
+            MfsynthError: The sample is smaller.
+        """
+        rows, columns = sample.depth.shape
+        if rows < self.height or columns < self.width:
+            raise MfsynthError(
+                f"{sample.sample_id}: is {columns}x{rows}, which no crop of {self.width}x"
+                f"{self.height} fits into; take a smaller one, or resize first"
+            )
+        top = int(rng.integers(rows - self.height + 1))
+        left = int(rng.integers(columns - self.width + 1))
+        window = np.s_[top : top + self.height, left : left + self.width]
+        return _changed(
+            sample, sample.rgb[window], sample.depth[window], lambda k: k.cropped(top, left)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HorizontalFlip:
+    """Left and right changed, of a share `p` of samples. Not for prompts that name sides."""
+
+    p: float = 0.5
+
+    def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
+        """See the class."""
+        if rng.random() >= self.p:
+            return sample
+        width = sample.depth.shape[1]
+        return _changed(
+            sample, sample.rgb[:, ::-1], sample.depth[:, ::-1], lambda k: k.mirrored(width)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """To `height` rows and `width` columns: images by area, depth by the nearest pixel."""
+
+    height: int
+    width: int
+
+    def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
+        """See the class."""
+        rows, columns = sample.depth.shape
+        return _changed(
+            sample,
+            resize_image(sample.rgb, self.height, self.width),
+            resize_nearest(sample.depth, self.height, self.width),
+            lambda k: k.resized(self.height / rows, self.width / columns),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ColourJitter:
+    """Brightness, contrast and saturation, each by a factor within 1 ± its share."""
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+
+    def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
+        """See the class."""
+        spread = np.array([self.brightness, self.contrast, self.saturation])
+        brightness, contrast, saturation = 1 + spread * rng.uniform(-1, 1, 3)
+        image = sample.rgb.astype(np.float32)
+        grey = cv2.cvtColor(sample.rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
+        image = grey + saturation * (image - grey)
+        image = brightness * (grey.mean() + contrast * (image - grey.mean()))
+        return replace(sample, rgb=np.clip(np.rint(image), 0, 255).astype(np.uint8))
+
+
+def _changed(
+    sample: RGBDSample, rgb: RgbImage, depth: DepthMap, moved: Callable[[Intrinsics], Intrinsics]
+) -> RGBDSample:
+    camera = sample.intrinsics
+    depth = np.ascontiguousarray(depth)
+    return replace(
+        sample,
+        rgb=np.ascontiguousarray(rgb),
+        depth=depth,
+        valid=depth > 0,
+        intrinsics=None if camera is None else moved(Intrinsics.from_matrix(camera)).matrix(),
+    )

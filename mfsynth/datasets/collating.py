@@ -1,0 +1,106 @@
+"""Samples side by side: batches of arrays or tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
+
+FIELDS = ("rgb", "depth", "valid", "intrinsics", "sample_id", "prompt")
+"""Of `RGBDSample`, what a batch has unless others are named."""
+
+Batch = dict[str, Any]
+
+
+def to_arrays(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
+    """Some of what a sample has, by name; a camera that is not known is all NaN."""
+    found = {name: getattr(sample, name) for name in fields}
+    if found.get("intrinsics", ...) is None:
+        found["intrinsics"] = np.full((3, 3), np.nan)
+    return found
+
+
+def to_tensors(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
+    """As torch's `DataLoader` collates it: give it to a data set as its `transform`.
+
+    `rgb` is float32 (3, H, W) in [0, 1], `depth` float32 and `valid` bool (1, H, W), `intrinsics`
+    float32 (3, 3), all NaN where the camera is not known.
+    """
+    return _as_tensors(to_arrays(sample, fields))
+
+
+def stacked(samples: Sequence[Mapping[str, Any]]) -> Batch:
+    """A batch: arrays and numbers are stacked, all else is a list.
+
+    Raises:
+        MfsynthError: Arrays differ in shape, or samples in what they have.
+    """
+    first = samples[0]
+    if any(sample.keys() != first.keys() for sample in samples):
+        raise MfsynthError("samples of a batch differ in what they have; let a transform equal it")
+    batch: Batch = {}
+    for name in first:
+        values = [sample[name] for sample in samples]
+        if not isinstance(values[0], np.ndarray | np.generic | int | float):
+            batch[name] = values
+            continue
+        shapes = {np.shape(value) for value in values}
+        if len(shapes) > 1:
+            sizes = ", ".join(sorted(str(shape) for shape in shapes))
+            raise MfsynthError(
+                f"{name} has several shapes in a batch ({sizes}); make them equal: "
+                "augment=[Resize(...)] or a RandomCrop, or batch_size=1"
+            )
+        joined = _side_by_side(values)
+        batch[name] = np.stack(values) if joined is None else joined
+    return batch
+
+
+def _side_by_side(values: Sequence[Any]) -> NDArray[Any] | None:
+    """The array that these are the rows of, all of them and in order; None if there is none."""
+    whole = getattr(values[0], "base", None)
+    if not isinstance(whole, np.ndarray) or whole.shape != (len(values), *values[0].shape):
+        return None
+    start, step = whole.__array_interface__["data"][0], whole.strides[0]
+    for place, value in enumerate(values):
+        begins = value.__array_interface__["data"][0] == start + place * step
+        if not (begins and value.base is whole and value.strides == whole.strides[1:]):
+            return None
+    return whole
+
+
+def tensors_of(batch: Batch, *, pin_memory: bool = False) -> Batch:
+    """A batch of arrays as `to_tensors` has them, with B in front."""
+    tensors = _as_tensors(batch)
+    if pin_memory:
+        import torch
+
+        return {
+            name: value.pin_memory() if isinstance(value, torch.Tensor) else value
+            for name, value in tensors.items()
+        }
+    return tensors
+
+
+def _as_tensors(arrays: Batch) -> Batch:
+    import torch
+
+    def converted(name: str, value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        tensor = torch.from_numpy(value)
+        match name:
+            case "rgb":
+                return tensor.movedim(-1, -3).contiguous().float().div_(255)
+            case "depth" | "valid":
+                return tensor.unsqueeze(-3)
+            case "intrinsics":
+                return tensor.float()
+        return tensor
+
+    return {name: converted(name, value) for name, value in arrays.items()}

@@ -1,0 +1,168 @@
+"""Conditions on the columns of an index, as people write them: `registration > 2 and ...`.
+
+The text is parsed as a Python expression and evaluated over pyarrow arrays; nothing of it is ever
+executed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: pc.equal,
+    ast.NotEq: pc.not_equal,
+    ast.Lt: pc.less,
+    ast.LtE: pc.less_equal,
+    ast.Gt: pc.greater,
+    ast.GtE: pc.greater_equal,
+}
+_ALLOWED = (
+    "comparisons of columns with numbers and texts, `'mug' in objects`, `is None`, and, or, not"
+)
+
+
+def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
+    """Which rows of an index meet a condition.
+
+    A score or slot can be written without its prefix. A comparison with a value that is missing,
+    such as the score of a check that abstained, is false; `registration is None` finds it.
+
+    Args:
+        index: Of N rows.
+        condition: Such as `registration > 2 and 'mug' in objects`.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        MfsynthError: It can't be read, names no column, or compares what can't be compared.
+    """
+    try:
+        tree = ast.parse(condition.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise MfsynthError(
+            f"filter {condition!r:.200}: is no condition; write {_ALLOWED}"
+        ) from error
+    try:
+        return _Reader(index, condition).truth(tree)
+    except RecursionError as error:
+        raise MfsynthError(f"filter {condition!r:.200}: is nested too deeply") from error
+    except pa.ArrowException as error:
+        what = " ".join(str(error).split())
+        raise MfsynthError(f"filter {condition!r:.200}: {what:.200}") from error
+
+
+class _Reader:
+    def __init__(self, index: pa.Table, condition: str) -> None:
+        self._index = index
+        self._condition = condition
+
+    def truth(self, node: ast.expr) -> NDArray[np.bool_]:
+        match node:
+            case ast.BoolOp(op=ast.And(), values=values):
+                return np.logical_and.reduce([self.truth(value) for value in values])
+            case ast.BoolOp(op=ast.Or(), values=values):
+                return np.logical_or.reduce([self.truth(value) for value in values])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return ~self.truth(operand)
+            case ast.Compare(left=left, ops=ops, comparators=comparators):
+                sides = [left, *comparators]
+                pairs = zip(sides, ops, sides[1:], strict=False)
+                return np.logical_and.reduce([self._compare(*each) for each in pairs])
+        raise self._refusal(node)
+
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> NDArray[np.bool_]:
+        match op, right:
+            case ((ast.In() | ast.NotIn()), ast.Name()):
+                found = self._contains(self._column(right), self._value(left))
+            case ((ast.In() | ast.NotIn()), (ast.List() | ast.Tuple() | ast.Set())):
+                values = pa.array([self._constant(each) for each in right.elts])
+                found = _known(pc.is_in(self._value(left), values))
+            case ((ast.Is() | ast.IsNot()), ast.Constant(value=None)):
+                found = _known(pc.is_null(self._value(left), nan_is_null=True))
+            case _ if type(op) in _COMPARISONS:
+                return self._known_comparison(op, left, right)
+            case _:
+                raise self._refusal(right)
+        return found if isinstance(op, ast.In | ast.Is) else ~found
+
+    def _known_comparison(
+        self, op: ast.cmpop, left: ast.expr, right: ast.expr
+    ) -> NDArray[np.bool_]:
+        sides = self._value(left), self._value(right)
+        for side in sides:
+            if isinstance(side, pa.ChunkedArray) and pa.types.is_list(side.type):
+                raise MfsynthError(
+                    f"filter {self._condition!r:.200}: a list is compared; write 'mug' in objects"
+                )
+        return self._spread(_COMPARISONS[type(op)](*sides))
+
+    def _spread(self, found: Any) -> NDArray[np.bool_]:
+        if isinstance(found, pa.Scalar):
+            return np.full(len(self._index), bool(found.as_py()))
+        return _known(found)
+
+    def _contains(self, column: pa.ChunkedArray, value: Any) -> NDArray[np.bool_]:
+        """Rows whose list has the value, or whose text has it in it."""
+        if not isinstance(value, str):
+            raise MfsynthError(
+                f"filter {self._condition!r:.200}: left of `in` stands a text, such as 'mug'"
+            )
+        if pa.types.is_string(column.type):
+            return _known(pc.match_substring(column, value))
+        if not pa.types.is_list(column.type):
+            raise MfsynthError(
+                f"filter {self._condition!r:.200}: `in` is for texts and lists, not for "
+                f"{column.type}"
+            )
+        found = np.zeros(len(column), np.bool_)
+        first = 0
+        for chunk in column.chunks:
+            has = _known(pc.equal(chunk.flatten(), value))
+            found[first + chunk.value_parent_indices().to_numpy(zero_copy_only=False)[has]] = True
+            first += len(chunk)
+        return found
+
+    def _value(self, node: ast.expr) -> Any:
+        return self._column(node) if isinstance(node, ast.Name) else self._constant(node)
+
+    def _constant(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=str() | bool() | int() | float() as value):
+                return value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+                return -value
+        raise self._refusal(node)
+
+    def _column(self, node: ast.Name) -> pa.ChunkedArray:
+        names = self._index.column_names
+        for name in (node.id, f"{SCORE_PREFIX}{node.id}", f"{SLOT_PREFIX}{node.id}"):
+            if name in names:
+                return self._index.column(name)
+        short = [n.removeprefix(SCORE_PREFIX).removeprefix(SLOT_PREFIX) for n in names]
+        [*close] = get_close_matches(node.id, short, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(short)}"
+        raise MfsynthError(f"filter {self._condition!r:.200}: no column {node.id!r:.80}; {hint}")
+
+    def _refusal(self, node: ast.expr) -> MfsynthError:
+        part = ast.unparse(node)
+        return MfsynthError(
+            f"filter {self._condition!r:.200}: can't take {part!r:.80}; write {_ALLOWED}"
+        )
+
+
+def _known(found: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """As numpy, with False for what is missing."""
+    values: NDArray[np.bool_] = found.fill_null(False).to_numpy(zero_copy_only=False)
+    return values.astype(np.bool_, copy=False)

@@ -1,0 +1,346 @@
+"""Batches of a data set for a training: in an order that never depends on who shares the work.
+
+```python
+loader = dataset.loader(batch_size=32, seed=0, rank=rank, world_size=world_size)
+for epoch in range(10):
+    for batch in loader:            # one epoch
+        ...
+        state = loader.state_dict() # small and plain: save it with the model's
+loader.load_state_dict(state)       # goes on behind the last batch that was handed out
+```
+
+Step s of an epoch hands out the positions [s·B·W, (s + 1)·B·W) of its order, B of them in a row to
+each of W ranks. A state counts positions that were handed out, not those that were read ahead, so
+that it is exact, also for another B or W.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from mfsynth.datasets.augmentations import Augmentation
+from mfsynth.datasets.collating import FIELDS, Batch, stacked, tensors_of, to_arrays
+from mfsynth.datasets.order import Rows
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
+
+_STATE_VERSION = 1
+# For a sample that can't be read: of a data set of which so many in a row can't, nothing is fine.
+_SUBSTITUTES = 16
+
+
+class Order(Protocol):
+    """A permutation of a data set's samples, or a mixture of several."""
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Numbers of the samples at positions; it begins again behind the end of an epoch."""
+
+
+class Loadable(Protocol):
+    """The part of a data set that a loader needs."""
+
+    @property
+    def digest(self) -> str:
+        """Of which samples these are, and in which order."""
+
+    def __len__(self) -> int: ...
+
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
+        """Samples, perhaps in one array; in place of one that can't be read, why."""
+
+    def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
+        """In which an epoch goes through it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What makes batches out of positions; sent to other processes.
+
+    Attributes:
+        dataset: To read from.
+        seed: Of order and augmentations.
+        block: Of `Order`.
+        shuffle: Of `Order`.
+        fields: What a batch has of its samples.
+        augment: What is done to samples, one after the other.
+        skips: Whether another sample takes the place of one that can't be read.
+    """
+
+    dataset: Loadable
+    seed: int
+    block: int
+    shuffle: bool
+    fields: Sequence[str]
+    augment: Sequence[Augmentation]
+    skips: bool
+
+    def rows(self, epoch: int, start: int, stop: int) -> list[int]:
+        """Numbers of the samples at positions of an epoch."""
+        order = self.dataset.order(self.seed, epoch, self.block, self.shuffle)
+        return order.rows(start, stop).tolist()
+
+    def batch(self, epoch: int, positions: range) -> tuple[Batch, list[str]]:
+        """The batch at positions of an epoch's order, and what was skipped, in words."""
+        rows = self.rows(epoch, positions.start, positions.stop)
+        found = self.dataset.load(rows, together=not self.augment)
+        skipped = []
+        samples = []
+        for position, sample in zip(positions, found, strict=True):
+            if isinstance(sample, MfsynthError):
+                if not self.skips:
+                    raise sample
+                skipped.append(str(sample))
+                sample = self._substitute(epoch, position, sample)
+            rng = np.random.default_rng([self.seed, epoch, position])
+            for change in self.augment:
+                sample = change(sample, rng)
+            samples.append(to_arrays(sample, self.fields))
+        return stacked(samples), skipped
+
+    def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
+        # From the other end of the epoch: neighbours are likely to be lost with it.
+        far = position + len(self.dataset) // 2
+        for row in self.rows(epoch, far, far + _SUBSTITUTES):
+            [sample] = self.dataset.load([row])
+            if not isinstance(sample, MfsynthError):
+                return sample
+        raise MfsynthError(f"{_SUBSTITUTES} samples in a row can't be read; the first: {error}")
+
+
+class Loader:
+    """Batches of a data set; see the module. An iterator of one epoch at a time.
+
+    Args:
+        dataset: To read from; of at least `batch_size` · `world_size` samples, if its rest is
+            dropped.
+        batch_size: Samples in a batch of each rank.
+        seed: Of order and augmentations; from 0.
+        shuffle: False for the samples in their order.
+        block: Neighbours that stay together in the order, and are read at once; 1 for none.
+        rank: This process' number among those that share the work.
+        world_size: How many share it.
+        tail: What becomes of samples that don't fill a step: they are dropped, or the step is
+            padded with the first ones of the epoch. All ranks have equally many batches either way.
+        workers: How many read and decode; 0 for the calling thread itself.
+        kind: `threads`, or `processes`, which are spawned, for augmentations in Python.
+        prefetch: Batches that a worker is ahead.
+        on_error: `skip` puts another sample in the place of one that can't be read, and counts
+            it in `skipped`.
+        fields: Of `RGBDSample`, what a batch has.
+        augment: What is done to samples, in order; its chance is of seed, epoch and position.
+        to: `numpy`; or `torch`, as `mfsynth.datasets.to_tensors` has it.
+        pin_memory: For `torch`: whether batches lie in pinned memory.
+
+    Attributes:
+        epoch: The epoch that the next batch is of, from 0.
+        skipped: Samples that could not be read, in the batches handed out.
+        last_skipped: Why, for the last of them; None if there is none.
+    """
+
+    def __init__(
+        self,
+        dataset: Loadable,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        block: int = 16,
+        rank: int = 0,
+        world_size: int = 1,
+        tail: Literal["drop", "pad"] = "drop",
+        workers: int | None = None,
+        kind: Literal["threads", "processes"] = "threads",
+        prefetch: int = 2,
+        on_error: Literal["raise", "skip"] = "raise",
+        fields: Sequence[str] = FIELDS,
+        augment: Sequence[Augmentation] = (),
+        to: Literal["numpy", "torch"] = "numpy",
+        pin_memory: bool = False,
+    ) -> None:
+        numbers = {"batch_size": batch_size, "block": block, "world_size": world_size}
+        numbers["prefetch"] = prefetch
+        for name, number in numbers.items():
+            if number < 1:
+                raise MfsynthError(f"{name} is {number}; give 1 or more")
+        if not 0 <= rank < world_size:
+            raise MfsynthError(f"rank is {rank}; give 0 to {world_size - 1} (world_size - 1)")
+        if seed < 0:
+            raise MfsynthError(f"seed is {seed}; give 0 or more")
+        for name, value, allowed in (
+            ("tail", tail, ("drop", "pad")),
+            ("kind", kind, ("threads", "processes")),
+            ("on_error", on_error, ("raise", "skip")),
+            ("to", to, ("numpy", "torch")),
+        ):
+            if value not in allowed:
+                raise MfsynthError(f"{name} is {value!r}; give {' or '.join(allowed)}")
+        smallest = batch_size * world_size if tail == "drop" else 1
+        if len(dataset) < smallest:
+            raise MfsynthError(
+                f"the data set has {len(dataset)} samples, a step takes {batch_size} for each of "
+                f"{world_size} ranks; take smaller batches, or tail='pad'"
+            )
+        self._work = Work(
+            dataset, seed, block, shuffle, (*fields,), (*augment,), on_error == "skip"
+        )
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+        self._pads = tail == "pad"
+        self._workers = min(4, os.cpu_count() or 1) if workers is None else workers
+        self._spawns, self._prefetch = kind == "processes", prefetch
+        self._to, self._pin_memory = to, pin_memory
+        self._position = 0
+        self.epoch = 0
+        self.skipped = 0
+        self.last_skipped: str | None = None
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, for each rank."""
+        return self._steps(len(self._work.dataset))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that are left of the epoch; behind the last of them the next one begins."""
+        left = len(self._work.dataset) - self._position
+        starts = [self._position + step * self._step for step in range(self._steps(left))]
+        with self._pool() as submit:
+            ahead: deque[Future[tuple[Batch, list[str]]]] = deque()
+            most = max(1, self._workers * self._prefetch)
+            todo = iter(starts)
+            for start in starts:
+                while len(ahead) < most and (following := next(todo, None)) is not None:
+                    ahead.append(submit(self.epoch, self._mine(following)))
+                batch, skipped = _result(ahead.popleft())
+                if skipped:
+                    self.skipped += len(skipped)
+                    self.last_skipped = skipped[-1]
+                if self._to == "torch":
+                    batch = tensors_of(batch, pin_memory=self._pin_memory)
+                # It counts as handed out from here on: whoever saves a state has the batch.
+                self._position = start + self._step
+                yield batch
+        self.epoch, self._position = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, for `load_state_dict`; the same on every rank. Plain JSON."""
+        return {
+            "version": _STATE_VERSION,
+            "epoch": self.epoch,
+            "position": self._position,
+            "order": self._order_digest(),
+            "skipped": self.skipped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another loader was, of the same samples and order.
+
+        Batch size, ranks and workers may be others.
+
+        Raises:
+            MfsynthError: The state is none, or of other samples, another seed or block.
+        """
+        try:
+            version, epoch, position = state["version"], state["epoch"], state["position"]
+            order, skipped = state["order"], state["skipped"]
+        except (KeyError, TypeError) as error:
+            raise MfsynthError(f"no state of a loader: it lacks {error}") from error
+        if version != _STATE_VERSION:
+            raise MfsynthError(f"a state of version {version}, which this mfsynth can't read")
+        if order != self._order_digest():
+            raise MfsynthError(
+                "the state is of other samples, or of another order: open the same runs in the "
+                "same state (view, filter, split), with the same seed, shuffle and block"
+            )
+        counts = (epoch, position, skipped)
+        if any(type(count) is not int or count < 0 for count in counts):
+            raise MfsynthError(f"no state of a loader: {counts} are not three counts")
+        self.epoch, self._position, self.skipped = epoch, position, skipped
+
+    @property
+    def _step(self) -> int:
+        return self._batch_size * self._world_size
+
+    def _steps(self, samples: int) -> int:
+        whole, rest = divmod(max(0, samples), self._step)
+        return whole + bool(rest and self._pads)
+
+    def _mine(self, start: int) -> range:
+        first = start + self._rank * self._batch_size
+        return range(first, first + self._batch_size)
+
+    def _order_digest(self) -> str:
+        work = self._work
+        what = [work.dataset.digest, work.seed, work.block, work.shuffle]
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+    def _pool(self) -> _Pool:
+        return _Pool(self._work, self._workers, self._spawns)
+
+
+class _Pool:
+    """Who makes batches, for as long as an epoch is gone through."""
+
+    def __init__(self, work: Work, workers: int, spawns: bool) -> None:
+        self._work, self._workers, self._spawns = work, workers, spawns
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> Callable[[int, range], Future[tuple[Batch, list[str]]]]:
+        if not self._workers:
+            return self._do_now
+        if not self._spawns:
+            self._executor = ThreadPoolExecutor(self._workers, "loader")
+            return lambda epoch, at: self._submit(self._work.batch, epoch, at)
+        self._executor = ProcessPoolExecutor(
+            self._workers, get_context("spawn"), _begin, (self._work,)
+        )
+        return lambda epoch, at: self._submit(_batch_here, epoch, at)
+
+    def __exit__(self, *error: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        assert self._executor is not None
+        return self._executor.submit(do, *arguments)
+
+    def _do_now(self, epoch: int, at: range) -> Future[tuple[Batch, list[str]]]:
+        done: Future[tuple[Batch, list[str]]] = Future()
+        try:
+            done.set_result(self._work.batch(epoch, at))
+        # Whatever it is, whoever asks for the batch gets it.
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def _result(future: Future[tuple[Batch, list[str]]]) -> tuple[Batch, list[str]]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise MfsynthError(
+            "a process of the loader died, perhaps for want of memory; take fewer workers, a "
+            "smaller prefetch, or kind='threads'"
+        ) from error
+
+
+_work_here: Work | None = None
+
+
+def _begin(work: Work) -> None:
+    global _work_here
+    _work_here = work
+
+
+def _batch_here(epoch: int, at: range) -> tuple[Batch, list[str]]:
+    assert _work_here is not None
+    return _work_here.batch(epoch, at)

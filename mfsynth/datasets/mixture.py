@@ -1,0 +1,77 @@
+"""Several data sets as one, each as often as its weight says."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from mfsynth.datasets.loader import Loader
+from mfsynth.datasets.order import MixedOrder, shares_of
+from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
+
+
+class MixedDataset:
+    """Data sets whose loader takes from each by its weight.
+
+    An epoch has as many samples as all of them together; one that is short for its weight comes
+    again in it, in another order. Their samples are numbered one data set behind the other.
+
+    Args:
+        datasets: None of them empty.
+        weights: One for each, positive; they need not come to 1.
+
+    Raises:
+        MfsynthError: There are none, one is empty, or the weights are none.
+    """
+
+    def __init__(self, datasets: Sequence[RGBDDataset], weights: Sequence[float]) -> None:
+        self._datasets, self._weights = (*datasets,), (*weights,)
+        if not datasets or len(datasets) != len(weights):
+            raise MfsynthError("a mixture: give at least one data set, and a weight for each")
+        for dataset in datasets:
+            if not len(dataset):
+                raise MfsynthError(f"a mixture: {dataset!r} is empty; leave it out")
+        try:
+            shares_of(self._weights)
+        except ValueError as error:
+            raise MfsynthError(f"a mixture: {error}") from error
+        self._ends = [*accumulate(len(dataset) for dataset in datasets)]
+
+    @property
+    def digest(self) -> str:
+        """Of which samples these are, and how often."""
+        parts = [*(dataset.digest for dataset in self._datasets), repr(self._weights)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __repr__(self) -> str:
+        total = sum(self._weights)
+        parts = zip(self._datasets, self._weights, strict=True)
+        return " + ".join(f"{weight / total:.1%} {dataset!r}" for dataset, weight in parts)
+
+    def load(
+        self, numbers: Sequence[int], *, together: bool = False
+    ) -> list[RGBDSample | MfsynthError]:
+        """As `RGBDDataset.load`, but that `together` has no effect."""
+        found: dict[int, RGBDSample | MfsynthError] = {}
+        for part, dataset in enumerate(self._datasets):
+            first = self._ends[part] - len(dataset)
+            mine = [n for n in {*numbers} if bisect_right(self._ends, n) == part]
+            found |= zip(mine, dataset.load([n - first for n in mine]), strict=True)
+        return [found[number] for number in numbers]
+
+    def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> MixedOrder:
+        """Of an epoch."""
+        counts = tuple(len(dataset) for dataset in self._datasets)
+        return MixedOrder(counts, self._weights, seed, epoch, block, shuffle, len(self))
+
+    def loader(self, batch_size: int, **settings: Any) -> Loader:
+        """Batches for a training; for the settings see `mfsynth.datasets.Loader`."""
+        return Loader(self, batch_size, **settings)

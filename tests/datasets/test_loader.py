@@ -1,0 +1,252 @@
+"""Batches: the same for any number of processes, resumed exactly, whatever is damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+import tiny_run
+
+from mfsynth.datasets import HorizontalFlip, MixedDataset, RandomCrop, RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.commits import read_commits
+from mfsynth.storage.store import ObjectStore
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> RGBDDataset:
+    """Of 28 pairs."""
+    folder = tmp_path_factory.mktemp("loader")
+    return RGBDDataset(tiny_run.make_run(str(folder / "run"), 8).url)
+
+
+def ids(batches) -> list[str]:
+    return [sample_id for batch in batches for sample_id in batch["sample_id"]]
+
+
+@pytest.mark.parametrize(("world", "size"), [(1, 4), (2, 3), (3, 2), (4, 1)])
+def test_all_ranks_together_have_the_order_of_one(dataset, world, size):
+    settings = {"seed": 5, "block": 4, "workers": 1}
+    alone = ids(dataset.loader(1, **settings))
+    ranks = [dataset.loader(size, rank=r, world_size=world, **settings) for r in range(world)]
+    batches = [[*rank] for rank in ranks]
+    assert {len(each) for each in batches} == {len(ranks[0])} == {28 // (size * world)}
+    together = [ids(step) for step in zip(*batches, strict=True)]
+    flat = [sample_id for step in together for sample_id in step]
+    assert flat == alone[: len(flat)]
+    assert [rank.epoch for rank in ranks] == [1] * world
+
+
+def test_a_padded_tail_begins_again_and_no_rank_has_fewer(dataset):
+    ranks = [dataset.loader(3, rank=r, world_size=3, tail="pad", workers=0) for r in range(3)]
+    batches = [[*rank] for rank in ranks]
+    assert {len(each) for each in batches} == {4}
+    flat = [s for step in zip(*batches, strict=True) for s in ids(step)]
+    assert {*flat} == {sample.sample_id for sample in dataset}
+    assert flat[28:] == flat[:8]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("left_at", [0, 1, 3])
+def test_a_training_that_is_cut_off_goes_on_exactly(dataset, workers, left_at):
+    settings = {"seed": 1, "workers": workers, "augment": [RandomCrop(16, 16), HorizontalFlip()]}
+    whole = [*dataset.loader(4, **settings), *islice(_at(dataset, settings, epoch=1), 2)]
+    first = dataset.loader(4, **settings)
+    seen = [*islice(first, left_at)]
+    state = json.loads(json.dumps(first.state_dict()))
+    second = dataset.loader(4, **settings)
+    second.load_state_dict(state)
+    seen += [*second]
+    seen += [*islice(second, 2)]
+    assert ids(seen) == ids(whole)
+    for name in ("rgb", "depth"):
+        np.testing.assert_array_equal([b[name] for b in seen], [b[name] for b in whole])
+
+
+def _at(dataset, settings, epoch):
+    loader = dataset.loader(4, **settings)
+    loader.epoch = epoch
+    return loader
+
+
+def test_it_goes_on_with_another_number_of_processes_and_another_batch(dataset):
+    whole = ids(dataset.loader(1, workers=0))
+    first = [dataset.loader(2, rank=r, world_size=2, workers=0) for r in range(2)]
+    seen = []
+    for step in islice(zip(*first, strict=True), 3):
+        seen += ids(step)
+    states = [rank.state_dict() for rank in first]
+    assert states[0] == states[1]
+    second = [dataset.loader(1, rank=r, world_size=4, workers=0) for r in range(4)]
+    for rank in second:
+        rank.load_state_dict(states[0])
+    for step in zip(*second, strict=True):
+        seen += ids(step)
+    assert seen == whole
+
+
+def test_each_epoch_has_another_order_and_each_seed(dataset):
+    loader = dataset.loader(7, seed=2, workers=0, block=1)
+    epochs = [tuple(ids(loader)) for _ in range(3)]
+    other = tuple(ids(dataset.loader(7, seed=3, workers=0, block=1)))
+    assert len({*epochs, other}) == 4
+    assert all(sorted(epoch) == sorted(other) for epoch in epochs)
+    assert ids(dataset.loader(7, shuffle=False, workers=0)) == [s.sample_id for s in dataset]
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_batches(dataset):
+    settings = {"augment": [RandomCrop(8, 8)], "seed": 3}
+    threads = [*dataset.loader(7, workers=2, **settings)]
+    processes = [*dataset.loader(7, workers=2, kind="processes", **settings)]
+    assert ids(processes) == ids(threads)
+    np.testing.assert_array_equal([b["rgb"] for b in processes], [b["rgb"] for b in threads])
+
+
+def test_a_batch_is_arrays_or_tensors(dataset):
+    import torch
+
+    settings = {"fields": ("rgb", "depth", "valid", "intrinsics", "seed", "prompt"), "workers": 0}
+    arrays = next(iter(dataset.loader(2, **settings)))
+    tensors = next(iter(dataset.loader(2, to="torch", **settings)))
+    assert (arrays["rgb"].shape, arrays["rgb"].dtype) == ((2, 24, 32, 3), np.uint8)
+    assert (arrays["depth"].shape, arrays["depth"].dtype) == ((2, 24, 32), np.float32)
+    assert arrays["seed"].dtype == np.int64
+    assert tensors["rgb"].shape == (2, 3, 24, 32)
+    assert tensors["rgb"].dtype == torch.float32
+    np.testing.assert_allclose(
+        tensors["rgb"].movedim(1, -1).numpy(), arrays["rgb"] / np.float32(255), rtol=1e-6
+    )
+    assert tensors["depth"].shape == tensors["valid"].shape == (2, 1, 24, 32)
+    assert tensors["prompt"] == arrays["prompt"]
+    for row, camera in zip(arrays["seed"], arrays["intrinsics"], strict=True):
+        is_known = row // 7_000_000_000_001 % 2 == 1
+        assert np.isfinite(camera).all() == is_known
+
+
+@pytest.fixture
+def damaged(tmp_path) -> RGBDDataset:
+    """The tar of one shard of five is gone, and a bit of another's first image is flipped."""
+    store: ObjectStore = tiny_run.make_run(str(tmp_path / "run"), 6)
+    dataset = RGBDDataset(store.url)
+    receipts = read_commits(store)
+    store.delete(receipts[1].objects["tar"].key)
+    tar = store.local_root / receipts[3].objects["tar"].key
+    data = bytearray(tar.read_bytes())
+    data[dataset.index.column("rgb_offset")[8].as_py() + 200] ^= 1
+    tar.write_bytes(data)
+    return dataset
+
+
+def test_a_damaged_sample_is_named(damaged):
+    with pytest.raises(MfsynthError, match=r"000001.*it is missing \(wanted for tiny-"):
+        [*damaged.loader(4, workers=2, shuffle=False)]
+    with pytest.raises(MfsynthError, match=r"the rgb of tiny-.* changed"):
+        [*damaged.filter("shard == 3").loader(4, workers=2)]
+
+
+def test_or_skipped_with_another_in_its_place_and_counted(damaged):
+    loader = damaged.loader(4, workers=2, on_error="skip", seed=1)
+    batches = [*loader]
+    assert len(ids(batches)) == 20
+    lost = {*damaged.index.column("sample_id").to_pylist()} - {*ids(batches)}
+    assert len(lost) == 5
+    assert loader.skipped == 5
+    assert "is missing" in loader.last_skipped or "CRC-32" in loader.last_skipped
+    again = damaged.loader(4, workers=0, on_error="skip", seed=1)
+    assert ids(again) == ids(batches)
+    assert again.state_dict()["skipped"] == 5
+
+
+def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path):
+    store = tiny_run.make_run(str(tmp_path / "run"), 2)
+    dataset = RGBDDataset(store.url)
+    for receipt in read_commits(store).values():
+        store.delete(receipt.objects["tar"].key)
+    with pytest.raises(MfsynthError, match=r"16 samples in a row can't be read; the first: .*tiny"):
+        [*dataset.loader(2, on_error="skip")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 29}, "has 28 samples, a step takes 29"),
+        ({"rank": 1}, "rank is 1; give 0 to 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"tail": "keep"}, "tail is 'keep'; give drop or pad"),
+        ({"kind": "process"}, "kind is 'process'"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"to": "jax"}, "to is 'jax'"),
+    ],
+)
+def test_settings_that_can_not_be_are_one_line(dataset, settings, said):
+    with pytest.raises(MfsynthError, match=said):
+        dataset.loader(**{"batch_size": 4} | settings)
+
+
+def test_a_state_of_other_samples_or_of_nothing_is_refused(dataset):
+    state = dataset.loader(4, seed=1).state_dict()
+    for other in (dataset.loader(4, seed=2), dataset.filter("candidate > 3").loader(4, seed=1)):
+        with pytest.raises(MfsynthError, match="of other samples, or of another order"):
+            other.load_state_dict(state)
+    loader = dataset.loader(4, seed=1)
+    for broken in ({}, {**state, "position": -1}, {**state, "epoch": 1.0}, {**state, "version": 9}):
+        with pytest.raises(MfsynthError, match="state"):
+            loader.load_state_dict(broken)
+    assert loader.state_dict() == state
+
+
+def test_a_mixture_is_loaded_by_weights_and_resumed(dataset):
+    parts = dataset.split({"a": 0.5, "b": 0.5})
+    mixture = MixedDataset([parts["a"], parts["b"]], [3, 1])
+    loader = mixture.loader(7, seed=2, workers=2)
+    whole = [*loader, *loader]
+    ours = {s.sample_id for s in parts["a"]}
+    assert 0.6 < np.mean([s in ours for s in ids(whole)]) < 0.9
+    first = mixture.loader(7, seed=2, workers=0)
+    seen = [*islice(first, 3)]
+    second = mixture.loader(7, seed=2, workers=0)
+    second.load_state_dict(first.state_dict())
+    assert ids([*seen, *second, *second]) == ids(whole)
+    assert repr(mixture).startswith("75.0% RGBDDataset(")
+    with pytest.raises(MfsynthError, match="of other samples"):
+        MixedDataset([parts["a"], parts["b"]], [2, 1]).loader(7, seed=2).load_state_dict(
+            first.state_dict()
+        )
+
+
+@pytest.mark.parametrize(
+    ("parts", "weights", "said"),
+    [([], [], "at least one"), ([0], [1, 2], "a weight for each"), ([0], [0], "weights are")],
+)
+def test_a_mixture_that_is_none_is_one_line(dataset, parts, weights, said):
+    with pytest.raises(MfsynthError, match=f"a mixture: .*{said}"):
+        MixedDataset([dataset for _ in parts], weights)
+    with pytest.raises(MfsynthError, match=r"0 pairs of 28.* is empty"):
+        MixedDataset([dataset.select([])], [1])
+
+
+def test_pairs_of_several_sizes_want_to_be_made_equal(tmp_path):
+    samples = [tiny_run.make_sample(i, height=24 + 8 * (i == 2)) for i in range(4)]
+    rest = [tiny_run.make_reject(i) for i in (4, 5)]
+    store = ObjectStore.open(str(tmp_path / "run"))
+    from mfsynth.shards.commits import commit, open_run
+
+    open_run(store, tiny_run.make_manifest())
+    commit(store, tiny_run.upload_shard(store, 0, [*samples, *rest]))
+    dataset = RGBDDataset(store.url)
+    with pytest.raises(MfsynthError, match=r"rgb has several shapes .*augment=\[Resize"):
+        [*dataset.loader(4)]
+    [batch] = dataset.loader(4, augment=[RandomCrop(20, 20)])
+    assert batch["rgb"].shape == (4, 20, 20, 3)
+
+
+def test_the_package_alone_imports_nothing_heavy():
+    code = "import sys, mfsynth; print(*{'numpy', 'pyarrow', 'torch', 'pydantic'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
