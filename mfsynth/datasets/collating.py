@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
@@ -34,8 +33,12 @@ def to_tensors(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
     return _as_tensors(to_arrays(sample, fields))
 
 
-def stacked(samples: Sequence[Mapping[str, Any]]) -> Batch:
+def stacked(samples: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Batch:
     """A batch: arrays and numbers are stacked, all else is a list.
+
+    Args:
+        samples: What each has, by name.
+        whole: What lies in one array already, by name; of samples that have it.
 
     Raises:
         MfsynthError: Arrays differ in shape, or samples in what they have.
@@ -45,6 +48,9 @@ def stacked(samples: Sequence[Mapping[str, Any]]) -> Batch:
         raise MfsynthError("samples of a batch differ in what they have; let a transform equal it")
     batch: Batch = {}
     for name in first:
+        if name in whole:
+            batch[name] = whole[name]
+            continue
         values = [sample[name] for sample in samples]
         if not isinstance(values[0], np.ndarray | np.generic | int | float):
             batch[name] = values
@@ -56,22 +62,8 @@ def stacked(samples: Sequence[Mapping[str, Any]]) -> Batch:
                 f"{name} has several shapes in a batch ({sizes}); make them equal: "
                 "augment=[Resize(...)] or a RandomCrop, or batch_size=1"
             )
-        joined = _side_by_side(values)
-        batch[name] = np.stack(values) if joined is None else joined
+        batch[name] = np.stack(values)
     return batch
-
-
-def _side_by_side(values: Sequence[Any]) -> NDArray[Any] | None:
-    """The array that these are the rows of, all of them and in order; None if there is none."""
-    whole = getattr(values[0], "base", None)
-    if not isinstance(whole, np.ndarray) or whole.shape != (len(values), *values[0].shape):
-        return None
-    start, step = whole.__array_interface__["data"][0], whole.strides[0]
-    for place, value in enumerate(values):
-        begins = value.__array_interface__["data"][0] == start + place * step
-        if not (begins and value.base is whole and value.strides == whole.strides[1:]):
-            return None
-    return whole
 
 
 def tensors_of(batch: Batch, *, pin_memory: bool = False) -> Batch:

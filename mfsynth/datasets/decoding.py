@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.config.limits import Limit
+from mfsynth.datasets.frames import Pixels
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
-from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards import codecs
 from mfsynth.shards.records import CandidateRef, StoredObject
 from mfsynth.shards.tables import scores_of, slots_of
@@ -66,42 +65,6 @@ def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
             raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
         found.append(member)
     return found[0], found[1]
-
-
-class Pixels(NamedTuple):
-    """Where the pixels of a sample go: parts of larger arrays, as `RGBDSample` has them."""
-
-    rgb: RgbImage
-    depth: DepthMap
-    valid: Mask
-
-
-class Frames:
-    """Arrays for the pixels of several samples.
-
-    Args:
-        numbers: Of the samples, each once.
-        row: Of one of them, whose size all have that are to lie in the arrays.
-    """
-
-    def __init__(self, numbers: Sequence[int], row: Row) -> None:
-        self._shape = (row["height"], row["width"])
-        self._places = {number: place for place, number in enumerate(numbers)}
-        # What is no size, or too large a one, is told where the sample is decoded.
-        pixels = self._shape[0] * self._shape[1]
-        self._fits = min(self._shape) > 0 and pixels <= Limit.PIXELS.most
-        if self._fits:
-            shape = (len(numbers), *self._shape)
-            self._rgb = np.empty((*shape, 3), np.uint8)
-            self._depth = np.empty(shape, np.float32)
-            self._valid = np.empty(shape, np.bool_)
-
-    def of(self, number: int, row: Row) -> Pixels | None:
-        """A sample's part; None if it has another size."""
-        if not self._fits or (row["height"], row["width"]) != self._shape:
-            return None
-        place = self._places[number]
-        return Pixels(self._rgb[place], self._depth[place], self._valid[place])
 
 
 def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBDSample:

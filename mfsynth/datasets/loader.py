@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, Literal, Protocol
 
@@ -30,6 +30,7 @@ import numpy as np
 
 from mfsynth.datasets.augmentations import Augmentation
 from mfsynth.datasets.collating import FIELDS, Batch, stacked, tensors_of, to_arrays
+from mfsynth.datasets.frames import BufferPool, Frames
 from mfsynth.datasets.order import Rows
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
@@ -56,9 +57,9 @@ class Loadable(Protocol):
     def __len__(self) -> int: ...
 
     def load(
-        self, numbers: Sequence[int], *, together: bool = False
+        self, numbers: Sequence[int], frames: Frames | None = None
     ) -> list[RGBDSample | MfsynthError]:
-        """Samples, perhaps in one array; in place of one that can't be read, why."""
+        """Samples, perhaps in these frames; in place of one that can't be read, why."""
 
     def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
         """In which an epoch goes through it."""
@@ -76,6 +77,7 @@ class Work:
         fields: What a batch has of its samples.
         augment: What is done to samples, one after the other.
         skips: Whether another sample takes the place of one that can't be read.
+        pool: Memory for batches.
     """
 
     dataset: Loadable
@@ -85,6 +87,7 @@ class Work:
     fields: Sequence[str]
     augment: Sequence[Augmentation]
     skips: bool
+    pool: BufferPool = field(default_factory=BufferPool)
 
     def rows(self, epoch: int, start: int, stop: int) -> list[int]:
         """Numbers of the samples at positions of an epoch."""
@@ -94,7 +97,8 @@ class Work:
     def batch(self, epoch: int, positions: range) -> tuple[Batch, list[str]]:
         """The batch at positions of an epoch's order, and what was skipped, in words."""
         rows = self.rows(epoch, positions.start, positions.stop)
-        found = self.dataset.load(rows, together=not self.augment)
+        frames = None if self.augment else Frames(len(rows), self.pool)
+        found = self.dataset.load(rows, frames)
         skipped = []
         samples = []
         for position, sample in zip(positions, found, strict=True):
@@ -103,11 +107,13 @@ class Work:
                     raise sample
                 skipped.append(str(sample))
                 sample = self._substitute(epoch, position, sample)
-            rng = np.random.default_rng([self.seed, epoch, position])
-            for change in self.augment:
-                sample = change(sample, rng)
+            if self.augment:
+                rng = np.random.default_rng([self.seed, epoch, position])
+                for change in self.augment:
+                    sample = change(sample, rng)
             samples.append(to_arrays(sample, self.fields))
-        return stacked(samples), skipped
+        together = None if frames is None else frames.whole
+        return stacked(samples, {} if together is None else together._asdict()), skipped
 
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
         # From the other end of the epoch: neighbours are likely to be lost with it.

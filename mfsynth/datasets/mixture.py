@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from mfsynth.datasets.frames import Frames
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import MixedOrder, shares_of
 from mfsynth.datasets.rgbd import RGBDDataset
@@ -57,9 +58,9 @@ class MixedDataset:
         return " + ".join(f"{weight / total:.1%} {dataset!r}" for dataset, weight in parts)
 
     def load(
-        self, numbers: Sequence[int], *, together: bool = False
+        self, numbers: Sequence[int], frames: Frames | None = None
     ) -> list[RGBDSample | MfsynthError]:
-        """As `RGBDDataset.load`, but that `together` has no effect."""
+        """As `RGBDDataset.load`, but that it has no use for `frames`."""
         found: dict[int, RGBDSample | MfsynthError] = {}
         for part, dataset in enumerate(self._datasets):
             first = self._ends[part] - len(dataset)

@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
-from mfsynth.datasets.decoding import ChangedError, Frames, Row, Span, decode, members, span_of
+from mfsynth.datasets.decoding import ChangedError, Row, Span, decode, members, span_of
+from mfsynth.datasets.frames import Frames
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import Order
 from mfsynth.datasets.parts import Part, open_parts
@@ -183,16 +184,16 @@ class RGBDDataset:
             MfsynthError: The shard is missing, truncated or damaged.
         """
         files: dict[str, bytes] = {}
-        wanted = self._locate(number)
+        wanted = self._locate(0, number)
         if isinstance(wanted, MfsynthError):
             raise wanted
-        sample = self._read([wanted], None, files)[number]
+        sample = self._read([wanted], None, files)[0]
         if isinstance(sample, MfsynthError):
             raise sample
         return sample, files
 
     def load(
-        self, numbers: Sequence[int], *, together: bool = False
+        self, numbers: Sequence[int], frames: Frames | None = None
     ) -> list[RGBDSample | MfsynthError]:
         """Several samples, not transformed; in place of one that can't be read, why.
 
@@ -200,25 +201,21 @@ class RGBDDataset:
 
         Args:
             numbers: Of the samples.
-            together: Whether pixels of samples that have the first one's size are parts of one
-                array, in the order of `numbers`.
+            frames: Room for their pixels, in the order of `numbers`; None for arrays of their own.
         """
         found: dict[int, RGBDSample | MfsynthError] = {}
         wanted: dict[tuple[int, str], list[_Wanted]] = defaultdict(list)
-        for number in {*numbers}:
-            each = self._locate(number)
+        for place, number in enumerate(numbers):
+            each = self._locate(place, number)
             if isinstance(each, MfsynthError):
-                found[number] = each
+                found[place] = each
             else:
                 wanted[id(each.part), each.tar.key].append(each)
-        frames = None
-        if together and wanted and len(numbers) == len({*numbers}):
-            frames = Frames(numbers, next(iter(wanted.values()))[0].row)
         for group in wanted.values():
             found |= self._read(group, frames)
-        return [found[number] for number in numbers]
+        return [found[place] for place in range(len(numbers))]
 
-    def _locate(self, number: int) -> _Wanted | MfsynthError:
+    def _locate(self, place: int, number: int) -> _Wanted | MfsynthError:
         at = number if self._chosen is None else int(self._chosen[number])
         part = self._parts[bisect_right(self._ends, at)]
         row = self._rows.row(at)
@@ -226,7 +223,7 @@ class RGBDDataset:
         if tar is None:
             return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
         try:
-            return _Wanted(number, part, tar, row, span_of(row, tar))
+            return _Wanted(place, part, tar, row, span_of(row, tar))
         except (ValueError, TypeError) as error:
             return _unreadable(part, tar, row, error)
 
@@ -239,15 +236,15 @@ class RGBDDataset:
             read = self._reader.read(part.store, tar, spans)
         except FileNotFoundError:
             return {
-                each.number: _damaged(
+                each.place: _damaged(
                     part, tar.key, f"it is missing (wanted for {each.row['sample_id']})"
                 )
                 for each in group
             }
         except (OSError, MfsynthError) as error:
-            return {each.number: _unread(each, error) for each in group}
+            return {each.place: _unread(each, error) for each in group}
         return {
-            each.number: self._sample(each, data, frames, files)
+            each.place: self._sample(each, data, frames, files)
             for each, data in zip(group, read, strict=True)
         }
 
@@ -271,19 +268,21 @@ class RGBDDataset:
         if files is not None:
             files |= {"rgb": jpeg, "depth": png}
         try:
-            out = None if frames is None else frames.of(wanted.number, row)
+            out = (
+                None if frames is None else frames.part(wanted.place, (row["height"], row["width"]))
+            )
             return decode(row, jpeg, png, out)
         except (ValueError, KeyError) as error:
             return _unreadable(part, tar, row, error)
 
 
 class _Wanted:
-    """A sample that is to be read."""
+    """A sample that is to be read, and its place among others."""
 
-    __slots__ = ("number", "part", "row", "span", "tar")
+    __slots__ = ("part", "place", "row", "span", "tar")
 
-    def __init__(self, number: int, part: Part, tar: StoredObject, row: Row, span: Span) -> None:
-        self.number, self.part, self.tar, self.row, self.span = number, part, tar, row, span
+    def __init__(self, place: int, part: Part, tar: StoredObject, row: Row, span: Span) -> None:
+        self.place, self.part, self.tar, self.row, self.span = place, part, tar, row, span
 
 
 def _tar_cache(limit: int) -> LocalCache | None:
