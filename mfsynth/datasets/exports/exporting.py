@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,12 +175,9 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
         atomic.replace(path, data)
 
 
-def _parts(folder: Path) -> Iterator[Path]:
-    return folder.rglob(f".*{PART_SUFFIX}")
-
-
 def _remove_parts(folder: Path) -> None:
-    for part in [*_parts(folder)]:
+    """What a killed writer has left."""
+    for part in [*folder.rglob(f".*{PART_SUFFIX}")]:
         part.unlink(missing_ok=True)
 
 

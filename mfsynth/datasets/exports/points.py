@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
 from mfsynth.datasets.exports.pairs import Frame, Pairs
+from mfsynth.formatting import one_line
 from mfsynth.geometry import CameraAxes, backproject
 
 _VERTEX: Final = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
@@ -117,7 +118,8 @@ def _about(frame: Frame) -> dict[str, str]:
         "intrinsics_source": camera.source,
         "digital_source_type": frame.row.get("digital_source_type"),
     }
-    return {name: value for name, value in known.items() if value is not None}
+    # A header of PLY ends its comments with their lines.
+    return {name: one_line(value) for name, value in known.items() if value is not None}
 
 
 def _scene(points: NDArray[np.float32], size: int, about: Mapping[str, str]) -> dict[str, Any]:
