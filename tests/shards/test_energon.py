@@ -118,9 +118,11 @@ def test_verify_names_what_is_not_what_the_receipts_come_to(run_store, damage):
     assert verify_run(run_store, deep=True).problems == ()
 
 
-def test_a_copy_has_it_too(run_store, tmp_path):
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_copy_has_it_too(run_store, tmp_path, request, kind):
     finalize(run_store, energon=True)
-    target = ObjectStore.open(str(tmp_path / "copy"))
+    place = tmp_path / "copy" if kind == "folder" else request.getfixturevalue(kind).new_bucket()
+    target = ObjectStore.open(place)
     assert copy_run(run_store, target).left_out == ()
     assert verify_run(target, deep=True).problems == ()
     for key in (*TEXTS, ".nv-meta/index.uuid", ".nv-meta/index.sqlite"):
