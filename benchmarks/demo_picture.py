@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfsynth.datasets import RGBDDataset
-from mfsynth.reports.colour import colour_depth
+from mfsynth.geometry.colour import colour_depth
 
 ROWS, COLUMNS = 2, 8
 TILE, GAP, ROW_GAP = 192, 6, 12

@@ -32,9 +32,9 @@ from PIL import Image
 from mfsynth.config import ModelConfig
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.colour import colour_depth
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
-from mfsynth.reports.colour import colour_depth
 from mfsynth.simulation.gl import gl_context, load_mujoco
 
 OTHERS_SEED = 1_000_000

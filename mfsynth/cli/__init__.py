@@ -21,6 +21,7 @@ _COMMANDS = {
     "distill": "Distil a model to a few sampling steps.",
     "doctor": "Look at store, machine, model and cluster before a run.",
     "evaluate": "Score a model's depth against ground truth.",
+    "export": "Write a run's pairs in the format of another program.",
     "finalize": "Write manifest, data card and Croissant file of a run.",
     "gc": "Mark what no commit refers to; a call a day later deletes it.",
     "generate": "Start or resume a run.",
@@ -34,6 +35,7 @@ _COMMANDS = {
     "status": "Show how far a run is, from its storage alone.",
     "train": "Train a model from a training configuration.",
     "verify": "Check a run's shards against their commits.",
+    "view": "Show a run's pairs in Rerun, or write a recording.",
 }
 
 

@@ -174,6 +174,24 @@ class RGBDDataset:
             raise sample
         return sample if self._transform is None else self._transform(sample)
 
+    def with_files(self, number: int) -> tuple[RGBDSample, Mapping[str, bytes]]:
+        """A sample, not transformed, and its files as they are stored: `rgb` and `depth`.
+
+        Args:
+            number: Of the sample, from 0.
+
+        Raises:
+            MfsynthError: The shard is missing, truncated or damaged.
+        """
+        files: dict[str, bytes] = {}
+        wanted = self._locate(0, number)
+        if isinstance(wanted, MfsynthError):
+            raise wanted
+        sample = self._read([wanted], None, files)[0]
+        if isinstance(sample, MfsynthError):
+            raise sample
+        return sample, files
+
     def load(
         self, numbers: Sequence[int], frames: Frames | None = None
     ) -> list[RGBDSample | MfsynthError]:
@@ -210,7 +228,7 @@ class RGBDDataset:
             return _unreadable(part, tar, row, error)
 
     def _read(
-        self, group: Sequence[_Wanted], frames: Frames | None
+        self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
     ) -> dict[int, RGBDSample | MfsynthError]:
         part, tar = group[0].part, group[0].tar
         try:
@@ -226,12 +244,12 @@ class RGBDDataset:
         except (OSError, MfsynthError) as error:
             return {each.place: _unread(each, error) for each in group}
         return {
-            each.place: self._sample(each, data, frames)
+            each.place: self._sample(each, data, frames, files)
             for each, data in zip(group, read, strict=True)
         }
 
     def _sample(
-        self, wanted: _Wanted, data: bytes, frames: Frames | None
+        self, wanted: _Wanted, data: bytes, frames: Frames | None, files: dict[str, bytes] | None
     ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
@@ -247,6 +265,8 @@ class RGBDDataset:
             return _damaged(part, tar.key, str(error))
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
+        if files is not None:
+            files |= {"rgb": jpeg, "depth": png}
         try:
             out = (
                 None if frames is None else frames.part(wanted.place, (row["height"], row["width"]))

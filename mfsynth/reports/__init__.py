@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfsynth.reports.colour import colour_bar, colour_depth
+from mfsynth.geometry.colour import colour_bar, colour_depth
 from mfsynth.reports.contact_sheet import contact_sheet
 from mfsynth.reports.page import render_page
 

@@ -14,8 +14,8 @@ from mfsynth.datasets import RGBDDataset, RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts
 from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.colour import colour_depth
 from mfsynth.reports import images
-from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
     PairCard,
     QuarantineCard,

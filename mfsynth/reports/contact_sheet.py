@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.geometry.colour import colour_depth
 from mfsynth.reports import images
-from mfsynth.reports.colour import colour_depth
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """RGB (H, W, 3) and z-depth (H, W), 0 = invalid."""

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.geometry.colour import colour_depth
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.reports import images
-from mfsynth.reports.colour import colour_depth
 
 # Between neighbouring pixels, far over near.
 _JUMP = 1.05

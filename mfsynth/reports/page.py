@@ -7,8 +7,8 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mfsynth.geometry.colour import INVALID_RGB, colour_bar
 from mfsynth.reports import histogram, images
-from mfsynth.reports.colour import INVALID_RGB, colour_bar
 from mfsynth.reports.content import RunReport
 
 # Characters that XML forbids or that no text has a use for; lone surrogates can't be encoded.

@@ -29,6 +29,7 @@ from mfsynth.shards.commits import (
     read_commits,
     read_run,
 )
+from mfsynth.shards.documents.energon import INFO_KEY, EnergonIndex
 from mfsynth.shards.drivers import (
     HEARTBEAT_S,
     beat,
@@ -37,8 +38,10 @@ from mfsynth.shards.drivers import (
     read_all_commits,
     read_counted_commits,
 )
+from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.finalize import stale_documents
 from mfsynth.shards.integrity import sha256_of
+from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
@@ -118,6 +121,7 @@ def copy_run(
         _copy_shards(source, target, wanted, keep_alive, on_shard)
         is_more = bool(there.keys() - receipts.keys())
         left_out = _copy_documents(source, target, run, receipts, is_more)
+        left_out += _copy_energon(source, target, receipts, is_more)
         faults += _copy_views(source, target, run, views, receipts)
     sums = totals(receipts.values())
     return Copied(
@@ -321,6 +325,20 @@ def _copy_documents(
         if key not in left_out:
             target.put_bytes(key, data)
     return tuple(key for key in found if key in left_out)
+
+
+def _copy_energon(
+    source: ObjectStore, target: ObjectStore, receipts: Mapping[int, Receipt], is_more: bool
+) -> tuple[str, ...]:
+    """Write what the source has for Energon, from the receipts; gives what does not belong."""
+    if not has_energon(source):
+        return ()
+    if is_more:
+        return (INFO_KEY,)
+    wanted = EnergonIndex(receipts, read_index(source, receipts.values()))
+    if stale_energon(target, wanted):
+        write_energon(target, wanted)
+    return ()
 
 
 def _copy_views(

@@ -20,8 +20,10 @@ from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.compaction import compact
 from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.documents.croissant import croissant
+from mfsynth.shards.documents.energon import EnergonIndex
 from mfsynth.shards.documents.manifest import build_manifest
 from mfsynth.shards.drivers import read_all_commits
+from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
@@ -29,8 +31,10 @@ from mfsynth.storage.store import ObjectStore
 _log = logging.getLogger(__name__)
 
 
-def finalize(store: ObjectStore) -> list[str]:
+def finalize(store: ObjectStore, *, energon: bool = False) -> list[str]:
     """Write the three documents of a run, and the segments that it lacks; returns their keys.
+
+    What Energon reads is written if it is asked for, or is there.
 
     Visible: each as a whole, over its predecessor. Idempotent, and to be run again after the
     run was extended. A segment that can't be written is logged, and no matter.
@@ -47,12 +51,15 @@ def finalize(store: ObjectStore) -> list[str]:
     documents = run_documents(run, commits, index, _pure(store, commits.values()))
     for key, text in documents.items():
         store.put_bytes(key, text.encode())
+    written = [*documents]
+    if energon or has_energon(store):
+        written += write_energon(store, EnergonIndex(commits, index))
     # Of an earlier version no more is written than it knew of.
     if run.format_version in layout.WRITTEN_VERSIONS:
         problems = [problem for _, problem in compact(store, commits) if problem]
         if problems:
             _log.warning("%s", one_line(f"{store.url}: not compacted: {problems[0]}"))
-    return list(documents)
+    return written
 
 
 def run_documents(
@@ -78,10 +85,14 @@ def document_problems(
     store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
 ) -> list[str]:
     """What is wrong with the documents that are there, one line each; as `stale_documents`."""
+    stale = stale_documents(store, run, commits)
+    if has_energon(store):
+        index = read_index(store, commits.values(), from_segments=False)
+        stale += stale_energon(store, EnergonIndex(commits, index))
     return [
         f"{key}: is not what the receipts come to: it was changed, or shards were added "
         "since; `mfsynth finalize` writes it anew"
-        for key in stale_documents(store, run, commits)
+        for key in stale
     ]
 
 

@@ -128,6 +128,7 @@ def _survey(store: ObjectStore, run_id: str) -> tuple[Sequence[Entry], set[str]]
     # No segment's word is taken for what may be deleted.
     receipts = read_all_commits(store, from_segments=False)
     kept = {stored.key for r in receipts.values() for stored in r.objects.values()}
+    kept |= {layout.tar_index_key(r.objects["tar"].key) for r in receipts.values()}
     kept |= _segments(store, receipts)
     found = [e for e in entries if e.key not in kept and _is_of(run_id, e.key)]
     # Of a committed object, too: its upload was tried again.
@@ -136,7 +137,7 @@ def _survey(store: ObjectStore, run_id: str) -> tuple[Sequence[Entry], set[str]]
 
 def _is_of(run_id: str, key: str) -> bool:
     """Whether it may be deleted, and is not an object of another run in the same folder."""
-    name = layout.parse_object_key(key)
+    name = layout.parse_object_key(layout.tar_of_index(key) or key)
     return may_be_deleted(key) and (name is None or name.run == run_id)
 
 

@@ -15,6 +15,7 @@
     _tombstones/<time>-<random>.json            what gc will delete, and from when on
     _log/<time>-<random>.<part>.txt             what a driver said, for people
     manifest.json, croissant.json, README.md    written by finalize, made again at will
+    .nv-meta/…, shards/….tar.idx                the same, for Energon, where it is asked for
 
 `<run>` is the run's id: its name and its identity (`run_id`). Keys are relative to the root of the
 run, with forward slashes on every system.
@@ -88,6 +89,7 @@ _SEGMENT = re.compile(
     rf"{SEGMENTS_FOLDER}/(?P<first>\d{{6,18}})-(?P<count>\d{{4,18}})"
     r"\.(?P<sha256>[0-9a-f]{64})\.(?P<suffix>parquet|json)"
 )
+_TAR_INDEX = ".idx"
 _VIEW = re.compile(rf"{VIEWS_FOLDER}/({VIEW_NAME.pattern})\.json")
 _SEGMENT_SUFFIXES = {"index": "parquet", "receipts": "json"}
 
@@ -205,6 +207,18 @@ def object_key(kind: str, run: str, shard: int, attempt: str) -> str:
         raise ValueError(f"attempt {attempt!r} is not [0-9a-z_-]+")
     folder, suffix = _PLACES[kind]
     return f"{folder}/{run}-{shard:06d}.{attempt}.{suffix}"
+
+
+def tar_index_key(tar: str) -> str:
+    """Key of what Energon reads beside a tar: where its samples begin."""
+    return f"{tar}{_TAR_INDEX}"
+
+
+def tar_of_index(key: str) -> str | None:
+    """Key of the tar that such an index is of; None for any other key."""
+    tar = key.removesuffix(_TAR_INDEX)
+    name = parse_object_key(tar)
+    return tar if tar != key and name is not None and name.kind == "tar" else None
 
 
 def commit_key(shard: int) -> str:

@@ -61,7 +61,7 @@ def mark_jpeg(jpeg: bytes, digital_source_type: str) -> bytes:
     at = len(JPEG_START)
     if jpeg[at : at + 2] == _JPEG_APP0:
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
-    data = _JPEG_XMP + _packet(digital_source_type)
+    data = _JPEG_XMP + xmp_packet(digital_source_type)
     segment = _JPEG_APP1 + (len(data) + 2).to_bytes(2) + data
     return jpeg[:at] + segment + jpeg[at:]
 
@@ -78,10 +78,11 @@ def mark_png(png: bytes, digital_source_type: str) -> bytes:
     """
     if not png.startswith(_PNG_START):
         raise ValueError("not a PNG")
-    data = b"iTXt" + _PNG_XMP + _packet(digital_source_type)
+    data = b"iTXt" + _PNG_XMP + xmp_packet(digital_source_type)
     chunk = (len(data) - 4).to_bytes(4) + data + zlib.crc32(data).to_bytes(4)
     return png[:_PNG_HEADER_END] + chunk + png[_PNG_HEADER_END:]
 
 
-def _packet(digital_source_type: str) -> bytes:
+def xmp_packet(digital_source_type: str) -> bytes:
+    """The mark itself, for formats that have a place for XMP."""
     return _PACKET.format(digital_source_type=digital_source_type).encode()

@@ -50,7 +50,11 @@ def may_be_deleted(key: str) -> bool:
     if key.endswith(PART_SUFFIX):
         folder = f"/{folder}/".partition(f"/{CLAIMS}/")[0].strip("/")
         return folder in ("", *FOLDERS) and bool(name)
-    names = (layout.parse_object_key(key), layout.parse_segment_key(key))
+    names = (
+        layout.parse_object_key(key),
+        layout.parse_segment_key(key),
+        layout.tar_of_index(key),
+    )
     return any(name is not None for name in names) or layout.is_heartbeat(key)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mfsynth.geometry.colour import colour_depth
 from mfsynth.reports import images
-from mfsynth.reports.colour import colour_depth
 from mfsynth.reports.content import (
     PairCard,
     QuarantineCard,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfsynth.geometry.colour import INVALID_RGB
 from mfsynth.reports import colour_bar, colour_depth, contact_sheet
-from mfsynth.reports.colour import INVALID_RGB
 
 
 def decode(png: bytes) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""`mfsynth export`: pairs in the formats of other programs."""
+
+from __future__ import annotations
+
+import click
+
+from mfsynth.cli.output import bars, echo
+
+
+class _WithFormats(click.Command):
+    """Shows the formats below the options, which are imported only then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from mfsynth.datasets.exports.registry import FORMATS
+
+        with formatter.section("Formats"):
+            formatter.write_dl([(name, _told(kind)) for name, kind in FORMATS.items()])
+
+
+@click.command(cls=_WithFormats)
+@click.argument("url")
+@click.option("--format", "name", required=True, metavar="F", help="One of the formats below.")
+@click.option("--out", required=True, metavar="DIR", help="A folder: new, empty or of this export.")
+@click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
+@click.option("--filter", "condition", help="Such as \"registration > 2 and 'mug' in objects\".")
+@click.option(
+    "--metres-per-unit",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Makes metres of depth that is relative.",
+)
+@click.option(
+    "--assume-fov",
+    type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
+    help="Horizontal field of view, in degrees, of pairs without a camera.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="A=C", help="Change an option; repeatable."
+)
+def export(
+    url: str,
+    name: str,
+    out: str,
+    view: str | None,
+    condition: str | None,
+    metres_per_unit: float | None,
+    assume_fov: float | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Write the pairs of the run at URL in another format.
+
+    Generated depth is relative, and most formats mean metres: such pairs are refused unless
+    --metres-per-unit says how long a unit is. The same command goes on with an export that was
+    killed, and ends with the same files.
+    """
+    from functools import partial
+
+    from mfsynth.datasets import RGBDDataset
+    from mfsynth.datasets.exports.exporting import export as write
+    from mfsynth.datasets.exports.pairs import Pairs
+    from mfsynth.datasets.exports.registry import open_exporter
+    from mfsynth.errors import MfsynthError
+    from mfsynth.storage.store import ObjectStore
+
+    exporter = open_exporter(name, overrides)
+    place = ObjectStore.open(out)
+    folder = place.local_root
+    if folder is None:
+        raise MfsynthError("--out is a folder of this machine; copy the export from there")
+    if place.overlaps(ObjectStore.open(url)):
+        raise MfsynthError(f"{folder}: lies in the run, or the run in it; give another folder")
+    dataset = RGBDDataset(url, view=view)
+    if condition is not None:
+        dataset = dataset.filter(condition)
+    pairs = Pairs(dataset, metres_per_unit=metres_per_unit, assume_fov=assume_fov)
+    with bars() as report:
+        done = write(pairs, name, exporter, folder, partial(report, "exported"))
+    there = " (all were there)" if done.was_there else ""
+    echo(f"{folder}: {done.pairs} pairs as {name}{there}")
+    if done.lost:
+        echo(
+            f"{done.lost} pixels have depth that {name} has no code for; they are invalid there",
+            err=True,
+        )
+
+
+def _told(kind: type) -> str:
+    from mfsynth.datasets.exports.base import Exporter
+
+    assert issubclass(kind, Exporter)
+    parts = [kind.holds]
+    if kind.loses:
+        parts.append(f"loses {kind.loses}")
+    if kind.means_metres:
+        parts.append("metres")
+    if kind.needs_camera:
+        parts.append("needs a camera")
+    if kind.extra:
+        parts.append(f"pip install 'mfsynth[{kind.extra}]'")
+    if fields := kind.model_fields:
+        options = ", ".join(f"{name}={field.default}" for name, field in fields.items())
+        parts.append(f"--set {options}")
+    return "; ".join(parts) + "."

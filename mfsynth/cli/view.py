@@ -1,0 +1,57 @@
+"""`mfsynth view`: pairs in Rerun."""
+
+from __future__ import annotations
+
+import click
+
+from mfsynth.cli.output import echo
+
+
+@click.command()
+@click.argument("url")
+@click.option("--save", metavar="FILE", help="Write a recording (.rrd), and open no viewer.")
+@click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
+@click.option(
+    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="First pair."
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs at most."
+)
+@click.option(
+    "--metres-per-unit",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Makes metres of depth that is relative.",
+)
+@click.option(
+    "--assume-fov",
+    type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
+    help="Horizontal field of view, in degrees, of pairs without a camera.",
+)
+def view(
+    url: str,
+    save: str | None,
+    view: str | None,
+    start: int,
+    count: int,
+    metres_per_unit: float | None,
+    assume_fov: float | None,
+) -> None:
+    """Show pairs of the run at URL in Rerun: image, depth, camera, points, scores, prompt.
+
+    Wants rerun-sdk: pip install 'mfsynth[view]'. Points want a camera.
+    """
+    from pathlib import Path
+
+    from mfsynth.datasets import RGBDDataset
+    from mfsynth.datasets.exports.pairs import Pairs
+    from mfsynth.errors import MfsynthError
+    from mfsynth.reports.recording import record, show
+
+    pairs = Pairs(
+        RGBDDataset(url, view=view), metres_per_unit=metres_per_unit, assume_fov=assume_fov
+    )
+    if start >= len(pairs):
+        raise MfsynthError(f"--start {start}: there are {len(pairs)} pairs; give a smaller number")
+    frames = map(pairs.frame, range(start, min(start + count, len(pairs))))
+    shown = show(frames) if save is None else record(frames, Path(save))
+    echo(f"{shown} of {len(pairs)} pairs" + ("" if save is None else f": {save}"))

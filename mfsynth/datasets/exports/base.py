@@ -1,0 +1,166 @@
+"""What a format is to an export.
+
+    class Plain(Exporter):
+        holds = "an image a pair, and no depth"
+        loses = "depth"
+        means_metres = False
+
+        def encode(self, frames, pairs):
+            return Block({f"{frame.number:09d}.jpg": frame.files["rgb"] for frame in frames})
+
+        def documents(self, pairs, facts):
+            return {"metadata.jsonl": described(pairs, lambda number: f"{number:09d}.jpg")}
+
+Fields are options, which `--set` gives. `registry` knows it by its name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.config.base import Settings
+from mfsynth.datasets.exports.pairs import Frame, Pairs
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry.rgbd import DepthMap
+
+Facts = Mapping[str, Any]
+
+_BLOCK = 16
+HIGHEST_CODE = 65534
+"""Of 16 bits: readers of many formats take 65535 for the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What some pairs come to.
+
+    Attributes:
+        files: By path in the export, with `/`.
+        lost: How many pixels with depth have none in these, because the format ends before.
+        facts: What documents need of them, as JSON has it.
+    """
+
+    files: Mapping[str, bytes]
+    lost: int = 0
+    facts: Facts = field(default_factory=dict)
+
+
+class Exporter(Settings, ABC):
+    """A format, with its options.
+
+    Files and documents are functions of the pairs and the options and nothing else, so that an
+    export that was killed ends with the bytes of one that was not.
+
+    Attributes:
+        holds: What is in it, in a line.
+        loses: What it has no place for, in a line; "" for nothing.
+        means_metres: Whether its readers take depth for metres.
+        needs_camera: Whether a pair without intrinsics can't be written.
+        needs_module: Imported to write it, beside what mfsynth always has.
+        extra: Of mfsynth's, that installs the module.
+    """
+
+    holds: ClassVar[str]
+    loses: ClassVar[str] = ""
+    means_metres: ClassVar[bool] = True
+    needs_camera: ClassVar[bool] = False
+    needs_module: ClassVar[str | None] = None
+    extra: ClassVar[str | None] = None
+
+    @property
+    def block_size(self) -> int:
+        """How many pairs are encoded and marked as done at a time."""
+        return _BLOCK
+
+    def require(self, pairs: Pairs) -> None:
+        """Refuse what can't be written, before anything is.
+
+        Raises:
+            MfsynthError: It says what is lacking, and how it can be given.
+        """
+        if self.needs_module and importlib.util.find_spec(self.needs_module) is None:
+            raise MfsynthError(
+                f"this format is written with {self.needs_module}, which isn't here; pip install "
+                f"'mfsynth[{self.extra}]'"
+            )
+        if self.means_metres and pairs.relative:
+            raise MfsynthError(
+                f"{pairs.relative} of {len(pairs)} pairs have relative depth, and this format "
+                "means metres; give --metres-per-unit if you know it, or a format that says its "
+                "unit (folder, parquet, ply)"
+            )
+        unknown = sum(pairs.camera(i).intrinsics is None for i in range(len(pairs)))
+        if self.needs_camera and unknown:
+            raise MfsynthError(
+                f"{unknown} of {len(pairs)} pairs have no camera, and this format needs one; give "
+                "--assume-fov with the horizontal angle to assume"
+            )
+
+    @abstractmethod
+    def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
+        """Files of the pairs of a block.
+
+        Args:
+            frames: Of the block, read as they are taken.
+            pairs: All of the export.
+        """
+
+    @abstractmethod
+    def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
+        """Files of the whole, which are written last.
+
+        Args:
+            pairs: All of the export.
+            facts: Of each block, in order.
+        """
+
+
+def described(pairs: Pairs, image: Callable[[int], str]) -> bytes:
+    """`metadata.jsonl`: a line a pair with its prompt, and what the format has no place for.
+
+    Args:
+        pairs: All of the export.
+        image: Path of the image of a pair by its number.
+    """
+    columns = ["sample_id", "prompt", "intrinsics_source", "model_id", "licence"]
+    lines = []
+    for number, row in enumerate(pairs.rows([*columns, "digital_source_type"])):
+        camera = pairs.camera(number)
+        about = {
+            "file_name": image(number),
+            "text": row.pop("prompt"),
+            **row,
+            "intrinsics_source": camera.source,
+            "depth_unit": pairs.unit(number),
+        }
+        lines.append(json.dumps(about, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def whole_codes(depth: DepthMap, per_unit: float) -> tuple[NDArray[np.uint16], int]:
+    """Depth in steps, as 16-bit codes, and how many pixels are too near or too far for them.
+
+    Args:
+        depth: float32 (H, W), 0 = invalid.
+        per_unit: Codes a unit.
+
+    Returns:
+        uint16 (H, W), 0 where there is no depth or no code for it.
+    """
+    exact = np.rint(np.multiply(depth, per_unit, dtype=np.float64))
+    fits = (exact >= 1) & (exact <= HIGHEST_CODE)
+    lost = int(np.count_nonzero((depth > 0) & ~fits))
+    return np.where(fits, exact, 0).astype(np.uint16), lost
+
+
+def json_document(value: object) -> bytes:
+    """As people and programs read it."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,188 @@
+"""Taking a data set through a format: whole files, and on from where it was killed.
+
+    out/.mfsynth-export/job.json      what is exported here, and whether it is through
+    out/.mfsynth-export/000012.json   block 12 is written: pixels lost, facts for documents
+
+Blocks are marked after their files, and only while the export goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mfsynth import __version__
+from mfsynth.datasets.exports.base import Exporter, Facts, json_document
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.errors import MfsynthError
+from mfsynth.storage import atomic
+from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.locks import alone
+from mfsynth.storage.system_entries import is_system_entry
+
+STATE = ".mfsynth-export"
+_JOB, _LOCK = "job.json", "lock"
+# What tells one export from another, as errors name it.
+_NAMES = {
+    "format": "another format",
+    "options": "other options",
+    "metres_per_unit": "another --metres-per-unit",
+    "assume_fov": "another --assume-fov",
+    "pairs": "other pairs (the run has grown, or is another)",
+    "samples": "other pairs (the run has grown, or is another)",
+    "mfsynth": "another version of mfsynth",
+}
+
+Report = Callable[[int, int], None]
+"""Told of pairs that are done, and of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        pairs: How many.
+        lost: Pixels with depth that the format has no code for.
+        was_there: Whether everything was there before.
+    """
+
+    pairs: int
+    lost: int
+    was_there: bool
+
+
+def export(
+    pairs: Pairs,
+    name: str,
+    exporter: Exporter,
+    folder: Path,
+    report: Report | None = None,
+) -> Exported:
+    """Write pairs in a format.
+
+    Visible: each file as a whole. The same call goes on with what a killed one has begun, and ends
+    with the same bytes; two at once are refused.
+
+    Args:
+        pairs: What to export.
+        name: Of the format.
+        exporter: Of it.
+        folder: Where to; new, empty or of the same export.
+        report: See `Report`.
+
+    Raises:
+        MfsynthError: The pairs don't fit the format, the folder has something else or can't be
+            written, or a pair is damaged.
+    """
+    if not len(pairs):
+        raise MfsynthError("no pairs to export; see `mfsynth status`")
+    exporter.require(pairs)
+    job = {
+        "format": name,
+        "options": exporter.model_dump(mode="json"),
+        "metres_per_unit": pairs.metres_per_unit,
+        "assume_fov": pairs.assume_fov,
+        "pairs": len(pairs),
+        "samples": pairs.digest(),
+        "mfsynth": __version__,
+    }
+    state = folder / STATE
+    try:
+        begun = _require_ours(folder, job)
+        state.mkdir(parents=True, exist_ok=True)
+        with alone(state / _LOCK):
+            if begun is not None and "lost" in begun:
+                _tidy(state)
+                return Exported(len(pairs), begun["lost"], was_there=True)
+            if begun is None:
+                atomic.replace(state / _JOB, json_document(job))
+            else:
+                _remove_parts(folder)
+            lost = _write(pairs, exporter, folder, report)
+            atomic.replace(state / _JOB, json_document({**job, "lost": lost}))
+            _tidy(state)
+    except BlockingIOError as error:
+        raise MfsynthError(f"{folder}: another process exports to it; wait for its end") from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise MfsynthError(
+            f"{folder}: can't be written ({reason}); mend it, and the same command goes on"
+        ) from error
+    return Exported(len(pairs), lost, was_there=False)
+
+
+def _require_ours(folder: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was begun in a folder; None if nothing."""
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    there = [name for name in there if not is_system_entry(name)]
+    try:
+        begun = json.loads((folder / STATE / _JOB).read_bytes())
+    except FileNotFoundError:
+        others = sorted(name for name in there if name != STATE)
+        if others:
+            raise MfsynthError(
+                f"{folder}: has {others[0]} and is no export; give a new or empty folder"
+            ) from None
+        return None
+    except ValueError:
+        begun = None
+    if not isinstance(begun, dict):
+        raise MfsynthError(f"{folder}/{STATE}/{_JOB}: not what it was; give a new folder")
+    for key, what in _NAMES.items():
+        if begun.get(key) != job[key]:
+            raise MfsynthError(f"{folder}: has an export of {what}; give a new folder")
+    return begun
+
+
+def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None) -> int:
+    """Blocks that aren't marked, then documents; pixels lost in all."""
+    lost, facts = 0, []
+    for number, start in enumerate(range(0, len(pairs), exporter.block_size)):
+        end = min(start + exporter.block_size, len(pairs))
+        mark = folder / STATE / f"{number:06d}.json"
+        done = _read_mark(mark)
+        if done is None:
+            frames = (pairs.frame(i) for i in range(start, end))
+            block = exporter.encode(frames, pairs)
+            _put(folder, block.files)
+            done = (block.lost, block.facts)
+            atomic.replace(mark, json.dumps(done).encode())
+        lost += done[0]
+        facts.append(done[1])
+        if report is not None:
+            report(end, len(pairs))
+    _put(folder, exporter.documents(pairs, facts))
+    return lost
+
+
+def _read_mark(path: Path) -> tuple[int, Facts] | None:
+    try:
+        lost, facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return lost, facts
+
+
+def _put(folder: Path, files: Mapping[str, bytes]) -> None:
+    for key, data in files.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace(path, data)
+
+
+def _remove_parts(folder: Path) -> None:
+    """What a killed writer has left."""
+    for part in [*folder.rglob(f".*{PART_SUFFIX}")]:
+        part.unlink(missing_ok=True)
+
+
+def _tidy(state: Path) -> None:
+    """Leave of the state what it was an export of."""
+    for path in [*state.iterdir()]:
+        if path.name not in (_JOB, _LOCK):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""A plain folder: what anybody's script reads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, json_document
+from mfsynth.datasets.exports.pairs import Frame, Pairs
+
+
+class PlainFolder(Exporter):
+    """rgb/KEY.jpg, depth/KEY.npy (float32), camera/KEY.json, metadata.jsonl."""
+
+    holds: ClassVar[str] = "the JPEG as it is, depth as float32 .npy, K, size and unit as JSON"
+    means_metres: ClassVar[bool] = False
+
+    def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
+        """See `Exporter`."""
+        files = {}
+        for frame in frames:
+            key = frame.sample.sample_id
+            files[f"rgb/{key}.jpg"] = frame.files["rgb"]
+            files[f"depth/{key}.npy"] = _npy(frame)
+            files[f"camera/{key}.json"] = json_document(_camera(frame))
+        return Block(files)
+
+    def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
+        """See `Exporter`."""
+        keys = [row["sample_id"] for row in pairs.rows(["sample_id"])]
+        return {"metadata.jsonl": described(pairs, lambda number: f"rgb/{keys[number]}.jpg")}
+
+
+def _npy(frame: Frame) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, frame.depth, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _camera(frame: Frame) -> dict[str, object]:
+    camera = frame.camera
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "K": None if camera.intrinsics is None else camera.intrinsics.matrix().tolist(),
+        "source": camera.source,
+        "pixel_centres": "integer",
+        "depth_unit": frame.unit,
+        "depth_invalid": 0,
+    }

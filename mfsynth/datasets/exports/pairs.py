@@ -1,0 +1,219 @@
+"""What an export knows of its pairs before it reads a pixel, and a pair on its way."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
+
+_CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
+_METRIC = [str(kind) for kind in DepthKind if kind.is_metric]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What several pairs were seen with.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        intrinsics: None where nobody knows.
+        source: Where the intrinsics come from, None without.
+    """
+
+    width: int
+    height: int
+    intrinsics: Intrinsics | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A pair on its way into another format.
+
+    Attributes:
+        number: In the export, from 0.
+        sample: As it was read; its depth is in its own unit.
+        files: Its files as they are stored: `rgb`, `depth`.
+        row: Of the index.
+        depth: float32 (H, W) z-depth in `unit`, 0 = invalid.
+        unit: `relative` where nobody knows how long it is.
+        camera: With the intrinsics that the export assumes, where none are known.
+    """
+
+    number: int
+    sample: RGBDSample
+    files: Mapping[str, bytes]
+    row: Mapping[str, Any]
+    depth: DepthMap
+    unit: Literal["metres", "relative"]
+    camera: Camera
+
+
+class Pairs:
+    """The pairs of an export, in its order.
+
+    Args:
+        dataset: Where they are.
+        metres_per_unit: Makes metres of depth that is relative; None to leave it.
+        assume_fov: Horizontal field of view, in degrees, of pairs whose camera isn't known; None
+            to leave it unknown.
+
+    Raises:
+        MfsynthError: There is no depth that `metres_per_unit` could make metres of, or some with
+            an unknown shift; or a camera of the index is none.
+
+    Attributes:
+        metres_per_unit: As given.
+        assume_fov: As given.
+        cameras: Each once, in the order in which they are first met.
+    """
+
+    def __init__(
+        self,
+        dataset: RGBDDataset,
+        *,
+        metres_per_unit: float | None = None,
+        assume_fov: float | None = None,
+    ) -> None:
+        self._dataset = dataset
+        self._index = dataset.index
+        self.metres_per_unit = metres_per_unit
+        self.assume_fov = assume_fov
+        columns = [self._index.column(name).to_pylist() for name in _CAMERA]
+        known: dict[tuple[Any, ...], int] = {}
+        groups = [known.setdefault(key, len(known)) for key in zip(*columns, strict=True)]
+        self.cameras = tuple(_camera(key, assume_fov) for key in known)
+        self._groups = np.array(groups, np.int64)
+        self._places = _counted(self._groups, len(known))
+        self._far = self._index.column("depth_far").to_numpy()
+        self._relative = pc.invert(
+            pc.is_in(self._index.column("depth_kind"), pa.array(_METRIC))
+        ).to_numpy()
+        if metres_per_unit is not None:
+            self._require_scalable()
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the index."""
+        return self._index.schema
+
+    @property
+    def relative(self) -> int:
+        """How many have depth that is not in metres, and stays so."""
+        return 0 if self.metres_per_unit is not None else int(self._relative.sum())
+
+    @cached_property
+    def prompts(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Each once, in the order in which they are first met, and the number of each pair's."""
+        coded = self._index.column("prompt").combine_chunks().dictionary_encode()
+        return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+
+    def group(self, number: int) -> tuple[int, int]:
+        """Which of the cameras a pair has, and how many pairs of it come before."""
+        return int(self._groups[number]), int(self._places[number])
+
+    def camera(self, number: int) -> Camera:
+        """Of a pair."""
+        return self.cameras[int(self._groups[number])]
+
+    def factor(self, number: int) -> float:
+        """What a pair's stored depth is multiplied by."""
+        return (self.metres_per_unit or 1.0) if self._relative[number] else 1.0
+
+    def unit(self, number: int) -> Literal["metres", "relative"]:
+        """Of a pair's depth in the export."""
+        stays = self._relative[number] and self.metres_per_unit is None
+        return "relative" if stays else "metres"
+
+    def far(self, number: int) -> float:
+        """Greatest depth of a pair, in its unit."""
+        return float(self._far[number]) * self.factor(number)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Of the index."""
+        row: dict[str, Any] = self._index.slice(number, 1).to_pylist()[0]
+        return row
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Of the index, all, with these columns; one that a run lacks is null."""
+        there = [name for name in columns if name in self._index.column_names]
+        lacking = dict.fromkeys(name for name in columns if name not in there)
+        for batch in self._index.select(there).to_batches():
+            for row in batch.to_pylist():
+                yield {**row, **lacking}
+
+    def _require_scalable(self) -> None:
+        if not self._relative.any():
+            raise MfsynthError("all depth is in metres; leave --metres-per-unit out")
+        kinds = self._index.column("depth_kind")
+        shifted = pc.sum(pc.equal(kinds, str(DepthKind.AFFINE_INVARIANT_Z))).as_py()
+        if shifted:
+            raise MfsynthError(
+                f"{shifted} of {len(self)} pairs have depth with an unknown shift, of which no "
+                "factor makes metres; leave --metres-per-unit out, and take a format that says "
+                "its unit"
+            )
+
+    def frame(self, number: int) -> Frame:
+        """Read a pair.
+
+        Raises:
+            MfsynthError: It is missing or damaged.
+        """
+        sample, files = self._dataset.with_files(number)
+        factor = self.factor(number)
+        depth = sample.depth
+        if factor != 1.0:
+            depth = np.multiply(depth, factor, dtype=np.float64).astype(np.float32)
+        row, unit = self.row(number), self.unit(number)
+        return Frame(number, sample, files, row, depth, unit, self.camera(number))
+
+    def digest(self) -> str:
+        """Of which pairs these are, with their bytes, in their order."""
+        digest = hashlib.sha256("\n".join(self._index.column("sample_id").to_pylist()).encode())
+        for name in ("rgb_crc32", "depth_crc32"):
+            digest.update(self._index.column(name).to_numpy().astype("<u4").tobytes())
+        return digest.hexdigest()
+
+
+def _camera(key: tuple[Any, ...], assume_fov: float | None) -> Camera:
+    width, height, fx, fy, cx, cy, source = key
+    if fx is not None:
+        try:
+            return Camera(width, height, Intrinsics(fx, fy, cx, cy), source)
+        except (TypeError, ValueError) as error:
+            raise MfsynthError(
+                f"a camera of the index is none ({error}); `mfsynth verify` says what is damaged"
+            ) from error
+    if assume_fov is None:
+        return Camera(width, height, None, None)
+    focal = 0.5 * width / math.tan(math.radians(assume_fov) / 2)
+    assumed = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2)
+    return Camera(width, height, assumed, str(IntrinsicsSource.ASSUMED))
+
+
+def _counted(groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """How many elements of its own group come before each."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(count))
+    places = np.empty_like(groups)
+    places[order] = np.arange(len(groups)) - starts[groups[order]]
+    return places

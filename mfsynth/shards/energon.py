@@ -1,0 +1,43 @@
+"""A run's files for Megatron-Energon, in the store."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mfsynth.shards import layout
+from mfsynth.shards.documents.energon import FOLDER, INFO_KEY, SQLITE_KEY, EnergonIndex
+from mfsynth.storage.store import ObjectStore
+
+
+def has_energon(store: ObjectStore) -> bool:
+    """Whether a run has what Energon reads."""
+    return store.exists(INFO_KEY)
+
+
+def write_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:
+    """Write what Energon reads; returns the keys, but those beside the tars.
+
+    Visible: each as a whole, the list of tars last. Idempotent.
+    """
+    with tempfile.TemporaryDirectory(prefix="mfsynth-energon-") as folder:
+        path = Path(folder) / "index.sqlite"
+        wanted.write_database(path)
+        store.put_file(path, SQLITE_KEY)
+    documents = wanted.documents
+    for key, data in documents.items():
+        store.put_bytes(key, data)
+    return [SQLITE_KEY, *(key for key in documents if layout.tar_of_index(key) is None)]
+
+
+def stale_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:
+    """Keys of what Energon reads that is lacking, or not what the receipts come to."""
+    documents = wanted.documents
+    there = {*store.list(FOLDER), *store.list(layout.FOLDERS["tar"])}
+    found = store.read_many(key for key in documents if key in there)
+    stale = [key for key, data in documents.items() if found.get(key) != data]
+    if SQLITE_KEY in there:
+        with store.local_copy(SQLITE_KEY) as path:
+            if wanted.is_database(path):
+                return stale
+    return [*stale, SQLITE_KEY]

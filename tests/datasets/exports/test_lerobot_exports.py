@@ -1,0 +1,93 @@
+"""A LeRobot folder, read as its own reader reads it; `tests/peers/lerobot.py` has that reader."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import tiny_run
+from PIL import Image
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports.exporting import export
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.registry import open_exporter
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.commits import commit
+
+RGB, DEPTH = "observation.images.rgb", "observation.images.depth"
+
+
+@pytest.fixture
+def exported(metric_run, out):
+    pairs = Pairs(RGBDDataset(metric_run.url))
+    export(pairs, "lerobot", open_exporter("lerobot", ["pairs_per_file=3"]), out)
+    return out
+
+
+def read_frames(folder):
+    """Frames in the order of episodes, from the files that the episodes name."""
+    info = json.loads((folder / "meta" / "info.json").read_text())
+    episodes = [
+        row
+        for path in sorted((folder / "meta" / "episodes").glob("*/*.parquet"))
+        for row in pq.read_table(path, partitioning=None).to_pylist()
+    ]
+    assert [row["episode_index"] for row in episodes] == [*range(info["total_episodes"])]
+    for row in episodes:
+        chunk, file = row["data/chunk_index"], row["data/file_index"]
+        path = folder / info["data_path"].format(chunk_index=chunk, file_index=file)
+        frames = pq.read_table(path, partitioning=None).to_pylist()
+        of = [frame for frame in frames if frame["episode_index"] == row["episode_index"]]
+        assert len(of) == row["length"] == 1
+        assert row["dataset_from_index"] == of[0]["index"] == row["dataset_to_index"] - 1
+        yield row, of[0]
+
+
+def test_frames_have_their_depth_in_metres_their_image_camera_and_task(exported, metric_pairs):
+    info = json.loads((exported / "meta" / "info.json").read_text())
+    assert info["features"][DEPTH]["info"] == {"is_depth_map": True, "depth_unit": "m"}
+    assert info["features"][DEPTH]["shape"] == [24, 32, 1]
+    tasks = pd.read_parquet(exported / "meta" / "tasks.parquet")
+    frames = [*read_frames(exported)]
+    for (row, frame), (sample, files) in zip(frames, metric_pairs, strict=True):
+        assert frame.keys() == info["features"].keys()
+        assert frame[RGB]["bytes"] == files["rgb"]
+        depth = Image.open(io.BytesIO(frame[DEPTH]["bytes"]))
+        assert depth.mode == "F"
+        np.testing.assert_array_equal(np.asarray(depth), sample.depth)
+        assert b"trainedAlgorithmicMedia" in frame[DEPTH]["bytes"]
+        k = sample.intrinsics
+        assert frame["camera.intrinsics"] == [k[0, 0], k[1, 1], k[0, 2], k[1, 2]]
+        assert frame["sample_id"] == sample.sample_id
+        assert row["tasks"] == [sample.prompt]
+        assert tasks.loc[sample.prompt].task_index == frame["task_index"]
+    assert tasks.index.name == "task"
+
+
+def test_statistics_of_small_pictures_are_those_of_all_stored_values(exported, metric_pairs):
+    stats = json.loads((exported / "meta" / "stats.json").read_text())
+    rgb = np.stack([sample.rgb for sample, _ in metric_pairs]) / 255
+    depth = np.stack([sample.depth for sample, _ in metric_pairs]).astype(np.float64)[..., None]
+    for name, values in ((RGB, rgb), (DEPTH, depth)):
+        for key in ("min", "max", "mean", "std"):
+            assert np.shape(stats[name][key]) == (values.shape[-1], 1, 1)
+            wanted = getattr(values, key)(axis=(0, 1, 2))
+            np.testing.assert_allclose(np.ravel(stats[name][key]), wanted, rtol=1e-6)
+        assert stats[name]["count"] == [4]
+    assert stats["index"]["max"] == [3]
+    np.testing.assert_allclose(stats["index"]["std"], [np.std(range(4))])
+
+
+def test_pairs_of_two_sizes_are_refused(tmp_path, out):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=1)
+    larger = [tiny_run.make_sample(6 + i, height=48) for i in range(2)]
+    rejects = [tiny_run.make_reject(6 + i) for i in range(2, 6)]
+    commit(store, tiny_run.upload_shard(store, 1, [*larger, *rejects]))
+    pairs = Pairs(RGBDDataset(store.url), metres_per_unit=1.0)
+    with pytest.raises(MfsynthError, match="pairs of 32x24, 32x48 pixels"):
+        export(pairs, "lerobot", open_exporter("lerobot"), out)

@@ -1,0 +1,174 @@
+"""An export that was killed, wherever, ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from dataclasses import replace
+
+import pytest
+import tiny_run
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports import exporting
+from mfsynth.datasets.exports.exporting import STATE, export
+from mfsynth.datasets.exports.hdf5 import Hdf5
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.registry import open_exporter
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import DepthKind
+from mfsynth.shards.commits import commit
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def run_export(run, folder, name="parquet", *options, report=None, **settings):
+    pairs = Pairs(RGBDDataset(run.url), **settings)
+    options = options or (("pairs_per_file=3",) if name == "parquet" else ())
+    return export(pairs, name, open_exporter(name, options), folder, report)
+
+
+@pytest.mark.parametrize("name", ["parquet", "tum"])
+def test_killed_at_any_write_it_goes_on_to_the_same_bytes(metric_run, tmp_path, monkeypatch, name):
+    replace, writes = exporting.atomic.replace, []
+    monkeypatch.setattr(
+        exporting.atomic, "replace", lambda *args: (writes.append(args[0]), replace(*args))
+    )
+    run_export(metric_run, tmp_path / "whole", name)
+    whole = contents(tmp_path / "whole")
+    assert len(writes) > 6
+    for survived in range(len(writes)):
+        folder, made = tmp_path / f"{survived}", []
+
+        def dying(path, data, survived=survived, made=made):
+            if len(made) == survived:
+                path.with_name(f".{path.name}.abc123.part").write_bytes(data[:5])
+                raise Killed
+            made.append(path)
+            replace(path, data)
+
+        monkeypatch.setattr(exporting.atomic, "replace", dying)
+        with pytest.raises(Killed):
+            run_export(metric_run, folder, name)
+        monkeypatch.setattr(exporting.atomic, "replace", replace)
+        assert not run_export(metric_run, folder, name).was_there
+        assert contents(folder) == whole
+
+
+def test_what_is_marked_is_not_read_again_and_what_is_through_not_at_all(
+    metric_run, tmp_path, monkeypatch
+):
+    frame, read = Pairs.frame, []
+
+    def counted(self, number):
+        read.append(number)
+        if len(read) == 4:
+            raise Killed
+        return frame(self, number)
+
+    monkeypatch.setattr(Pairs, "frame", counted)
+    with pytest.raises(Killed):
+        run_export(metric_run, tmp_path)
+    told = []
+    run_export(metric_run, tmp_path, report=lambda *done: told.append(done))
+    assert read == [0, 1, 2, 3, 3]
+    assert told == [(3, 4), (4, 4)]
+    assert run_export(metric_run, tmp_path).was_there
+    assert len(read) == 5
+    assert sorted(path.name for path in (tmp_path / STATE).iterdir()) == ["job.json", "lock"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"name": "folder"}, "has an export of another format"),
+        ({"options": ("pairs_per_file=2",)}, "has an export of other options"),
+        ({"assume_fov": 50.0}, "has an export of another --assume-fov"),
+    ],
+    ids=str,
+)
+def test_a_folder_with_another_export_is_refused(metric_run, tmp_path, changed, problem):
+    run_export(metric_run, tmp_path)
+    before = contents(tmp_path)
+    options = changed.pop("options", ())
+    with pytest.raises(MfsynthError, match=problem):
+        run_export(metric_run, tmp_path, changed.pop("name", "parquet"), *options, **changed)
+    assert contents(tmp_path) == before
+
+
+def test_other_pairs_and_other_things_are_refused(metric_run, run_store, tmp_path, out):
+    out.mkdir()
+    (out / ".DS_Store").touch()
+    run_export(run_store, out)
+    with pytest.raises(MfsynthError, match=r"other pairs \(the run has grown, or is another\)"):
+        run_export(metric_run, out)
+    with pytest.raises(MfsynthError, match="has out and is no export; give a new or empty"):
+        run_export(metric_run, tmp_path)
+    (out / STATE / "job.json").write_text("[")
+    with pytest.raises(MfsynthError, match=r"job\.json: not what it was"):
+        run_export(run_store, out)
+
+
+def test_of_two_at_once_the_second_is_refused(metric_run, tmp_path):
+    (tmp_path / STATE).mkdir()
+    with (tmp_path / STATE / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(MfsynthError, match="another process exports to it"):
+            run_export(metric_run, tmp_path)
+    run_export(metric_run, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(metric_run, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting.atomic, "replace", full)
+        with pytest.raises(MfsynthError, match=r"No space left on device.*same command"):
+            run_export(metric_run, tmp_path)
+    assert run_export(metric_run, tmp_path).pairs == 4
+
+
+@pytest.mark.parametrize("name", ["tum", "scannet", "bop", "glb"])
+def test_relative_depth_does_not_leave_as_metres(run_store, out, name):
+    with pytest.raises(MfsynthError, match=r"8 of 8 pairs have relative depth.*--metres-per-unit"):
+        run_export(run_store, out, name)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["bop", "glb", "ply"])
+def test_a_format_that_needs_a_camera_says_so(run_store, out, name):
+    with pytest.raises(MfsynthError, match=r"4 of 8 pairs have no camera.*--assume-fov"):
+        run_export(run_store, out, name, metres_per_unit=1.0)
+
+
+def test_depth_that_is_in_metres_takes_no_factor(metric_run, out):
+    with pytest.raises(MfsynthError, match="all depth is in metres; leave --metres-per-unit out"):
+        run_export(metric_run, out, "tum", metres_per_unit=2.0)
+
+
+def test_of_depth_with_an_unknown_shift_no_factor_makes_metres(tmp_path, out):
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=0)
+    kinds = [DepthKind.AFFINE_INVARIANT_Z, *[DepthKind.SCALE_INVARIANT_Z] * 5]
+    samples = [replace(tiny_run.make_sample(i), depth_kind=kind) for i, kind in enumerate(kinds)]
+    commit(store, tiny_run.upload_shard(store, 0, samples))
+    with pytest.raises(MfsynthError, match="1 of 6 pairs have depth with an unknown shift"):
+        run_export(store, out, "tum", metres_per_unit=2.0)
+    assert run_export(store, out, "folder").pairs == 6
+
+
+def test_a_format_whose_package_is_not_here_says_how_to_get_it(metric_run, out, monkeypatch):
+    monkeypatch.setattr(Hdf5, "needs_module", "no_such_module")
+    with pytest.raises(MfsynthError, match=r"pip install 'mfsynth\[hdf5\]'"):
+        run_export(metric_run, out, "hdf5")
+    assert not out.exists()

@@ -1,0 +1,273 @@
+"""What is exported comes back in millimetres, through the settings that read such files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports.exporting import export
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.registry import open_exporter
+from mfsynth.sources.registry import source_settings
+
+# Half a millimetre, and half of TUM's and BOP's steps.
+MILLIMETRE, TUM, BOP = 0.5e-3, 0.1e-3, 0.05e-3
+
+
+def exported(run, folder, name, *options, **settings):
+    pairs = Pairs(RGBDDataset(run.url), **settings)
+    return export(pairs, name, open_exporter(name, options), folder)
+
+
+def opened(**settings):
+    return source_settings({"kind": "folder", **settings}).open()
+
+
+def assert_depth(found, sample, tolerance, *, furthest=np.inf, factor=1.0):
+    """Equal to half a step; a hole where there is one, or no code so far away, and nowhere else."""
+    depth = sample.depth.astype(np.float64) * factor
+    np.testing.assert_array_equal(found == 0, ~sample.valid | (depth > furthest))
+    kept = found > 0
+    np.testing.assert_allclose(found[kept], depth[kept], rtol=1e-6, atol=tolerance * 1.001)
+
+
+def assert_camera(found, sample):
+    np.testing.assert_array_equal(found.matrix(), sample.intrinsics)
+
+
+def test_tum_is_read_by_its_layout_with_the_calibration_beside_it(metric_run, metric_pairs, out):
+    done = exported(metric_run, out, "tum")
+    # 20 m and 70 m in four pixels each: TUM ends at 13.1 m.
+    assert done.lost == 8
+    for camera in range(2):
+        root = out / f"sequence_{camera:04d}"
+        fx, fy, cx, cy = map(float, (root / "calibration.txt").read_text().split())
+        given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+        items = opened(layout="tum", path=str(root), encoding={"camera": given})
+        assert len(items) == 2
+        for place, item in enumerate(items):
+            number = 2 * place + camera
+            sample, _ = metric_pairs[number]
+            assert item.facts.unit == "metres"
+            np.testing.assert_array_equal(item.rgb, sample.rgb)
+            assert_depth(item.depth, sample, TUM, furthest=13.1068)
+            assert_camera(item.intrinsics, sample)
+        associated = (root / "associations.txt").read_text().split()
+        assert associated[:4] == ["0.000000", "rgb/0.000000.png", "0.000000", "depth/0.000000.png"]
+
+
+def test_scannet_is_read_by_its_layout_with_the_matrix_of_its_scene(metric_run, metric_pairs, out):
+    assert exported(metric_run, out, "scannet").lost == 4
+    camera = {"file": "../intrinsic/intrinsic_color.txt"}
+    items = opened(
+        layout="scannet",
+        path=str(out),
+        encoding={"camera": camera},
+        captions={"file": "metadata.jsonl"},
+    )
+    for item, number in zip(items, (0, 2, 1, 3), strict=True):
+        sample, files = metric_pairs[number]
+        assert Path(item.name).read_bytes() == files["rgb"]
+        assert item.text == sample.prompt
+        assert_depth(item.depth, sample, MILLIMETRE, furthest=65.534)
+        assert_camera(item.intrinsics, sample)
+
+
+def test_bop_is_read_by_its_preset_with_each_images_camera_and_scale(metric_run, metric_pairs, out):
+    options = ("images_per_scene=3", "split=train")
+    assert exported(metric_run, out, "bop", *options).lost == 4
+    items = opened(layout="bop", path=str(out), captions={"file": "metadata.jsonl"})
+    for number, item in enumerate(items):
+        sample, files = metric_pairs[number]
+        assert Path(item.name).read_bytes() == files["rgb"]
+        assert item.text == sample.prompt
+        step = BOP if number < 2 else MILLIMETRE
+        assert_depth(item.depth, sample, step, furthest=65.534)
+        assert_camera(item.intrinsics, sample)
+    scenes = sorted(path.name for path in (out / "train").iterdir())
+    assert scenes == ["000000", "000001"]
+
+
+def test_a_plain_folder_is_exact_and_keeps_relative_depth_that_says_so(run_store, out):
+    exported(run_store, out, "folder", assume_fov=60.0)
+    dataset = RGBDDataset(run_store.url)
+    items = opened(
+        layout="generic",
+        path=str(out),
+        images="rgb/*.jpg",
+        depths="depth/*.npy",
+        captions={"file": "metadata.jsonl"},
+        encoding={
+            "scale": 1.0,
+            "unit": "relative",
+            "camera": {"file": "../camera/{name}.json", "path": "K"},
+        },
+    )
+    assert len(items) == len(dataset)
+    for item, sample in zip(items, dataset, strict=True):
+        np.testing.assert_array_equal(item.depth, sample.depth)
+        assert item.text == sample.prompt
+        about = json.loads((out / "camera" / f"{sample.sample_id}.json").read_text())
+        assert about["depth_unit"] == "relative"
+        assert about["source"] == "assumed"
+        if sample.intrinsics is None:
+            np.testing.assert_allclose(about["K"][0], [16 / np.tan(np.pi / 6), 0, 15.5])
+        else:
+            np.testing.assert_array_equal(item.intrinsics.matrix(), sample.intrinsics)
+
+
+@pytest.mark.parametrize("name", ["scannet", "bop"])
+def test_relative_depth_is_brought_to_metres_by_the_factor_that_is_given(run_store, out, name):
+    exported(run_store, out, name, metres_per_unit=0.7, assume_fov=60.0)
+    items = {
+        item.text: item
+        for item in opened(layout=name, path=str(out), captions={"file": "metadata.jsonl"})
+    }
+    for sample in RGBDDataset(run_store.url):
+        assert_depth(items[sample.prompt].depth, sample, MILLIMETRE, factor=0.7)
+
+
+def test_hdf5_holds_both_arrays_and_its_camera(metric_run, metric_pairs, out):
+    h5py = pytest.importorskip("h5py")
+    exported(metric_run, out, "hdf5")
+    for number, (sample, _) in enumerate(metric_pairs):
+        with h5py.File(out / f"{number}.hdf5") as file:
+            np.testing.assert_array_equal(file["colors"], sample.rgb)
+            np.testing.assert_array_equal(file["depth"], sample.depth)
+            np.testing.assert_array_equal(file.attrs["K"], sample.intrinsics)
+            said = {name: file.attrs[name] for name in ("depth_unit", "pixel_centres", "prompt")}
+        assert said == {
+            "depth_unit": "metres",
+            "pixel_centres": "integer",
+            "prompt": sample.prompt,
+        }
+
+
+def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
+    metric_run, metric_pairs, out
+):
+    pytest.importorskip("mcap_protobuf")
+    from mcap.reader import make_reader
+    from mcap_protobuf.decoder import DecoderFactory
+
+    exported(metric_run, out, "mcap", "pairs_per_file=3")
+    found = []
+    for path in sorted(out.glob("*.mcap")):
+        with path.open("rb") as file:
+            reader = make_reader(file, decoder_factories=[DecoderFactory()])
+            for schema, channel, message, decoded in reader.iter_decoded_messages():
+                found.append((message.log_time // 10**9 - 1, schema.name, channel.topic, decoded))
+    assert len(found) == 16
+    for number, schema, topic, message in found:
+        sample, files = metric_pairs[number]
+        match topic, schema:
+            case "/rgb", "foxglove.CompressedImage":
+                assert (message.format, message.data) == ("jpeg", files["rgb"])
+            case "/depth", "foxglove.RawImage":
+                assert (message.encoding, message.width, message.step) == ("32FC1", 32, 128)
+                depth = np.frombuffer(message.data, "<f4").reshape(message.height, message.width)
+                np.testing.assert_array_equal(np.isnan(depth), ~sample.valid)
+                np.testing.assert_array_equal(np.nan_to_num(depth), sample.depth)
+            case "/calibration", "foxglove.CameraCalibration":
+                assert [*message.K] == sample.intrinsics.ravel().tolist()
+                assert (message.width, message.height) == (32, 24)
+            case "/prompt", "foxglove.Log":
+                assert (message.name, message.message) == (sample.sample_id, sample.prompt)
+            case other:
+                pytest.fail(str(other))
+
+
+@pytest.mark.parametrize("factor", [None, 0.7])
+def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
+    metric_run, run_store, out, tmp_path, factor
+):
+    import datasets
+
+    run = metric_run if factor is None else run_store
+    exported(run, out, "parquet", "pairs_per_file=3", metres_per_unit=factor)
+    rows = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    stored = RGBDDataset(run.url)
+    assert len(rows) == len(stored)
+    for row, sample in zip(rows, stored, strict=True):
+        assert row["sample_id"] == sample.sample_id
+        assert row["depth_unit"] == "metres"
+        assert np.abs(np.asarray(row["image"]).astype(int) - sample.rgb).max() < 6
+        assert np.ptp(np.asarray(row["preview"]), axis=2).max() > 100
+        codes = np.asarray(row["depth"]).astype(np.float64)
+        if row["depth_encoding"] == "linear":
+            depth = codes * row["depth_unit_per_code"]
+        else:
+            depth = row["depth_near"] * np.exp((codes - 1) * row["depth_unit_per_code"])
+        assert_depth(np.where(codes > 0, depth, 0), sample, 0, factor=factor or 1.0)
+        assert row["metres_per_unit"] == factor
+        camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
+        if sample.intrinsics is None:
+            assert camera == [None] * 4
+        else:
+            assert camera == sample.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+
+
+def read_ply(path):
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    lines = header.decode().splitlines()
+    about = dict(line.split(" ", 2)[1:] for line in lines if line.startswith("comment"))
+    vertices = np.frombuffer(body, [("p", "<f4", 3), ("c", "u1", 3)])
+    assert f"element vertex {len(vertices)}" in lines
+    return vertices["p"], vertices["c"], about
+
+
+def read_glb(path):
+    data = path.read_bytes()
+    magic, version, size = struct.unpack_from("<4sII", data)
+    assert (magic, version, size) == (b"glTF", 2, len(data))
+    length, kind = struct.unpack_from("<I4s", data, 12)
+    assert kind == b"JSON"
+    scene = json.loads(data[20 : 20 + length])
+    found = []
+    for accessor, dtype in zip(scene["accessors"], ("<f4", "u1"), strict=True):
+        view = scene["bufferViews"][accessor["bufferView"]]
+        part = data[28 + length + view["byteOffset"] :][: view["byteLength"]]
+        found.append(np.frombuffer(part, dtype).reshape(accessor["count"], -1))
+    points, colours = found
+    np.testing.assert_array_equal(scene["accessors"][0]["min"], points.min(axis=0))
+    # Metres, y up, z towards the viewer.
+    return points * (1, -1, -1), colours[:, :3], scene["asset"]["extras"]
+
+
+@pytest.mark.parametrize(("name", "read"), [("ply", read_ply), ("glb", read_glb)])
+def test_points_project_to_their_pixels_with_their_depth_and_colour(
+    metric_run, metric_pairs, out, name, read
+):
+    exported(metric_run, out, name)
+    for sample, _ in metric_pairs:
+        points, colours, about = read(out / f"{sample.sample_id}.{name}")
+        fx, fy, cx, cy = map(float, about["fx_fy_cx_cy"].split())
+        assert [fx, fy, cx, cy] == sample.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        assert about["unit"] == "metres"
+        columns = points[:, 0] / points[:, 2] * fx + cx
+        rows = points[:, 1] / points[:, 2] * fy + cy
+        pixels = np.rint(rows).astype(int), np.rint(columns).astype(int)
+        np.testing.assert_allclose((rows, columns), pixels, atol=1e-3)
+        assert len(points) == np.count_nonzero(sample.valid)
+        np.testing.assert_array_equal(points[:, 2], sample.depth[pixels])
+        np.testing.assert_array_equal(colours, sample.rgb[pixels])
+
+
+def test_every_second_row_and_column_is_a_quarter_of_the_points(metric_run, out):
+    exported(metric_run, out, "ply", "stride=2")
+    points, _, _ = read_ply(next(out.glob("*.ply")))
+    assert len(points) == 24 * 32 // 4 - 2
+
+
+def test_pictures_that_are_made_anew_keep_the_mark(metric_run, out):
+    exported(metric_run, out / "tum", "tum")
+    exported(metric_run, out / "scannet", "scannet")
+    pictures = [*out.rglob("*.png"), *out.rglob("*.jpg")]
+    assert len(pictures) == 16
+    for path in pictures:
+        assert b"trainedAlgorithmicMedia" in path.read_bytes()

@@ -1,0 +1,83 @@
+"""Has lerobot itself open an export: outside CI, for its pins conflict with ours.
+
+    python3.12 -m venv /tmp/lerobot
+    /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1' embodied-data==0.3.1
+    .venv/bin/python tests/peers/open_lerobot.py /tmp/lerobot/bin/python
+
+Makes a run of four metric pairs, exports it, and says for each pair what the reader returns; then
+has a third party's checker of such folders, embodied-data, look at it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROBES = [(0, 0), (10, 12), (12, 5), (23, 31)]
+"""Rows and columns; the first is a hole."""
+
+
+def main(python: str) -> None:
+    """Export, then ask the other environment."""
+    from metric_run import make_metric_run
+
+    from mfsynth.datasets import RGBDDataset
+    from mfsynth.datasets.exports.exporting import export
+    from mfsynth.datasets.exports.pairs import Pairs
+    from mfsynth.datasets.exports.registry import open_exporter
+
+    with tempfile.TemporaryDirectory() as root:
+        store = make_metric_run(f"{root}/run", [None, None, 20.0, 70.0])
+        dataset = RGBDDataset(store.url)
+        folder = Path(root) / "lerobot"
+        exporter = open_exporter("lerobot", ["pairs_per_file=3"])
+        export(Pairs(dataset), "lerobot", exporter, folder)
+        wanted = [
+            {
+                "task": sample.prompt,
+                "millimetres": [1000 * float(sample.depth[at]) for at in PROBES],
+                "rgb": [int(value) for value in sample.rgb[10, 12]],
+                "k": [float(sample.intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))],
+            }
+            for sample in dataset
+        ]
+        (Path(root) / "wanted.json").write_text(json.dumps(wanted))
+        subprocess.run([python, __file__, "--open", str(folder), f"{root}/wanted.json"], check=True)
+        checker = Path(python).with_name("embodied-data")
+        subprocess.run([checker, "validate", str(folder)], check=True)
+
+
+def open_there(folder: str, wanted: str) -> None:
+    """Compare what lerobot returns; this runs in its environment."""
+    import lerobot
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("local/pairs", root=folder)
+    pairs = json.loads(Path(wanted).read_text())
+    assert len(dataset) == dataset.num_episodes == len(pairs)
+    for number, pair in enumerate(pairs):
+        item = dataset[number]
+        depth = item["observation.images.depth"]
+        assert tuple(depth.shape) == (1, 24, 32), depth.shape
+        found = [float(depth[0, row, column]) for row, column in PROBES]
+        errors = [abs(a - b) for a, b in zip(found, pair["millimetres"], strict=True)]
+        assert max(errors) < 0.02, (found, pair["millimetres"])
+        assert found[0] == 0
+        rgb = item["observation.images.rgb"][:, 10, 12] * 255
+        assert max(abs(float(rgb[i]) - pair["rgb"][i]) for i in range(3)) < 6
+        assert item["task"] == pair["task"]
+        assert item["camera.intrinsics"].tolist() == pair["k"]
+        print(f"{item['sample_id']}: {[round(mm, 2) for mm in found]} mm, {item['task']!r}")
+    mean = dataset.meta.stats["observation.images.depth"]["mean"]
+    print(f"lerobot {lerobot.__version__}: {len(dataset)} pairs as they are; mean depth {mean}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--open":
+        open_there(*sys.argv[2:])
+    else:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+        main(sys.argv[1])

@@ -1,0 +1,72 @@
+"""Pairs in Rerun. Its package is no part of what tests want: half a gigabyte."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from metric_run import make_metric_run
+
+from mfsynth.cli import main
+from mfsynth.datasets import RGBDDataset
+
+
+def called(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["view", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two pairs of linear codes, one of logarithms."""
+    return make_metric_run(str(tmp_path / "run"), [None, 20.0, 70.0])
+
+
+def test_a_recording_has_each_pair_with_its_camera_and_depth(run, tmp_path, capsys):
+    pytest.importorskip("rerun")
+    from rerun.chunk import RrdReader
+
+    code, out, _ = called(capsys, run.url, "--save", tmp_path / "pairs.rrd", "--start", 1)
+    assert (code, out) == (0, f"2 of 3 pairs: {tmp_path}/pairs.rrd\n")
+    found = {}
+    for chunk in RrdReader(tmp_path / "pairs.rrd").stream():
+        for row in chunk.to_record_batch().to_pylist():
+            for name, value in row.items():
+                if value is not None and ":" in name:
+                    found[chunk.entity_path, name.rpartition(":")[2], row.get("pair")] = value
+    dataset = RGBDDataset(run.url)
+    for number in (1, 2):
+        sample, files = dataset.with_files(number)
+        [jpeg] = found["/camera/rgb", "blob", number]
+        assert bytes(jpeg) == files["rgb"]
+        [matrix] = found["/camera", "image_from_camera", number]
+        k = np.add(sample.intrinsics, [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        np.testing.assert_allclose(np.reshape(matrix, (3, 3)).T, k)
+        assert len(found["/points", "positions", number]) == 24 * 32 // 4 - 2
+        assert found["/scores/registration", "scalars", number] == [sample.scores["registration"]]
+        assert sample.prompt in found["/prompt", "text", number][0]
+    [png] = found["/camera/depth", "blob", 1]
+    [meter] = found["/camera/depth", "meter", 1]
+    _, files = dataset.with_files(1)
+    assert bytes(png) == files["depth"]
+    assert meter == pytest.approx(65535 / 20, rel=1e-5)
+    [buffer] = found["/camera/depth", "buffer", 2]
+    np.testing.assert_array_equal(
+        np.frombuffer(bytes(buffer), np.float32).reshape(24, 32), dataset[2].depth
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rerun") is not None, reason="it is here")
+def test_without_rerun_it_is_said_how_to_get_it(run, capsys):
+    code, _, err = called(capsys, run.url, "--save", "pairs.rrd")
+    assert code == 1
+    assert "pip install 'mfsynth[view]'" in err
+
+
+def test_pairs_that_are_not_there_are_not_shown(run, capsys):
+    code, _, err = called(capsys, run.url, "--start", 3)
+    assert code == 1
+    assert "--start 3: there are 3 pairs" in err
