@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/mfsynth report out/demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -32,15 +32,24 @@ settings.load_profile("seeded")
 DATA = Path(__file__).parent / "data"
 # Each of their tests has all cores with the processes that Ray starts.
 WITH_RAY = {"pipelines", "runs", "soak", "test_ray_train.py", "test_processes.py"}
+# Of which each test takes long and shares little.
+ONE_BY_ONE = {"test_crash_matrix.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: who has a file has all of it, but the slow ones."""
-    for item in items:
-        if WITH_RAY & {*item.path.parts}:
-            item.add_marker(pytest.mark.xdist_group("Ray"))
-        elif not item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests go to the same process, where several share them: a file's, and all with Ray."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            parts = {*path.split("/")}
+            if WITH_RAY & parts:
+                return "with Ray"
+            return nodeid if ONE_BY_ONE & parts else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
