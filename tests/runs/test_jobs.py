@@ -397,7 +397,12 @@ def test_a_killed_run_over_photographs_goes_on_to_the_same_pairs(job, photograph
     whole = make(config.model_copy(update={"output": str(tmp_path / "whole")}), batch_size=4)
     killed = ObjectStore.open(config.output)
     assert verify_run(killed).problems == ()
-    assert rows_of(killed) == rows_of(whole)
+    # Another number of threads may round a depth to the neighbouring code.
+    pairs = zip(RGBDDataset(killed.url), RGBDDataset(whole.url), strict=True)
+    for found, wanted in pairs:
+        assert found.ref == wanted.ref
+        assert np.array_equal(found.rgb, wanted.rgb)
+        assert np.abs(found.depth / wanted.depth - 1).max() < 1e-3
 
 
 @pytest.mark.parametrize("mode", ["i2d", "d2i"])
