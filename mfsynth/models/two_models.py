@@ -48,13 +48,13 @@ class EstimatedPairs:
     Attributes:
         rgb: uint8 (B, H, W, 3).
         depth: float32 (B, H, W), 0 = invalid.
-        depth_kind: What the numbers in `depth` are.
+        depth_kinds: B of what the numbers in `depth` are.
         estimates: All that the estimator says of each image.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
-    depth_kind: DepthKind
+    depth_kinds: Sequence[DepthKind]
     estimates: Sequence[DepthEstimate]
 
 
@@ -115,7 +115,7 @@ class TwoModels:
         camera = None if self._camera is None else self._camera.intrinsics(height, width)
         estimates = self._estimator(rgb, [camera] * len(rgb))
         depth = np.stack([np.where(e.valid, e.values, np.float32(0)) for e in estimates])
-        return EstimatedPairs(rgb, depth, _KINDS[estimates[0].kind], estimates)
+        return EstimatedPairs(rgb, depth, [_KINDS[e.kind] for e in estimates], estimates)
 
     def require_own_noise(self, height: int, width: int) -> None:
         """See by one image of two steps that only its seed decides it.

@@ -267,8 +267,7 @@ def image_then_depth(
         mode="joint",
         **sampler.pipeline_arguments(),
     )
-    kinds = [made.depth_kind] * len(candidates)
-    return Batch(candidates, made.rgb, made.depth, kinds, estimates=made.estimates)
+    return Batch(candidates, made.rgb, made.depth, made.depth_kinds, estimates=made.estimates)
 
 
 def with_own_depth(pipeline: Pipeline, batch: Batch, prompt_embeds: Any, steps: int) -> Batch:

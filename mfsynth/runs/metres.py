@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mfsynth.geometry import DepthEstimate, DepthKind, MetricScale, metric_scale
+from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind, MetricScale, metric_scale
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.sources.base import Item
 
@@ -51,8 +51,8 @@ def measured(
         item: What the pair begins with.
 
     Returns:
-        None where metres are asked of an estimator or a source that shares too few pixels with the
-        depth.
+        None where metres are asked of an estimator or a source that gives none for this image, or
+        shares too few pixels with the depth.
     """
     if metres_per_unit is None:
         return Measured(depth, kind)
@@ -62,6 +62,8 @@ def measured(
         found = metric_scale(depth, item.depth, item.depth > 0, least_share=_LEAST_SHARE)
     elif metres_per_unit == "estimator":
         assert estimate is not None  # a configuration without an estimator is refused
+        if estimate.kind is not EstimateKind.METRIC_Z:
+            return None
         found = metric_scale(depth, estimate.values, estimate.valid)
     else:
         return _scaled(depth, MetricScale(metres_per_unit, 0.0), None)

@@ -16,7 +16,7 @@ from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.schema import CameraConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import DepthKind
+from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind
 from mfsynth.models import model_info
 from mfsynth.models.estimators.opening import open_estimator
 from mfsynth.models.two_models import TwoModels, generator_of, load_two_models
@@ -68,7 +68,7 @@ def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(pipeline):
     other = pipeline(prompt_embeds=prompts[1:], seeds=[3], mode="joint", **SAMPLING)
     assert np.abs(other.rgb[0].astype(int) - alone.rgb[0]).mean() > 1
     assert both.depth.shape == both.rgb.shape[:3]
-    assert both.depth_kind is DepthKind.SCALE_INVARIANT_Z
+    assert both.depth_kinds == [DepthKind.SCALE_INVARIANT_Z] * 2
 
 
 def test_noise_that_no_seed_decides_is_refused(pipeline, text_encoder, tmp_path):
@@ -101,16 +101,34 @@ def test_depth_is_what_the_estimator_says_and_metres_only_if_it_says_metres(pipe
     )
     metric = with_estimator(pipeline, folder)
     made = metric(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
-    assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
+    assert made.depth_kinds == [DepthKind.ESTIMATED_METRIC_Z]
     [estimate] = made.estimates
     assert np.array_equal(made.depth[0], np.where(estimate.valid, estimate.values, 0))
+
+
+@pytest.mark.parametrize("first", [EstimateKind.METRIC_Z, EstimateKind.SCALE_INVARIANT_Z])
+def test_depth_of_an_image_is_what_its_own_estimate_is_whatever_stands_beside_it(pipeline, first):
+    """As of Depth Pro, which gives no metres where the angle that it sees is none."""
+    kinds = [first, *{EstimateKind.METRIC_Z, EstimateKind.SCALE_INVARIANT_Z} - {first}]
+
+    def estimator(rgb, cameras):
+        ones = np.ones(rgb.shape[1:3], np.float32)
+        return [DepthEstimate(ones, ones > 0, kind) for kind in kinds]
+
+    both = TwoModels(pipeline._image, estimator)
+    made = both(prompt_embeds=["a cube"] * 2, seeds=[1, 2], mode="joint", **SAMPLING)
+    names = {
+        EstimateKind.METRIC_Z: DepthKind.ESTIMATED_METRIC_Z,
+        EstimateKind.SCALE_INVARIANT_Z: DepthKind.SCALE_INVARIANT_Z,
+    }
+    assert made.depth_kinds == [names[kind] for kind in kinds]
 
 
 def test_an_estimator_that_needs_the_camera_is_told_it(pipeline, tmp_path):
     folder = tiny_estimators.depth_pro(tmp_path / "pro", use_fov_model=False)
     knowing = with_estimator(pipeline, folder, CameraConfig(fov=60.0))
     made = knowing(prompt_embeds=["a cube"], seeds=[1], mode="joint", **SAMPLING)
-    assert made.depth_kind is DepthKind.ESTIMATED_METRIC_Z
+    assert made.depth_kinds == [DepthKind.ESTIMATED_METRIC_Z]
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def near(monkeypatch):
 class StandInEstimator:
     """Says the depth of the stand-in's pairs in metres: 1.7 of their units, and a camera."""
 
-    def __init__(self, config, valid: float = 1.0, memory: int = 1000):
+    def __init__(self, config, valid: float = 1.0, memory: int = 1000, kind=EstimateKind.METRIC_Z):
         self.pipeline = StandInPipeline(config, Behaviour())
-        self.memory, self.valid = memory, valid
+        self.memory, self.valid, self.kind = memory, valid, kind
         self.asked: list[int] = []
         self.cameras: list[object] = []
 
@@ -79,7 +79,7 @@ class StandInEstimator:
             valid = np.zeros((SIZE, SIZE), bool)
             valid[: round(SIZE * self.valid)] = True
             assert image.dtype == np.uint8
-            estimates.append(DepthEstimate(metres, valid, EstimateKind.METRIC_Z, CAMERA))
+            estimates.append(DepthEstimate(metres, valid, self.kind, CAMERA))
         return estimates
 
 
@@ -203,14 +203,17 @@ def test_depth_is_metric_by_the_estimator_or_by_hand(run_folder, by, tmp_path):
     assert errors == ({0.0} if by == "estimator" else {None})
 
 
-def test_a_pair_that_can_not_be_made_metric_is_rejected_without_a_way_back(run_folder, tmp_path):
+@pytest.mark.parametrize("says", [{"valid": 0.0}, {"kind": EstimateKind.SCALE_INVARIANT_Z}])
+def test_a_pair_that_can_not_be_made_metric_is_rejected_without_a_way_back(
+    run_folder, tmp_path, says
+):
     config = run_folder.config(
         estimator={"id": str(metric_folder(tmp_path))},
         metres_per_unit="estimator",
         keep_rejects="all",
     )
     store = start(config)
-    estimator = StandInEstimator(config, valid=0.0)
+    estimator = StandInEstimator(config, **says)
     worker = ShardWorker(config, StandInPipeline(config, Behaviour()), estimator=estimator)
     receipt = make(worker, config).receipt
     assert (receipt.accepted, receipt.reasons[NO_SCALE]) == (0, 8)
