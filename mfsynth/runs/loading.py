@@ -15,6 +15,7 @@ from mfsynth.runs.items import RunSource
 from mfsynth.runs.making import require_given
 from mfsynth.runs.plan import Candidate
 from mfsynth.sources.base import Item
+from mfsynth.storage.errors import StoreError
 
 # A share that is busy is not a broken image; what is broken is so again.
 _TRIES = 3
@@ -78,10 +79,10 @@ class Loader:
             unloaded: Why some can't be, by their indices in the run.
 
         Raises:
-            MfsynthError: More than half can't, and at least so many that it is no accident.
+            StoreError: More than half can't, and at least so many that it is no accident.
         """
         if self._source is not None and len(unloaded) > max(count // 2, _ACCIDENTS):
-            raise MfsynthError(
+            raise StoreError(
                 f"source: {len(unloaded)} of {count} items of a shard can't be used, the first: "
                 f"{next(iter(unloaded.values()))}"
             )

@@ -22,7 +22,6 @@ from mfsynth.checks import CheckedPair, run_checks
 from mfsynth.checks.registry import load_checks
 from mfsynth.checks.validity import malformed_pixels
 from mfsynth.config import RunConfig
-from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
 from mfsynth.geometry import DepthEstimate, IntrinsicsSource
 from mfsynth.models.vocabulary import Vocabulary
@@ -145,10 +144,10 @@ class ShardWorker:
         failure: Failed | None = None
         try:
             yield from self._make(assignment, candidates)
-        except MfsynthError as error:
+        except StoreError as error:
             refused = isinstance(error, StoreRefusedError)
             failure = Failed(FailureCause.STORE, str(error), may_pass=not refused)
-        # Exception: whatever the model or a codec raises is the supervisor's to judge.
+        # Exception: whatever the model, a check or a codec raises is the supervisor's to judge.
         except Exception as error:
             failure = Failed(_cause_of(error), _one_line(error))
             _log.exception("shard %d can't be made", assignment.shard)
@@ -220,11 +219,7 @@ class ShardWorker:
         if self._estimator is None:
             return batch
         with clock("estimate"):
-            try:
-                return replace(batch, estimates=self._estimates(self._estimator, batch))
-            except MfsynthError as error:
-                # Images that it doesn't take are no trouble of the store.
-                raise ValueError(str(error)) from error
+            return replace(batch, estimates=self._estimates(self._estimator, batch))
 
     def _estimates(self, estimator: Estimator, batch: Batch) -> Sequence[DepthEstimate]:
         assumed = self._config.camera

@@ -193,6 +193,22 @@ def test_an_exception_is_a_failure_with_its_words(run_folder):
     assert [*ObjectStore.open(config.output).list()] == ["run.json"]
 
 
+@pytest.mark.parametrize("culprit", ["run_checks", "encode_sample", "model"])
+def test_what_a_part_refuses_is_no_trouble_of_the_store(run_folder, monkeypatch, culprit):
+    def refuse(*_, **__):
+        raise MfsynthError("an image of 64x64 can't be brought to the network")
+
+    config = run_folder.config()
+    worker = standin(config)
+    if culprit == "model":
+        monkeypatch.setattr(StandInPipeline, "__call__", refuse)
+    else:
+        monkeypatch.setattr(f"mfsynth.runs.worker.{culprit}", refuse)
+    failed = make(worker, config)[-1]
+    assert failed.cause is FailureCause.ERROR
+    assert failed.message.endswith("an image of 64x64 can't be brought to the network")
+
+
 def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):
     config = run_folder.config()
     worker = standin(config, memory=2)
