@@ -299,7 +299,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         if output_type == "latent":
             return ModalityForcingPipelineOutput(rgb=rgb_tokens, depth=depth_tokens)
         images, maps = given.pair(rgb_tokens, depth_tokens, *codecs, grid)
-        return as_output(images, maps, output_type)
+        return as_output(images, maps, output_type, seeds)
 
     def _roll(
         self,

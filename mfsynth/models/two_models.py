@@ -27,6 +27,7 @@ from mfsynth.models.estimators.base import Estimator
 from mfsynth.models.estimators.opening import open_estimator
 from mfsynth.models.image_pipelines import class_name, find_image_pipeline
 from mfsynth.models.locations import INDEX, asking_the_hub, read_json
+from mfsynth.models.outputs import require_finite
 from mfsynth.models.weights import load_whole, require_components
 
 _LIBRARY = "transformers"
@@ -100,6 +101,9 @@ class TwoModels:
             height: Rows of the images.
             width: Columns.
             **joint: What only a joint model knows of; not used.
+
+        Raises:
+            MfsynthError: An image has values that are not finite.
         """
         given = {
             "prompt": [*prompt_embeds],
@@ -110,8 +114,10 @@ class TwoModels:
             "guidance_scale": guidance_scale,
             "output_type": "np",
         }
-        images = self._image(**{k: v for k, v in given.items() if k in self._takes}).images
-        rgb = np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8)
+        made = self._image(**{k: v for k, v in given.items() if k in self._takes}).images
+        images = np.asarray(made, np.float32)
+        require_finite([bool(np.isfinite(one).all()) for one in images], seeds)
+        rgb = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
         camera = None if self._camera is None else self._camera.intrinsics(height, width)
         estimates = self._estimator(rgb, [camera] * len(rgb))
         depth = np.stack([np.where(e.valid, e.values, np.float32(0)) for e in estimates])

@@ -15,6 +15,7 @@ from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.arguments import JOINT_ONLY
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.models.token_codecs import LatentCodec
 
 PROMPTS = ["a red cube on a table", "a blue ball"]
 
@@ -305,6 +306,33 @@ def test_output_types_hold_the_same_pairs(pipeline):
     assert np.array_equal(np.asarray(images.rgb[1]), arrays.rgb[1])
     assert images.depth[1].mode == "F"
     assert np.array_equal(np.asarray(images.depth[1]), arrays.depth[1])
+
+
+@pytest.mark.parametrize("mode", ["joint", "d2i"])
+def test_an_image_of_no_numbers_is_refused_by_its_seed_before_it_is_a_black_one(
+    pipeline, monkeypatch, mode
+):
+    decode = LatentCodec.decode
+
+    def overflowing(self, tokens, grid):
+        decoded = decode(self, tokens, grid)
+        decoded[1, 0, 3, 5] = torch.nan
+        return decoded
+
+    monkeypatch.setattr(LatentCodec, "decode", overflowing)
+    given = {"depth": np.ones((2, 32, 32), np.float32)} if mode == "d2i" else {}
+    for output_type in ("np", "pil"):
+        with pytest.raises(
+            MfsynthError, match=r"1 of 2 images .* not finite, the first of seed 8;"
+        ):
+            pipeline(
+                PROMPTS,
+                seeds=[7, 8],
+                mode=mode,
+                num_inference_steps=2,
+                output_type=output_type,
+                **given,
+            )
 
 
 def test_d2i_sees_holes_filled_with_their_nearest_depth_and_returns_them_as_holes(pipeline):

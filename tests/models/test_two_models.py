@@ -71,6 +71,22 @@ def test_an_image_is_of_its_prompt_and_seed_whatever_stands_beside_it(pipeline):
     assert both.depth_kinds == [DepthKind.SCALE_INVARIANT_Z] * 2
 
 
+def test_an_image_of_no_numbers_is_refused_by_its_seed_before_it_is_a_black_one(
+    pipeline, monkeypatch
+):
+    """As of a decoder that overflows in half precision."""
+    decode = pipeline._image.vae.decode
+
+    def overflowing(latents, **settings):
+        decoded = decode(latents, **settings)
+        decoded[0][1] = torch.nan
+        return decoded
+
+    monkeypatch.setattr(pipeline._image.vae, "decode", overflowing)
+    with one_line_error("1 of 2 images have values that are not finite, the first of seed 8;"):
+        pipeline(prompt_embeds=["a cube"] * 2, seeds=[7, 8], mode="joint", **SAMPLING)
+
+
 def test_noise_that_no_seed_decides_is_refused(pipeline, text_encoder, tmp_path):
     folder = tiny_pipelines.klein(tmp_path / "model", text_encoder, stochastic=True)
     with one_line_error("FlowMatchEulerDiscreteScheduler draws noise that no seed decides"):
