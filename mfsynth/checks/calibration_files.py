@@ -78,7 +78,8 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         MfsynthError: The file can't be read or is damaged, has no limits, comes from a stand-in
-            for an estimator, or is of checks with other settings than the run's.
+            for an estimator, has two limits of one score, or is of checks with other settings than
+            the run's.
     """
     named = checks.get(CALIBRATION)
     if not (isinstance(named, Mapping) and isinstance(named.get("path"), str)):
@@ -99,7 +100,7 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in named.items() if name != "path"}
     return {
         **checks,
-        **{name: _joined(name, found.checks[name], checks, where) for name in found.checks},
+        **{name: _joined(name, found, checks, where) for name in found.checks},
         CALIBRATION: {
             "sha256": hashlib.sha256(data).hexdigest(),
             "guarantee": found.guarantee.model_dump(),
@@ -130,13 +131,21 @@ def _parse(data: bytes, where: str) -> CalibrationFile:
     return found
 
 
-def _joined(name: str, calibrated: Mapping[str, Any], checks: Mapping[str, Any], where: str) -> Any:
+def _joined(name: str, found: CalibrationFile, checks: Mapping[str, Any], where: str) -> Any:
     """Settings of a check: the file's, with the run's own limits over them."""
     if name not in check_names():
         raise MfsynthError(
             f"{where}: has the check {name!r:.80}, which is not there here; install it, or "
             "calibrate anew"
         )
+    calibrated, limits = found.checks[name], limit_settings(find_check(name))
+    for key, score in limits.items():
+        value = calibrated.get(key)
+        if value != (limit := found.limits.get(score, value)):
+            raise MfsynthError(
+                f"{where}: the limit of {score} is {limit}, but checks.{name}.{key} is {value}, of "
+                "which nothing is guaranteed; calibrate anew"
+            )
     own = checks.get(name, {})
     if own is None:
         raise MfsynthError(
@@ -145,7 +154,6 @@ def _joined(name: str, calibrated: Mapping[str, Any], checks: Mapping[str, Any],
         )
     if not isinstance(own, Mapping):
         return own  # Validation says what is wrong with it.
-    limits = limit_settings(find_check(name))
     for key, value in own.items():
         if key not in limits and key in calibrated and calibrated[key] != value:
             raise MfsynthError(

@@ -157,6 +157,10 @@ def test_a_configuration_names_a_file_by_its_path(save):
             {"estimator": {"name": "perturbed", "stands_in": True}},
             "its estimates were a perturbed copy of trusted depth",
         ),
+        (
+            {"checks": {"registration": {"min": -100.0}}},
+            "the limit of registration is 0.7, but checks.registration.min is -100.0, of which",
+        ),
         ({"checks": {"no_such": {}}}, "has the check 'no_such', which is not there here"),
     ],
 )
@@ -204,7 +208,11 @@ def test_a_check_that_the_fused_score_looks_at_stays_on(save):
 @pytest.mark.parametrize(("limit", "accepted"), [(1e9, 4), (-1e9, 0)])
 def test_a_worker_rejects_by_the_fused_score(save, tmp_path, limit, accepted):
     open_limits = {"registration": {"min": -1e9}, "flying_pixels": {"max": 1.0}}
-    path = save(checks=open_limits, limits=FILE["limits"] | {"fused": limit}, bias=0.5)
+    path = save(
+        checks=open_limits,
+        limits={"registration": -1e9, "flying_pixels": 1.0, "fused": limit},
+        bias=0.5,
+    )
     values = RUN | {"checks": {"calibration": path}, "output": str(tmp_path / "run")}
     found = complete(RunConfig.model_validate(values))
     items = RunItems(found)
