@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -67,11 +68,38 @@ def limit_settings(check: type[Check]) -> dict[str, str]:
     return {score.limit: score.name for score in check.scores if score.limit is not None}
 
 
-def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run's checks with what the file that they name says in its place.
+@dataclass(frozen=True, slots=True)
+class NamedCalibration:
+    """A calibration that a run names.
 
-    The file's checks are run, with its limits; a limit that the run gives itself wins. Without a
-    file, or where its content has been taken in already, nothing changes.
+    Attributes:
+        checks: Settings of the run's checks, with what the file says in its place.
+        where: The key and the file, for messages.
+        size: Height and width of the pairs that it was made of; None where the file doesn't say it.
+    """
+
+    checks: dict[str, Any]
+    where: str
+    size: tuple[int, int] | None
+
+    def require_size(self, height: int, width: int) -> None:
+        """Refuse pairs of another size: sharpness, steps and tiles are other ones there.
+
+        Raises:
+            MfsynthError: The run's pairs are of that size.
+        """
+        if self.size not in (None, (height, width)):
+            raise MfsynthError(
+                f"{self.where}: made of pairs of {self.size[1]}x{self.size[0]} pixels, and the run "
+                f"makes {width}x{height}; calibrate anew with height={height} width={width}"
+            )
+
+
+def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
+    """The calibration that a run's checks name; None without one.
+
+    The file's checks are run, with its limits; a limit that the run gives itself wins. Where a
+    file's content has been taken in already, none is named.
 
     Args:
         checks: By name, as somebody gave them.
@@ -83,7 +111,7 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
     """
     named = checks.get(CALIBRATION)
     if not (isinstance(named, Mapping) and isinstance(named.get("path"), str)):
-        return dict(checks)
+        return None
     url = named["path"]
     where = f"checks.{CALIBRATION}: {without_credentials(url)}"
     data = read_bytes(url, _WHAT)
@@ -98,7 +126,7 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
             "have; calibrate with an estimator"
         )
     known = {name: value for name, value in named.items() if name != "path"}
-    return {
+    joined = {
         **checks,
         **{name: _joined(name, found, checks, where) for name in found.checks},
         CALIBRATION: {
@@ -112,6 +140,10 @@ def with_calibration(checks: Mapping[str, Any]) -> dict[str, Any]:
             **known,
         },
     }
+    settings = found.settings
+    is_told = {"height", "width"} <= settings.keys()
+    size = (settings["height"], settings["width"]) if is_told else None
+    return NamedCalibration(joined, where, size)
 
 
 def _parse(data: bytes, where: str) -> CalibrationFile:

@@ -28,7 +28,7 @@ from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
-from mfsynth.models import ModelInfo
+from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.shards.columns import PHASH
 from mfsynth.shards.commits import ScoreInfo
@@ -239,8 +239,9 @@ class _Checks(Settings):
 
 def _complete(given: GivenSettings) -> RunConfig:
     named = checks_by_name(given.values.get("checks"))
-    if isinstance(named, Mapping):
-        named = with_calibration(named)
+    calibration = with_calibration(named) if isinstance(named, Mapping) else None
+    if calibration is not None:
+        named = calibration.checks
         given = replace(given, values={**given.values, "checks": named})
     typed = given.validate(_model(named if isinstance(named, Mapping) else ()))
     # As `run.json` will have them: what can't be read back from there is refused now.
@@ -281,6 +282,11 @@ def _complete(given: GivenSettings) -> RunConfig:
                 "leave this check out"
             )
     _require_estimator_in_use(config)
+    if calibration is not None and config.source is None:
+        # Pairs of a source have its images' sizes.
+        info = model_info(config.model)
+        sampler = config.sampler
+        calibration.require_size(sampler.height or info.height, sampler.width or info.width)
     return config
 
 
