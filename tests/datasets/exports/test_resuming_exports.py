@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -46,7 +48,7 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(metric_run, tmp_path, 
     )
     run_export(metric_run, tmp_path / "whole", name)
     whole = contents(tmp_path / "whole")
-    assert len(writes) > 6
+    assert len(writes) >= 6
     for survived in range(len(writes)):
         folder, made = tmp_path / f"{survived}", []
 
@@ -85,7 +87,90 @@ def test_what_is_marked_is_not_read_again_and_what_is_through_not_at_all(
     assert told == [(3, 4), (4, 4)]
     assert run_export(metric_run, tmp_path).was_there
     assert len(read) == 5
-    assert sorted(path.name for path in (tmp_path / STATE).iterdir()) == ["job.json", "lock"]
+
+
+def lose_a_file_of_each_block(folder):
+    for path in [*folder.glob("depth/*[02].npy"), *folder.glob("data/*.parquet")]:
+        path.unlink()
+
+
+def lose_a_folder(folder):
+    shutil.rmtree(next(path for path in folder.iterdir() if path.is_dir() and path.name != STATE))
+
+
+def cut_a_file_off(folder):
+    path = max(path for path in folder.rglob("*.*") if path.parent not in (folder, folder / STATE))
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def lose_documents(folder):
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def cut_a_document_off(folder):
+    path = next(path for path in folder.iterdir() if path.is_file())
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def cut_marks_off(folder):
+    for path in (folder / STATE).glob("0*.json"):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def empty_marks(folder):
+    for path, text in zip((folder / STATE).glob("0*.json"), ("", "[1, 2]"), strict=False):
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["parquet", "folder"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lose_a_file_of_each_block,
+        lose_a_folder,
+        cut_a_file_off,
+        lose_documents,
+        cut_a_document_off,
+        cut_marks_off,
+        empty_marks,
+    ],
+)
+def test_what_was_lost_since_is_written_again(metric_run, tmp_path, name, spoil):
+    run_export(metric_run, tmp_path, name)
+    whole = contents(tmp_path)
+    spoil(tmp_path)
+    assert contents(tmp_path) != whole
+    assert not run_export(metric_run, tmp_path, name).was_there
+    assert contents(tmp_path) == whole
+    assert run_export(metric_run, tmp_path, name).was_there
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_marked_block_is_read_again_only_if_a_file_of_it_is_lost(
+    metric_run, tmp_path, monkeypatch, lost
+):
+    run_export(metric_run, tmp_path / "whole")
+    frame = Pairs.frame
+
+    def dying(self, number):
+        if number == 3:
+            raise Killed
+        return frame(self, number)
+
+    monkeypatch.setattr(Pairs, "frame", dying)
+    with pytest.raises(Killed):
+        run_export(metric_run, tmp_path / "out")
+    if lost:
+        next(tmp_path.glob("out/data/*.parquet")).unlink()
+    read = []
+    monkeypatch.setattr(
+        Pairs, "frame", lambda self, number: (read.append(number), frame(self, number))[1]
+    )
+    run_export(metric_run, tmp_path / "out")
+    assert read == ([0, 1, 2, 3] if lost else [3])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
