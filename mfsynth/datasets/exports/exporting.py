@@ -96,9 +96,11 @@ def export(
     }
     state = folder / STATE
     try:
-        begun = _require_ours(folder, job)
+        # Before anything is made; another process may begin until we are alone.
+        _require_ours(folder, job)
         state.mkdir(parents=True, exist_ok=True)
         with alone(state / _LOCK):
+            begun = _require_ours(folder, job)
             _remove_parts(folder)
             if begun is None:
                 atomic.replace(state / _JOB, json_document(job))

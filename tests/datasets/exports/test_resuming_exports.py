@@ -213,6 +213,22 @@ def test_of_two_at_once_the_second_is_refused(metric_run, tmp_path):
     run_export(metric_run, tmp_path)
 
 
+def test_an_export_that_began_since_the_folder_was_looked_at_is_not_written_over(
+    metric_run, tmp_path, monkeypatch
+):
+    alone = exporting.alone
+
+    def overtaken(path):
+        monkeypatch.setattr(exporting, "alone", alone)
+        run_export(metric_run, tmp_path)
+        return alone(path)
+
+    monkeypatch.setattr(exporting, "alone", overtaken)
+    with pytest.raises(MfsynthError, match="has an export of other options"):
+        run_export(metric_run, tmp_path, "parquet", "pairs_per_file=2")
+    assert run_export(metric_run, tmp_path).was_there
+
+
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(metric_run, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(errno.ENOSPC, "full")
