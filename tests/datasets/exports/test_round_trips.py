@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
+from metric_run import metric_sample
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.datasets.exports.registry import open_exporter
+from mfsynth.datasets.exports.registry import FORMATS, open_exporter
+from mfsynth.shards.commits import commit, open_run
 from mfsynth.sources.registry import source_settings
+from mfsynth.storage.store import ObjectStore
 
 # Half a millimetre, and half of TUM's and BOP's steps.
 MILLIMETRE, TUM, BOP = 0.5e-3, 0.1e-3, 0.05e-3
@@ -146,6 +151,27 @@ def test_hdf5_holds_both_arrays_and_its_camera(metric_run, metric_pairs, out):
             "pixel_centres": "integer",
             "prompt": sample.prompt,
         }
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_takes_every_text(tmp_path, out, name):
+    if (module := FORMATS[name].needs_module) is not None:
+        pytest.importorskip(module)
+    text = "a \0 in\nthe \u2028 \x1b[31m \N{PILE OF POO} end"
+    sample = metric_sample(0)
+    sample = replace(sample, ref=replace(sample.ref, prompt=text), licence=text)
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    rejects = [tiny_run.make_reject(i) for i in range(1, tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [sample, *rejects]))
+    exported(store, out, name)
+    if name == "hdf5":
+        import h5py
+
+        with h5py.File(out / "0.hdf5") as file:
+            assert file.attrs["prompt"] == text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if (document := out / "metadata.jsonl").exists():
+        assert json.loads(document.read_bytes())["text"] == text
 
 
 def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
