@@ -134,9 +134,13 @@ class Pairs:
         """Of a pair."""
         return self.cameras[int(self._groups[number])]
 
+    def scale(self, number: int) -> float | None:
+        """What makes metres of a pair's relative depth; None where nothing does, or has to."""
+        return self.metres_per_unit if self._relative[number] else None
+
     def factor(self, number: int) -> float:
         """What a pair's stored depth is multiplied by."""
-        return (self.metres_per_unit or 1.0) if self._relative[number] else 1.0
+        return self.scale(number) or 1.0
 
     def unit(self, number: int) -> Literal["metres", "relative"]:
         """Of a pair's depth in the export."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 from metric_run import metric_sample
@@ -208,7 +209,7 @@ def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
                 pytest.fail(str(other))
 
 
-@pytest.mark.parametrize("factor", [None, 0.7])
+@pytest.mark.parametrize("factor", [None, 0.7, 1.0])
 def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
     metric_run, run_store, out, tmp_path, factor
 ):
@@ -231,11 +232,21 @@ def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
             depth = row["depth_near"] * np.exp((codes - 1) * row["depth_unit_per_code"])
         assert_depth(np.where(codes > 0, depth, 0), sample, 0, factor=factor or 1.0)
         assert row["metres_per_unit"] == factor
+        assert row["depth_kind"] == ("metric_z" if factor is None else "estimated_metric_z")
         camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
         if sample.intrinsics is None:
             assert camera == [None] * 4
         else:
             assert camera == sample.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+
+
+def test_parquet_of_relative_depth_keeps_its_kind(run_store, out):
+    exported(run_store, out, "parquet")
+    (path,) = out.glob("data/*.parquet")
+    rows = pq.read_table(path, columns=["depth_kind", "depth_unit", "metres_per_unit"])
+    assert rows.to_pylist() == [
+        {"depth_kind": "scale_invariant_z", "depth_unit": "relative", "metres_per_unit": None}
+    ] * len(rows)
 
 
 def read_ply(path):
