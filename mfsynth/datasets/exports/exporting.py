@@ -50,11 +50,13 @@ class Exported:
 
     Attributes:
         pairs: How many.
-        lost: Pixels with depth that the format has no code for.
+        pixels: With depth, of all of them.
+        lost: Those of the pixels that the format has no code for.
         was_there: Whether everything was there before.
     """
 
     pairs: int
+    pixels: int
     lost: int
     was_there: bool
 
@@ -174,7 +176,7 @@ def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None
         if not _holds(folder / key, data):
             was_there = False
             _put(folder / key, data)
-    return Exported(len(pairs), lost, was_there)
+    return Exported(len(pairs), pairs.pixels, lost, was_there)
 
 
 def _read_mark(path: Path) -> _Mark | None:

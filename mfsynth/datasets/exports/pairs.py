@@ -100,6 +100,7 @@ class Pairs:
         self.cameras = tuple(_camera(key, assume_fov) for key in known)
         self._groups = np.array(groups, np.int64)
         self._places = _counted(self._groups, len(known))
+        self._near = self._index.column("depth_near").to_numpy()
         self._far = self._index.column("depth_far").to_numpy()
         self._relative = pc.invert(
             pc.is_in(self._index.column("depth_kind"), pa.array(_METRIC))
@@ -150,6 +151,19 @@ class Pairs:
     def far(self, number: int) -> float:
         """Greatest depth of a pair, in its unit."""
         return float(self._far[number]) * self.factor(number)
+
+    @property
+    def pixels(self) -> int:
+        """How many have depth, in all pairs."""
+        sizes = [self._index.column(name).to_numpy() for name in ("width", "height")]
+        shares = self._index.column("valid_fraction").to_numpy()
+        return int(np.rint(shares * sizes[0] * sizes[1]).sum())
+
+    def within(self, nearest: float, furthest: float) -> int:
+        """How many pairs have depth between these, as far as their least and greatest tell."""
+        factors = np.where(self._relative, self.metres_per_unit or 1.0, 1.0)
+        near, far = self._near * factors, self._far * factors
+        return int(np.count_nonzero((near <= furthest) & (far >= nearest)))
 
     def row(self, number: int) -> dict[str, Any]:
         """Of the index."""

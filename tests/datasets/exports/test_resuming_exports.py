@@ -8,11 +8,13 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import exporting
+from mfsynth.datasets.exports.base import whole_codes
 from mfsynth.datasets.exports.exporting import STATE, export
 from mfsynth.datasets.exports.hdf5 import Hdf5
 from mfsynth.datasets.exports.pairs import Pairs
@@ -256,6 +258,25 @@ def test_a_format_that_needs_a_camera_says_so(run_store, out, name):
 def test_depth_that_is_in_metres_takes_no_factor(metric_run, out):
     with pytest.raises(MfsynthError, match="all depth is in metres; leave --metres-per-unit out"):
         run_export(metric_run, out, "tum", metres_per_unit=2.0)
+
+
+# Of 1 to 2.9 units.
+@pytest.mark.parametrize("factor", [1000.0, 1e-6])
+@pytest.mark.parametrize("name", ["tum", "scannet", "bop"])
+def test_an_export_that_would_keep_no_depth_is_refused(run_store, out, name, factor):
+    with pytest.raises(MfsynthError, match="none of 8 pairs has depth between"):
+        run_export(run_store, out, name, metres_per_unit=factor, assume_fov=60.0)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["tum", "scannet", "bop"])
+def test_what_a_format_reaches_is_what_it_has_codes_for(name):
+    ends = open_exporter(name, ()).reach
+    per_metre = {"tum": (5000.0, 5000.0), "scannet": (1000.0, 1000.0), "bop": (1e4, 1000.0)}[name]
+    for end, per, inwards in zip(ends, per_metre, (1.001, 1 - 1e-6), strict=True):
+        inside, outside = (np.full((1, 1), end * by, np.float32) for by in (inwards, 2 - inwards))
+        assert whole_codes(inside, per)[1] == 0
+        assert whole_codes(outside, per)[1] == 1
 
 
 def test_of_depth_with_an_unknown_shift_no_factor_makes_metres(tmp_path, out):
