@@ -21,6 +21,8 @@ from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
+# Of float32, with all its digits.
+_LEAST, _GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _METRIC = [str(kind) for kind in DepthKind if kind.is_metric]
 
 
@@ -75,7 +77,7 @@ class Pairs:
 
     Raises:
         MfsynthError: There is no depth that `metres_per_unit` could make metres of, or some with
-            an unknown shift; or a camera of the index is none.
+            an unknown shift, or it is none; or a camera of the index is none.
 
     Attributes:
         metres_per_unit: As given.
@@ -179,6 +181,8 @@ class Pairs:
                 yield {**row, **lacking}
 
     def _require_scalable(self) -> None:
+        factor = self.metres_per_unit
+        assert factor is not None
         if not self._relative.any():
             raise MfsynthError("all depth is in metres; leave --metres-per-unit out")
         kinds = self._index.column("depth_kind")
@@ -188,6 +192,12 @@ class Pairs:
                 f"{shifted} of {len(self)} pairs have depth with an unknown shift, of which no "
                 "factor makes metres; leave --metres-per-unit out, and take a format that says "
                 "its unit"
+            )
+        ends = np.array([self._near[self._relative], self._far[self._relative]]) * factor
+        # False of what is no number, too; pairs without depth have 0 for both.
+        if not (factor > 0 and np.all((ends == 0) | (ends >= _LEAST) & (ends <= _GREATEST))):
+            raise MfsynthError(
+                f"--metres-per-unit {factor}: makes depth that float32 can't hold; is it right?"
             )
 
     def frame(self, number: int) -> Frame:

@@ -260,6 +260,13 @@ def test_depth_that_is_in_metres_takes_no_factor(metric_run, out):
         run_export(metric_run, out, "tum", metres_per_unit=2.0)
 
 
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.0, -1.0, 1.5e38, 1e-38, 1e-320])
+def test_a_factor_that_leaves_no_depth_that_float32_holds_is_refused(run_store, out, factor):
+    with pytest.raises(MfsynthError, match=r"--metres-per-unit .*float32 can't hold"):
+        run_export(run_store, out, "folder", metres_per_unit=factor)
+    assert not out.exists()
+
+
 # Of 1 to 2.9 units.
 @pytest.mark.parametrize("factor", [1000.0, 1e-6])
 @pytest.mark.parametrize("name", ["tum", "scannet", "bop"])
