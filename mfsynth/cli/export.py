@@ -77,8 +77,10 @@ def export(
     there = " (all were there)" if done.was_there else ""
     echo(f"{folder}: {done.pairs} pairs as {name}{there}")
     if done.lost:
+        share = done.lost / done.pixels
         echo(
-            f"{done.lost} pixels have depth that {name} has no code for; they are invalid there",
+            f"{done.lost} of {done.pixels} pixels with depth ({share:.1%}) are where {name} has no "
+            "code; they are invalid there",
             err=True,
         )
 

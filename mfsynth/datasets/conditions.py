@@ -7,9 +7,9 @@ executed.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +35,9 @@ _ALLOWED = (
 def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
     """Which rows of an index meet a condition.
 
-    A score or slot can be written without its prefix. A comparison with a value that is missing,
-    such as the score of a check that abstained, is false; `registration is None` finds it.
+    A score or slot can be written without its prefix. What is said of a value that is missing, such
+    as the score of a check that abstained, is neither true nor false, and neither is the opposite:
+    such rows are left out by both. `registration is None` finds them.
 
     Args:
         index: Of N rows.
@@ -55,12 +56,31 @@ def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
             f"filter {condition!r:.200}: is no condition; write {_ALLOWED}"
         ) from error
     try:
-        return _Reader(index, condition).truth(tree)
+        return _Reader(index, condition).truth(tree).true
     except RecursionError as error:
         raise MfsynthError(f"filter {condition!r:.200}: is nested too deeply") from error
-    except pa.ArrowException as error:
+    # Numbers beyond 64 bits, and text that is none.
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeError) as error:
         what = " ".join(str(error).split())
         raise MfsynthError(f"filter {condition!r:.200}: {what:.200}") from error
+
+
+class _Truth(NamedTuple):
+    """Of each row: whether it is true, and whether that is known; what is true is known."""
+
+    true: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    @property
+    def opposite(self) -> _Truth:
+        return _Truth(self.known & ~self.true, self.known)
+
+
+def _all(truths: Sequence[_Truth]) -> _Truth:
+    """True where all are; known there, and where one is known not to be."""
+    true = np.logical_and.reduce([each.true for each in truths])
+    false = np.logical_or.reduce([each.opposite.true for each in truths])
+    return _Truth(true, true | false)
 
 
 class _Reader:
@@ -68,38 +88,37 @@ class _Reader:
         self._index = index
         self._condition = condition
 
-    def truth(self, node: ast.expr) -> NDArray[np.bool_]:
+    def truth(self, node: ast.expr) -> _Truth:
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
-                return np.logical_and.reduce([self.truth(value) for value in values])
+                return _all([self.truth(value) for value in values])
             case ast.BoolOp(op=ast.Or(), values=values):
-                return np.logical_or.reduce([self.truth(value) for value in values])
+                return _all([self.truth(value).opposite for value in values]).opposite
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ~self.truth(operand)
+                return self.truth(operand).opposite
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 sides = [left, *comparators]
                 pairs = zip(sides, ops, sides[1:], strict=False)
-                return np.logical_and.reduce([self._compare(*each) for each in pairs])
+                return _all([self._compare(*each) for each in pairs])
         raise self._refusal(node)
 
-    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> NDArray[np.bool_]:
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> _Truth:
         match op, right:
             case ((ast.In() | ast.NotIn()), ast.Name()):
                 found = self._contains(self._column(right), self._value(left))
             case ((ast.In() | ast.NotIn()), (ast.List() | ast.Tuple() | ast.Set())):
                 values = pa.array([self._constant(each) for each in right.elts])
-                found = _known(pc.is_in(self._value(left), values))
+                value = self._value(left)
+                found = self._spread(pc.if_else(pc.is_null(value), None, pc.is_in(value, values)))
             case ((ast.Is() | ast.IsNot()), ast.Constant(value=None)):
-                found = _known(pc.is_null(self._value(left), nan_is_null=True))
+                found = self._spread(pc.is_null(self._value(left), nan_is_null=True))
             case _ if type(op) in _COMPARISONS:
                 return self._known_comparison(op, left, right)
             case _:
                 raise self._refusal(right)
-        return found if isinstance(op, ast.In | ast.Is) else ~found
+        return found if isinstance(op, ast.In | ast.Is) else found.opposite
 
-    def _known_comparison(
-        self, op: ast.cmpop, left: ast.expr, right: ast.expr
-    ) -> NDArray[np.bool_]:
+    def _known_comparison(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> _Truth:
         sides = self._value(left), self._value(right)
         for side in sides:
             if isinstance(side, pa.ChunkedArray) and pa.types.is_list(side.type):
@@ -108,19 +127,20 @@ class _Reader:
                 )
         return self._spread(_COMPARISONS[type(op)](*sides))
 
-    def _spread(self, found: Any) -> NDArray[np.bool_]:
+    def _spread(self, found: Any) -> _Truth:
         if isinstance(found, pa.Scalar):
-            return np.full(len(self._index), bool(found.as_py()))
-        return _known(found)
+            every = np.ones(len(self._index), np.bool_)
+            return _Truth(every & bool(found.as_py()), every & bool(found.is_valid))
+        return _Truth(_known(found), _known(found.is_valid()))
 
-    def _contains(self, column: pa.ChunkedArray, value: Any) -> NDArray[np.bool_]:
+    def _contains(self, column: pa.ChunkedArray, value: Any) -> _Truth:
         """Rows whose list has the value, or whose text has it in it."""
         if not isinstance(value, str):
             raise MfsynthError(
                 f"filter {self._condition!r:.200}: left of `in` stands a text, such as 'mug'"
             )
         if pa.types.is_string(column.type):
-            return _known(pc.match_substring(column, value))
+            return self._spread(pc.match_substring(column, value))
         if not pa.types.is_list(column.type):
             raise MfsynthError(
                 f"filter {self._condition!r:.200}: `in` is for texts and lists, not for "
@@ -132,10 +152,16 @@ class _Reader:
             has = _known(pc.equal(chunk.flatten(), value))
             found[first + chunk.value_parent_indices().to_numpy(zero_copy_only=False)[has]] = True
             first += len(chunk)
-        return found
+        return _Truth(found, _known(column.is_valid()))
 
     def _value(self, node: ast.expr) -> Any:
-        return self._column(node) if isinstance(node, ast.Name) else self._constant(node)
+        if not isinstance(node, ast.Name):
+            return self._constant(node)
+        column = self._column(node)
+        if pa.types.is_floating(column.type):
+            # A number that is none is missing as well.
+            column = pc.if_else(pc.is_nan(column), None, column)
+        return column
 
     def _constant(self, node: ast.expr) -> Any:
         match node:

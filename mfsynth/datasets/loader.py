@@ -112,7 +112,8 @@ class Work:
                 for change in self.augment:
                     sample = change(sample, rng)
             samples.append(to_arrays(sample, self.fields))
-        together = None if frames is None else frames.whole
+        # Of a sample that was skipped, the room has what came of it.
+        together = None if frames is None or skipped else frames.whole
         return stacked(samples, {} if together is None else together._asdict()), skipped
 
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
@@ -178,12 +179,17 @@ class Loader:
         numbers = {"batch_size": batch_size, "block": block, "world_size": world_size}
         numbers["prefetch"] = prefetch
         for name, number in numbers.items():
-            if number < 1:
-                raise MfsynthError(f"{name} is {number}; give 1 or more")
-        if not 0 <= rank < world_size:
-            raise MfsynthError(f"rank is {rank}; give 0 to {world_size - 1} (world_size - 1)")
-        if seed < 0:
-            raise MfsynthError(f"seed is {seed}; give 0 or more")
+            if type(number) is not int or number < 1:
+                raise MfsynthError(f"{name} is {number!r}; give a whole number from 1")
+        if type(rank) is not int or not 0 <= rank < world_size:
+            raise MfsynthError(f"rank is {rank!r}; give 0 to {world_size - 1} (world_size - 1)")
+        for name, number in {"seed": seed, "workers": 0 if workers is None else workers}.items():
+            if type(number) is not int or number < 0:
+                raise MfsynthError(f"{name} is {number!r}; give a whole number from 0")
+        if unknown := [
+            name for name in fields if name.startswith("_") or not hasattr(RGBDSample, name)
+        ]:
+            raise MfsynthError(f"fields: a sample has no {unknown[0]!r:.80}")
         for name, value, allowed in (
             ("tail", tail, ("drop", "pad")),
             ("kind", kind, ("threads", "processes")),
@@ -244,7 +250,6 @@ class Loader:
             "epoch": self.epoch,
             "position": self._position,
             "order": self._order_digest(),
-            "skipped": self.skipped,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -257,7 +262,7 @@ class Loader:
         """
         try:
             version, epoch, position = state["version"], state["epoch"], state["position"]
-            order, skipped = state["order"], state["skipped"]
+            order = state["order"]
         except (KeyError, TypeError) as error:
             raise MfsynthError(f"no state of a loader: it lacks {error}") from error
         if version != _STATE_VERSION:
@@ -267,10 +272,14 @@ class Loader:
                 "the state is of other samples, or of another order: open the same runs in the "
                 "same state (view, filter, split), with the same seed, shuffle and block"
             )
-        counts = (epoch, position, skipped)
-        if any(type(count) is not int or count < 0 for count in counts):
-            raise MfsynthError(f"no state of a loader: {counts} are not three counts")
-        self.epoch, self._position, self.skipped = epoch, position, skipped
+        size = len(self._work.dataset)
+        # A padded step may end behind the last sample.
+        is_count = type(epoch) is int and type(position) is int and epoch >= 0
+        if not is_count or not 0 <= position <= size + max(size, self._step):
+            raise MfsynthError(f"no state of a loader: epoch {epoch!r}, position {position!r}")
+        if not self._steps(size - position):
+            epoch, position = epoch + 1, 0
+        self.epoch, self._position = epoch, position
 
     @property
     def _step(self) -> int:
@@ -317,7 +326,10 @@ class _Pool:
 
     def _submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
         assert self._executor is not None
-        return self._executor.submit(do, *arguments)
+        try:
+            return self._executor.submit(do, *arguments)
+        except BrokenProcessPool as error:
+            raise _process_died() from error
 
     def _do_now(self, epoch: int, at: range) -> Future[tuple[Batch, list[str]]]:
         done: Future[tuple[Batch, list[str]]] = Future()
@@ -333,10 +345,14 @@ def _result(future: Future[tuple[Batch, list[str]]]) -> tuple[Batch, list[str]]:
     try:
         return future.result()
     except BrokenProcessPool as error:
-        raise MfsynthError(
-            "a process of the loader died, perhaps for want of memory; take fewer workers, a "
-            "smaller prefetch, or kind='threads'"
-        ) from error
+        raise _process_died() from error
+
+
+def _process_died() -> MfsynthError:
+    return MfsynthError(
+        "a process of the loader died, perhaps for want of memory; take fewer workers, a smaller "
+        "prefetch, or kind='threads'"
+    )
 
 
 _work_here: Work | None = None

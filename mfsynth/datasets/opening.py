@@ -9,6 +9,7 @@ from typing import Any, overload
 from mfsynth.datasets.mixture import MixedDataset
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
+from mfsynth.errors import MfsynthError
 
 Url = str | os.PathLike[str]
 Transform = Callable[[RGBDSample], Any]
@@ -56,6 +57,8 @@ def open_dataset(
         MfsynthError: See `RGBDDataset` and `MixedDataset`.
     """
     if isinstance(source, Mapping):
+        if transform is not None:
+            raise MfsynthError("a mixture has no transform; give its loader augment and fields")
         datasets = [RGBDDataset(url, view=view, cache_bytes=cache_bytes) for url in source]
         return MixedDataset(datasets, [*source.values()])
     return RGBDDataset(source, view=view, transform=transform, cache_bytes=cache_bytes)

@@ -9,7 +9,8 @@ version of NumPy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 
 _PERIOD = 4096
-# Apart from all epochs, whose keys have two or three numbers, too.
-_OF_TURNS = 2**63
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Order:
         epoch: Another epoch, another permutation.
         block: Samples that stay together; 1 for none.
         shuffle: False for the samples as they are.
+        part: Number of the data set in a mixture: two of one size have orders of their own.
     """
 
     count: int
@@ -38,6 +38,7 @@ class Order:
     epoch: int = 0
     block: int = 16
     shuffle: bool = True
+    part: int = 0
 
     def rows(self, start: int, stop: int) -> Rows:
         """Elements `start` to `stop` of the permutation; from `count` on, it begins again.
@@ -57,7 +58,7 @@ class Order:
     @cached_property
     def _blocks(self) -> Rows:
         """The numbers of the blocks, in their order."""
-        return _permutation(-(-self.count // self.block), (self.seed, self.epoch))
+        return _permutation(-(-self.count // self.block), "blocks", *self._key)
 
     @cached_property
     def _short(self) -> int:
@@ -74,7 +75,19 @@ class Order:
     def _block(self, number: int) -> Rows:
         first = number * self.block
         size = min(self.block, self.count - first)
-        return first + _permutation(size, (self.seed, self.epoch, number))
+        return first + _permutation(size, "block", *self._key, number)
+
+    @property
+    def _key(self) -> tuple[int, int, int]:
+        return self.seed, self.epoch, self.part
+
+
+@lru_cache(maxsize=16)
+def kept_order(
+    count: int, seed: int, epoch: int, block: int, shuffle: bool, part: int = 0
+) -> Order:
+    """An `Order`, whose blocks are not put in order again for every batch."""
+    return Order(count, seed, epoch, block, shuffle, part)
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class MixedOrder:
         return rows
 
     def _turns(self, period: int, shares: tuple[int, ...]) -> Rows:
-        places = _permutation(_PERIOD, (self.seed, _OF_TURNS, period))
+        places = _permutation(_PERIOD, "turns", self.seed, period)
         return np.repeat(np.arange(len(shares)), shares)[places]
 
     def _of(self, part: int, start: int, stop: int) -> Rows:
@@ -133,7 +146,7 @@ class MixedOrder:
         while start < stop:
             again, at = divmod(start, count)
             size = min(stop - start, count - at)
-            order = Order(count, self.seed, again, self.block, self.shuffle)
+            order = kept_order(count, self.seed, again, self.block, self.shuffle, part)
             pieces.append(order.rows(at, at + size))
             start += size
         return np.concatenate(pieces) + sum(self.counts[:part])
@@ -157,6 +170,8 @@ def shares_of(weights: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(shares.tolist())
 
 
-def _permutation(count: int, key: tuple[int, ...]) -> Rows:
-    words = np.random.Philox(np.random.SeedSequence(key)).random_raw(count)
+def _permutation(count: int, *key: str | int) -> Rows:
+    # All of a key counts, whatever the size and number of its parts.
+    digest = blake2b(repr(key).encode(), digest_size=16).digest()
+    words = np.random.Philox(key=np.frombuffer(digest, "<u8")).random_raw(count)
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
@@ -40,6 +40,8 @@ class RangeReader:
         self._cache = cache
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
+        # One for each object that is being opened: it is fetched once, and others needn't wait.
+        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def __reduce__(self) -> tuple[type[RangeReader], tuple[LocalCache | None]]:
         return RangeReader, (self._cache,)
@@ -59,10 +61,11 @@ class RangeReader:
         """
         root = store.local_root
         if root is not None:
-            file = self._file(str(root / stored.key))
+            path = str(root / stored.key)
+            file = self._file(path, lambda: os.open(path, os.O_RDONLY))
             return [file.read(start, length) for start, length in ranges]
-        if self._cache is not None:
-            file = self._file(str(self._kept(self._cache, store, stored)))
+        if (cache := self._cache) is not None:
+            file = self._file(_name(stored), lambda: self._kept(cache, store, stored))
             return [file.read(start, length) for start, length in ranges]
         found: dict[Range, bytes] = {}
         for group in _coalesced(ranges):
@@ -73,7 +76,14 @@ class RangeReader:
                 found[start, length] = data[start - first : start - first + length]
         return [found[each] for each in ranges]
 
-    def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> Path:
+    def forget(self, stored: StoredObject) -> None:
+        """Let go of what is kept of an object, which is damaged."""
+        if self._cache is not None:
+            self._cache.forget(_name(stored))
+            with self._lock:
+                self._files.pop(_name(stored), None)
+
+    def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int:
         def fetch(path: Path) -> None:
             with store.local_copy(stored.key) as copy:
                 with copy.open("rb") as file:
@@ -85,25 +95,38 @@ class RangeReader:
                     )
                 atomic.copy(copy, path)
 
-        return cache.file(f"{stored.sha256}{Path(stored.key).suffix}", fetch)
+        return cache.open(_name(stored), fetch)
 
-    def _file(self, path: str) -> _OpenFile:
+    def _file(self, name: str, opened: Callable[[], int]) -> _OpenFile:
+        if (file := self._known(name)) is not None:
+            return file
         with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = self._files[path] = _OpenFile(path)
-                # The file is evicted, not closed: a thread may still be reading from it.
-                if len(self._files) > _MAX_OPEN_FILES:
-                    self._files.popitem(last=False)
-            self._files.move_to_end(path)
+            turn = self._opening[name]
+        with turn:
+            if (file := self._known(name)) is None:
+                file = _OpenFile(opened())
+                with self._lock:
+                    self._files[name] = file
+                    # The file is evicted, not closed: a thread may still be reading from it.
+                    if len(self._files) > _MAX_OPEN_FILES:
+                        self._files.popitem(last=False)
+            with self._lock:
+                self._opening.pop(name, None)
+        return file
+
+    def _known(self, name: str) -> _OpenFile | None:
+        with self._lock:
+            file = self._files.get(name)
+            if file is not None:
+                self._files.move_to_end(name)
             return file
 
 
 class _OpenFile:
     """A descriptor that is closed with its last user."""
 
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def read(self, start: int, length: int) -> bytes:
         # A method, so that `self` lives until pread is back: a descriptor that was closed
@@ -113,6 +136,10 @@ class _OpenFile:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._descriptor)
+
+
+def _name(stored: StoredObject) -> str:
+    return f"{stored.sha256}{Path(stored.key).suffix}"
 
 
 def _coalesced(ranges: Sequence[Range]) -> list[list[Range]]:

@@ -20,7 +20,7 @@ from mfsynth.datasets.conditions import matching
 from mfsynth.datasets.decoding import ChangedError, Row, Span, decode, members, span_of
 from mfsynth.datasets.frames import Frames
 from mfsynth.datasets.loader import Loader
-from mfsynth.datasets.order import Order
+from mfsynth.datasets.order import Order, kept_order
 from mfsynth.datasets.parts import Part, open_parts
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.datasets.samples import RGBDSample
@@ -95,7 +95,7 @@ class RGBDDataset:
 
         Args:
             condition: Such as `registration > 2 and 'mug' in objects`; a score or slot needs no
-                prefix. A check that abstained is `None`, which is neither more nor less.
+                prefix. Of a check that abstained neither a comparison nor its opposite is true.
 
         Raises:
             MfsynthError: See `mfsynth.datasets.conditions.matching`.
@@ -134,10 +134,20 @@ class RGBDDataset:
 
     def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
         """In which an epoch of a loader goes through it."""
-        return Order(len(self), seed, epoch, block, shuffle)
+        return kept_order(len(self), seed, epoch, block, shuffle)
 
     def loader(self, batch_size: int, **settings: Any) -> Loader:
-        """Batches for a training; for the settings see `mfsynth.datasets.Loader`."""
+        """Batches for a training; for the settings see `mfsynth.datasets.Loader`.
+
+        Raises:
+            MfsynthError: A setting is none, or the data set has a transform, which a loader has
+                `augment` and `fields` for.
+        """
+        if self._transform is not None:
+            raise MfsynthError(
+                "a loader takes samples as they are; open the data set without transform, and give "
+                "the loader augment and fields, or give the data set to torch's DataLoader"
+            )
         return Loader(self, batch_size, **settings)
 
     def __repr__(self) -> str:
@@ -258,7 +268,8 @@ class RGBDDataset:
             except ChangedError:
                 if part.store.local_root is not None:
                     raise
-                # On the way from a store, once in very many reads.
+                # On the way from a store, once in very many reads; or on the disk of the cache.
+                self._reader.forget(tar)
                 [data] = self._reader.read(part.store, tar, [(span.start, span.length)])
                 jpeg, png = members(row, span, data)
         except ChangedError as error:
@@ -300,10 +311,6 @@ def _unread(wanted: _Wanted, error: OSError | MfsynthError) -> MfsynthError:
 def _unreadable(part: Part, tar: StoredObject, row: Row, error: Exception) -> MfsynthError:
     what = " ".join(str(error).split())
     return _damaged(part, tar.key, f"{row['sample_id']}: {what}")
-
-
-def _tar_of(row: Mapping[str, Any]) -> tuple[int, bool]:
-    return row["shard"], bool(row.get(RETURNED))
 
 
 def _damaged(part: Part, key: str, what: str) -> MfsynthError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from mfsynth.storage.exclusive import PART_SUFFIX
 
+_TRIES = 5
+
 
 def cache_folder(name: str) -> Path | None:
     """`MFSYNTH_CACHE/name`, by default in the user's cache folder; None where none can be written.
 
-    It is private: what lies in it is believed.
+    None, too, for a folder that others may write: what lies in it is believed.
     """
     try:
         if (given := os.environ.get("MFSYNTH_CACHE")) is not None:
@@ -23,6 +26,9 @@ def cache_folder(name: str) -> Path | None:
             root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfsynth"
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        places = [each.stat() for each in (folder, folder.parent)]
+        if any(place.st_uid != os.getuid() or place.st_mode & 0o022 for place in places):
+            return None
     # RuntimeError: of a user without a home.
     except (OSError, RuntimeError):
         return None
@@ -44,8 +50,8 @@ class LocalCache:
     folder: Path
     limit: int
 
-    def file(self, name: str, fetch: Callable[[Path], None]) -> Path:
-        """The file of a name, which is had by `fetch` if it isn't here.
+    def open(self, name: str, fetch: Callable[[Path], None]) -> int:
+        """A descriptor to read the file of a name, which is had by `fetch` if it isn't here.
 
         Args:
             name: Says what is in it: two contents never have the same name.
@@ -55,13 +61,23 @@ class LocalCache:
             OSError: The folder can't be written; or what `fetch` raises.
         """
         path = self.folder / name
-        try:
-            os.utime(path)
-        except FileNotFoundError:
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY)
+                os.utime(descriptor)
+                return descriptor
             self.folder.mkdir(parents=True, exist_ok=True)
             fetch(path)
-            self._make_room(path)
-        return path
+            # Before there is room made by others, who may take it for the oldest.
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY)
+                self._make_room(path)
+                return descriptor
+        raise OSError(errno.EAGAIN, f"others remove {path} as soon as it is there")
+
+    def forget(self, name: str) -> None:
+        """Remove a file that is not what its name says."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def _make_room(self, newest: Path) -> None:
         found = []

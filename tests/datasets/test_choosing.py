@@ -41,8 +41,14 @@ INDEX = pa.concat_tables(
         ("'mug' in prompt", [0, 1]),
         ("prompt == 'it\\'s \"y\"'", [3]),
         ("registration > -1.5", [0, 1]),
-        ("not registration > 2", [0, 2, 3]),
+        ("not registration > 2", [0]),
+        ("registration not in [1.0]", [1]),
+        ("not (registration > 2 and candidate < 9)", [0]),
+        ("not (registration > 2 and candidate > 2)", [0, 1, 2]),
+        ("registration > 2 or candidate == 2", [1, 2]),
         ("2 > 1", [0, 1, 2, 3]),
+        ("3 in [1, 2]", []),
+        ("1 is None or 1 in [1]", [0, 1, 2, 3]),
     ],
 )
 def test_a_condition_finds_its_rows(condition, rows):
@@ -69,6 +75,9 @@ def test_a_condition_finds_its_rows(condition, rows):
         ("2 in objects", "stands a text"),
         ("not " * 5000 + "candidate > 1", ""),
         ("lambda: 1", "can't take"),
+        ("candidate > 99999999999999999999", ""),
+        ("candidate in [99999999999999999999]", ""),
+        ("prompt == '\\ud800'", ""),
     ],
 )
 def test_what_is_no_condition_is_one_line_and_nothing_is_executed(condition, said):

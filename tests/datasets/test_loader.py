@@ -8,10 +8,20 @@ import sys
 from itertools import islice
 
 import numpy as np
+import psutil
+import pyarrow as pa
 import pytest
 import tiny_run
 
-from mfsynth.datasets import HorizontalFlip, MixedDataset, RandomCrop, RGBDDataset
+from mfsynth.datasets import (
+    HorizontalFlip,
+    MixedDataset,
+    RandomCrop,
+    RGBDDataset,
+    open_dataset,
+    to_tensors,
+)
+from mfsynth.datasets.mapped import Index
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage.store import ObjectStore
@@ -89,6 +99,44 @@ def test_it_goes_on_with_another_number_of_processes_and_another_batch(dataset):
     assert seen == whole
 
 
+def test_a_state_behind_the_last_batch_is_that_of_the_next_epoch(dataset):
+    first = dataset.loader(8, workers=0)
+    for batch in first:
+        state = first.state_dict()
+        last = batch
+    assert state["position"] == 24
+    second = dataset.loader(8, workers=0)
+    second.load_state_dict(state)
+    assert second.epoch == 1
+    assert len([*second]) == 3
+    # Smaller batches have some left.
+    third = dataset.loader(4, workers=0)
+    third.load_state_dict(state)
+    assert third.epoch == 0
+    assert not {*ids([last])} & {*ids(third)}
+
+
+def test_a_transform_is_not_left_out_without_a_word(dataset):
+    transformed = RGBDDataset(dataset._parts[0].store.url, transform=to_tensors)
+    with pytest.raises(MfsynthError, match="without transform"):
+        transformed.loader(4)
+    with pytest.raises(MfsynthError, match="a mixture has no transform"):
+        open_dataset({dataset._parts[0].store.url: 1}, transform=to_tensors)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_one_line(dataset):
+    loader = dataset.loader(1, workers=1, kind="processes", prefetch=1)
+    batches = iter(loader)
+    next(batches)
+    for child in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    with pytest.raises(MfsynthError, match="a process of the loader died"):
+        for _ in batches:
+            pass
+
+
 def test_each_epoch_has_another_order_and_each_seed(dataset):
     loader = dataset.loader(7, seed=2, workers=0, block=1)
     epochs = [tuple(ids(loader)) for _ in range(3)]
@@ -159,7 +207,25 @@ def test_or_skipped_with_another_in_its_place_and_counted(damaged):
     assert "is missing" in loader.last_skipped or "CRC-32" in loader.last_skipped
     again = damaged.loader(4, workers=0, on_error="skip", seed=1)
     assert ids(again) == ids(batches)
-    assert again.state_dict()["skipped"] == 5
+
+
+def test_a_substitute_comes_with_its_own_pixels(tmp_path):
+    """Also of a pair whose bytes are right, and whose row makes no sense."""
+    dataset = RGBDDataset(tiny_run.make_run(str(tmp_path / "run"), 6).url)
+    sources = dataset.index.column("intrinsics_source").to_pylist()
+    sources[5] = "nonsense"
+    table = dataset.index
+    at = table.column_names.index("intrinsics_source")
+    dataset._rows = Index(table.set_column(at, table.field(at), pa.array(sources)))
+    [*batches] = dataset.loader(5, workers=0, on_error="skip", shuffle=False)
+    numbers = {sample_id: n for n, sample_id in enumerate(table["sample_id"].to_pylist())}
+    found = ids(batches)
+    assert found[5] != table["sample_id"][5].as_py()
+    for batch in batches:
+        for place, sample_id in enumerate(batch["sample_id"]):
+            [sample] = dataset.load([numbers[sample_id]])
+            np.testing.assert_array_equal(batch["rgb"][place], sample.rgb)
+            np.testing.assert_array_equal(batch["depth"][place], sample.depth)
 
 
 def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path):
@@ -175,6 +241,10 @@ def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path
     ("settings", "said"),
     [
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number"),
+        ({"workers": -1}, "workers is -1"),
+        ({"fields": ["rgbx"]}, "a sample has no 'rgbx'"),
+        ({"fields": ["_x"]}, "a sample has no '_x'"),
         ({"batch_size": 29}, "has 28 samples, a step takes 29"),
         ({"rank": 1}, "rank is 1; give 0 to 0"),
         ({"seed": -1}, "seed is -1"),
@@ -195,7 +265,8 @@ def test_a_state_of_other_samples_or_of_nothing_is_refused(dataset):
         with pytest.raises(MfsynthError, match="of other samples, or of another order"):
             other.load_state_dict(state)
     loader = dataset.loader(4, seed=1)
-    for broken in ({}, {**state, "position": -1}, {**state, "epoch": 1.0}, {**state, "version": 9}):
+    wrong = [("position", -1), ("position", 10**9), ("epoch", 1.0), ("version", 9)]
+    for broken in ({}, *({**state, name: value} for name, value in wrong)):
         with pytest.raises(MfsynthError, match="state"):
             loader.load_state_dict(broken)
     assert loader.state_dict() == state

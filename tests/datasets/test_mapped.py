@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny_run
@@ -14,6 +15,7 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset, mapped, parts
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit, read_commits
+from mfsynth.storage import atomic
 from mfsynth.storage.local_cache import LocalCache, cache_folder
 
 
@@ -135,17 +137,55 @@ def test_neighbours_in_a_store_are_read_at_once(s3, tmp_path):
     assert s3.requests.total() - before == 2
 
 
+def test_a_cached_tar_that_was_damaged_is_fetched_again(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
+    store = tiny_run.make_run(f"{s3.new_bucket()}/run", 1)
+    assert len([*RGBDDataset(store.url, cache_bytes=10**9)]) == 4
+    [kept] = (tmp_path / "cache" / "tars").iterdir()
+    whole = kept.read_bytes()
+    offset = RGBDDataset(store.url).index.column("rgb_offset")[2].as_py()
+    kept.write_bytes(whole[: offset + 99] + bytes([whole[offset + 99] ^ 8]) + whole[offset + 100 :])
+    assert candidates(RGBDDataset(store.url, cache_bytes=10**9)) == [0, 1, 2, 3]
+    assert kept.read_bytes() == whole
+
+
+def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "shared"))
+    assert cache_folder("indexes") is not None
+    for folder in (tmp_path / "shared", tmp_path / "shared" / "indexes"):
+        folder.chmod(0o777)
+        assert cache_folder("indexes") is None
+        folder.chmod(0o700)
+    assert cache_folder("indexes") is not None
+
+
+def test_a_cache_that_is_too_small_is_slow_and_never_a_damaged_run(tmp_path):
+    """Each file makes the others go, while threads are about to open them."""
+    cache = LocalCache(tmp_path / "cache", 100)
+
+    def read(number: int) -> bool:
+        name = str(number % 3)
+        descriptor = cache.open(name, lambda path: atomic.replace(path, name.encode() * 99))
+        try:
+            return os.read(descriptor, 200) == name.encode() * 99
+        finally:
+            os.close(descriptor)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(200)))
+
+
 def test_the_cache_keeps_to_its_limit_and_what_was_used_last(tmp_path):
     cache = LocalCache(tmp_path / "cache", 250)
 
     def fetched(name: str) -> bool:
         done = []
-        cache.file(name, lambda path: (path.write_bytes(bytes(100)), done.append(1)))
+        os.close(cache.open(name, lambda path: (path.write_bytes(bytes(100)), done.append(1))))
         for age, path in enumerate(sorted(cache.folder.iterdir(), key=os.path.getmtime)):
             os.utime(path, (1000 + age,) * 2)
         return bool(done)
 
     assert [fetched(name) for name in "ababcab"] == [1, 1, 0, 0, 1, 1, 1]
     assert len([*cache.folder.iterdir()]) == 2
-    LocalCache(tmp_path / "cache", 1).file("large", lambda path: path.write_bytes(bytes(999)))
+    os.close(LocalCache(tmp_path / "cache", 1).open("large", lambda p: p.write_bytes(bytes(999))))
     assert [path.name for path in cache.folder.iterdir()] == ["large"]

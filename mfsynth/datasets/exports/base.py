@@ -62,6 +62,7 @@ class Exporter(Settings, ABC):
     Attributes:
         holds: What is in it, in a line.
         loses: What it has no place for, in a line; "" for nothing.
+        reach: Nearest and furthest depth that it has codes for, in metres; None for all.
         means_metres: Whether its readers take depth for metres.
         needs_camera: Whether a pair without intrinsics can't be written.
         needs_module: Imported to write it, beside what mfsynth always has.
@@ -70,6 +71,7 @@ class Exporter(Settings, ABC):
 
     holds: ClassVar[str]
     loses: ClassVar[str] = ""
+    reach: ClassVar[tuple[float, float] | None] = None
     means_metres: ClassVar[bool] = True
     needs_camera: ClassVar[bool] = False
     needs_module: ClassVar[str | None] = None
@@ -96,6 +98,13 @@ class Exporter(Settings, ABC):
                 f"{pairs.relative} of {len(pairs)} pairs have relative depth, and this format "
                 "means metres; give --metres-per-unit if you know it, or a format that says its "
                 "unit (folder, parquet, ply)"
+            )
+        if self.reach is not None and not pairs.within(*self.reach):
+            nearest, furthest = self.reach
+            raise MfsynthError(
+                f"none of {len(pairs)} pairs has depth between {nearest:.3g} m and {furthest:.5g} "
+                "m, where this format has codes; take one that holds all depth (folder, hdf5, "
+                "parquet), or another --metres-per-unit if that is wrong"
             )
         unknown = sum(pairs.camera(i).intrinsics is None for i in range(len(pairs)))
         if self.needs_camera and unknown:
@@ -159,6 +168,15 @@ def whole_codes(depth: DepthMap, per_unit: float) -> tuple[NDArray[np.uint16], i
     fits = (exact >= 1) & (exact <= HIGHEST_CODE)
     lost = int(np.count_nonzero((depth > 0) & ~fits))
     return np.where(fits, exact, 0).astype(np.uint16), lost
+
+
+def reach_of(per_metre: float) -> tuple[float, float]:
+    """Nearest and furthest depth that `whole_codes` has codes for, in metres.
+
+    Args:
+        per_metre: Codes a metre.
+    """
+    return 0.5 / per_metre, (HIGHEST_CODE + 0.5) / per_metre
 
 
 def json_document(value: object) -> bytes:

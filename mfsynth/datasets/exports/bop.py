@@ -15,6 +15,7 @@ from mfsynth.datasets.exports.base import (
     Exporter,
     Facts,
     described,
+    reach_of,
     whole_codes,
 )
 from mfsynth.datasets.exports.pairs import Frame, Pairs
@@ -36,6 +37,10 @@ class Bop(Exporter):
     holds: ClassVar[str] = "the JPEG as it is, 16-bit PNG, cam_K and depth_scale of each image"
     loses: ClassVar[str] = (
         "depth beyond 65.534 m (becomes invalid); up to .05 mm, or .5 mm in images beyond 6.55 m"
+    )
+    reach: ClassVar[tuple[float, float] | None] = (
+        reach_of(1 / (_FINE * _METRES))[0],
+        reach_of(1 / (_COARSE * _METRES))[1],
     )
     needs_camera: ClassVar[bool] = True
 

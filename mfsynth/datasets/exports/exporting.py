@@ -1,22 +1,25 @@
 """Taking a data set through a format: whole files, and on from where it was killed.
 
-    out/.mfsynth-export/job.json      what is exported here, and whether it is through
-    out/.mfsynth-export/000012.json   block 12 is written: pixels lost, facts for documents
+    out/.mfsynth-export/job.json      what is exported here
+    out/.mfsynth-export/000012.json   block 12: its files, pixels lost, facts for documents
 
-Blocks are marked after their files, and only while the export goes on.
+Blocks are marked after their files. A mark is believed as long as its files are there in their
+sizes: what is deleted or cut off is written again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mfsynth import __version__
-from mfsynth.datasets.exports.base import Exporter, Facts, json_document
+from mfsynth.config.base import Index, Settings
+from mfsynth.datasets.exports.base import Exporter, json_document
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.errors import MfsynthError
 from mfsynth.storage import atomic
@@ -47,11 +50,13 @@ class Exported:
 
     Attributes:
         pairs: How many.
-        lost: Pixels with depth that the format has no code for.
+        pixels: With depth, of all of them.
+        lost: Those of the pixels that the format has no code for.
         was_there: Whether everything was there before.
     """
 
     pairs: int
+    pixels: int
     lost: int
     was_there: bool
 
@@ -93,19 +98,15 @@ def export(
     }
     state = folder / STATE
     try:
-        begun = _require_ours(folder, job)
+        # Before anything is made; another process may begin until we are alone.
+        _require_ours(folder, job)
         state.mkdir(parents=True, exist_ok=True)
         with alone(state / _LOCK):
-            if begun is not None and "lost" in begun:
-                _tidy(state)
-                return Exported(len(pairs), begun["lost"], was_there=True)
+            begun = _require_ours(folder, job)
+            _remove_parts(folder)
             if begun is None:
                 atomic.replace(state / _JOB, json_document(job))
-            else:
-                _remove_parts(folder)
-            lost = _write(pairs, exporter, folder, report)
-            atomic.replace(state / _JOB, json_document({**job, "lost": lost}))
-            _tidy(state)
+            return _write(pairs, exporter, folder, report)
     except BlockingIOError as error:
         raise MfsynthError(f"{folder}: another process exports to it; wait for its end") from error
     except OSError as error:
@@ -113,7 +114,6 @@ def export(
         raise MfsynthError(
             f"{folder}: can't be written ({reason}); mend it, and the same command goes on"
         ) from error
-    return Exported(len(pairs), lost, was_there=False)
 
 
 def _require_ours(folder: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -139,50 +139,79 @@ def _require_ours(folder: Path, job: Mapping[str, Any]) -> dict[str, Any] | None
     return begun
 
 
-def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None) -> int:
-    """Blocks that aren't marked, then documents; pixels lost in all."""
-    lost, facts = 0, []
+class _Mark(Settings):
+    """What a block came to.
+
+    Attributes:
+        sizes: Of its files, by path in the export.
+        lost: See `Block`.
+        facts: See `Block`.
+    """
+
+    sizes: dict[str, Index]
+    lost: Index
+    facts: dict[str, Any]
+
+
+def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None) -> Exported:
+    """Blocks that aren't whole, then documents."""
+    lost, facts, was_there = 0, [], True
     for number, start in enumerate(range(0, len(pairs), exporter.block_size)):
         end = min(start + exporter.block_size, len(pairs))
-        mark = folder / STATE / f"{number:06d}.json"
-        done = _read_mark(mark)
-        if done is None:
-            frames = (pairs.frame(i) for i in range(start, end))
-            block = exporter.encode(frames, pairs)
-            _put(folder, block.files)
-            done = (block.lost, block.facts)
-            atomic.replace(mark, json.dumps(done).encode())
-        lost += done[0]
-        facts.append(done[1])
+        path = folder / STATE / f"{number:06d}.json"
+        mark = _read_mark(path)
+        if mark is None or not _has(folder, mark.sizes):
+            was_there = False
+            block = exporter.encode((pairs.frame(i) for i in range(start, end)), pairs)
+            for key, data in block.files.items():
+                _put(folder / key, data)
+            sizes = {key: len(data) for key, data in block.files.items()}
+            mark = _Mark(sizes=sizes, lost=block.lost, facts=dict(block.facts))
+            atomic.replace(path, json.dumps(mark.model_dump()).encode())
+        lost += mark.lost
+        facts.append(mark.facts)
         if report is not None:
             report(end, len(pairs))
-    _put(folder, exporter.documents(pairs, facts))
-    return lost
+    for key, data in exporter.documents(pairs, facts).items():
+        if not _holds(folder / key, data):
+            was_there = False
+            _put(folder / key, data)
+    return Exported(len(pairs), pairs.pixels, lost, was_there)
 
 
-def _read_mark(path: Path) -> tuple[int, Facts] | None:
+def _read_mark(path: Path) -> _Mark | None:
+    """None if the block has none, or one that is none, as after a power cut."""
     try:
-        lost, facts = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        return _Mark.model_validate(json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError):
         return None
-    return lost, facts
 
 
-def _put(folder: Path, files: Mapping[str, bytes]) -> None:
-    for key, data in files.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace(path, data)
+def _has(folder: Path, sizes: Mapping[str, int]) -> bool:
+    """Whether all files are there, in their sizes."""
+    for key, size in sizes.items():
+        try:
+            found = (folder / key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return False
+    return True
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.replace(path, data)
 
 
 def _remove_parts(folder: Path) -> None:
     """What a killed writer has left."""
     for part in [*folder.rglob(f".*{PART_SUFFIX}")]:
         part.unlink(missing_ok=True)
-
-
-def _tidy(state: Path) -> None:
-    """Leave of the state what it was an export of."""
-    for path in [*state.iterdir()]:
-        if path.name not in (_JOB, _LOCK):
-            path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ class Hdf5(Exporter):
     """N.hdf5 with `colors`, `depth`, and attributes: K, size, unit, prompt, licence."""
 
     holds: ClassVar[str] = "`colors` uint8, `depth` float32 with 0 for invalid; K as attribute"
-    loses: ClassVar[str] = ""
+    loses: ClassVar[str] = "NUL in texts (becomes U+FFFD; `metadata.jsonl` has it)"
     needs_module: ClassVar[str | None] = "h5py"
     extra: ClassVar[str | None] = "hdf5"
 
@@ -38,6 +38,9 @@ def _file(frame: Frame) -> bytes:
                 name, data=array, compression="gzip", shuffle=True, track_times=False
             )
         for name, value in _attributes(frame).items():
+            if isinstance(value, str):
+                # Texts of HDF5 end at the first one.
+                value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
             if value is not None:
                 file.attrs[name] = value
     return stream.getvalue()

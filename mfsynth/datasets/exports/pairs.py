@@ -21,6 +21,8 @@ from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
+# Of float32, with all its digits.
+_LEAST, _GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _METRIC = [str(kind) for kind in DepthKind if kind.is_metric]
 
 
@@ -75,7 +77,7 @@ class Pairs:
 
     Raises:
         MfsynthError: There is no depth that `metres_per_unit` could make metres of, or some with
-            an unknown shift; or a camera of the index is none.
+            an unknown shift, or it is none; or a camera of the index is none.
 
     Attributes:
         metres_per_unit: As given.
@@ -100,6 +102,7 @@ class Pairs:
         self.cameras = tuple(_camera(key, assume_fov) for key in known)
         self._groups = np.array(groups, np.int64)
         self._places = _counted(self._groups, len(known))
+        self._near = self._index.column("depth_near").to_numpy()
         self._far = self._index.column("depth_far").to_numpy()
         self._relative = pc.invert(
             pc.is_in(self._index.column("depth_kind"), pa.array(_METRIC))
@@ -134,9 +137,13 @@ class Pairs:
         """Of a pair."""
         return self.cameras[int(self._groups[number])]
 
+    def scale(self, number: int) -> float | None:
+        """What makes metres of a pair's relative depth; None where nothing does, or has to."""
+        return self.metres_per_unit if self._relative[number] else None
+
     def factor(self, number: int) -> float:
         """What a pair's stored depth is multiplied by."""
-        return (self.metres_per_unit or 1.0) if self._relative[number] else 1.0
+        return self.scale(number) or 1.0
 
     def unit(self, number: int) -> Literal["metres", "relative"]:
         """Of a pair's depth in the export."""
@@ -146,6 +153,19 @@ class Pairs:
     def far(self, number: int) -> float:
         """Greatest depth of a pair, in its unit."""
         return float(self._far[number]) * self.factor(number)
+
+    @property
+    def pixels(self) -> int:
+        """How many have depth, in all pairs."""
+        sizes = [self._index.column(name).to_numpy() for name in ("width", "height")]
+        shares = self._index.column("valid_fraction").to_numpy()
+        return int(np.rint(shares * sizes[0] * sizes[1]).sum())
+
+    def within(self, nearest: float, furthest: float) -> int:
+        """How many pairs have depth between these, as far as their least and greatest tell."""
+        factors = np.where(self._relative, self.metres_per_unit or 1.0, 1.0)
+        near, far = self._near * factors, self._far * factors
+        return int(np.count_nonzero((near <= furthest) & (far >= nearest)))
 
     def row(self, number: int) -> dict[str, Any]:
         """Of the index."""
@@ -161,6 +181,8 @@ class Pairs:
                 yield {**row, **lacking}
 
     def _require_scalable(self) -> None:
+        factor = self.metres_per_unit
+        assert factor is not None
         if not self._relative.any():
             raise MfsynthError("all depth is in metres; leave --metres-per-unit out")
         kinds = self._index.column("depth_kind")
@@ -170,6 +192,12 @@ class Pairs:
                 f"{shifted} of {len(self)} pairs have depth with an unknown shift, of which no "
                 "factor makes metres; leave --metres-per-unit out, and take a format that says "
                 "its unit"
+            )
+        ends = np.array([self._near[self._relative], self._far[self._relative]]) * factor
+        # False of what is no number, too; pairs without depth have 0 for both.
+        if not (factor > 0 and np.all((ends == 0) | (ends >= _LEAST) & (ends <= _GREATEST))):
+            raise MfsynthError(
+                f"--metres-per-unit {factor}: makes depth that float32 can't hold; is it right?"
             )
 
     def frame(self, number: int) -> Frame:

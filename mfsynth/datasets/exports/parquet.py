@@ -15,6 +15,7 @@ from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import Block, Exporter, Facts
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import marked_jpeg
+from mfsynth.geometry import DepthKind
 from mfsynth.geometry.colour import colour_depth
 from mfsynth.shards.codecs import FORMULAS, DepthScale, encode_jpeg
 from mfsynth.shards.documents.models import licence_id
@@ -97,7 +98,12 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
         **scaled,
         "intrinsics_source": camera.source,
         "depth_unit": frame.unit,
-        **({} if factor == 1.0 else {"metres_per_unit": factor}),
+        # As in a run whose configuration has the number.
+        **(
+            {}
+            if pairs.scale(frame.number) is None
+            else {"depth_kind": str(DepthKind.ESTIMATED_METRIC_Z), "metres_per_unit": factor}
+        ),
     }
 
 

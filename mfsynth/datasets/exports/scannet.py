@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, whole_codes
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, reach_of, whole_codes
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import code_png
 from mfsynth.geometry import Intrinsics
@@ -20,6 +20,7 @@ class ScanNet(Exporter):
 
     holds: ClassVar[str] = "the JPEG as it is, 16-bit PNG in millimetres, K of each scene as 4x4"
     loses: ClassVar[str] = "half a millimetre; depth beyond 65.534 m (becomes invalid)"
+    reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final
 
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, whole_codes
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, reach_of, whole_codes
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import code_png, rgb_png
 
@@ -20,6 +20,7 @@ class Tum(Exporter):
 
     holds: ClassVar[str] = "8-bit PNG, 16-bit PNG of 5000 codes a metre, lists by time; K beside"
     loses: ClassVar[str] = "depth beyond 13.1 m and below .1 mm (becomes invalid)"
+    reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""

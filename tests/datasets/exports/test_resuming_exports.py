@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import exporting
+from mfsynth.datasets.exports.base import whole_codes
 from mfsynth.datasets.exports.exporting import STATE, export
 from mfsynth.datasets.exports.hdf5 import Hdf5
 from mfsynth.datasets.exports.pairs import Pairs
@@ -46,7 +50,7 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(metric_run, tmp_path, 
     )
     run_export(metric_run, tmp_path / "whole", name)
     whole = contents(tmp_path / "whole")
-    assert len(writes) > 6
+    assert len(writes) >= 6
     for survived in range(len(writes)):
         folder, made = tmp_path / f"{survived}", []
 
@@ -85,7 +89,90 @@ def test_what_is_marked_is_not_read_again_and_what_is_through_not_at_all(
     assert told == [(3, 4), (4, 4)]
     assert run_export(metric_run, tmp_path).was_there
     assert len(read) == 5
-    assert sorted(path.name for path in (tmp_path / STATE).iterdir()) == ["job.json", "lock"]
+
+
+def lose_a_file_of_each_block(folder):
+    for path in [*folder.glob("depth/*[02].npy"), *folder.glob("data/*.parquet")]:
+        path.unlink()
+
+
+def lose_a_folder(folder):
+    shutil.rmtree(next(path for path in folder.iterdir() if path.is_dir() and path.name != STATE))
+
+
+def cut_a_file_off(folder):
+    path = max(path for path in folder.rglob("*.*") if path.parent not in (folder, folder / STATE))
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def lose_documents(folder):
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def cut_a_document_off(folder):
+    path = next(path for path in folder.iterdir() if path.is_file())
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def cut_marks_off(folder):
+    for path in (folder / STATE).glob("0*.json"):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def empty_marks(folder):
+    for path, text in zip((folder / STATE).glob("0*.json"), ("", "[1, 2]"), strict=False):
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["parquet", "folder"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lose_a_file_of_each_block,
+        lose_a_folder,
+        cut_a_file_off,
+        lose_documents,
+        cut_a_document_off,
+        cut_marks_off,
+        empty_marks,
+    ],
+)
+def test_what_was_lost_since_is_written_again(metric_run, tmp_path, name, spoil):
+    run_export(metric_run, tmp_path, name)
+    whole = contents(tmp_path)
+    spoil(tmp_path)
+    assert contents(tmp_path) != whole
+    assert not run_export(metric_run, tmp_path, name).was_there
+    assert contents(tmp_path) == whole
+    assert run_export(metric_run, tmp_path, name).was_there
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_marked_block_is_read_again_only_if_a_file_of_it_is_lost(
+    metric_run, tmp_path, monkeypatch, lost
+):
+    run_export(metric_run, tmp_path / "whole")
+    frame = Pairs.frame
+
+    def dying(self, number):
+        if number == 3:
+            raise Killed
+        return frame(self, number)
+
+    monkeypatch.setattr(Pairs, "frame", dying)
+    with pytest.raises(Killed):
+        run_export(metric_run, tmp_path / "out")
+    if lost:
+        next(tmp_path.glob("out/data/*.parquet")).unlink()
+    read = []
+    monkeypatch.setattr(
+        Pairs, "frame", lambda self, number: (read.append(number), frame(self, number))[1]
+    )
+    run_export(metric_run, tmp_path / "out")
+    assert read == ([0, 1, 2, 3] if lost else [3])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +215,22 @@ def test_of_two_at_once_the_second_is_refused(metric_run, tmp_path):
     run_export(metric_run, tmp_path)
 
 
+def test_an_export_that_began_since_the_folder_was_looked_at_is_not_written_over(
+    metric_run, tmp_path, monkeypatch
+):
+    alone = exporting.alone
+
+    def overtaken(path):
+        monkeypatch.setattr(exporting, "alone", alone)
+        run_export(metric_run, tmp_path)
+        return alone(path)
+
+    monkeypatch.setattr(exporting, "alone", overtaken)
+    with pytest.raises(MfsynthError, match="has an export of other options"):
+        run_export(metric_run, tmp_path, "parquet", "pairs_per_file=2")
+    assert run_export(metric_run, tmp_path).was_there
+
+
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(metric_run, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(errno.ENOSPC, "full")
@@ -155,6 +258,32 @@ def test_a_format_that_needs_a_camera_says_so(run_store, out, name):
 def test_depth_that_is_in_metres_takes_no_factor(metric_run, out):
     with pytest.raises(MfsynthError, match="all depth is in metres; leave --metres-per-unit out"):
         run_export(metric_run, out, "tum", metres_per_unit=2.0)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.0, -1.0, 1.5e38, 1e-38, 1e-320])
+def test_a_factor_that_leaves_no_depth_that_float32_holds_is_refused(run_store, out, factor):
+    with pytest.raises(MfsynthError, match=r"--metres-per-unit .*float32 can't hold"):
+        run_export(run_store, out, "folder", metres_per_unit=factor)
+    assert not out.exists()
+
+
+# Of 1 to 2.9 units.
+@pytest.mark.parametrize("factor", [1000.0, 1e-6])
+@pytest.mark.parametrize("name", ["tum", "scannet", "bop"])
+def test_an_export_that_would_keep_no_depth_is_refused(run_store, out, name, factor):
+    with pytest.raises(MfsynthError, match="none of 8 pairs has depth between"):
+        run_export(run_store, out, name, metres_per_unit=factor, assume_fov=60.0)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["tum", "scannet", "bop"])
+def test_what_a_format_reaches_is_what_it_has_codes_for(name):
+    ends = open_exporter(name, ()).reach
+    per_metre = {"tum": (5000.0, 5000.0), "scannet": (1000.0, 1000.0), "bop": (1e4, 1000.0)}[name]
+    for end, per, inwards in zip(ends, per_metre, (1.001, 1 - 1e-6), strict=True):
+        inside, outside = (np.full((1, 1), end * by, np.float32) for by in (inwards, 2 - inwards))
+        assert whole_codes(inside, per)[1] == 0
+        assert whole_codes(outside, per)[1] == 1
 
 
 def test_of_depth_with_an_unknown_shift_no_factor_makes_metres(tmp_path, out):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import tiny_run
+from metric_run import metric_sample
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.datasets.exports.registry import open_exporter
+from mfsynth.datasets.exports.registry import FORMATS, open_exporter
+from mfsynth.shards.commits import commit, open_run
 from mfsynth.sources.registry import source_settings
+from mfsynth.storage.store import ObjectStore
 
 # Half a millimetre, and half of TUM's and BOP's steps.
 MILLIMETRE, TUM, BOP = 0.5e-3, 0.1e-3, 0.05e-3
@@ -148,6 +154,27 @@ def test_hdf5_holds_both_arrays_and_its_camera(metric_run, metric_pairs, out):
         }
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_takes_every_text(tmp_path, out, name):
+    if (module := FORMATS[name].needs_module) is not None:
+        pytest.importorskip(module)
+    text = "a \0 in\nthe \u2028 \x1b[31m \N{PILE OF POO} end"
+    sample = metric_sample(0)
+    sample = replace(sample, ref=replace(sample.ref, prompt=text), licence=text)
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    rejects = [tiny_run.make_reject(i) for i in range(1, tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [sample, *rejects]))
+    exported(store, out, name)
+    if name == "hdf5":
+        import h5py
+
+        with h5py.File(out / "0.hdf5") as file:
+            assert file.attrs["prompt"] == text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if (document := out / "metadata.jsonl").exists():
+        assert json.loads(document.read_bytes())["text"] == text
+
+
 def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
     metric_run, metric_pairs, out
 ):
@@ -182,7 +209,7 @@ def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
                 pytest.fail(str(other))
 
 
-@pytest.mark.parametrize("factor", [None, 0.7])
+@pytest.mark.parametrize("factor", [None, 0.7, 1.0])
 def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
     metric_run, run_store, out, tmp_path, factor
 ):
@@ -205,11 +232,21 @@ def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
             depth = row["depth_near"] * np.exp((codes - 1) * row["depth_unit_per_code"])
         assert_depth(np.where(codes > 0, depth, 0), sample, 0, factor=factor or 1.0)
         assert row["metres_per_unit"] == factor
+        assert row["depth_kind"] == ("metric_z" if factor is None else "estimated_metric_z")
         camera = [row[name] for name in ("fx", "fy", "cx", "cy")]
         if sample.intrinsics is None:
             assert camera == [None] * 4
         else:
             assert camera == sample.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+
+
+def test_parquet_of_relative_depth_keeps_its_kind(run_store, out):
+    exported(run_store, out, "parquet")
+    (path,) = out.glob("data/*.parquet")
+    rows = pq.read_table(path, columns=["depth_kind", "depth_unit", "metres_per_unit"])
+    assert rows.to_pylist() == [
+        {"depth_kind": "scale_invariant_z", "depth_unit": "relative", "metres_per_unit": None}
+    ] * len(rows)
 
 
 def read_ply(path):
