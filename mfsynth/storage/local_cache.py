@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfsynth.storage.exclusive import PART_SUFFIX
-
-_TRIES = 5
 
 
 def cache_folder(name: str) -> Path | None:
@@ -61,19 +59,21 @@ class LocalCache:
             OSError: The folder can't be written; or what `fetch` raises.
         """
         path = self.folder / name
-        for _ in range(_TRIES):
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(path, os.O_RDONLY)
-                os.utime(descriptor)
-                return descriptor
-            self.folder.mkdir(parents=True, exist_ok=True)
-            fetch(path)
-            # Before there is room made by others, who may take it for the oldest.
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(path, os.O_RDONLY)
-                self._make_room(path)
-                return descriptor
-        raise OSError(errno.EAGAIN, f"others remove {path} as soon as it is there")
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            os.utime(descriptor)
+            return descriptor
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Opened before it has its name, under which others may remove it at once.
+        part = self.folder / f".{name}.{secrets.token_hex(4)}{PART_SUFFIX}"
+        try:
+            fetch(part)
+            descriptor = os.open(part, os.O_RDONLY)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        self._make_room(path)
+        return descriptor
 
     def forget(self, name: str) -> None:
         """Remove a file that is not what its name says."""
