@@ -23,7 +23,9 @@ def cache_folder(name: str) -> Path | None:
         else:
             root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfsynth"
         folder = root / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # One after the other: parents that are made on the way are everybody's of the group.
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
         places = [each.stat() for each in (folder, folder.parent)]
         if any(place.st_uid != os.getuid() or place.st_mode & 0o022 for place in places):
             return None

@@ -151,7 +151,11 @@ def test_a_cached_tar_that_was_damaged_is_fetched_again(s3, tmp_path, monkeypatc
 
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "shared"))
-    assert cache_folder("indexes") is not None
+    before = os.umask(0o002)
+    try:
+        assert cache_folder("indexes") is not None
+    finally:
+        os.umask(before)
     for folder in (tmp_path / "shared", tmp_path / "shared" / "indexes"):
         folder.chmod(0o777)
         assert cache_folder("indexes") is None
