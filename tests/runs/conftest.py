@@ -48,18 +48,22 @@ class RunFolder:
 
     def expected_ids(self, *, without: tuple[int, ...] = ()) -> list[str]:
         """The ids that the stand-in model must give: the shortest prefix of whole shards."""
-        size, target = self.values["shard_size"], self.values["target"]["pairs"]
-        run = plan_of(self.config()).run
+        target = self.values["target"]["pairs"]
         ids: list[str] = []
         for shard in range(1000):
             if len(ids) >= target:
                 return ids
-            ids += [
-                sample_id(run, i)
-                for i in range(shard * size, (shard + 1) * size)
-                if i not in without and accepted(derive_seed(0, "noise", i))
-            ]
+            ids += self.ids_of(shard, without)
         raise AssertionError
+
+    def ids_of(self, shard: int, without: tuple[int, ...] = ()) -> list[str]:
+        size = self.values["shard_size"]
+        run = plan_of(self.config()).run
+        return [
+            sample_id(run, i)
+            for i in range(shard * size, (shard + 1) * size)
+            if i not in without and accepted(derive_seed(0, "noise", i))
+        ]
 
 
 @pytest.fixture(scope="session")
