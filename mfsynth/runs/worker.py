@@ -266,6 +266,8 @@ class ShardWorker:
                 estimate=estimate,
                 text=item.text,
                 slots=item.slots,
+                mask=item.labels.mask,
+                names=item.labels.names,
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
@@ -300,6 +302,8 @@ class ShardWorker:
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
                         sensor=self._provenance.sensor(item),
+                        labels=item.labels,
+                        parted=verdict.parted,
                     ),
                     self._declared,
                 )
@@ -311,6 +315,7 @@ class ShardWorker:
                 reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
+                parted=verdict.parted,
             )
             return reject if pair is None else EncodedReject(reject, pair)
 
