@@ -41,6 +41,9 @@ class RunSource:
         url: A local path or fsspec URL of a run.
         view: Name of a view of it; None for all pairs that it accepted.
 
+    Attributes:
+        pairs: As a data set.
+
     Raises:
         MfsynthError: There is no run or view, it has no pairs, or its depth has an unknown shift,
             which no scale makes z-depth.
@@ -50,21 +53,21 @@ class RunSource:
         # Here, so that reading settings doesn't wait for what reading pairs takes.
         from mfsynth.datasets import RGBDDataset
 
-        self._pairs = RGBDDataset(url, view=view)
+        self.pairs = RGBDDataset(url, view=view)
         self._shown = without_credentials(url)
-        if not len(self._pairs):
+        if not len(self.pairs):
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
-        if DepthKind.AFFINE_INVARIANT_Z in self._pairs.index.column("depth_kind").to_pylist():
+        if DepthKind.AFFINE_INVARIANT_Z in self.pairs.index.column("depth_kind").to_pylist():
             raise MfsynthError(
                 f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} has an unknown "
                 "shift, which no scale makes z-depth; use a run of another kind"
             )
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Item:
-        pair = self._pairs[index]
+        pair = self.pairs[index]
         camera = pair.intrinsics
         return Item(
             rgb=pair.rgb,
@@ -85,7 +88,7 @@ class RunSource:
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
-        return iter(self._pairs.index.column("prompt").to_pylist())
+        return iter(self.pairs.index.column("prompt").to_pylist())
 
     def key(self, index: int) -> str:
         """The sample's id."""
@@ -93,10 +96,10 @@ class RunSource:
 
     def contents(self) -> Iterator[bytes]:
         """Ids, and CRC-32s of images and depth maps."""
-        columns = [self._pairs.index.column(name) for name in _CONTENTS]
+        columns = [self.pairs.index.column(name) for name in _CONTENTS]
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             yield repr(row).encode()
 
     def _column(self, name: str, index: int) -> Any:
-        table = self._pairs.index
+        table = self.pairs.index
         return table.column(name)[index].as_py() if name in table.column_names else None
