@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Index, Items, Positive, Settings, Unset
@@ -194,8 +195,9 @@ class EstimatorTrainer:
         self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size, focal)
         self.model.to(self._device)
         self.model.to(memory_format=torch.channels_last)
-        is_alone = processes.num_processes == 1
-        self._forward = self.model if is_alone else processes.prepare_model(self.model)
+        self._forward: nn.Module = self.model
+        if processes.num_processes > 1:
+            self._forward = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
         trained = dict(self.model.named_parameters())
         self._optimiser = torch.optim.AdamW(
             trained.values(), config.learning_rate, weight_decay=config.weight_decay
