@@ -377,8 +377,9 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean, lowest and highest."""
-    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+    """Mean; of several the lowest and the highest, too."""
+    mean = f"{statistics.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.4f}–{max(values):.4f})"
 
 
 if __name__ == "__main__":
