@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.exclusive import PART_SUFFIX
-from mfsynth.storage.local_cache import cache_folder
+from mfsynth.storage.local_cache import cache_folder, remove_left_parts
 
 MIN_ROWS = 50_000
 """Smaller indexes are kept in memory: to read them again costs no second."""
@@ -35,12 +35,15 @@ class Index:
 
     Args:
         table: Its rows.
-        path: Of the Arrow file that they are mapped from; None for a table in memory.
+        path: Of the Arrow file that they are mapped from; None for others.
+        parts: The indexes of whose memory they are; none for others.
     """
 
-    def __init__(self, table: pa.Table, path: Path | None = None) -> None:
+    def __init__(
+        self, table: pa.Table, path: Path | None = None, parts: Sequence[Index] = ()
+    ) -> None:
         self.table = table
-        self._path = path
+        self._path, self._parts = path, parts
         self._batches = table.to_batches()
         self._ends = [*accumulate(batch.num_rows for batch in self._batches)]
         self._values: dict[int, dict[str, Callable[[int], Any]]] = {}
@@ -48,6 +51,8 @@ class Index:
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[Any, ...]]:
         if self._path is not None and self._path.exists():
             return _map, (str(self._path),)
+        if self._parts:
+            return joined, (self._parts, self.table.schema)
         return Index, (self.table,)
 
     def __len__(self) -> int:
@@ -77,6 +82,27 @@ def _reader(column: pa.Array) -> Callable[[int], Any]:
     return lambda place: column[place].as_py()
 
 
+def joined(indexes: Sequence[Index], schema: pa.Schema) -> Index:
+    """Several indexes as one, of the same memory.
+
+    Args:
+        indexes: Their rows follow each other.
+        schema: Of the whole; a column that one lacks is null in its rows.
+    """
+    tables = [_with_all_columns(index.table, schema) for index in indexes]
+    return Index(pa.concat_tables(tables), parts=indexes)
+
+
+def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        table.column(field.name)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
 def mapped(digest: str, pieces: Callable[[], Iterable[pa.Table]]) -> Index:
     """The index that a digest stands for, out of the cache, or else made of its pieces.
 
@@ -101,6 +127,7 @@ def mapped(digest: str, pieces: Callable[[], Iterable[pa.Table]]) -> Index:
         # The disk is full, or the like: then without.
         return Index(pa.concat_tables([*pieces()]))
     _forget_old(folder)
+    remove_left_parts(folder)
     return _map(str(path))
 
 
