@@ -198,6 +198,11 @@ class Loader:
         ):
             if value not in allowed:
                 raise MfsynthError(f"{name} is {value!r}; give {' or '.join(allowed)}")
+        if not len(dataset):
+            raise MfsynthError(
+                f"{dataset!r:.500} has no pair: none meets the filter or is in this part of a "
+                "split, or the run has none yet"
+            )
         smallest = batch_size * world_size if tail == "drop" else 1
         if len(dataset) < smallest:
             raise MfsynthError(
@@ -213,6 +218,7 @@ class Loader:
         self._spawns, self._prefetch = kind == "processes", prefetch
         self._to, self._pin_memory = to, pin_memory
         self._position = 0
+        self._turn = 0
         self.epoch = 0
         self.skipped = 0
         self.last_skipped: str | None = None
@@ -222,7 +228,12 @@ class Loader:
         return self._steps(len(self._work.dataset))
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches that are left of the epoch; behind the last of them the next one begins."""
+        """The batches that are left of the epoch; behind the last of them the next one begins.
+
+        An iterator that was left goes on in the next one, and gives no batch any more itself.
+        """
+        self._turn += 1
+        turn = self._turn
         left = len(self._work.dataset) - self._position
         starts = [self._position + step * self._step for step in range(self._steps(left))]
         with self._pool() as submit:
@@ -241,6 +252,11 @@ class Loader:
                 # It counts as handed out from here on: whoever saves a state has the batch.
                 self._position = start + self._step
                 yield batch
+                if turn != self._turn:
+                    raise MfsynthError(
+                        "another iterator of this loader has begun, or a state was loaded: a "
+                        "loader is in one place at a time; make a second one"
+                    )
         self.epoch, self._position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -279,6 +295,7 @@ class Loader:
             raise MfsynthError(f"no state of a loader: epoch {epoch!r}, position {position!r}")
         if not self._steps(size - position):
             epoch, position = epoch + 1, 0
+        self._turn += 1
         self.epoch, self._position = epoch, position
 
     @property

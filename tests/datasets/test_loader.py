@@ -116,6 +116,29 @@ def test_a_state_behind_the_last_batch_is_that_of_the_next_epoch(dataset):
     assert not {*ids([last])} & {*ids(third)}
 
 
+@pytest.mark.parametrize("taken_over", ["by another iterator", "by a state"])
+def test_a_loader_is_in_one_place_at_a_time(dataset, taken_over):
+    whole = ids(dataset.loader(4, workers=0))
+    loader = dataset.loader(4, workers=2)
+    first = iter(loader)
+    seen = [next(first)]
+    if taken_over == "by a state":
+        loader.load_state_dict(loader.state_dict())
+    second = iter(loader)
+    seen += [next(second), next(second)]
+    with pytest.raises(MfsynthError, match="a loader is in one place at a time"):
+        next(first)
+    assert ids([*seen, *second]) == whole
+    assert loader.epoch == 1
+
+
+def test_a_filter_that_no_pair_meets_is_told(dataset):
+    nothing = dataset.filter("registration > 1000")
+    for tail in ("drop", "pad"):
+        with pytest.raises(MfsynthError, match=r"0 pairs of 28\) has no pair: none meets the"):
+            nothing.loader(4, tail=tail)
+
+
 def test_a_transform_is_not_left_out_without_a_word(dataset):
     transformed = RGBDDataset(dataset._parts[0].store.url, transform=to_tensors)
     with pytest.raises(MfsynthError, match="without transform"):
