@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.datasets.frames import Pixels
+from mfsynth.config.limits import Limit
+from mfsynth.datasets.frames import Pixels, Shape
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import codecs
@@ -50,8 +51,8 @@ def span_of(row: Row, tar: StoredObject) -> Span:
     return Span(start, row["depth_offset"] + row["depth_size"] - start)
 
 
-def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
-    """JPEG and PNG of a sample, out of what was read of its span.
+def members(row: Row, span: Span, data: bytes) -> tuple[memoryview, memoryview]:
+    """JPEG and PNG of a sample, views of what was read of its span.
 
     Raises:
         ChangedError: They are not those of the index.
@@ -59,37 +60,42 @@ def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
     if len(data) != span.length:
         raise ChangedError(f"truncated: {row['sample_id']} ends early")
     found = []
+    whole = memoryview(data)
     for name in _MEMBERS:
         offset = row[f"{name}_offset"] - span.start
-        member = data[offset : offset + row[f"{name}_size"]]
+        member = whole[offset : offset + row[f"{name}_size"]]
         if zlib.crc32(member) != row[f"{name}_crc32"]:
             raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
         found.append(member)
     return found[0], found[1]
 
 
-def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBDSample:
-    """The sample of a row and its members.
+def shape_of(row: Row) -> Shape:
+    """Rows and columns of a sample."""
+    return row["height"], row["width"]
 
-    Args:
-        row: Of the index.
-        jpeg: Its image.
-        png: Its depth.
-        out: Arrays for its pixels, of the row's size; None for new ones.
+
+def room_for(row: Row) -> Pixels:
+    """New arrays for the pixels of a sample.
 
     Raises:
-        ValueError: They don't fit each other, or a value of the row is none.
+        ValueError: It has no size, or too large a one.
+    """
+    height, width = shape = shape_of(row)
+    if min(shape) <= 0 or height * width > Limit.PIXELS.most:
+        raise ValueError(f"is {width}x{height}, more pixels than {Limit.PIXELS.variable}, or none")
+    return Pixels(
+        np.empty((*shape, 3), np.uint8), np.empty(shape, np.float32), np.empty(shape, np.bool_)
+    )
+
+
+def described(row: Row, pixels: Pixels) -> RGBDSample:
+    """The sample of a row, in whose arrays `decode_into` puts the pixels.
+
+    Raises:
+        ValueError: A value of the row is none.
         KeyError: The row lacks a column.
     """
-    shape = (row["height"], row["width"])
-    encoding = codecs.DepthEncoding(
-        codecs.DepthScale(row["depth_encoding"]),
-        row["depth_unit_per_code"],
-        row["depth_near"],
-        row["depth_far"],
-    )
-    to_rgb, to_depth, to_valid = (None, None, None) if out is None else out
-    depth = codecs.decode_depth(png, encoding, shape, to_depth)
     source = row["intrinsics_source"]
     return RGBDSample(
         ref=CandidateRef(
@@ -98,9 +104,9 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
             source=row.get("source"),
             copy=row.get("copy"),
         ),
-        rgb=codecs.decode_jpeg(jpeg, shape, to_rgb),
-        depth=depth,
-        valid=np.greater(depth, 0, out=to_valid),
+        rgb=pixels.rgb,
+        depth=pixels.depth,
+        valid=pixels.valid,
         intrinsics=_intrinsics(row),
         intrinsics_source=None if source is None else IntrinsicsSource(source),
         camera=row.get("camera"),
@@ -110,6 +116,34 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         model_id=row["model_id"],
         licence=row.get("licence"),
     )
+
+
+def encoding_of(row: Row) -> codecs.DepthEncoding:
+    """Of the codes of a sample's depth.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return codecs.DepthEncoding(
+        codecs.DepthScale(row["depth_encoding"]),
+        row["depth_unit_per_code"],
+        row["depth_near"],
+        row["depth_far"],
+    )
+
+
+def decode_into(
+    pixels: Pixels, encoding: codecs.DepthEncoding, jpeg: memoryview, png: memoryview
+) -> None:
+    """Decode the members of a sample into its arrays, whose size they must have.
+
+    Raises:
+        ValueError: They are damaged, or don't fit each other.
+    """
+    shape = pixels.depth.shape
+    codecs.decode_depth(png, encoding, shape, pixels.depth)
+    codecs.decode_jpeg(jpeg, shape, pixels.rgb)
+    np.greater(pixels.depth, 0, out=pixels.valid)
 
 
 def _intrinsics(row: Row) -> NDArray[np.float64] | None:

@@ -11,7 +11,8 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
@@ -56,10 +57,11 @@ class RangeReader:
 
     def read(
         self, store: ObjectStore, stored: StoredObject, ranges: Sequence[Range]
-    ) -> list[bytes]:
+    ) -> Iterable[bytes]:
         """Ranges of an object, each with fewer bytes if the object ends before.
 
-        Neighbours are read at once from a remote store.
+        Of a file each is read when it is asked for. Neighbours are read at once from a remote
+        store.
 
         Raises:
             FileNotFoundError: There is no such object.
@@ -72,11 +74,11 @@ class RangeReader:
             path = str(root / stored.key)
             file = self._file(path, lambda: os.open(path, os.O_RDONLY))
             assert file is not None
-            return [file.read(start, length) for start, length in ranges]
+            return starmap(file.read, ranges)
         if (cache := self._cache) is not None:
             kept = self._file(_name(stored), lambda: self._kept(cache, store, stored))
             if kept is not None:
-                return [kept.read(start, length) for start, length in ranges]
+                return starmap(kept.read, ranges)
         found: dict[Range, bytes] = {}
         for group in _coalesced(ranges):
             first = group[0][0]
