@@ -101,7 +101,7 @@ class Work:
         found = self.dataset.load(rows, frames)
         skipped = []
         samples = []
-        for position, sample in zip(positions, found, strict=True):
+        for position, sample in zip(positions, map(self._usable, found), strict=True):
             if isinstance(sample, MfsynthError):
                 if not self.skips:
                     raise sample
@@ -116,11 +116,21 @@ class Work:
         together = None if frames is None or skipped else frames.whole
         return stacked(samples, {} if together is None else together._asdict()), skipped
 
+    def _usable(self, sample: RGBDSample | MfsynthError) -> RGBDSample | MfsynthError:
+        """As it is; an error if depth is wanted and it has none: its loss would be no number."""
+        if isinstance(sample, MfsynthError) or not {"depth", "valid"} & {*self.fields}:
+            return sample
+        if sample.valid.any():
+            return sample
+        return MfsynthError(
+            f"{sample.sample_id} has no valid depth; on_error='skip' takes another in its place"
+        )
+
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
         # From the other end of the epoch: neighbours are likely to be lost with it.
         far = position + len(self.dataset) // 2
         for row in self.rows(epoch, far, far + _SUBSTITUTES):
-            [sample] = self.dataset.load([row])
+            sample = self._usable(self.dataset.load([row])[0])
             if not isinstance(sample, MfsynthError):
                 return sample
         raise MfsynthError(f"{_SUBSTITUTES} samples in a row can't be read; the first: {error}")
@@ -143,8 +153,8 @@ class Loader:
         workers: How many read and decode; 0 for the calling thread itself.
         kind: `threads`, or `processes`, which are spawned, for augmentations in Python.
         prefetch: Batches that a worker is ahead.
-        on_error: `skip` puts another sample in the place of one that can't be read, and counts
-            it in `skipped`.
+        on_error: `skip` puts another sample in the place of one that can't be read or has no
+            valid depth (unless `fields` want none), and counts it in `skipped`.
         fields: Of `RGBDSample`, what a batch has.
         augment: What is done to samples, in order; its chance is of seed, epoch and position.
         to: `numpy`; or `torch`, as `mfsynth.datasets.to_tensors` has it.
