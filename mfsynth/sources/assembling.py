@@ -17,7 +17,7 @@ from mfsynth.shards.marks import JPEG_START, source_type
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
 from mfsynth.sources.camera_settings import CameraSettings, differ
-from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
+from mfsynth.sources.containers import is_array, open_picture, read_codes
 from mfsynth.sources.decoding import (
     EncodingError,
     Shape,
@@ -27,6 +27,7 @@ from mfsynth.sources.decoding import (
 )
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding
 from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
 _Value = TypeVar("_Value", bound=np.generic)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import Mask
-from mfsynth.sources.containers import decoding, is_array, open_picture, read_array
+from mfsynth.sources.containers import is_array, open_picture, read_array
 from mfsynth.sources.encoding import BesideRule
+from mfsynth.sources.guards import decoding
 
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 _BY_SPACE = re.compile(r"[^\s,]\s+[^\s,]")

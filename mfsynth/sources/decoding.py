@@ -16,7 +16,6 @@ from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.sources.base import CodeFacts
 from mfsynth.sources.containers import (
     container_of,
-    decoding,
     is_array,
     open_picture,
     read_array,
@@ -24,6 +23,7 @@ from mfsynth.sources.containers import (
 )
 from mfsynth.sources.depth_codes import decode_codes
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -63,7 +63,7 @@ def decode_rgb(
     key: str | None = None,
     remedy: str = "replace or remove it",
 ) -> RgbImage:
-    """An image uint8 (H, W, 3) of JPEG, PNG, WebP, BMP, GIF, PPM, TIFF, NPY or NPZ.
+    """An image uint8 (H, W, 3) of a picture, or of an array in NPY, NPZ, HDF5 or MAT.
 
     Args:
         data: The file's content.
@@ -71,7 +71,7 @@ def decode_rgb(
         upright: Whether to turn the image as its EXIF orientation says. A registered depth map
             lies on the stored pixels, so not where there is one.
         convert: Whether grey images, palettes and the like are fine, too.
-        key: Of the array in an .npz.
+        key: Of the array, in a file of several.
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
@@ -110,7 +110,7 @@ def decode_depth(
     *,
     remedy: str = "replace or remove it",
 ) -> tuple[DepthMap, CodeFacts]:
-    """Depth float32 (H, W), 0 = invalid, of PNG, TIFF, NPY, NPZ or PGM; and facts of its codes.
+    """Depth float32 (H, W), 0 = invalid, of a file of any container; and facts of its codes.
 
     Args:
         data: The file's content.
@@ -133,7 +133,8 @@ def decode_depth(
         if keep is not None and keep.shape != shape:
             require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
             keep = resize_nearest(keep, *shape)
-        may_be_swapped = container_of(data) in ("png", "pgm")
+        raw = encoding.container == "raw"
+        may_be_swapped = raw or container_of(data) in ("png", "pgm")
         return decode_codes(codes, encoding, camera(shape), keep, may_be_swapped=may_be_swapped)
     except ValueError as error:
         raise EncodingError(f"{name}: {error}") from error

@@ -17,12 +17,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mfsynth.config.base import NonEmpty, Pair, Settings, Unset
+from mfsynth.config.base import Count, NonEmpty, Pair, Settings, Unset
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.presets import PRESETS
 
-Container = Literal["auto", "png", "tiff", "npy", "npz", "pgm"]
+Container = Literal[
+    "auto", "png", "tiff", "npy", "npz", "exr", "pfm", "pgm", "hdf5", "mat", "raw", "dpt", "colmap"
+]
+Dtype = Literal["uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64"]
 Packing = Literal["none", "rgb24", "bgr24", "float16_bits", "rotate3", "kinect_raw"]
 Quantity = Literal["depth", "disparity", "inverse_depth", "zbuffer", "log"]
 Turn = Literal["stored", "exif", 90, 180, 270]
@@ -87,10 +90,14 @@ class Encoding(Settings):
         preset: Settings by the name of a data set; what is given beside it wins. It is replaced by
             what it stands for.
         container: Format of the files; by their first bytes unless given.
-        key: Name of the array in an .npz.
-        rgb_key: Name of the image's array, where images are in .npz.
-        byte_order: Of the 16 bits of a PNG or PGM, where it is not as the format has it (big).
-        rows: `bottom` where the lowest row comes first.
+        key: Name of the array in an .npz, of the data set in HDF5, of the variable in a .mat, of
+            the channel in an EXR.
+        rgb_key: The same of the image, where images are arrays.
+        dtype: Of the numbers of a `raw` file.
+        size: Width and height of a `raw` file.
+        byte_order: Of the 16 bits of a PNG or PGM, where it is not as the format has it (big); of
+            the numbers of a `raw` file (little unless given).
+        rows: `bottom` where the lowest row comes first, as it does in PFM unless this says `top`.
         packing: What a code is made of: the bytes of three channels, red the highest (`rgb24`) or
             the lowest (`bgr24`); the bits of a half-precision number; 16 bits rotated by 3, as
             SUN3D's; a raw value of Kinect v1, which becomes metres by its own formula.
@@ -125,6 +132,8 @@ class Encoding(Settings):
     container: Unset[Container] = None
     key: Unset[NonEmpty] = None
     rgb_key: Unset[NonEmpty] = None
+    dtype: Unset[Dtype] = None
+    size: Unset[Pair[Count]] = None
     byte_order: Unset[Literal["little", "big"]] = None
     rows: Unset[Literal["top", "bottom"]] = None
     packing: Unset[Packing] = None
@@ -184,6 +193,10 @@ class Encoding(Settings):
         for name in self._of_metadata():
             if self.metadata is None:
                 raise ValueError(f"{name} is in metadata; say in which file, as metadata: NAME")
+        for name, value in (("dtype", self.dtype), ("size", self.size)):
+            if (value is None) == (self.container == "raw"):
+                told = "needs" if value is None else "alone has"
+                raise ValueError(f"container raw {told} {name}")
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError("clip is nearest, then farthest")
         if self.registration == "unknown":

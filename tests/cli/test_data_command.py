@@ -54,7 +54,7 @@ def test_what_is_no_depth_is_said_frame_by_frame(folder):
     write(folder / "1.npy", b"")
     code, said = inspect(folder, *GENERIC, "--set", "encoding.scale=1")
     assert code == 1
-    assert "1.npy: not a PNG, TIFF, NPY, NPZ or PGM" in said
+    assert "1.npy: not a PNG, TIFF, NPY, NPZ, EXR" in said
     assert "3.png, 8x6" in said
     assert said.endswith("error: 1 of 4 frames can't be used; see above")
 

@@ -36,6 +36,7 @@ from mfsynth.training.data import PartSettings
 
 MILLIMETRES = np.rint(z_map() * 1000).astype(np.uint16)
 SCALE = {"scale": 0.001}
+RAW = {"container": "raw", "size": [8, 6], **SCALE}
 
 
 def folder(root, data, encoding, name="depth", **more):
@@ -156,9 +157,17 @@ def test_bytes_in_the_wrong_order_are_refused_and_the_right_one_is_named():
         (npz_of(a=z_map(), b=z_map()).replace(b"b.npy", b"a.npy"), SCALE, "two arrays of one name"),
         (tiff_of(MILLIMETRES)[:60], SCALE, "corrupt or not a TIFF"),
         (b"P5\n8 6\n65535\n12", SCALE, "corrupt or not a PGM"),
-        (b"\x76\x2f\x31\x01....", SCALE, "but OpenEXR, which has no reader; convert it"),
-        (b"\x89HDF\r\n", SCALE, "but HDF5, which has no reader"),
-        (b"PIEH....", SCALE, r"Sintel's .dpt, which has no reader"),
+        (b"\x76\x2f\x31\x01....", SCALE, "corrupt or not an EXR"),
+        (b"\x89HDF\r\n", SCALE, "corrupt or not HDF5"),
+        (b"PIEH....", SCALE, "corrupt or not a .dpt"),
+        (b"MATLAB 5.0 MAT-file", SCALE, "corrupt or not MATLAB's"),
+        (b"Pf\n8 6\n0\n" + bytes(192), SCALE, "its scale is 0"),
+        (b"PF\n1 1\n-1\n" + bytes(12), SCALE, "of three channels"),
+        (b"8&6&3&" + bytes(576), SCALE, "of 3 channels"),
+        (b"8&6&1&" + bytes(191), SCALE, "truncated: 191 bytes of numbers for 8x6 pixels of 192"),
+        (bytes(95), {**RAW, "dtype": "uint16"}, "truncated: 95 bytes of numbers for 8x6"),
+        (bytes(98), {**RAW, "dtype": "uint16"}, "longer: 98 bytes of numbers for 8x6"),
+        (b"#ROSBAG V2.0", SCALE, "a ROS bag, which is a source of kind recording"),
         (npy_of(z_map()), {"container": "png", **SCALE}, "not a PNG file, which it must be"),
         (npy_of(z_map()), {"byte_order": "little", **SCALE}, "says its byte order itself"),
         (npy_of(-z_map()), {"scale": 1}, "no pixel has valid depth; check encoding"),
