@@ -214,7 +214,7 @@ def test_a_fault_in_the_captions_is_told_with_its_place(tmp_path, name, content,
 
 
 def test_a_missing_caption_file_is_told(tmp_path):
-    with one_line_error(r"c\.csv: caption file not found"):
+    with one_line_error(r"c\.csv: No such file or directory; captions.file names it"):
         source(**make_folder(tmp_path), captions={"file": "c.csv"})
 
 
