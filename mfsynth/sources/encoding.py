@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config.base import Count, NonEmpty, Pair, Settings, Unset
 from mfsynth.config.suggestions import did_you_mean
-from mfsynth.sources.camera_settings import CameraSettings
+from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings
 from mfsynth.sources.presets import PRESETS
 
 Container = Literal[
@@ -125,7 +125,9 @@ class Encoding(Settings):
         camera: Of the image.
         depth_camera: Of the depth map, where it is known apart.
         registration: `same`: depth pixel for colour pixel; `same_view`: the same field of view in
-            other numbers of pixels; `unknown`: refused until somebody knows.
+            other numbers of pixels; `to_colour`: of another camera beside it, carried over by
+            `camera`, `depth_camera` and `extrinsics`; `unknown`: refused until somebody knows.
+        extrinsics: From the depth camera to the colour camera.
         orientation: Turns image and depth clockwise, by degrees or as the image's EXIF says.
     """
 
@@ -157,7 +159,8 @@ class Encoding(Settings):
     metadata: Unset[NonEmpty] = None
     camera: Unset[CameraSettings] = None
     depth_camera: Unset[CameraSettings] = None
-    registration: Unset[Literal["same", "same_view", "unknown"]] = None
+    registration: Unset[Literal["same", "same_view", "to_colour", "unknown"]] = None
+    extrinsics: Unset[ExtrinsicsSettings] = None
     orientation: Unset[Turn] = None
 
     @model_validator(mode="before")
@@ -202,8 +205,11 @@ class Encoding(Settings):
         if self.registration == "unknown":
             raise ValueError(
                 "depth of these is of another camera than colour until somebody has aligned it; "
-                "set registration to same if it is aligned, else align it first"
+                "set registration to same if it is aligned, else to to_colour, with both cameras "
+                "and extrinsics"
             )
+        if (self.registration == "to_colour") != (self.extrinsics is not None):
+            raise ValueError("registration to_colour and extrinsics go together; give both")
         return self
 
     def require_complete(self) -> None:
@@ -232,6 +238,8 @@ class Encoding(Settings):
         what = "quantity disparity" if quantity == "disparity" else what
         if what is not None and self.camera is None and self.depth_camera is None:
             raise ValueError(f"{what} needs the camera of the depth maps; give encoding.camera")
+        if self.registration == "to_colour" and None in (self.camera, self.depth_camera):
+            raise ValueError("registration to_colour needs camera and depth_camera; give both")
 
     def resolved(self, number: Mapping[str, float]) -> Encoding:
         """The same for one frame, whose numbers of metadata are known by their settings' names."""
@@ -248,7 +256,9 @@ class Encoding(Settings):
         """Files beside an image that are read with it."""
         cameras = (camera for camera in (self.camera, self.depth_camera) if camera is not None)
         rules = (rule for rule in (self.mask, self.confidence) if rule is not None)
-        files = (self.metadata, *(c.file for c in cameras), *(rule.file for rule in rules))
+        files = [self.metadata, *(c.file for c in cameras), *(rule.file for rule in rules)]
+        if self.extrinsics is not None:
+            files.append(self.extrinsics.file)
         return frozenset(file for file in files if file is not None)
 
     @property

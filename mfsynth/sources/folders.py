@@ -98,6 +98,7 @@ class _FolderSettings(StoredDepthSettings):
             depths=depths,
             captions=texts,
             encoding=self.stored,
+            has_images=self._has_images,
             needs_depth=self._has_depth and self.depth != "optional",
             skipped=tuple(skipped),
         )
@@ -112,6 +113,10 @@ class _FolderSettings(StoredDepthSettings):
 
     @property
     def _has_depth(self) -> bool:
+        return True
+
+    @property
+    def _has_images(self) -> bool:
         return True
 
     def _with_depth(self, pairs: Pairs, tree: Tree) -> Pairs:
@@ -178,7 +183,8 @@ class GenericFolderSettings(_FolderSettings):
     """Any folder.
 
     Attributes:
-        images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders).
+        images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders). None where
+            there is depth alone.
         depths: The same wildcards with other words about them, as in `*/depth/*.png`: each
             stands for what it stands for in the image's path. None where there is no depth.
             `{jpg,png}` stands for either, in both.
@@ -186,14 +192,27 @@ class GenericFolderSettings(_FolderSettings):
     """
 
     layout: Literal["generic"]
-    images: NonEmpty
+    images: NonEmpty | None = None
     depths: NonEmpty | None = None
+
+    @model_validator(mode="after")
+    def _has_files(self) -> Self:
+        if self.images is None and self.depths is None:
+            raise ValueError("give images, depths, or both: wildcards of the files")
+        return self
 
     @property
     def _has_depth(self) -> bool:
         return self.depths is not None
 
+    @property
+    def _has_images(self) -> bool:
+        return self.images is not None
+
     def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        if self.images is None:
+            assert self.depths is not None
+            return [(name, name) for name, _ in pair_by_wildcards(tree, self.depths, None)]
         return pair_by_wildcards(tree, self.images, self.depths)
 
 
@@ -233,10 +252,11 @@ class FolderSource:
     Attributes:
         tree: The folder.
         depth_tree: That of the depth maps.
-        images: N names.
+        images: N names; those of the depth maps where there are no images.
         depths: N names; None where an image has no depth.
         captions: N texts.
         encoding: Of the depth maps.
+        has_images: Whether there are any.
         needs_depth: Whether depth without a valid pixel is an error.
         skipped: Images that were left out.
     """
@@ -247,6 +267,7 @@ class FolderSource:
     depths: tuple[str | None, ...]
     captions: tuple[str, ...]
     encoding: Encoding
+    has_images: bool
     needs_depth: bool
     skipped: tuple[Skipped, ...]
 
@@ -260,7 +281,7 @@ class FolderSource:
         if description is not None and self.tree.find(description) == description:
             about = own_depth(self.tree.read(description), self.tree.told(description))
         files = Files(
-            rgb=self.tree.read(image),
+            rgb=self.tree.read(image) if self.has_images else None,
             rgb_name=self.tree.told(image),
             text=self.captions[index],
             beside=_InFolder(self.tree, image),
