@@ -51,6 +51,8 @@ class Files:
         depth_name: Its name, for messages.
         own: How it is stored, where it is mfsynth's own.
         named_as_own: Whether it is named as mfsynth's own are.
+        episode: See `Origin`.
+        frame: Likewise.
     """
 
     rgb: bytes | RgbImage | None
@@ -61,6 +63,8 @@ class Files:
     depth_name: str = ""
     own: OwnDepth | None = None
     named_as_own: bool = False
+    episode: str = ""
+    frame: int = 0
 
 
 def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> Item:
@@ -112,8 +116,11 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
     origin = Origin(
         jpeg=image if image.startswith(JPEG_START) and not turned else None,
         digital_source_type=(source_type(image) if image else None) or "",
+        episode=files.episode,
+        frame=files.frame,
     )
-    return Item(rgb, depth, files.text, camera, files.rgb_name, told, facts, origin=origin)
+    name = files.rgb_name or files.depth_name
+    return Item(rgb, depth, files.text, camera, name, told, facts, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ class Origin:
         licence: What the item may be used for; "" where only the settings say.
         camera: Where its intrinsics come from.
         depth: What a unit of its depth is, where the source knows more than whether it is metres.
+        episode: The recording that it is a frame of, as its source calls it; "" where it is none's.
+        frame: Its number there, from 0, in the order of time.
     """
 
     key: str = ""
@@ -117,6 +119,8 @@ class Origin:
     licence: str = ""
     camera: IntrinsicsSource = IntrinsicsSource.GIVEN
     depth: DepthKind | None = None
+    episode: str = ""
+    frame: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,9 @@ _TOGETHER = 256
 # How much may be broken changes no item.
 _NO_CONTENT = {"max_skipped"}
 
+Member = tuple[Tree, str, str]
+"""A file: the folder and its name there, and what it is called wherever that lies."""
+
 
 def named(source: FiniteSource, kind: str) -> NamedSource:
     """The source, if a run can begin with it.
@@ -48,13 +51,8 @@ def content_digest(settings: SourceSettings, source: NamedSource) -> str:
     return digest.hexdigest()
 
 
-def file_contents(files: Iterable[tuple[Tree, str, str]]) -> Iterator[bytes]:
-    """Of files: what each is called, wherever it lies, and its size and last bytes.
-
-    Args:
-        files: The folder and the name in it, and what it is called; one that isn't there has no
-            size.
-    """
+def file_contents(files: Iterable[Member]) -> Iterator[bytes]:
+    """Of files: what each is called, and its size and last bytes; one that isn't there has none."""
     files = iter(files)
     while batch := list(islice(files, _TOGETHER)):
         for tree, group in groupby(batch, key=lambda file: file[0]):

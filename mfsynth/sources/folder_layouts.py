@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from mfsynth.config.documents import decode_utf8
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.timing import paired
 from mfsynth.sources.trees import WILDCARD, Tree, is_hidden, regex_of
 
 Pairs = list[tuple[str, str | None]]
@@ -31,20 +31,7 @@ def pair_by_time(tree: Tree, max_seconds: float) -> Pairs:
     The closest two are paired first, and each once, as TUM's own tool does.
     """
     images, depths = _read_times(tree, "rgb.txt"), _read_times(tree, "depth.txt")
-    times = [time for time, _ in depths]
-    near = sorted(
-        (abs(times[j] - time), i, j)
-        for i, (time, _) in enumerate(images)
-        for j in range(
-            bisect_left(times, time - max_seconds), bisect_right(times, time + max_seconds)
-        )
-    )
-    depth_of: dict[int, int] = {}
-    taken: set[int] = set()
-    for _, i, j in near:
-        if i not in depth_of and j not in taken:
-            depth_of[i] = j
-            taken.add(j)
+    depth_of = paired([time for time, _ in images], [time for time, _ in depths], max_seconds)
     return [
         (path, depths[depth_of[i]][1] if i in depth_of else None)
         for i, (_, path) in enumerate(images)

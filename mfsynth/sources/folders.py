@@ -21,7 +21,7 @@ from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.beside import filled
 from mfsynth.sources.captions import CaptionSettings, read_captions
-from mfsynth.sources.contents import file_contents
+from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
 from mfsynth.sources.own_shards import own_depth
@@ -284,7 +284,7 @@ class FolderSource:
             rgb=self.tree.read(image) if self.has_images else None,
             rgb_name=self.tree.told(image),
             text=self.captions[index],
-            beside=_InFolder(self.tree, image),
+            beside=InFolder(self.tree, image),
             depth=None if depth is None else self.depth_tree.read(depth),
             depth_name="" if depth is None else self.depth_tree.told(depth),
             own=about,
@@ -304,7 +304,7 @@ class FolderSource:
         """Name, size and last bytes of every file that an item is made of."""
         return file_contents(self._files())
 
-    def _files(self) -> Iterator[tuple[Tree, str, str]]:
+    def _files(self) -> Iterator[Member]:
         shared: set[str] = set()
         for image, depth in zip(self.images, self.depths, strict=True):
             yield self.tree, image, image
@@ -312,34 +312,52 @@ class FolderSource:
                 yield self.depth_tree, depth, f"{image}: depth"
                 if (description := _description(image, depth)) is not None:
                     yield self.tree, description, f"{image}: description"
-            beside = _InFolder(self.tree, image)
-            for pattern in sorted(self.encoding.files_beside):
-                try:
-                    name = beside.place(filled(pattern, beside.stem))
-                except MfsynthError:
-                    continue  # the item can't be read, and says so
-                if name not in shared:
-                    shared.add(name)
-                    yield self.tree, name, f"{image}: {pattern}"
+            yield from files_beside(InFolder(self.tree, image), self.encoding, shared)
 
 
 @dataclass(frozen=True, slots=True)
-class _InFolder:
-    """Implements `Beside`: files of the image's folder, or on the way from there."""
+class InFolder:
+    """Implements `Beside`: files of the image's folder, or on the way from there.
+
+    Attributes:
+        tree: The folder that the image's name is relative to.
+        image: Its name there.
+    """
 
     tree: Tree
     image: str
 
     @property
     def stem(self) -> str:
+        """See `Beside`."""
         return PurePosixPath(self.image).stem
 
     def place(self, file: str) -> str:
+        """The name of a file in the tree."""
         return posixpath.normpath(posixpath.join(posixpath.dirname(self.image), file))
 
     def read(self, file: str) -> tuple[bytes, str]:
+        """See `Beside`."""
         name = self.place(file)
         return self.tree.read(name, "encoding names it"), self.tree.told(name)
+
+
+def files_beside(beside: InFolder, encoding: Encoding, shared: set[str]) -> Iterator[Member]:
+    """Files that an encoding names beside an image.
+
+    Args:
+        beside: Them.
+        encoding: It.
+        shared: Those that were given before, which are not given again.
+    """
+    for pattern in sorted(encoding.files_beside):
+        try:
+            name = beside.place(filled(pattern, beside.stem))
+        except MfsynthError:
+            continue  # the item can't be read, and says so
+        if name not in shared:
+            shared.add(name)
+            yield beside.tree, name, f"{beside.image}: {pattern}"
 
 
 def _description(image: str, depth: str) -> str | None:

@@ -38,12 +38,14 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     from mfsynth.sources.folders import FolderSettings
     from mfsynth.sources.runs import RunSettings
     from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
+    from mfsynth.sources.videos import VideoSettings
     from mfsynth.sources.webdatasets import WebDatasetSettings
 
     kinds: dict[str, Any] = {
         "mfsynth": RunSettings,
         "webdataset": WebDatasetSettings,
         "folder": FolderSettings,
+        "video": VideoSettings,
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import fsspec
 
@@ -46,6 +46,14 @@ class Tree(Protocol):
 
         Raises:
             MfsynthError: It can't be read, or is longer than `Limit.BYTES`; ends with the remedy.
+        """
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to be read in parts, whatever its length.
+
+        Raises:
+            MfsynthError: It can't be opened.
         """
         ...
 
@@ -113,6 +121,15 @@ class LocalTree:
         """See `Tree`."""
         return read_file(self.root / name, remedy)
 
+    def open(self, name: str) -> BinaryIO:
+        """See `Tree`."""
+        try:
+            return (self.root / name).open("rb")
+        except OSError as error:
+            raise MfsynthError(
+                f"{self.told(name)}: {error.strerror or error}; check the path"
+            ) from error
+
     def ends(self, names: Iterable[str], length: int) -> Iterator[tuple[int, bytes] | None]:
         """See `Tree`."""
         for name in names:
@@ -175,6 +192,11 @@ class StoreTree:
         if len(data) > Limit.BYTES.most:
             raise Limit.BYTES.refusal(self.told(name), "a longer file")
         return data
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Tree`."""
+        with self._reading(name, "check URL and access") as (filesystem, path):
+            return cast(BinaryIO, filesystem.open(path, "rb"))
 
     def ends(self, names: Iterable[str], length: int) -> Iterator[tuple[int, bytes] | None]:
         """See `Tree`; asks for all of them at once."""
