@@ -208,8 +208,8 @@ class Encoding(Settings):
                 "set registration to same if it is aligned, else to to_colour, with both cameras "
                 "and extrinsics"
             )
-        if (self.registration == "to_colour") != (self.extrinsics is not None):
-            raise ValueError("registration to_colour and extrinsics go together; give both")
+        if self.extrinsics is not None and self.registration != "to_colour":
+            raise ValueError("extrinsics are of registration to_colour; set that, too")
         return self
 
     def require_complete(self) -> None:
@@ -238,8 +238,10 @@ class Encoding(Settings):
         what = "quantity disparity" if quantity == "disparity" else what
         if what is not None and self.camera is None and self.depth_camera is None:
             raise ValueError(f"{what} needs the camera of the depth maps; give encoding.camera")
-        if self.registration == "to_colour" and None in (self.camera, self.depth_camera):
-            raise ValueError("registration to_colour needs camera and depth_camera; give both")
+        if self.registration == "to_colour":
+            for name in ("camera", "depth_camera", "extrinsics"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"registration to_colour needs {name}; give it")
 
     def resolved(self, number: Mapping[str, float]) -> Encoding:
         """The same for one frame, whose numbers of metadata are known by their settings' names."""

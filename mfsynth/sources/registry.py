@@ -37,6 +37,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
     from mfsynth.sources.lerobot import LeRobotSettings
+    from mfsynth.sources.recordings import RecordingSettings
     from mfsynth.sources.runs import RunSettings
     from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
     from mfsynth.sources.tables import TableSettings
@@ -50,6 +51,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
         "video": VideoSettings,
         "lerobot": LeRobotSettings,
         "table": TableSettings,
+        "recording": RecordingSettings,
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
     }

@@ -74,8 +74,7 @@ def test_another_camera_without_extrinsics_is_refused_with_the_remedy(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"registration": "to_colour"}, "go together"),
-        ({"extrinsics": {"matrix": [1.0] * 16}}, "go together"),
+        ({"extrinsics": {"matrix": [1.0] * 16}}, "extrinsics are of registration to_colour"),
         ({"registration": "to_colour", "extrinsics": {}}, "by matrix or by file"),
         ({"registration": "to_colour", "extrinsics": {"matrix": [1.0]}}, "3x4 or 4x4"),
     ],
@@ -83,6 +82,12 @@ def test_another_camera_without_extrinsics_is_refused_with_the_remedy(tmp_path):
 def test_settings_that_say_half_of_it_are_refused(settings, problem):
     with pytest.raises(ValidationError, match=problem):
         Encoding(scale=1, **settings)
-    half = Encoding(scale=1, registration="to_colour", extrinsics={"matrix": [1.0] * 16})
-    with pytest.raises(ValueError, match="needs camera and depth_camera"):
-        half.require_complete()
+
+
+def test_both_cameras_and_extrinsics_are_needed():
+    whole = {"camera": COLOUR, "depth_camera": DEPTH, "extrinsics": {"matrix": [1.0] * 16}}
+    for name in whole:
+        half = {key: value for key, value in whole.items() if key != name}
+        encoding = Encoding(scale=1, registration="to_colour", **half)
+        with pytest.raises(ValueError, match=f"to_colour needs {name}; give it"):
+            encoding.require_complete()

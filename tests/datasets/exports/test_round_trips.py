@@ -111,6 +111,17 @@ def test_lerobot_is_read_by_its_own_kind_of_source(metric_run, metric_pairs, out
         assert_camera(item.intrinsics, sample)
 
 
+def test_mcap_is_read_as_a_recording(metric_run, metric_pairs, out):
+    exported(metric_run, out, "mcap")
+    settings = {"kind": "recording", "path": str(out / "000000.mcap")}
+    items = source_settings(settings).open()
+    assert len(items) == len(metric_pairs)
+    for item, (sample, files) in zip(items, metric_pairs, strict=True):
+        assert item.origin.jpeg == files["rgb"]
+        np.testing.assert_array_equal(item.depth, np.where(sample.valid, sample.depth, 0))
+        assert_camera(item.intrinsics, sample)
+
+
 def test_parquet_is_read_as_its_columns_say_and_no_scale_is_wanted(metric_run, metric_pairs, out):
     exported(metric_run, out, "parquet", "pairs_per_file=3")
     keys = {"depth_key": "depth", "caption_key": "prompt", "id_key": "sample_id"}
