@@ -44,7 +44,7 @@ def depth_in_camera(
     z = depth[rows, columns].astype(np.float64)
     low, _ = _seen(columns - 0.5, rows - 0.5, z, camera, other, rotation, translation)
     high, _ = _seen(columns + 0.5, rows + 0.5, z, camera, other, rotation, translation)
-    middle, seen_z = _seen(columns, rows, z, camera, other, rotation, translation)
+    middle, seen_z = _seen(columns + 0.0, rows + 0.0, z, camera, other, rotation, translation)
     # Turned cameras may have exchanged the corners.
     low, high = np.minimum(low, high), np.maximum(low, high)
     visible = (seen_z > 0) & np.isfinite(low).all(axis=0) & np.isfinite(high).all(axis=0)

@@ -144,7 +144,9 @@ class ExtrinsicsSettings(Settings):
         pose = np.eye(4)
         pose[:3] = found[:3]
         pose[:3, 3] *= self.metres
-        return pose if self.direction == "depth_to_colour" else np.linalg.inv(pose)
+        if self.direction == "colour_to_depth":
+            pose = np.linalg.inv(pose).astype(np.float64)
+        return pose
 
 
 def differ(one: Intrinsics, of: tuple[int, int], other: Intrinsics, to: tuple[int, int]) -> bool:

@@ -126,11 +126,13 @@ def decode_depth(
         EncodingError: Its codes are not those of the encoding, or are saturated.
         MfsynthError: Corrupt, of another format, or of more than `Limit.PIXELS`.
     """
-    codes, may_be_swapped = data, False
+    may_be_swapped = False
     if isinstance(data, bytes):
         codes = read_codes(data, name, encoding, remedy)
         raw = encoding.container == "raw"
         may_be_swapped = raw or container_of(data) in ("png", "pgm")
+    else:
+        codes = data
     try:
         if codes.ndim < 2:
             # Is refused there.

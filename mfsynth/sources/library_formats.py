@@ -74,12 +74,13 @@ def _chosen_channel(channels: dict[str, NDArray[Any]], name: str, key: str | Non
 
 
 def _dataset(h5py: Any, file: Any, name: str, key: str | None) -> Any:
-    if key is None or key not in file:
+    if key is None or file.get(key, getlink=True) is None:
         found = {path: one for path, one in _datasets(h5py, file) if one.dtype.kind in "fiu"}
         maps = [path for path, one in found.items() if one.ndim >= 2 and min(one.shape[:2]) > 1]
         key = _chosen(found, maps, name, key)
-    found = file[key]
-    if found.file["/"] != file["/"]:
+    link = file.get(key, getlink=True)
+    found = None if isinstance(link, h5py.ExternalLink) else file[key]
+    if found is None or found.file["/"] != file["/"]:
         raise MfsynthError(f"{name}: {key} is in another file; copy it into this one")
     if not isinstance(found, h5py.Dataset):
         inner = ", ".join(f"{key.rstrip('/')}/{one}" for one in list(found)[:8])

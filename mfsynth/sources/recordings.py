@@ -75,6 +75,9 @@ class RecordingSettings(StoredDepthSettings):
             lenses = _lenses(log, topics["camera"]) if "camera" in topics else {}
             encoding = self._encoding(log, topics, lenses, str(path))
             moments = _moments(log, topics)
+            kind = ""
+            if "depth" in topics:
+                kind = ros_images.encoding_of(log.message(topics["depth"]))
         images, depths = moments["image"], moments["depth"]
         if "image" not in topics:
             images = depths
@@ -98,6 +101,7 @@ class RecordingSettings(StoredDepthSettings):
             encoding=encoding,
             path=path,
             topics=topics,
+            depth_kind=kind,
             frames=chosen,
             times=images[chosen, 0],
             lenses=lenses if self.stored.camera is None and len(set(lenses.values())) > 1 else {},
@@ -162,6 +166,7 @@ class RecordingSource:
         encoding: Of the depth, with cameras and unit of the recording.
         path: Of the recording.
         topics: By what they are.
+        depth_kind: What the first message of depth is, as `16UC1`; "" where there is none.
         frames: (N,) numbers of the images in their topic.
         times: (N,) nanoseconds, by which images are found.
         lenses: Cameras of the images by their own times, if that changes.
@@ -173,6 +178,7 @@ class RecordingSource:
     encoding: Encoding
     path: Path
     topics: Mapping[str, str]
+    depth_kind: str
     frames: NDArray[np.int64]
     times: NDArray[np.int64]
     lenses: Lenses
@@ -191,6 +197,12 @@ class RecordingSource:
                 rgb = ros_images.image_of(log.message(self.topics["image"], time))
             if depth_time >= 0:
                 message = log.message(self.topics["depth"], depth_time)
+                found = ros_images.encoding_of(message)
+                if found != self.depth_kind:
+                    raise MfsynthError(
+                        f"{depth_name}: {found} among {self.depth_kind}, of another unit perhaps; "
+                        "leave it out of the recording"
+                    )
                 depth = ros_images.depth_of(message, depth_name)
         files = Files(
             rgb=rgb,

@@ -92,7 +92,7 @@ def depth_of(message: Any, name: str) -> NDArray[Any]:
     if encoding not in _DEPTH:
         raise ValueError(f"no depth, but {encoding or message.format}; set depth_key")
     if hasattr(message, "encoding"):
-        dtype = np.dtype(_DEPTH[encoding]).newbyteorder(_order(message))
+        dtype = np.dtype(_order(message) + _DEPTH[encoding])
         return _rows(message, dtype, 1).astype(dtype.newbyteorder("="))
     data = bytes(message.data)
     if "compressedDepth" not in message.format:

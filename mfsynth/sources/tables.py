@@ -272,8 +272,8 @@ def _own(row: Mapping[str, Any], name: str) -> OwnDepth:
             DepthScale(row["depth_encoding"]),
             *(row[key] for key in ("depth_unit_per_code", "depth_near", "depth_far")),
         )
-        values = [row.get(key) for key in _OWN_CAMERA]
-        camera = None if None in values else Intrinsics(*values)
+        values = [row[key] for key in _OWN_CAMERA if row.get(key) is not None]
+        camera = Intrinsics(*values) if len(values) == len(_OWN_CAMERA) else None
         kind = DepthKind(row["depth_kind"])
     except (TypeError, ValueError) as error:
         raise MfsynthError(f"{name}: not what mfsynth writes ({error}); restore it") from error

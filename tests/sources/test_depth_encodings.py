@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tiny_run
@@ -14,6 +16,9 @@ from depth_files import (
     HEIGHT,
     WIDTH,
     encoded_maps,
+    exr_of,
+    hdf5_of,
+    mat_of,
     npy_of,
     npz_of,
     png_of,
@@ -459,6 +464,75 @@ def test_images_may_be_arrays_too(tmp_path):
     write(tmp_path / "d.npz", npz_of(rgb=rgba.astype(np.float32), depth=z_map()))
     with one_line_error(r"d.npz: an array float32 \(6, 8, 4\), an image is uint8"):
         source(**{**settings, "images": "d.npz"})[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "module", "package", "extra"),
+    [
+        (exr_of(Z=z_map().astype(np.float32)), "OpenEXR", "OpenEXR", "exr"),
+        (hdf5_of(depth=z_map()), "h5py", "h5py", "hdf5"),
+        (mat_of(depth=z_map()), "scipy.io", "scipy", "mat"),
+    ],
+    ids=["exr", "hdf5", "mat"],
+)
+def test_without_a_library_the_error_names_the_extra(
+    tmp_path, monkeypatch, data, module, package, extra
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with one_line_error(
+        rf"depth: is read with {package}, which isn't here; pip install 'mfsynth\[{extra}\]'$"
+    ):
+        depth_of(tmp_path, data, {"scale": 1})
+
+
+def test_channels_and_data_sets_are_chosen_by_their_names(tmp_path):
+    z = z_map().astype(np.float32)
+    two = exr_of(A=z, B=z)
+    with one_line_error("depth: 2 arrays; set encoding.key for depth .*; known: A, B"):
+        depth_of(tmp_path, two, {"scale": 1})
+    with one_line_error("depth: no array 'C'; set encoding.key"):
+        depth_of(tmp_path, two, {"scale": 1, "key": "C"})
+    nested = hdf5_of(frame__depth=z, frame__mask=z)
+    with one_line_error("depth: frame is a group; set encoding.key to one of frame/depth"):
+        depth_of(tmp_path, nested, {"scale": 1, "key": "frame"})
+    with one_line_error("known: frame/depth, frame/mask"):
+        depth_of(tmp_path, nested, {"scale": 1})
+    images = hdf5_of(colors=image(3), depth=z)
+    write(tmp_path / "0.hdf5", images)
+    both = {"images": "*.hdf5", "depths": "*.hdf5"}
+    encoding = {"scale": 1, "key": "depth", "rgb_key": "colors"}
+    generic = {"kind": "folder", "layout": "generic", "path": str(tmp_path)}
+    item = source(**generic, **both, encoding=encoding)[0]
+    np.testing.assert_array_equal(item.rgb, image(3))
+    np.testing.assert_array_equal(item.depth, z)
+
+
+def test_hdf5_reads_nothing_of_other_files(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["depth"] = z_map()
+    path = tmp_path / "a.h5"
+    (tmp_path / "numbers").write_bytes(z_map().tobytes())
+    with h5py.File(path, "w") as file:
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "depth")
+        file["soft"] = h5py.SoftLink("/linked")
+        stored = [(str(tmp_path / "numbers"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("outside", z_map().shape, "f8", external=stored)
+    for key, problem in (
+        ("linked", "linked is in another file; copy it into this one"),
+        ("soft", "corrupt or not HDF5"),
+        ("outside", "numbers of outside are in other files; copy them into this one"),
+    ):
+        with one_line_error(problem):
+            depth_of(tmp_path, path.read_bytes(), {"scale": 1, "key": key})
+
+
+def test_a_mask_of_other_proportions_is_refused_and_of_another_size_is_brought_to_depths(tmp_path):
+    write(tmp_path / "m.npy", npy_of(np.ones((12, 16), np.uint8)))
+    encoding = {"scale": 0.001, "mask": {"file": "m.npy", "at_least": 1}}
+    assert depth_of(tmp_path, png_of(MILLIMETRES), encoding).any()
+    write(tmp_path / "m.npy", npy_of(np.ones((6, 6), np.uint8)))
+    with one_line_error("the mask of .*depth: depth of 6x6 pixels for depth of 8x6"):
+        depth_of(tmp_path, png_of(MILLIMETRES), encoding)
 
 
 def test_an_array_that_says_it_is_huge_takes_no_memory(tmp_path):

@@ -198,6 +198,22 @@ def test_what_realsense_records_of_units_and_cameras_is_taken(tmp_path):
         source(kind="recording", path=str(without), encoding={"registration": "same"})
 
 
+def test_depth_of_two_encodings_in_one_topic_is_not_of_one_unit(tmp_path):
+    store = store_of("mcap")
+    messages = [
+        (topic, number * SECOND, image_message(store, pixels, encoding, number * SECOND))
+        for number, (pixels, encoding) in enumerate(((CODES, "16UC1"), (METRES, "32FC1")), 1)
+        for topic, pixels, encoding in (
+            ("/rgb", image(number), "rgb8"),
+            ("/depth", pixels, encoding),
+        )
+    ]
+    items = source(kind="recording", path=str(write_bag(tmp_path / "a", messages, "mcap")))
+    assert items[0].depth.max() < 4.1
+    with one_line_error("32FC1 among 16UC1, of another unit perhaps; leave it out"):
+        items[1]
+
+
 def test_a_camera_of_other_images_is_not_taken(tmp_path):
     store = store_of("mcap")
     messages = [
