@@ -14,6 +14,7 @@ from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.registration import depth_in_camera
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
+from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import JPEG_START, source_type
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
@@ -29,6 +30,7 @@ from mfsynth.sources.decoding import (
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.guards import decoding
+from mfsynth.sources.labels import LabelSettings, labels_read
 from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
 _Value = TypeVar("_Value", bound=np.generic)
@@ -51,8 +53,7 @@ class Files:
         depth_name: Its name, for messages.
         own: How it is stored, where it is mfsynth's own.
         named_as_own: Whether it is named as mfsynth's own are.
-        episode: See `Origin`.
-        frame: Likewise.
+        moment: Where the image stands in an episode; None for nowhere.
     """
 
     rgb: bytes | RgbImage | None
@@ -63,11 +64,16 @@ class Files:
     depth_name: str = ""
     own: OwnDepth | None = None
     named_as_own: bool = False
-    episode: str = ""
-    frame: int = 0
+    moment: Moment | None = None
 
 
-def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> Item:
+def assemble(
+    files: Files,
+    encoding: Encoding,
+    labels: LabelSettings | None = None,
+    *,
+    needs_depth: bool = False,
+) -> Item:
     """An item of its files.
 
     A depth map of another size is brought to the image's by taking the nearest pixel, as depth
@@ -76,6 +82,7 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
     Args:
         files: Of the item.
         encoding: Of its depth.
+        labels: Which files of labels lie beside it.
         needs_depth: Whether depth without a valid pixel is an error.
 
     Raises:
@@ -116,11 +123,10 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
     origin = Origin(
         jpeg=image if image.startswith(JPEG_START) and not turned else None,
         digital_source_type=(source_type(image) if image else None) or "",
-        episode=files.episode,
-        frame=files.frame,
     )
     name = files.rgb_name or files.depth_name
-    return Item(rgb, depth, files.text, camera, name, told, facts, origin=origin)
+    found = labels_read(labels, files.beside, shape, files.moment, turned=turned)
+    return Item(rgb, depth, files.text, camera, name, told, facts, origin=origin, labels=found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config.base import NonEmpty, Positive
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import Moment
 from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -24,6 +25,7 @@ from mfsynth.sources.captions import CaptionSettings, read_captions
 from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
+from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.own_shards import own_depth
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.settings import StoredDepthSettings
@@ -90,6 +92,8 @@ class _FolderSettings(StoredDepthSettings):
         self.tolerance.require(skipped, len(pairs))
         if not kept:
             raise MfsynthError(f"{tree.told()}: no image has a caption ({skipped[0].reason})")
+        if self.labels is not None:
+            kept = [kept[number] for number in self.labels.in_order([key for key, *_ in kept])]
         images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
             tree=tree,
@@ -101,6 +105,7 @@ class _FolderSettings(StoredDepthSettings):
             has_images=self._has_images,
             needs_depth=self._has_depth and self.depth != "optional",
             skipped=tuple(skipped),
+            beside=self.labels,
         )
 
     @abstractmethod
@@ -259,6 +264,7 @@ class FolderSource:
         has_images: Whether there are any.
         needs_depth: Whether depth without a valid pixel is an error.
         skipped: Images that were left out.
+        beside: Which labels lie beside images.
     """
 
     tree: Tree
@@ -270,6 +276,7 @@ class FolderSource:
     has_images: bool
     needs_depth: bool
     skipped: tuple[Skipped, ...]
+    beside: LabelSettings | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -289,8 +296,9 @@ class FolderSource:
             depth_name="" if depth is None else self.depth_tree.told(depth),
             own=about,
             named_as_own=description is not None,
+            moment=self.moment(index),
         )
-        return assemble(files, self.encoding, needs_depth=self.needs_depth)
+        return assemble(files, self.encoding, self.beside, needs_depth=self.needs_depth)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -300,19 +308,30 @@ class FolderSource:
         """The image's path in the folder."""
         return self.images[index]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return () if self.beside is None else self.beside.names
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        return None if self.beside is None else self.beside.moment(self.key(index))
+
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file that an item is made of."""
         return file_contents(self._files())
 
     def _files(self) -> Iterator[Member]:
         shared: set[str] = set()
+        labels = frozenset() if self.beside is None else self.beside.files
+        names = self.encoding.files_beside | labels
         for image, depth in zip(self.images, self.depths, strict=True):
             yield self.tree, image, image
             if depth is not None:
                 yield self.depth_tree, depth, f"{image}: depth"
                 if (description := _description(image, depth)) is not None:
                     yield self.tree, description, f"{image}: description"
-            yield from files_beside(InFolder(self.tree, image), self.encoding, shared)
+            yield from files_beside(InFolder(self.tree, image), names, shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,21 +355,25 @@ class InFolder:
         """The name of a file in the tree."""
         return posixpath.normpath(posixpath.join(posixpath.dirname(self.image), file))
 
+    def has(self, file: str) -> bool:
+        """See `Beside`."""
+        return self.tree.find(self.place(file)) is not None
+
     def read(self, file: str) -> tuple[bytes, str]:
         """See `Beside`."""
         name = self.place(file)
         return self.tree.read(name, "encoding names it"), self.tree.told(name)
 
 
-def files_beside(beside: InFolder, encoding: Encoding, shared: set[str]) -> Iterator[Member]:
-    """Files that an encoding names beside an image.
+def files_beside(beside: InFolder, names: Collection[str], shared: set[str]) -> Iterator[Member]:
+    """Files that settings name beside an image.
 
     Args:
         beside: Them.
-        encoding: It.
+        names: As `Encoding` names them.
         shared: Those that were given before, which are not given again.
     """
-    for pattern in sorted(encoding.files_beside):
+    for pattern in sorted(names):
         try:
             name = beside.place(filled(pattern, beside.stem))
         except MfsynthError:

@@ -9,23 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from mfsynth.config.base import Count, NonEmpty
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder
-from mfsynth.sources.settings import StoredDepthSettings
+from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
@@ -62,6 +64,11 @@ class LeRobotSettings(StoredDepthSettings):
     depth_key: NonEmpty | None = None
     intrinsics_key: NonEmpty | None = None
     every: Count = 1
+
+    @model_validator(mode="after")
+    def _has_no_files(self) -> Self:
+        require_no_labels(self.labels, "frames of a LeRobot data set")
+        return self
 
     def open(self) -> LeRobotSource:
         """List the frames.
@@ -235,8 +242,7 @@ class LeRobotSource:
             beside=InFolder(self.tree, _INFO),
             depth=depth,
             depth_name=f"{name}: {'' if self.depth is None else self.depth.key}",
-            episode=str(self.frames.episodes[index]),
-            frame=int(self.frames.numbers[index]),
+            moment=self.moment(index),
         )
         needs_depth = self.depth is not None and self.settings.depth != "optional"
         return assemble(files, encoding, needs_depth=needs_depth)
@@ -248,6 +254,17 @@ class LeRobotSource:
     def key(self, index: int) -> str:
         """Numbers of the episode and of the frame in it."""
         return f"episode_{self.frames.episodes[index]:06d}/{self.frames.numbers[index]:06d}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return (EPISODE,)
+
+    def moment(self, index: int) -> Moment:
+        """See `LabelledSource`."""
+        frames = self.frames
+        number, time = int(frames.numbers[index]), float(frames.times[index])
+        return Moment(str(frames.episodes[index]), number, time)
 
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file that items are made of."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from mfsynth.config.base import Count, NonEmpty, Positive
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources import ros_images
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -21,7 +23,7 @@ from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder
 from mfsynth.sources.message_logs import MessageLog, message_log, require_one_path
-from mfsynth.sources.settings import StoredDepthSettings
+from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import LocalTree
@@ -61,6 +63,11 @@ class RecordingSettings(StoredDepthSettings):
     max_seconds: Positive = 0.02
     every: Count = 1
     caption: str = ""
+
+    @model_validator(mode="after")
+    def _has_no_files(self) -> Self:
+        require_no_labels(self.labels, "images of a recording")
+        return self
 
     def open(self) -> RecordingSource:
         """List the images, and the depth of each.
@@ -211,8 +218,7 @@ class RecordingSource:
             beside=InFolder(LocalTree(self.path.parent), self.path.name),
             depth=depth,
             depth_name=depth_name,
-            episode=self.path.name,
-            frame=int(self.frames[index]),
+            moment=self.moment(index),
         )
         encoding = self.encoding
         if self.lenses:
@@ -228,6 +234,16 @@ class RecordingSource:
     def key(self, index: int) -> str:
         """The recording's name, and the time in it, nanoseconds."""
         return f"{self.path.name}/{self.times[index]}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`: a recording is an episode."""
+        return (EPISODE,)
+
+    def moment(self, index: int) -> Moment:
+        """See `LabelledSource`; seconds from the first image on."""
+        time = float(self.times[index] - self.times.min()) * _NANO
+        return Moment(self.path.name, int(self.frames[index]), time)
 
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of the file, or of all in the folder."""

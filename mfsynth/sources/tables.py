@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import RgbImage
 from mfsynth.shards.codecs import DepthEncoding, DepthScale
+from mfsynth.shards.labels import Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import did_you_mean_caption, first_text
@@ -77,7 +78,7 @@ class TableSettings(StoredDepthSettings):
         tree, names = self._files()
         files = [TableFile(tree, name) for name in names]
         wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
-        beside = sorted(self.stored.files_beside)
+        beside = sorted(self.columns_beside)
         counts, texts, ids = [], [], []
         own = self.depth_key is not None
         for file in files:
@@ -103,7 +104,7 @@ class TableSettings(StoredDepthSettings):
             raise MfsynthError(f"{tree.told()}: no rows; check the path")
         if len(set(ids)) < len(ids):
             raise MfsynthError(f"{tree.told()}: {self.id_key} names two rows alike; set id_key")
-        return TableSource(
+        found = TableSource(
             settings=self,
             encoding=self.stored,
             files=tuple(files),
@@ -112,6 +113,21 @@ class TableSettings(StoredDepthSettings):
             ids=tuple(ids),
             own=own,
         )
+        if self.labels is None:
+            return found
+        order = self.labels.in_order([found.key(index) for index in range(len(found))])
+        return replace(
+            found,
+            rows=found.rows[order],
+            captions=tuple(texts[row] for row in order),
+            ids=tuple(ids[row] for row in order) if ids else (),
+        )
+
+    @property
+    def columns_beside(self) -> frozenset[str]:
+        """Columns that are files beside an image elsewhere."""
+        labels = frozenset[str]() if self.labels is None else self.labels.files
+        return self.stored.files_beside | labels
 
     def _files(self) -> tuple[Tree, list[str]]:
         folder, _, file = self.path.rpartition("/")
@@ -169,7 +185,7 @@ class TableSource:
         settings = self.settings
         number, part, row, _ = self.rows[index].tolist()
         file, name = self.files[number], self.told(index)
-        beside = tuple(sorted(self.encoding.files_beside))
+        beside = tuple(sorted(settings.columns_beside))
         known = set(file.schema().names) if self.own else set()
         own = tuple(name for name in (*_OWN, *_OWN_CAMERA, *_OWN_MORE) if name in known)
         keys = tuple(key for key in (settings.image_key, settings.depth_key) if key is not None)
@@ -189,9 +205,10 @@ class TableSource:
             depth=np.asarray(depth) if isinstance(depth, list) else depth,
             depth_name=f"{name}: {depth_key}",
             own=_own({key: cells[key].as_py() for key in own}, name) if own else None,
+            moment=self.moment(index),
         )
         needs_depth = depth_key is not None and settings.depth != "optional"
-        return assemble(files, self.encoding, needs_depth=needs_depth)
+        return assemble(files, self.encoding, settings.labels, needs_depth=needs_depth)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -203,6 +220,17 @@ class TableSource:
             return self.ids[index]
         number, _, _, row = self.rows[index].tolist()
         return f"{self.files[number].name}/{row:06d}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`: columns that the settings name."""
+        return () if self.settings.labels is None else self.settings.labels.names
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        return (
+            None if self.settings.labels is None else self.settings.labels.moment(self.key(index))
+        )
 
     def told(self, index: int) -> str:
         """Where an item is, for messages."""
@@ -221,6 +249,9 @@ class _InRow:
     stem: str
     cells: Mapping[str, Any]
     name: str
+
+    def has(self, file: str) -> bool:
+        return file in self.cells and self.cells[file].is_valid
 
     def read(self, file: str) -> tuple[bytes, str]:
         name = f"{self.name}: {file}"

@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from mfsynth.config.base import Count, NonEmpty, Positive, Unset
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import CaptionSettings, read_captions
@@ -20,7 +21,7 @@ from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folder_layouts import pair_by_wildcards
 from mfsynth.sources.folders import InFolder, files_beside
-from mfsynth.sources.settings import StoredDepthSettings
+from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
@@ -59,6 +60,7 @@ class VideoSettings(StoredDepthSettings):
     def _is_complete(self) -> Self:
         if self.videos is None and self.depths is None:
             raise ValueError("give videos, depths, or both: wildcards of the files")
+        require_no_labels(self.labels, "frames of a video")
         if self.depths is not None:
             self.stored.require_complete()
         return self
@@ -211,8 +213,7 @@ class VideoSource:
             beside=InFolder(self.tree, recording.video),
             depth=depth,
             depth_name=f"{self.tree.told(recording.depth or '')} at {depth_time:.4f} s",
-            episode=recording.video,
-            frame=int(recording.frames[at]),
+            moment=self.moment(index),
         )
         needs_depth = self.settings.depths is not None and self.settings.depth != "optional"
         return assemble(files, self.encoding, needs_depth=needs_depth)
@@ -226,6 +227,16 @@ class VideoSource:
         recording, at = self._place(index)
         return f"{recording.video}/{recording.frames[at]:06d}"
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`: a video is an episode."""
+        return (EPISODE,)
+
+    def moment(self, index: int) -> Moment:
+        """See `LabelledSource`."""
+        recording, at = self._place(index)
+        return Moment(recording.video, int(recording.frames[at]), float(recording.times[at]))
+
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file."""
         return file_contents(self._files())
@@ -236,7 +247,8 @@ class VideoSource:
             yield self.tree, recording.video, recording.video
             if recording.depth is not None:
                 yield self.tree, recording.depth, f"{recording.video}: depth"
-            yield from files_beside(InFolder(self.tree, recording.video), self.encoding, shared)
+            beside = InFolder(self.tree, recording.video)
+            yield from files_beside(beside, self.encoding.files_beside, shared)
 
     def _place(self, index: int) -> tuple[Recording, int]:
         if not 0 <= index < len(self):

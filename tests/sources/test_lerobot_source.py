@@ -101,7 +101,7 @@ def test_frames_have_their_episodes_tasks_and_depth_of_a_logarithmic_video(tmp_p
         item = frames[index]
         episode, number = (0, index) if index < 3 else (1, index - 3)
         assert frames.key(index) == f"episode_{episode:06d}/{number:06d}"
-        assert (item.origin.episode, item.origin.frame) == (str(episode), number)
+        assert (item.labels.moment.episode, item.labels.moment.frame) == (str(episode), number)
         np.testing.assert_array_equal(item.rgb, IMAGES[index])
         # The quantiser has no code for a hole: its nearest one is taken for it.
         assert not item.depth[0, :3].any()

@@ -86,7 +86,7 @@ def test_depth_of_every_encoding_is_in_metres(tmp_path, kind, depth_of, toleranc
     np.testing.assert_allclose(item.depth, METRES, rtol=tolerance)
     assert item.intrinsics == Intrinsics(*CAMERA)
     assert items.key(0) == f"run.{kind}/1000000000"
-    assert (item.origin.episode, item.origin.frame) == (f"run.{kind}", 0)
+    assert (item.labels.moment.episode, item.labels.moment.frame) == (f"run.{kind}", 0)
 
 
 @pytest.mark.parametrize("seed", range(4))

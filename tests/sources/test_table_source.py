@@ -69,6 +69,34 @@ def test_rows_of_parquet_have_their_own_names_cameras_and_scales(tmp_path):
     assert unnamed[3].depth is None
 
 
+def test_labels_are_columns_and_rows_come_by_episodes(tmp_path):
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2:4, 3:6] = 1
+    rows = {
+        "id": [f"episode-{n % 2}/{n // 2}" for n in range(COUNT)],
+        "mask": [png(mask)] * 4 + [None],
+        "pose": [np.eye(4).ravel().tolist()] * COUNT,
+        "note": [b"a note"] * COUNT,
+    }
+    parquet(tmp_path / "a.parquet", columns(**rows))
+    labels = {
+        "mask": "mask",
+        "others": {"note.txt": "note"},
+        "episode": "(?P<episode>.*)/(?P<frame>[0-9]+)",
+    }
+    settings = {"kind": "table", "path": str(tmp_path), "id_key": "id", **KEYS}
+    items = source(**settings, encoding=MILLIMETRES, labels=labels)
+    assert [items.key(i) for i in range(COUNT)] == [
+        f"episode-{e}/{f}" for e, f in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+    ]
+    assert items.labels == ("mask.png", "episode", "note.txt")
+    np.testing.assert_array_equal(items[1].rgb, image(2))
+    np.testing.assert_array_equal(items[1].labels.mask, mask)
+    assert items[1].labels.files["note.txt"] == b"a note"
+    assert items[2].labels.mask is None
+    assert items[4].labels.moment.frame == 1
+
+
 def test_what_datasets_saves_is_read_with_pictures_and_arrays(tmp_path):
     maps = [np.where(codes(n) > 0, codes(n) / 1000, 0).astype(np.float32) for n in range(COUNT)]
     features = datasets.Features(

@@ -32,7 +32,7 @@ def test_frames_come_out_in_any_order_and_say_which_they_are(tmp_path):
         video, number = ("b.MKV", index - 12) if index > 11 else ("a/1.mkv", index)
         np.testing.assert_array_equal(item.rgb, IMAGES[number])
         assert videos.key(index) == f"{video}/{number:06d}"
-        assert (item.origin.episode, item.origin.frame) == (video, number)
+        assert (item.labels.moment.episode, item.labels.moment.frame) == (video, number)
     with pytest.raises(IndexError):
         videos[14]
 
@@ -157,6 +157,9 @@ def test_what_is_missing_or_is_no_depth_is_one_line(tmp_path):
         coloured[0]
     with pytest.raises(ValidationError, match="give videos, depths, or both"):
         source(kind="video", path=str(tmp_path), videos=None)
+    for kind in ("video", "lerobot", "recording"):
+        with pytest.raises(ValidationError, match="have no files of labels beside them"):
+            source(kind=kind, path=str(tmp_path), labels={"mask": "a.png"})
     with pytest.raises(ValidationError, match="codes_per_unit is missing"):
         source(kind="video", path=str(tmp_path), depths="*.mkv")
 

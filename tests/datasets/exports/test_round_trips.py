@@ -107,7 +107,7 @@ def test_lerobot_is_read_by_its_own_kind_of_source(metric_run, metric_pairs, out
         np.testing.assert_array_equal(item.rgb, sample.rgb)
         np.testing.assert_array_equal(item.depth, np.where(sample.valid, sample.depth, 0))
         assert item.text == sample.prompt
-        assert (item.origin.episode, item.origin.frame) == (str(number), 0)
+        assert (item.labels.moment.episode, item.labels.moment.frame) == (str(number), 0)
         assert_camera(item.intrinsics, sample)
 
 
