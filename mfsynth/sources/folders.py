@@ -5,6 +5,7 @@ A layout is where the files are, and the preset of its encoding; `generic` has n
 
 from __future__ import annotations
 
+import glob
 import posixpath
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
@@ -331,7 +332,14 @@ class FolderSource:
                 yield self.depth_tree, depth, f"{image}: depth"
                 if (description := _description(image, depth)) is not None:
                     yield self.tree, description, f"{image}: description"
-            yield from files_beside(InFolder(self.tree, image), names, shared)
+            beside = InFolder(self.tree, image)
+            yield from files_beside(beside, names, shared)
+            for folder in () if self.beside is None else self.beside.folders:
+                place = beside.place(folder)
+                if place not in shared:
+                    shared.add(place)
+                    inside = sorted(self.tree.glob(f"{glob.escape(place)}/*"))
+                    yield from ((self.tree, name, name) for name in inside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,9 @@ def _chosen_channel(channels: dict[str, NDArray[Any]], name: str, key: str | Non
 
 def _dataset(h5py: Any, file: Any, name: str, key: str | None) -> Any:
     if key is None or file.get(key, getlink=True) is None:
-        found = {path: one for path, one in _datasets(h5py, file) if one.dtype.kind in "fiu"}
-        maps = [path for path, one in found.items() if one.ndim >= 2 and min(one.shape[:2]) > 1]
-        key = _chosen(found, maps, name, key)
+        known = {path: one for path, one in _datasets(h5py, file) if one.dtype.kind in "fiu"}
+        maps = [path for path, one in known.items() if one.ndim >= 2 and min(one.shape[:2]) > 1]
+        key = _chosen(known, maps, name, key)
     link = file.get(key, getlink=True)
     found = None if isinstance(link, h5py.ExternalLink) else file[key]
     if found is None or found.file["/"] != file["/"]:

@@ -66,6 +66,8 @@ class TableSettings(StoredDepthSettings):
     def _has_a_column(self) -> Self:
         if self.image_key is None and self.depth_key is None:
             raise ValueError("give image_key, depth_key, or both: columns of the table")
+        if self.labels is not None and self.labels.preset is not None:
+            raise ValueError("labels.preset is of folders; name the labels' columns")
         return self
 
     def open(self) -> TableSource:

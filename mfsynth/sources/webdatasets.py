@@ -61,6 +61,8 @@ class WebDatasetSettings(StoredDepthSettings):
     def _is_complete(self) -> Self:
         if self.depth_key is not None:
             self.stored.require_complete()
+        if self.labels is not None and self.labels.preset is not None:
+            raise ValueError("labels.preset is of folders; name the labels' extensions")
         return self
 
     def open(self) -> WebDatasetSource:
