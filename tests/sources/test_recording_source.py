@@ -24,7 +24,7 @@ from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.registration import depth_in_camera
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
-from mfsynth.sources.ros_images import unpack_rvl
+from mfsynth.sources.ros_images import image_of, unpack_rvl
 
 RGB, DEPTH = "/camera/color/image_raw", "/camera/depth/image_rect_raw"
 CAMERA = (7.0, 6.5, 3.4, 2.6)
@@ -113,6 +113,39 @@ def test_images_are_rgb_whatever_the_order_of_their_channels(tmp_path, encoding,
     message = image_message(store, np.ascontiguousarray(pixels), encoding, SECOND)
     path = write_bag(tmp_path / "a", [("/rgb", SECOND, message)], "mcap")
     np.testing.assert_array_equal(source(kind="recording", path=str(path))[0].rgb, image(0))
+
+
+COLOUR = np.array([200, 100, 50], np.uint8)
+
+
+def bayer(pattern):
+    """A mosaic of one colour, by the letters of its two rows."""
+    tile = [["rgb".index(letter) for letter in row] for row in (pattern[:2], pattern[2:])]
+    return np.tile(COLOUR[np.array(tile)], (4, 4))
+
+
+def packed(order):
+    """One colour in YUV 4:2:2 by BT.601, two pixels in four bytes."""
+    r, g, b = COLOUR.astype(float)
+    y = 16 + 0.257 * r + 0.504 * g + 0.098 * b
+    u, v = 128 - 0.148 * r - 0.291 * g + 0.439 * b, 128 + 0.439 * r - 0.368 * g - 0.071 * b
+    four = [{"y": y, "u": u, "v": v}[letter] for letter in order]
+    return np.tile(np.rint(four).astype(np.uint8).reshape(2, 2), (8, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pixels"),
+    [
+        *((f"bayer_{pattern}8", bayer(pattern)) for pattern in ("rggb", "bggr", "gbrg", "grbg")),
+        ("yuv422", packed("uyvy")),
+        ("yuv422_yuy2", packed("yuyv")),
+    ],
+)
+def test_mosaics_and_halved_colours_become_the_colour_that_they_are_of(encoding, pixels):
+    message = image_message(store_of("mcap"), pixels, encoding, SECOND)
+    found = image_of(message)
+    assert found.shape == (8, 8, 3)
+    np.testing.assert_allclose(found[2:-2, 2:-2] - COLOUR.astype(int), 0, atol=3)
 
 
 def test_grey_images_and_photographs_are_images_too(tmp_path):
