@@ -128,10 +128,13 @@ class LabelSettings(Settings):
     @property
     def names(self) -> tuple[str, ...]:
         """As `mfsynth.sources.base.LabelledSource` has them."""
-        found = (MASK, self.mask), (POSES, self.poses), (CAMERA_TO_WORLD, self.camera_to_world)
-        if self.preset is not None:
-            found = tuple((name, self.preset) for name, _ in found)
-        own = [name for name, setting in (*found, (EPISODE, self.episode)) if setting is not None]
+        given = {
+            MASK: self.preset or self.mask,
+            POSES: self.preset or self.poses,
+            CAMERA_TO_WORLD: self.preset or self.camera_to_world,
+            EPISODE: self.episode,
+        }
+        own = [name for name, setting in given.items() if setting is not None]
         return (*own, *(self.others or ()))
 
     @property
