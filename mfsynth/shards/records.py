@@ -90,6 +90,7 @@ class Sample:
         metres_per_unit: The factor that made relative depth metric; None where none did.
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
+        sensor_preset: Whose sensor would have measured it; None of a real measurement.
     """
 
     ref: CandidateRef
@@ -109,6 +110,7 @@ class Sample:
     metres_per_unit: float | None = None
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None
+    sensor_preset: str | None = None
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)
