@@ -36,6 +36,7 @@ def source_settings(values: Mapping[str, Any]) -> SourceSettings:
 def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
+    from mfsynth.sources.mujoco_models import MujocoSettings
     from mfsynth.sources.runs import RunSettings
     from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
     from mfsynth.sources.webdatasets import WebDatasetSettings
@@ -46,6 +47,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
         "folder": FolderSettings,
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
+        "mujoco": MujocoSettings,
     }
     for name, plugin in find_plugins(GROUP, kinds).items():
         kinds[name] = _load(plugin) if name == wanted else _name_only(name)
