@@ -1,0 +1,127 @@
+"""A user's own MuJoCo model as a source of views."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mfsynth.errors import MfsynthError
+from mfsynth.geometry import IntrinsicsSource
+from mfsynth.sources.contents import content_digest
+from mfsynth.sources.registry import source_settings
+from mfsynth.sources.simulated import RENDERED_TYPE
+
+SCENE = """
+<mujoco>
+  <worldbody>
+    <light pos="0 0 3" dir="0 0 -1"/>
+    <geom type="box" size="2 2 .05" pos="0 0 -.05" rgba=".7 .7 .7 1"/>
+    <camera name="front" pos="0 -1 .8" xyaxes="1 0 0 0 .6 .8"/>
+    <body name="red_cube" pos="0 0 .1"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+    <body name="tin_can" pos=".5 0 .1"><freejoint/><geom type="cylinder" size=".05 .1"/></body>
+    <body name="post" pos="-.6 0 .3"><geom type="cylinder" size=".03 .3"/></body>
+  </worldbody>
+  <keyframe><key name="start"/></keyframe>
+</mujoco>
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    path = tmp_path / "scene.xml"
+    path.write_text(SCENE)
+
+    def of(**values):
+        own = {"kind": "mujoco", "model": str(path), "scenes": 2, "height": 24, "width": 32}
+        return source_settings(own | values)
+
+    return of
+
+
+def test_items_are_scenes_then_cameras_then_frames_with_words_of_the_model(settings):
+    orbit = {"around": "red_cube", "distance": [1.0, 1.5]}
+    motion = {"frames": 3}
+    source = settings(cameras=["front", orbit], trajectory=motion).open()
+    assert len(source) == 2 * 2 * 3
+    keys = [source.key(index) for index in range(len(source))]
+    assert keys[0] == "scene 0 camera 0 frame 0"
+    assert keys[1] == "scene 0 camera 0 frame 1"
+    assert keys[3] == "scene 0 camera 1 frame 0"
+    assert keys[6] == "scene 1 camera 0 frame 0"
+    assert len(set(keys)) == len(source)
+    assert {*source.texts()} == {"red cube, tin can"}
+    assert {*settings(text="a cube").open().texts()} == {"a cube"}
+    assert settings().open().key(1) == "scene 1 camera 0"
+
+
+@pytest.mark.usefixtures("opengl")
+def test_an_item_is_the_same_in_any_order_and_process(settings):
+    source = settings(trajectory={"frames": 2}).open()
+    backwards = [source[index] for index in reversed(range(len(source)))][::-1]
+    again = pickle.loads(pickle.dumps(source))
+    for index, item in enumerate(backwards):
+        other = again[index]
+        assert np.array_equal(item.rgb, other.rgb)
+        assert np.array_equal(item.depth, other.depth)
+        assert item.intrinsics == other.intrinsics
+    first, second = backwards[0], backwards[2]
+    assert not np.array_equal(first.depth, second.depth)
+    assert first.depth.max() > 0
+    assert first.facts.unit == "metres"
+    assert first.origin.camera is IntrinsicsSource.RENDERED
+    assert first.origin.digital_source_type == RENDERED_TYPE
+    with pytest.raises(IndexError):
+        source[len(source)]
+
+
+def test_what_a_source_is_hangs_on_its_settings_and_the_model_s_content(settings, tmp_path):
+    def digest(values):
+        return content_digest(values, values.open())
+
+    first = digest(settings())
+    moved = tmp_path / "moved.xml"
+    moved.write_text(SCENE)
+    assert digest(settings(model=str(moved))) == first
+    assert digest(settings(seed=1)) != first
+    moved.write_text(SCENE.replace(".1 .1 .1", ".1 .1 .12"))
+    assert digest(settings(model=str(moved))) != first
+
+
+def test_a_scene_that_comes_with_mfsynth_goes_by_its_name():
+    source = source_settings({"kind": "mujoco", "model": "arm_on_table", "scenes": 1}).open()
+    assert [source.key(index) for index in range(len(source))] == [
+        *("scene 0 camera 0", "scene 0 camera 1", "scene 0 camera 2")
+    ]
+    with pytest.raises(MfsynthError, match=r"no 'arm_on_tabel' in .*; give a path, or arm_on_table"):
+        source_settings({"kind": "mujoco", "model": "arm_on_tabel", "scenes": 1}).open()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cameras": ["frunt"]}, "no camera 'frunt'; did you mean front"),
+        ({"cameras": [{"around": "cube", "distance": [1.0, 1.0]}]}, "no body 'cube'"),
+        ({"keyframe": "home"}, "no keyframe 'home'"),
+        ({"model": "none/scene.xml"}, "no such file"),
+    ],
+)
+def test_what_the_model_has_not_is_told_when_it_is_opened(settings, values, said):
+    with pytest.raises(MfsynthError, match=said):
+        settings(**values).open()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cameras": []}, "at least 1 item"),
+        ({"randomise": {"joints": {"*": 2.0}}}, "less than or equal to 1"),
+        ({"trajectory": {"frames": 1}}, "greater than or equal to 2"),
+        ({"height": 8}, "greater than or equal to 16"),
+    ],
+)
+def test_settings_out_of_their_limits_are_refused(settings, values, said):
+    with pytest.raises(ValidationError, match=said):
+        settings(**values)
