@@ -95,7 +95,7 @@ def test_a_scene_that_comes_with_mfsynth_goes_by_its_name():
     assert [source.key(index) for index in range(len(source))] == [
         *("scene 0 camera 0", "scene 0 camera 1", "scene 0 camera 2")
     ]
-    with pytest.raises(MfsynthError, match=r"no 'arm_on_tabel' in .*; give a path, or arm_on_table"):
+    with pytest.raises(MfsynthError, match=r"no 'arm_on_tabel' in .*; give a path, or arm"):
         source_settings({"kind": "mujoco", "model": "arm_on_tabel", "scenes": 1}).open()
 
 

@@ -50,6 +50,7 @@ class StructuredLight:
         nearest: Metres.
         farthest: Metres.
         least_signal: Reflectivity · cos θ / z² below which the pattern is lost.
+        blob_px: As of `Stereo`.
     """
 
     axial: tuple[float, float, float]
@@ -59,6 +60,7 @@ class StructuredLight:
     nearest: float
     farthest: float
     least_signal: float
+    blob_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ _D400 = Stereo(
     error_px=0.08,
     step_px=1 / 32,
     range_px=126,
-    blob_px=2.5,
+    blob_px=4.0,
     lateral_px=1.0,
     pattern=1.0,
     least_contrast=0.008,
@@ -129,7 +131,7 @@ _D405 = Stereo(
     error_px=0.08,
     step_px=1 / 32,
     range_px=126,
-    blob_px=2.5,
+    blob_px=4.0,
     lateral_px=1.0,
     pattern=0.0,
     least_contrast=0.008,
@@ -138,7 +140,8 @@ _D405 = Stereo(
 # reconstruction and tracking", 3DIMPVT 2012, https://doi.org/10.1109/3DIMPVT.2012.84. Steps of 1/8
 # pixel: K. Konolige, P. Mihelich, "Technical description of Kinect calibration",
 # http://wiki.ros.org/kinect_calibration/technical. Its vendor names .8 to 4 m
-# (NuiImageCamera.h); depth is returned from .5 m to 10 m. `least_signal` has no source.
+# (NuiImageCamera.h); depth is returned from .5 m to 10 m. The last two have no source:
+# `benchmarks/sensor_twin.py` shows them beside real frames.
 _KINECT = StructuredLight(
     axial=(0.0012, 0.0019, 0.4),
     lateral_px=0.8,
@@ -146,7 +149,8 @@ _KINECT = StructuredLight(
     step_px=1 / 8,
     nearest=0.5,
     farthest=10.0,
-    least_signal=0.004,
+    least_signal=0.002,
+    blob_px=1.5,
 )
 # Narrow, unbinned: .5 to 3.86 m for 15 % to 95 % of reflectivity at 850 nm, σ at most 17 mm, by
 # the vendor, https://learn.microsoft.com/previous-versions/azure/kinect-dk/hardware-specification;

@@ -7,12 +7,14 @@ import math
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from mfsynth.geometry.rgbd import DepthMap, Mask
 from mfsynth.geometry.sensors.presets import Stereo, StructuredLight
 from mfsynth.geometry.sensors.scene import Map, Scene, blobs, wavered
 
-# Of the window that stereo matches in, pixels of the sensor.
+# Of the window that patterns are matched in, pixels of the sensor: 9 for the Kinect (Konolige and
+# Mihelich, see `presets`), taken for stereo, too.
 _WINDOW = 9
 # Light that a dark window has of noise alone.
 _FLOOR = 0.02
@@ -58,6 +60,7 @@ def structured_light(scene: Scene, model: StructuredLight, rng: Generator) -> De
     tilt = np.asarray(model.lateral_tilt_px * angle / left, np.float32)
     lateral = (tilt + np.float32(model.lateral_px)) * np.float32(scene.pixels)
     seen = wavered(scene, rng, lateral, 0.5 * scene.pixels)
+    blob = model.blob_px * scene.pixels
     scale = scene.sensor.focal_px * scene.sensor.baseline
     a, b, z0 = model.axial
     sigma = a + b * (seen - z0) ** 2
@@ -66,9 +69,11 @@ def structured_light(scene: Scene, model: StructuredLight, rng: Generator) -> De
     # The noise was measured on codes, whose steps are part of it.
     steps = seen**2 * model.step_px / scale / math.sqrt(12)
     sigma = np.sqrt(np.maximum(sigma**2 - steps**2, 0)).astype(np.float32)
-    noisy = seen + sigma * blobs(rng, seen.shape, 0.5 * scene.pixels)
+    noisy = seen + sigma * blobs(rng, seen.shape, blob)
     found = scene.valid & (noisy >= model.nearest) & (noisy <= model.farthest)
-    found &= ~in_shadow(scene, seen) & (scene.signal >= model.least_signal)
+    uneven = np.exp(np.float32(_UNEVEN) * blobs(rng, seen.shape, 2 * blob))
+    found &= ~in_shadow(scene, seen)
+    found &= _in_window(scene, scene.signal) >= np.float32(model.least_signal) * uneven
     disparity = _in_steps(_over(scale, noisy, found), model.step_px)
     return _over(scale, disparity, found)
 
@@ -99,10 +104,15 @@ def in_shadow(scene: Scene, depth: DepthMap) -> Mask:
 
 def _texture(scene: Scene) -> Map:
     """Contrast within a window of the sensor's matching: standard deviation over mean of light."""
-    size = max(3, round(_WINDOW * scene.pixels) | 1)
     light = scene.light.astype(np.float64)
-    mean, square = (cv2.blur(values, (size, size)) for values in (light, light**2))
+    mean, square = _in_window(scene, light), _in_window(scene, light**2)
     return (np.sqrt(np.maximum(square - mean**2, 0)) / (mean + _FLOOR)).astype(np.float32)
+
+
+def _in_window(scene: Scene, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mean over the window around each pixel."""
+    size = max(3, round(_WINDOW * scene.pixels) | 1)
+    return np.asarray(cv2.blur(values, (size, size)))
 
 
 def _in_steps(disparity: Map, step: float) -> Map:
