@@ -267,6 +267,8 @@ class ShardWorker:
                 estimate=estimate,
                 text=item.text,
                 slots=item.slots,
+                mask=item.labels.mask,
+                names=item.labels.names,
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
@@ -306,6 +308,8 @@ class ShardWorker:
                         metres_per_unit_error=said.error,
                         sensor=sensor,
                         sensor_preset=None if twin is None or sensor is None else twin.preset,
+                        labels=item.labels,
+                        parted=verdict.parted,
                     ),
                     self._declared,
                 )
@@ -317,6 +321,7 @@ class ShardWorker:
                 reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
+                parted=verdict.parted,
             )
             return reject if pair is None else EncodedReject(reject, pair)
 
