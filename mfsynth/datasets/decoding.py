@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mfsynth.datasets.frames import Pixels
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
 from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
 from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
@@ -40,12 +42,12 @@ class ChangedError(ValueError):
 
 
 def labels_of(row: Row) -> tuple[str, ...]:
-    """Members of a sample with labels: all that it has but its depth by a sensor and its JSON."""
+    """Members of a sample beside image and depth: its depth by a sensor, and labels."""
     named = [*members_of(row)]
     return tuple(
         name
         for name in named
-        if name not in (*PIXELS, "sensor", "json") and row[f"{name}{OFFSET}"] is not None
+        if name not in (*PIXELS, "json") and row[f"{name}{OFFSET}"] is not None
     )
 
 
@@ -133,10 +135,18 @@ def decode(row: Row, files: Mapping[str, bytes], out: Pixels | None = None) -> R
         episode=row.get("episode"),
         frame=row.get("frame"),
         timestamp=row.get("timestamp"),
+        sensor=_sensor(row, files["sensor"], shape) if "sensor" in files else None,
         mask=decode_mask(files["mask"], shape) if "mask" in files else None,
         objects=decode_poses(files["poses"]) if "poses" in files else (),
         others={suffix_of(name): data for name, data in others.items()},
     )
+
+
+def _sensor(row: Row, png: bytes, shape: tuple[int, int]) -> DepthMap:
+    unit = row["sensor_unit_per_code"]
+    if not (isinstance(unit, float) and 0 < unit < math.inf):
+        raise ValueError("its sensor's depth has no unit")
+    return (codecs.decode_codes(png, shape) * unit).astype(np.float32)
 
 
 def _intrinsics(row: Row) -> NDArray[np.float64] | None:

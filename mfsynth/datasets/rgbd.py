@@ -62,8 +62,8 @@ class RGBDDataset:
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
         cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
             has room for; 0 to read ranges from the store each time.
-        labels: Whether to read what samples have of their source's labels, too: `mask`, `objects`
-            and `others`. Poses of cameras and episodes are there in any case.
+        labels: Whether to read what samples have beside image and depth, too: `sensor`, `mask`,
+            `objects` and `others`. Poses of cameras and episodes are there in any case.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be

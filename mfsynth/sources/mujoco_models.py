@@ -5,18 +5,31 @@ The simulator is imported where it is used, so that reading settings doesn't wai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from threading import get_ident
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mfsynth.config.base import Count, Index, Items, NonEmpty, Unset
 from mfsynth.config.resources import resource_dir
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import IntrinsicsSource
+from mfsynth.shards.labels import (
+    CAMERA_TO_WORLD,
+    EPISODE,
+    MASK,
+    POSES,
+    Labels,
+    Moment,
+    ObjectPose,
+    encode_mask,
+    encode_poses,
+)
 from mfsynth.simulation.mjcf.settings import CameraRule, Randomise, Trajectory
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.settings import SourceSettings
@@ -24,11 +37,13 @@ from mfsynth.sources.simulated import RENDERED_TYPE
 
 if TYPE_CHECKING:
     from mfsynth.simulation.mjcf.cameras import Camera
-    from mfsynth.simulation.mjcf.loading import OwnModel
-    from mfsynth.simulation.mjcf.rendering import ModelRenderer
+    from mfsynth.simulation.mjcf.loading import Named, OwnModel
+    from mfsynth.simulation.mjcf.rendering import ModelRenderer, ModelView
     from mfsynth.simulation.mjcf.states import Episode
 
 Side = Annotated[int, Field(ge=16, le=4096)]
+PARTS, PART_NAMES, NORMALS = "parts.png", "parts.json", "normals.png"
+"""Suffixes of labels that are no others' business: a mask of bodies, its poses, normals."""
 # What a scene's random numbers are for: its state and lights, or the camera of a number.
 _STATE, _CAMERAS = 0, 1
 
@@ -48,6 +63,8 @@ class MujocoSettings(SourceSettings):
         keyframe: That states start from; the model's own pose unless given.
         randomise: What is drawn anew for each scene.
         trajectory: Frames of each scene, which are an episode; one state each unless given.
+        parts: Whether views have a mask of all bodies, too, and their poses.
+        normals: Whether they have normals.
         text: A prompt for all scenes; the names of the bodies that move freely unless given.
     """
 
@@ -63,6 +80,8 @@ class MujocoSettings(SourceSettings):
     keyframe: Unset[NonEmpty] = None
     randomise: Randomise = Randomise()
     trajectory: Unset[Trajectory] = None
+    parts: Unset[Literal[True]] = None
+    normals: Unset[Literal[True]] = None
     text: Unset[NonEmpty] = None
 
     def open(self) -> MujocoSource:
@@ -136,7 +155,22 @@ class MujocoSource:
                 digital_source_type=RENDERED_TYPE,
                 camera=IntrinsicsSource.RENDERED,
             ),
+            labels=self._labels(view, index),
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        episodes = () if self._settings.trajectory is None else (EPISODE,)
+        return (CAMERA_TO_WORLD, MASK, POSES, *episodes, *self._others)
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        trajectory = self._settings.trajectory
+        if trajectory is None:
+            return None
+        scene, camera, frame = self._place(index)
+        return Moment(f"scene {scene} camera {camera}", frame, frame / trajectory.fps)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -160,6 +194,30 @@ class MujocoSource:
         free = [one.name for one in self._own.instances if model.body_dofnum[one.body] == 6]
         names = free or [one.name for one in self._own.instances]
         return ", ".join(" ".join(name.replace("_", " ").split()) for name in names)
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        parts = (PARTS, PART_NAMES) if self._settings.parts is not None else ()
+        return parts if self._settings.normals is None else (*parts, NORMALS)
+
+    def _labels(self, view: ModelView, index: int) -> Labels:
+        def poses(of: Sequence[Named]) -> tuple[ObjectPose, ...]:
+            return tuple(
+                ObjectPose(one.number, one.name, tuple(view.poses[one.body].ravel().tolist()))
+                for one in of
+            )
+
+        objects = poses(self._own.instances)
+        files = {MASK: encode_mask(view.mask), POSES: encode_poses(objects)}
+        if self._settings.parts is not None:
+            files |= {
+                PARTS: encode_mask(view.parts),
+                PART_NAMES: encode_poses(poses(self._own.parts)),
+            }
+        if self._settings.normals is not None:
+            files[NORMALS] = _as_png(view.normals)
+        pose = tuple(view.camera_to_world.ravel().tolist())
+        return Labels(files, view.mask, objects, pose, self.moment(index))
 
     def _place(self, index: int) -> tuple[int, int, int]:
         """Numbers of its scene, camera and frame."""
@@ -201,6 +259,15 @@ class MujocoSource:
             renderer = ModelRenderer(self._own, settings.height, settings.width)
             self._renderer = (get_ident(), renderer)
         return self._renderer[1]
+
+
+def _as_png(normals: NDArray[np.float32]) -> bytes:
+    """Normals as 16-bit RGB: (n + 1) / 2 of 65535; black where there is none."""
+    codes = np.rint((normals + 1) / 2 * 65535).astype(np.uint16)
+    codes[~normals.any(axis=2)] = 0
+    done, png = cv2.imencode(".png", codes[..., ::-1])
+    assert done, codes.shape
+    return png.tobytes()
 
 
 def _path(name_or_path: str) -> str:

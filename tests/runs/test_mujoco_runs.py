@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from started import plan_of, start
 
 from mfsynth.config import RunConfig
+from mfsynth.datasets import RGBDDataset
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
@@ -63,3 +65,12 @@ def test_views_of_a_model_get_images_and_what_a_sensor_would_have_returned(run_f
         assert row["digital_source_type"] == COMPOSITE_SOURCE_TYPE
         assert 0.1 < row["depth_near"] < row["depth_far"] < 6
         assert row["sensor"] == "d455"
+        assert {"arm", "table", "red_box"} <= {*row["objects"]}
+    for pair, row in zip(RGBDDataset(config.output, labels=True), rows, strict=True):
+        assert pair.camera_to_world.shape == (4, 4)
+        assert [one.name for one in pair.objects] == row["objects"]
+        table = next(one for one in pair.objects if one.name == "table")
+        assert (pair.mask == table.id).mean() > 0.1
+        assert not (pair.sensor[~pair.valid] > 0).any()
+        both = (pair.sensor > 0) & pair.valid
+        assert np.median(np.abs(pair.sensor - pair.depth)[both]) < 0.02

@@ -14,13 +14,16 @@ from pydantic import ValidationError
 from started import plan_of, start
 
 from mfsynth.config import RunConfig
+from mfsynth.datasets import RGBDDataset, to_tensors
+from mfsynth.datasets.augmentations import HorizontalFlip
+from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.sensors.presets import SENSORS
 from mfsynth.geometry.sensors.sensing import sense
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
-from mfsynth.runs.settings import complete
+from mfsynth.runs.settings import added_columns, complete
 from mfsynth.shards.codecs import decode_codes
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.verify import verify_run
@@ -99,7 +102,11 @@ def test_a_run_stores_what_the_sensor_of_a_preset_would_have_returned(job, mode,
     assert verify_run(store).problems == ()
     found = list(pairs(store))
     assert len(found) == 4
-    for row, files in found:
+    dataset = RGBDDataset(store.url, labels=True)
+    for (row, files), pair in zip(found, dataset, strict=True):
+        assert np.array_equal(pair.sensor, metres(row, files).astype(np.float32))
+        flipped = HorizontalFlip(p=1.0)(pair, np.random.default_rng(0))
+        assert np.array_equal(flipped.sensor, pair.sensor[:, ::-1])
         assert (row["sensor"], row["sensor_unit_per_code"]) == ("d435", 0.001)
         about = json.loads(files["json"])
         assert about["sensor"] == {"preset": "d435", "unit_per_code": 0.001}
@@ -107,6 +114,16 @@ def test_a_run_stores_what_the_sensor_of_a_preset_would_have_returned(job, mode,
         assert sensor.shape == (row["height"], row["width"])
         assert sensor.any()
         assert not sensor[decode_codes(files["depth"]) == 0].any()
+
+
+def test_readers_get_it_who_ask_for_it(job):
+    store = make(job(sensor={"preset": "d435"}))
+    fields = ("depth", "sensor")
+    (batch,) = RGBDDataset(store.url, labels=True).loader(2, fields=fields, shuffle=False)
+    assert batch["sensor"].shape == batch["depth"].shape
+    assert RGBDDataset(store.url)[0].sensor is None
+    with pytest.raises(MfsynthError, match="no sensor; open the data set with labels=True"):
+        to_tensors(RGBDDataset(store.url)[0], fields)
 
 
 def test_it_is_that_of_the_pair_s_own_depth_camera_and_seed(job):
@@ -138,8 +155,7 @@ def test_a_candidate_made_again_has_the_same_sensor_depth(job):
 
 def test_a_run_without_a_sensor_is_what_it_was(job):
     assert "sensor" not in job().model_dump(mode="json")
-    (row, _), *_ = pairs(make(job()))
-    assert not [name for name in row if name.startswith("sensor")]
+    assert not [name for name in added_columns(job()) if name.startswith("sensor")]
 
 
 @pytest.mark.parametrize(

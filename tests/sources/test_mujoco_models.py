@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import IntrinsicsSource
+from mfsynth.shards.labels import Labels, Moment
+from mfsynth.sources.base import labels_of, moment_of
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.simulated import RENDERED_TYPE
@@ -125,3 +128,29 @@ def test_what_the_model_has_not_is_told_when_it_is_opened(settings, values, said
 def test_settings_out_of_their_limits_are_refused(settings, values, said):
     with pytest.raises(ValidationError, match=said):
         settings(**values)
+
+
+@pytest.mark.usefixtures("opengl")
+def test_items_have_the_labels_of_their_views_and_frames_an_episode(settings):
+    source = settings(scenes=1, trajectory={"frames": 2, "fps": 4.0}, parts=True, normals=True)
+    source = source.open()
+    assert labels_of(source) == (
+        *("camera_to_world", "mask.png", "poses.json", "episode"),
+        *("parts.png", "parts.json", "normals.png"),
+    )
+    labels = source[1].labels
+    assert labels.moment == moment_of(source, 1) == Moment("scene 0 camera 0", 1, 0.25)
+    assert labels.names == {1: "red_cube", 2: "tin_can", 3: "post"}
+    again = Labels.of(labels.files, (24, 32))
+    assert np.array_equal(again.mask, labels.mask)
+    assert again.objects == labels.objects
+    seen = {labels.names[number] for number in np.unique(labels.mask) if number}
+    assert "red_cube" in seen
+    normals = cv2.imdecode(np.frombuffer(labels.files["normals.png"], np.uint8), -1)[..., ::-1]
+    vectors = normals / 32767.5 - 1
+    known = normals.any(axis=2)
+    assert np.linalg.norm(vectors[known], axis=1) == pytest.approx(1, abs=1e-3)
+    assert (vectors[known][:, 2] < 0.2).all()
+    alone = settings().open()
+    assert labels_of(alone) == ("camera_to_world", "mask.png", "poses.json")
+    assert alone.moment(0) is None
