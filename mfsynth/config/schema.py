@@ -338,6 +338,8 @@ class RunConfig(Settings):
             depth.
         sensor: A depth sensor, of whose measurement of the pair's metric depth each pair has a map
             beside it; None for none.
+        completion: `guided` where depth of images is to go through the metric depth that the source
+            has beside them, and be led by it elsewhere; unset, that gives the scale alone.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
             `calibration` is a file of `mfsynth calibrate`.
@@ -362,6 +364,7 @@ class RunConfig(Settings):
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
     sensor: Unset[SensorConfig] = None
+    completion: Unset[Literal["guided"]] = None
     checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
         default_factory=dict
     )
@@ -403,6 +406,8 @@ class RunConfig(Settings):
             raise ValueError("sensor: measures metres, and depth is relative; set metres_per_unit")
         if mode == "d2i" and self.metres_per_unit is not None:
             raise ValueError("metres_per_unit: depth is the source's own; leave it out")
+        if self.completion is not None and self.metres_per_unit != "source":
+            raise ValueError("completion: goes through the source's metres; set metres_per_unit")
         return self
 
     @model_validator(mode="after")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -320,3 +322,13 @@ def test_an_estimator_looks_at_images_of_all_sizes(job, photographs, mode):
     score = "check_depth_error" if mode == "d2i" else "check_estimator_difference"
     assert len(rows) == len(SIZES)
     assert all(row[score] > 0 for row in rows)
+
+
+def test_the_script_takes_the_configuration_of_any_job(job, photographs, tmp_path, capsys):
+    config = job("i2d", photographs.settings())
+    make(config)
+    path = tmp_path / "annotate.json"
+    path.write_text(config.model_dump_json(exclude={"runtime": {"on_event"}}))
+    script = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "generate.py"))
+    script["main"](str(path), config.output)
+    assert capsys.readouterr().out == f"finished: 5 pairs in {config.output} \n"
