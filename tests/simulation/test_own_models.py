@@ -19,7 +19,8 @@ from mfsynth.simulation.mjcf.rendering import ModelRenderer
 from mfsynth.simulation.mjcf.settings import CameraRule, Randomise, Trajectory
 from mfsynth.simulation.mjcf.states import begin
 
-pytest.importorskip("mujoco")
+# MuJoCo is not even imported without.
+pytestmark = pytest.mark.usefixtures("opengl")
 HEIGHT, WIDTH = 48, 64
 # A camera two metres above a floor that ends, with a box on it and an arm beside.
 SCENE = """
@@ -81,7 +82,6 @@ def view_of(own, data=None, rule=None, lights=None):
     )
 
 
-@pytest.mark.usefixtures("opengl")
 def test_a_view_has_metric_depth_the_camera_and_what_each_pixel_shows(own):
     model = own()
     view = view_of(model)
@@ -106,7 +106,6 @@ def test_a_view_has_metric_depth_the_camera_and_what_each_pixel_shows(own):
     assert view.normals[inner] == pytest.approx(np.tile([0, 0, -1], (inner.sum(), 1)), abs=1e-2)
 
 
-@pytest.mark.usefixtures("opengl")
 def test_poses_put_bodies_where_the_mask_shows_them(own):
     model = own()
     view = view_of(model)
@@ -123,7 +122,6 @@ def test_poses_put_bodies_where_the_mask_shows_them(own):
             assert view.parts[row, column] == part.number
 
 
-@pytest.mark.usefixtures("opengl")
 def test_depth_normals_and_camera_of_a_slanted_view_agree(own):
     rule = CameraRule(around=(0.0, 0.0, 0.0), distance=(1.5, 1.5), elevation=(40, 40))
     view = view_of(own(), rule=rule)
@@ -142,7 +140,6 @@ def test_depth_normals_and_camera_of_a_slanted_view_agree(own):
     assert np.median(angles) < 0.5
 
 
-@pytest.mark.usefixtures("opengl")
 def test_a_lens_of_a_sensor_is_what_mujoco_makes_of_it(own):
     lens = 'fovy="60"'
     given = 'resolution="64 48" sensorsize=".004 .003" focal=".003 .003" principal=".0004 .0002"'
@@ -238,7 +235,6 @@ def test_an_unstable_simulation_is_told_and_leaves_no_file(own, tmp_path, monkey
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.usefixtures("opengl")
 def test_lights_change_a_view_and_not_the_model(own):
     model = own()
     episode = begin(model, AS_IT_IS, None, None, rng())

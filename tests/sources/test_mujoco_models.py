@@ -17,6 +17,8 @@ from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.simulated import RENDERED_TYPE
 
+# MuJoCo is not even imported without.
+pytestmark = pytest.mark.usefixtures("opengl")
 SCENE = """
 <mujoco>
   <worldbody>
@@ -60,7 +62,6 @@ def test_items_are_scenes_then_cameras_then_frames_with_words_of_the_model(setti
     assert settings().open().key(1) == "scene 1 camera 0"
 
 
-@pytest.mark.usefixtures("opengl")
 def test_an_item_is_the_same_in_any_order_and_process(settings):
     source = settings(trajectory={"frames": 2}).open()
     backwards = [source[index] for index in reversed(range(len(source)))][::-1]
@@ -130,7 +131,6 @@ def test_settings_out_of_their_limits_are_refused(settings, values, said):
         settings(**values)
 
 
-@pytest.mark.usefixtures("opengl")
 def test_items_have_the_labels_of_their_views_and_frames_an_episode(settings):
     source = settings(scenes=1, trajectory={"frames": 2, "fps": 4.0}, parts=True, normals=True)
     source = source.open()
