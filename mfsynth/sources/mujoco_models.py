@@ -141,7 +141,10 @@ class MujocoSource:
         episode, cameras = self._begun(scene)
         data = episode.at(frame)
         pose = cameras[camera].pose(data)
-        view = self._drawing().render(data, pose, cameras[camera].intrinsics, episode.lights)
+        view = self._drawing().render(
+            *(data, pose, cameras[camera].intrinsics, episode.lights),
+            normals=self._settings.normals is not None,
+        )
         return Item(
             rgb=view.rgb,
             depth=view.depth,
@@ -214,7 +217,7 @@ class MujocoSource:
                 PARTS: encode_mask(view.parts),
                 PART_NAMES: encode_poses(poses(self._own.parts)),
             }
-        if self._settings.normals is not None:
+        if view.normals is not None:
             files[NORMALS] = _as_png(view.normals)
         pose = tuple(view.camera_to_world.ravel().tolist())
         return Labels(files, view.mask, objects, pose, self.moment(index))

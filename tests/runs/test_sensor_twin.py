@@ -20,6 +20,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.sensors.presets import SENSORS
 from mfsynth.geometry.sensors.sensing import sense
+from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
@@ -156,6 +158,14 @@ def test_a_candidate_made_again_has_the_same_sensor_depth(job):
 def test_a_run_without_a_sensor_is_what_it_was(job):
     assert "sensor" not in job().model_dump(mode="json")
     assert not [name for name in added_columns(job()) if name.startswith("sensor")]
+
+
+def test_depth_that_is_not_said_to_be_metres_is_refused_before_a_run_begins(job):
+    config = job(sensor={"preset": "d435"})
+    relative = {"encoding": {"camera": CAMERA, "unit": "relative"}}
+    config = config.model_copy(update={"source": config.source | relative})
+    with pytest.raises(MfsynthError, match="nobody says that the source's depth is in them"):
+        require_usable(RunItems(config), config)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def view_of(own, data=None, rule=None, lights=None):
     data = begin(own, AS_IT_IS, None, None, rng()).at(0) if data is None else data
     camera = draw_camera(own, rule or CameraRule(name="top"), data, HEIGHT, WIDTH, rng())
     return ModelRenderer(own, HEIGHT, WIDTH).render(
-        data, camera.pose(data), camera.intrinsics, lights
+        data, camera.pose(data), camera.intrinsics, lights, normals=True
     )
 
 

@@ -33,7 +33,7 @@ class ModelView:
         mask: uint16 (H, W), numbers of instances, as `OwnModel` has them; 0 = none.
         parts: uint16 (H, W), numbers of bodies; 0 = none.
         normals: float32 (H, W, 3) of length 1, in camera axes, towards the camera; 0 where edges
-            of surfaces run through a pixel.
+            of surfaces run through a pixel. None where they weren't asked for.
         poses: float64 (4, 4) of each body by its number, to the camera.
     """
 
@@ -43,7 +43,7 @@ class ModelView:
     camera_to_world: NDArray[np.float64]
     mask: NDArray[np.uint16]
     parts: NDArray[np.uint16]
-    normals: NDArray[np.float32]
+    normals: NDArray[np.float32] | None
     poses: dict[int, NDArray[np.float64]]
 
 
@@ -95,7 +95,13 @@ class ModelRenderer:
         )
 
     def render(
-        self, data: Any, pose: CameraPose, intrinsics: Intrinsics, lights: Lights | None = None
+        self,
+        data: Any,
+        pose: CameraPose,
+        intrinsics: Intrinsics,
+        lights: Lights | None = None,
+        *,
+        normals: bool = False,
     ) -> ModelView:
         """A view of a state.
 
@@ -104,6 +110,7 @@ class ModelRenderer:
             pose: Where the camera is.
             intrinsics: Its lens.
             lights: What changes of the model's lights.
+            normals: Whether to find them.
         """
         self._light(lights, data)
         self._draw(data, pose, intrinsics, by_number=False)
@@ -113,7 +120,6 @@ class ModelRenderer:
         bodies, seen = self._bodies()
         depth = self._depth(seen)
         fine = intrinsics.resized(_SUPERSAMPLE, _SUPERSAMPLE)
-        normals = _centres(normals_from_depth(depth, fine))
         numbers = np.zeros(len(self._own.parts) + 1, np.uint16)
         for part in self._own.parts:
             numbers[part.number] = part.instance
@@ -125,7 +131,7 @@ class ModelRenderer:
             camera_to_world=pose.camera_to_world(),
             mask=numbers[parts],
             parts=parts,
-            normals=normals,
+            normals=_centres(normals_from_depth(depth, fine)) if normals else None,
             poses={part.body: _seen_from(pose, data, part) for part in self._own.parts},
         )
 
