@@ -28,7 +28,13 @@ from mfsynth.geometry import DepthEstimate, EstimateKind
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.opening import open_estimator
 from mfsynth.prompts import derive_seed
-from mfsynth.runs.making import Batch, depth_to_images, images_to_depth, with_own_estimates
+from mfsynth.runs.making import (
+    Batch,
+    depth_to_images,
+    given,
+    images_to_depth,
+    with_own_estimates,
+)
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.settings import load_run_config
 from mfsynth.sources.simulated import LiveScenesSource
@@ -89,7 +95,7 @@ def of_depth(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Score
         made = images_to_depth(pipeline, sampler, candidates, encoded(pipeline, candidates))
         kind = EstimateKind.SCALE_INVARIANT_Z
         estimates = [DepthEstimate(one, valid_mask(one), kind) for one in made.depth]
-        truth = [candidate.item.depth for candidate in candidates]
+        truth = [given(candidate.item.depth) for candidate in candidates]
         found += scores_of(replace(made, depth=truth), estimates)
     yield "depth of image (i2d)", "is it", found
 

@@ -92,7 +92,9 @@ class Provenance:
         """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""
         if self.mode == "i2d":
             return item.origin.digital_source_type
-        if self.mode == "d2i" and item.origin.digital_source_type == RENDERED_TYPE:
+        # Depth of a composite is the simulator's, too.
+        made_for = (RENDERED_TYPE, COMPOSITE_SOURCE_TYPE)
+        if self.mode == "d2i" and item.origin.digital_source_type in made_for:
             return COMPOSITE_SOURCE_TYPE
         return DIGITAL_SOURCE_TYPE
 
