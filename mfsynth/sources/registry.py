@@ -37,6 +37,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
     from mfsynth.sources.lerobot import LeRobotSettings
+    from mfsynth.sources.mujoco_models import MujocoSettings
     from mfsynth.sources.recordings import RecordingSettings
     from mfsynth.sources.runs import RunSettings
     from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
@@ -54,6 +55,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
         "recording": RecordingSettings,
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
+        "mujoco": MujocoSettings,
     }
     for name, plugin in find_plugins(GROUP, kinds).items():
         kinds[name] = _load(plugin) if name == wanted else _name_only(name)
