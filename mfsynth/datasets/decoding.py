@@ -109,6 +109,7 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         mode=row["mode"],
         model_id=row["model_id"],
         licence=row.get("licence"),
+        source_licence=row.get("source_licence"),
     )
 
 

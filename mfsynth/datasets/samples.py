@@ -32,6 +32,9 @@ class RGBDSample:
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
         licence: What the pair may be used for; None in runs of earlier formats.
+        source_licence: What the item of the source that it was made of may be used for; None in
+            runs without a source, or from before it was kept. Licences of model and estimator are
+            those of its run (`RGBDDataset.run_of`).
     """
 
     ref: CandidateRef
@@ -46,6 +49,7 @@ class RGBDSample:
     mode: str
     model_id: str
     licence: str | None
+    source_licence: str | None = None
 
     @property
     def sample_id(self) -> str:

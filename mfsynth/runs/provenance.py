@@ -13,7 +13,6 @@ from mfsynth.runs.items import RunSource
 from mfsynth.shards import codecs
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import Item
-from mfsynth.sources.simulated import RENDERED_TYPE
 
 UNKNOWN = "unknown"
 
@@ -80,18 +79,25 @@ class Provenance:
 
     def licence(self, item: Item) -> str:
         """Of a pair: of a photograph its own; of an image made for given depth those of both."""
-        if self.mode == "joint":
+        own = self.source_licence(item)
+        if own is None:
             return self.model
-        own = item.origin.licence or self.source or UNKNOWN
         if self.mode == "i2d" or own.lower() == self.model.lower():
             return own
         return f"{own} AND {self.model}"
+
+    def source_licence(self, item: Item) -> str | None:
+        """Of the item of a source alone; None without a source."""
+        if self.mode == "joint":
+            return None
+        return item.origin.licence or self.source or UNKNOWN
 
     def source_type(self, item: Item) -> str:
         """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""
         if self.mode == "i2d":
             return item.origin.digital_source_type
-        if self.mode == "d2i" and item.origin.digital_source_type == RENDERED_TYPE:
+        # Depth beside an image that a model made is taken for that model's.
+        if self.mode == "d2i" and item.origin.digital_source_type != DIGITAL_SOURCE_TYPE:
             return COMPOSITE_SOURCE_TYPE
         return DIGITAL_SOURCE_TYPE
 

@@ -129,7 +129,7 @@ def added_columns(config: RunConfig) -> tuple[str, ...]:
     if config.metres_per_unit == "source":
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
-        names += ("source", "copy")
+        names += ("source", "copy", "source_licence")
     return (*names, PHASH)
 
 

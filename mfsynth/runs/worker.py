@@ -291,6 +291,7 @@ class ShardWorker:
                         model_id=self._config.model.id,
                         depth_kind=said.kind,
                         licence=self._provenance.licence(item),
+                        source_licence=self._provenance.source_licence(item),
                         intrinsics=view.intrinsics or seen,
                         intrinsics_source=view.source or estimated,
                         camera=view.preset,

@@ -293,6 +293,14 @@ INDEX: tuple[Column[PlacedSample], ...] = (
     ),
     *_of_source(lambda placed: placed.sample.ref),
     Column(
+        "source_licence",
+        "string",
+        "what the source's item may be used for, by the licence's short name",
+        lambda placed: placed.sample.source_licence,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    Column(
         PHASH,
         "int64",
         PHASH_MEANING,

@@ -147,6 +147,7 @@ def described(pairs: Pairs, image: Callable[[int], str]) -> bytes:
             "file_name": image(number),
             "text": row.pop("prompt"),
             **row,
+            **pairs.origin(number),
             "intrinsics_source": camera.source,
             "depth_unit": pairs.unit(number),
         }

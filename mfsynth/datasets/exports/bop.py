@@ -19,7 +19,7 @@ from mfsynth.datasets.exports.base import (
     whole_codes,
 )
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import code_png
+from mfsynth.datasets.exports.pictures import depth_png
 
 # Millimetres a code: as BOP's rendered images have it, and where they end before the pair does.
 _FINE, _COARSE = 0.1, 1.0
@@ -55,7 +55,7 @@ class Bop(Exporter):
             lost += beyond
             scene, image = self._place(frame.number)
             files[f"{scene}/rgb/{image:06d}.jpg"] = frame.files["rgb"]
-            files[f"{scene}/depth/{image:06d}.png"] = code_png(codes, frame.row)
+            files[f"{scene}/depth/{image:06d}.png"] = depth_png(codes, frame.row)
         return Block(files, lost)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, reach_of, whole_codes
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import code_png
+from mfsynth.datasets.exports.pictures import depth_png
 from mfsynth.geometry import Intrinsics
 
 _CODES_PER_METRE: Final = 1000.0
@@ -30,7 +30,7 @@ class ScanNet(Exporter):
             lost += beyond
             scene, place = _place(frame.number, pairs)
             files[f"{scene}/color/{place}.jpg"] = frame.files["rgb"]
-            files[f"{scene}/depth/{place}.png"] = code_png(codes, frame.row)
+            files[f"{scene}/depth/{place}.png"] = depth_png(codes, frame.row)
         return Block(files, lost)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
