@@ -178,8 +178,3 @@ def reach_of(per_metre: float) -> tuple[float, float]:
         per_metre: Codes a metre.
     """
     return 0.5 / per_metre, (HIGHEST_CODE + 0.5) / per_metre
-
-
-def json_document(value: object) -> bytes:
-    """As people and programs read it."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -10,6 +10,8 @@ from mfsynth.shards.documents.card import as_text, front_matter
 from mfsynth.shards.documents.models import model_name
 from mfsynth.shards.words import how_made
 
+CARD = "README.md"
+
 _LOAD = """\
 ## Load it
 
@@ -80,7 +82,7 @@ def card(pairs: Pairs) -> str:
 
 
 def _models(pairs: Pairs) -> Iterable[str]:
-    lines = {}
+    lines: dict[str, None] = {}
     for run in pairs.runs:
         for kind, model in (("model", run.model), ("depth estimator", run.estimator)):
             if "id" in model:

@@ -19,7 +19,8 @@ from typing import Any
 
 from mfsynth import __version__
 from mfsynth.config.base import Index, Settings
-from mfsynth.datasets.exports.base import Exporter, json_document
+from mfsynth.config.documents import json_document
+from mfsynth.datasets.exports.base import Exporter
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.errors import MfsynthError
 from mfsynth.storage import atomic

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, json_document
+from mfsynth.config.documents import json_document
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 
 

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mfsynth.config.base import Count
+from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, json_document
+from mfsynth.datasets.exports.base import Block, Exporter, Facts
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
 from mfsynth.errors import MfsynthError

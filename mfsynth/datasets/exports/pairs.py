@@ -236,6 +236,11 @@ class Pairs:
         row, unit = self.row(number), self.unit(number)
         return Frame(number, sample, files, row, depth, unit, self.camera(number))
 
+    def stored_bytes(self, start: int, end: int) -> int:
+        """Of images and depth maps of the pairs from `start` to before `end`."""
+        rows = self._index.slice(start, end - start)
+        return sum(pc.sum(rows.column(name)).as_py() or 0 for name in ("rgb_size", "depth_size"))
+
     def digest(self, start: int = 0, end: int | None = None) -> str:
         """Of which pairs these are, with their bytes, in their order.
 

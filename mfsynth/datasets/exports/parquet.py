@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import Block, Exporter, Facts
-from mfsynth.datasets.exports.cards import card
+from mfsynth.datasets.exports.cards import CARD, card
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_jpeg
 from mfsynth.geometry import DepthKind
@@ -58,7 +58,7 @@ class Parquet(Exporter):
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
-        return {"README.md": card(pairs).encode()}
+        return {CARD: card(pairs).encode()}
 
 
 def _kept(schema: pa.Schema) -> list[pa.Field]:
