@@ -64,6 +64,7 @@ class Exporter(Settings, ABC):
         loses: What it has no place for, in a line; "" for nothing.
         reach: Nearest and furthest depth that it has codes for, in metres; None for all.
         means_metres: Whether its readers take depth for metres.
+        has_pictures: Whether images and depth are files of their own that show pictures.
         needs_camera: Whether a pair without intrinsics can't be written.
         needs_module: Imported to write it, beside what mfsynth always has.
         extra: Of mfsynth's, that installs the module.
@@ -73,6 +74,7 @@ class Exporter(Settings, ABC):
     loses: ClassVar[str] = ""
     reach: ClassVar[tuple[float, float] | None] = None
     means_metres: ClassVar[bool] = True
+    has_pictures: ClassVar[bool] = False
     needs_camera: ClassVar[bool] = False
     needs_module: ClassVar[str | None] = None
     extra: ClassVar[str | None] = None

@@ -42,6 +42,7 @@ class Bop(Exporter):
         reach_of(1 / (_FINE * _METRES))[0],
         reach_of(1 / (_COARSE * _METRES))[1],
     )
+    has_pictures: ClassVar[bool] = True
     needs_camera: ClassVar[bool] = True
 
     split: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]+$")] = "train_mfsynth"

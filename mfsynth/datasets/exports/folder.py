@@ -18,6 +18,7 @@ class PlainFolder(Exporter):
 
     holds: ClassVar[str] = "the JPEG as it is, depth as float32 .npy, K, size and unit as JSON"
     means_metres: ClassVar[bool] = False
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""

@@ -21,6 +21,7 @@ class ScanNet(Exporter):
     holds: ClassVar[str] = "the JPEG as it is, 16-bit PNG in millimetres, K of each scene as 4x4"
     loses: ClassVar[str] = "half a millimetre; depth beyond 65.534 m (becomes invalid)"
     reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""

@@ -21,6 +21,7 @@ class Tum(Exporter):
     holds: ClassVar[str] = "8-bit PNG, 16-bit PNG of 5000 codes a metre, lists by time; K beside"
     loses: ClassVar[str] = "depth beyond 13.1 m and below .1 mm (becomes invalid)"
     reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
