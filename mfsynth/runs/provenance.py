@@ -101,6 +101,11 @@ class Provenance:
             return COMPOSITE_SOURCE_TYPE
         return DIGITAL_SOURCE_TYPE
 
+    @property
+    def thumbnail_type(self) -> str:
+        """How image and depth in one picture came to be."""
+        return DIGITAL_SOURCE_TYPE if self.mode == "joint" else COMPOSITE_SOURCE_TYPE
+
     def jpeg(self, item: Item) -> bytes | None:
         """The file of a photograph, if readers of the format can read it; None for a new one."""
         if self.mode != "i2d" or item.origin.jpeg is None or item.rgb is None:

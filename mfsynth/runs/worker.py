@@ -310,7 +310,9 @@ class ShardWorker:
                 candidate.ref,
                 scores=verdict.scores,
                 reasons=tuple(reasons),
-                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
+                thumbnail_jpeg=None
+                if keep == "none"
+                else pair_thumbnail(rgb, said.depth, self._provenance.thumbnail_type),
                 phash=perceptual_hash(rgb),
             )
             return reject if pair is None else EncodedReject(reject, pair)

@@ -84,15 +84,20 @@ class Exporter(Settings, ABC):
         """How many pairs are encoded and marked as done at a time."""
         return _BLOCK
 
+    @property
+    def module(self) -> str | None:
+        """Imported to write it with these options, beside what mfsynth always has."""
+        return self.needs_module
+
     def require(self, pairs: Pairs) -> None:
         """Refuse what can't be written, before anything is.
 
         Raises:
             MfsynthError: It says what is lacking, and how it can be given.
         """
-        if self.needs_module and importlib.util.find_spec(self.needs_module) is None:
+        if (module := self.module) and importlib.util.find_spec(module) is None:
             raise MfsynthError(
-                f"this format is written with {self.needs_module}, which isn't here; pip install "
+                f"this format is written with {module}, which isn't here; pip install "
                 f"'mfsynth[{self.extra}]'"
             )
         if self.means_metres and pairs.relative:

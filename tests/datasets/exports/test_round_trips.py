@@ -212,6 +212,45 @@ def test_mcap_is_read_by_its_own_reader_with_nan_where_there_is_no_depth(
                 pytest.fail(str(other))
 
 
+def test_mcap_of_ros_2_is_read_by_its_own_reader_on_the_topics_that_its_packages_expect(
+    metric_run, metric_pairs, out
+):
+    from mcap.reader import make_reader
+    from mcap_ros2.decoder import DecoderFactory
+
+    exported(metric_run, out, "mcap", "pairs_per_file=3", "messages=ros2")
+    found = {}
+    for path in sorted(out.glob("*.mcap")):
+        with path.open("rb") as file:
+            reader = make_reader(file, decoder_factories=[DecoderFactory()])
+            assert reader.get_header().profile == "ros2"
+            for schema, channel, message, decoded in reader.iter_decoded_messages():
+                assert channel.message_encoding == "cdr"
+                number = message.log_time // 10**9 - 1
+                found[number, channel.topic] = (schema.name, decoded)
+    assert len(found) == 4 * 5
+    for number, (sample, files) in enumerate(metric_pairs):
+        kind, image = found[number, "/rgb/image/compressed"]
+        assert (kind, image.format) == ("sensor_msgs/msg/CompressedImage", "jpeg")
+        assert bytes(image.data) == files["rgb"]
+        kind, depth = found[number, "/depth/image"]
+        assert (kind, depth.encoding, depth.is_bigendian) == ("sensor_msgs/msg/Image", "32FC1", 0)
+        assert (depth.header.frame_id, depth.header.stamp.sec) == (
+            "camera_optical_frame",
+            number + 1,
+        )
+        metres = np.frombuffer(bytes(depth.data), "<f4").reshape(depth.height, depth.step // 4)
+        np.testing.assert_array_equal(np.isnan(metres), ~sample.valid)
+        np.testing.assert_array_equal(np.nan_to_num(metres), sample.depth)
+        for topic in ("/rgb/camera_info", "/depth/camera_info"):
+            kind, camera = found[number, topic]
+            assert kind == "sensor_msgs/msg/CameraInfo"
+            assert [*camera.k] == sample.intrinsics.ravel().tolist()
+            assert [*camera.p][:3] == sample.intrinsics[0].tolist()
+            assert (camera.height, camera.width, camera.roi.do_rectify) == (24, 32, False)
+        assert found[number, "/prompt"][1].data == sample.prompt
+
+
 @pytest.mark.parametrize("factor", [None, 0.7, 1.0])
 def test_parquet_is_opened_by_datasets_with_16_bits_and_a_coloured_preview(
     metric_run, run_store, out, tmp_path, factor
