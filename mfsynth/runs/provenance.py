@@ -10,6 +10,7 @@ from mfsynth.config.schema import CameraConfig
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.runs.items import RunSource
+from mfsynth.runs.making import metres_beside
 from mfsynth.shards import codecs
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import Item
@@ -118,4 +119,4 @@ class Provenance:
 
     def sensor(self, item: Item) -> DepthMap | None:
         """Metric depth of a sensor that is kept beside the pair's own; None for none."""
-        return item.depth if self.keeps_sensor and item.facts.unit == "metres" else None
+        return metres_beside(item) if self.keeps_sensor else None
