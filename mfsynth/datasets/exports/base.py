@@ -17,6 +17,7 @@ Fields are options, which `--set` gives. `registry` knows it by its name.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ class Exporter(Settings, ABC):
         reach: Nearest and furthest depth that it has codes for, in metres; None for all.
         means_metres: Whether its readers take depth for metres.
         has_pictures: Whether images and depth are files of their own that show pictures.
+        wants_labels: Whether it is written of what a source knows of its views, too.
         needs_camera: Whether a pair without intrinsics can't be written.
         needs_module: Imported to write it, beside what mfsynth always has.
         extra: Of mfsynth's, that installs the module.
@@ -75,6 +77,7 @@ class Exporter(Settings, ABC):
     reach: ClassVar[tuple[float, float] | None] = None
     means_metres: ClassVar[bool] = True
     has_pictures: ClassVar[bool] = False
+    wants_labels: ClassVar[bool] = False
     needs_camera: ClassVar[bool] = False
     needs_module: ClassVar[str | None] = None
     extra: ClassVar[str | None] = None
@@ -160,6 +163,13 @@ def described(pairs: Pairs, image: Callable[[int], str]) -> bytes:
         }
         lines.append(json.dumps(about, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def npy(array: DepthMap) -> bytes:
+    """As `numpy.save` writes it."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def whole_codes(depth: DepthMap, per_unit: float) -> tuple[NDArray[np.uint16], int]:

@@ -95,7 +95,7 @@ def export(
     if signer is not None and not exporter.has_pictures:
         raise MfsynthError(
             f"pictures of {name} lie inside of other files, where nobody looks for a signature; "
-            "take bop, folder, scannet or tum, or leave the certificate out"
+            "take bop, coco, folder, scannet or tum, or leave the certificate out"
         )
     job = {
         "format": name,

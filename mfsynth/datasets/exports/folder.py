@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
-
 from mfsynth.config.documents import json_document
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, npy
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 
 
@@ -26,7 +23,7 @@ class PlainFolder(Exporter):
         for frame in frames:
             key = frame.sample.sample_id
             files[f"rgb/{key}.jpg"] = frame.files["rgb"]
-            files[f"depth/{key}.npy"] = _npy(frame)
+            files[f"depth/{key}.npy"] = npy(frame.depth)
             files[f"camera/{key}.json"] = json_document(_camera(frame))
         return Block(files)
 
@@ -34,12 +31,6 @@ class PlainFolder(Exporter):
         """See `Exporter`."""
         keys = [row["sample_id"] for row in pairs.rows(["sample_id"])]
         return {"metadata.jsonl": described(pairs, lambda number: f"rgb/{keys[number]}.jpg")}
-
-
-def _npy(frame: Frame) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, frame.depth, allow_pickle=False)
-    return stream.getvalue()
 
 
 def _camera(frame: Frame) -> dict[str, object]:

@@ -31,6 +31,24 @@ def depth_png(codes: NDArray[np.uint16], row: Mapping[str, Any]) -> bytes:
     return png if kind is None else mark_png(png, kind)
 
 
+def mask_png(seen: NDArray[np.bool_]) -> bytes:
+    """What is seen of an object, 255 in it and 0 elsewhere. Its source drew it: it has no mark."""
+    return _png(seen.astype(np.uint8) * 255)
+
+
+def box_of(seen: NDArray[np.bool_]) -> list[int]:
+    """Left, top, width and height of the least box around pixels, -1 without any.
+
+    Args:
+        seen: bool (H, W).
+    """
+    rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return [-1, -1, -1, -1]
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
 def depth_jpeg(shown: RgbImage, row: Mapping[str, Any]) -> bytes:
     """What shows the depth of a pair, as JPEG with its mark."""
     jpeg, kind = encode_jpeg(shown), depth_mark(row)
