@@ -285,6 +285,8 @@ def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
     assert "CC-BY-4.0 (that of the pairs)" in card
     manifest = json.loads(store.read_bytes("manifest.json"))
     assert (manifest["licence"], manifest["digital_source_type"]) == ("CC-BY-4.0", "")
+    assert "- digital source type: not stated\n" in card
+    assert f"- digital source type of the depth: <{DIGITAL_SOURCE_TYPE}>\n" in card
     assert manifest["source_licences"] == ["CC-BY-4.0"]
     croissant = json.loads(store.read_bytes("croissant.json"))
     digest = read_run(store).settings["source"]["digest"]

@@ -8,6 +8,7 @@ from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.documents.card import as_text, front_matter
 from mfsynth.shards.documents.models import model_name
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 from mfsynth.shards.words import how_made
 
 CARD = "README.md"
@@ -71,6 +72,10 @@ def card(pairs: Pairs) -> str:
         *_models(pairs),
         *_line("licence of the source's items", _distinct(pairs, "source_licence")),
         *_line("digital source type of the images", _distinct(pairs, "digital_source_type")),
+        *_line(
+            "digital source type of the depth of photographs",
+            [DIGITAL_SOURCE_TYPE] if "i2d" in _distinct(pairs, "mode") else [],
+        ),
         "- each JPEG and PNG that a model made says so in its XMP packet",
         "",
         "## Limits",

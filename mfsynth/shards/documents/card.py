@@ -204,6 +204,11 @@ def data_card(
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         *([_OF_EACH] if has_source else []),
         f"- digital source type: {_terms(manifest['digital_source_type'])}",
+        *(
+            [f"- digital source type of the depth: <{DIGITAL_SOURCE_TYPE}>"]
+            if "i2d" in manifest["modes"]
+            else []
+        ),
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
         "",
         "## Limits",
