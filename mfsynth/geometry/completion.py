@@ -14,6 +14,8 @@ _OF_MAD = 1.4826
 # Beyond so many deviations, and so much of the depth, a measurement is not followed.
 _DEVIATIONS, _LEAST_DOUBT = 4.0, 0.1
 _AROUND = np.ones((5, 5), np.uint8)
+_DOUBTS = (1.0, 4.0, 16.0)
+_LEAST_WEIGHT = 1e-3
 
 
 def completed(depth: DepthMap, sensor: DepthMap) -> tuple[DepthMap, float]:
@@ -21,10 +23,11 @@ def completed(depth: DepthMap, sensor: DepthMap) -> tuple[DepthMap, float]:
 
     With r = ln(sensor / depth), less its median, where both are valid, depth is multiplied by
     exp(R): R is r smoothed by Gaussians from a quarter of the image down to a pixel, each of what
-    the wider ones left, weighted n / (n + 1) by the number n of measurements under it, so that far
-    from any R fades to 0. Measurements with |r| above a tenth and four robust deviations are not
-    followed: they are kept where the prediction has such a depth within two pixels, as at an edge
-    that it puts elsewhere, and are mistakes where not.
+    the wider ones left, weighted n / (n + λ) by the number n of measurements under it, so that far
+    from any R fades to 0; λ is the one of a few by which measurements foretell each other best, and
+    widths by which they don't are left out. Measurements with |r| above a tenth and four robust
+    deviations are not followed: they are kept where the prediction has such a depth within two
+    pixels, as at an edge that it puts elsewhere, and are mistakes where not.
 
     Args:
         depth: float32 (H, W), z-depth in any unit; 0 = invalid.
@@ -84,9 +87,29 @@ def _field(values: NDArray[np.float32], at: Mask) -> NDArray[np.float32]:
     field, known = np.zeros(values.shape, np.float32), at.astype(np.float32)
     for level in range(math.ceil(math.log2(max(values.shape))) - 1):
         sigma = max(values.shape) / 2 ** (level + 2)
-        count = _sums(known, sigma)
-        field += _sums(np.where(at, values - field, np.float32(0)), sigma) / (count + 1)
+        left = np.where(at, values - field, np.float32(0))
+        count, total = _sums(known, sigma), _sums(left, sigma)
+        doubt = _doubt(left[at], count[at], total[at])
+        if doubt is not None:
+            field += total / (count + np.float32(doubt))
     return field
+
+
+def _doubt(
+    values: NDArray[np.float32], count: NDArray[np.float32], total: NDArray[np.float32]
+) -> float | None:
+    """As how many measurements of 0 the prediction counts; None where others foretell nothing.
+
+    What the others under a Gaussian say of each measurement is compared with it, so that noise is
+    not followed.
+    """
+    least, best = float(np.abs(values).mean()), None
+    for doubt in _DOUBTS:
+        others = (total - values) / np.maximum(count - 1 + doubt, _LEAST_WEIGHT)
+        error = float(np.abs(values - others).mean())
+        if error < least:
+            least, best = error, doubt
+    return best
 
 
 def _sums(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
