@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tiny_run
@@ -67,7 +68,7 @@ def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
     store = ObjectStore.open(url)
     plain = tiny_run.make_manifest()
     scores = dict.fromkeys(tiny_run.SCORES, "")
-    contents = contents_of_run(scores, tiny_run.SLOTS, (*tiny_run.ADDED, *LABELS))
+    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, (*tiny_run.ADDED, *LABELS))
     open_run(store, replace(plain, **contents))
     made = []
     for candidate in range(pairs + 1):
