@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from mfsynth import __version__
 from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError
 
 _COMMANDS = {
     "annotate": "Give images depth: start or resume a run over a source.",
     "calibrate": "Measure checks on trusted pairs, and set their limits.",
+    "config": "Show a run's settings with their origins, or check them.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
@@ -68,8 +68,23 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from mfsynth.cli.versions import version_line
+
+        echo(version_line())
+        ctx.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mfsynth")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of mfsynth, torch, CUDA, Ray and Python.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:

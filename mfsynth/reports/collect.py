@@ -144,6 +144,8 @@ def collect_report(
     samples = [*shown, *kept.values()]
     thumbnails = sum(len(row["thumbnail"] or b"") * 4 // 3 for row in others.rejected)
     pictures = pictures_of(samples, PAGE_BYTES - thumbnails)
+    # As the reader of the page may know it: not where it lies on this machine.
+    named = url if store.local_root is not None else store.url
     of_kept = dict(zip(kept, pictures[len(shown) :], strict=True))
     accepted_scores = scores_in(dataset.index)
     names = [*dict.fromkeys([*accepted_scores, *others.scores])]
@@ -159,7 +161,7 @@ def collect_report(
         shards=sums.shards,
         seconds=sums.seconds,
         pairs=tuple(
-            _card(row, sample, picture, manifest, store.url)
+            _card(row, sample, picture, manifest, named)
             for row, sample, picture in zip(rows, shown, pictures, strict=False)
         ),
         rejects=tuple(
@@ -168,7 +170,7 @@ def collect_report(
                 kept.get(row["candidate"]),
                 of_kept.get(row["candidate"]),
                 manifest,
-                store.url,
+                named,
             )
             for row in others.rejected
         ),
@@ -178,7 +180,7 @@ def collect_report(
                 row["prompt"],
                 row["seed"],
                 "; ".join(row["reasons"]),
-                _reproduce(store.url, row),
+                _reproduce(named, row),
             )
             for row in others.quarantined
         ),

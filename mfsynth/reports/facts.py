@@ -9,7 +9,7 @@ from mfsynth.datasets import RGBDSample
 from mfsynth.formatting import counts
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.totals import Totals, by_count
-from mfsynth.shards.words import camera_in_words, limits_by_hand, loosened_limits
+from mfsynth.shards.words import NO_GUARANTEE, camera_in_words, limits_by_hand, loosened_limits
 
 
 def facts_of(
@@ -47,7 +47,7 @@ def facts_of(
         "depth": f"{kind}, {of}" if kind and of else kind,
         "camera": f"{camera}, assumed" if (camera := camera_in_words(settings)) else None,
         "loosened": "; ".join(loosened_limits(manifest.scores)),
-        "set by hand": by_hand and f"{by_hand}; the guarantee of the calibration does not hold",
+        "set by hand": by_hand and f"{by_hand}: {NO_GUARANTEE}",
         "seed": settings.get("seed"),
         "device": counts(dict(by_count(sums.devices))),
         "done again": counts(

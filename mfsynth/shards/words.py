@@ -8,6 +8,9 @@ from typing import Any
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards.commits import ScoreInfo
 
+NO_GUARANTEE = "what the calibration guarantees doesn't hold with them"
+"""Of limits that were set by hand beside a calibration."""
+
 # By mode of the sampler: how pairs come about, and what their depth is good for.
 _MADE: Mapping[str, tuple[str, str]] = {
     "i2d": (
