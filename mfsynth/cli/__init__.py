@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from mfsynth.cli.output import echo, open_standard_streams
-from mfsynth.errors import MfsynthError
+from mfsynth.errors import MfsynthError, RenamedWarning
 
 _COMMANDS = {
     "annotate": "Give images depth: start or resume a run over a source.",
@@ -92,12 +94,32 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """While it is entered, what mfsynth warns of is said as it says everything."""
+    with warnings.catch_warnings():
+        usual, said = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, RenamedWarning):
+                # A command may read a configuration more than once.
+                if f"{message}" not in said:
+                    said.add(f"{message}")
+                    echo(f"warning: {message}", err=True)
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; an error that a user can mend is one line and exit status 1."""
     open_standard_streams()
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        return cli.main(args=arguments, prog_name="mfsynth")
+        with _warnings_in_one_line():
+            return cli.main(args=arguments, prog_name="mfsynth")
     except MfsynthError as error:
         if "--debug" in arguments:
             raise

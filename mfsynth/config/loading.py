@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from mfsynth.config.base import Settings
 from mfsynth.config.documents import parse_yaml, read_yaml
 from mfsynth.config.explain import explain
+from mfsynth.config.renamed import warn_of_earlier_names
 from mfsynth.config.resources import resolve_resource
 from mfsynth.config.schema import RunConfig
 from mfsynth.errors import MfsynthError
@@ -100,10 +101,13 @@ def read_run_settings(
     given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
     given += [("target.pairs", pairs)] if pairs is not None else []
     if isinstance(source, RunConfig):
-        source = source.model_dump()
+        return read_overrides(source.model_dump(), overrides, given=given)
     if isinstance(source, Mapping):
-        return read_overrides(source, overrides, given=given)
+        read = read_overrides(source, overrides, given=given)
+        warn_of_earlier_names(read.values, "", read.overridden)
+        return read
     read = _read_settings("configs", os.fspath(source), overrides, given)
+    warn_of_earlier_names(read.values, read.where, read.overridden)
     _require_no_command(read)
     return read
 

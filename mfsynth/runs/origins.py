@@ -12,6 +12,7 @@ from mfsynth.config import RunConfig
 from mfsynth.config.documents import parse_yaml
 from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.config.presets import SAMPLER_PRESETS
+from mfsynth.config.renamed import RENAMED
 from mfsynth.config.resources import is_path
 from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
@@ -60,7 +61,8 @@ def settings_of(
     where = without_credentials(source) if is_path(source) else f"{source}.yaml"
     found = []
     for path, value in _leaves(config.model_dump(mode="json")):
-        if path == _HIDDEN:
+        # All of a configuration, by its present names.
+        if path == _HIDDEN or (path[-1] in RENAMED and not _has(given.values, path)):
             continue
         origin = (
             _given(path, given, options, where)

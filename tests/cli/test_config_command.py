@@ -132,3 +132,19 @@ def test_a_bad_one_is_told_in_one_line(capsys, settings, problem):
     assert (code, out) == (1, "")
     assert problem in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("value", "now"), [("false", "none"), ("true", "thumbnails")])
+def test_a_setting_by_an_earlier_name_is_taken_with_a_warning(capsys, value, now):
+    code, out, err = called(
+        capsys, "config", "show", "local", "--set", f"keep_reject_thumbnails={value}"
+    )
+    assert code == 0
+    assert err == (
+        "warning: --set: keep_reject_thumbnails is an earlier name, which 0.3 won't know; write "
+        f"keep_rejects: {now}\n"
+    )
+    assert f"keep_reject_thumbnails: {value}" in out
+    code, out, err = called(capsys, "config", "show", "local")
+    assert (code, err) == (0, "")
+    assert "keep_reject_thumbnails" not in out
