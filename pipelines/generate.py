@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import sys
 
+import mfsynth
 from mfsynth.errors import MfsynthError
-from mfsynth.runs.driver import generate
-from mfsynth.runs.settings import load_run_config
 
 
 def main(config: str, output: str) -> None:
     """Start the run, or resume it."""
-    result = generate(load_run_config(config, output=output))
+    result = mfsynth.generate(config, output=output)
     print(f"{result.outcome}: {result.totals.accepted} pairs in {result.url} {result.reason}")
 
 

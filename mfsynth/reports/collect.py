@@ -26,6 +26,7 @@ from mfsynth.reports.content import (
     failure_in_words,
     score_cells,
 )
+from mfsynth.reports.depth_grid import sampled
 from mfsynth.reports.facts import facts_of
 from mfsynth.reports.histogram import draw_depths, draw_histogram
 from mfsynth.reports.images import jpeg_uri
@@ -47,6 +48,8 @@ from mfsynth.storage.store import ObjectStore
 
 _VALUES_SHOWN = 12
 _SHARDS_SHOWN = 100
+# Of a depth map, as many pixels tell how deep it is.
+_HISTOGRAM_SIDE = 256
 
 
 def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSample]:
@@ -198,7 +201,9 @@ def collect_report(
             )
             for name in names
         ),
-        depths=draw_depths([(sample.depth, sample.depth_kind.is_metric) for sample in shown]),
+        depths=draw_depths(
+            [(sampled(s.depth, _HISTOGRAM_SIDE), s.depth_kind.is_metric) for s in shown]
+        ),
         throughput=throughput_of(own.values()),
         shard_rows=tuple(
             _shard_row(own[shard]) for shard in sorted(own, reverse=True)[:_SHARDS_SHOWN]

@@ -66,8 +66,9 @@ def throughput_of(receipts: Iterable[Receipt]) -> Throughput | None:
     if not known:
         return None
     ends = np.array([datetime.fromisoformat(r.created).timestamp() for r in known])
-    # Receipts have whole seconds.
-    took = np.array([max(1.0, r.total_seconds) for r in known])
+    # Receipts have whole seconds, and nothing began before there were clocks, whatever they say.
+    seconds = np.array([r.total_seconds for r in known])
+    took = np.clip(seconds, 1.0, np.maximum(1.0, ends))
     accepted = np.array([r.accepted for r in known], np.float64)
     begin = float((ends - took).min())
     span = float(ends.max()) - begin
@@ -113,7 +114,6 @@ def _machines(receipts: Iterable[Receipt]) -> list[Machine]:
 
 def _time(timestamp: float, span: float) -> str:
     """A moment, as exactly as tells it from others in such a span of seconds."""
-    # A receipt may have any year that there is.
     moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp)
     if span < 600:
         return moment.strftime("%H:%M:%S")

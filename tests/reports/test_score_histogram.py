@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mfsynth.reports.histogram import HEIGHT, WIDTH, draw_histogram
+from mfsynth.reports.histogram import HEIGHT, WIDTH, draw_depths, draw_histogram
 from mfsynth.shards.commits import ScoreInfo
 
 SCORE = ScoreInfo("score")
@@ -65,3 +65,18 @@ def test_accepted_and_rejected_are_told_apart():
 def test_ticks_are_round_numbers():
     plot = draw_histogram("s", SCORE, list(np.linspace(0, 1, 100)), [])
     assert [label for _, label in plot.ticks] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+
+
+def test_depths_are_in_metres_or_in_multiples_of_each_maps_median():
+    near, far = (np.full((8, 8), depth, np.float32) for depth in (1.0, 3.0))
+    far[0] = 0
+    metric = draw_depths([(near, True), (far, True)])
+    assert metric.unit == "metres"
+    assert (metric.maps, metric.valid) == (2, 120 / 128)
+    # Each map counts the same, however many of its pixels have a depth.
+    assert [bar.accepted for bar in metric.bars] == pytest.approx([HEIGHT, HEIGHT])
+    relative = draw_depths([(near, False), (far, True)])
+    assert relative.unit.startswith("multiples of the median")
+    assert len(relative.bars) == 1
+    assert draw_depths([(np.zeros((4, 4), np.float32), True)]) is None
+    assert draw_depths([]) is None

@@ -32,47 +32,40 @@ def values(run_folder, cluster):
 
 
 def test_a_run_is_made_watched_checked_and_read_from_python(values, run_folder):
-    snapshots, notices = [], []
-    result = mfsynth.generate(
-        values, quiet=True, on_progress=snapshots.append, on_notice=notices.append
-    )
-    assert result.outcome is Outcome.FINISHED
-    assert result.totals.candidates == 16
-    assert {type(snapshot) for snapshot in snapshots} == {Snapshot}
-    assert snapshots[-1].totals.candidates == 16
-    shards = [notice.receipt.shard for notice in notices if isinstance(notice, Committed)]
-    assert sorted(shards) == [0, 1]
-    url = run_folder.output
-    status, seen = mfsynth.status(url), []
-    assert (status.shards, status.candidates, status.pairs) == (2, 16, result.totals.accepted)
-    report = mfsynth.verify(url, on_progress=lambda done, of: seen.append((done, of)))
-    assert (report.problems, report.shards, report.pairs) == ((), 2, status.pairs)
-    assert seen == [(1, 2), (2, 2)]
-    assert len(mfsynth.open_dataset(url)) == status.pairs
-    # The commands say the same.
-    shown = CliRunner().invoke(status_command, [str(url), "--json"])
-    assert json.loads(shown.output)["pairs"] == status.pairs
-    assert "2 shards" in CliRunner().invoke(verify_command, [str(url)]).output
-    # A larger target goes on from there, by the file or by what a file would hold.
-    more = mfsynth.generate(
-        run_folder.file(**values), overrides=["target.candidates=24"], quiet=True
-    )
-    assert (more.gained, more.totals.candidates) == (8, 24)
-
-
-def test_what_a_callback_raises_ends_the_run_and_loses_nothing_that_is_committed(
-    values, run_folder
-):
-    class Enough(Exception):  # noqa: N818
+    class EnoughError(Exception):
         pass
 
     def stop(notice):
         if isinstance(notice, Committed):
-            raise Enough
+            raise EnoughError
 
-    with pytest.raises(Enough):
-        mfsynth.generate(values, quiet=True, on_notice=stop)
-    assert mfsynth.status(run_folder.output).shards == 1
+    # What a callback raises ends the run, and loses nothing that is committed.
+    with pytest.raises(EnoughError):
+        mfsynth.generate(run_folder.file(**values), quiet=True, on_notice=stop)
+    url = run_folder.output
+    there = mfsynth.status(url).shards
+    assert there >= 1
+
+    snapshots, notices = [], []
+    watched = {"on_progress": snapshots.append, "on_notice": notices.append, "quiet": True}
+    result = mfsynth.generate(values, overrides=["target.candidates=24"], **watched)
+    assert result.outcome is Outcome.FINISHED
+    assert result.totals.candidates == 24
+    assert {type(snapshot) for snapshot in snapshots} == {Snapshot}
+    assert snapshots[-1].totals.candidates == 24
+    shards = [notice.receipt.shard for notice in notices if isinstance(notice, Committed)]
+    assert sorted(shards) == [*range(there, 3)]
+
+    status, seen = mfsynth.status(url), []
+    assert (status.shards, status.candidates, status.pairs) == (3, 24, result.totals.accepted)
+    report = mfsynth.verify(url, on_progress=lambda done, of: seen.append((done, of)))
+    assert (report.problems, report.shards, report.pairs) == ((), 3, status.pairs)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert len(mfsynth.open_dataset(url)) == status.pairs
+    # The commands say the same.
+    shown = CliRunner().invoke(status_command, [str(url), "--json"])
+    assert json.loads(shown.output)["pairs"] == status.pairs
+    assert "3 shards" in CliRunner().invoke(verify_command, [str(url)]).output
 
 
 def test_a_configuration_of_another_job_or_none_is_refused_in_one_line(run_folder):
