@@ -71,7 +71,7 @@ def test_a_run_is_made_watched_checked_and_read_from_python(values, run_folder):
 def test_a_configuration_of_another_job_or_none_is_refused_in_one_line(run_folder):
     with pytest.raises(MfsynthError, match="`mfsynth annotate` makes i2d"):
         mfsynth.annotate(run_folder.values, quiet=True)
-    with pytest.raises(MfsynthError, match=r"^targte: unknown setting; did you mean target"):
+    with pytest.raises(MfsynthError, match=r"^targte: unknown key; did you mean target"):
         mfsynth.generate(run_folder.values | {"targte": 1}, quiet=True)
     with pytest.raises(MfsynthError, match="no-such-run"):
         mfsynth.status("no-such-run")
