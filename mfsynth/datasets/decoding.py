@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,8 @@ from mfsynth.datasets.frames import Pixels
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import codecs
+from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
+from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
 from mfsynth.shards.records import CandidateRef, StoredObject
 from mfsynth.shards.tables import scores_of, slots_of
 
@@ -21,7 +23,8 @@ Row = Mapping[str, Any]
 
 _LATER = ("slots", "source", "copy")
 _REF = [field.name for field in fields(CandidateRef) if field.name not in _LATER]
-_MEMBERS = ("rgb", "depth")
+PIXELS = ("rgb", "depth")
+"""Members that every sample is read with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,45 +39,60 @@ class ChangedError(ValueError):
     """A member is not what the index says."""
 
 
-def span_of(row: Row, tar: StoredObject) -> Span:
+def labels_of(row: Row) -> tuple[str, ...]:
+    """Members of a sample with labels: all that it has but its depth by a sensor and its JSON."""
+    named = [*members_of(row)]
+    return tuple(
+        name
+        for name in named
+        if name not in (*PIXELS, "sensor", "json") and row[f"{name}{OFFSET}"] is not None
+    )
+
+
+def span_of(row: Row, tar: StoredObject, names: Sequence[str] = PIXELS) -> Span:
     """Where a sample's members lie.
+
+    Args:
+        row: Of the index.
+        tar: That it is in.
+        names: Which members are wanted.
 
     Raises:
         ValueError: Not in this tar.
     """
-    for name in _MEMBERS:
+    start = end = row["rgb_offset"]
+    for name in names:
         offset, size = row[f"{name}_offset"], row[f"{name}_size"]
-        if not row["rgb_offset"] <= offset <= offset + size <= tar.size or offset < 0:
+        if not start <= offset <= offset + size <= tar.size or offset < 0:
             raise ValueError(f"the {name} doesn't lie in its tar")
-    start = row["rgb_offset"]
-    return Span(start, row["depth_offset"] + row["depth_size"] - start)
+        end = max(end, offset + size)
+    return Span(start, end - start)
 
 
-def members(row: Row, span: Span, data: bytes) -> tuple[bytes, bytes]:
-    """JPEG and PNG of a sample, out of what was read of its span.
+def members(row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS) -> dict[str, bytes]:
+    """Members of a sample by their names, out of what was read of its span.
 
     Raises:
         ChangedError: They are not those of the index.
     """
     if len(data) != span.length:
         raise ChangedError(f"truncated: {row['sample_id']} ends early")
-    found = []
-    for name in _MEMBERS:
+    found = {}
+    for name in names:
         offset = row[f"{name}_offset"] - span.start
         member = data[offset : offset + row[f"{name}_size"]]
         if zlib.crc32(member) != row[f"{name}_crc32"]:
             raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
-        found.append(member)
-    return found[0], found[1]
+        found[name] = member
+    return found
 
 
-def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBDSample:
+def decode(row: Row, files: Mapping[str, bytes], out: Pixels | None = None) -> RGBDSample:
     """The sample of a row and its members.
 
     Args:
         row: Of the index.
-        jpeg: Its image.
-        png: Its depth.
+        files: Members by their names; `PIXELS`, and others that are wanted.
         out: Arrays for its pixels, of the row's size; None for new ones.
 
     Raises:
@@ -89,7 +107,9 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         row["depth_far"],
     )
     to_rgb, to_depth, to_valid = (None, None, None) if out is None else out
-    depth = codecs.decode_depth(png, encoding, shape, to_depth)
+    depth = codecs.decode_depth(files["depth"], encoding, shape, to_depth)
+    others = {n: data for n, data in files.items() if n not in (*PIXELS, *ADDED_MEMBERS)}
+    pose = row.get("camera_to_world")
     source = row["intrinsics_source"]
     return RGBDSample(
         ref=CandidateRef(
@@ -98,7 +118,7 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
             source=row.get("source"),
             copy=row.get("copy"),
         ),
-        rgb=codecs.decode_jpeg(jpeg, shape, to_rgb),
+        rgb=codecs.decode_jpeg(files["rgb"], shape, to_rgb),
         depth=depth,
         valid=np.greater(depth, 0, out=to_valid),
         intrinsics=_intrinsics(row),
@@ -109,6 +129,13 @@ def decode(row: Row, jpeg: bytes, png: bytes, out: Pixels | None = None) -> RGBD
         mode=row["mode"],
         model_id=row["model_id"],
         licence=row.get("licence"),
+        camera_to_world=None if pose is None else as_matrix(pose),
+        episode=row.get("episode"),
+        frame=row.get("frame"),
+        timestamp=row.get("timestamp"),
+        mask=decode_mask(files["mask"], shape) if "mask" in files else None,
+        objects=decode_poses(files["poses"]) if "poses" in files else (),
+        others={suffix_of(name): data for name, data in others.items()},
     )
 
 
