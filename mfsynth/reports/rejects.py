@@ -111,7 +111,7 @@ def pixels_of(
         try:
             span = span_of(row, tar)
             [data] = reader.read(store, tar, [(span.start, span.length)])
-            found[row["candidate"]] = decode(row, *members(row, span, data))
+            found[row["candidate"]] = decode(row, members(row, span, data))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MfsynthError(
                 f"{store.url}/{tar.key}: {row['sample_id']} can't be read "
