@@ -18,6 +18,7 @@ from mfsynth.checks import Check, Score, registry
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry.colour import INVALID_RGB, colour_depth
 from mfsynth.models import load_pipeline
 from mfsynth.models.recognition.opening import open_detector
 from mfsynth.runs.making import joint, with_own_depth
@@ -323,11 +324,14 @@ def test_a_thumbnail_shows_image_and_depth_side_by_side(shape):
     assert right.std() > 20
 
 
-def test_a_thumbnail_of_a_depth_map_with_no_valid_pixel_is_black_on_the_right():
-    white, empty = np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16), np.float32)
-    jpeg = pair_thumbnail(white, empty, DIGITAL_SOURCE_TYPE)
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert image[:, 20:].max() < 30
+def test_a_thumbnail_has_the_colours_that_depth_has_elsewhere():
+    depth = np.repeat(np.linspace(1, 3, 64, dtype=np.float32)[:, None], 64, axis=1)
+    depth[48:] = 0
+    jpeg = pair_thumbnail(np.full((64, 64, 3), 255, np.uint8), depth, DIGITAL_SOURCE_TYPE)
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    difference = np.abs(image[:, 64:].astype(int) - colour_depth(depth))
+    assert difference[:, 8:].mean() < 8
+    assert np.abs(image[56:, 72:].astype(int) - INVALID_RGB).max() < 12
 
 
 JOINT_DEPTH = {"steps": 2, "refine_steps": 0}

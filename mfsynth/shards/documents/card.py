@@ -14,7 +14,13 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import camera_in_words, how_made, loosened_limits
+from mfsynth.shards.words import (
+    NO_GUARANTEE,
+    camera_in_words,
+    how_made,
+    limits_by_hand,
+    loosened_limits,
+)
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -142,6 +148,7 @@ def data_card(
         f"| {as_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
     ]
     camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
+    by_hand = limits_by_hand(scores, manifest["settings"])
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     paths: dict[str, str | Sequence[str]] = {
         kind: _pattern(kind)
@@ -193,6 +200,8 @@ def data_card(
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
         *(["Limits looser than the defaults of their checks:", ""] if loosened else []),
         *([*(f"- {as_text(each)}" for each in loosened), ""] if loosened else []),
+        *([f"Limits set by hand; {NO_GUARANTEE}:", ""] if by_hand else []),
+        *([*(f"- {as_text(each)}" for each in by_hand), ""] if by_hand else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
