@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfsynth.datasets import RGBDSample
-from mfsynth.datasets.decoding import decode, members, span_of
+from mfsynth.datasets.decoding import (
+    decode_into,
+    described,
+    encoding_of,
+    members,
+    room_for,
+    span_of,
+)
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout, reading, tables
@@ -111,7 +118,9 @@ def pixels_of(
         try:
             span = span_of(row, tar)
             [data] = reader.read(store, tar, [(span.start, span.length)])
-            found[row["candidate"]] = decode(row, members(row, span, data))
+            files, pixels = members(row, span, data), room_for(row)
+            decode_into(pixels, encoding_of(row), files["rgb"], files["depth"])
+            found[row["candidate"]] = described(row, pixels)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MfsynthError(
                 f"{store.url}/{tar.key}: {row['sample_id']} can't be read "
