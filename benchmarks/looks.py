@@ -2,8 +2,8 @@
 
 `flat` has one colour a thing (tables, walls and floors with the simulator's fine mottle) and light
 from everywhere, no patterns, shadows or lamp. `randomised` has any colour, surface and pattern on
-anything, and any light (domain randomisation, arXiv 1703.06907). Geometry and camera of a scene hang
-on neither, so depth is the same to the last bit (`tests/simulation/test_looks.py`).
+anything, and any light (domain randomisation, arXiv 1703.06907). Geometry and camera of a scene
+hang on neither, so depth is the same to the last bit (`tests/simulation/test_looks.py`).
 """
 
 from __future__ import annotations
