@@ -264,7 +264,8 @@ def test_depth_alone_is_a_recording_too(tmp_path):
     info = camera_message(store, CAMERA, (8, 6))
     depth = image_message(store, CODES, "16UC1", SECOND)
     messages = [("/depth/camera_info", 0, info), ("/depth/image", SECOND, depth)]
-    item = source(kind="recording", path=str(write_bag(tmp_path / "a", messages, "mcap")))[0]
+    path = write_bag(tmp_path / "a", messages, "mcap", empty=("/rgb",))
+    item = source(kind="recording", path=str(path))[0]
     assert item.rgb is None
     assert item.intrinsics == Intrinsics(*CAMERA)
     np.testing.assert_allclose(item.depth, METRES, rtol=1e-6)
