@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from mfsynth.config.base import Count, NonEmpty, Positive
+from mfsynth.config.base import Count, NonEmpty, Positive, Unset
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.labels import EPISODE, Moment
@@ -47,6 +47,7 @@ class RecordingSettings(StoredDepthSettings):
         depth_key: That of the depth maps; the only one unless given, if there is any.
         camera_key: That of the images' camera.
         depth_camera_key: That of the depth maps' camera.
+        depth_alone: Whether every depth map is an item, in its own camera, and images are left out.
         max_seconds: Greatest difference in time of an image and its depth.
         every: Of the images, each n-th.
         caption: Of all of them.
@@ -60,6 +61,7 @@ class RecordingSettings(StoredDepthSettings):
     depth_key: NonEmpty | None = None
     camera_key: NonEmpty | None = None
     depth_camera_key: NonEmpty | None = None
+    depth_alone: Unset[Literal[True]] = None
     max_seconds: Positive = 0.02
     every: Count = 1
     caption: str = ""
@@ -121,7 +123,7 @@ class RecordingSettings(StoredDepthSettings):
         # A topic may be there without a message.
         pictures = {topic: one for topic in named if (one := _first(log, topic)) is not None}
         maps = [topic for topic, one in pictures.items() if ros_images.is_depth(one)]
-        images = [topic for topic in pictures if topic not in maps]
+        images = [topic for topic in pictures if topic not in maps and not self.depth_alone]
         infos = [topic for topic, kind in log.topics.items() if kind == "CameraInfo"]
         found = {
             "image": _chosen(self.image_key, images, "image_key", name),

@@ -82,7 +82,9 @@ class TableSettings(StoredDepthSettings):
         wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
         beside = sorted(self.columns_beside)
         counts, texts, ids = [], [], []
-        own = (*_OWN, *_OWN_CAMERA, *_OWN_MORE) if self.depth_key is not None else ()
+        own: tuple[str, ...] = ()
+        if self.depth_key is not None:
+            own = (*_OWN, *_OWN_CAMERA, *_OWN_MORE)
         for file in files:
             known = file.schema().names
             for key in [*(key for key in wanted if key is not None), *beside]:

@@ -191,6 +191,16 @@ def test_depth_of_another_camera_is_refused_or_carried_over(tmp_path):
     np.testing.assert_array_equal(depth, depth_in_camera(METRES, *cameras, pose, (6, 8)))
 
 
+def test_depth_may_be_taken_alone_in_its_own_camera(tmp_path):
+    own = (4.0, 4.0, 3.5, 2.5)
+    settings = recording(tmp_path, "mcap", raw(), cameras=(CAMERA, own))
+    alone = source(**settings, depth_alone=True)
+    assert alone[0].rgb is None
+    assert alone[0].intrinsics == Intrinsics(*own)
+    assert alone.key(0) == "run.mcap/1010000000"
+    np.testing.assert_allclose(alone[0].depth, METRES, rtol=1e-6)
+
+
 def realsense(unit):
     """What librealsense records beside the images: the unit, and where its cameras are."""
     types = store_of("bag").types
