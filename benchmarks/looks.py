@@ -1,9 +1,9 @@
 """Other looks of the simulator's scenes: the same things before the same camera, other images.
 
 `flat` has one colour a thing (tables, walls and floors with the simulator's fine mottle) and light
-from everywhere, no patterns, shadows or lamp. `randomised` has any colour, surface and pattern on anything, and any light (domain randomisation, arXiv
-1703.06907). Geometry and camera of a scene hang on neither, so depth is the same to the last bit
-(`tests/simulation/test_looks.py`).
+from everywhere, no patterns, shadows or lamp. `randomised` has any colour, surface and pattern on
+anything, and any light (domain randomisation, arXiv 1703.06907). Geometry and camera of a scene
+hang on neither, so depth is the same to the last bit (`tests/simulation/test_looks.py`).
 """
 
 from __future__ import annotations
