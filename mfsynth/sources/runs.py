@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from mfsynth.config.base import NonEmpty, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.shards.labels import (
+    CAMERA_TO_WORLD,
+    EPISODE,
+    MASK,
+    POSES,
+    Labels,
+    Moment,
+    suffix_of,
+)
+from mfsynth.shards.layout import OFFSET, others_of
 from mfsynth.sources.base import DepthFacts, Item, Origin, unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 
+_DECODED = {"mask": MASK, "poses": POSES}
 _CONTENTS = ("sample_id", "rgb_crc32", "depth_crc32", "json_crc32")
 
 
@@ -53,7 +65,7 @@ class RunSource:
         # Here, so that reading settings doesn't wait for what reading pairs takes.
         from mfsynth.datasets import RGBDDataset
 
-        self.pairs = RGBDDataset(url, view=view)
+        self.pairs = RGBDDataset(url, view=view, labels=True)
         self._shown = without_credentials(url)
         if not len(self.pairs):
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
@@ -67,8 +79,9 @@ class RunSource:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Item:
-        pair = self.pairs[index]
-        camera = pair.intrinsics
+        pair, files = self.pairs.with_files(index)
+        camera, pose = pair.intrinsics, pair.camera_to_world
+        kept = {_DECODED.get(name) or suffix_of(name): data for name, data in files.items()}
         return Item(
             rgb=pair.rgb,
             depth=pair.depth,
@@ -84,7 +97,38 @@ class RunSource:
                 camera=pair.intrinsics_source or IntrinsicsSource.GIVEN,
                 depth=pair.depth_kind,
             ),
+            labels=Labels(
+                files={suffix: data for suffix, data in kept.items() if suffix in self.labels},
+                mask=pair.mask,
+                objects=pair.objects,
+                camera_to_world=None if pose is None else tuple(pose.ravel().tolist()),
+                moment=self.moment(index),
+            ),
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`: all that the run has."""
+        names = self.pairs.index.column_names
+        known = [suffix for name, suffix in _DECODED.items() if f"{name}{OFFSET}" in names]
+        whole = [name for name in (CAMERA_TO_WORLD, EPISODE) if name in names]
+        return (*known, *whole, *map(suffix_of, others_of(names)))
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        episode, frame = self._column("episode", index), self._column("frame", index)
+        if episode is None or frame is None:
+            return None
+        # What was made of an episode several times is as many episodes.
+        named = f"{episode}#{self._column('copy', index)}" if self._has_copies else episode
+        return Moment(named, frame, self._column("timestamp", index))
+
+    @cached_property
+    def _has_copies(self) -> bool:
+        import pyarrow.compute as pc
+
+        table = self.pairs.index
+        return "copy" in table.column_names and bool(pc.max(table.column("copy")).as_py())
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
