@@ -8,8 +8,9 @@ goes through all of them on one thread with the same decoders: JPEG to uint8 RGB
 depth. The ceiling is these decoders on bytes in memory. Readers take turns; figures are of CPU
 time, the median over rounds of a reader's pairs a second and of its share of the ceiling in the
 same round. "Of a million" are the same pairs again and again, as one data set of 1,000,000, once
-its order is made; how long that takes is in the times to a first batch. Peers (`litdata`, `streaming`, `energon`) are measured by `loader_peers.py` in the
-environments that are given, each against the ceiling there.
+its order is made; how long that takes is in the times to a first batch. Peers (`litdata`,
+`streaming`, `energon`) are measured by `loader_peers.py` in the environments that are given, each
+against the ceiling there.
 """
 
 from __future__ import annotations
