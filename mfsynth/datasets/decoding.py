@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from mfsynth.config.limits import Limit
 from mfsynth.datasets.frames import Pixels, Shape
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
+from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
+from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
 from mfsynth.shards.records import CandidateRef, StoredObject
 from mfsynth.shards.tables import scores_of, slots_of
 
@@ -22,7 +26,8 @@ Row = Mapping[str, Any]
 
 _LATER = ("slots", "source", "copy")
 _REF = [field.name for field in fields(CandidateRef) if field.name not in _LATER]
-_MEMBERS = ("rgb", "depth")
+PIXELS = ("rgb", "depth")
+"""Members that every sample is read with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +42,55 @@ class ChangedError(ValueError):
     """A member is not what the index says."""
 
 
-def span_of(row: Row, tar: StoredObject) -> Span:
+def labels_of(row: Row) -> tuple[str, ...]:
+    """Members of a sample beside image and depth: its depth by a sensor, and labels."""
+    named = [*members_of(row)]
+    return tuple(
+        name
+        for name in named
+        if name not in (*PIXELS, "json") and row[f"{name}{OFFSET}"] is not None
+    )
+
+
+def span_of(row: Row, tar: StoredObject, names: Sequence[str] = PIXELS) -> Span:
     """Where a sample's members lie.
+
+    Args:
+        row: Of the index.
+        tar: That it is in.
+        names: Which members are wanted.
 
     Raises:
         ValueError: Not in this tar.
     """
-    for name in _MEMBERS:
+    start = end = row["rgb_offset"]
+    for name in names:
         offset, size = row[f"{name}_offset"], row[f"{name}_size"]
-        if not row["rgb_offset"] <= offset <= offset + size <= tar.size or offset < 0:
+        if not start <= offset <= offset + size <= tar.size or offset < 0:
             raise ValueError(f"the {name} doesn't lie in its tar")
-    start = row["rgb_offset"]
-    return Span(start, row["depth_offset"] + row["depth_size"] - start)
+        end = max(end, offset + size)
+    return Span(start, end - start)
 
 
-def members(row: Row, span: Span, data: bytes) -> tuple[memoryview, memoryview]:
-    """JPEG and PNG of a sample, views of what was read of its span.
+def members(
+    row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS
+) -> dict[str, memoryview]:
+    """Members of a sample by their names, views of what was read of its span.
 
     Raises:
         ChangedError: They are not those of the index.
     """
     if len(data) != span.length:
         raise ChangedError(f"truncated: {row['sample_id']} ends early")
-    found = []
+    found = {}
     whole = memoryview(data)
-    for name in _MEMBERS:
+    for name in names:
         offset = row[f"{name}_offset"] - span.start
         member = whole[offset : offset + row[f"{name}_size"]]
         if zlib.crc32(member) != row[f"{name}_crc32"]:
             raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
-        found.append(member)
-    return found[0], found[1]
+        found[name] = member
+    return found
 
 
 def shape_of(row: Row) -> Shape:
@@ -97,6 +120,7 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
         KeyError: The row lacks a column.
     """
     source = row["intrinsics_source"]
+    pose = row.get("camera_to_world")
     return RGBDSample(
         ref=CandidateRef(
             **{name: row[name] for name in _REF},
@@ -115,6 +139,10 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
         mode=row["mode"],
         model_id=row["model_id"],
         licence=row.get("licence"),
+        camera_to_world=None if pose is None else as_matrix(pose),
+        episode=row.get("episode"),
+        frame=row.get("frame"),
+        timestamp=row.get("timestamp"),
     )
 
 
@@ -144,6 +172,31 @@ def decode_into(
     codecs.decode_depth(png, encoding, shape, pixels.depth)
     codecs.decode_jpeg(jpeg, shape, pixels.rgb)
     np.greater(pixels.depth, 0, out=pixels.valid)
+
+
+def labelled(row: Row, sample: RGBDSample, files: Mapping[str, memoryview]) -> RGBDSample:
+    """A sample with what there is of its labels among its members.
+
+    Raises:
+        ValueError: A label is damaged, or doesn't fit the pixels.
+    """
+    labels = {name: bytes(data) for name, data in files.items() if name not in PIXELS}
+    if not labels:
+        return sample
+    return replace(
+        sample,
+        sensor=_sensor(row, labels["sensor"], sample.depth.shape) if "sensor" in labels else None,
+        mask=decode_mask(labels["mask"], sample.depth.shape) if "mask" in labels else None,
+        objects=decode_poses(labels["poses"]) if "poses" in labels else (),
+        others={suffix_of(n): data for n, data in labels.items() if n not in ADDED_MEMBERS},
+    )
+
+
+def _sensor(row: Row, png: bytes, shape: tuple[int, int]) -> DepthMap:
+    unit = row["sensor_unit_per_code"]
+    if not (isinstance(unit, float) and 0 < unit < math.inf):
+        raise ValueError("its sensor's depth has no unit")
+    return (codecs.decode_codes(png, shape) * unit).astype(np.float32)
 
 
 def _intrinsics(row: Row) -> NDArray[np.float64] | None:

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
 from mfsynth.datasets.decoding import (
+    PIXELS,
     ChangedError,
     Row,
     Span,
     decode_into,
     described,
     encoding_of,
+    labelled,
+    labels_of,
     members,
     room_for,
     shape_of,
@@ -65,6 +68,8 @@ class RGBDDataset:
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
         cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
             has room for; 0 to read ranges from the store each time.
+        labels: Whether to read what samples have beside image and depth, too: `sensor`, `mask`,
+            `objects` and `others`. Poses of cameras and episodes are there in any case.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
@@ -78,6 +83,7 @@ class RGBDDataset:
         view: str | None = None,
         transform: Callable[[RGBDSample], Any] | None = None,
         cache_bytes: int = 0,
+        labels: bool = False,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
         self._parts, self._rows = open_parts(urls, view)
@@ -85,6 +91,7 @@ class RGBDDataset:
         self._chosen: NDArray[np.int64] | None = None
         self._reader = RangeReader(_tar_cache(cache_bytes))
         self._transform = transform
+        self._labels = labels
 
     @property
     def index(self) -> pa.Table:
@@ -197,7 +204,7 @@ class RGBDDataset:
         return sample if self._transform is None else self._transform(sample)
 
     def with_files(self, number: int) -> tuple[RGBDSample, Mapping[str, bytes]]:
-        """A sample, not transformed, and its files as they are stored: `rgb` and `depth`.
+        """A sample, not transformed, and its files as they are stored: `rgb`, `depth`, labels.
 
         Args:
             number: Of the sample, from 0.
@@ -245,7 +252,8 @@ class RGBDDataset:
         if tar is None:
             return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
         try:
-            return _Wanted(place, part, tar, row, span_of(row, tar))
+            names = (*PIXELS, *labels_of(row)) if self._labels else PIXELS
+            return _Wanted(place, part, tar, row, span_of(row, tar, names), names)
         except (ValueError, TypeError) as error:
             return _unreadable(part, tar, row, error)
 
@@ -270,8 +278,7 @@ class RGBDDataset:
             # One after the other: decoded while its bytes are in the processor's caches.
             read = self._reader.read(part.store, tar, spans)
             for (each, sample, pixels, encoding), data in zip(ready, read, strict=True):
-                problem = self._fill(each, data, pixels, encoding, files)
-                found[each.place] = sample if problem is None else problem
+                found[each.place] = self._filled(each, data, sample, pixels, encoding, files)
         except FileNotFoundError:
             for each, *_ in ready:
                 what = f"it is missing (wanted for {each.row['sample_id']})"
@@ -281,45 +288,55 @@ class RGBDDataset:
                 found.setdefault(each.place, _unread(each, error))
         return found
 
-    def _fill(
+    def _filled(
         self,
         wanted: _Wanted,
         data: bytes,
+        sample: RGBDSample,
         pixels: Pixels,
         encoding: DepthEncoding,
         files: dict[str, bytes] | None,
-    ) -> MfsynthError | None:
+    ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
             try:
-                jpeg, png = members(row, span, data)
+                found = members(row, span, data, wanted.names)
             except ChangedError:
                 if part.store.local_root is not None:
                     raise
                 # On the way from a store, once in very many reads; or on the disk of the cache.
                 self._reader.forget(tar)
                 [again] = self._reader.read(part.store, tar, [(span.start, span.length)])
-                jpeg, png = members(row, span, again)
+                found = members(row, span, again, wanted.names)
         except ChangedError as error:
             return _damaged(part, tar.key, str(error))
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         if files is not None:
-            files |= {"rgb": bytes(jpeg), "depth": bytes(png)}
+            files |= {name: bytes(member) for name, member in found.items()}
         try:
-            decode_into(pixels, encoding, jpeg, png)
+            decode_into(pixels, encoding, found["rgb"], found["depth"])
+            return labelled(row, sample, found)
         except ValueError as error:
             return _unreadable(part, tar, row, error)
-        return None
 
 
 class _Wanted:
     """A sample that is to be read, and its place among others."""
 
-    __slots__ = ("part", "place", "row", "span", "tar")
+    __slots__ = ("names", "part", "place", "row", "span", "tar")
 
-    def __init__(self, place: int, part: Part, tar: StoredObject, row: Row, span: Span) -> None:
+    def __init__(
+        self,
+        place: int,
+        part: Part,
+        tar: StoredObject,
+        row: Row,
+        span: Span,
+        names: Sequence[str] = PIXELS,
+    ) -> None:
         self.place, self.part, self.tar, self.row, self.span = place, part, tar, row, span
+        self.names = names
 
 
 def _tar_cache(limit: int) -> LocalCache | None:

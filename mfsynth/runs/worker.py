@@ -28,10 +28,9 @@ from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import (
-    MODES,
     Batch,
     Pipeline,
-    image_then_depth,
+    mode_of,
     with_own_depth,
     with_own_estimates,
 )
@@ -50,6 +49,7 @@ from mfsynth.runs.protocol import (
 from mfsynth.runs.provenance import Provenance, View
 from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.retries import backoff
+from mfsynth.runs.sensing import sensed
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
@@ -238,8 +238,7 @@ class ShardWorker:
     ) -> Batch:
         pipeline, sampler, steps = self._pipeline, self._sampler, self._own_depth_steps
         with clock("generate"):
-            make = MODES[sampler.mode] if self._config.model.kind is None else image_then_depth
-            batch = make(pipeline, sampler, candidates, embeds)
+            batch = mode_of(self._config)(pipeline, sampler, candidates, embeds)
         if not steps:
             return batch
         if sampler.mode == "d2i":
@@ -256,7 +255,8 @@ class ShardWorker:
         estimate = None if batch.estimates is None else batch.estimates[row]
         view = View.of(item, self._config.camera, rgb.shape)
         with clock("check"):
-            found = measured(made, kind, self._config.metres_per_unit, estimate, item)
+            metres, guided = self._config.metres_per_unit, self._config.completion is not None
+            found = measured(made, kind, metres, estimate, item, guided=guided)
             said = found or Measured(made, kind)
             shown = CheckedPair(
                 rgb,
@@ -266,6 +266,8 @@ class ShardWorker:
                 estimate=estimate,
                 text=item.text,
                 slots=item.slots,
+                mask=item.labels.mask,
+                names=item.labels.names,
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
@@ -281,6 +283,10 @@ class ShardWorker:
             if not reasons or kept or (keep == "all" and is_whole and found is not None):
                 seen = None if estimate is None else estimate.intrinsics
                 estimated = None if seen is None else IntrinsicsSource.ESTIMATED
+                sensor, twin = self._provenance.sensor(item), self._config.sensor
+                if twin is not None:
+                    camera = view.intrinsics or seen
+                    sensor = sensed(twin, said, rgb, camera, candidate.seed)
                 pair = encode_sample(
                     Sample(
                         candidate.ref,
@@ -299,7 +305,10 @@ class ShardWorker:
                         estimated_intrinsics=seen,
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
-                        sensor=self._provenance.sensor(item),
+                        sensor=sensor,
+                        sensor_preset=None if twin is None or sensor is None else twin.preset,
+                        labels=item.labels,
+                        parted=verdict.parted,
                     ),
                     self._declared,
                 )
@@ -311,6 +320,7 @@ class ShardWorker:
                 reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
+                parted=verdict.parted,
             )
             return reject if pair is None else EncodedReject(reject, pair)
 
