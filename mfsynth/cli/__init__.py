@@ -28,6 +28,7 @@ _COMMANDS = {
     "model": "Look at a model, or convert a released checkpoint.",
     "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
     "prompts": "Look at prompt libraries.",
+    "push": "Bring a run's pairs to the Hugging Face hub, or to a folder in its layout.",
     "refilter": "Make another data set over a run's shards: other limits, no GPU.",
     "report": "Write an HTML page of a run's pairs, scores and rejects.",
     "reproduce": "Make one candidate of a run again, to see how it fails.",

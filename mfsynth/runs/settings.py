@@ -144,7 +144,7 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
     if config.metres_per_unit == "source" or config.sensor is not None:
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
-        names += ("source", "copy")
+        names += ("source", "copy", "source_licence")
     if any("mask" in check.inputs for check in open_checks(config.checks).values()):
         names += (PARTED,)
     for label, columns in _COLUMNS_OF_LABELS.items():

@@ -7,12 +7,16 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from mfsynth.shards.marks import mark_jpeg
+
 MAX_HEIGHT = 192
 QUALITY = 85
 
 
-def pair_thumbnail(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> bytes:
-    """Image and depth side by side as one JPEG.
+def pair_thumbnail(
+    rgb: NDArray[np.uint8], depth: NDArray[np.float32], digital_source_type: str
+) -> bytes:
+    """Image and depth side by side as one JPEG with a mark.
 
     Disparity is shown, from the 2nd to the 98th percentile, near pixels bright: it spreads a
     relative depth map best. Invalid pixels are black.
@@ -20,6 +24,7 @@ def pair_thumbnail(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> bytes:
     Args:
         rgb: uint8 (H, W, 3).
         depth: float32 (H, W); 0, negative and non-finite pixels count as invalid.
+        digital_source_type: How what is seen came to be, a term of the IPTC.
 
     Returns:
         JPEG of at most `MAX_HEIGHT` rows and twice the image's width.
@@ -38,4 +43,4 @@ def pair_thumbnail(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> bytes:
         width = round(pair.shape[1] * MAX_HEIGHT / pair.shape[0])
         pair = cv2.resize(pair, (width, MAX_HEIGHT), interpolation=cv2.INTER_AREA)
     jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pair), quality=QUALITY)
-    return jpeg
+    return mark_jpeg(jpeg, digital_source_type)

@@ -95,7 +95,9 @@ def test_status_and_card_tell_the_camera_and_what_was_loosened(run_store):
     lines = RunStatus.of(run, run_store.url, totals(commits.values()), ()).lines()
     assert "camera       d435, assumed" in lines
     assert "loosened     registration at least 0.5, by default at least 1.5" in lines
-    card = run_documents(run, commits, read_index(run_store, commits.values()), ())["README.md"]
+    card = run_documents(run, commits, read_index(run_store, commits.values()), ())[
+        "README.md"
+    ].decode()
     assert "- camera: assumed, d435" in card
     assert "- registration at least 0.5, by default at least 1.5" in card
 
