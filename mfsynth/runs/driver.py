@@ -53,6 +53,7 @@ from mfsynth.runs.plan import RunPlan, recorded_config, recorded_model
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
+from mfsynth.runs.revisions import pinned
 from mfsynth.runs.settings import (
     added_columns,
     complete,
@@ -165,7 +166,7 @@ def _generate(
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
-    config = config.model_copy(update={"output": store.location})
+    config = pinned(config, identity.settings).model_copy(update={"output": store.location})
     examine = partial(examine_at_start, config, store, model, estimator=estimator, end=plan.end)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker

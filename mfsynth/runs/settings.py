@@ -30,6 +30,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
+from mfsynth.runs.revisions import network_revisions
 from mfsynth.shards.columns import PHASH
 from mfsynth.shards.commits import ScoreInfo
 from mfsynth.sources.registry import source_settings
@@ -94,9 +95,9 @@ def run_fingerprint(
     if estimator is not None and config.estimator is not None:
         settings = config.estimator.model_dump(mode="json")
         beside["estimator"] = {**settings, "revision": estimator.revision}
-    if networks := networks_of(open_checks(config.checks)):
+    if networks := network_revisions(config):
         # Also of a folder, or of a hub id without a revision.
-        beside["networks"] = {f"checks.{name}": found.revision for name, found in networks.items()}
+        beside["networks"] = networks
     return fingerprint(config, prompts_digest, model_revision, beside)
 
 
