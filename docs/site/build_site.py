@@ -35,9 +35,9 @@ def main() -> None:
     lay_out(PAGES)
     # Its cache doesn't know pages that are gone.
     shutil.rmtree(SITE, ignore_errors=True)
-    subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=ROOT, check=True
-    )
+    build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    if subprocess.run(build, cwd=ROOT, check=False).returncode:
+        sys.exit("the site was not built, for what stands above")
     if broken := broken_links(SITE):
         sys.exit("links that lead nowhere:\n" + "\n".join(broken))
     click.echo(f"{len([*SITE.rglob('index.html')])} pages: {SITE / 'index.html'}")

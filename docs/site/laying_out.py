@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
@@ -63,7 +64,9 @@ class Pages:
             return name.removeprefix("docs/")
         if name in _AT_THE_TOP:
             return _AT_THE_TOP[name]
-        return f"files/{name}" if name.endswith((".md", ".png")) else f"files/{name}.md"
+        # What begins with a dot is no page.
+        path = f"files/{name}".replace("/.", "/")
+        return path if name.endswith((".md", ".png")) else f"{path}.md"
 
     def _with_links(self, text: str, source: Path, path: str) -> str:
         """The text with links as the site has them, and lists as its Markdown has them."""
@@ -80,22 +83,31 @@ class Pages:
             found = os.path.relpath(self.add(wanted), Path(path).parent)
             return f"{words}({found}{hash_}{anchor})"
 
-        lines: list[str] = []
-        fence, indent = "", 0
-        for line in text.splitlines():
-            if fence:
-                lines.append(" " * indent + line)
-                if line.strip() == fence:
-                    fence = ""
-                continue
-            if match := _FENCE.match(line):
-                # What belongs to an item of a list is indented by four there, by two here.
-                indent, fence = len(match[1]), match[2]
-                lines.append(" " * indent + line)
-                continue
-            depth = len(line) - len(line.lstrip(" "))
-            lines.append(" " * depth + _LINK.sub(turned, line))
-        return "\n".join(lines) + "\n"
+        return "".join(
+            part if is_code else _LINK.sub(turned, part) for part, is_code in _parts(text)
+        )
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """Prose and fenced code in turn, and whether it is code.
+
+    What belongs to an item of a list is indented by two in the repository, by four in the site.
+    """
+    prose: list[str] = []
+    fence, indent = "", 0
+    for line in text.splitlines(keepends=True):
+        if fence:
+            yield " " * indent + line, True
+            if line.strip() == fence:
+                fence = ""
+        elif match := _FENCE.match(line):
+            yield "".join(prose), False
+            prose = []
+            indent, fence = len(match[1]), match[2]
+            yield " " * indent + line, True
+        else:
+            prose.append(" " * (len(line) - len(line.lstrip(" "))) + line)
+    yield "".join(prose), False
 
 
 def _listing(name: str, source: Path) -> str:
