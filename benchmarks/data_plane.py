@@ -38,7 +38,7 @@ from real_frames import Frame, real_frames
 from mfsynth.config import Fingerprint, RunConfig
 from mfsynth.geometry import DepthKind
 from mfsynth.models import model_info
-from mfsynth.runs.driver import run_manifest
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.pool import SHARDS_PER_WORKER
 from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
@@ -251,7 +251,7 @@ def overlap(frames: Sequence[Frame], shards: int, rate: float) -> None:
             }
         )
         identity, model = Fingerprint(FINGERPRINT, {}), model_info(config.model)
-        open_run(ObjectStore.open(folder), run_manifest(config, identity, model, ()))
+        open_run(ObjectStore.open(folder), run_manifest(config, identity, model, None))
         generator = TimedGenerator(frames, rate)
         worker = ShardWorker(config, generator)
         cpu, wall = time.process_time(), time.perf_counter()

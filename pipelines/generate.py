@@ -1,6 +1,10 @@
-"""Prompts to RGB-D pairs: the job behind `mfsynth generate`, as a script to copy from.
+"""The jobs behind `mfsynth generate`, `annotate` and `retexture`, as a script to copy from.
 
-    python pipelines/generate.py configs/local.yaml out/local
+    python pipelines/generate.py configs/local.yaml out/local            # prompts to pairs
+    python pipelines/generate.py configs/annotate.yaml out/annotated     # images to depth
+    python pipelines/generate.py configs/retexture.yaml out/retextured   # depth to images
+
+Which of them a configuration is for, its `sampler.mode` says.
 
 On a cluster, submit it from the head node with `runtime.ray_address: auto` in the configuration.
 """
@@ -11,12 +15,14 @@ import sys
 
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.driver import generate
+from mfsynth.runs.jobs import job_of
 from mfsynth.runs.settings import load_run_config
 
 
 def main(config: str, output: str) -> None:
     """Start the run, or resume it."""
-    result = generate(load_run_config(config, output=output))
+    settings = load_run_config(config, output=output)
+    result = generate(settings, job=job_of(settings))
     print(f"{result.outcome}: {result.totals.accepted} pairs in {result.url} {result.reason}")
 
 

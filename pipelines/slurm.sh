@@ -3,7 +3,8 @@
 #
 #   sbatch --nodes=4 --gpus-per-node=8 pipelines/slurm.sh released --out /scratch/kitchen --pairs 100000
 #
-# What follows the script are the arguments of `mfsynth generate`. The environment with mfsynth,
+# What follows the script are the arguments of `mfsynth generate`, or with MFSYNTH_JOB=annotate or
+# retexture before `sbatch` of that command. The environment with mfsynth,
 # the model and the output lie on a file system that all nodes share; activate the environment
 # before you submit. When its time is over, the shards in work are lost, one or two a GPU; the same
 # command goes on from there.
@@ -43,4 +44,4 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
   ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
   --num-cpus "${SLURM_CPUS_ON_NODE:-1}" --num-gpus "${SLURM_GPUS_ON_NODE:-0}" \
-  -- mfsynth generate "$@" --set runtime.ray_address=auto
+  -- mfsynth "${MFSYNTH_JOB:-generate}" "$@" --set runtime.ray_address=auto

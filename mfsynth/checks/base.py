@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -47,12 +47,22 @@ from mfsynth.config.base import Settings
 from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
 from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.labels import InstanceMask
 
 Input = Literal[
-    "rgb", "depth", "intrinsics", "camera", "joint_depth", "estimate", "text", "slots", "scores"
+    "rgb",
+    "depth",
+    "intrinsics",
+    "camera",
+    "joint_depth",
+    "estimate",
+    "text",
+    "slots",
+    "scores",
+    "mask",
 ]
 """Of `CheckedPair`. A run has `intrinsics` with a camera, `estimate` with an estimator, `camera`
-with either."""
+with either, `mask` with a source that has masks."""
 
 _OWN_DEPTH_STEPS = 10
 
@@ -74,6 +84,8 @@ class CheckedPair:
             that isn't known.
         scores: What the checks before this one gave; nan where they abstained. None before the
             first that looks at it.
+        mask: Numbers of the source's instances uint16 (H, W), 0 = none; None without.
+        names: Of these instances, as far as they have any.
     """
 
     rgb: RgbImage
@@ -84,6 +96,8 @@ class CheckedPair:
     text: str | None = None
     slots: Mapping[str, tuple[str, ...]] | None = None
     scores: Mapping[str, float] | None = None
+    mask: InstanceMask | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses arrays that no score is defined for.
@@ -197,6 +211,14 @@ class Check(Settings):
             abstains = self.on_abstain == "reject" and math.isnan(scores[name])
             if abstains or info.fails(scores[name]):
                 yield Failure(name, scores[name], math.nan if info.limit is None else info.limit)
+
+    def parted(self, pair: CheckedPair) -> tuple[str, ...]:
+        """Objects whose mask and image part ways: their numbers in the mask, each with its name.
+
+        Args:
+            pair: As for `measure`.
+        """
+        return ()
 
     def network(self) -> NetworkInfo | None:
         """The network that `measure` asks; None if there is none. Loads no weights.

@@ -20,6 +20,7 @@ from mfsynth.checks.exposure import Exposure
 from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.flying_pixels import FlyingPixels
 from mfsynth.checks.normals import Normals
+from mfsynth.checks.object_depth_error import ObjectDepthError
 from mfsynth.checks.ordinal_agreement import OrdinalAgreement
 from mfsynth.checks.planarity import Planarity
 from mfsynth.checks.prompt_agreement import PromptAgreement
@@ -56,6 +57,7 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "prompt_agreement": PromptAgreement,
         "prompt_objects": PromptObjects,
         "depth_error": DepthError,
+        "object_depth_error": ObjectDepthError,
     }
 )
 """By name, in the order of their scores in the tables of a run; `LAST` comes behind others'."""

@@ -18,10 +18,12 @@ class Verdict:
     Attributes:
         scores: Every score of every check; nan where the check abstains.
         failures: What the pair was turned down for; empty if it is accepted.
+        parted: Objects whose mask and image part ways.
     """
 
     scores: dict[str, float]
     failures: tuple[Failure, ...]
+    parted: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -33,6 +35,7 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
     """Run all checks, also after one has failed, so that all scores are known."""
     scores: dict[str, float] = {}
     failures: list[Failure] = []
+    parted: list[str] = []
     for check in checks:
         if "scores" in check.inputs:
             pair = replace(pair, scores=dict(scores))
@@ -41,9 +44,10 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
         else:
             measured = check.measure(pair)
             own = {score.name: float(measured[score.name]) for score in check.scores}
+            parted += check.parted(pair)
         scores |= own
         failures += check.failures(pair, own)
-    return Verdict(scores, tuple(failures))
+    return Verdict(scores, tuple(failures), tuple(parted))
 
 
 def score_infos(checks: Iterable[Check]) -> dict[str, ScoreInfo]:

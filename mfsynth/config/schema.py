@@ -371,6 +371,8 @@ class RunConfig(Settings):
             one of each: `estimator`, by which its depth agrees with a metric estimator's, or
             `source`, with the metric depth that the source has beside its image. None for relative
             depth.
+        completion: `guided` where depth of images is to go through the metric depth that the source
+            has beside them, and be led by it elsewhere; unset, that gives the scale alone.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
             `mfsynth.checks` has the checks, `mfsynth.runs.settings` validates what they are given.
             `calibration` is a file of `mfsynth calibrate`.
@@ -394,6 +396,7 @@ class RunConfig(Settings):
     camera: Unset[CameraConfig] = None
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
+    completion: Unset[Literal["guided"]] = None
     checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
         default_factory=dict
     )
@@ -426,6 +429,8 @@ class RunConfig(Settings):
             raise ValueError("prompts: captions of images come with their source; leave it out")
         if mode == "d2i" and self.metres_per_unit is not None:
             raise ValueError("metres_per_unit: depth is the source's own; leave it out")
+        if self.completion is not None and self.metres_per_unit != "source":
+            raise ValueError("completion: goes through the source's metres; set metres_per_unit")
         return self
 
     @model_validator(mode="after")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_image, resize_nearest
-from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.geometry.rgbd import RgbImage
 
 
 class Augmentation(Protocol):
@@ -50,7 +51,7 @@ class RandomCrop:
         left = int(rng.integers(columns - self.width + 1))
         window = np.s_[top : top + self.height, left : left + self.width]
         return _changed(
-            sample, sample.rgb[window], sample.depth[window], lambda k: k.cropped(top, left)
+            sample, sample.rgb[window], lambda map_: map_[window], lambda k: k.cropped(top, left)
         )
 
 
@@ -65,9 +66,11 @@ class HorizontalFlip:
         if rng.random() >= self.p:
             return sample
         width = sample.depth.shape[1]
-        return _changed(
-            sample, sample.rgb[:, ::-1], sample.depth[:, ::-1], lambda k: k.mirrored(width)
+        mirrored = _changed(
+            sample, sample.rgb[:, ::-1], lambda map_: map_[:, ::-1], lambda k: k.mirrored(width)
         )
+        # In a mirror nothing stands where a pose could put it.
+        return replace(mirrored, camera_to_world=None, objects=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Resize:
         return _changed(
             sample,
             resize_image(sample.rgb, self.height, self.width),
-            resize_nearest(sample.depth, self.height, self.width),
+            lambda map_: resize_nearest(map_, self.height, self.width),
             lambda k: k.resized(self.height / rows, self.width / columns),
         )
 
@@ -108,14 +111,21 @@ class ColourJitter:
 
 
 def _changed(
-    sample: RGBDSample, rgb: RgbImage, depth: DepthMap, moved: Callable[[Intrinsics], Intrinsics]
+    sample: RGBDSample,
+    rgb: RgbImage,
+    picked: Callable[[NDArray[Any]], NDArray[Any]],
+    moved: Callable[[Intrinsics], Intrinsics],
 ) -> RGBDSample:
-    camera = sample.intrinsics
-    depth = np.ascontiguousarray(depth)
+    """The sample with another image, maps of which pixels are picked, and a camera that moved."""
+    camera, mask = sample.intrinsics, sample.mask
+    depth = np.ascontiguousarray(picked(sample.depth))
     return replace(
         sample,
         rgb=np.ascontiguousarray(rgb),
         depth=depth,
         valid=depth > 0,
         intrinsics=None if camera is None else moved(Intrinsics.from_matrix(camera)).matrix(),
+        mask=None if mask is None else np.ascontiguousarray(picked(mask)),
+        # Nobody knows how to move what only its source understands.
+        others={},
     )

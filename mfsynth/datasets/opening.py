@@ -22,12 +22,17 @@ def open_dataset(
     view: str | None = None,
     transform: Transform | None = None,
     cache_bytes: int = 0,
+    labels: bool = False,
 ) -> RGBDDataset: ...
 
 
 @overload
 def open_dataset(
-    source: Mapping[Url, float], *, view: str | None = None, cache_bytes: int = 0
+    source: Mapping[Url, float],
+    *,
+    view: str | None = None,
+    cache_bytes: int = 0,
+    labels: bool = False,
 ) -> MixedDataset: ...
 
 
@@ -37,6 +42,7 @@ def open_dataset(
     view: str | None = None,
     transform: Transform | None = None,
     cache_bytes: int = 0,
+    labels: bool = False,
 ) -> RGBDDataset | MixedDataset:
     """Open the committed pairs of runs.
 
@@ -52,6 +58,7 @@ def open_dataset(
         view: As of `RGBDDataset`.
         transform: As of `RGBDDataset`; not for a mixture.
         cache_bytes: As of `RGBDDataset`; all runs share the room.
+        labels: As of `RGBDDataset`.
 
     Raises:
         MfsynthError: See `RGBDDataset` and `MixedDataset`.
@@ -59,6 +66,10 @@ def open_dataset(
     if isinstance(source, Mapping):
         if transform is not None:
             raise MfsynthError("a mixture has no transform; give its loader augment and fields")
-        datasets = [RGBDDataset(url, view=view, cache_bytes=cache_bytes) for url in source]
+        datasets = [
+            RGBDDataset(url, view=view, cache_bytes=cache_bytes, labels=labels) for url in source
+        ]
         return MixedDataset(datasets, [*source.values()])
-    return RGBDDataset(source, view=view, transform=transform, cache_bytes=cache_bytes)
+    return RGBDDataset(
+        source, view=view, transform=transform, cache_bytes=cache_bytes, labels=labels
+    )

@@ -17,8 +17,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
-from mfsynth.datasets.decoding import ChangedError, Row, Span, decode, members, span_of
-from mfsynth.datasets.frames import Frames
+from mfsynth.datasets.decoding import (
+    PIXELS,
+    ChangedError,
+    Row,
+    Span,
+    decode_into,
+    described,
+    encoding_of,
+    labelled,
+    labels_of,
+    members,
+    room_for,
+    shape_of,
+    span_of,
+)
+from mfsynth.datasets.frames import Frames, Pixels
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import Order, kept_order
 from mfsynth.datasets.parts import Part, open_parts
@@ -27,6 +41,7 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
+from mfsynth.shards.codecs import DepthEncoding
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
 from mfsynth.storage.local_cache import LocalCache, cache_folder
@@ -53,6 +68,8 @@ class RGBDDataset:
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
         cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
             has room for; 0 to read ranges from the store each time.
+        labels: Whether to read what samples have of their source's labels, too: `mask`, `objects`
+            and `others`. Poses of cameras and episodes are there in any case.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
@@ -66,6 +83,7 @@ class RGBDDataset:
         view: str | None = None,
         transform: Callable[[RGBDSample], Any] | None = None,
         cache_bytes: int = 0,
+        labels: bool = False,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
         self._parts, self._rows = open_parts(urls, view)
@@ -73,6 +91,7 @@ class RGBDDataset:
         self._chosen: NDArray[np.int64] | None = None
         self._reader = RangeReader(_tar_cache(cache_bytes))
         self._transform = transform
+        self._labels = labels
 
     @property
     def index(self) -> pa.Table:
@@ -185,7 +204,7 @@ class RGBDDataset:
         return sample if self._transform is None else self._transform(sample)
 
     def with_files(self, number: int) -> tuple[RGBDSample, Mapping[str, bytes]]:
-        """A sample, not transformed, and its files as they are stored: `rgb` and `depth`.
+        """A sample, not transformed, and its files as they are stored: `rgb`, `depth`, labels.
 
         Args:
             number: Of the sample, from 0.
@@ -233,7 +252,8 @@ class RGBDDataset:
         if tar is None:
             return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
         try:
-            return _Wanted(place, part, tar, row, span_of(row, tar))
+            names = (*PIXELS, *labels_of(row)) if self._labels else PIXELS
+            return _Wanted(place, part, tar, row, span_of(row, tar, names), names)
         except (ValueError, TypeError) as error:
             return _unreadable(part, tar, row, error)
 
@@ -241,59 +261,82 @@ class RGBDDataset:
         self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
     ) -> dict[int, RGBDSample | MfsynthError]:
         part, tar = group[0].part, group[0].tar
+        found: dict[int, RGBDSample | MfsynthError] = {}
+        ready = []
+        # In three rounds, for between two pictures all Python is cold again, and takes five
+        # times as long: what rows say of the samples, then their pixels.
+        for each in group:
+            row = each.row
+            try:
+                lent = None if frames is None else frames.part(each.place, shape_of(row))
+                pixels = room_for(row) if lent is None else lent
+                ready.append((each, described(row, pixels), pixels, encoding_of(row)))
+            except (ValueError, KeyError, TypeError) as error:
+                found[each.place] = _unreadable(part, tar, row, error)
         try:
-            spans = [(each.span.start, each.span.length) for each in group]
+            spans = [(each.span.start, each.span.length) for each, *_ in ready]
+            # One after the other: decoded while its bytes are in the processor's caches.
             read = self._reader.read(part.store, tar, spans)
+            for (each, sample, pixels, encoding), data in zip(ready, read, strict=True):
+                found[each.place] = self._filled(each, data, sample, pixels, encoding, files)
         except FileNotFoundError:
-            return {
-                each.place: _damaged(
-                    part, tar.key, f"it is missing (wanted for {each.row['sample_id']})"
-                )
-                for each in group
-            }
+            for each, *_ in ready:
+                what = f"it is missing (wanted for {each.row['sample_id']})"
+                found.setdefault(each.place, _damaged(part, tar.key, what))
         except (OSError, MfsynthError) as error:
-            return {each.place: _unread(each, error) for each in group}
-        return {
-            each.place: self._sample(each, data, frames, files)
-            for each, data in zip(group, read, strict=True)
-        }
+            for each, *_ in ready:
+                found.setdefault(each.place, _unread(each, error))
+        return found
 
-    def _sample(
-        self, wanted: _Wanted, data: bytes, frames: Frames | None, files: dict[str, bytes] | None
+    def _filled(
+        self,
+        wanted: _Wanted,
+        data: bytes,
+        sample: RGBDSample,
+        pixels: Pixels,
+        encoding: DepthEncoding,
+        files: dict[str, bytes] | None,
     ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
             try:
-                jpeg, png = members(row, span, data)
+                found = members(row, span, data, wanted.names)
             except ChangedError:
                 if part.store.local_root is not None:
                     raise
                 # On the way from a store, once in very many reads; or on the disk of the cache.
                 self._reader.forget(tar)
-                [data] = self._reader.read(part.store, tar, [(span.start, span.length)])
-                jpeg, png = members(row, span, data)
+                [again] = self._reader.read(part.store, tar, [(span.start, span.length)])
+                found = members(row, span, again, wanted.names)
         except ChangedError as error:
             return _damaged(part, tar.key, str(error))
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         if files is not None:
-            files |= {"rgb": jpeg, "depth": png}
+            files |= {name: bytes(member) for name, member in found.items()}
         try:
-            out = (
-                None if frames is None else frames.part(wanted.place, (row["height"], row["width"]))
-            )
-            return decode(row, jpeg, png, out)
-        except (ValueError, KeyError) as error:
+            decode_into(pixels, encoding, found["rgb"], found["depth"])
+            return labelled(sample, found)
+        except ValueError as error:
             return _unreadable(part, tar, row, error)
 
 
 class _Wanted:
     """A sample that is to be read, and its place among others."""
 
-    __slots__ = ("part", "place", "row", "span", "tar")
+    __slots__ = ("names", "part", "place", "row", "span", "tar")
 
-    def __init__(self, place: int, part: Part, tar: StoredObject, row: Row, span: Span) -> None:
+    def __init__(
+        self,
+        place: int,
+        part: Part,
+        tar: StoredObject,
+        row: Row,
+        span: Span,
+        names: Sequence[str] = PIXELS,
+    ) -> None:
         self.place, self.part, self.tar, self.row, self.span = place, part, tar, row, span
+        self.names = names
 
 
 def _tar_cache(limit: int) -> LocalCache | None:

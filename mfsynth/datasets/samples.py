@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
+from mfsynth.shards.labels import InstanceMask, ObjectPose
 from mfsynth.shards.records import CandidateRef
 
 
@@ -32,6 +33,15 @@ class RGBDSample:
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
         licence: What the pair may be used for; None in runs of earlier formats.
+        camera_to_world: float64 (4, 4), pose of the camera as its source has it (metres, OpenCV
+            axes); None where it has none.
+        episode: What its source calls the episode that the view is of; None of a view by itself.
+        frame: Its number in the episode, or None.
+        timestamp: Seconds in the episode, or None.
+        mask: uint16 (H, W), numbers of instances, 0 = none; None where there is none, or the data
+            set was opened without labels. So are the next two.
+        objects: The objects of the view, with their numbers in the mask.
+        others: Other files of its source's sample, by suffix.
     """
 
     ref: CandidateRef
@@ -46,6 +56,13 @@ class RGBDSample:
     mode: str
     model_id: str
     licence: str | None
+    camera_to_world: NDArray[np.float64] | None = None
+    episode: str | None = None
+    frame: int | None = None
+    timestamp: float | None = None
+    mask: InstanceMask | None = None
+    objects: tuple[ObjectPose, ...] = ()
+    others: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def sample_id(self) -> str:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import SecretStr
 
-from mfsynth.config import FORMAT_VERSION, Fingerprint, RunConfig
+from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models import ModelInfo, model_info, require_gpu
-from mfsynth.models.estimators.catalogue import EstimatorInfo
+from mfsynth.models import model_info, require_gpu
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -48,19 +44,14 @@ from mfsynth.runs.heartbeat import Heartbeat
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_job, require_usable
 from mfsynth.runs.ledger import ShardLedger
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.patience import Patience, StoppedError
-from mfsynth.runs.plan import RunPlan, recorded_config, recorded_model
+from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.revisions import pinned
-from mfsynth.runs.settings import (
-    added_columns,
-    complete,
-    require_trained_for,
-    run_estimator,
-    run_scores,
-)
+from mfsynth.runs.settings import complete, require_trained_for, run_estimator
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.understanding import (
@@ -83,7 +74,6 @@ from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.layout import CARD_KEY, new_attempt
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.status import RunStatus
-from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
 
 # How long a signal or the display may wait while no worker speaks.
@@ -94,11 +84,6 @@ COMMIT_POLL_S = 0.05
 NODE_POLL_S = 5.0
 # The autoscaler is not asked for more workers than this, however long the run.
 MAX_REQUESTED_WORKERS = 1000
-# Whatever decides the bytes of the output.
-RECORDED_PACKAGES = (
-    *("mfsynth", "torch", "diffusers", "transformers", "numpy", "pyarrow"),
-    *("opencv-python-headless", "simplejpeg", "ray"),
-)
 
 
 def generate(
@@ -161,7 +146,7 @@ def _generate(
     require_usable(items, config)
     store = ObjectStore.open(config.output)
     identity = items.fingerprint(model.revision, estimator)
-    described = run_manifest(config, identity, model, items.slot_names, estimator)
+    described = run_manifest(config, identity, model, items, estimator)
     manifest = open_run(store, described)
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, items, manifest.fingerprint)
@@ -170,36 +155,6 @@ def _generate(
     examine = partial(examine_at_start, config, store, model, estimator=estimator, end=plan.end)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
-    )
-
-
-def run_manifest(
-    config: RunConfig,
-    identity: Fingerprint,
-    model: ModelInfo,
-    slots: Sequence[str],
-    estimator: EstimatorInfo | None = None,
-) -> RunManifest:
-    """What is written into the output's `run.json`; it holds no credentials."""
-    scores = run_scores(config)
-    return RunManifest(
-        format_version=FORMAT_VERSION,
-        run=config.name,
-        fingerprint=identity.digest,
-        settings=identity.settings,
-        config=recorded_config(config),
-        versions={name: found for name in RECORDED_PACKAGES if (found := _version(name))},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        nonce=secrets.token_hex(8),
-        model=recorded_model(model),
-        estimator={} if estimator is None else recorded_model(estimator),
-        scores=scores,
-        **contents_of_run(
-            {name: score.note for name, score in scores.items()},
-            slots,
-            added_columns(config),
-            keeps_rejects=config.rejects_kept == "all",
-        ),
     )
 
 
@@ -441,10 +396,3 @@ def _patience(wake_at: float | None) -> float:
     if wake_at is None:
         return POLL_S
     return min(POLL_S, max(0.0, wake_at - time.monotonic()))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -13,7 +13,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.settings import run_fingerprint
-from mfsynth.sources.base import Item, NamedSource, Origin
+from mfsynth.shards.labels import EPISODE, NO_LABELS, Labels, Moment
+from mfsynth.sources.base import Item, NamedSource, Origin, labels_of, moment_of
 from mfsynth.sources.contents import content_digest, named
 from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.registry import source_settings
@@ -64,11 +65,21 @@ class RunSource:
         return self.items[candidate // self.copies]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of an item in an episode: which episode that is in its source, and the first item of it."""
+
+    moment: Moment
+    ordinal: int
+    first: int
+
+
 class RunItems:
     """Items of a run's candidates, as far as they are known without their images.
 
     Item i of a run with a source is that of item i // n of it, n being the run's `copies`: with the
-    source's text, or else prompt i of the run. Implements `mfsynth.sources.base.Source`.
+    source's text, or else prompt i of the run. All items of an episode, of one copy, have one text:
+    that of its first, or the prompt of its number. Implements `mfsynth.sources.base.Source`.
 
     Args:
         config: The run, complete.
@@ -95,9 +106,35 @@ class RunItems:
         item = Item() if self.prompts is None else PromptItems(self.prompts)[candidate]
         if source is None:
             return item
-        number = candidate // source.copies
-        text = self._texts[number] if self.prompts is None else item.text
-        return Item(text=text, slots=item.slots, origin=Origin(source.items.key(number)))
+        number, copy = divmod(candidate, source.copies)
+        place = self._episodes.get(number)
+        if place is not None and self.prompts is not None:
+            item = PromptItems(self.prompts)[place.ordinal * source.copies + copy]
+        text = item.text
+        if self.prompts is None:
+            text = self._texts[number if place is None else place.first]
+        labels = NO_LABELS if place is None else Labels(moment=place.moment)
+        origin = Origin(source.items.key(number))
+        return Item(text=text, slots=item.slots, origin=origin, labels=labels)
+
+    @cached_property
+    def _episodes(self) -> Mapping[int, _Place]:
+        """Where items stand in their episodes, by their numbers; those that stand in one."""
+        if self.source is None or EPISODE not in self.labels:
+            return {}
+        items = self.source.items
+        first: dict[str, tuple[int, int]] = {}
+        found = {}
+        for number in range(len(items)):
+            if (moment := moment_of(items, number)) is not None:
+                ordinal, begin = first.setdefault(moment.episode, (len(first), number))
+                found[number] = _Place(moment, ordinal, begin)
+        return found
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its source knows beside images and depth."""
+        return () if self.source is None else labels_of(self.source.items)
 
     @property
     def slot_names(self) -> Sequence[str]:

@@ -46,8 +46,8 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
         What they are; None for a run without a source.
 
     Raises:
-        MfsynthError: None of them can be read, they have no depth where that is needed, or their
-            files are not what the settings say.
+        MfsynthError: None of them can be read, they have no depth where that is needed, none has
+            a label that the settings name, or their files are not what the settings say.
     """
     if items.source is None:
         return None
@@ -61,5 +61,10 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
         raise MfsynthError(
             f"{setting}: of {found.frames} items of the source none has depth; name its depth, or "
             "take another source"
+        )
+    if lacking := [name for name, count in found.labels.items() if not count]:
+        raise MfsynthError(
+            f"source.labels: of {found.frames} items of the source none has {lacking[0]}; name its "
+            "file as it is called beside the image, or leave it out"
         )
     return found

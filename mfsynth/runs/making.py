@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.checks.validity import valid_mask
+from mfsynth.config import RunConfig
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind
+from mfsynth.geometry.completion import binned
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
@@ -130,6 +132,34 @@ def images_to_depth(
     return Batch(candidates, images, depth, [DepthKind.SCALE_INVARIANT_Z] * len(candidates))
 
 
+def images_to_guided_depth(
+    pipeline: Pipeline,
+    sampler: SamplerConfig,
+    candidates: Sequence[Candidate],
+    prompt_embeds: Any,
+) -> Batch:
+    """Depth of the items' images, led by what a sensor measured beside them."""
+    # torch comes with it, which a driver doesn't need.
+    from mfsynth.models.sensor_guidance import SensorGuidance
+
+    images = [given(candidate.item.rgb) for candidate in candidates]
+    seeds = [candidate.seed for candidate in candidates]
+    arguments = sampler.pipeline_arguments()
+    framed = np.zeros((len(images), arguments["height"], arguments["width"]), np.float32)
+    for frame, candidate, image in zip(framed, candidates, images, strict=True):
+        if (sensor := metres_beside(candidate.item)) is not None:
+            inside = frame[_box(image.shape, arguments).window]
+            inside[:] = binned(sensor, *inside.shape)
+    led = {**arguments, "callback_on_step_end": SensorGuidance(framed, seeds)}
+    depth = _depth_of(pipeline, images, prompt_embeds, seeds, led)
+    return Batch(candidates, images, depth, [DepthKind.SCALE_INVARIANT_Z] * len(candidates))
+
+
+def metres_beside(item: Item) -> DepthMap | None:
+    """What a sensor measured beside an image, in metres; None where none did."""
+    return item.depth if item.facts.unit == "metres" else None
+
+
 def depth_to_images(
     pipeline: Pipeline,
     sampler: SamplerConfig,
@@ -162,6 +192,15 @@ MODES: Final[Mapping[str, Mode]] = {
     "i2d": images_to_depth,
     "d2i": depth_to_images,
 }
+
+
+def mode_of(config: RunConfig) -> Mode:
+    """The function that makes a run's pairs."""
+    if config.model.kind is not None:
+        return image_then_depth
+    if config.completion is not None:
+        return images_to_guided_depth
+    return MODES[config.sampler.mode]
 
 
 def _kind_of(item: Item) -> DepthKind:

@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind, MetricScale, metric_scale
+from mfsynth.geometry.completion import completed
 from mfsynth.geometry.rgbd import DepthMap
+from mfsynth.runs.making import metres_beside
 from mfsynth.sources.base import Item
 
 NO_SCALE = "metres_per_unit"
@@ -40,6 +42,8 @@ def measured(
     metres_per_unit: float | Literal["estimator", "source"] | None,
     estimate: DepthEstimate | None,
     item: Item,
+    *,
+    guided: bool = False,
 ) -> Measured | None:
     """A pair's depth in the unit that its run asks for.
 
@@ -49,6 +53,7 @@ def measured(
         metres_per_unit: As the configuration says.
         estimate: Of the image.
         item: What the pair begins with.
+        guided: Whether the depth is to go through what a sensor measured beside the image.
 
     Returns:
         None where metres are asked of an estimator or a source that gives none for this image, or
@@ -57,9 +62,15 @@ def measured(
     if metres_per_unit is None:
         return Measured(depth, kind)
     if metres_per_unit == "source":
-        if item.depth is None or item.facts.unit != "metres":
+        sensor = metres_beside(item)
+        if sensor is None:
             return None
-        found = metric_scale(depth, item.depth, item.depth > 0, least_share=_LEAST_SHARE)
+        found = metric_scale(depth, sensor, sensor > 0, least_share=_LEAST_SHARE)
+        if guided and found is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                dense, unit = completed(depth, sensor)
+                kind, metres = DepthKind.ESTIMATED_METRIC_Z, dense * np.float32(unit)
+            return Measured(metres, kind, found.metres_per_unit, found.error)
     elif metres_per_unit == "estimator":
         assert estimate is not None  # a configuration without an estimator is refused
         if estimate.kind is not EstimateKind.METRIC_Z:

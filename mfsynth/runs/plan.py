@@ -105,14 +105,16 @@ class RunPlan:
         )
 
     def candidate(self, index: int) -> Candidate:
-        """Candidate `index`, the same on every machine and in every session."""
-        return Candidate(
-            index=index,
-            sample_id=sample_id(self.run, index),
-            item=self.source[index],
-            seed=derive_seed(self.seed, "noise", index),
-            copy=None if self.copies is None else index % self.copies,
-        )
+        """Candidate `index`, the same on every machine and in every session.
+
+        Frames of an episode look alike if they begin with the same noise.
+        """
+        item = self.source[index]
+        moment, copy = item.labels.moment, None if self.copies is None else index % self.copies
+        seed = derive_seed(self.seed, "noise", index)
+        if moment is not None and copy is not None:
+            seed = derive_seed(self.seed, "episode", moment.episode, copy)
+        return Candidate(index, sample_id(self.run, index), item, seed, copy)
 
     def candidates_of(self, shard: int) -> range:
         """Numbers of the candidates of a shard; the last one of a source may have fewer."""

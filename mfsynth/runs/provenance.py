@@ -10,6 +10,7 @@ from mfsynth.config.schema import CameraConfig
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.runs.items import RunSource
+from mfsynth.runs.making import metres_beside
 from mfsynth.shards import codecs
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import Item
@@ -91,7 +92,9 @@ class Provenance:
         """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""
         if self.mode == "i2d":
             return item.origin.digital_source_type
-        if self.mode == "d2i" and item.origin.digital_source_type == RENDERED_TYPE:
+        # Depth of a composite is the simulator's, too.
+        made_for = (RENDERED_TYPE, COMPOSITE_SOURCE_TYPE)
+        if self.mode == "d2i" and item.origin.digital_source_type in made_for:
             return COMPOSITE_SOURCE_TYPE
         return DIGITAL_SOURCE_TYPE
 
@@ -107,4 +110,4 @@ class Provenance:
 
     def sensor(self, item: Item) -> DepthMap | None:
         """Metric depth of a sensor that is kept beside the pair's own; None for none."""
-        return item.depth if self.keeps_sensor and item.facts.unit == "metres" else None
+        return metres_beside(item) if self.keeps_sensor else None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -31,12 +31,19 @@ from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.runs.revisions import network_revisions
-from mfsynth.shards.columns import PHASH
+from mfsynth.shards.columns import PARTED, PHASH
 from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, member_of
 from mfsynth.sources.registry import source_settings
 
 # Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
+_COLUMNS_OF_LABELS = {
+    CAMERA_TO_WORLD: ("camera_to_world",),
+    MASK: ("mask_offset", "mask_size", "mask_crc32"),
+    POSES: ("poses_offset", "poses_size", "poses_crc32", "objects"),
+    EPISODE: ("episode", "frame", "timestamp"),
+}
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -118,8 +125,13 @@ def own_depth_steps(config: RunConfig) -> int:
     return max((check.own_depth_steps for check in checks if other in check.inputs), default=0)
 
 
-def added_columns(config: RunConfig) -> tuple[str, ...]:
-    """Those of `shards.columns.ADDED` that a run has which begins now."""
+def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str, ...]:
+    """Those of `shards.columns.ADDED` that a run has which begins now.
+
+    Args:
+        config: The run.
+        labels: What its source has; see `mfsynth.sources.base.LabelledSource`.
+    """
     names: tuple[str, ...] = ()
     if config.camera is not None:
         names += ("camera",)
@@ -131,7 +143,17 @@ def added_columns(config: RunConfig) -> tuple[str, ...]:
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
         names += ("source", "copy")
+    if any("mask" in check.inputs for check in open_checks(config.checks).values()):
+        names += (PARTED,)
+    for label, columns in _COLUMNS_OF_LABELS.items():
+        if label in labels:
+            names += columns
     return (*names, PHASH)
+
+
+def other_members(labels: Iterable[str]) -> list[str]:
+    """Members of a run's samples that its source alone understands."""
+    return [member_of(label) for label in labels if label not in _COLUMNS_OF_LABELS]
 
 
 def abstaining_checks(config: RunConfig) -> dict[str, Check]:
@@ -255,6 +277,7 @@ def _complete(given: GivenSettings) -> RunConfig:
     shown: set[Input] = {*_INPUTS}
     if config.camera is not None or config.source is not None:
         shown |= {"intrinsics", "camera"}
+        shown |= {"mask"} if config.source is not None else set()
     elif config.estimator is not None:
         shown |= {"camera"}
     if config.model.kind is not None:

@@ -28,10 +28,9 @@ from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.runs.devices import Device
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import (
-    MODES,
     Batch,
     Pipeline,
-    image_then_depth,
+    mode_of,
     with_own_depth,
     with_own_estimates,
 )
@@ -238,8 +237,7 @@ class ShardWorker:
     ) -> Batch:
         pipeline, sampler, steps = self._pipeline, self._sampler, self._own_depth_steps
         with clock("generate"):
-            make = MODES[sampler.mode] if self._config.model.kind is None else image_then_depth
-            batch = make(pipeline, sampler, candidates, embeds)
+            batch = mode_of(self._config)(pipeline, sampler, candidates, embeds)
         if not steps:
             return batch
         if sampler.mode == "d2i":
@@ -256,7 +254,8 @@ class ShardWorker:
         estimate = None if batch.estimates is None else batch.estimates[row]
         view = View.of(item, self._config.camera, rgb.shape)
         with clock("check"):
-            found = measured(made, kind, self._config.metres_per_unit, estimate, item)
+            metres, guided = self._config.metres_per_unit, self._config.completion is not None
+            found = measured(made, kind, metres, estimate, item, guided=guided)
             said = found or Measured(made, kind)
             shown = CheckedPair(
                 rgb,
@@ -266,6 +265,8 @@ class ShardWorker:
                 estimate=estimate,
                 text=item.text,
                 slots=item.slots,
+                mask=item.labels.mask,
+                names=item.labels.names,
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
@@ -300,6 +301,8 @@ class ShardWorker:
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
                         sensor=self._provenance.sensor(item),
+                        labels=item.labels,
+                        parted=verdict.parted,
                     ),
                     self._declared,
                 )
@@ -311,6 +314,7 @@ class ShardWorker:
                 reasons=tuple(reasons),
                 thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
                 phash=perceptual_hash(rgb),
+                parted=verdict.parted,
             )
             return reject if pair is None else EncodedReject(reject, pair)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,8 @@ from mfsynth.shards.tar import Span
 
 REJECTED = "rejected"
 QUARANTINED = "quarantined"
+PARTED = "parted_objects"
+PARTED_MEANING = "objects whose mask and image part ways: number in the mask, and name"
 PHASH = "phash"
 PHASH_MEANING = "perceptual hash of the image, 64 bits: near-duplicates differ in few of them"
 
@@ -99,17 +101,34 @@ def _estimated(name: str) -> Column[PlacedSample]:
 
 
 def _added(
-    name: str, meaning: str, value: Callable[[PlacedSample], float | None]
+    name: str, meaning: str, value: Callable[[PlacedSample], Any], kind: str = "float64"
 ) -> Column[PlacedSample]:
     return Column(
-        name,
-        "float64",
-        meaning,
-        value,
-        nullable=True,
-        in_first_version=False,
-        in_every_run=False,
+        name, kind, meaning, value, nullable=True, in_first_version=False, in_every_run=False
     )
+
+
+def _of_moment(name: str, kind: str, meaning: str) -> Column[PlacedSample]:
+    return _added(name, meaning, lambda p: getattr(p.sample.labels.moment, name, None), kind)
+
+
+_LABELS = (
+    _added(
+        "camera_to_world",
+        "pose of the camera as the source has it: 4x4, row by row, metres, OpenCV axes",
+        lambda placed: placed.sample.labels.camera_to_world,
+        "list of float64",
+    ),
+    _added(
+        "objects",
+        "names of the source's objects, in the order of KEY.poses.json",
+        lambda placed: [one.name for one in placed.sample.labels.objects],
+        "list of string",
+    ),
+    _of_moment("episode", "string", "what the source calls the episode that the view is of"),
+    _of_moment("frame", "int64", "number of the view in the episode"),
+    _of_moment("timestamp", "float64", "seconds in the episode; null where nobody knows"),
+)
 
 
 def _of_source(ref_of: Callable[[_T], CandidateRef]) -> tuple[Column[_T], ...]:
@@ -132,8 +151,8 @@ def _of_source(ref_of: Callable[[_T], CandidateRef]) -> tuple[Column[_T], ...]:
     )
 
 
-def _added_member(member: str) -> tuple[Column[PlacedSample], ...]:
-    suffix = ADDED_MEMBERS[member].suffix
+def added_member(member: str, suffix: str) -> tuple[Column[PlacedSample], ...]:
+    """Columns of a member that not every sample need have: where it lies."""
     later = {"nullable": True, "in_first_version": False, "in_every_run": False}
 
     def part(name: str) -> Callable[[PlacedSample], int | None]:
@@ -269,7 +288,7 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         lambda placed: _valid_fraction(placed.sample),
     ),
     *(column for member in MEMBERS for column in _member(member)),
-    *(column for member in ADDED_MEMBERS for column in _added_member(member)),
+    *(column for name, m in ADDED_MEMBERS.items() for column in added_member(name, m.suffix)),
     _added(
         "sensor_unit_per_code",
         "metres a code of KEY.sensor.png; null without",
@@ -292,6 +311,8 @@ INDEX: tuple[Column[PlacedSample], ...] = (
         in_first_version=False,
     ),
     *_of_source(lambda placed: placed.sample.ref),
+    *_LABELS,
+    _added(PARTED, PARTED_MEANING, lambda placed: [*placed.sample.parted], "list of string"),
     Column(
         PHASH,
         "int64",
@@ -348,6 +369,15 @@ REJECTS: tuple[Column[PlacedReject], ...] = (
     ),
     *_of_source(lambda placed: placed.record.ref),
     Column(
+        PARTED,
+        "list of string",
+        PARTED_MEANING,
+        lambda placed: [*placed.record.parted] if isinstance(placed.record, Reject) else None,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    Column(
         PHASH,
         "int64",
         PHASH_MEANING,
@@ -371,8 +401,13 @@ def _of_pixels(column: Column[PlacedSample]) -> Column[PlacedReject]:
     )
 
 
-REJECT_PIXELS: tuple[Column[PlacedReject], ...] = tuple(
-    _of_pixels(column) for column in INDEX if column.name not in {other.name for other in REJECTS}
+def of_pixels(columns: Iterable[Column[PlacedSample]]) -> tuple[Column[PlacedReject], ...]:
+    """Columns of the index as rejects have them whose pixels are kept."""
+    return tuple(map(_of_pixels, columns))
+
+
+REJECT_PIXELS = of_pixels(
+    column for column in INDEX if column.name not in {other.name for other in REJECTS}
 )
 """What rejects have beside, where a run keeps their pixels: all else that a sample has."""
 

@@ -19,6 +19,7 @@ _LATER = (
     *("licence", "digital_source_type", "camera", "phash"),
     *("metres_per_unit", "metres_per_unit_error"),
     *("source", "copy"),
+    *("camera_to_world", "objects", "parted_objects", "episode", "frame", "timestamp"),
 )
 _CAMERA = ("fx", "fy", "cx", "cy")
 _DEPTH = ("kind", "encoding", "unit_per_code", "near", "far")

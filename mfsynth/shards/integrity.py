@@ -17,8 +17,8 @@ from mfsynth.shards import codecs, tables
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
+from mfsynth.shards.labels import decode_mask, decode_poses
 from mfsynth.shards.layout import (
-    ADDED_MEMBERS,
     FIRST_VERSION,
     REJECTED_TAR,
     RUN_KEY,
@@ -60,7 +60,8 @@ def shard_problems(
     rejects_schema = partial(tables.rejects_schema, first_version=first)
     rows = _rows(paths["index"], index_schema, columns, keys["index"], problems)
     others = _rows(paths["rejects"], rejects_schema, reject_columns, keys["rejects"], problems)
-    names = {name for table in (rows, others) for name in (table or [{}])[0]}
+    # In their order: it is that of members.
+    names = dict.fromkeys(name for table in (rows, others) for name in (table or [{}])[0])
     members = {name: member.suffix for name, member in members_of(names).items()}
     if run is not None and run.members:
         members = {member["name"]: member["suffix"] for member in run.members}
@@ -246,8 +247,12 @@ def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
     try:
         if part == "rgb":
             codecs.decode_jpeg(data, shape)
-        elif part in ADDED_MEMBERS:
+        elif part == "sensor":
             codecs.decode_codes(data, shape)
+        elif part == "mask":
+            decode_mask(data, shape)
+        elif part == "poses":
+            decode_poses(data)
         elif part == "depth":
             return depth_fault(codecs.decode_codes(data, shape), row)
     except codecs.WrongSizeError as error:

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Container
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from mfsynth.config import FORMAT_VERSION as FORMAT_VERSION
 from mfsynth.config import WRITTEN_VERSIONS as WRITTEN_VERSIONS
 from mfsynth.config import run_identity
+from mfsynth.shards.labels import MASK, POSES, suffix_of
 
 RUN_KEY = "run.json"
 FIRST_VERSION = 1
@@ -155,15 +156,38 @@ ADDED_MEMBERS = {
     "sensor": Member(
         "sensor.png",
         "depth as a sensor returned it: 16-bit greyscale PNG, sensor_unit_per_code metres a code",
-    )
+    ),
+    "mask": Member(
+        MASK, "the source's instances: greyscale PNG, 8 or 16 bits, number of each; 0 is none"
+    ),
+    "poses": Member(
+        POSES,
+        "the source's objects: a list of id (in the mask), name, object_to_camera (4x4, row by "
+        "row, metres, axes of the camera)",
+    ),
 }
 """What samples of some runs have besides; not every sample of theirs need have it."""
+OFFSET = "_offset"
+"""What the name of a member's first column ends with."""
 
 
-def members_of(columns: Container[str]) -> dict[str, Member]:
+def members_of(columns: Collection[str]) -> dict[str, Member]:
     """Members of the samples of a run, in their order, by the columns of its index."""
-    added = {name: m for name, m in ADDED_MEMBERS.items() if f"{name}_offset" in columns}
-    return {"rgb": MEMBERS["rgb"], "depth": MEMBERS["depth"], **added, "json": MEMBERS["json"]}
+    added = {name: m for name, m in ADDED_MEMBERS.items() if f"{name}{OFFSET}" in columns}
+    others = {name: _other(name) for name in others_of(columns)}
+    last = {"json": MEMBERS["json"]}
+    return {"rgb": MEMBERS["rgb"], "depth": MEMBERS["depth"], **added, **others, **last}
+
+
+def others_of(columns: Iterable[str]) -> list[str]:
+    """Members that are the source's own alone, in their order, by the columns of an index."""
+    known = MEMBERS.keys() | ADDED_MEMBERS.keys()
+    names = [name.removesuffix(OFFSET) for name in columns if name.endswith(OFFSET)]
+    return [name for name in names if name not in known]
+
+
+def _other(name: str) -> Member:
+    return Member(suffix_of(name), "a file of the source's sample, unchanged")
 
 
 def new_attempt() -> str:
@@ -309,4 +333,5 @@ def parse_view_key(key: str) -> str | None:
 
 def member_name(sample_id: str, member: str) -> str:
     """Name in the tar of a member: `KEY.rgb.jpg`, `KEY.depth.png`, `KEY.json`."""
-    return f"{sample_id}.{(MEMBERS | ADDED_MEMBERS)[member].suffix}"
+    known = (MEMBERS | ADDED_MEMBERS).get(member) or _other(member)
+    return f"{sample_id}.{known.suffix}"

@@ -19,6 +19,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
 from mfsynth.shards import layout
+from mfsynth.shards.labels import NO_LABELS, Labels
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 COMPOSITE_SOURCE_TYPE = (
@@ -90,6 +91,8 @@ class Sample:
         metres_per_unit: The factor that made relative depth metric; None where none did.
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
+        labels: What its source knows of the view, of its size.
+        parted: Objects of these whose mask and image part ways, as a check names them.
     """
 
     ref: CandidateRef
@@ -109,6 +112,8 @@ class Sample:
     metres_per_unit: float | None = None
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None
+    labels: Labels = NO_LABELS
+    parted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_rgbd(self.rgb, self.depth)
@@ -116,6 +121,9 @@ class Sample:
             raise ValueError("intrinsics and intrinsics_source go together")
         if self.camera is not None and self.intrinsics is None:
             raise ValueError("a camera has intrinsics")
+        mask = self.labels.mask
+        if mask is not None and mask.shape != self.depth.shape:
+            raise ValueError(f"a mask of {mask.shape} for depth of {self.depth.shape}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,7 @@ class Reject:
         reasons: One short reason a failed check, for example `registration`.
         thumbnail_jpeg: Small JPEG of the image, or None where thumbnails aren't kept.
         phash: `perceptual_hash` of the image; None where it wasn't computed.
+        parted: As of a `Sample`.
     """
 
     ref: CandidateRef
@@ -135,6 +144,7 @@ class Reject:
     reasons: tuple[str, ...]
     thumbnail_jpeg: bytes | None = None
     phash: int | None = None
+    parted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.reasons:

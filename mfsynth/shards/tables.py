@@ -25,8 +25,11 @@ from mfsynth.shards.columns import (
     Column,
     PlacedReject,
     PlacedSample,
+    added_member,
+    of_pixels,
 )
-from mfsynth.shards.layout import WRITTEN_VERSIONS, members_of
+from mfsynth.shards.labels import suffix_of
+from mfsynth.shards.layout import OFFSET, WRITTEN_VERSIONS, Member, members_of, others_of
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX = "slot_"
@@ -46,6 +49,7 @@ _TYPES = {
     "float64": pa.float64(),
     "binary": pa.binary(),
     "list of string": pa.list_(pa.string()),
+    "list of float64": pa.list_(pa.float64()),
 }
 
 _SLOT_TYPE = "list of string"
@@ -63,6 +67,7 @@ class Declared:
         added: Those of `columns.ADDED` that it has.
         format_version: Of the run.
         keeps_rejects: Whether the pixels of rejected pairs are kept, too.
+        others: Members that are files of its source's samples and have no meaning here.
     """
 
     scores: Sequence[str] = ()
@@ -70,6 +75,12 @@ class Declared:
     added: Collection[str] = ()
     format_version: int | str = WRITTEN_VERSIONS[0]
     keeps_rejects: bool = False
+    others: Sequence[str] = ()
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """Of its samples, in their order."""
+        return members_of([*self.added, *(f"{name}{OFFSET}" for name in self.others)])
 
     @classmethod
     def by(
@@ -87,6 +98,7 @@ class Declared:
             format_version=format_version,
             keeps_rejects="rgb_offset" in reject_columns
             or {"outcome", "rgb_offset"}.issubset(names),
+            others=others_of(names),
         )
 
 
@@ -100,6 +112,7 @@ def contents_of_run(
     added: Collection[str] = (),
     *,
     keeps_rejects: bool = False,
+    others: Sequence[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """What `run.json` says that the shards of a run hold, for readers without mfsynth.
 
@@ -108,13 +121,15 @@ def contents_of_run(
         slots: Names of the slots of its prompts.
         added: Those of `columns.ADDED` that it has.
         keeps_rejects: Whether the pixels of rejected pairs are kept.
+        others: As of `Declared`.
 
     Returns:
         `members` of a sample; `columns` of the index and `reject_columns` of the rejects.
     """
+    run = Declared(added=added, keeps_rejects=keeps_rejects, others=others)
     members = [
         {"name": name, "suffix": member.suffix, "meaning": member.meaning}
-        for name, member in members_of(added).items()
+        for name, member in run.members.items()
     ]
     declared = [
         _described(f"{SLOT_PREFIX}{name}", _SLOT_TYPE, f"what the prompt took for {name}", False)
@@ -126,8 +141,8 @@ def contents_of_run(
     ]
     return {
         "members": members,
-        "columns": [*map(_describe, _in(added, INDEX)), *declared],
-        "reject_columns": [*map(_describe, _in(added, _reject_columns(keeps_rejects))), *declared],
+        "columns": [*map(_describe, _index_columns(run)), *declared],
+        "reject_columns": [*map(_describe, _reject_columns(run)), *declared],
     }
 
 
@@ -170,24 +185,24 @@ def index_schema(declared: Declared, *, first_version: bool = False) -> pa.Schem
             where the check abstained.
         first_version: Only what format version 1 has, as every later version, too.
     """
-    return _schema(_in(declared.added, INDEX), declared, first_version)
+    return _schema(_index_columns(declared), declared, first_version)
 
 
 def rejects_schema(declared: Declared, *, first_version: bool = False) -> pa.Schema:
     """Schema of `rejects/*.parquet`; `outcome` is `rejected` or `quarantined`."""
-    columns = _in(declared.added, _reject_columns(declared.keeps_rejects))
-    return _schema(columns, declared, first_version)
+    return _schema(_reject_columns(declared), declared, first_version)
 
 
-def index_row(placed: PlacedSample) -> dict[str, Any]:
+def index_row(placed: PlacedSample, declared: Declared) -> dict[str, Any]:
     """The index's row of a sample."""
-    return _row(INDEX, placed, placed.sample.ref, placed.sample.scores)
+    columns = _index_columns(declared)
+    return _row(columns, placed, placed.sample.ref, placed.sample.scores)
 
 
-def reject_row(placed: PlacedReject) -> dict[str, Any]:
+def reject_row(placed: PlacedReject, declared: Declared) -> dict[str, Any]:
     """The rejects' row of a candidate that gave no sample."""
     record = placed.record
-    columns = _reject_columns(placed.placed is not None)
+    columns = _reject_columns(declared)
     return _row(columns, placed, record.ref, record.scores if isinstance(record, Reject) else {})
 
 
@@ -231,8 +246,19 @@ def _in(added: Collection[str], columns: Iterable[Column[_T]]) -> list[Column[_T
     return [column for column in columns if column.in_every_run or column.name in added]
 
 
-def _reject_columns(keeps_rejects: bool) -> tuple[Column[PlacedReject], ...]:
-    return REJECTS + REJECT_PIXELS if keeps_rejects else REJECTS
+def _other_columns(declared: Declared) -> list[Column[PlacedSample]]:
+    return [c for name in declared.others for c in added_member(name, suffix_of(name))]
+
+
+def _index_columns(declared: Declared) -> list[Column[PlacedSample]]:
+    return _in(declared.added, INDEX) + _other_columns(declared)
+
+
+def _reject_columns(declared: Declared) -> list[Column[PlacedReject]]:
+    if not declared.keeps_rejects:
+        return _in(declared.added, REJECTS)
+    pixels = _in(declared.added, REJECT_PIXELS)
+    return _in(declared.added, REJECTS) + pixels + [*of_pixels(_other_columns(declared))]
 
 
 def _schema(columns: Sequence[Column[Any]], declared: Declared, first_version: bool) -> pa.Schema:

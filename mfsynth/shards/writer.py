@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +29,9 @@ from typing import Any
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
-from mfsynth.shards.columns import ADDED, PHASH, PlacedReject, PlacedSample
+from mfsynth.shards.columns import ADDED, PARTED, PHASH, PlacedReject, PlacedSample
 from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import (
@@ -48,6 +49,7 @@ from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
 _FOLDER_PREFIX = "mfsynth-spool-"
+_MOMENT = [each.name for each in fields(Moment)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,13 @@ class EncodedSample:
     depth: bytes
     json: bytes
     phash: int
-    sensor: bytes | None = None
     sensor_unit: float | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def member(self, name: str) -> bytes | None:
+        """One of its members, those `beside` the three of every sample included; None without."""
+        own = {"rgb": self.rgb, "depth": self.depth, "json": self.json}
+        return own.get(name) or self.beside.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +92,20 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
     if sample.jpeg is None and sample.digital_source_type:
         rgb = mark_jpeg(rgb, sample.digital_source_type)
     phash = perceptual_hash(sample.rgb)
-    siblings, unit = {"rgb": rgb, "depth": depth}, None
+    beside, unit = {}, None
     if sample.sensor is not None:
-        siblings["sensor"], unit = codecs.encode_metres(sample.sensor)
+        beside["sensor"], unit = codecs.encode_metres(sample.sensor)
+    for name, member in declared.members.items():
+        if (data := sample.labels.files.get(member.suffix)) is not None:
+            beside[name] = data
+    siblings = {"rgb": rgb, "depth": depth, **beside}
     description = json.dumps(
         describe(sample, encoding, phash, siblings, declared, unit),
         ensure_ascii=False,
         separators=(",", ":"),
         allow_nan=False,
     )
-    sensor = siblings.get("sensor")
-    return EncodedSample(sample, encoding, rgb, depth, description.encode(), phash, sensor, unit)
+    return EncodedSample(sample, encoding, rgb, depth, description.encode(), phash, unit, beside)
 
 
 def describe(
@@ -121,6 +131,11 @@ def describe(
         "estimated_intrinsics": _as_json(sample.estimated_intrinsics),
         "metres_per_unit": sample.metres_per_unit,
         "metres_per_unit_error": sample.metres_per_unit_error,
+        "camera_to_world": sample.labels.camera_to_world,
+        "objects": [one.name for one in sample.labels.objects],
+        PARTED: sample.parted,
+        **dict.fromkeys(_MOMENT),
+        **({} if sample.labels.moment is None else asdict(sample.labels.moment)),
     }
     # One camera has four columns.
     names = {"estimated_intrinsics" if n.startswith("estimated_") else n for n in declared.added}
@@ -263,7 +278,7 @@ class ShardSpool:
             record = encode_sample(record, self._declared)
         if isinstance(record, EncodedSample):
             self._admit(record.sample)
-            self._rows.append(tables.index_row(self._place(record, "tar")))
+            self._rows.append(tables.index_row(self._place(record, "tar"), self._declared))
             return
         if isinstance(record, EncodedReject):
             self._admit(record.reject)
@@ -284,8 +299,8 @@ class ShardSpool:
         with _on_disk(self._folder):
             spans = {
                 member: tar.add(layout.member_name(name, member), data)
-                for member in layout.members_of(self._declared.added)
-                if (data := getattr(pair, member)) is not None
+                for member in self._declared.members
+                if (data := pair.member(member)) is not None
             }
         before.append(candidate)
         row = len(before) - 1
@@ -313,7 +328,7 @@ class ShardSpool:
             tables.write_table(self._path("index"), self._rows, index)
             tables.write_table(
                 self._path("rejects"),
-                [*map(tables.reject_row, others)],
+                [tables.reject_row(other, self._declared) for other in others],
                 tables.rejects_schema(self._declared),
             )
             self._objects = {

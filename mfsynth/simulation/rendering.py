@@ -11,6 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry import Intrinsics
+from mfsynth.shards.labels import (
+    MASK,
+    NO_LABELS,
+    POSES,
+    Labels,
+    ObjectPose,
+    encode_mask,
+    encode_poses,
+)
 from mfsynth.simulation.camera_poses import CameraPose
 from mfsynth.simulation.gl import gl_context, load_mujoco, no_opengl
 from mfsynth.simulation.physics import SettledScene, settle
@@ -36,6 +45,8 @@ class RenderedView:
         pose: Where it is, in the scene's world axes.
         caption: The prompt's text.
         view_index: Number of the view in the scene.
+        labels: Mask and poses of the scene's objects, which are numbered from 1, where they were
+            asked for.
     """
 
     rgb: NDArray[np.uint8]
@@ -44,6 +55,7 @@ class RenderedView:
     pose: CameraPose
     caption: str
     view_index: int
+    labels: Labels = NO_LABELS
 
 
 class SceneRenderer:
@@ -98,6 +110,53 @@ class SceneRenderer:
         self, pose: CameraPose, intrinsics: Intrinsics
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """RGB uint8 (H, W, 3) and z-depth float32 (H, W) in metres."""
+        self._draw(pose, intrinsics)
+        return self._resolve_rgb(), self._resolve_depth()
+
+    def label(self, pose: CameraPose, intrinsics: Intrinsics) -> Labels:
+        """Which object each pixel's centre shows, and where the objects are."""
+        flags = self._mujoco.mjtRndFlag
+        drawn_by_number = flags.mjRND_SEGMENT, flags.mjRND_IDCOLOR
+        for flag in drawn_by_number:
+            self._scene.flags[flag] = 1
+        try:
+            self._draw(pose, intrinsics)
+        finally:
+            for flag in drawn_by_number:
+                self._scene.flags[flag] = 0
+        k = _SUPERSAMPLE
+        seen = self._rgb[::-1][k // 2 :: k, k // 2 :: k].astype(np.int64) @ (1, 256, 65536)
+        # Geometry's number in the drawing, plus one, to the object whose body it is of.
+        model, scene = self._settled.model, self._scene
+        objects = [*enumerate(self._settled.scene.objects, start=1)]
+        bodies = {model.body(f"object{number - 1}").id: number for number, _ in objects}
+        number_of = np.zeros(int(seen.max()) + 1, np.uint16)
+        for drawn in scene.geoms[: scene.ngeom]:
+            if (
+                drawn.objtype == self._mujoco.mjtObj.mjOBJ_GEOM
+                and 0 <= drawn.segid + 1 <= len(number_of) - 1
+            ):
+                body = int(model.geom_bodyid[drawn.objid])
+                number_of[drawn.segid + 1] = bodies.get(body, 0)
+        mask = number_of[seen]
+        world_to_camera = np.linalg.inv(pose.camera_to_world())
+        poses = tuple(
+            ObjectPose(
+                number,
+                f"{item.colour} {item.shape}",
+                tuple((world_to_camera @ self._body(number - 1)).ravel().tolist()),
+            )
+            for number, item in objects
+        )
+        files = {MASK: encode_mask(mask), POSES: encode_poses(poses)}
+        return Labels(files, mask, poses, tuple(pose.camera_to_world().ravel().tolist()))
+
+    def _body(self, number: int) -> NDArray[np.float64]:
+        body, matrix = self._settled.data.body(f"object{number}"), np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = body.xmat.reshape(3, 3), body.xpos
+        return matrix
+
+    def _draw(self, pose: CameraPose, intrinsics: Intrinsics) -> None:
         mujoco = self._mujoco
         mujoco.mjv_updateScene(
             self._settled.model,
@@ -111,7 +170,6 @@ class SceneRenderer:
         self._aim(pose, intrinsics)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._rgb, self._depth, self._rect, self._context)
-        return self._resolve_rgb(), self._resolve_depth()
 
     def _aim(self, pose: CameraPose, intrinsics: Intrinsics) -> None:
         """Give MuJoCo's two eyes, which it averages, one frustum."""
@@ -143,7 +201,9 @@ class SceneRenderer:
         return z.astype(np.float32)
 
 
-def render_scene(scene: TabletopScene, views: int, height: int, width: int) -> list[RenderedView]:
+def render_scene(
+    scene: TabletopScene, views: int, height: int, width: int, *, labels: bool = False
+) -> list[RenderedView]:
     """Settle a scene, choose cameras that show all its objects, and render it.
 
     Where no camera sees everything, objects are placed anew; after a few placements the clearest
@@ -154,6 +214,7 @@ def render_scene(scene: TabletopScene, views: int, height: int, width: int) -> l
         views: Number of cameras.
         height: Rows of the images.
         width: Columns of the images.
+        labels: Whether to say which object a pixel shows, and where objects are.
 
     Returns:
         `views` images, a pure function of the arguments on one graphics driver.
@@ -166,8 +227,9 @@ def render_scene(scene: TabletopScene, views: int, height: int, width: int) -> l
         rendered = []
         for view, camera in enumerate(cameras):
             rgb, depth = renderer.render(camera.pose, camera.intrinsics)
+            said = renderer.label(camera.pose, camera.intrinsics) if labels else NO_LABELS
             rendered.append(
-                RenderedView(rgb, depth, camera.intrinsics, camera.pose, scene.caption, view)
+                RenderedView(rgb, depth, camera.intrinsics, camera.pose, scene.caption, view, said)
             )
     return rendered
 

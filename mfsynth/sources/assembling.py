@@ -13,6 +13,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.geometry.rgbd import DepthMap, Mask
+from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import JPEG_START, source_type
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
@@ -27,6 +28,7 @@ from mfsynth.sources.decoding import (
 )
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.labels import LabelSettings, labels_read
 from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
 _Value = TypeVar("_Value", bound=np.generic)
@@ -49,6 +51,7 @@ class Files:
         depth_name: Its name, for messages.
         own: How it is stored, where it is mfsynth's own.
         named_as_own: Whether it is named as mfsynth's own are.
+        moment: Where the image stands in an episode; None for nowhere.
     """
 
     rgb: bytes
@@ -59,9 +62,16 @@ class Files:
     depth_name: str = ""
     own: OwnDepth | None = None
     named_as_own: bool = False
+    moment: Moment | None = None
 
 
-def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> Item:
+def assemble(
+    files: Files,
+    encoding: Encoding,
+    labels: LabelSettings | None = None,
+    *,
+    needs_depth: bool = False,
+) -> Item:
     """An item of its files.
 
     A depth map of another size is brought to the image's by taking the nearest pixel, as depth
@@ -70,6 +80,7 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
     Args:
         files: Of the item.
         encoding: Of its depth.
+        labels: Which files of labels lie beside it.
         needs_depth: Whether depth without a valid pixel is an error.
 
     Raises:
@@ -105,7 +116,10 @@ def assemble(files: Files, encoding: Encoding, *, needs_depth: bool = False) -> 
         jpeg=files.rgb if files.rgb.startswith(JPEG_START) and not turned else None,
         digital_source_type=source_type(files.rgb) or "",
     )
-    return Item(rgb, depth, files.text, camera, files.rgb_name, told, facts, origin=origin)
+    found = labels_read(labels, files.beside, shape, files.moment, turned=turned)
+    return Item(
+        rgb, depth, files.text, camera, files.rgb_name, told, facts, origin=origin, labels=found
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ The package names it in its pyproject.toml, and `kind: beside` is known wherever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -58,6 +58,7 @@ from mfsynth.geometry.rgbd import (
     require_depth_of,
     require_rgb,
 )
+from mfsynth.shards.labels import NO_LABELS, Labels, Moment
 
 DepthUnit = Literal["metres", "relative", ""]
 
@@ -134,6 +135,7 @@ class Item:
         facts: Of the depth.
         slots: What a prompt took for each slot of its library, in the order of the text.
         origin: Where it comes from.
+        labels: What the source knows of the view beside, of its size.
     """
 
     rgb: RgbImage | None = None
@@ -145,6 +147,7 @@ class Item:
     facts: DepthFacts = DepthFacts()
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     origin: Origin = Origin()
+    labels: Labels = NO_LABELS
 
     def __post_init__(self) -> None:
         if self.rgb is not None:
@@ -153,6 +156,10 @@ class Item:
             require_depth(self.depth)
         if self.rgb is not None and self.depth is not None:
             require_depth_of(self.rgb, self.depth)
+        shown = self.depth if self.rgb is None else self.rgb
+        mask = self.labels.mask
+        if mask is not None and (shown is None or mask.shape != shown.shape[:2]):
+            raise ValueError(f"a mask of {mask.shape}, which is not the view's size")
 
 
 class Source(Protocol):
@@ -194,3 +201,30 @@ class NamedSource(FiniteSource, Protocol):
     def contents(self) -> Iterator[bytes]:
         """What changes if the items do: names, sizes, checksums; no place, and no image decoded."""
         ...
+
+
+class LabelledSource(NamedSource, Protocol):
+    """What a run hands on labels of; a source may have either of the two."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What items may have: suffixes of `Labels.files`, `camera_to_world`, `episode`."""
+        ...
+
+    def moment(self, index: int) -> Moment | None:
+        """Where item `index` stands in an episode, without decoding anything; None for nowhere.
+
+        Frames of an episode come in their order, though others may stand between them.
+        """
+        ...
+
+
+def labels_of(source: object) -> tuple[str, ...]:
+    """Labels that items of a source may have; none of one that doesn't say."""
+    return tuple(getattr(source, "labels", ()))
+
+
+def moment_of(source: object, index: int) -> Moment | None:
+    """Where an item of a source stands in an episode; None of a source that doesn't say."""
+    find: Callable[[int], Moment | None] | None = getattr(source, "moment", None)
+    return None if find is None else find(index)

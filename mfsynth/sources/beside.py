@@ -33,6 +33,10 @@ class Beside(Protocol):
         """The image's name without folder and extension."""
         ...
 
+    def has(self, file: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
     def read(self, file: str) -> tuple[bytes, str]:
         """Content and full name of a file, which is named as `Encoding` says.
 

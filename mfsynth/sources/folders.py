@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from mfsynth.config.base import NonEmpty, Positive
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import Moment
 from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -25,6 +26,7 @@ from mfsynth.sources.contents import file_contents
 from mfsynth.sources.decoding import read_file
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
+from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.own_shards import own_depth
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.settings import StoredDepthSettings
@@ -87,6 +89,9 @@ class _FolderSettings(StoredDepthSettings):
         self.tolerance.require(skipped, len(pairs))
         if not kept:
             raise MfsynthError(f"{root}: no image has a caption ({skipped[0].reason})")
+        if self.labels is not None:
+            keys = [image.relative_to(root).as_posix() for image, *_ in kept]
+            kept = [kept[number] for number in self.labels.in_order(keys)]
         images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
             root=root,
@@ -96,6 +101,7 @@ class _FolderSettings(StoredDepthSettings):
             encoding=self.stored,
             needs_depth=self._has_depth and self.depth != "optional",
             skipped=tuple(skipped),
+            beside=self.labels,
         )
 
     @abstractmethod
@@ -227,6 +233,7 @@ class FolderSource:
         encoding: Of the depth maps.
         needs_depth: Whether depth without a valid pixel is an error.
         skipped: Images that were left out.
+        beside: Which labels lie beside images.
     """
 
     root: Path
@@ -236,6 +243,7 @@ class FolderSource:
     encoding: Encoding
     needs_depth: bool
     skipped: tuple[Skipped, ...]
+    beside: LabelSettings | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -255,8 +263,9 @@ class FolderSource:
             depth_name=str(depth),
             own=about,
             named_as_own=description is not None,
+            moment=self.moment(index),
         )
-        return assemble(files, self.encoding, needs_depth=self.needs_depth)
+        return assemble(files, self.encoding, self.beside, needs_depth=self.needs_depth)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -266,9 +275,19 @@ class FolderSource:
         """The image's path in the folder."""
         return self.images[index].relative_to(self.root).as_posix()
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return () if self.beside is None else self.beside.names
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        return None if self.beside is None else self.beside.moment(self.key(index))
+
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file that an item is made of."""
         shared: set[str] = set()
+        labels = frozenset() if self.beside is None else self.beside.files
         for index, (image, depth) in enumerate(zip(self.images, self.depths, strict=True)):
             key = self.key(index)
             yield from file_contents(image, key)
@@ -276,7 +295,7 @@ class FolderSource:
                 yield from file_contents(depth, f"{key}: depth")
                 if (description := _description(image, depth)) is not None:
                     yield from file_contents(description, f"{key}: description")
-            for pattern in sorted(self.encoding.files_beside):
+            for pattern in sorted(self.encoding.files_beside | labels):
                 try:
                     path = image.parent / filled(pattern, image.stem)
                 except MfsynthError:
@@ -295,6 +314,9 @@ class _InFolder:
     @property
     def stem(self) -> str:
         return self.image.stem
+
+    def has(self, file: str) -> bool:
+        return (self.image.parent / file).is_file()
 
     def read(self, file: str) -> tuple[bytes, str]:
         path = self.image.parent / file

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from mfsynth.config.base import NonEmpty, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.shards.labels import (
+    CAMERA_TO_WORLD,
+    EPISODE,
+    MASK,
+    POSES,
+    Labels,
+    Moment,
+    suffix_of,
+)
+from mfsynth.shards.layout import OFFSET, others_of
 from mfsynth.sources.base import DepthFacts, Item, Origin, unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 
+_DECODED = {"mask": MASK, "poses": POSES}
 _CONTENTS = ("sample_id", "rgb_crc32", "depth_crc32", "json_crc32")
 
 
@@ -41,6 +53,9 @@ class RunSource:
         url: A local path or fsspec URL of a run.
         view: Name of a view of it; None for all pairs that it accepted.
 
+    Attributes:
+        pairs: As a data set.
+
     Raises:
         MfsynthError: There is no run or view, it has no pairs, or its depth has an unknown shift,
             which no scale makes z-depth.
@@ -50,22 +65,23 @@ class RunSource:
         # Here, so that reading settings doesn't wait for what reading pairs takes.
         from mfsynth.datasets import RGBDDataset
 
-        self._pairs = RGBDDataset(url, view=view)
+        self.pairs = RGBDDataset(url, view=view, labels=True)
         self._shown = without_credentials(url)
-        if not len(self._pairs):
+        if not len(self.pairs):
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
-        if DepthKind.AFFINE_INVARIANT_Z in self._pairs.index.column("depth_kind").to_pylist():
+        if DepthKind.AFFINE_INVARIANT_Z in self.pairs.index.column("depth_kind").to_pylist():
             raise MfsynthError(
                 f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} has an unknown "
                 "shift, which no scale makes z-depth; use a run of another kind"
             )
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Item:
-        pair = self._pairs[index]
-        camera = pair.intrinsics
+        pair, files = self.pairs.with_files(index)
+        camera, pose = pair.intrinsics, pair.camera_to_world
+        kept = {_DECODED.get(name) or suffix_of(name): data for name, data in files.items()}
         return Item(
             rgb=pair.rgb,
             depth=pair.depth,
@@ -81,11 +97,42 @@ class RunSource:
                 camera=pair.intrinsics_source or IntrinsicsSource.GIVEN,
                 depth=pair.depth_kind,
             ),
+            labels=Labels(
+                files={suffix: data for suffix, data in kept.items() if suffix in self.labels},
+                mask=pair.mask,
+                objects=pair.objects,
+                camera_to_world=None if pose is None else tuple(pose.ravel().tolist()),
+                moment=self.moment(index),
+            ),
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`: all that the run has."""
+        names = self.pairs.index.column_names
+        known = [suffix for name, suffix in _DECODED.items() if f"{name}{OFFSET}" in names]
+        whole = [name for name in (CAMERA_TO_WORLD, EPISODE) if name in names]
+        return (*known, *whole, *map(suffix_of, others_of(names)))
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        episode, frame = self._column("episode", index), self._column("frame", index)
+        if episode is None or frame is None:
+            return None
+        # What was made of an episode several times is as many episodes.
+        named = f"{episode}#{self._column('copy', index)}" if self._has_copies else episode
+        return Moment(named, frame, self._column("timestamp", index))
+
+    @cached_property
+    def _has_copies(self) -> bool:
+        import pyarrow.compute as pc
+
+        table = self.pairs.index
+        return "copy" in table.column_names and bool(pc.max(table.column("copy")).as_py())
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
-        return iter(self._pairs.index.column("prompt").to_pylist())
+        return iter(self.pairs.index.column("prompt").to_pylist())
 
     def key(self, index: int) -> str:
         """The sample's id."""
@@ -93,10 +140,10 @@ class RunSource:
 
     def contents(self) -> Iterator[bytes]:
         """Ids, and CRC-32s of images and depth maps."""
-        columns = [self._pairs.index.column(name) for name in _CONTENTS]
+        columns = [self.pairs.index.column(name) for name in _CONTENTS]
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             yield repr(row).encode()
 
     def _column(self, name: str, index: int) -> Any:
-        table = self._pairs.index
+        table = self.pairs.index
         return table.column(name)[index].as_py() if name in table.column_names else None

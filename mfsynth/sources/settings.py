@@ -12,6 +12,7 @@ from mfsynth.config.base import Fraction, NonEmpty, Positive, Settings, Unset
 from mfsynth.sources.base import FiniteSource
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.tolerance import STRICT, Tolerance
 
 DepthPolicy = Literal["required", "optional", "paired"]
@@ -68,6 +69,7 @@ class StoredDepthSettings(SourceSettings):
         ray_camera: Given where the maps hold distances along the ray, not z-depth, with the camera
             of the maps' own pixels: the same as `axis: ray` and `depth_camera` of `encoding`.
         encoding: How depth is stored, and with what camera.
+        labels: What else lies beside images, for runs that hand it on.
         max_skipped: Share of the items that may be broken, or lack a caption, and are left out
             with a count; .01 unless given, and one in any case. More are an error, and with 0 the
             first is.
@@ -77,6 +79,7 @@ class StoredDepthSettings(SourceSettings):
     codes_per_unit: Positive | None = None
     ray_camera: RayCameraSettings | None = None
     encoding: Unset[Encoding] = None
+    labels: Unset[LabelSettings] = None
     max_skipped: Unset[Fraction] = None
 
     @model_validator(mode="before")

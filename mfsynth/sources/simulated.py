@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from mfsynth.config.base import Count, Index, NonEmpty, Settings
+from mfsynth.config.base import Count, Index, NonEmpty, Settings, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.prompts import load_library
+from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, Labels, Moment
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.settings import SourceSettings
 
@@ -79,6 +81,7 @@ class CachedScenesSettings(SourceSettings):
         path: The folder.
         render: What is rendered into it first, as far as it isn't there yet; None where the folder
             has been filled before.
+        episodes: Whether the views of a scene are one episode, for runs to make them look alike.
     """
 
     places: ClassVar[frozenset[str]] = frozenset({"path", "render"})
@@ -86,10 +89,11 @@ class CachedScenesSettings(SourceSettings):
     kind: Literal["cached_scenes"]
     path: NonEmpty
     render: RenderSettings | None = None
+    episodes: Unset[Literal[True]] = None
 
     def open(self) -> CachedScenesSource:
         """See `CachedScenesSource`."""
-        return CachedScenesSource(self.path)
+        return CachedScenesSource(self.path, episodes=self.episodes is not None)
 
 
 class LiveScenesSettings(SourceSettings):
@@ -101,6 +105,7 @@ class LiveScenesSettings(SourceSettings):
         scenes: How many different ones.
         size: Rows and columns.
         seed: Of prompts and scenes.
+        masks: Whether to render which object a pixel shows, too, and to say where objects are.
     """
 
     kind: Literal["live_scenes"]
@@ -109,10 +114,12 @@ class LiveScenesSettings(SourceSettings):
     scenes: Count
     size: Count
     seed: Index = 0
+    masks: Unset[Literal[True]] = None
 
     def open(self) -> LiveScenesSource:
         """See `LiveScenesSource`."""
-        return LiveScenesSource(self.library, self.scenes, self.size, self.seed, self.style)
+        masks = self.masks is not None
+        return LiveScenesSource(self.library, self.scenes, self.size, self.seed, self.style, masks)
 
 
 class CachedScenesSource:
@@ -120,20 +127,21 @@ class CachedScenesSource:
 
     Args:
         folder: What `mfsynth.simulation.render_dataset` wrote.
+        episodes: Whether the views of a scene are one episode.
 
     Raises:
         MfsynthError: The folder holds no rendered scenes, or rendering hasn't finished.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, episodes: bool = False) -> None:
         from mfsynth.simulation import CachedScenes
 
-        self._folder = folder
+        self._folder, self._episodes = folder, episodes
         self._scenes = CachedScenes.open(folder)
 
-    def __reduce__(self) -> tuple[type[CachedScenesSource], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., CachedScenesSource], tuple[str]]:
         # A mapped array would be pickled with all its content.
-        return CachedScenesSource, (self._folder,)
+        return partial(CachedScenesSource, episodes=self._episodes), (self._folder,)
 
     @property
     def rendered(self) -> CacheSettings:
@@ -154,7 +162,21 @@ class CachedScenesSource:
             camera_from="the simulator",
             facts=DepthFacts("metres"),
             origin=_origin(self.key(index)),
+            labels=Labels(
+                camera_to_world=tuple(images.camera_to_world[index].ravel().tolist()),
+                moment=self.moment(index),
+            ),
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return (CAMERA_TO_WORLD, EPISODE) if self._episodes else (CAMERA_TO_WORLD,)
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        scene, view = divmod(index, self.rendered.views)
+        return Moment(f"scene {scene}", view) if self._episodes else None
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -178,20 +200,30 @@ class LiveScenesSource:
         size: Rows and columns of the images.
         seed: Of prompts and scenes.
         style: As in `RenderSettings`.
+        masks: Whether items have masks and poses of their objects.
 
     Raises:
         MfsynthError: There is no such library.
     """
 
     def __init__(
-        self, library: str, count: int, size: int, seed: int, style: StyleName = "plain"
+        self,
+        library: str,
+        count: int,
+        size: int,
+        seed: int,
+        style: StyleName = "plain",
+        masks: bool = False,
     ) -> None:
         # Of which the source is made again in other processes.
-        self._arguments = (library, count, size, seed, style)
+        self._arguments = (library, count, size, seed, style, masks)
         self._library = load_library(library, seed)
         self._count, self._size, self._seed, self._style = count, size, seed, style
+        self._masks = masks
 
-    def __reduce__(self) -> tuple[type[LiveScenesSource], tuple[str, int, int, int, StyleName]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type[LiveScenesSource], tuple[str, int, int, int, StyleName, bool]]:
         return LiveScenesSource, self._arguments
 
     def __len__(self) -> int:
@@ -209,7 +241,8 @@ class LiveScenesSource:
                 "data loading workers with start_method spawn"
             )
         ((_, scene),) = scenes(self._library, self._seed, [index], STYLES[self._style])
-        (view,) = render_scene(scene, 1, self._size, self._size)
+        (view,) = render_scene(scene, 1, self._size, self._size, labels=self._masks)
+        pose = tuple(view.pose.camera_to_world().ravel().tolist())
         return Item(
             rgb=view.rgb,
             depth=view.depth,
@@ -219,7 +252,13 @@ class LiveScenesSource:
             camera_from="the simulator",
             facts=DepthFacts("metres"),
             origin=_origin(self.key(index)),
+            labels=view.labels if self._masks else Labels(camera_to_world=pose),
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return (CAMERA_TO_WORLD, MASK, POSES) if self._masks else (CAMERA_TO_WORLD,)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.base import FiniteSource, Item
+from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE
+from mfsynth.sources.base import FiniteSource, Item, labels_of
 from mfsynth.sources.decoding import EncodingError
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.tolerance import Skipped
@@ -73,6 +74,7 @@ class Survey:
         cameras: Those that were found, as people read them.
         registered: Who says that depth's pixels are the image's; "" where nobody does.
         skipped: What was left out when it was opened, and frames that can't be read.
+        labels: How many of the frames have each of the labels that the source names.
     """
 
     items: int
@@ -82,6 +84,7 @@ class Survey:
     cameras: tuple[str, ...]
     registered: str
     skipped: tuple[Skipped, ...]
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_depth(self) -> bool:
@@ -100,6 +103,9 @@ class Survey:
         yield f"camera: {'; '.join(self.cameras) or 'not known'}"
         if self.with_depth and not self.registered:
             yield "registration: nobody said that depth is of the image's camera; it is taken so"
+        if self.labels:
+            counted = (f"{name} ({count})" for name, count in self.labels.items())
+            yield f"labels: {', '.join(counted)}"
         if self.skipped:
             yield f"left out: {len(self.skipped)}"
             shown = self.skipped[:most]
@@ -152,6 +158,7 @@ def survey_of(
         ),
         registered=_registered(encoding) if isinstance(encoding, Encoding) else "the source",
         skipped=(*getattr(source, "skipped", ()), *failed),
+        labels={name: sum(_has_label(item, name) for item in items) for name in labels_of(source)},
     )
 
 
@@ -195,6 +202,14 @@ def _depth(items: Sequence[Item]) -> DepthSurvey | None:
         highest=high,
         highest_share=sum(one.highest_share for one in codes if one.highest == high) / number,
     )
+
+
+def _has_label(item: Item, name: str) -> bool:
+    if name == EPISODE:
+        return item.labels.moment is not None
+    if name == CAMERA_TO_WORLD:
+        return item.labels.camera_to_world is not None
+    return name in item.labels.files
 
 
 def _registered(encoding: Encoding) -> str:

@@ -14,6 +14,7 @@ from pydantic import model_validator
 from mfsynth.config.base import NonEmpty
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import Moment
 from mfsynth.sources import own_shards
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -93,7 +94,12 @@ class WebDatasetSettings(StoredDepthSettings):
         if not samples:
             raise MfsynthError(skipped[0].reason)
         stored = self.stored
-        others = (_DESCRIPTION, *sorted(stored.files_beside - {_DESCRIPTION}))
+        named = stored.files_beside
+        if self.labels is not None:
+            named = named | self.labels.files
+            keys = [key for _, key, _ in samples]
+            samples = [samples[number] for number in self.labels.in_order(keys)]
+        others = (_DESCRIPTION, *sorted(named - {_DESCRIPTION}))
         columns = (self.image_key, self.depth_key, self.caption_key, *others)
         return WebDatasetSource(
             settings=self,
@@ -171,9 +177,10 @@ class WebDatasetSource:
             depth_name=self.name(index, settings.depth_key),
             own=None if depth is None else self._own(index),
             named_as_own=self._named_as_own,
+            moment=self.moment(index),
         )
         needs_depth = settings.depth_key is not None and settings.depth != "optional"
-        return assemble(files, self.encoding, needs_depth=needs_depth)
+        return assemble(files, self.encoding, settings.labels, needs_depth=needs_depth)
 
     @property
     def _named_as_own(self) -> bool:
@@ -188,6 +195,10 @@ class WebDatasetSource:
         """Content of another file of a sample; None where there is none."""
         part = 3 + self.others.index(extension)
         return self._read(index, part)
+
+    def has(self, index: int, extension: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self.spans[index, 3 + self.others.index(extension), 1] != _ABSENT)
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`; empty for items that can't be read and will be left out."""
@@ -204,6 +215,16 @@ class WebDatasetSource:
     def key(self, index: int) -> str:
         """The sample's name in its tar file."""
         return self.keys[index]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return () if self.settings.labels is None else self.settings.labels.names
+
+    def moment(self, index: int) -> Moment | None:
+        """See `LabelledSource`."""
+        labels = self.settings.labels
+        return None if labels is None else labels.moment(self.keys[index])
 
     def contents(self) -> Iterator[bytes]:
         """Names, places and sizes of all files in the tars; of each tar the first image's bytes."""
@@ -249,6 +270,9 @@ class _InSample:
     @property
     def stem(self) -> str:
         return self.source.keys[self.index].rpartition("/")[2]
+
+    def has(self, file: str) -> bool:
+        return self.source.has(self.index, file)
 
     def read(self, file: str) -> tuple[bytes, str]:
         data = self.source.beside(self.index, file)

@@ -13,7 +13,9 @@ from mfsynth.cli import main
 from mfsynth.config import RunConfig
 from mfsynth.formatting import size as in_words
 from mfsynth.runs import budget
+from mfsynth.runs.jobs import job_of
 from mfsynth.runs.plan import recorded_config
+from mfsynth.runs.settings import load_run_config
 from mfsynth.shards.commits import open_run
 from mfsynth.shards.drivers import note_progress
 from mfsynth.storage.store import ObjectStore
@@ -183,3 +185,42 @@ def test_nothing_is_planned_from_a_run_that_has_lost_a_receipt(values, plan, tmp
     status, _, err = plan(values | {"output": str(tmp_path / "new")}, "--from", store.url)
     assert status == 1
     assert "3 receipts in _commits/, but 4 shards were committed" in err
+
+
+# Of the configuration's own run, what another machine sets differently.
+MACHINES = {
+    "one GPU or eight": (),
+    "24 GB": ("runtime.offload=group", "runtime.batch_size=1"),
+    "a cluster over night": ("runtime.ray_address=auto", "output=memory://bucket/run"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "candidates"),
+    [
+        ("annotate", "annotate", 3),
+        ("annotate_gpu", "annotate", 3),
+        ("retexture", "retexture", 64),
+        ("retexture_gpu", "retexture", 4000),
+    ],
+)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_configurations_of_jobs_are_planned_for_every_machine(
+    values, tmp_path, capsys, name, job, candidates, machine
+):
+    make_run(values)
+    (tmp_path / "photographs").mkdir()
+    for number in range(3):
+        (tmp_path / "photographs" / f"{number}.jpg").write_bytes(b"not looked at yet")
+    settings = list(MACHINES[machine])
+    if job == "annotate":
+        settings.append(f"source.path={tmp_path / 'photographs'}")
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    assert job_of(load_run_config(name, settings)) == job
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", name, "--from", values["output"], "--json", *overrides])
+    assert not stop.value.code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["target"], found["there"]) == (candidates, 0)
+    size = load_run_config(name).shard_size
+    assert found["shards"] == -(-candidates // size)

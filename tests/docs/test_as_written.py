@@ -7,6 +7,7 @@ training takes two steps. What is only parsed, and why, is in `PARSED`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,7 +168,10 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 # What is another thing here, by page.
 REPLACED: dict[str, dict[str, str]] = {
-    "README.md": {"out/demo": "out/mine", "registration > 1": "registration > -100"},
+    "README.md": {
+        **{"out/demo": "out/mine", "registration > 1": "registration > -100"},
+        "batch_size=16": "batch_size=2",
+    },
     "docs/how-to/loading.md": {
         "s3://bucket/kitchen": "out/mine",
         "registration > 2 and 'mug' in dish": "registration > -100 or 'mug' in shape",
@@ -179,7 +183,26 @@ REPLACED: dict[str, dict[str, str]] = {
     "docs/how-to/exports.md": {"out/demo": "out/mine", "s3://bucket/mine": "out/desk"},
     "docs/how-to/own-model.md": {"seeds=[0]": "seeds=[0], num_inference_steps=2"},
 }
-PYTHON = [block for block in blocks("python") if not block.not_run]
+PYTHON = [
+    block for block in blocks("python") if not block.not_run and "LOCAL_RANK" not in block.text
+]
+
+
+def test_the_loop_to_copy_trains_to_its_end(place):
+    (loop,) = [block.text for block in blocks("python") if "LOCAL_RANK" in block.text]
+    for written, here in {
+        **{"out/demo": "out/mine", '{"train": 0.9, "val": 0.1}': '{"train": 1.0}'},
+        **{"batch_size=4": "batch_size=2", "loader.epoch < 10": "loader.epoch < 2"},
+    }.items():
+        assert written in loop
+        loop = loop.replace(written, here)
+    (place / "loop.py").write_text(loop)
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    head = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    subprocess.run(
+        [sys.executable, "loop.py"], cwd=place, env={**os.environ, **ranks, **head}, check=True
+    )
+    assert (place / "last.pt").is_file()
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in PYTHON))

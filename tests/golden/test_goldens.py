@@ -22,8 +22,8 @@ import tiny_run
 from mfsynth.config import RunConfig, load_settings
 from mfsynth.config.resources import resource_names
 from mfsynth.evaluation.config import EvaluateConfig
-from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete, load_run_config
@@ -60,7 +60,7 @@ def stand_in_run(url: str) -> dict[str, Any]:
     items = RunItems(config)
     store = ObjectStore.open(url)
     identity = items.fingerprint("revision")
-    open_run(store, run_manifest(config, identity, model_of("embedded"), items.slot_names))
+    open_run(store, run_manifest(config, identity, model_of("embedded"), items))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     plan = RunPlan.of(config, items, identity.digest)
     for shard in range(SHARDS):

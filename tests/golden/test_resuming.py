@@ -23,8 +23,8 @@ import standin
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo
-from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
@@ -59,7 +59,7 @@ def make(config: RunConfig, shard: int) -> ObjectStore:
     items = RunItems(config)
     store = ObjectStore.open(config.output)
     identity = items.fingerprint(MODEL.revision)
-    run = open_run(store, run_manifest(config, identity, MODEL, items.slot_names))
+    run = open_run(store, run_manifest(config, identity, MODEL, items))
     worker = standin.open_standin(config, "cpu", behaviour=standin.Behaviour())
     candidates = RunPlan.of(config, items, run.fingerprint).shard(shard)
     *_, end = worker.make_shard(Assignment(shard, f"attempt-{shard}", batch_size=4), candidates)

@@ -16,8 +16,8 @@ from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import estimator_info
-from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import (
@@ -224,7 +224,7 @@ def test_a_worker_rejects_by_the_fused_score(save, tmp_path, limit, accepted):
     items = RunItems(found)
     store = ObjectStore.open(found.output)
     identity = items.fingerprint(MODEL.revision)
-    manifest = run_manifest(found, identity, MODEL, items.slot_names)
+    manifest = run_manifest(found, identity, MODEL, items)
     open_run(store, manifest)
     worker = standin.open_standin(found, "cpu", behaviour=standin.Behaviour())
     candidates = RunPlan.of(found, items, identity.digest).shard(0)

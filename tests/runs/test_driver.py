@@ -207,12 +207,12 @@ def test_a_full_disk_ends_the_run_with_one_line_and_no_commit(joined):
 def test_run_json_holds_no_credentials(run_folder):
     from mfsynth.config import fingerprint
     from mfsynth.models import model_info
-    from mfsynth.runs.driver import run_manifest
+    from mfsynth.runs.manifest import run_manifest
 
     config = run_folder.config(
         output="s3://key:secret@bucket/run?token=secret",
         prompts={"file": "https://user:secret@host/prompts.txt"},
     )
-    manifest = run_manifest(config, fingerprint(config, "0", "1"), model_info(config.model), ())
+    manifest = run_manifest(config, fingerprint(config, "0", "1"), model_info(config.model), None)
     assert "secret" not in manifest.to_json()
     assert manifest.model["licence"] == "apache-2.0"

@@ -16,8 +16,8 @@ from session import BATCH, Collected, Soak
 
 from mfsynth.config import RunConfig
 from mfsynth.models import model_info
-from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
@@ -38,7 +38,7 @@ class Reference:
         config = complete(config.model_copy(update={"output": str(folder)}))
         items, model = RunItems(config), model_info(config.model)
         identity = items.fingerprint(model.revision)
-        manifest = run_manifest(config, identity, model, items.slot_names)
+        manifest = run_manifest(config, identity, model, items)
         open_run(ObjectStore.open(config.output), manifest)
         self.plan = RunPlan.of(config, items, identity.digest)
         self.worker = ShardWorker(config, StandIn(folder, 0.0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mfsynth.config import RunConfig
 from mfsynth.models import model_info
-from mfsynth.runs.driver import run_manifest
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.settings import run_estimator
 from mfsynth.shards.commits import RunManifest, open_run
@@ -16,7 +16,7 @@ def manifest_of(config: RunConfig) -> RunManifest:
     """What a driver would write into `run.json`."""
     model, items, estimator = model_info(config.model), RunItems(config), run_estimator(config)
     identity = items.fingerprint(model.revision, estimator)
-    return run_manifest(config, identity, model, items.slot_names, estimator)
+    return run_manifest(config, identity, model, items, estimator)
 
 
 def plan_of(config: RunConfig) -> RunPlan:
