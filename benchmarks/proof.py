@@ -142,7 +142,7 @@ Tests = Mapping[str, tuple[Images, Depths]]
 @click.option("--steps", default=700, help="Of each training.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), help="Repeatable.")
 @click.option("--only", multiple=True, help="A comparison; repeatable.")
-@click.option("--results", default="docs/proof.jsonl", type=click.Path(path_type=Path))
+@click.option("--results", default="docs/results/proof.jsonl", type=click.Path(path_type=Path))
 @click.option("--out", default="out/proof", type=click.Path(path_type=Path))
 def main(
     pairs: str | None,

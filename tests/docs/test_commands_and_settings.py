@@ -179,10 +179,11 @@ def check_training(values: dict[str, Any]) -> None:
 
 
 def check_run(values: dict[str, Any]) -> None:
-    base = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text())
-    if values.get("sampler", {}).get("mode") == "i2d":
-        del base["prompts"]
-    config = RunConfig.model_validate({**base, **values})
+    from_source = "source" in values or values.get("metres_per_unit") == "source"
+    shipped = "annotate" if from_source else "local"
+    base = yaml.safe_load((ROOT / "configs" / f"{shipped}.yaml").read_text())
+    source = {"source": {**base["source"], **values.get("source", {})}} if from_source else {}
+    config = RunConfig.model_validate({**base, **values, **source})
     for name, settings in config.checks.items():
         if name != CALIBRATION:
             find_check(name).model_validate(settings)

@@ -32,6 +32,7 @@ def test_each_link_of_a_page_leads_to_a_file(page):
 def test_each_page_that_code_names_is_there():
     command = ["git", "grep", "-hoE", r"\bdocs/[a-z/_-]+\.(md|jsonl|png)\b"]
     names = subprocess.check_output(command, cwd=ROOT, text=True).split()
-    written = {"docs/results/goals.jsonl", "docs/bop_datasets_format.md"}
-    assert {*names} > written
+    # Results that a benchmark writes when it is called; a page of another project.
+    written = {f"docs/results/{name}.jsonl" for name in ("goals", "proof")}
+    written.add("docs/bop_datasets_format.md")
     assert [name for name in {*names} - written if not (ROOT / name).exists()] == []
