@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,7 @@ from mfsynth.config.limits import Limit
 from mfsynth.datasets.frames import Pixels, Shape
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
 from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
 from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
@@ -41,12 +43,12 @@ class ChangedError(ValueError):
 
 
 def labels_of(row: Row) -> tuple[str, ...]:
-    """Members of a sample with labels: all that it has but its depth by a sensor and its JSON."""
+    """Members of a sample beside image and depth: its depth by a sensor, and labels."""
     named = [*members_of(row)]
     return tuple(
         name
         for name in named
-        if name not in (*PIXELS, "sensor", "json") and row[f"{name}{OFFSET}"] is not None
+        if name not in (*PIXELS, "json") and row[f"{name}{OFFSET}"] is not None
     )
 
 
@@ -172,7 +174,7 @@ def decode_into(
     np.greater(pixels.depth, 0, out=pixels.valid)
 
 
-def labelled(sample: RGBDSample, files: Mapping[str, memoryview]) -> RGBDSample:
+def labelled(row: Row, sample: RGBDSample, files: Mapping[str, memoryview]) -> RGBDSample:
     """A sample with what there is of its labels among its members.
 
     Raises:
@@ -183,10 +185,18 @@ def labelled(sample: RGBDSample, files: Mapping[str, memoryview]) -> RGBDSample:
         return sample
     return replace(
         sample,
+        sensor=_sensor(row, labels["sensor"], sample.depth.shape) if "sensor" in labels else None,
         mask=decode_mask(labels["mask"], sample.depth.shape) if "mask" in labels else None,
         objects=decode_poses(labels["poses"]) if "poses" in labels else (),
         others={suffix_of(n): data for n, data in labels.items() if n not in ADDED_MEMBERS},
     )
+
+
+def _sensor(row: Row, png: bytes, shape: tuple[int, int]) -> DepthMap:
+    unit = row["sensor_unit_per_code"]
+    if not (isinstance(unit, float) and 0 < unit < math.inf):
+        raise ValueError("its sensor's depth has no unit")
+    return (codecs.decode_codes(png, shape) * unit).astype(np.float32)
 
 
 def _intrinsics(row: Row) -> NDArray[np.float64] | None:

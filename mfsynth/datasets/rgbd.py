@@ -68,8 +68,8 @@ class RGBDDataset:
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
         cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
             has room for; 0 to read ranges from the store each time.
-        labels: Whether to read what samples have of their source's labels, too: `mask`, `objects`
-            and `others`. Poses of cameras and episodes are there in any case.
+        labels: Whether to read what samples have beside image and depth, too: `sensor`, `mask`,
+            `objects` and `others`. Poses of cameras and episodes are there in any case.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
@@ -316,7 +316,7 @@ class RGBDDataset:
             files |= {name: bytes(member) for name, member in found.items()}
         try:
             decode_into(pixels, encoding, found["rgb"], found["depth"])
-            return labelled(sample, found)
+            return labelled(row, sample, found)
         except ValueError as error:
             return _unreadable(part, tar, row, error)
 

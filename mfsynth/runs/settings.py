@@ -139,7 +139,9 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
         names += tuple(f"estimated_{name}" for name in ("fx", "fy", "cx", "cy"))
     if config.metres_per_unit is not None:
         names += ("metres_per_unit", "metres_per_unit_error")
-    if config.metres_per_unit == "source":
+    if config.sensor is not None:
+        names += ("sensor",)
+    if config.metres_per_unit == "source" or config.sensor is not None:
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
         names += ("source", "copy")

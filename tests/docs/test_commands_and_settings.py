@@ -182,8 +182,11 @@ def check_run(values: dict[str, Any]) -> None:
     from_source = "source" in values or values.get("metres_per_unit") == "source"
     shipped = "annotate" if from_source else "local"
     base = yaml.safe_load((ROOT / "configs" / f"{shipped}.yaml").read_text())
-    source = {"source": {**base["source"], **values.get("source", {})}} if from_source else {}
-    config = RunConfig.model_validate({**base, **values, **source})
+    if from_source and "kind" not in values.get("source", {}):
+        values = {**values, "source": {**base["source"], **values.get("source", {})}}
+    if "sensor" in values:
+        base["metres_per_unit"] = 1.0
+    config = RunConfig.model_validate({**base, **values})
     for name, settings in config.checks.items():
         if name != CALIBRATION:
             find_check(name).model_validate(settings)

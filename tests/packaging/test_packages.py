@@ -85,7 +85,7 @@ def test_each_package_that_is_required_or_an_extra_is_imported():
     used = distributions(imported("mfsynth"))
     # The simulator is opened by name, once it is known which library of OpenGL there is.
     code = "".join(path.read_text() for path in (ROOT / "mfsynth").rglob("*.py"))
-    named = {name for name in required(offered) if re.search(rf'"{name}["./]', code)}
+    named = {name for name in required(offered) if re.search(rf'"{name}["./]', code, re.IGNORECASE)}
     unused = required([*PROJECT["dependencies"], *offered]) - used - named - BY_OTHERS.keys()
     assert not unused
 
