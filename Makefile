@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := mfsynth pipelines benchmarks tests
+SOURCES := mfsynth pipelines benchmarks tests docs
 
-.PHONY: demo test lint typecheck bench
+.PHONY: demo test lint typecheck docs bench
 
 # One environment, filled by what each target needs; a change of the pins fills it anew.
 $(VENV)/bin/pip:
@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "installing mfsynth, its tests and linters into $(VENV)"
-	@$(BIN)/pip install --quiet -c constraints.txt -e ".[azure,dev,gcs,sim]"
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[azure,dev,docs,gcs,sim]"
 	touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
@@ -34,6 +34,10 @@ lint: $(VENV)/.installed-dev
 
 typecheck: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# The site, strictly: a warning, or a link that leads nowhere, is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/site/build_site.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/mfsynth calibrate benchmarks/real_frames.yaml

@@ -5,9 +5,9 @@
 Every arm trains a model of some two million parameters on the next embedded model's images, some
 ten minutes each on a CPU core, and is measured on held-out scenes: the paper's claims, and each
 lever of the recipe. A finished arm is a row of the results file, which is committed: called again,
-the script trains what is missing and prints the tables of `docs/results.md` from all rows, also
-those of the embedded model's recipe before (commit a332f7b has their script). Seeds and arms may
-run side by side, in processes of their own.
+the script trains what is missing and prints the tables of `docs/results/claims.md` from all rows,
+also those of the embedded model's recipe before (commit a332f7b has their script). Seeds and arms
+may run side by side, in processes of their own.
 
 The embedded estimator judges what has no ground truth, the depth of generated images. The plain
 networks among the arms have the compute of the arm `sparse`: multiplications and additions of all
@@ -235,7 +235,7 @@ class Judges:
     default="embedded",
     help="Judges generated depth: embedded, or an estimator's folder.",
 )
-@click.option("--results", default="docs/results.jsonl", type=click.Path(path_type=Path))
+@click.option("--results", default="docs/results/claims.jsonl", type=click.Path(path_type=Path))
 @click.option("--out", default="out/claims", type=click.Path(path_type=Path))
 def main(
     seed_numbers: tuple[int, ...], only: tuple[str, ...], judge: str, results: Path, out: Path

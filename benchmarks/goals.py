@@ -111,7 +111,7 @@ class Column:
 @click.option("--scenes", "sets", multiple=True, type=click.Choice(sorted(SCENES)))
 @click.option("--count", default=512, help="Scenes of a set.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the run.")
-@click.option("--results", default="docs/goals.jsonl", type=click.Path(path_type=Path))
+@click.option("--results", default="docs/results/goals.jsonl", type=click.Path(path_type=Path))
 @click.option("--cache", default="out/benchmarks", type=click.Path(path_type=Path))
 def main(
     model: str | None,

@@ -4,10 +4,10 @@
     python benchmarks/peer_estimators.py convert model.pt FOLDER
 
 Their requirements conflict with mfsynth's, so this runs outside CI, in an environment in which they
-were installed without them (docs/estimators.md). `check` puts small random weights through the real
-packages and the adapters, and says in a line for each what came out; it fails if something is not
-as the interface says. `convert` makes a folder of safetensors of MoGe's checkpoint, a pickle of
-which only tensors and plain values are read.
+were installed without them (docs/how-to/estimators.md). `check` puts small random weights through
+the real packages and the adapters, and says in a line for each what came out; it fails if something
+is not as the interface says. `convert` makes a folder of safetensors of MoGe's checkpoint, a
+pickle of which only tensors and plain values are read.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ Tests = Mapping[str, tuple[Images, Depths]]
 @click.command()
 @click.option("--pairs", help="A run of `mfsynth generate` that keeps all rejects.")
 @click.option("--retextured", help="A run of `mfsynth retexture` over live_scenes.")
-@click.option("--filter", "condition", help="In place of the run's own limits; docs/loading.md.")
+@click.option("--filter", "condition", help="Such as a loader's, in place of the run's limits.")
 @click.option("--estimator", default="embedded", help="Of two models; embedded, or a folder.")
 @click.option("--label", default="embedded", help="Of the model that made the pairs.")
 @click.option("--scenes", "held_out", type=click.Choice([*SCENES]), default="rooms")
@@ -142,7 +142,7 @@ Tests = Mapping[str, tuple[Images, Depths]]
 @click.option("--steps", default=700, help="Of each training.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), help="Repeatable.")
 @click.option("--only", multiple=True, help="A comparison; repeatable.")
-@click.option("--results", default="docs/proof.jsonl", type=click.Path(path_type=Path))
+@click.option("--results", default="docs/results/proof.jsonl", type=click.Path(path_type=Path))
 @click.option("--out", default="out/proof", type=click.Path(path_type=Path))
 def main(
     pairs: str | None,

@@ -1,6 +1,6 @@
 """What sensors of presets return beside what real ones returned.
 
-    python benchmarks/sensor_twin.py FOLDER [--markdown docs/sensors.md]
+    python benchmarks/sensor_twin.py FOLDER [--markdown docs/reference/sensors.md]
 
 FOLDER has frames of real cameras and `frames.json`, a list of them: `id`, `rgb`, `depth` (16-bit
 PNG), `depth_unit_m_per_code`, `intrinsics` and `sensor`, a text. A real frame gives what a sensor

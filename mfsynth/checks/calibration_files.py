@@ -47,7 +47,7 @@ class CalibrationFile(Settings):
         estimator: Whose estimates the checks looked at; None without.
         settings: What it was made of.
         sources: Of the trusted pairs: what each was, and the SHA-256 of what it gave.
-        figures: Power of each score against each corruption; see docs/calibration.md.
+        figures: Power of each score against each corruption; see docs/how-to/calibration.md.
     """
 
     version: Literal[1]

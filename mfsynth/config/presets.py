@@ -1,4 +1,4 @@
-"""Named presets of the sampler; `docs/sampling.md` has what each costs and how good it is.
+"""Named presets of the sampler; `docs/reference/sampling.md` has what each costs and gives.
 
 In all of them the depth that is kept is the model's own for the finished image, by a second pass
 over depth alone. They differ in how the image comes about:

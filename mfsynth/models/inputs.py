@@ -163,8 +163,8 @@ def draw_noise(seeds: Sequence[int], tokens: int, channels: Sequence[int]) -> li
         channels: C of each stream.
 
     Returns:
-        (B, N, C) float32 for each stream, on the CPU; `docs/format.md` says how to make them
-        elsewhere.
+        (B, N, C) float32 for each stream, on the CPU; how to make them elsewhere:
+        `docs/reference/format.md`.
 
     Raises:
         MfsynthError: A seed is no integer, negative or too large.

@@ -33,7 +33,7 @@ from mfsynth.models.weights import load_whole, require_components
 _LIBRARY = "transformers"
 # Where the state of torch's generator on a CPU has its 624 words, each in eight bytes.
 _WORDS_AT, _WORDS = 24, 624
-# Of the noise of images; others are those of docs/format.md.
+# Of the noise of images; others are those of docs/reference/format.md.
 _STREAM = 3
 
 _KINDS = {

@@ -177,7 +177,6 @@ def _cores() -> int:
 
 def _quieten_ray() -> None:
     """Ray reads these when it is imported. The user's own values stay."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # The driver says itself, in one line, when a worker dies; Ray says it in twelve.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     logging.getLogger("ray").setLevel(logging.ERROR)

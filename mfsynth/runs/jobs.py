@@ -67,7 +67,7 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
     if config.sensor is not None and config.sampler.mode == "d2i" and relative:
         raise MfsynthError(
             "sensor: measures metres, and nobody says that the source's depth is in them; say so "
-            "(docs/data.md), or leave sensor out"
+            "(docs/how-to/data.md), or leave sensor out"
         )
     if lacking := [name for name, count in found.labels.items() if not count]:
         raise MfsynthError(

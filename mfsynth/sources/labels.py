@@ -2,7 +2,7 @@
 
 labels:
 mask: ../mask/{name}.png             # in WebDataset an extension, as mask.png
-poses: ../poses/{name}.json          # as docs/format.md has KEY.poses.json
+poses: ../poses/{name}.json          # as docs/reference/format.md has KEY.poses.json
 camera_to_world: {file: ../pose/{name}.txt}
 others: {normals.png: ../normals/{name}.png}
 episode: (?P<episode>.*)/rgb/(?P<frame>[0-9]+)
@@ -88,7 +88,7 @@ class LabelSettings(Settings):
         preset: `bop`, in place of the next three: masks, poses and cameras as BOP's scenes have
             them, beside images in rgb/ or gray/.
         mask: Instances: a picture or array of one number a pixel, 0 = none, of the image's size.
-        poses: Names and poses of these instances, as `KEY.poses.json` of `docs/format.md`.
+        poses: Names and poses of these instances, as `KEY.poses.json` (docs/reference/format.md).
         camera_to_world: Pose of the camera.
         others: Other files, by the suffixes that they are to have in the run; never looked into.
         episode: Regular expression that matches what an item is called in the source, with the

@@ -19,8 +19,11 @@ _CLOCK_S = 0.1
 def cache_folder(name: str) -> Path | None:
     """`MFSYNTH_CACHE/name`, by default in the user's cache folder; None where none can be written.
 
-    None, too, for a folder that others may write: what lies in it is believed.
+    None, too, for a folder that others may write: what lies in it is believed. So it is None where
+    rights can't be told, on Windows.
     """
+    if not hasattr(os, "getuid"):
+        return None
     try:
         if (given := os.environ.get("MFSYNTH_CACHE")) is not None:
             root = Path(given).expanduser()

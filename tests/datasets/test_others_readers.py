@@ -1,4 +1,4 @@
-"""What others' readers return for a run, by the snippets of docs/loading.md, in millimetres."""
+"""What others' readers return for a run, by docs/how-to/loading.md's snippets, in mm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.storage.store import ObjectStore
 
-PAGE = Path(__file__).parents[2] / "docs" / "loading.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "loading.md"
 FARS = [None, None, 9.0, 70.0, 2.5, None, 30.0]
 """Depth of four pixels of each pair; those of 70 m have logarithmic codes."""
 HOLE, NEAR, FAR = (0, 0), (12, 5), (10, 12)

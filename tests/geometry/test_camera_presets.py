@@ -55,8 +55,9 @@ def test_that_part_is_a_crop_and_a_resize_of_the_whole(height, width):
 
 
 def documented():
-    """The rows of the table in docs/cameras.md, by preset."""
-    page = (Path(__file__).parents[2] / "docs" / "cameras.md").read_text(encoding="utf-8")
+    """The rows of the table in docs/reference/cameras.md, by preset."""
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "reference" / "cameras.md").read_text(encoding="utf-8")
     for line in re.findall(r"^\| (`.*)\|$", page, re.MULTILINE):
         names, *cells = map(str.strip, line.split("|"))
         for name in re.findall("`([a-z0-9_]+)`", names):

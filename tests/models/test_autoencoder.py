@@ -39,7 +39,7 @@ def test_the_autoencoder_is_in_float32_whatever_the_model_is_in(
 
 
 def test_an_image_of_the_released_size_takes_what_the_docs_say_to_decode():
-    """docs/sampling.md has these figures: weights, and what lives beside them for each image."""
+    """docs/reference/sampling.md has these figures: weights, and what lives beside each image."""
     with torch.device("meta"):
         vae = AutoencoderKLFlux2()
         tokens = torch.zeros(4, 32 * 32, 128)

@@ -29,7 +29,7 @@ def philox(seed: int, stream: int, counter: int) -> list[int]:
 
 
 def normal(seed: int, stream: int, count: int) -> list[float]:
-    """The numbers as `docs/format.md` describes them."""
+    """The numbers as `docs/reference/format.md` describes them."""
     numbers: list[float] = []
     for block in range(1, math.ceil(count / 4) + 1):
         words = philox(seed, stream, block)

@@ -242,6 +242,6 @@ def test_a_package_that_is_not_installed_is_one_line(config, gives, package, tmp
     (tmp_path / "config.json").write_text(json.dumps(config))
     settings = DepthEstimatorConfig(id=str(tmp_path))
     assert estimator_info(settings).gives is gives
-    pattern = rf"needs the package of {package} .*docs/estimators\.md"
+    pattern = rf"needs the package of {package} .*docs/how-to/estimators\.md"
     with pytest.raises(MfsynthError, match=pattern):
         open_estimator(settings, "cpu")

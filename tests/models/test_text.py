@@ -106,7 +106,7 @@ def test_more_prompts_take_no_more_memory_than_a_batch_of_them(qwen):
 
 
 def test_encoding_for_the_released_model_takes_what_the_docs_say(monkeypatch):
-    """docs/sampling.md has these figures: 11.7 GB of weights, and 0.14 GB for each prompt."""
+    """docs/reference/sampling.md has these figures: 11.7 GB of weights, .14 GB for each prompt."""
     # It asks what values a mask has, and on the meta device there are none.
     monkeypatch.setattr("transformers.masking_utils.fast_all", lambda mask: False)
     sizes = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36}

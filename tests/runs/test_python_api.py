@@ -21,7 +21,7 @@ from mfsynth.runs.events import Outcome
 from mfsynth.runs.watching.notices import Committed
 from mfsynth.runs.watching.snapshot import Snapshot
 
-NOTEBOOK = Path(__file__).parents[2] / "docs" / "from_python.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "how-to" / "from_python.ipynb"
 
 
 @pytest.fixture

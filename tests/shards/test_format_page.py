@@ -1,4 +1,4 @@
-"""`docs/format.md` names all that is stored, by the names that it has."""
+"""`docs/reference/format.md` names all that is stored, by the names that it has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mfsynth.shards.view_documents import TAR
 from mfsynth.shards.views import Bound, Rules, View
 from mfsynth.shards.writer import encode_sample
 
-PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "format.md").read_text(encoding="utf-8")
 # What is there; what will be there is named apart.
 PRESENT = PAGE.partition("## Earlier versions")[0]
 

@@ -566,7 +566,7 @@ def test_a_damaged_file_is_one_line_or_a_depth_map(one):
 
 
 def test_the_example_of_the_page_about_data_is_settings():
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "data.md").read_text()
     parts = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["data"]
     first, second = (PartSettings.model_validate(part).source.stored for part in parts)
     assert first.camera.size == (1280, 720)

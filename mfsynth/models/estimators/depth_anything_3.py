@@ -50,8 +50,8 @@ def load_depth_anything_3(
         from depth_anything_3.registry import MODEL_REGISTRY
     except ImportError as error:
         raise MfsynthError(
-            f"{folder.name} needs the package of Depth Anything 3 ({error}): docs/estimators.md "
-            "says how to install it"
+            f"{folder.name} needs the package of Depth Anything 3 ({error}): docs/how-to/"
+            "estimators.md says how to install it"
         ) from error
     if name not in MODEL_REGISTRY:
         raise MfsynthError(

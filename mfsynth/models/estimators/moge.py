@@ -39,8 +39,8 @@ def load_moge(
         from moge.model.v2 import MoGeModel
     except ImportError as error:
         raise MfsynthError(
-            f"{folder.name} needs the package of MoGe ({error}): docs/estimators.md says how to "
-            "install it"
+            f"{folder.name} needs the package of MoGe ({error}): docs/how-to/estimators.md "
+            "says how to install it"
         ) from error
     try:
         model = MoGeModel(**folder.config)
