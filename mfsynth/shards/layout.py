@@ -181,9 +181,10 @@ def members_of(columns: Collection[str]) -> dict[str, Member]:
 
 def others_of(columns: Iterable[str]) -> list[str]:
     """Members that are the source's own alone, in their order, by the columns of an index."""
-    known = MEMBERS.keys() | ADDED_MEMBERS.keys()
-    names = [name.removesuffix(OFFSET) for name in columns if name.endswith(OFFSET)]
-    return [name for name in names if name not in known]
+    known, there = MEMBERS.keys() | ADDED_MEMBERS.keys(), dict.fromkeys(columns)
+    names = [name.removesuffix(OFFSET) for name in there if name.endswith(OFFSET)]
+    whole = [name for name in names if {f"{name}_size", f"{name}_crc32"} <= there.keys()]
+    return [name for name in whole if name not in known]
 
 
 def _other(name: str) -> Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -157,7 +158,9 @@ def _parsed(
     # for names that are not UTF-8.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(store, key, "truncated, or not Parquet") from error
-    if not tables.has_fields(table.schema, schema_of(tables.Declared.by(table.schema.names))):
+    # Members that this version doesn't know may be described in columns of later types.
+    declared = replace(tables.Declared.by(table.schema.names), others=())
+    if not tables.has_fields(table.schema, schema_of(declared)):
         raise _damaged(store, key, "its columns are not those of this format")
     return table
 

@@ -29,7 +29,7 @@ from mfsynth.shards.columns import (
     of_pixels,
 )
 from mfsynth.shards.labels import suffix_of
-from mfsynth.shards.layout import OFFSET, WRITTEN_VERSIONS, Member, members_of, others_of
+from mfsynth.shards.layout import WRITTEN_VERSIONS, Member, members_of, others_of
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX = "slot_"
@@ -80,7 +80,7 @@ class Declared:
     @property
     def members(self) -> dict[str, Member]:
         """Of its samples, in their order."""
-        return members_of([*self.added, *(f"{name}{OFFSET}" for name in self.others)])
+        return members_of([*self.added, *(column.name for column in _other_columns(self))])
 
     @classmethod
     def by(

@@ -17,18 +17,19 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.commits import commit, open_run, read_commits, read_run, run_sha256
 from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.tar import TarWriter
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
-MASK = {"name": "mask", "suffix": "mask.png", "meaning": "numbers of instances"}
+FLOW = {"name": "flow", "suffix": "flow.png", "meaning": "where pixels go"}
 ADDED = [
-    {"name": "episode", "type": "string", "nullable": True, "meaning": "its episode"},
-    {"name": "mask_offset", "type": "int64", "nullable": True, "meaning": "first byte"},
-    {"name": "mask_size", "type": "int64", "nullable": True, "meaning": "bytes"},
-    {"name": "mask_crc32", "type": "uint32", "nullable": True, "meaning": "CRC-32"},
+    {"name": "weather", "type": "string", "nullable": True, "meaning": "how it was"},
+    {"name": "flow_offset", "type": "int64", "nullable": True, "meaning": "first byte"},
+    {"name": "flow_size", "type": "int64", "nullable": True, "meaning": "bytes"},
+    {"name": "flow_crc32", "type": "uint32", "nullable": True, "meaning": "CRC-32"},
     {"name": "mass", "type": "decimal of a later version", "nullable": True, "meaning": "kg"},
 ]
 
@@ -75,7 +76,7 @@ def test_a_run_json_that_describes_nothing_is_one_clear_line(run_store, field):
 
 
 @pytest.fixture
-def later(store):
+def later(store, tmp_path):
     """A run as a later mfsynth may write it: with a member for every other sample, and columns."""
     manifest = tiny_run.make_manifest()
     rgb, depth, about = manifest.members
@@ -83,11 +84,16 @@ def later(store):
         store,
         replace(
             manifest,
-            members=[rgb, depth, MASK, about],
+            members=[rgb, depth, FLOW, about],
             columns=[*manifest.columns, *ADDED],
         ),
     )
-    receipt = tiny_run.upload_shard(store, 0)
+    # Written as by this mfsynth, which knows nothing of what is added.
+    plain = ObjectStore.open(tmp_path / "plain")
+    open_run(plain, manifest)
+    receipt = replace(tiny_run.upload_shard(plain, 0), run_sha256=run_sha256(store))
+    for stored in receipt.objects.values():
+        store.put_file(plain.local_root / stored.key, stored.key)
     tar, index = (store.local_root / receipt.objects[kind].key for kind in ("tar", "index"))
     add_to_tar_and_index(tar, index)
     objects = {
@@ -112,12 +118,12 @@ def add_to_tar_and_index(tar_path, index_path) -> None:
         members = {name: old[layout.member_name(row["sample_id"], name)] for name in layout.MEMBERS}
         about = members.pop("json")
         if row["row"] % 2:
-            members["mask"] = data = b"16 bits of a mask"
+            members["flow"] = data = b"16 bits of a flow"
             described = json.loads(about)
-            described["sha256"][MASK["suffix"]] = hashlib.sha256(data).hexdigest()
+            described["sha256"][FLOW["suffix"]] = hashlib.sha256(data).hexdigest()
             about = json.dumps(described).encode()
         for name, data in [*members.items(), ("json", about)]:
-            suffix = MASK["suffix"] if name == "mask" else layout.MEMBERS[name].suffix
+            suffix = FLOW["suffix"] if name == "flow" else layout.MEMBERS[name].suffix
             span = writer.add(f"{row['sample_id']}.{suffix}", data)
             row |= {
                 f"{name}_offset": span.offset,
@@ -128,10 +134,10 @@ def add_to_tar_and_index(tar_path, index_path) -> None:
     tar_path.write_bytes(file.getvalue())
     schema = table.schema
     for name, kind in (
-        ("episode", pa.string()),
-        ("mask_offset", pa.int64()),
-        ("mask_size", pa.int64()),
-        ("mask_crc32", pa.uint32()),
+        ("weather", pa.string()),
+        ("flow_offset", pa.int64()),
+        ("flow_size", pa.int64()),
+        ("flow_crc32", pa.uint32()),
         ("mass", pa.decimal128(9, 3)),
     ):
         schema = schema.append(pa.field(name, kind))
@@ -151,7 +157,7 @@ def test_verify_hashes_also_what_it_does_not_know(later):
     assert verify_run(later).problems == ()
     path = later.local_root / read_commits(later)[0].objects["tar"].key
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"16 bits of a mask", b"16 bits of a task", 1))
+    path.write_bytes(data.replace(b"16 bits of a flow", b"16 bits of a glow", 1))
     by_hash, by_crc = verify_run(later).problems
     assert "SHA-256 differs" in by_hash
-    assert "000000001.mask.png: its bytes changed (CRC-32 differs)" in by_crc
+    assert "000000001.flow.png: its bytes changed (CRC-32 differs)" in by_crc
