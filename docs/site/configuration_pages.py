@@ -23,11 +23,8 @@ from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 from mfsynth.config.schema import RunConfig, SamplerConfig
 from mfsynth.evaluation.calibration.config import CalibrateConfig
 from mfsynth.evaluation.config import EvaluateConfig
-from mfsynth.sources.folders import FolderSettings
-from mfsynth.sources.runs import RunSettings
+from mfsynth.sources.registry import built_in
 from mfsynth.sources.settings import SourceSettings
-from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
-from mfsynth.sources.webdatasets import WebDatasetSettings
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.distillation.config import DistillConfig
 from mfsynth.training.estimator import EstimatorConfig
@@ -87,13 +84,7 @@ PAGES = (
         "Sources",
         "Under `source:` of a run, and in the list `data:` of a training or a calibration. How "
         "depth of files becomes metres: [data of your own](../../how-to/data.md).",
-        [
-            ("`kind: folder`", FolderSettings),
-            ("`kind: webdataset`", WebDatasetSettings),
-            ("`kind: mfsynth`", RunSettings),
-            ("`kind: cached_scenes`", CachedScenesSettings),
-            ("`kind: live_scenes`", LiveScenesSettings),
-        ],
+        [(f"`kind: {name}`", settings) for name, settings in built_in().items()],
     ),
     Page(
         "training",

@@ -32,8 +32,8 @@ def source_settings(values: Mapping[str, Any]) -> SourceSettings:
     return _kinds(kind if isinstance(kind, str) else None).validate_python(values)
 
 
-@functools.cache
-def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
+def built_in() -> dict[str, Any]:
+    """Settings of mfsynth's own kinds of sources, by kind."""
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
     from mfsynth.sources.lerobot import LeRobotSettings
@@ -45,7 +45,7 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     from mfsynth.sources.videos import VideoSettings
     from mfsynth.sources.webdatasets import WebDatasetSettings
 
-    kinds: dict[str, Any] = {
+    return {
         "mfsynth": RunSettings,
         "webdataset": WebDatasetSettings,
         "folder": FolderSettings,
@@ -57,6 +57,11 @@ def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
         "live_scenes": LiveScenesSettings,
         "mujoco": MujocoSettings,
     }
+
+
+@functools.cache
+def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
+    kinds = built_in()
     for name, plugin in find_plugins(GROUP, kinds).items():
         kinds[name] = _load(plugin) if name == wanted else _name_only(name)
     union: Any = Union[tuple(kinds.values())]  # noqa: UP007

@@ -23,6 +23,7 @@ from PIL import Image
 # Commands of the two pages that are not run here: their options are parsed.
 PARSED = {
     "doctor": "starts Ray to ask it; tests/runs does",
+    "push": "sends to the hub; tests/cli does, without it",
     "view": "wants the extra view",
     "annotate": "a run like the others; tests/runs does",
     "retexture": "a run like the others; tests/runs does",

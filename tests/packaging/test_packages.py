@@ -27,6 +27,8 @@ BY_OTHERS = {
 }
 # Imported, and installed by what is installed.
 WITH_OTHERS = {
+    "cryptography": "c2pa-python requires it",
+    "markupsafe": "jinja2 requires it",
     "google": "foxglove-schemas-protobuf requires protobuf",
     "pydantic-core": "pydantic requires it",
     "tokenizers": "transformers requires it",
@@ -61,7 +63,7 @@ def imported(*folders: str) -> set[str]:
 
 def distributions(modules: set[str]) -> set[str]:
     known = packages_distributions()
-    named = {"rerun": ["rerun-sdk"], "mujoco": ["mujoco"], "google": ["google"]}
+    named = {"rerun": ["rerun-sdk"], "google": ["google"], "c2pa": ["c2pa-python"]}
     return {
         canonical(name) for module in modules for name in {**known, **named}.get(module, [module])
     }
