@@ -44,7 +44,6 @@ from mfsynth.training.config import TrainConfig, load_train_config
 from mfsynth.training.data import TrainingBatch, open_mixture, render_scenes
 from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
 from mfsynth.training.given import given_to
-from mfsynth.training.identity import items_of
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.objective import BatchLosses, NoisyBatch
 from mfsynth.training.processes import join_processes
@@ -306,9 +305,9 @@ def _plain(name: str, seed: int, base: TrainConfig, out: Path) -> EstimatorTrain
     steps = round(_compute(base) / (config.batch_size * _plain_flops(config)))
     config = config.model_copy(update={"steps": steps, "data": parts})
     mixture = open_mixture(config.data, config.size, config.size)
-    trainer = EstimatorTrainer(config, items_of(mixture))
+    trainer = EstimatorTrainer(config, join_processes(), mixture)
     trainer.resume()
-    trainer.run(mixture, click.echo)
+    trainer.run(click.echo)
     trainer.model.load_state_dict(trainer.state.average)
     return trainer
 

@@ -124,7 +124,7 @@ def brought(image: RgbImage, of: Item, to: Item) -> tuple[NDArray[np.float32], N
     u, v, z = (one.reshape(depth.shape).astype(np.float32) for one in (x / far, y / far, far))
     seen = cv2.remap(image.astype(np.float32), u, v, cv2.INTER_LINEAR)
     there = cv2.remap(other, u, v, cv2.INTER_NEAREST)
-    return seen, np.abs(there - z) < _SAME_SURFACE * z
+    return np.asarray(seen, np.float32), np.abs(there - z) < _SAME_SURFACE * z
 
 
 def given_camera(item: Item) -> NDArray[np.float64]:

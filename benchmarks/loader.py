@@ -1,20 +1,24 @@
 """How near readers of RGB-D pairs come to decoding alone, as a Markdown table.
 
-    python benchmarks/loader.py [--pairs 768] [--side 256] [--rounds 7]
+    python benchmarks/loader.py [--pairs 768] [--side 256] [--rounds 7] [--peer NAME=PYTHON]...
 
 The same pairs, measured frames of tests/data/real_rgbd, lie on the local disk as a run of mfsynth,
 which webdataset reads as it is, and in Parquet files for the Hugging Face's `datasets`. Each reader
 goes through all of them on one thread with the same decoders: JPEG to uint8 RGB, PNG to float32
 depth. The ceiling is these decoders on bytes in memory. Readers take turns; figures are of CPU
 time, the median over rounds of a reader's pairs a second and of its share of the ceiling in the
-same round.
+same round. "Of a million" are the same pairs again and again, as one data set of 1,000,000: what
+its order costs. Peers (`litdata`, `streaming`, `energon`) are measured by `loader_peers.py` in the
+environments that are given, each against the ceiling there.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +35,7 @@ from real_frames import real_frames
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.finalize import finalize
 from mfsynth.shards.layout import FORMAT_VERSION, new_attempt, sample_id
 from mfsynth.shards.records import CandidateRef, Sample
 from mfsynth.shards.tables import Declared, contents_of_run
@@ -39,6 +44,7 @@ from mfsynth.storage.store import ObjectStore
 
 SHARD_SIZE = 64
 BATCH = 16
+MILLION = 1_000_000
 SCORES = ("registration",)
 
 Read = Callable[[], None]
@@ -132,6 +138,21 @@ def mfsynth_loader(url: str, **order: Any) -> Read:
     return read
 
 
+def mfsynth_of_a_million(url: str, count: int, **order: Any) -> Read:
+    few = RGBDDataset(url)
+    dataset = few.select(np.arange(MILLION) % len(few))
+    epochs = itertools.count()
+
+    def read() -> None:
+        loader = dataset.loader(BATCH, workers=0, **order)
+        # An order of its own, made anew as at the beginning of each epoch.
+        loader.epoch = next(epochs)
+        for _ in itertools.islice(loader, count // BATCH):
+            pass
+
+    return read
+
+
 def mfsynth_sequence(url: str) -> Read:
     dataset = RGBDDataset(url)
 
@@ -187,11 +208,29 @@ def _encoding(document: bytes) -> dict[str, Any]:
     return {name: depth[name] for name in ("encoding", "unit_per_code", "near")}
 
 
+def peer_of(
+    peer: str, python: str, run: str, rounds: int, tars: list[str]
+) -> dict[str, list[float]]:
+    """Seconds of the peer and of the ceiling, round by round, in another environment."""
+    script = Path(__file__).with_name("loader_peers.py")
+    command = [python, str(script), peer, run, str(rounds), *tars]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    times: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return times
+
+
+def print_row(reader: str, pairs: int, took: list[float], ceiling: list[float]) -> None:
+    shares = [best / own for best, own in zip(ceiling, took, strict=True)]
+    rate = pairs / statistics.median(took)
+    print(f"| {reader} | {rate:.0f} | {statistics.median(shares):.0%} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=768)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -203,6 +242,10 @@ def main() -> None:
             "mfsynth, loader, in order": mfsynth_loader(store.url, shuffle=False),
             "mfsynth, loader, shuffled by blocks": mfsynth_loader(store.url),
             "mfsynth, loader, at random": mfsynth_loader(store.url, block=1),
+            "mfsynth, loader, blocks, of a million": mfsynth_of_a_million(store.url, args.pairs),
+            "mfsynth, loader, at random, of a million": mfsynth_of_a_million(
+                store.url, args.pairs, block=1
+            ),
             "mfsynth, one by one": mfsynth_sequence(store.url),
             "webdataset, one by one": webdataset_loader(tars, batched=False),
             "webdataset, batches": webdataset_loader(tars, batched=True),
@@ -214,13 +257,20 @@ def main() -> None:
                 begun = time.process_time()
                 read()
                 seconds[reader].append(time.process_time() - begun)
+        if args.peer:
+            finalize(store, energon=True)
+        peers = dict(each.split("=", 1) for each in args.peer)
+        found = {
+            peer: peer_of(peer, python, store.url, args.rounds, tars)
+            for peer, python in peers.items()
+        }
     print(f"{args.pairs} pairs of {args.side}x{args.side}, batches of {BATCH}\n")
     print("| reader | pairs a CPU second | of the ceiling |")
     print("|---|---|---|")
     for reader, took in seconds.items():
-        shares = [best / own for best, own in zip(seconds["ceiling"], took, strict=True)]
-        rate = args.pairs / statistics.median(took)
-        print(f"| {reader} | {rate:.0f} | {statistics.median(shares):.0%} |")
+        print_row(reader, args.pairs, took, seconds["ceiling"])
+    for peer, times in found.items():
+        print_row(f"{peer}, in its environment", args.pairs, times[peer], times["ceiling"])
 
 
 if __name__ == "__main__":

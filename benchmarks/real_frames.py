@@ -14,18 +14,19 @@ FRAMES = Path(__file__).parents[1] / "tests" / "data" / "real_rgbd"
 Frame = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
-def real_frames(side: int, crops: int = 1) -> list[Frame]:
+def real_frames(side: int, crops: int = 1, folder: Path = FRAMES) -> list[Frame]:
     """Squares of the frames, RGB uint8 (side, side, 3) and z-depth float32 in metres, 0 = invalid.
 
     Args:
         side: Rows and columns.
         crops: Squares of each frame, side by side.
+        folder: Of frames; `*/*.rgb.jpg`, and `*/*.depth.png` in millimetres.
     """
     part = TrustedPart.model_validate(
         {
             "kind": "folder",
             "layout": "generic",
-            "path": str(FRAMES),
+            "path": str(folder),
             "images": "*/*.rgb.jpg",
             "depths": "*/*.depth.png",
             "codes_per_unit": 1000.0,

@@ -31,7 +31,10 @@ settings.load_profile("seeded")
 
 DATA = Path(__file__).parent / "data"
 # Each of their tests has all cores with the processes that Ray starts.
-WITH_RAY = {"pipelines", "runs", "soak", "test_ray_train.py", "test_processes.py"}
+WITH_RAY = {
+    *("pipelines", "runs", "soak"),
+    *("test_others_readers.py", "test_ray_train.py", "test_processes.py"),
+}
 # Of which each test takes long and shares little.
 ONE_BY_ONE = {"test_crash_matrix.py"}
 

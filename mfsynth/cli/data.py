@@ -37,8 +37,9 @@ def data() -> None:
 def inspect(source: str, frames: int, picture: Path | None, overrides: tuple[str, ...]) -> None:
     """Show what the first frames of images with depth hold, as the settings have it read.
 
-    SOURCE is a folder, tar files, or the folder or URL of a run, with what can't be seen there by
-    --set; CONFIG is a YAML file with the settings of a source, or the configuration of a training.
+    SOURCE is a folder or the URL of one, tar files, a recording, a video, a table, or a run, with
+    what can't be seen there by --set; CONFIG is a YAML file with the settings of a source, or the
+    configuration of a training.
 
     For each frame: share of valid pixels; near (1st percentile), median and far (99th); the share
     of the lowest and the highest code; the camera and where it is from. Depths that a room can't
@@ -104,7 +105,8 @@ def _sources(source: str, overrides: tuple[str, ...]) -> Iterator[tuple[str, Sou
 
     folder = "configs/train"
     if source not in resource_names(folder) and not source.endswith((".yaml", ".yml")):
-        values = read_overrides(guess_source(source), overrides, source)
+        given = {override.partition("=")[0] for override in overrides}
+        values = read_overrides(guess_source(source, given), overrides, source)
         require_layout(values.values, source)
         yield source, values.validate(LoneSource).source
         return

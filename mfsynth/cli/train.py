@@ -24,7 +24,7 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
     """Train what CONFIG describes, or go on where an interrupted training was.
 
     CONFIG describes a Modality Forcing model or a depth estimator. It is a YAML file or the name
-    of one in configs/train/. On many GPUs, start a model's training with
+    of one in configs/train/. On many GPUs, start it with
     `accelerate launch -m mfsynth.cli train CONFIG`, or the same with torchrun.
     """
     from mfsynth.errors import MfsynthError

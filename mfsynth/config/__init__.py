@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.fingerprint import (
     FORMAT_VERSION,
     WRITTEN_VERSIONS,
@@ -14,7 +15,6 @@ from mfsynth.config.fingerprint import (
 )
 from mfsynth.config.loading import load_config, load_settings
 from mfsynth.config.schema import (
-    CameraConfig,
     ModelConfig,
     PromptsConfig,
     RunConfig,

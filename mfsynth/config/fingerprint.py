@@ -17,7 +17,7 @@ WRITTEN_VERSIONS = ("2-draft.2", FORMAT_VERSION)
 """Those that runs are continued in. The second adds members and columns to the first, which a run
 of the first doesn't have; its fingerprint is that of equal settings now."""
 # Settings, of the run itself, that add some.
-_ADDING = ("camera", "metres_per_unit", "source")
+_ADDING = ("camera", "metres_per_unit", "source", "sensor")
 
 _OPERATIONAL = {"target", "output", "runtime"}
 _NOT_SET = "not set"

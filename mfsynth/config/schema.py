@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.cameras import CameraConfig, SensorConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
-from mfsynth.geometry.camera_presets import CAMERA_PRESETS
-from mfsynth.geometry.cameras import Intrinsics
 
 
 def _auto_or_count(value: Any) -> Any:
@@ -265,40 +264,6 @@ class SamplerConfig(Settings):
         return self
 
 
-def _known_camera(name: str) -> str:
-    if name not in CAMERA_PRESETS:
-        raise ValueError(
-            f"must be one of {', '.join(CAMERA_PRESETS)}, not {name!r:.60}; or give fov, an angle"
-        )
-    return name
-
-
-class CameraConfig(Settings):
-    """The camera that a run's images are taken to be of: a preset, or an angle.
-
-    Attributes:
-        preset: A camera of `mfsynth.geometry.camera_presets`. An image is the largest centred part
-            of its colour image that has the image's proportions.
-        fov: Horizontal field of view of the image as it is, in degrees.
-    """
-
-    preset: Unset[Annotated[str, AfterValidator(_known_camera)]] = None
-    fov: Unset[Annotated[float, Field(gt=0, lt=180)]] = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> CameraConfig:
-        if (self.preset is None) == (self.fov is None):
-            raise ValueError("give exactly one of preset and fov")
-        return self
-
-    def intrinsics(self, height: int, width: int) -> Intrinsics:
-        """Of an image of this size: square pixels, the principal point in the middle."""
-        if self.preset is not None:
-            return CAMERA_PRESETS[self.preset].intrinsics(height, width)
-        assert self.fov is not None  # it is one of the two
-        return Intrinsics.from_horizontal_fov(height, width, self.fov)
-
-
 class RuntimeConfig(Settings):
     """How a run is carried out; nothing here changes what it makes.
 
@@ -371,6 +336,8 @@ class RunConfig(Settings):
             one of each: `estimator`, by which its depth agrees with a metric estimator's, or
             `source`, with the metric depth that the source has beside its image. None for relative
             depth.
+        sensor: A depth sensor, of whose measurement of the pair's metric depth each pair has a map
+            beside it; None for none.
         completion: `guided` where depth of images is to go through the metric depth that the source
             has beside them, and be led by it elsewhere; unset, that gives the scale alone.
         checks: Settings of each check by its name; one that is not named, or null, is not run.
@@ -396,6 +363,7 @@ class RunConfig(Settings):
     camera: Unset[CameraConfig] = None
     estimator: Unset[DepthEstimatorConfig] = None
     metres_per_unit: Unset[FactorOrEstimator] = None
+    sensor: Unset[SensorConfig] = None
     completion: Unset[Literal["guided"]] = None
     checks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(checks_by_name)] = Field(
         default_factory=dict
@@ -409,6 +377,11 @@ class RunConfig(Settings):
     def rejects_kept(self) -> Literal["none", "thumbnails", "all"]:
         """`keep_rejects`, under whichever name it was given."""
         return self.keep_rejects or ("thumbnails" if self.keep_reject_thumbnails else "none")
+
+    @property
+    def _is_metric(self) -> bool:
+        # Of two models the estimator says what its depth is.
+        return self.metres_per_unit is not None or self.model.kind is not None
 
     @model_validator(mode="after")
     def _begins_with_what_its_mode_needs(self) -> RunConfig:
@@ -427,6 +400,10 @@ class RunConfig(Settings):
             raise ValueError(f"source: missing; sampler.mode {mode} begins with one")
         if mode == "i2d" and self.prompts is not None:
             raise ValueError("prompts: captions of images come with their source; leave it out")
+        if self.sensor is not None and self.metres_per_unit == "source":
+            raise ValueError("sensor: pairs keep what their source's sensor measured; leave it out")
+        if self.sensor is not None and mode != "d2i" and not self._is_metric:
+            raise ValueError("sensor: measures metres, and depth is relative; set metres_per_unit")
         if mode == "d2i" and self.metres_per_unit is not None:
             raise ValueError("metres_per_unit: depth is the source's own; leave it out")
         if self.completion is not None and self.metres_per_unit != "source":

@@ -117,7 +117,7 @@ def _changed(
     moved: Callable[[Intrinsics], Intrinsics],
 ) -> RGBDSample:
     """The sample with another image, maps of which pixels are picked, and a camera that moved."""
-    camera, mask = sample.intrinsics, sample.mask
+    camera, mask, sensor = sample.intrinsics, sample.mask, sample.sensor
     depth = np.ascontiguousarray(picked(sample.depth))
     return replace(
         sample,
@@ -125,6 +125,7 @@ def _changed(
         depth=depth,
         valid=depth > 0,
         intrinsics=None if camera is None else moved(Intrinsics.from_matrix(camera)).matrix(),
+        sensor=None if sensor is None else np.ascontiguousarray(picked(sensor)),
         mask=None if mask is None else np.ascontiguousarray(picked(mask)),
         # Nobody knows how to move what only its source understands.
         others={},

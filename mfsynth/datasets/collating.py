@@ -20,18 +20,19 @@ def to_arrays(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
     """Some of what a sample has, by name; a camera that is not known is all NaN.
 
     Raises:
-        MfsynthError: A mask is asked for, and it has none.
+        MfsynthError: A mask or a sensor's depth is asked for, and it has none.
     """
     found = {name: getattr(sample, name) for name in fields}
     if found.get("intrinsics", ...) is None:
         found["intrinsics"] = np.full((3, 3), np.nan)
     if found.get("camera_to_world", ...) is None:
         found["camera_to_world"] = np.full((4, 4), np.nan)
-    if found.get("mask", ...) is None:
-        raise MfsynthError(
-            f"{sample.sample_id}: no mask; open the data set with labels=True, or leave mask out "
-            "of fields"
-        )
+    for name in ("mask", "sensor"):
+        if found.get(name, ...) is None:
+            raise MfsynthError(
+                f"{sample.sample_id}: no {name}; open the data set with labels=True, or leave "
+                f"{name} out of fields"
+            )
     return found
 
 
@@ -40,7 +41,7 @@ def to_tensors(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
 
     `rgb` is float32 (3, H, W) in [0, 1], `depth` float32 and `valid` bool (1, H, W), `intrinsics`
     float32 (3, 3), all NaN where the camera is not known; so is `camera_to_world`, float64 (4, 4).
-    `mask` is int32 (1, H, W).
+    `mask` is int32 (1, H, W), `sensor` as `depth`.
     """
     return _as_tensors(to_arrays(sample, fields))
 
@@ -101,7 +102,7 @@ def _as_tensors(arrays: Batch) -> Batch:
         match name:
             case "rgb":
                 return tensor.movedim(-1, -3).contiguous().float().div_(255)
-            case "depth" | "valid":
+            case "depth" | "valid" | "sensor":
                 return tensor.unsqueeze(-3)
             case "mask":
                 return tensor.int().unsqueeze(-3)

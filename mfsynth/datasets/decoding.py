@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.datasets.frames import Pixels
+from mfsynth.config.limits import Limit
+from mfsynth.datasets.frames import Pixels, Shape
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
 from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
 from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
@@ -40,12 +43,12 @@ class ChangedError(ValueError):
 
 
 def labels_of(row: Row) -> tuple[str, ...]:
-    """Members of a sample with labels: all that it has but its depth by a sensor and its JSON."""
+    """Members of a sample beside image and depth: its depth by a sensor, and labels."""
     named = [*members_of(row)]
     return tuple(
         name
         for name in named
-        if name not in (*PIXELS, "sensor", "json") and row[f"{name}{OFFSET}"] is not None
+        if name not in (*PIXELS, "json") and row[f"{name}{OFFSET}"] is not None
     )
 
 
@@ -69,8 +72,10 @@ def span_of(row: Row, tar: StoredObject, names: Sequence[str] = PIXELS) -> Span:
     return Span(start, end - start)
 
 
-def members(row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS) -> dict[str, bytes]:
-    """Members of a sample by their names, out of what was read of its span.
+def members(
+    row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS
+) -> dict[str, memoryview]:
+    """Members of a sample by their names, views of what was read of its span.
 
     Raises:
         ChangedError: They are not those of the index.
@@ -78,39 +83,44 @@ def members(row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS) ->
     if len(data) != span.length:
         raise ChangedError(f"truncated: {row['sample_id']} ends early")
     found = {}
+    whole = memoryview(data)
     for name in names:
         offset = row[f"{name}_offset"] - span.start
-        member = data[offset : offset + row[f"{name}_size"]]
+        member = whole[offset : offset + row[f"{name}_size"]]
         if zlib.crc32(member) != row[f"{name}_crc32"]:
             raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
         found[name] = member
     return found
 
 
-def decode(row: Row, files: Mapping[str, bytes], out: Pixels | None = None) -> RGBDSample:
-    """The sample of a row and its members.
+def shape_of(row: Row) -> Shape:
+    """Rows and columns of a sample."""
+    return row["height"], row["width"]
 
-    Args:
-        row: Of the index.
-        files: Members by their names; `PIXELS`, and others that are wanted.
-        out: Arrays for its pixels, of the row's size; None for new ones.
+
+def room_for(row: Row) -> Pixels:
+    """New arrays for the pixels of a sample.
 
     Raises:
-        ValueError: They don't fit each other, or a value of the row is none.
+        ValueError: It has no size, or too large a one.
+    """
+    height, width = shape = shape_of(row)
+    if min(shape) <= 0 or height * width > Limit.PIXELS.most:
+        raise ValueError(f"is {width}x{height}, more pixels than {Limit.PIXELS.variable}, or none")
+    return Pixels(
+        np.empty((*shape, 3), np.uint8), np.empty(shape, np.float32), np.empty(shape, np.bool_)
+    )
+
+
+def described(row: Row, pixels: Pixels) -> RGBDSample:
+    """The sample of a row, in whose arrays `decode_into` puts the pixels.
+
+    Raises:
+        ValueError: A value of the row is none.
         KeyError: The row lacks a column.
     """
-    shape = (row["height"], row["width"])
-    encoding = codecs.DepthEncoding(
-        codecs.DepthScale(row["depth_encoding"]),
-        row["depth_unit_per_code"],
-        row["depth_near"],
-        row["depth_far"],
-    )
-    to_rgb, to_depth, to_valid = (None, None, None) if out is None else out
-    depth = codecs.decode_depth(files["depth"], encoding, shape, to_depth)
-    others = {n: data for n, data in files.items() if n not in (*PIXELS, *ADDED_MEMBERS)}
-    pose = row.get("camera_to_world")
     source = row["intrinsics_source"]
+    pose = row.get("camera_to_world")
     return RGBDSample(
         ref=CandidateRef(
             **{name: row[name] for name in _REF},
@@ -118,9 +128,9 @@ def decode(row: Row, files: Mapping[str, bytes], out: Pixels | None = None) -> R
             source=row.get("source"),
             copy=row.get("copy"),
         ),
-        rgb=codecs.decode_jpeg(files["rgb"], shape, to_rgb),
-        depth=depth,
-        valid=np.greater(depth, 0, out=to_valid),
+        rgb=pixels.rgb,
+        depth=pixels.depth,
+        valid=pixels.valid,
         intrinsics=_intrinsics(row),
         intrinsics_source=None if source is None else IntrinsicsSource(source),
         camera=row.get("camera"),
@@ -133,10 +143,60 @@ def decode(row: Row, files: Mapping[str, bytes], out: Pixels | None = None) -> R
         episode=row.get("episode"),
         frame=row.get("frame"),
         timestamp=row.get("timestamp"),
-        mask=decode_mask(files["mask"], shape) if "mask" in files else None,
-        objects=decode_poses(files["poses"]) if "poses" in files else (),
-        others={suffix_of(name): data for name, data in others.items()},
     )
+
+
+def encoding_of(row: Row) -> codecs.DepthEncoding:
+    """Of the codes of a sample's depth.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return codecs.DepthEncoding(
+        codecs.DepthScale(row["depth_encoding"]),
+        row["depth_unit_per_code"],
+        row["depth_near"],
+        row["depth_far"],
+    )
+
+
+def decode_into(
+    pixels: Pixels, encoding: codecs.DepthEncoding, jpeg: memoryview, png: memoryview
+) -> None:
+    """Decode the members of a sample into its arrays, whose size they must have.
+
+    Raises:
+        ValueError: They are damaged, or don't fit each other.
+    """
+    shape = pixels.depth.shape
+    codecs.decode_depth(png, encoding, shape, pixels.depth)
+    codecs.decode_jpeg(jpeg, shape, pixels.rgb)
+    np.greater(pixels.depth, 0, out=pixels.valid)
+
+
+def labelled(row: Row, sample: RGBDSample, files: Mapping[str, memoryview]) -> RGBDSample:
+    """A sample with what there is of its labels among its members.
+
+    Raises:
+        ValueError: A label is damaged, or doesn't fit the pixels.
+    """
+    labels = {name: bytes(data) for name, data in files.items() if name not in PIXELS}
+    if not labels:
+        return sample
+    return replace(
+        sample,
+        sensor=_sensor(row, labels["sensor"], sample.depth.shape) if "sensor" in labels else None,
+        mask=decode_mask(labels["mask"], sample.depth.shape) if "mask" in labels else None,
+        objects=decode_poses(labels["poses"]) if "poses" in labels else (),
+        others={suffix_of(n): data for n, data in labels.items() if n not in ADDED_MEMBERS},
+    )
+
+
+def _sensor(row: Row, png: bytes, shape: tuple[int, int]) -> DepthMap:
+    unit = row["sensor_unit_per_code"]
+    if not (isinstance(unit, float) and 0 < unit < math.inf):
+        raise ValueError("its sensor's depth has no unit")
+    return (codecs.decode_codes(png, shape) * unit).astype(np.float32)
 
 
 def _intrinsics(row: Row) -> NDArray[np.float64] | None:

@@ -7,7 +7,9 @@ system gives it page by page, and takes it back at once.
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
+from collections import OrderedDict, deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
+
+# Three arrays a batch, of batches of some shapes.
+_MOST_SIZES = 12
+_MOST_FREE = 8
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -31,11 +37,13 @@ class Pixels(NamedTuple):
 class BufferPool:
     """Lends memory for arrays; it comes back when nothing looks at the array any more.
 
-    Safe for threads. Another process begins with an empty pool.
+    Of the sizes asked for last, it keeps what batches need that are made while others are used;
+    the rest goes back to the system. Safe for threads. Another process begins with an empty pool.
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[NDArray[np.uint8]]] = {}
+        self._free: OrderedDict[int, deque[NDArray[np.uint8]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[BufferPool], tuple[()]]:
         return BufferPool, ()
@@ -44,7 +52,11 @@ class BufferPool:
         """An array with whatever is in it, as `numpy.empty`."""
         kind = np.dtype(dtype)
         size = kind.itemsize * int(np.prod(shape))
-        free = self._free.setdefault(size, [])
+        with self._lock:
+            free = self._free.setdefault(size, deque(maxlen=_MOST_FREE))
+            self._free.move_to_end(size)
+            if len(self._free) > _MOST_SIZES:
+                self._free.popitem(last=False)
         try:
             memory = free.pop()
         except IndexError:

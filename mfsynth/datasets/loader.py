@@ -101,7 +101,7 @@ class Work:
         found = self.dataset.load(rows, frames)
         skipped = []
         samples = []
-        for position, sample in zip(positions, found, strict=True):
+        for position, sample in zip(positions, map(self._usable, found), strict=True):
             if isinstance(sample, MfsynthError):
                 if not self.skips:
                     raise sample
@@ -116,11 +116,21 @@ class Work:
         together = None if frames is None or skipped else frames.whole
         return stacked(samples, {} if together is None else together._asdict()), skipped
 
+    def _usable(self, sample: RGBDSample | MfsynthError) -> RGBDSample | MfsynthError:
+        """As it is; an error if depth is wanted and it has none: its loss would be no number."""
+        if isinstance(sample, MfsynthError) or not {"depth", "valid"} & {*self.fields}:
+            return sample
+        if sample.valid.any():
+            return sample
+        return MfsynthError(
+            f"{sample.sample_id} has no valid depth; on_error='skip' takes another in its place"
+        )
+
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
         # From the other end of the epoch: neighbours are likely to be lost with it.
         far = position + len(self.dataset) // 2
         for row in self.rows(epoch, far, far + _SUBSTITUTES):
-            [sample] = self.dataset.load([row])
+            sample = self._usable(self.dataset.load([row])[0])
             if not isinstance(sample, MfsynthError):
                 return sample
         raise MfsynthError(f"{_SUBSTITUTES} samples in a row can't be read; the first: {error}")
@@ -143,8 +153,8 @@ class Loader:
         workers: How many read and decode; 0 for the calling thread itself.
         kind: `threads`, or `processes`, which are spawned, for augmentations in Python.
         prefetch: Batches that a worker is ahead.
-        on_error: `skip` puts another sample in the place of one that can't be read, and counts
-            it in `skipped`.
+        on_error: `skip` puts another sample in the place of one that can't be read or has no
+            valid depth (unless `fields` want none), and counts it in `skipped`.
         fields: Of `RGBDSample`, what a batch has.
         augment: What is done to samples, in order; its chance is of seed, epoch and position.
         to: `numpy`; or `torch`, as `mfsynth.datasets.to_tensors` has it.
@@ -198,6 +208,11 @@ class Loader:
         ):
             if value not in allowed:
                 raise MfsynthError(f"{name} is {value!r}; give {' or '.join(allowed)}")
+        if not len(dataset):
+            raise MfsynthError(
+                f"{dataset!r:.500} has no pair: none meets the filter or is in this part of a "
+                "split, or the run has none yet"
+            )
         smallest = batch_size * world_size if tail == "drop" else 1
         if len(dataset) < smallest:
             raise MfsynthError(
@@ -213,6 +228,7 @@ class Loader:
         self._spawns, self._prefetch = kind == "processes", prefetch
         self._to, self._pin_memory = to, pin_memory
         self._position = 0
+        self._turn = 0
         self.epoch = 0
         self.skipped = 0
         self.last_skipped: str | None = None
@@ -222,7 +238,12 @@ class Loader:
         return self._steps(len(self._work.dataset))
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches that are left of the epoch; behind the last of them the next one begins."""
+        """The batches that are left of the epoch; behind the last of them the next one begins.
+
+        An iterator that was left goes on in the next one, and gives no batch any more itself.
+        """
+        self._turn += 1
+        turn = self._turn
         left = len(self._work.dataset) - self._position
         starts = [self._position + step * self._step for step in range(self._steps(left))]
         with self._pool() as submit:
@@ -241,6 +262,11 @@ class Loader:
                 # It counts as handed out from here on: whoever saves a state has the batch.
                 self._position = start + self._step
                 yield batch
+                if turn != self._turn:
+                    raise MfsynthError(
+                        "another iterator of this loader has begun, or a state was loaded: a "
+                        "loader is in one place at a time; make a second one"
+                    )
         self.epoch, self._position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -279,6 +305,7 @@ class Loader:
             raise MfsynthError(f"no state of a loader: epoch {epoch!r}, position {position!r}")
         if not self._steps(size - position):
             epoch, position = epoch + 1, 0
+        self._turn += 1
         self.epoch, self._position = epoch, position
 
     @property

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth import __version__
-from mfsynth.datasets.mapped import MIN_ROWS, Index, groups, mapped
+from mfsynth.datasets.mapped import MIN_ROWS, Index, groups, joined, mapped
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
@@ -20,7 +20,7 @@ from mfsynth.shards.layout import FIRST_VERSION, REJECTED_TAR
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.selection import view_rows
-from mfsynth.shards.views import read_view
+from mfsynth.shards.views import View, read_view
 from mfsynth.storage.store import ObjectStore
 
 
@@ -70,7 +70,7 @@ def open_parts(
     if not urls:
         raise MfsynthError("no run is listed; give at least one folder or URL")
     opened = [_open(url, view) for url in urls]
-    index = opened[0].index if len(opened) == 1 else _joined(opened)
+    index = opened[0].index if len(opened) == 1 else _index_of_all(opened)
     return [one.part for one in opened], index
 
 
@@ -79,13 +79,7 @@ def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
     run = read_run(store)
     wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
-    receipts = [*commits.values()]
-    if wanted is not None:
-        index = Index(view_rows(store, wanted, commits))
-    elif sum(receipt.accepted for receipt in receipts) < MIN_ROWS:
-        index = Index(read_index(store, receipts))
-    else:
-        index = mapped(_digest(receipts), partial(_pieces, store, receipts))
+    index = _index(store, commits) if wanted is None else _index_of_view(store, wanted, commits)
     tars = {
         (shard, kind == REJECTED_TAR): receipt.objects[kind]
         for shard, receipt in commits.items()
@@ -95,24 +89,42 @@ def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
     return _Opened(Part(store, tars, len(index), run_sha256(store)), run, index)
 
 
+def _index(store: ObjectStore, commits: Mapping[int, Receipt]) -> Index:
+    receipts = [*commits.values()]
+    if sum(receipt.accepted for receipt in receipts) < MIN_ROWS:
+        return Index(read_index(store, receipts))
+    digests = [receipt.objects["index"].sha256 for receipt in receipts]
+    return mapped(_digest(digests), partial(_pieces, store, receipts))
+
+
+def _index_of_view(store: ObjectStore, view: View, commits: Mapping[int, Receipt]) -> Index:
+    if view.pairs < MIN_ROWS:
+        return Index(view_rows(store, view, commits))
+    try:
+        view.receipts_of(commits)
+    except MfsynthError as error:
+        raise MfsynthError(f"{store.url}/{view.key}: {error}") from error
+    # Which says the digests of all objects that it was made of, too.
+    digest = _digest(["view", hashlib.sha256(view.to_bytes()).hexdigest()])
+    return mapped(digest, lambda: [view_rows(store, view, commits)])
+
+
 def _pieces(store: ObjectStore, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
     """The index in pieces that fit into memory whatever the run's size: those of segments."""
     for group in groups([receipt.shard for receipt in receipts]):
         yield read_index(store, receipts[group])
 
 
-def _digest(receipts: Sequence[Receipt]) -> str:
+def _digest(parts: Iterable[str]) -> str:
     """Of all that decides the rows of an index, and how they are read."""
-    parts = [__version__, *(receipt.objects["index"].sha256 for receipt in receipts)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join([__version__, *parts]).encode()).hexdigest()
 
 
-def _joined(opened: Sequence[_Opened]) -> Index:
-    schema = _union(opened)
-    index = pa.concat_tables([_with_all_columns(one.index.table, schema) for one in opened])
-    if pc.count_distinct(index.column("sample_id")).as_py() < len(index):
+def _index_of_all(opened: Sequence[_Opened]) -> Index:
+    index = joined([one.index for one in opened], _union(opened))
+    if pc.count_distinct(index.table.column("sample_id")).as_py() < len(index):
         _require_no_common_sample(opened)
-    return Index(index)
+    return index
 
 
 def _union(opened: Iterable[_Opened]) -> pa.Schema:
@@ -128,16 +140,6 @@ def _union(opened: Iterable[_Opened]) -> pa.Schema:
                 )
     # What is stored says where nothing may be missing; of the whole that says little.
     return pa.schema([pa.field(name, column.type) for name, (column, _) in columns.items()])
-
-
-def _with_all_columns(index: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        index.column(field.name)
-        if field.name in index.column_names
-        else pa.nulls(len(index), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _require_no_common_sample(opened: Sequence[_Opened]) -> None:

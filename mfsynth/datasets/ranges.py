@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import math
 import os
+import shutil
 import threading
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.records import StoredObject
-from mfsynth.storage import atomic
+from mfsynth.storage.errors import StoreFullError
 from mfsynth.storage.local_cache import LocalCache
 from mfsynth.storage.store import ObjectStore
 
 # A run may have more shards than a process may have open files (often 1024).
 _MAX_OPEN_FILES = 64
+# A cache without room is not looked through again for each pair.
+_FULL_S = 60.0
 # Of a remote store: what lies between two ranges costs less than another request.
 _MAX_GAP = 256 * 2**10
 _MAX_REQUEST = 32 * 2**20
@@ -33,7 +40,8 @@ class RangeReader:
     files, which every process opens for itself when it first needs them.
 
     Args:
-        cache: Keeps whole objects of remote stores; None to read the ranges from there each time.
+        cache: Keeps whole objects of remote stores; ranges of those that it has no room for, or
+            None of all, are read from there each time.
     """
 
     def __init__(self, cache: LocalCache | None = None) -> None:
@@ -42,16 +50,18 @@ class RangeReader:
         self._lock = threading.Lock()
         # One for each object that is being opened: it is fetched once, and others needn't wait.
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._full_until = -math.inf
 
     def __reduce__(self) -> tuple[type[RangeReader], tuple[LocalCache | None]]:
         return RangeReader, (self._cache,)
 
     def read(
         self, store: ObjectStore, stored: StoredObject, ranges: Sequence[Range]
-    ) -> list[bytes]:
+    ) -> Iterable[bytes]:
         """Ranges of an object, each with fewer bytes if the object ends before.
 
-        Neighbours are read at once from a remote store.
+        Of a file each is read when it is asked for. Neighbours are read at once from a remote
+        store.
 
         Raises:
             FileNotFoundError: There is no such object.
@@ -63,10 +73,12 @@ class RangeReader:
         if root is not None:
             path = str(root / stored.key)
             file = self._file(path, lambda: os.open(path, os.O_RDONLY))
-            return [file.read(start, length) for start, length in ranges]
+            assert file is not None
+            return starmap(file.read, ranges)
         if (cache := self._cache) is not None:
-            file = self._file(_name(stored), lambda: self._kept(cache, store, stored))
-            return [file.read(start, length) for start, length in ranges]
+            kept = self._file(_name(stored), lambda: self._kept(cache, store, stored))
+            if kept is not None:
+                return starmap(kept.read, ranges)
         found: dict[Range, bytes] = {}
         for group in _coalesced(ranges):
             first = group[0][0]
@@ -83,7 +95,10 @@ class RangeReader:
             with self._lock:
                 self._files.pop(_name(stored), None)
 
-    def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int:
+    def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int | None:
+        if (found := cache.find(_name(stored))) is not None or time.monotonic() < self._full_until:
+            return found
+
         def fetch(path: Path) -> None:
             with store.local_copy(stored.key) as copy:
                 with copy.open("rb") as file:
@@ -93,18 +108,28 @@ class RangeReader:
                         f"{store.url}/{stored.key}: its bytes changed (SHA-256 differs); `mfsynth "
                         "verify` says what else is damaged"
                     )
-                atomic.copy(copy, path)
+                shutil.copyfile(copy, path)
 
-        return cache.open(_name(stored), fetch)
+        try:
+            kept = cache.keep(_name(stored), stored.size, fetch)
+        except (OSError, StoreFullError) as error:
+            # Not the store: the disk is full that the cache is on, or temporary files.
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            kept = None
+        if kept is None:
+            self._full_until = time.monotonic() + _FULL_S
+        return kept
 
-    def _file(self, name: str, opened: Callable[[], int]) -> _OpenFile:
+    def _file(self, name: str, opened: Callable[[], int | None]) -> _OpenFile | None:
         if (file := self._known(name)) is not None:
             return file
         with self._lock:
             turn = self._opening[name]
         with turn:
-            if (file := self._known(name)) is None:
-                file = _OpenFile(opened())
+            file = self._known(name)
+            if file is None and (descriptor := opened()) is not None:
+                file = _OpenFile(descriptor)
                 with self._lock:
                     self._files[name] = file
                     # The file is evicted, not closed: a thread may still be reading from it.

@@ -22,12 +22,17 @@ from mfsynth.datasets.decoding import (
     ChangedError,
     Row,
     Span,
-    decode,
+    decode_into,
+    described,
+    encoding_of,
+    labelled,
     labels_of,
     members,
+    room_for,
+    shape_of,
     span_of,
 )
-from mfsynth.datasets.frames import Frames
+from mfsynth.datasets.frames import Frames, Pixels
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import Order, kept_order
 from mfsynth.datasets.parts import Part, open_parts
@@ -36,6 +41,7 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
+from mfsynth.shards.codecs import DepthEncoding
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
 from mfsynth.storage.local_cache import LocalCache, cache_folder
@@ -62,8 +68,8 @@ class RGBDDataset:
             pass one here (`mfsynth.datasets.to_tensors`) or a `collate_fn` there.
         cache_bytes: Of a remote store, tars are kept in the user's cache folder, as many as this
             has room for; 0 to read ranges from the store each time.
-        labels: Whether to read what samples have of their source's labels, too: `mask`, `objects`
-            and `others`. Poses of cameras and episodes are there in any case.
+        labels: Whether to read what samples have beside image and depth, too: `sensor`, `mask`,
+            `objects` and `others`. Poses of cameras and episodes are there in any case.
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
@@ -255,25 +261,41 @@ class RGBDDataset:
         self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
     ) -> dict[int, RGBDSample | MfsynthError]:
         part, tar = group[0].part, group[0].tar
+        found: dict[int, RGBDSample | MfsynthError] = {}
+        ready = []
+        # In three rounds, for between two pictures all Python is cold again, and takes five
+        # times as long: what rows say of the samples, then their pixels.
+        for each in group:
+            row = each.row
+            try:
+                lent = None if frames is None else frames.part(each.place, shape_of(row))
+                pixels = room_for(row) if lent is None else lent
+                ready.append((each, described(row, pixels), pixels, encoding_of(row)))
+            except (ValueError, KeyError, TypeError) as error:
+                found[each.place] = _unreadable(part, tar, row, error)
         try:
-            spans = [(each.span.start, each.span.length) for each in group]
+            spans = [(each.span.start, each.span.length) for each, *_ in ready]
+            # One after the other: decoded while its bytes are in the processor's caches.
             read = self._reader.read(part.store, tar, spans)
+            for (each, sample, pixels, encoding), data in zip(ready, read, strict=True):
+                found[each.place] = self._filled(each, data, sample, pixels, encoding, files)
         except FileNotFoundError:
-            return {
-                each.place: _damaged(
-                    part, tar.key, f"it is missing (wanted for {each.row['sample_id']})"
-                )
-                for each in group
-            }
+            for each, *_ in ready:
+                what = f"it is missing (wanted for {each.row['sample_id']})"
+                found.setdefault(each.place, _damaged(part, tar.key, what))
         except (OSError, MfsynthError) as error:
-            return {each.place: _unread(each, error) for each in group}
-        return {
-            each.place: self._sample(each, data, frames, files)
-            for each, data in zip(group, read, strict=True)
-        }
+            for each, *_ in ready:
+                found.setdefault(each.place, _unread(each, error))
+        return found
 
-    def _sample(
-        self, wanted: _Wanted, data: bytes, frames: Frames | None, files: dict[str, bytes] | None
+    def _filled(
+        self,
+        wanted: _Wanted,
+        data: bytes,
+        sample: RGBDSample,
+        pixels: Pixels,
+        encoding: DepthEncoding,
+        files: dict[str, bytes] | None,
     ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
@@ -284,20 +306,18 @@ class RGBDDataset:
                     raise
                 # On the way from a store, once in very many reads; or on the disk of the cache.
                 self._reader.forget(tar)
-                [data] = self._reader.read(part.store, tar, [(span.start, span.length)])
-                found = members(row, span, data, wanted.names)
+                [again] = self._reader.read(part.store, tar, [(span.start, span.length)])
+                found = members(row, span, again, wanted.names)
         except ChangedError as error:
             return _damaged(part, tar.key, str(error))
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         if files is not None:
-            files |= found
+            files |= {name: bytes(member) for name, member in found.items()}
         try:
-            out = (
-                None if frames is None else frames.part(wanted.place, (row["height"], row["width"]))
-            )
-            return decode(row, found, out)
-        except (ValueError, KeyError) as error:
+            decode_into(pixels, encoding, found["rgb"], found["depth"])
+            return labelled(row, sample, found)
+        except ValueError as error:
             return _unreadable(part, tar, row, error)
 
 

@@ -38,8 +38,10 @@ class RGBDSample:
         episode: What its source calls the episode that the view is of; None of a view by itself.
         frame: Its number in the episode, or None.
         timestamp: Seconds in the episode, or None.
-        mask: uint16 (H, W), numbers of instances, 0 = none; None where there is none, or the data
-            set was opened without labels. So are the next two.
+        sensor: float32 (H, W), metres as a sensor returned them, or would have, 0.0 = invalid;
+            None where there are none, or the data set was opened without labels. So are the next
+            three.
+        mask: uint16 (H, W), numbers of instances, 0 = none.
         objects: The objects of the view, with their numbers in the mask.
         others: Other files of its source's sample, by suffix.
     """
@@ -60,6 +62,7 @@ class RGBDSample:
     episode: str | None = None
     frame: int | None = None
     timestamp: float | None = None
+    sensor: DepthMap | None = None
     mask: InstanceMask | None = None
     objects: tuple[ObjectPose, ...] = ()
     others: Mapping[str, bytes] = field(default_factory=dict)

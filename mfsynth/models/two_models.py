@@ -19,8 +19,8 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 
 from mfsynth.config import ModelConfig, RuntimeConfig
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
-from mfsynth.config.schema import CameraConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind
 from mfsynth.models.estimators.base import Estimator

@@ -25,13 +25,13 @@ from mfsynth.storage.store import ObjectStore
 # What decides speed, acceptance and bytes of a candidate.
 _WORK = (
     *("prompts", "source", "model", "sampler", "camera", "estimator", "metres_per_unit"),
-    *("completion", "checks"),
+    *("sensor", "completion", "checks"),
 )
 # What must be the same for a run to go on, as far as can be told without prompts and model: a file
 # of prompts may have moved.
 _RUN = (
     *("name", "seed", "shard_size", "model", "sampler", "camera", "estimator", "metres_per_unit"),
-    *("copies", "completion", "checks", "keep_rejects", "keep_reject_thumbnails"),
+    *("sensor", "copies", "completion", "checks", "keep_rejects", "keep_reject_thumbnails"),
 )
 
 

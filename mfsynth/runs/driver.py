@@ -50,6 +50,7 @@ from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
+from mfsynth.runs.revisions import pinned
 from mfsynth.runs.settings import complete, require_trained_for, run_estimator
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
@@ -150,7 +151,7 @@ def _generate(
     store.create_if_absent(CARD_KEY, first_card(manifest).encode())
     plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
-    config = config.model_copy(update={"output": store.location})
+    config = pinned(config, identity.settings).model_copy(update={"output": store.location})
     examine = partial(examine_at_start, config, store, model, estimator=estimator, end=plan.end)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker

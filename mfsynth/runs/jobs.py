@@ -47,7 +47,8 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
 
     Raises:
         MfsynthError: None of them can be read, they have no depth where that is needed, none has
-            a label that the settings name, or their files are not what the settings say.
+            a label that the settings name, a sensor is asked for relative depth, or their files are
+            not what the settings say.
     """
     if items.source is None:
         return None
@@ -61,6 +62,12 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
         raise MfsynthError(
             f"{setting}: of {found.frames} items of the source none has depth; name its depth, or "
             "take another source"
+        )
+    relative = found.depth is not None and found.depth.unit != "m"
+    if config.sensor is not None and config.sampler.mode == "d2i" and relative:
+        raise MfsynthError(
+            "sensor: measures metres, and nobody says that the source's depth is in them; say so "
+            "(docs/data.md), or leave sensor out"
         )
     if lacking := [name for name, count in found.labels.items() if not count]:
         raise MfsynthError(

@@ -33,10 +33,11 @@ from mfsynth.runs.protocol import (
     StartAnswer,
     Started,
 )
+from mfsynth.runs.revisions import require_recorded_files
 from mfsynth.runs.sizing import WorkerResources
 from mfsynth.runs.understanding import vocabulary_of
 from mfsynth.runs.watching.metrics import GpuMemory
-from mfsynth.shards.commits import require_store_of
+from mfsynth.shards.commits import read_run, require_store_of
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 
@@ -271,6 +272,7 @@ def open_shard_worker(config: RunConfig, device: str) -> ShardMaker:
     from mfsynth.models.estimators.opening import open_estimator
     from mfsynth.runs.worker import ShardWorker
 
+    require_recorded_files(config, read_run(ObjectStore.open(config.output)))
     if config.model.kind is not None:
         return _open_two_models(config, device)
     pipeline = load_pipeline(config.model, device, config.runtime)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mfsynth.config import RunConfig
-from mfsynth.config.schema import CameraConfig
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.runs.items import RunSource

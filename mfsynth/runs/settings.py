@@ -30,6 +30,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
+from mfsynth.runs.revisions import network_revisions
 from mfsynth.shards.columns import PARTED, PHASH
 from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, member_of
@@ -101,9 +102,9 @@ def run_fingerprint(
     if estimator is not None and config.estimator is not None:
         settings = config.estimator.model_dump(mode="json")
         beside["estimator"] = {**settings, "revision": estimator.revision}
-    if networks := networks_of(open_checks(config.checks)):
+    if networks := network_revisions(config):
         # Also of a folder, or of a hub id without a revision.
-        beside["networks"] = {f"checks.{name}": found.revision for name, found in networks.items()}
+        beside["networks"] = networks
     return fingerprint(config, prompts_digest, model_revision, beside)
 
 
@@ -138,7 +139,9 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
         names += tuple(f"estimated_{name}" for name in ("fx", "fy", "cx", "cy"))
     if config.metres_per_unit is not None:
         names += ("metres_per_unit", "metres_per_unit_error")
-    if config.metres_per_unit == "source":
+    if config.sensor is not None:
+        names += ("sensor",)
+    if config.metres_per_unit == "source" or config.sensor is not None:
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
         names += ("source", "copy")

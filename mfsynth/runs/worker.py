@@ -49,6 +49,7 @@ from mfsynth.runs.protocol import (
 from mfsynth.runs.provenance import Provenance, View
 from mfsynth.runs.recording import RecordQueue
 from mfsynth.runs.retries import backoff
+from mfsynth.runs.sensing import sensed
 from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
@@ -282,6 +283,10 @@ class ShardWorker:
             if not reasons or kept or (keep == "all" and is_whole and found is not None):
                 seen = None if estimate is None else estimate.intrinsics
                 estimated = None if seen is None else IntrinsicsSource.ESTIMATED
+                sensor, twin = self._provenance.sensor(item), self._config.sensor
+                if twin is not None:
+                    camera = view.intrinsics or seen
+                    sensor = sensed(twin, said, rgb, camera, candidate.seed)
                 pair = encode_sample(
                     Sample(
                         candidate.ref,
@@ -300,7 +305,8 @@ class ShardWorker:
                         estimated_intrinsics=seen,
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
-                        sensor=self._provenance.sensor(item),
+                        sensor=sensor,
+                        sensor_preset=None if twin is None or sensor is None else twin.preset,
                         labels=item.labels,
                         parted=verdict.parted,
                     ),

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 
+Bytes = bytes | memoryview
 Codes = NDArray[np.uint16]
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -199,7 +200,7 @@ def encode_metres(depth: DepthMap) -> tuple[bytes, float]:
 
 
 def decode_depth(
-    png: bytes,
+    png: Bytes,
     encoding: DepthEncoding,
     shape: Shape | None = None,
     out: DepthMap | None = None,
@@ -222,7 +223,7 @@ def decode_depth(
     return dequantise_depth(codes, encoding, out)
 
 
-def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
+def decode_codes(png: Bytes, shape: Shape | None = None) -> Codes:
     """The uint16 (H, W) codes in a PNG.
 
     Args:
@@ -237,7 +238,7 @@ def decode_codes(png: bytes, shape: Shape | None = None) -> Codes:
     width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
     _require_shape((height, width), shape)
     # OpenCV gives a picture with grey in place of what is missing for some truncated files.
-    if not png.endswith(b"IEND\xaeB`\x82"):
+    if png[-8:] != b"IEND\xaeB`\x82":
         raise ValueError("not a whole PNG")
     codes = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if codes is None or codes.dtype != np.uint16 or codes.ndim != 2:
@@ -253,7 +254,7 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     return jpeg
 
 
-def decode_jpeg(jpeg: bytes, shape: Shape | None = None, out: RgbImage | None = None) -> RgbImage:
+def decode_jpeg(jpeg: Bytes, shape: Shape | None = None, out: RgbImage | None = None) -> RgbImage:
     """Image uint8 (H, W, 3) of a JPEG.
 
     Args:

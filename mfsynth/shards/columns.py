@@ -289,6 +289,15 @@ INDEX: tuple[Column[PlacedSample], ...] = (
     ),
     *(column for member in MEMBERS for column in _member(member)),
     *(column for name, m in ADDED_MEMBERS.items() for column in added_member(name, m.suffix)),
+    Column(
+        "sensor",
+        "string",
+        "the preset whose sensor would have returned KEY.sensor.png; null without",
+        lambda placed: placed.sample.sensor_preset,
+        nullable=True,
+        in_first_version=False,
+        in_every_run=False,
+    ),
     _added(
         "sensor_unit_per_code",
         "metres a code of KEY.sensor.png; null without",

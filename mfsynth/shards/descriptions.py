@@ -97,6 +97,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
         **_estimated_camera(row),
         **{f"depth.{name}": row[f"depth_{name}"] for name in _DEPTH},
         **{f"sensor.{name}": row[f"sensor_{name}"] for name in _SENSOR if f"sensor_{name}" in row},
+        **({"sensor.preset": row["sensor"]} if "sensor" in row else {}),
         **{
             f"slots.{name.removeprefix(SLOT_PREFIX)}": value
             for name, value in row.items()

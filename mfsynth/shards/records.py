@@ -91,6 +91,7 @@ class Sample:
         metres_per_unit: The factor that made relative depth metric; None where none did.
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
+        sensor_preset: Whose sensor would have measured it; None of a real measurement.
         labels: What its source knows of the view, of its size.
         parted: Objects of these whose mask and image part ways, as a check names them.
     """
@@ -112,6 +113,7 @@ class Sample:
     metres_per_unit: float | None = None
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None
+    sensor_preset: str | None = None
     labels: Labels = NO_LABELS
     parted: tuple[str, ...] = ()
 

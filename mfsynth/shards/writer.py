@@ -160,7 +160,7 @@ def describe(
             "far": encoding.far,
         },
         **(
-            {"sensor": None if sensor_unit is None else {"unit_per_code": sensor_unit}}
+            {"sensor": _sensor_as_json(sample, sensor_unit, declared)}
             if "sensor_offset" in declared.added
             else {}
         ),
@@ -182,6 +182,15 @@ def describe(
 def _if_declared(values: Mapping[str, Any], declared: tables.Declared) -> dict[str, Any]:
     """Fields without those that are of other runs."""
     return {k: v for k, v in values.items() if k not in ADDED or k in declared.added}
+
+
+def _sensor_as_json(
+    sample: Sample, unit: float | None, declared: tables.Declared
+) -> dict[str, Any] | None:
+    if unit is None:
+        return None
+    preset = {"preset": sample.sensor_preset} if "sensor" in declared.added else {}
+    return {**preset, "unit_per_code": unit}
 
 
 def _as_json(camera: Intrinsics | None) -> dict[str, float] | None:

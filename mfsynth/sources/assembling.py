@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
+from mfsynth.geometry.registration import depth_in_camera
 from mfsynth.geometry.resizing import resize_nearest
-from mfsynth.geometry.rgbd import DepthMap, Mask
+from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import JPEG_START, source_type
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
-from mfsynth.sources.camera_settings import CameraSettings, differ
-from mfsynth.sources.containers import decoding, is_array, open_picture, read_codes
+from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings, differ
+from mfsynth.sources.containers import is_array, open_picture, read_codes
 from mfsynth.sources.decoding import (
     EncodingError,
     Shape,
@@ -28,6 +29,7 @@ from mfsynth.sources.decoding import (
 )
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding
 from mfsynth.sources.labels import LabelSettings, labels_read
 from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
@@ -43,22 +45,22 @@ class Files:
     """What an item is made of.
 
     Attributes:
-        rgb: The image's file.
+        rgb: The image's file, or its pixels; None where there is none.
         rgb_name: Its name, for messages.
         text: The caption.
         beside: Other files beside it.
-        depth: The depth map's file; None where there is none.
+        depth: The depth map's file, or its codes; None where there is none.
         depth_name: Its name, for messages.
         own: How it is stored, where it is mfsynth's own.
         named_as_own: Whether it is named as mfsynth's own are.
         moment: Where the image stands in an episode; None for nowhere.
     """
 
-    rgb: bytes
+    rgb: bytes | RgbImage | None
     rgb_name: str
     text: str
     beside: Beside
-    depth: bytes | None = None
+    depth: bytes | NDArray[Any] | None = None
     depth_name: str = ""
     own: OwnDepth | None = None
     named_as_own: bool = False
@@ -90,12 +92,10 @@ def assemble(
     cameras = _Cameras(files, encoding)
     alone = files.depth is None and encoding.camera is None
     upright = alone and encoding.orientation in (None, "exif")
-    rgb = decode_rgb(files.rgb, files.rgb_name, upright=upright, key=encoding.rgb_key)
-    shape = (rgb.shape[0], rgb.shape[1])
-    camera = cameras.of_image(shape)
-    told = encoding.camera.told if encoding.camera is not None else ""
-    if camera is None and files.own is not None:
-        camera, told = files.own.camera, files.own.camera_from
+    rgb, shape = None, None
+    if files.rgb is not None:
+        rgb = decode_rgb(files.rgb, files.rgb_name, upright=upright, key=encoding.rgb_key)
+        shape = (rgb.shape[0], rgb.shape[1])
     depth, facts = None, DepthFacts()
     if files.depth is not None:
         depth, facts = _depth(files, files.depth, encoding, cameras, shape)
@@ -104,22 +104,29 @@ def assemble(
                 f"{files.depth_name}: no pixel has valid depth; check encoding (scale, invalid, "
                 "clip), or set depth: optional to use such images without"
             )
-        depth = _of_the_image(depth, files, encoding, shape)
+        shape = shape or (depth.shape[0], depth.shape[1])
+        depth = _of_the_image(depth, files, encoding, cameras, shape)
+    if shape is None:
+        raise MfsynthError(f"{files.rgb_name}: neither an image nor depth; leave it out")
+    camera = cameras.of_image(shape)
+    told = encoding.camera.told if encoding.camera is not None else ""
+    if camera is None and files.own is not None:
+        camera, told = files.own.camera, files.own.camera_from
     turned = upright and _exif_orientation(files) != 1
     if not upright and encoding.orientation not in (None, "stored"):
         quarters = _quarters(files, encoding)
         turned = quarters != 0
-        rgb = _turned(rgb, quarters)
+        rgb = None if rgb is None else _turned(rgb, quarters)
         depth = None if depth is None else _turned(depth, quarters)
         camera = None if camera is None else camera.turned(quarters, *shape)
+    image = files.rgb if isinstance(files.rgb, bytes) else b""
     origin = Origin(
-        jpeg=files.rgb if files.rgb.startswith(JPEG_START) and not turned else None,
-        digital_source_type=source_type(files.rgb) or "",
+        jpeg=image if image.startswith(JPEG_START) and not turned else None,
+        digital_source_type=(source_type(image) if image else None) or "",
     )
+    name = files.rgb_name or files.depth_name
     found = labels_read(labels, files.beside, shape, files.moment, turned=turned)
-    return Item(
-        rgb, depth, files.text, camera, files.rgb_name, told, facts, origin=origin, labels=found
-    )
+    return Item(rgb, depth, files.text, camera, name, told, facts, origin=origin, labels=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +142,61 @@ class _Cameras:
     def of_depth(self, shape: Shape, image: Shape) -> Intrinsics | None:
         """That of the depth map's own pixels, if it is no other than the image's."""
         given, camera = self._read(self.encoding.depth_camera, shape), self.of_image(image)
-        if camera is None:
+        if camera is None or self.encoding.registration == "to_colour":
             return given
         if given is not None and differ(camera, image, given, shape):
             raise EncodingError(
                 f"{self.files.depth_name}: depth of another camera than the image's (focal lengths "
                 f"{given.fx:.0f} of {shape[1]} pixels and {camera.fx:.0f} of {image[1]}), so its "
-                "pixels are not the image's; align depth to colour first"
+                "pixels are not the image's; align depth to colour first, or set registration: "
+                "to_colour with extrinsics"
             )
         return given or camera.resized(shape[0] / image[0], shape[1] / image[1])
+
+    def carried(self, depth: DepthMap, image: Shape) -> DepthMap:
+        """The depth map as the camera of the image sees it, beside that of the depth."""
+        settings = self.encoding.extrinsics
+        own, camera = self.of_depth(depth.shape, image), self.of_image(image)
+        assert settings is not None
+        assert own is not None
+        assert camera is not None
+        matrix, name = self._matrix(settings)
+        try:
+            return depth_in_camera(depth, own, camera, settings.pose(matrix), image)
+        except ValueError as error:
+            raise EncodingError(f"{name}: {error}") from error
 
     def _read(self, settings: CameraSettings | None, shape: Shape) -> Intrinsics | None:
         if settings is None:
             return None
-        name, matrix = self.files.rgb_name, None
-        if settings.file is not None:
-            stem = self.files.beside.stem
-            data, name = self.files.beside.read(filled(settings.file, stem))
-            place = None if settings.path is None else place_of(settings.path, stem)
-            matrix = matrix_at(data, name, place)
+        matrix, name = self._matrix(settings)
         try:
             return settings.intrinsics(shape, matrix)
         except ValueError as error:
             raise EncodingError(f"{name}: {error}") from error
 
+    def _matrix(
+        self, settings: CameraSettings | ExtrinsicsSettings
+    ) -> tuple[NDArray[np.float64] | None, str]:
+        """What a file beside the image has, and its name; None where there is no file."""
+        if settings.file is None:
+            return None, self.files.rgb_name
+        stem = self.files.beside.stem
+        data, name = self.files.beside.read(filled(settings.file, stem))
+        place = None if settings.path is None else place_of(settings.path, stem)
+        return matrix_at(data, name, place), name
+
 
 def _depth(
-    files: Files, data: bytes, encoding: Encoding, cameras: _Cameras, image: Shape
+    files: Files,
+    data: bytes | NDArray[Any],
+    encoding: Encoding,
+    cameras: _Cameras,
+    image: Shape | None,
 ) -> tuple[DepthMap, DepthFacts]:
-    if files.own is not None:
+    if files.own is not None and isinstance(data, bytes):
         return files.own.decode(data, files.depth_name)
-    if files.named_as_own:
+    if files.named_as_own and isinstance(data, bytes):
         stored = read_codes(data, files.depth_name, encoding, "replace or remove it")
         try:
             require_foreign(encoding, facts_of(stored))
@@ -175,7 +206,7 @@ def _depth(
         data,
         files.depth_name,
         encoding.resolved(_numbers(files.beside, encoding)),
-        lambda shape: cameras.of_depth(shape, image),
+        lambda shape: cameras.of_depth(shape, image or shape),
         _keep(files.beside, encoding),
     )
     return depth, DepthFacts(encoding.unit or "metres", codes)
@@ -210,7 +241,11 @@ def _keep(beside: Beside, encoding: Encoding) -> Mask | None:
     return keep
 
 
-def _of_the_image(depth: DepthMap, files: Files, encoding: Encoding, shape: Shape) -> DepthMap:
+def _of_the_image(
+    depth: DepthMap, files: Files, encoding: Encoding, cameras: _Cameras, shape: Shape
+) -> DepthMap:
+    if encoding.registration == "to_colour":
+        return cameras.carried(depth, shape)
     if depth.shape == shape:
         return depth
     remedy = "register depth to the image's pixels first"
@@ -238,7 +273,7 @@ def _quarters(files: Files, encoding: Encoding) -> int:
 
 
 def _exif_orientation(files: Files) -> int:
-    if is_array(files.rgb):
+    if not isinstance(files.rgb, bytes) or is_array(files.rgb):
         return 1
     with (
         decoding(files.rgb_name, "an image", "replace it"),

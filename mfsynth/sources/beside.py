@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import Mask
-from mfsynth.sources.containers import decoding, is_array, open_picture, read_array
+from mfsynth.sources.containers import is_array, open_picture, read_array
 from mfsynth.sources.encoding import BesideRule
+from mfsynth.sources.guards import decoding
 
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 _BY_SPACE = re.compile(r"[^\s,]\s+[^\s,]")
@@ -69,13 +70,22 @@ def place_of(template: str, stem: str) -> Place:
     return tuple(filled(part, stem) for part in template.split("."))
 
 
+def value_at(data: bytes, name: str, place: Place) -> Any:
+    """What is at a place of a document.
+
+    Raises:
+        MfsynthError: There is nothing; says where the way ends.
+    """
+    return _at(_document(data, name), place, name)
+
+
 def number_at(data: bytes, name: str, place: Place) -> float:
     """The number at a place of a document.
 
     Raises:
         MfsynthError: There is none; says where the way ends.
     """
-    value = _at(_document(data, name), place, name)
+    value = value_at(data, name, place)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MfsynthError(f"{name}: {_told(place)} is no number; mend it or set another place")
     if not np.isfinite(value):
@@ -92,7 +102,7 @@ def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64
     if is_array(data):
         value: Any = read_array(data, name, None if place is None else _told(place), "replace it")
     elif place is not None:
-        value = _at(_document(data, name), place, name)
+        value = value_at(data, name, place)
     else:
         text = decode_utf8(data, name, "matrix")
         try:

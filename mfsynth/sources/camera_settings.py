@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from mfsynth.config.base import Count, NonEmpty, Pair, Settings
+from mfsynth.config.base import Count, NonEmpty, Pair, Positive, Settings
 from mfsynth.geometry import CameraAxes, Intrinsics
 
 # Between two cameras of one view, in widths of the image: calibrations of one camera differ less.
@@ -94,6 +94,59 @@ class CameraSettings(Settings):
                 f"{width}x{height}, of other proportions; give the camera of these images"
             )
         return camera.resized(scale_y, scale_x)
+
+
+class ExtrinsicsSettings(Settings):
+    """Where the colour camera is beside the depth camera: a rotation and a translation.
+
+    Attributes:
+        matrix: 4x4 or 3x4, row by row: coordinates of the depth camera to those of the colour
+            camera, both with OpenCV's axes.
+        file: A file with such a matrix; see `Encoding` for its name.
+        path: Where in the file it is, if that has more: see `FromMetadata`.
+        order: `column` where the numbers of the matrix stand column by column.
+        direction: `colour_to_depth` where it is the other way round.
+        metres: A unit of the translation in metres, as .001 for millimetres.
+    """
+
+    matrix: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+    file: NonEmpty | None = None
+    path: NonEmpty | None = None
+    order: Literal["row", "column"] = "row"
+    direction: Literal["depth_to_colour", "colour_to_depth"] = "depth_to_colour"
+    metres: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _is_given_once(self) -> Self:
+        if (self.matrix is None) == (self.file is None):
+            raise ValueError("give extrinsics by matrix or by file")
+        if self.matrix is not None:
+            self.pose(np.array(self.matrix))
+        return self
+
+    def pose(self, matrix: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """4x4, metres, of the depth camera's coordinates to the colour camera's.
+
+        Args:
+            matrix: What the file has; None without a file.
+
+        Raises:
+            ValueError: It is no such matrix.
+        """
+        found = np.array(self.matrix, np.float64) if matrix is None else matrix
+        if found.size not in (12, 16):
+            raise ValueError(f"extrinsics are 3x4 or 4x4, this has {found.size} numbers")
+        found = found.reshape(found.size // 4, 4) if found.ndim == 1 else found
+        if self.order == "column":
+            found = found.reshape(4, -1).T
+        if found.shape not in ((3, 4), (4, 4)):
+            raise ValueError(f"extrinsics are 3x4 or 4x4, this has {found.shape}")
+        pose = np.eye(4)
+        pose[:3] = found[:3]
+        pose[:3, 3] *= self.metres
+        if self.direction == "colour_to_depth":
+            pose = np.linalg.inv(pose).astype(np.float64)
+        return pose
 
 
 def differ(one: Intrinsics, of: tuple[int, int], other: Intrinsics, to: tuple[int, int]) -> bool:

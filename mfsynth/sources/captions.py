@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty, Settings, Unset
-from mfsynth.config.documents import decode_utf8, read_bytes, strict_json
+from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.config.tables import Rows, read_csv, read_jsonl
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.decoding import read_file
+from mfsynth.sources.trees import Tree
 
 _WHAT = "caption file"
 # Names that captions have elsewhere, the likeliest first.
@@ -48,13 +48,13 @@ class CaptionSettings(Settings):
 
 
 def read_captions(
-    settings: CaptionSettings, root: Path, images: Sequence[str]
+    settings: CaptionSettings, tree: Tree, images: Sequence[str]
 ) -> list[str | MfsynthError]:
     """The caption of every image, or why it has none.
 
     Args:
         settings: Where they come from.
-        root: The folder.
+        tree: The folder.
         images: Paths of images, relative to it.
 
     Raises:
@@ -62,12 +62,12 @@ def read_captions(
             has two rows.
     """
     if settings.beside is not None:
-        return [_beside(settings, root / image) for image in images]
+        return [_beside(settings, tree, image) for image in images]
     if settings.file is None:
         return [settings.constant or ""] * len(images)
-    path = str(root / settings.file)
+    path = tree.told(settings.file)
     found: dict[str, str] = {}
-    for line, row in _rows(path):
+    for line, row in _rows(tree, settings.file):
         image = row.get(settings.image_key)
         caption = first_text(row.get(settings.caption_key))
         if not isinstance(image, str) or caption is None:
@@ -102,17 +102,21 @@ def did_you_mean_caption(name: str, known: Iterable[str]) -> str:
     return f"did you mean {usual}?" if usual is not None else did_you_mean(name, names)
 
 
-def _beside(settings: CaptionSettings, image: Path) -> str | MfsynthError:
+def _beside(settings: CaptionSettings, tree: Tree, image: str) -> str | MfsynthError:
     extension = f".{(settings.beside or '').removeprefix('.')}"
-    places = (image.with_suffix(extension), image.with_name(image.name + extension))
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return MfsynthError(f"{places[0]}: no such file with the caption of {image.name}; add it")
+    places = (posixpath.splitext(image)[0] + extension, image + extension)
+    name = next((place for place in places if tree.find(place) is not None), None)
+    if name is None:
+        file = posixpath.basename(image)
+        return MfsynthError(
+            f"{tree.told(places[0])}: no such file with the caption of {file}; add it"
+        )
     try:
-        text = decode_utf8(read_file(path), str(path), "caption")
+        path = tree.told(name)
+        text = decode_utf8(tree.read(name), path, "caption")
         if extension != ".json":
             return text.strip()
-        return caption_in(text, str(path), settings.caption_key, "captions.caption_key")
+        return caption_in(text, path, settings.caption_key, "captions.caption_key")
     except MfsynthError as error:
         return error
 
@@ -136,8 +140,9 @@ def caption_in(text: str, name: str, key: str, setting: str) -> str:
     return caption
 
 
-def _rows(path: str) -> Rows:
-    text = decode_utf8(read_bytes(path, _WHAT), path, _WHAT)
+def _rows(tree: Tree, name: str) -> Rows:
+    path = tree.told(name)
+    text = decode_utf8(tree.read(name, "captions.file names it"), path, _WHAT)
     if path.endswith(".jsonl"):
         return read_jsonl(text, path)
     if path.endswith(".csv"):

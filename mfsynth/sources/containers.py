@@ -1,23 +1,31 @@
-"""From a file's bytes to the array in it: PNG, TIFF, NPY, NPZ and PGM."""
+"""From a file's bytes to the array in it, by its format."""
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mfsynth.config.limits import Limit
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding, require_few, require_sane
+from mfsynth.sources.library_formats import read_exr, read_hdf5, read_mat
+from mfsynth.sources.plain_formats import (
+    COLMAP_HEADER,
+    read_colmap,
+    read_dpt,
+    read_pfm,
+    read_pgm,
+    read_raw,
+)
 
 # What pictures of data sets are in. Of other formats some are programs: Pillow hands EPS to a
 # PostScript interpreter.
@@ -29,18 +37,20 @@ _SIGNATURES: Final = {
     b"\x93NUMPY": "npy",
     b"PK\x03\x04": "npz",
     b"P5": "pgm",
+    b"\x76\x2f\x31\x01": "exr",
+    b"\x89HDF": "hdf5",
+    b"MATLAB 5": "mat",
+    b"MATLAB 7.3": "mat",
+    b"Pf": "pfm",
+    b"PF": "pfm",
+    b"PIEH": "dpt",
 }
 _WITHOUT_READER: Final = {
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"\x89HDF": "HDF5",
-    b"Pf": "PFM",
-    b"PIEH": "Sintel's .dpt",
-    b"\xff\xd8": "JPEG",
-    b"#ROSBAG": "a ROS bag",
-    b"\x89MCAP": "MCAP",
-    b"MATLAB 5": "MATLAB's",
+    b"\xff\xd8": "a JPEG, which keeps no depth",
+    b"#ROSBAG": "a ROS bag, which is a source of kind recording",
+    b"\x89MCAP": "MCAP, which is a source of kind recording",
 }
-_PGM_HEADER = re.compile(rb"P5(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s+(\d+)\s")
+_KNOWN = "PNG, TIFF, NPY, NPZ, EXR, PFM, PGM, HDF5, MAT, .dpt or map of COLMAP"
 # Colour types of PNG; of RGB without and with alpha.
 _GREYSCALE, _RGB = 0, (2, 6)
 
@@ -56,15 +66,16 @@ def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArr
 
     Raises:
         MfsynthError: Corrupt, of a format without reader or of another than the encoding says, not
-            an array of one map, or of more than the limits.
+            an array of one map, of more than the limits, or of a format whose library is not
+            installed.
     """
-    container = container_of(data)
     wanted = encoding.container or "auto"
+    container = "raw" if wanted == "raw" else container_of(data)
     if container is None or wanted not in ("auto", container):
         raise MfsynthError(f"{name}: {_unreadable(data, wanted)}; {remedy}")
     with decoding(name, _READERS[container][0], remedy):
         codes = _READERS[container][1](data, name, encoding, remedy)
-        if encoding.byte_order is not None:
+        if encoding.byte_order is not None and container != "raw":
             codes = _with_byte_order(codes, container, encoding, name)
     if codes.ndim == 3 and encoding.packing not in ("rgb24", "bgr24"):
         # One map, with its single channel first or last.
@@ -73,33 +84,36 @@ def read_codes(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArr
     if 0 in codes.shape:
         raise MfsynthError(f"{name}: no pixels; {remedy}")
     codes = codes.astype(codes.dtype.newbyteorder("="), copy=False)
-    return codes[::-1] if encoding.rows == "bottom" else codes
+    rows = encoding.rows or ("bottom" if container == "pfm" else "top")
+    return codes[::-1] if rows == "bottom" else codes
 
 
 def container_of(data: bytes) -> str | None:
     """The format of a file, by its first bytes; None where it has no reader."""
-    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    found = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    return "colmap" if found is None and COLMAP_HEADER.match(data) else found
 
 
 def read_array(data: bytes, name: str, key: str | None, remedy: str) -> NDArray[Any]:
-    """An array in a .npy or .npz file.
+    """An array in a file of NumPy, HDF5 or MATLAB.
 
     Args:
         data: The file's content.
         name: The file's name, for the error message.
-        key: Its name in an .npz; None for the only one.
+        key: Its name in a file of several; None for the only one.
         remedy: What to do about a file that is broken.
 
     Raises:
-        MfsynthError: Corrupt, without such an array, or of more than the limits.
+        MfsynthError: Corrupt, without such an array, of more than the limits, or of a format whose
+            library is not installed.
     """
     with decoding(name, "an array", remedy):
-        return _npz(data, name, key) if container_of(data) == "npz" else _npy(data, name)
+        return _ARRAYS[container_of(data) or "npy"](data, name, key)
 
 
 def is_array(data: bytes) -> bool:
-    """Whether a file is one of NumPy's."""
-    return container_of(data) in ("npy", "npz")
+    """Whether a file holds arrays, not a picture."""
+    return container_of(data) in _ARRAYS
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:
@@ -113,35 +127,8 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         # Of Pillow's own limit, which is a process' own; ours says what to do.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    _require_few(image.size[::-1], name)
+    require_few(image.size[::-1], name)
     return image
-
-
-@contextmanager
-def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line.
-
-    Args:
-        name: The file's name.
-        what: What it should be, as in "a PNG".
-        remedy: What to do about it.
-
-    Raises:
-        MfsynthError: Anything was raised inside the `with`.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Of what a decoder finds odd; it raises where that matters.
-            warnings.simplefilter("ignore")
-            yield
-    except MfsynthError:
-        raise
-    # Decoders fail with whatever they trip over: OSError, SyntaxError, ValueError, struct.error, …
-    except Exception as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            problem = "no known format"
-        raise MfsynthError(f"{name}: corrupt or not {what} ({problem}); {remedy}") from error
 
 
 def _png(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
@@ -175,20 +162,9 @@ def _tiff(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[An
         return np.asarray(image)
 
 
-def _pgm(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
-    header = _PGM_HEADER.match(data)
-    if header is None:
-        raise ValueError("no header")
-    width, height, top = map(int, header.groups())
-    _require_few((height, width), name)
-    dtype = np.dtype(">u2") if top > 255 else np.dtype("u1")
-    codes = np.frombuffer(data, dtype, width * height, header.end())
-    return codes.reshape(height, width).astype(dtype.newbyteorder("="))
-
-
 def _npy(data: bytes, name: str) -> NDArray[Any]:
     stream = io.BytesIO(data)
-    _require_sane(stream, name)
+    _require_header(stream, name)
     stream.seek(0)
     return np.load(stream, allow_pickle=False)
 
@@ -213,7 +189,7 @@ def _npz(data: bytes, name: str, key: str | None) -> NDArray[Any]:
         return _npy(archive.read(f"{key}.npy"), name)
 
 
-def _require_sane(stream: io.BytesIO, name: str) -> None:
+def _require_header(stream: io.BytesIO, name: str) -> None:
     """Refuse a header that asks for more memory than anybody's map, before it is given."""
     version = np.lib.format.read_magic(stream)
     read = (
@@ -222,16 +198,7 @@ def _require_sane(stream: io.BytesIO, name: str) -> None:
         else np.lib.format.read_array_header_2_0
     )
     shape, _, dtype = read(stream)
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if size > Limit.BYTES.most:
-        raise Limit.BYTES.refusal(name, f"an array of {size} bytes")
-    _require_few(shape[:2], name)
-
-
-def _require_few(shape: tuple[int, ...], name: str) -> None:
-    pixels = int(np.prod(shape, dtype=object))
-    if pixels > Limit.PIXELS.most:
-        raise Limit.PIXELS.refusal(name, f"{'x'.join(map(str, shape[::-1]))} pixels")
+    require_sane(shape, dtype, name)
 
 
 def _with_byte_order(
@@ -247,17 +214,29 @@ def _with_byte_order(
 
 def _unreadable(data: bytes, wanted: str) -> str:
     known = next((what for start, what in _WITHOUT_READER.items() if data.startswith(start)), None)
-    if known is not None:
-        return f"not a PNG, TIFF, NPY, NPZ or PGM, but {known}, which has no reader; convert it"
-    if wanted != "auto":
+    if known is None and wanted != "auto":
         return f"not a {wanted.upper()} file, which it must be"
-    return "not a PNG, TIFF, NPY, NPZ or PGM; depth must be one of these"
+    return f"not a {_KNOWN}" + ("" if known is None else f", but {known}")
 
 
-_READERS: Final[Mapping[str, tuple[str, Callable[[bytes, str, Encoding, str], NDArray[Any]]]]] = {
+_Reader = Callable[[bytes, str, Encoding, str], NDArray[Any]]
+_READERS: Final[Mapping[str, tuple[str, _Reader]]] = {
     "png": ("a PNG", _png),
     "tiff": ("a TIFF", _tiff),
     "npy": ("an array", lambda data, name, encoding, remedy: _npy(data, name)),
     "npz": ("arrays", lambda data, name, encoding, remedy: _npz(data, name, encoding.key)),
-    "pgm": ("a PGM", _pgm),
+    "exr": ("an EXR", lambda data, name, encoding, remedy: read_exr(data, name, encoding.key)),
+    "hdf5": ("HDF5", lambda data, name, encoding, remedy: read_hdf5(data, name, encoding.key)),
+    "mat": ("MATLAB's", lambda data, name, encoding, remedy: read_mat(data, name, encoding.key)),
+    "pgm": ("a PGM", lambda data, name, encoding, remedy: read_pgm(data, name)),
+    "pfm": ("a PFM", lambda data, name, encoding, remedy: read_pfm(data, name)),
+    "dpt": ("a .dpt", lambda data, name, encoding, remedy: read_dpt(data, name)),
+    "colmap": ("COLMAP's", lambda data, name, encoding, remedy: read_colmap(data, name)),
+    "raw": ("raw numbers", lambda data, name, encoding, remedy: read_raw(data, name, encoding)),
+}
+_ARRAYS: Final[Mapping[str, Callable[[bytes, str, str | None], NDArray[Any]]]] = {
+    "npy": lambda data, name, key: _npy(data, name),
+    "npz": _npz,
+    "hdf5": read_hdf5,
+    "mat": read_mat,
 }

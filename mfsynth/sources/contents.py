@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
 from typing import cast
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import FiniteSource, NamedSource
 from mfsynth.sources.settings import SourceSettings
+from mfsynth.sources.trees import Tree
 
 # A PNG ends with the checksum of its pixels, a zip (.npz) with those of its members, a JPEG with
 # its last rows: one small read tells files of equal names and sizes apart.
 _TAIL_BYTES = 4096
+# Stores are asked for so many at once.
+_TOGETHER = 256
 # How much may be broken changes no item.
 _NO_CONTENT = {"max_skipped"}
+
+Member = tuple[Tree, str, str]
+"""A file: the folder and its name there, and what it is called wherever that lies."""
 
 
 def named(source: FiniteSource, kind: str) -> NamedSource:
@@ -45,18 +51,13 @@ def content_digest(settings: SourceSettings, source: NamedSource) -> str:
     return digest.hexdigest()
 
 
-def file_contents(path: Path, name: str) -> Iterator[bytes]:
-    """Of a file: its name, its size and its last bytes.
-
-    Args:
-        path: Of the file; one that isn't there has no size.
-        name: What it is called, wherever it lies.
-    """
-    yield name.encode()
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            yield size.to_bytes(8) + file.read()
-    except OSError:
-        yield b""
+def file_contents(files: Iterable[Member]) -> Iterator[bytes]:
+    """Of files: what each is called, and its size and last bytes; one that isn't there has none."""
+    files = iter(files)
+    while batch := list(islice(files, _TOGETHER)):
+        for tree, group in groupby(batch, key=lambda file: file[0]):
+            members = list(group)
+            ends = tree.ends([name for _, name, _ in members], _TAIL_BYTES)
+            for (*_, called), end in zip(members, ends, strict=True):
+                yield called.encode()
+                yield b"" if end is None else end[0].to_bytes(8) + end[1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageOps
 
 from mfsynth.config.limits import Limit
@@ -16,7 +18,6 @@ from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.sources.base import CodeFacts
 from mfsynth.sources.containers import (
     container_of,
-    decoding,
     is_array,
     open_picture,
     read_array,
@@ -24,6 +25,7 @@ from mfsynth.sources.containers import (
 )
 from mfsynth.sources.depth_codes import decode_codes
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -55,7 +57,7 @@ def read_file(path: Path, remedy: str = "it was listed, so restore it or mend th
 
 
 def decode_rgb(
-    data: bytes,
+    data: bytes | RgbImage,
     name: str,
     *,
     upright: bool,
@@ -63,23 +65,23 @@ def decode_rgb(
     key: str | None = None,
     remedy: str = "replace or remove it",
 ) -> RgbImage:
-    """An image uint8 (H, W, 3) of JPEG, PNG, WebP, BMP, GIF, PPM, TIFF, NPY or NPZ.
+    """An image uint8 (H, W, 3) of a picture, or of an array in NPY, NPZ, HDF5 or MAT.
 
     Args:
-        data: The file's content.
+        data: The file's content, or an image that was decoded before.
         name: The file's name, for the error message.
         upright: Whether to turn the image as its EXIF orientation says. A registered depth map
             lies on the stored pixels, so not where there is one.
         convert: Whether grey images, palettes and the like are fine, too.
-        key: Of the array in an .npz.
+        key: Of the array, in a file of several.
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
         MfsynthError: Corrupt, not an image of 8 bits a channel, not RGB though it must be, or of
             more than `Limit.PIXELS`.
     """
-    if is_array(data):
-        image = read_array(data, name, key, remedy)
+    if not isinstance(data, bytes) or is_array(data):
+        image = read_array(data, name, key, remedy) if isinstance(data, bytes) else data
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
             raise MfsynthError(
                 f"{name}: an array {image.dtype} {image.shape}, an image is uint8 (H, W, 3) or "
@@ -102,7 +104,7 @@ def decode_rgb(
 
 
 def decode_depth(
-    data: bytes,
+    data: bytes | NDArray[Any],
     name: str,
     encoding: Encoding,
     camera: Callable[[Shape], Intrinsics | None] = lambda shape: None,
@@ -110,10 +112,10 @@ def decode_depth(
     *,
     remedy: str = "replace or remove it",
 ) -> tuple[DepthMap, CodeFacts]:
-    """Depth float32 (H, W), 0 = invalid, of PNG, TIFF, NPY, NPZ or PGM; and facts of its codes.
+    """Depth float32 (H, W), 0 = invalid, of a file of any container; and facts of its codes.
 
     Args:
-        data: The file's content.
+        data: The file's content, or codes that were read before.
         name: The file's name, for the error message.
         encoding: Of the depth, with numbers for all numbers.
         camera: Gives that of the map's own pixels, by their rows and columns.
@@ -124,7 +126,13 @@ def decode_depth(
         EncodingError: Its codes are not those of the encoding, or are saturated.
         MfsynthError: Corrupt, of another format, or of more than `Limit.PIXELS`.
     """
-    codes = read_codes(data, name, encoding, remedy)
+    may_be_swapped = False
+    if isinstance(data, bytes):
+        codes = read_codes(data, name, encoding, remedy)
+        raw = encoding.container == "raw"
+        may_be_swapped = raw or container_of(data) in ("png", "pgm")
+    else:
+        codes = data
     try:
         if codes.ndim < 2:
             # Is refused there.
@@ -133,7 +141,6 @@ def decode_depth(
         if keep is not None and keep.shape != shape:
             require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
             keep = resize_nearest(keep, *shape)
-        may_be_swapped = container_of(data) in ("png", "pgm")
         return decode_codes(codes, encoding, camera(shape), keep, may_be_swapped=may_be_swapped)
     except ValueError as error:
         raise EncodingError(f"{name}: {error}") from error

@@ -17,12 +17,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mfsynth.config.base import NonEmpty, Pair, Settings, Unset
+from mfsynth.config.base import Count, NonEmpty, Pair, Settings, Unset
 from mfsynth.config.suggestions import did_you_mean
-from mfsynth.sources.camera_settings import CameraSettings
+from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings
 from mfsynth.sources.presets import PRESETS
 
-Container = Literal["auto", "png", "tiff", "npy", "npz", "pgm"]
+Container = Literal[
+    "auto", "png", "tiff", "npy", "npz", "exr", "pfm", "pgm", "hdf5", "mat", "raw", "dpt", "colmap"
+]
+Dtype = Literal["uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64"]
 Packing = Literal["none", "rgb24", "bgr24", "float16_bits", "rotate3", "kinect_raw"]
 Quantity = Literal["depth", "disparity", "inverse_depth", "zbuffer", "log"]
 Turn = Literal["stored", "exif", 90, 180, 270]
@@ -87,10 +90,14 @@ class Encoding(Settings):
         preset: Settings by the name of a data set; what is given beside it wins. It is replaced by
             what it stands for.
         container: Format of the files; by their first bytes unless given.
-        key: Name of the array in an .npz.
-        rgb_key: Name of the image's array, where images are in .npz.
-        byte_order: Of the 16 bits of a PNG or PGM, where it is not as the format has it (big).
-        rows: `bottom` where the lowest row comes first.
+        key: Name of the array in an .npz, of the data set in HDF5, of the variable in a .mat, of
+            the channel in an EXR.
+        rgb_key: The same of the image, where images are arrays.
+        dtype: Of the numbers of a `raw` file.
+        size: Width and height of a `raw` file.
+        byte_order: Of the 16 bits of a PNG or PGM, where it is not as the format has it (big); of
+            the numbers of a `raw` file (little unless given).
+        rows: `bottom` where the lowest row comes first, as it does in PFM unless this says `top`.
         packing: What a code is made of: the bytes of three channels, red the highest (`rgb24`) or
             the lowest (`bgr24`); the bits of a half-precision number; 16 bits rotated by 3, as
             SUN3D's; a raw value of Kinect v1, which becomes metres by its own formula.
@@ -118,13 +125,17 @@ class Encoding(Settings):
         camera: Of the image.
         depth_camera: Of the depth map, where it is known apart.
         registration: `same`: depth pixel for colour pixel; `same_view`: the same field of view in
-            other numbers of pixels; `unknown`: refused until somebody knows.
+            other numbers of pixels; `to_colour`: of another camera beside it, carried over by
+            `camera`, `depth_camera` and `extrinsics`; `unknown`: refused until somebody knows.
+        extrinsics: From the depth camera to the colour camera.
         orientation: Turns image and depth clockwise, by degrees or as the image's EXIF says.
     """
 
     container: Unset[Container] = None
     key: Unset[NonEmpty] = None
     rgb_key: Unset[NonEmpty] = None
+    dtype: Unset[Dtype] = None
+    size: Unset[Pair[Count]] = None
     byte_order: Unset[Literal["little", "big"]] = None
     rows: Unset[Literal["top", "bottom"]] = None
     packing: Unset[Packing] = None
@@ -148,7 +159,8 @@ class Encoding(Settings):
     metadata: Unset[NonEmpty] = None
     camera: Unset[CameraSettings] = None
     depth_camera: Unset[CameraSettings] = None
-    registration: Unset[Literal["same", "same_view", "unknown"]] = None
+    registration: Unset[Literal["same", "same_view", "to_colour", "unknown"]] = None
+    extrinsics: Unset[ExtrinsicsSettings] = None
     orientation: Unset[Turn] = None
 
     @model_validator(mode="before")
@@ -184,13 +196,20 @@ class Encoding(Settings):
         for name in self._of_metadata():
             if self.metadata is None:
                 raise ValueError(f"{name} is in metadata; say in which file, as metadata: NAME")
+        for name, value in (("dtype", self.dtype), ("size", self.size)):
+            if (value is None) == (self.container == "raw"):
+                told = "needs" if value is None else "alone has"
+                raise ValueError(f"container raw {told} {name}")
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError("clip is nearest, then farthest")
         if self.registration == "unknown":
             raise ValueError(
                 "depth of these is of another camera than colour until somebody has aligned it; "
-                "set registration to same if it is aligned, else align it first"
+                "set registration to same if it is aligned, else to to_colour, with both cameras "
+                "and extrinsics"
             )
+        if self.extrinsics is not None and self.registration != "to_colour":
+            raise ValueError("extrinsics are of registration to_colour; set that, too")
         return self
 
     def require_complete(self) -> None:
@@ -219,6 +238,10 @@ class Encoding(Settings):
         what = "quantity disparity" if quantity == "disparity" else what
         if what is not None and self.camera is None and self.depth_camera is None:
             raise ValueError(f"{what} needs the camera of the depth maps; give encoding.camera")
+        if self.registration == "to_colour":
+            for name in ("camera", "depth_camera", "extrinsics"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"registration to_colour needs {name}; give it")
 
     def resolved(self, number: Mapping[str, float]) -> Encoding:
         """The same for one frame, whose numbers of metadata are known by their settings' names."""
@@ -235,7 +258,9 @@ class Encoding(Settings):
         """Files beside an image that are read with it."""
         cameras = (camera for camera in (self.camera, self.depth_camera) if camera is not None)
         rules = (rule for rule in (self.mask, self.confidence) if rule is not None)
-        files = (self.metadata, *(c.file for c in cameras), *(rule.file for rule in rules))
+        files = [self.metadata, *(c.file for c in cameras), *(rule.file for rule in rules)]
+        if self.extrinsics is not None:
+            files.append(self.extrinsics.file)
         return frozenset(file for file in files if file is not None)
 
     @property

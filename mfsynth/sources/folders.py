@@ -5,11 +5,12 @@ A layout is where the files are, and the preset of its encoding; `generic` has n
 
 from __future__ import annotations
 
-import os
+import glob
+import posixpath
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,8 +23,7 @@ from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.beside import filled
 from mfsynth.sources.captions import CaptionSettings, read_captions
-from mfsynth.sources.contents import file_contents
-from mfsynth.sources.decoding import read_file
+from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
 from mfsynth.sources.labels import LabelSettings
@@ -31,6 +31,7 @@ from mfsynth.sources.own_shards import own_depth
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.tolerance import Skipped
+from mfsynth.sources.trees import Tree, open_tree
 
 # Images and depth maps of layouts whose encoding is the preset of the same name.
 _PATTERNS: Final = {
@@ -41,11 +42,11 @@ _PATTERNS: Final = {
 
 
 class _FolderSettings(StoredDepthSettings):
-    """A local folder of images.
+    """A folder of images, on the local disk or in an object store.
 
     Attributes:
         layout: Where the images and their depth maps are in it.
-        path: The folder.
+        path: The folder, or its URL.
         captions: Where captions come from.
     """
 
@@ -73,56 +74,68 @@ class _FolderSettings(StoredDepthSettings):
                 must, there is a fault in the list of captions, or more images have no caption than
                 may be left out.
         """
-        root = _existing(self.path)
-        pairs = self._pair(root)
+        tree = open_tree(self.path)
+        depth_tree = self._depth_tree(tree)
+        pairs = self._pair(tree, depth_tree)
         if not pairs:
-            raise MfsynthError(f"{root}: no images of the layout {self.layout}; check the path")
+            raise MfsynthError(
+                f"{tree.told()}: no images of the layout {self.layout}; check the path"
+            )
         if self._has_depth and self.depth != "optional":
-            pairs = self._with_depth(pairs, root)
-        captions = read_captions(self.captions, root, [image for image, _ in pairs])
+            pairs = self._with_depth(pairs, tree)
+        captions = read_captions(self.captions, tree, [image for image, _ in pairs])
         kept, skipped = [], []
         for (image, depth), caption in zip(pairs, captions, strict=True):
             if isinstance(caption, MfsynthError):
-                skipped.append(Skipped(str(root / image), str(caption)))
+                skipped.append(Skipped(tree.told(image), str(caption)))
             else:
-                kept.append((root / image, depth, caption))
+                kept.append((image, depth, caption))
         self.tolerance.require(skipped, len(pairs))
         if not kept:
-            raise MfsynthError(f"{root}: no image has a caption ({skipped[0].reason})")
+            raise MfsynthError(f"{tree.told()}: no image has a caption ({skipped[0].reason})")
         if self.labels is not None:
-            keys = [image.relative_to(root).as_posix() for image, *_ in kept]
-            kept = [kept[number] for number in self.labels.in_order(keys)]
+            kept = [kept[number] for number in self.labels.in_order([key for key, *_ in kept])]
         images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
-            root=root,
+            tree=tree,
+            depth_tree=depth_tree,
             images=images,
             depths=depths,
             captions=texts,
             encoding=self.stored,
+            has_images=self._has_images,
             needs_depth=self._has_depth and self.depth != "optional",
             skipped=tuple(skipped),
             beside=self.labels,
         )
 
     @abstractmethod
-    def _pair(self, root: Path) -> Pairs:
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
         """The images of the folder, each with its depth map."""
+
+    def _depth_tree(self, tree: Tree) -> Tree:
+        """The folder of the depth maps."""
+        return tree
 
     @property
     def _has_depth(self) -> bool:
         return True
 
-    def _with_depth(self, pairs: Pairs, root: Path) -> Pairs:
+    @property
+    def _has_images(self) -> bool:
+        return True
+
+    def _with_depth(self, pairs: Pairs, tree: Tree) -> Pairs:
         unpaired = [image for image, depth in pairs if depth is None]
         if unpaired and self.depth == "required":
             raise MfsynthError(
-                f"{root}: {len(unpaired)} of {len(pairs)} images have no depth, the first is "
-                f"{unpaired[0]}; set depth to optional to use them without, or to paired to leave "
-                "them out"
+                f"{tree.told()}: {len(unpaired)} of {len(pairs)} images have no depth, the first "
+                f"is {unpaired[0]}; set depth to optional to use them without, or to paired to "
+                "leave them out"
             )
         if len(unpaired) == len(pairs):
             raise MfsynthError(
-                f"{root}: no image has depth; check the path, or set depth: optional"
+                f"{tree.told()}: no image has depth; check the path, or set depth: optional"
             )
         return [pair for pair in pairs if pair[1] is not None]
 
@@ -138,8 +151,8 @@ class TumSettings(_FolderSettings):
     codes_per_unit: Positive | None = 5000.0
     max_seconds: Positive = 0.02
 
-    def _pair(self, root: Path) -> Pairs:
-        return pair_by_time(root, self.max_seconds)
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        return pair_by_time(tree, self.max_seconds)
 
 
 class ScanNetSettings(_FolderSettings):
@@ -148,8 +161,8 @@ class ScanNetSettings(_FolderSettings):
     layout: Literal["scannet"]
     codes_per_unit: Positive | None = 1000.0
 
-    def _pair(self, root: Path) -> Pairs:
-        return pair_by_wildcards(root, "**/color/*.jpg", "**/depth/*.png")
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        return pair_by_wildcards(tree, "**/color/*.jpg", "**/depth/*.png")
 
 
 class KittiSettings(_FolderSettings):
@@ -165,15 +178,19 @@ class KittiSettings(_FolderSettings):
     depth_path: NonEmpty
     codes_per_unit: Positive | None = 256.0
 
-    def _pair(self, root: Path) -> Pairs:
-        return pair_trees(root, _existing(self.depth_path))
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        return pair_trees(tree, depth_tree)
+
+    def _depth_tree(self, tree: Tree) -> Tree:
+        return open_tree(self.depth_path)
 
 
 class GenericFolderSettings(_FolderSettings):
     """Any folder.
 
     Attributes:
-        images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders).
+        images: Wildcards of the images, as in `*/color/*.jpg` (`**` for any folders). None where
+            there is depth alone.
         depths: The same wildcards with other words about them, as in `*/depth/*.png`: each
             stands for what it stands for in the image's path. None where there is no depth.
             `{jpg,png}` stands for either, in both.
@@ -181,15 +198,28 @@ class GenericFolderSettings(_FolderSettings):
     """
 
     layout: Literal["generic"]
-    images: NonEmpty
+    images: NonEmpty | None = None
     depths: NonEmpty | None = None
+
+    @model_validator(mode="after")
+    def _has_files(self) -> Self:
+        if self.images is None and self.depths is None:
+            raise ValueError("give images, depths, or both: wildcards of the files")
+        return self
 
     @property
     def _has_depth(self) -> bool:
         return self.depths is not None
 
-    def _pair(self, root: Path) -> Pairs:
-        return pair_by_wildcards(root, self.images, self.depths)
+    @property
+    def _has_images(self) -> bool:
+        return self.images is not None
+
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        if self.images is None:
+            assert self.depths is not None
+            return [(name, name) for name, _ in pair_by_wildcards(tree, self.depths, None)]
+        return pair_by_wildcards(tree, self.images, self.depths)
 
 
 class PresetSettings(_FolderSettings):
@@ -211,8 +241,8 @@ class PresetSettings(_FolderSettings):
             preset = {name: value for name, value in preset.items() if name != "scale"}
         return {**values, "encoding": with_defaults(given, preset)}
 
-    def _pair(self, root: Path) -> Pairs:
-        return pair_by_wildcards(root, *_PATTERNS[self.layout])
+    def _pair(self, tree: Tree, depth_tree: Tree) -> Pairs:
+        return pair_by_wildcards(tree, *_PATTERNS[self.layout])
 
 
 FolderSettings = Annotated[
@@ -226,21 +256,25 @@ class FolderSource:
     """Implements `FiniteSource`.
 
     Attributes:
-        root: The folder.
-        images: N paths.
-        depths: N paths; None where an image has no depth.
+        tree: The folder.
+        depth_tree: That of the depth maps.
+        images: N names; those of the depth maps where there are no images.
+        depths: N names; None where an image has no depth.
         captions: N texts.
         encoding: Of the depth maps.
+        has_images: Whether there are any.
         needs_depth: Whether depth without a valid pixel is an error.
         skipped: Images that were left out.
         beside: Which labels lie beside images.
     """
 
-    root: Path
-    images: tuple[Path, ...]
-    depths: tuple[Path | None, ...]
+    tree: Tree
+    depth_tree: Tree
+    images: tuple[str, ...]
+    depths: tuple[str | None, ...]
     captions: tuple[str, ...]
     encoding: Encoding
+    has_images: bool
     needs_depth: bool
     skipped: tuple[Skipped, ...]
     beside: LabelSettings | None = None
@@ -252,15 +286,15 @@ class FolderSource:
         image, depth = self.images[index], self.depths[index]
         description = None if depth is None else _description(image, depth)
         about = None
-        if description is not None and description.is_file():
-            about = own_depth(read_file(description), str(description))
+        if description is not None and self.tree.find(description) == description:
+            about = own_depth(self.tree.read(description), self.tree.told(description))
         files = Files(
-            rgb=read_file(image),
-            rgb_name=str(image),
+            rgb=self.tree.read(image) if self.has_images else None,
+            rgb_name=self.tree.told(image),
             text=self.captions[index],
-            beside=_InFolder(image),
-            depth=None if depth is None else read_file(depth),
-            depth_name=str(depth),
+            beside=InFolder(self.tree, image),
+            depth=None if depth is None else self.depth_tree.read(depth),
+            depth_name="" if depth is None else self.depth_tree.told(depth),
             own=about,
             named_as_own=description is not None,
             moment=self.moment(index),
@@ -273,7 +307,7 @@ class FolderSource:
 
     def key(self, index: int) -> str:
         """The image's path in the folder."""
-        return self.images[index].relative_to(self.root).as_posix()
+        return self.images[index]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -286,53 +320,81 @@ class FolderSource:
 
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file that an item is made of."""
+        return file_contents(self._files())
+
+    def _files(self) -> Iterator[Member]:
         shared: set[str] = set()
         labels = frozenset() if self.beside is None else self.beside.files
-        for index, (image, depth) in enumerate(zip(self.images, self.depths, strict=True)):
-            key = self.key(index)
-            yield from file_contents(image, key)
+        names = self.encoding.files_beside | labels
+        for image, depth in zip(self.images, self.depths, strict=True):
+            yield self.tree, image, image
             if depth is not None:
-                yield from file_contents(depth, f"{key}: depth")
+                yield self.depth_tree, depth, f"{image}: depth"
                 if (description := _description(image, depth)) is not None:
-                    yield from file_contents(description, f"{key}: description")
-            for pattern in sorted(self.encoding.files_beside | labels):
-                try:
-                    path = image.parent / filled(pattern, image.stem)
-                except MfsynthError:
-                    continue  # the item can't be read, and says so
-                if (name := os.path.normpath(path)) not in shared:
-                    shared.add(name)
-                    yield from file_contents(path, f"{key}: {pattern}")
+                    yield self.tree, description, f"{image}: description"
+            beside = InFolder(self.tree, image)
+            yield from files_beside(beside, names, shared)
+            for folder in () if self.beside is None else self.beside.folders:
+                place = beside.place(folder)
+                if place not in shared:
+                    shared.add(place)
+                    inside = sorted(self.tree.glob(f"{glob.escape(place)}/*"))
+                    yield from ((self.tree, name, name) for name in inside)
 
 
 @dataclass(frozen=True, slots=True)
-class _InFolder:
-    """Implements `Beside`: files of the image's folder, or on the way from there."""
+class InFolder:
+    """Implements `Beside`: files of the image's folder, or on the way from there.
 
-    image: Path
+    Attributes:
+        tree: The folder that the image's name is relative to.
+        image: Its name there.
+    """
+
+    tree: Tree
+    image: str
 
     @property
     def stem(self) -> str:
-        return self.image.stem
+        """See `Beside`."""
+        return PurePosixPath(self.image).stem
+
+    def place(self, file: str) -> str:
+        """The name of a file in the tree."""
+        return posixpath.normpath(posixpath.join(posixpath.dirname(self.image), file))
 
     def has(self, file: str) -> bool:
-        return (self.image.parent / file).is_file()
+        """See `Beside`."""
+        return self.tree.find(self.place(file)) is not None
 
     def read(self, file: str) -> tuple[bytes, str]:
-        path = self.image.parent / file
-        return read_file(path, "encoding names it"), str(path)
+        """See `Beside`."""
+        name = self.place(file)
+        return self.tree.read(name, "encoding names it"), self.tree.told(name)
 
 
-def _description(image: Path, depth: Path) -> Path | None:
+def files_beside(beside: InFolder, names: Collection[str], shared: set[str]) -> Iterator[Member]:
+    """Files that settings name beside an image.
+
+    Args:
+        beside: Them.
+        names: As `Encoding` names them.
+        shared: Those that were given before, which are not given again.
+    """
+    for pattern in sorted(names):
+        try:
+            name = beside.place(filled(pattern, beside.stem))
+        except MfsynthError:
+            continue  # the item can't be read, and says so
+        if name not in shared:
+            shared.add(name)
+            yield beside.tree, name, f"{beside.image}: {pattern}"
+
+
+def _description(image: str, depth: str) -> str | None:
     """Where mfsynth describes a sample, if the files are named as its own."""
-    key = image.name.removesuffix(own_shards.IMAGE)
-    if (image.name, depth.name) != (key + own_shards.IMAGE, key + own_shards.DEPTH):
+    key = image.removesuffix(own_shards.IMAGE)
+    files = image, posixpath.basename(depth)
+    if files != (key + own_shards.IMAGE, posixpath.basename(key) + own_shards.DEPTH):
         return None
-    return image.with_name(key + own_shards.DESCRIPTION)
-
-
-def _existing(path: str) -> Path:
-    folder = Path(path)
-    if not folder.is_dir():
-        raise MfsynthError(f"{folder}: no such folder of images; check the path")
-    return folder
+    return key + own_shards.DESCRIPTION

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,18 @@ from mfsynth.errors import MfsynthError
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.settings import SourceSettings
 
+_KINDS = {
+    **dict.fromkeys(("bag", "mcap", "db3"), "recording"),
+    **dict.fromkeys(("parquet", "arrow"), "table"),
+    **dict.fromkeys(("mp4", "mov", "mkv", "avi", "webm", "m4v"), "video"),
+}
+# What only one kind of folder has.
+_MARKS = {
+    "recording": ("metadata.yaml",),
+    "lerobot": ("meta/info.json",),
+    "table": ("dataset_info.json", "dataset_dict.json", "*.parquet", "data/*.parquet"),
+    "folder": ("*/scene_camera.json", "*/*/scene_camera.json"),
+}
 _REMEDY = (
     "say what it is by --set layout=NAME (tum, scannet, kitti, bop, …), or --set layout=generic "
     "--set images='*.jpg' --set depths='*.png', and --set encoding.scale=METRES_A_CODE"
@@ -36,18 +48,24 @@ class LoneSource(Settings):
         return {"source": source_settings(values)} if isinstance(values, Mapping) else values
 
 
-def guess_source(place: str) -> dict[str, Any]:
+def guess_source(place: str, given: Collection[str] = ()) -> dict[str, Any]:
     """Settings of a source, as far as its path says them.
 
     Args:
-        place: A path, or a URL of a run or of tar files.
+        place: A path, or a URL of a run, of a folder, of tar files or tables.
+        given: Names of settings that are given beside it.
 
     Raises:
         MfsynthError: There is nothing.
     """
     if ".tar" in place:
         return {"kind": "webdataset", "shards": place}
+    extension = place.rpartition("/")[2].rpartition(".")[2].lower()
+    if extension in _KINDS:
+        return {"kind": _KINDS[extension], "path": place}
     if "://" in place:
+        if "layout" in given:
+            return {"kind": "folder", "path": place}
         return {"kind": "mfsynth", "url": place}
     folder = Path(place)
     if not folder.is_dir():
@@ -56,8 +74,13 @@ def guess_source(place: str) -> dict[str, Any]:
         return {"kind": "mfsynth", "url": place}
     if (folder / "dataset.json").is_file():
         return {"kind": "cached_scenes", "path": place}
+    if "layout" in given:
+        return {"kind": "folder", "path": place}
     if (folder / "rgb.txt").is_file() and (folder / "depth.txt").is_file():
         return {"kind": "folder", "layout": "tum", "path": place}
+    for kind, patterns in _MARKS.items():
+        if any(next(folder.glob(pattern), None) is not None for pattern in patterns):
+            return {"kind": kind, **({"layout": "bop"} if kind == "folder" else {}), "path": place}
     return {"kind": "folder", "path": place}
 
 

@@ -37,7 +37,9 @@ from mfsynth.shards.labels import (
 )
 from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
 from mfsynth.sources.beside import Beside, filled, matrix_at, place_of
-from mfsynth.sources.containers import decoding, is_array, open_picture, read_array
+from mfsynth.sources.bop_labels import CAMERAS, MASKS, TRUTH, read_bop
+from mfsynth.sources.containers import is_array, open_picture, read_array
+from mfsynth.sources.guards import decoding
 
 _MEMBERS = MEMBERS | ADDED_MEMBERS
 _OWN = _MEMBERS.keys() | {member.suffix for member in _MEMBERS.values()}
@@ -83,6 +85,8 @@ class LabelSettings(Settings):
     An image may lack any of them.
 
     Attributes:
+        preset: `bop`, in place of the next three: masks, poses and cameras as BOP's scenes have
+            them, beside images in rgb/ or gray/.
         mask: Instances: a picture or array of one number a pixel, 0 = none, of the image's size.
         poses: Names and poses of these instances, as `KEY.poses.json` of `docs/format.md`.
         camera_to_world: Pose of the camera.
@@ -92,6 +96,7 @@ class LabelSettings(Settings):
             their frames.
     """
 
+    preset: Unset[Literal["bop"]] = None
     mask: Unset[NonEmpty] = None
     poses: Unset[NonEmpty] = None
     camera_to_world: Unset[CameraPoseSettings] = None
@@ -100,6 +105,8 @@ class LabelSettings(Settings):
 
     @model_validator(mode="after")
     def _is_of_use(self) -> Self:
+        if self.preset and (self.mask or self.poses or self.camera_to_world):
+            raise ValueError("give preset, or mask, poses and camera_to_world")
         for suffix in self.others or ():
             if not OTHER.fullmatch(suffix) or not _OWN.isdisjoint((suffix, member_of(suffix))):
                 raise ValueError(
@@ -121,8 +128,13 @@ class LabelSettings(Settings):
     @property
     def names(self) -> tuple[str, ...]:
         """As `mfsynth.sources.base.LabelledSource` has them."""
-        found = (MASK, self.mask), (POSES, self.poses), (CAMERA_TO_WORLD, self.camera_to_world)
-        own = [name for name, setting in (*found, (EPISODE, self.episode)) if setting is not None]
+        given = {
+            MASK: self.preset or self.mask,
+            POSES: self.preset or self.poses,
+            CAMERA_TO_WORLD: self.preset or self.camera_to_world,
+            EPISODE: self.episode,
+        }
+        own = [name for name, setting in given.items() if setting is not None]
         return (*own, *(self.others or ()))
 
     @property
@@ -130,7 +142,13 @@ class LabelSettings(Settings):
         """Files beside an image, as they are named."""
         pose = None if self.camera_to_world is None else self.camera_to_world.file
         named = (self.mask, self.poses, pose, *(self.others or {}).values())
-        return frozenset(name for name in named if name is not None)
+        preset = () if self.preset is None else (TRUTH, CAMERAS)
+        return frozenset(name for name in (*named, *preset) if name is not None)
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """Folders beside an image of which all files count."""
+        return frozenset() if self.preset is None else frozenset({MASKS})
 
     def moment(self, key: str) -> Moment | None:
         """Where an item stands in an episode, by its key; None where nothing says so.
@@ -190,10 +208,15 @@ class LabelSettings(Settings):
                 continue
             data, last = beside.read(file)
             files[suffix] = _as_mask(data, last) if suffix == MASK else data
+        camera: Matrix | None = None
+        if self.preset is not None:
+            found, camera = read_bop(beside, shape)
+            files |= found
         pose = self.camera_to_world
-        there = pose is not None and beside.has(filled(pose.file, beside.stem))
+        if pose is not None and beside.has(filled(pose.file, beside.stem)):
+            camera = pose.pose(beside)
         try:
-            return Labels.of(files, shape, pose.pose(beside) if pose and there else None, moment)
+            return Labels.of(files, shape, camera, moment)
         except ValueError as error:
             where = last.rpartition("/")[0]
             raise MfsynthError(
@@ -210,13 +233,13 @@ def labels_read(
     *,
     turned: bool,
 ) -> Labels:
-    """Labels of an image, if settings name any.
+    """Labels of an image, if settings name any, and where it stands in an episode.
 
     Raises:
         MfsynthError: As `LabelSettings.read`; or the image was turned, which labels can't be.
     """
     if settings is None:
-        return NO_LABELS
+        return NO_LABELS if moment is None else Labels(moment=moment)
     if turned and settings.files:
         raise MfsynthError(
             f"{beside.stem}: is turned as its orientation says, and its labels can't be; store "

@@ -45,6 +45,25 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "invalid": [0, 2047],
         "registration": "unknown",
     },
+    # sintel.is.tue.mpg.de: metres of Blender's, in .dpt.
+    "sintel": {"container": "dpt", "scale": 1.0},
+    # COLMAP's stereo/depth_maps: of the scale that its reconstruction happens to have.
+    "colmap": {"container": "colmap", "scale": 1.0, "unit": "relative"},
+    # Drake's ImageDepth16U: millimetres, 0 too near, 65535 too far.
+    "drake": {"scale": 0.001, "invalid": [0, 65535]},
+    # Omniverse Replicator's augmentation example: near is bright, 100 m are black.
+    "omniverse": {"scale": -100 / 65535, "offset": 100, "invalid": [0]},
+    # github.com/huggingface/lerobot, src/lerobot/datasets/depth_utils.py: 12 bits, equal steps of
+    # ln(z + 3.5 m) from .01 to 10 m. A hole became the lowest code there,
+    # what is farther the highest.
+    "lerobot": {
+        "quantity": "log",
+        "near": 0.01,
+        "far": 10,
+        "shift": 3.5,
+        "scale": 1 / 4095,
+        "invalid": [0, 4095],
+    },
     # Recordings of RealSense cameras: of the depth camera, unless they were aligned to colour.
     "realsense": {"scale": 0.001, "registration": "unknown"},
     # The same with the unit of a D405, .1 mm.

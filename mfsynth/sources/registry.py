@@ -36,16 +36,26 @@ def source_settings(values: Mapping[str, Any]) -> SourceSettings:
 def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
     # Here, for none of these is light, and settings are read in commands that open no source.
     from mfsynth.sources.folders import FolderSettings
+    from mfsynth.sources.lerobot import LeRobotSettings
+    from mfsynth.sources.mujoco_models import MujocoSettings
+    from mfsynth.sources.recordings import RecordingSettings
     from mfsynth.sources.runs import RunSettings
     from mfsynth.sources.simulated import CachedScenesSettings, LiveScenesSettings
+    from mfsynth.sources.tables import TableSettings
+    from mfsynth.sources.videos import VideoSettings
     from mfsynth.sources.webdatasets import WebDatasetSettings
 
     kinds: dict[str, Any] = {
         "mfsynth": RunSettings,
         "webdataset": WebDatasetSettings,
         "folder": FolderSettings,
+        "video": VideoSettings,
+        "lerobot": LeRobotSettings,
+        "table": TableSettings,
+        "recording": RecordingSettings,
         "cached_scenes": CachedScenesSettings,
         "live_scenes": LiveScenesSettings,
+        "mujoco": MujocoSettings,
     }
     for name, plugin in find_plugins(GROUP, kinds).items():
         kinds[name] = _load(plugin) if name == wanted else _name_only(name)

@@ -53,6 +53,9 @@ class RunSource:
         url: A local path or fsspec URL of a run.
         view: Name of a view of it; None for all pairs that it accepted.
 
+    Attributes:
+        pairs: As a data set.
+
     Raises:
         MfsynthError: There is no run or view, it has no pairs, or its depth has an unknown shift,
             which no scale makes z-depth.
@@ -62,21 +65,21 @@ class RunSource:
         # Here, so that reading settings doesn't wait for what reading pairs takes.
         from mfsynth.datasets import RGBDDataset
 
-        self._pairs = RGBDDataset(url, view=view, labels=True)
+        self.pairs = RGBDDataset(url, view=view, labels=True)
         self._shown = without_credentials(url)
-        if not len(self._pairs):
+        if not len(self.pairs):
             raise MfsynthError(f"{self._shown}: the run has no committed pairs; generate some")
-        if DepthKind.AFFINE_INVARIANT_Z in self._pairs.index.column("depth_kind").to_pylist():
+        if DepthKind.AFFINE_INVARIANT_Z in self.pairs.index.column("depth_kind").to_pylist():
             raise MfsynthError(
                 f"{self._shown}: depth of the kind {DepthKind.AFFINE_INVARIANT_Z} has an unknown "
                 "shift, which no scale makes z-depth; use a run of another kind"
             )
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Item:
-        pair, files = self._pairs.with_files(index)
+        pair, files = self.pairs.with_files(index)
         camera, pose = pair.intrinsics, pair.camera_to_world
         kept = {_DECODED.get(name) or suffix_of(name): data for name, data in files.items()}
         return Item(
@@ -106,7 +109,7 @@ class RunSource:
     @property
     def labels(self) -> tuple[str, ...]:
         """See `LabelledSource`: all that the run has."""
-        names = self._pairs.index.column_names
+        names = self.pairs.index.column_names
         known = [suffix for name, suffix in _DECODED.items() if f"{name}{OFFSET}" in names]
         whole = [name for name in (CAMERA_TO_WORLD, EPISODE) if name in names]
         return (*known, *whole, *map(suffix_of, others_of(names)))
@@ -124,12 +127,12 @@ class RunSource:
     def _has_copies(self) -> bool:
         import pyarrow.compute as pc
 
-        table = self._pairs.index
+        table = self.pairs.index
         return "copy" in table.column_names and bool(pc.max(table.column("copy")).as_py())
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
-        return iter(self._pairs.index.column("prompt").to_pylist())
+        return iter(self.pairs.index.column("prompt").to_pylist())
 
     def key(self, index: int) -> str:
         """The sample's id."""
@@ -137,10 +140,10 @@ class RunSource:
 
     def contents(self) -> Iterator[bytes]:
         """Ids, and CRC-32s of images and depth maps."""
-        columns = [self._pairs.index.column(name) for name in _CONTENTS]
+        columns = [self.pairs.index.column(name) for name in _CONTENTS]
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             yield repr(row).encode()
 
     def _column(self, name: str, index: int) -> Any:
-        table = self._pairs.index
+        table = self.pairs.index
         return table.column(name)[index].as_py() if name in table.column_names else None

@@ -120,3 +120,17 @@ class StoredDepthSettings(SourceSettings):
     def tolerance(self) -> Tolerance:
         """See `SourceSettings`."""
         return Tolerance() if self.max_skipped is None else Tolerance(self.max_skipped)
+
+
+def require_no_labels(labels: LabelSettings | None, what: str) -> None:
+    """Refuse labels of items that have no files beside them.
+
+    Args:
+        labels: What was set.
+        what: The items, for people.
+
+    Raises:
+        ValueError: Any.
+    """
+    if labels is not None:
+        raise ValueError(f"{what} have no files of labels beside them; leave labels out")

@@ -18,6 +18,8 @@ from mfsynth.sources.tolerance import Skipped
 
 _ENDS = (1, 50, 99)
 _SKIPPED_SHOWN = 5
+# Between millimetres and metres it is a thousand; a room and a street are ten apart.
+_APART = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Survey:
         depth: Of them; None where none has any.
         cameras: Those that were found, as people read them.
         registered: Who says that depth's pixels are the image's; "" where nobody does.
+        apart: Frames whose depth is so far from that of others that they have another unit.
         skipped: What was left out when it was opened, and frames that can't be read.
         labels: How many of the frames have each of the labels that the source names.
     """
@@ -83,6 +86,7 @@ class Survey:
     depth: DepthSurvey | None
     cameras: tuple[str, ...]
     registered: str
+    apart: str
     skipped: tuple[Skipped, ...]
     labels: Mapping[str, int] = field(default_factory=dict)
 
@@ -103,6 +107,8 @@ class Survey:
         yield f"camera: {'; '.join(self.cameras) or 'not known'}"
         if self.with_depth and not self.registered:
             yield "registration: nobody said that depth is of the image's camera; it is taken so"
+        if self.apart:
+            yield f"units: {self.apart}"
         if self.labels:
             counted = (f"{name} ({count})" for name, count in self.labels.items())
             yield f"labels: {', '.join(counted)}"
@@ -157,6 +163,7 @@ def survey_of(
             for camera, number in cameras.most_common(3)
         ),
         registered=_registered(encoding) if isinstance(encoding, Encoding) else "the source",
+        apart=_apart(items),
         skipped=(*getattr(source, "skipped", ()), *failed),
         labels={name: sum(_has_label(item, name) for item in items) for name in labels_of(source)},
     )
@@ -201,6 +208,23 @@ def _depth(items: Sequence[Item]) -> DepthSurvey | None:
         lowest_share=sum(one.lowest_share for one in codes if one.lowest == low) / number,
         highest=high,
         highest_share=sum(one.highest_share for one in codes if one.highest == high) / number,
+    )
+
+
+def _apart(items: Sequence[Item]) -> str:
+    medians = {
+        item.name: float(np.median(item.depth[item.depth > 0]))
+        for item in items
+        if item.depth is not None and item.depth.any()
+    }
+    if not medians:
+        return ""
+    near, far = (end(medians, key=lambda name: medians[name]) for end in (min, max))
+    if medians[far] < _APART * medians[near]:
+        return ""
+    return (
+        f"the median depth of {far} is {medians[far]:.3g}, of {near} {medians[near]:.3g}; if their "
+        "files have two units, make two sources of them"
     )
 
 

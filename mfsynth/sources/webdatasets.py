@@ -20,11 +20,11 @@ from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import caption_in, did_you_mean_caption
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.folder_layouts import is_hidden
 from mfsynth.sources.own_shards import OwnDepth, own_depth
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.tars import TarFile, find_tars
 from mfsynth.sources.tolerance import Skipped
+from mfsynth.sources.trees import is_hidden
 from mfsynth.storage.credentials import without_credentials
 
 _IMAGE, _DEPTH, _CAPTION = range(3)
@@ -61,6 +61,8 @@ class WebDatasetSettings(StoredDepthSettings):
     def _is_complete(self) -> Self:
         if self.depth_key is not None:
             self.stored.require_complete()
+        if self.labels is not None and self.labels.preset is not None:
+            raise ValueError("labels.preset is of folders; name the labels' extensions")
         return self
 
     def open(self) -> WebDatasetSource:

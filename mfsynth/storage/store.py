@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from mfsynth.storage.connection import Connection
 from mfsynth.storage.errors import (
     StoreError,
     StoreFullError,
+    StoreRefusedError,
     or_none,
     says_it_exists,
     translated,
@@ -85,6 +87,7 @@ class ObjectStore:
             StoreError: It could not be read.
         """
         with self._translated("read", key, missing_ok=False):
+            self._require_file(key)
             return with_retries(lambda: self._read(key))
 
     def read_many(self, keys: Iterable[str]) -> dict[str, bytes]:
@@ -117,6 +120,7 @@ class ObjectStore:
         with self._translated("read", key, missing_ok=False):
             filesystem, path = self._connection.filesystem, self._connection.path(key)
             end = start + length
+            self._require_file(key)
             return with_retries(lambda: filesystem.cat_file(path, start=start, end=end))
 
     @contextlib.contextmanager
@@ -127,9 +131,8 @@ class ObjectStore:
         """
         if self.local_root is not None:
             with self._translated("read", key, missing_ok=False):
-                local = Path(self._connection.path(key))
-                local.stat()
-            yield local
+                self._require_file(key)
+            yield Path(self._connection.path(key))
             return
         with tempfile.TemporaryDirectory(prefix="mfsynth-") as folder:
             copy = Path(folder) / Path(key).name
@@ -305,6 +308,15 @@ class ObjectStore:
         path = self._connection.path(key)
         data: bytes = self._connection.filesystem.cat_file(path, **self._one_request())
         return data
+
+    def _require_file(self, key: str) -> None:
+        """Refuses a pipe or a device in a local folder, for which a reader would wait for ever."""
+        if self._connection.is_local:
+            mode = Path(self._connection.path(key)).stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise StoreRefusedError(
+                    f"{self.url}/{key} is neither a file nor a folder; remove it"
+                )
 
     def _local(self, key: str) -> Path:
         path = Path(self._connection.path(key))

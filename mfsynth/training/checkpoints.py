@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mfsynth.config import settings_digest
-from mfsynth.config.base import Count, Index, Settings
+from mfsynth.config.base import Count, Index, Settings, Unset
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.atomic import staged_folder
@@ -55,6 +55,7 @@ class CheckpointRecord(Settings):
         fingerprint: Of the settings.
         settings: What the weights are a function of; see `Identity`.
         files: All of them, by their names.
+        loader: Where the loader of its data was, if it has one; see `mfsynth.datasets.Loader`.
     """
 
     format: Literal[1] = 1
@@ -62,6 +63,7 @@ class CheckpointRecord(Settings):
     fingerprint: str
     settings: dict[str, Any]
     files: dict[str, FileRecord]
+    loader: Unset[dict[str, Any]] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def write_checkpoint(
     identity: Identity,
     parts: Mapping[str, Mapping[str, Tensor]],
     is_main: bool,
+    loader: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint, then take older ones away.
 
@@ -195,6 +198,7 @@ def write_checkpoint(
         identity: Of the training.
         parts: Tensors by name, by the name of their file.
         is_main: Whether this process writes.
+        loader: See `CheckpointRecord`.
     """
     target = checkpoint_folder(folder, step)
     if is_main:
@@ -209,12 +213,14 @@ def write_checkpoint(
             if staged is not None:
                 save_file(gathered, staged / _file(part))
         if staged is not None:
-            write_record(staged, step, identity)
+            write_record(staged, step, identity, loader)
     if is_main:
         _remove_all_but(target)
 
 
-def write_record(checkpoint: Path, step: int, identity: Identity) -> None:
+def write_record(
+    checkpoint: Path, step: int, identity: Identity, loader: dict[str, Any] | None = None
+) -> None:
     """Write down what a checkpoint is of, its files being there."""
     files = {}
     for path in sorted(checkpoint.glob("*.safetensors")):
@@ -226,6 +232,7 @@ def write_record(checkpoint: Path, step: int, identity: Identity) -> None:
         fingerprint=identity.fingerprint,
         settings=dict(identity.settings),
         files=files,
+        loader=loader,
     )
     (checkpoint / _RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
 

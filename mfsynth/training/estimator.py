@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Index, Items, Positive, Settings, Unset
+from mfsynth.datasets import Loader
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.storage.atomic import staged_folder
@@ -24,15 +27,19 @@ from mfsynth.training.data import (
     TrainingBatch,
     batches,
     focal_of,
+    loaded_batches,
     open_mixture,
     render_scenes,
+    runs_of,
     survey_parts,
+    treatment,
 )
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
-from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
+from mfsynth.training.processes import join_processes
+from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress, quiet
 from mfsynth.training.state import TrainingState
 
 # Of a training's images, to tell what the middle of their cameras is.
@@ -55,11 +62,12 @@ class EstimatorConfig(Settings):
         name: Of the estimator.
         seed: Of weights and data.
         size: Rows and columns of the images.
-        data: The parts of the training set.
+        data: The parts of the training set. Runs alone are read by the loader of
+            `mfsynth.datasets`.
         estimator: Sizes of the network.
         metric: Whether it learns metres, which takes data that has them, and cameras.
         steps: To take.
-        batch_size: Samples of a step.
+        batch_size: Samples of a step, of all processes together.
         learning_rate: Of AdamW.
         warmup_steps: See above.
         weight_decay: Of all weights.
@@ -145,70 +153,110 @@ def middle_focal(mixture: Mixture, seed: int) -> float:
     return float(np.nanmedian(focals))
 
 
+Data = Mixture | Loader
+"""What an estimator learns from: of a loader, in numpy's arrays, fitted to the network's size."""
+
+
 class EstimatorTrainer:
-    """The loop, in one process; resumed, it sees what an uninterrupted one would have seen.
+    """The loop; resumed, it sees what an uninterrupted one would have seen.
+
+    In several processes each has its part of a step's samples, and the weights are those of one
+    process, but for the order of sums.
 
     Args:
         config: Of the training.
-        items: How many each part of the data has; see `items_of`.
+        processes: That train together; see `join_processes`.
+        data: To learn from.
         focal: Of a metric training, what a camera that isn't known is taken for; see
             `middle_focal`.
 
     Attributes:
         model: What is trained.
         state: The step, the weights, and their moving average.
+
+    Raises:
+        MfsynthError: The samples of a step can't be shared by the processes.
     """
 
     def __init__(
         self,
         config: EstimatorConfig,
-        items: Mapping[str, int] = MappingProxyType({}),
+        processes: Accelerator,
+        data: Data,
         focal: float | None = None,
     ) -> None:
         torch.manual_seed(torch_seed(config.seed))
         self._config = config
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._processes = processes
+        self._data = data
+        self._batch_size = share_of_step(config, processes)
+        self._device = processes.device
         sizes = config.estimator
         self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size, focal)
         self.model.to(self._device)
         self.model.to(memory_format=torch.channels_last)
+        self._forward: nn.Module = self.model
+        if processes.num_processes > 1:
+            self._forward = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
         trained = dict(self.model.named_parameters())
         self._optimiser = torch.optim.AdamW(
             trained.values(), config.learning_rate, weight_decay=config.weight_decay
         )
-        identity = Identity({**settings_of(config), "items": dict(items)})
+        # A loader's state says of which samples it is.
+        items = {} if isinstance(data, Loader) else items_of(data)
+        identity = Identity({**settings_of(config), "items": items})
         self.state = TrainingState(trained, (self._optimiser,), identity)
 
-    def run(self, data: Mixture, log: Log) -> None:
+    def run(self, log: Log) -> None:
         """Train to the configured step, saving checkpoints.
+
+        Args:
+            log: Takes lines about the progress.
 
         Raises:
             MfsynthError: The loss is no number, or a sample can't be read.
         """
         config, state = self._config, self.state
         progress = Progress(state.step, config.steps)
-        steps = range(state.step, config.steps)
+        stream = self._stream(log)
         with fast_on(self._device):
-            for batch in batches(data, config.seed, config.batch_size, steps, log=log):
-                progress.add({"depth": self._train_step(batch)})
+            while state.step < config.steps:
+                progress.add({"depth": self._train_step(next(stream))})
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
                 if state.step % STEPS_PER_LINE == 0 or is_saved:
                     log(progress.line(state.step))
                 if is_saved:
-                    state.save(config.output)
+                    self.save()
+
+    def _stream(self, log: Log) -> Iterator[TrainingBatch]:
+        """This process's batches, from the present step on."""
+        config, processes, data = self._config, self._processes, self._data
+        if isinstance(data, Loader):
+            return loaded_batches(data)
+        return batches(
+            data,
+            config.seed,
+            self._batch_size,
+            range(self.state.step, config.steps),
+            rank=processes.process_index,
+            ranks=processes.num_processes,
+            log=log,
+        )
 
     def _train_step(self, batch: TrainingBatch) -> float:
         images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
         images = images.contiguous(memory_format=torch.channels_last)
-        loss = self._losses(self.model(images), batch).mean()
-        if not loss.isfinite():
+        loss = self._losses(self._forward(images), batch).mean()
+        # Gradients are averaged over the processes, too, and all of them stop together.
+        of_all = self._processes.reduce(loss.detach(), "mean")
+        if not of_all.isfinite():
             raise MfsynthError(
                 f"the loss is infinite or NaN at step {self.state.step}; lower learning_rate and "
                 "run again from the last checkpoint"
             )
         loss.backward()
         self._update()
-        return loss.item()
+        return of_all.item()
 
     def _losses(self, prediction: Tensor, batch: TrainingBatch) -> Tensor:
         depth = batch.depth.to(self._device)
@@ -227,34 +275,125 @@ class EstimatorTrainer:
         state.step += 1
         state.update_average(config.ema)
 
+    def save(self) -> None:
+        """Replace the checkpoint in the output by the present state, all at once."""
+        if isinstance(self._data, Loader):
+            self.state.loader = self._data.state_dict()
+        self.state.save(self._config.output, is_main=self._processes.is_main_process)
+        self._processes.wait_for_everyone()
+
     def resume(self) -> bool:
-        """Take up the newest checkpoint in the output; False where there is none."""
-        return self.state.resume(self._config.output) is not None
+        """Take up the newest checkpoint in the output; False where there is none.
+
+        Raises:
+            MfsynthError: It is damaged, or of other settings or data.
+        """
+        if self.state.resume(self._config.output) is None:
+            return False
+        if isinstance(self._data, Loader):
+            try:
+                self._data.load_state_dict(self.state.loader or {})
+            except MfsynthError as error:
+                raise MfsynthError(
+                    f"{self._config.output}: {error}; or give this training another output"
+                ) from error
+        return True
 
     def export(self, folder: Path) -> None:
-        """Write the averaged weights, in bfloat16."""
-        self.model.load_state_dict(self.state.average)
-        model = self.model.to(memory_format=torch.contiguous_format).bfloat16()
+        """Write the averaged weights, in bfloat16; the trained ones stay as they are."""
+        model = deepcopy(self.model)
+        model.load_state_dict(self.state.average)
+        model = model.to(memory_format=torch.contiguous_format).bfloat16()
         with staged_folder(folder, over=True) as staged:
             model.save_pretrained(staged)
+
+
+def share_of_step(config: EstimatorConfig, processes: Accelerator) -> int:
+    """How many of a step's samples each process has.
+
+    Raises:
+        MfsynthError: They can't be shared.
+    """
+    share, rest = divmod(config.batch_size, processes.num_processes)
+    if rest:
+        raise MfsynthError(
+            f"batch_size {config.batch_size} can't be shared by {processes.num_processes} "
+            "processes; give a multiple of their number"
+        )
+    return share
 
 
 def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     """Render, train, export; run again after an interruption, it goes on where it was.
 
+    Started in several processes by `accelerate launch` or `torchrun`, they train together.
+
     Returns:
         The folder of the finished network, `<output>/model`.
     """
-    render_scenes(config.data, config.size, log)
-    mixture = open_mixture(config.data, config.size, config.size)
-    survey_parts(mixture, log)
+    processes = join_processes()
+    if not processes.is_main_process:
+        log = quiet
+    with processes.local_main_process_first():
+        render_scenes(config.data, config.size, log)
+        mixture = open_mixture(config.data, config.size, config.size)
+        survey_parts(mixture, log)
     focal = middle_focal(mixture, config.seed) if config.metric else None
-    trainer = EstimatorTrainer(config, items_of(mixture), focal)
+    folder = train_on(
+        config, _loader(config, processes, mixture, log) or mixture, processes, log, focal
+    )
+    processes.end_training()
+    return folder
+
+
+def _loader(
+    config: EstimatorConfig, processes: Accelerator, mixture: Mixture, log: Log
+) -> Loader | None:
+    """Of a mixture of runs alone."""
+    pairs = runs_of(mixture)
+    if pairs is None:
+        return None
+    log(f"by mfsynth's loader: {pairs!r}")
+    return pairs.loader(
+        share_of_step(config, processes),
+        seed=config.seed,
+        rank=processes.process_index,
+        world_size=processes.num_processes,
+        augment=[treatment(mixture, config.seed)],
+    )
+
+
+def train_on(
+    config: EstimatorConfig,
+    data: Data,
+    processes: Accelerator,
+    log: Log,
+    focal: float | None = None,
+) -> Path:
+    """Train on data that is open, or go on where an interrupted training was, and export.
+
+    Args:
+        config: Of the training.
+        data: To learn from, of this process.
+        processes: That train together.
+        log: Takes lines about the progress.
+        focal: As of `EstimatorTrainer`.
+
+    Returns:
+        The folder of the finished network, `<output>/model`.
+
+    Raises:
+        MfsynthError: A checkpoint is of other settings or data, or `run` failed.
+    """
+    trainer = EstimatorTrainer(config, processes, data, focal)
     if trainer.resume():
         log(f"resumed at step {trainer.state.step} from {config.output}")
-    log(f"{trainer.state.size / 1e6:.2f} M parameters to train")
-    trainer.run(mixture, log)
+    size = trainer.state.size
+    log(f"{size / 1e6:.2f} M parameters to train, processes: {processes.num_processes}")
+    trainer.run(log)
     folder = config.output / "model"
-    trainer.export(folder)
-    log(f"model: {folder}")
+    if processes.is_main_process:
+        trainer.export(folder)
+        log(f"model: {folder}")
+    processes.wait_for_everyone()
     return folder

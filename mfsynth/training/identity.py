@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from mfsynth.config import differences, settings_digest
@@ -17,8 +18,8 @@ from mfsynth.training.optimisers import learning_rate_factor
 _OPERATIONAL = {"name", "licence", "samples", "output", "checkpoint_every"}
 _OPERATIONAL_OF_LOOPS = {"sharding", "workers", "gradient_checkpointing", "checkpoint_every"}
 _BATCHES = {"batch_size", "accumulate"}
-# When a training ends, and from when on its rates fall.
-_SCHEDULE = ("steps", "joint_steps", "decay_share")
+# When a training's phases end, and from when on its rates fall.
+_SCHEDULE = ("steps", "image_steps", "joint_steps", "decay_share")
 _SHOWN = 8
 
 
@@ -42,8 +43,8 @@ class Identity:
     def refusal(self, found: Mapping[str, Any], step: int) -> str | None:
         """Why a checkpoint is not one of this training; None where it is.
 
-        The end of a training may have been moved, if all that was done until then would have been
-        the same: if the rates up to the checkpoint are those that it was trained with.
+        The end of a phase may have been moved, if all that was done until then would have been the
+        same: if phases and rates up to the checkpoint are those that it was trained with.
 
         Args:
             found: Settings of the checkpoint.
@@ -65,6 +66,8 @@ class Identity:
         if step > self.schedule.total_steps:
             return f"of step {step}, after the end that was set now ({said})"
         for past in range(step):
+            if _phase(past, before) != _phase(past, self.schedule):
+                return f"of other settings ({said}), by which step {past} is of another phase"
             if learning_rate_factor(past, before) != learning_rate_factor(past, self.schedule):
                 return (
                     f"of other settings ({said}), by which the rates differ from step {past} on: "
@@ -98,6 +101,10 @@ def loop_settings(config: LoopConfig, processes: int) -> dict[str, Any]:
 def items_of(mixture: Mixture) -> dict[str, int]:
     """How many items each part of a mixture has: with another one, all are drawn otherwise."""
     return {str(number): len(part.source) for number, part in enumerate(mixture.parts)}
+
+
+def _phase(step: int, config: LoopConfig) -> int:
+    return sum(step >= end for end in accumulate(config.phases))
 
 
 def _without_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:

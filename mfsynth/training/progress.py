@@ -13,6 +13,10 @@ LOSSES = ("rgb", "depth", "distillation", "policy")
 STEPS_PER_LINE = 50
 
 
+def quiet(_line: str) -> None:
+    """Log of a process that is not the main one."""
+
+
 @dataclass
 class Progress:
     """Means of the losses since the last line, and the time that is left.

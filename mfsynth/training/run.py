@@ -16,7 +16,7 @@ from mfsynth.training.data import Mixture, open_mixture, render_scenes, survey_p
 from mfsynth.training.given import given_to
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.processes import join_processes
-from mfsynth.training.progress import Log
+from mfsynth.training.progress import Log, quiet
 from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.tensorboard import Board, is_installed
 from mfsynth.training.trainer import Trainer
@@ -37,7 +37,7 @@ def train(config: TrainConfig, log: Log) -> Path:
     """
     processes = join_processes()
     if not processes.is_main_process:
-        log = _quiet
+        log = quiet
     torch.manual_seed(torch_seed(config.seed))
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
@@ -75,10 +75,6 @@ def train(config: TrainConfig, log: Log) -> Path:
     processes.wait_for_everyone()
     processes.end_training()
     return folder
-
-
-def _quiet(_line: str) -> None:
-    pass
 
 
 def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:

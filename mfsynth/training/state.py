@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class TrainingState:
         average: Their moving average, by name.
         optimisers: That move them.
         identity: What they are a function of.
+        loader: Where the loader of the data is, if there is one; see `mfsynth.datasets.Loader`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class TrainingState:
         self.trained = trained
         self.average = {name: p.detach().clone() for name, p in trained.items()}
         self.optimisers = optimisers
+        self.loader: dict[str, Any] | None = None
 
     @property
     def size(self) -> int:
@@ -79,7 +82,7 @@ class TrainingState:
         }
         if base:
             parts[BASE] = base
-        write_checkpoint(folder, self.step, self.identity, parts, is_main)
+        write_checkpoint(folder, self.step, self.identity, parts, is_main, self.loader)
 
     def resume(self, folder: Path) -> dict[str, Tensor] | None:
         """Take up the newest checkpoint in a folder.
@@ -107,7 +110,7 @@ class TrainingState:
                 f"{checkpoint.path} has not the weights of this training "
                 f"({' '.join(str(error).split())}); give it another output"
             ) from error
-        self.step = checkpoint.step
+        self.step, self.loader = checkpoint.step, checkpoint.record.loader
         return base
 
     @torch.no_grad()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 import yaml
+from bag_files import ROS2, SECOND, image_message, write_bag
 from click.testing import CliRunner
 from depth_files import npy_of, png_of, z_map
 from training_files import image, png, write, write_tar
+from video_files import write_video
 
 from mfsynth.cli.data import data
 from mfsynth.errors import MfsynthError
@@ -54,9 +58,18 @@ def test_what_is_no_depth_is_said_frame_by_frame(folder):
     write(folder / "1.npy", b"")
     code, said = inspect(folder, *GENERIC, "--set", "encoding.scale=1")
     assert code == 1
-    assert "1.npy: not a PNG, TIFF, NPY, NPZ or PGM" in said
+    assert "1.npy: not a PNG, TIFF, NPY, NPZ, EXR" in said
     assert "3.png, 8x6" in said
     assert said.endswith("error: 1 of 4 frames can't be used; see above")
+
+
+def test_frames_of_two_units_are_told(folder):
+    write(folder / "2.npy", npy_of((z_map() * 1000).astype(np.float32)))
+    _, said = inspect(folder, *GENERIC, "--set", "encoding.scale=1")
+    assert "units: the median depth of " in said
+    assert "2.png is 2.23e+03, of" in said
+    write(folder / "2.npy", npy_of((z_map() * 10).astype(np.float32)))
+    assert "units:" not in inspect(folder, *GENERIC, "--set", "encoding.scale=1")[1]
 
 
 def test_a_folder_that_says_nothing_is_asked_for_its_layout(folder):
@@ -88,6 +101,23 @@ def test_runs_tars_and_documents_are_known_by_what_they_are(folder, tmp_path):
     assert (
         "neither the settings of a source nor of a training" in inspect(tmp_path / "none.yaml")[1]
     )
+
+
+def test_recordings_videos_tables_and_data_sets_are_known_by_their_names_and_files(tmp_path):
+    path = write_video(tmp_path / "a.mkv", [image(0, 32, 48)])
+    assert "a.mkv/000000, 48x32" in inspect(path)[1]
+    rows = {"image": [png(image(0))], "text": ["a desk"]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    for place in (tmp_path / "a.parquet", tmp_path):
+        _, said = inspect(place, "--set=caption_key=text")
+        assert "row 0, 8x6" in said
+        assert "text: a desk" in said
+    message = image_message(ROS2, image(0), "rgb8", SECOND)
+    bag = write_bag(tmp_path / "bag", [("/rgb", SECOND, message)], "mcap")
+    for place in (bag, bag / "bag.mcap"):
+        assert "/rgb at 1000000000 ns, 8x6" in inspect(place)[1]
+    write(tmp_path / "robot" / "meta" / "info.json", '{"codebase_version": "v2.1", "features": {}}')
+    assert "a LeRobot data set of v2.1" in inspect(tmp_path / "robot")[1]
 
 
 def test_the_parts_of_a_training_are_shown_by_their_numbers(folder, tmp_path):

@@ -30,6 +30,16 @@ def test_memory_is_lent_again_after_the_last_view_of_it_is_gone():
     assert len({address(array) for array in again}) == 3
 
 
+def test_memory_of_many_batches_or_of_sizes_of_the_past_goes_back_to_the_system():
+    pool = BufferPool()
+    many = [pool.empty((1000,), np.uint8) for _ in range(100)]
+    del many
+    sizes = [pool.empty((1001 + size,), np.uint8) for size in range(100)]
+    del sizes
+    gc.collect()
+    assert 0 < sum(len(free) for free in pool._free.values()) < 25
+
+
 def test_arrays_of_a_batch_that_is_kept_are_not_written_by_the_next():
     pool = BufferPool()
     kept = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
+from multiprocessing import get_context
 
 import numpy as np
 import psutil
@@ -23,7 +25,7 @@ from mfsynth.datasets import (
 )
 from mfsynth.datasets.mapped import Index
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import read_commits
+from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 
 
@@ -114,6 +116,29 @@ def test_a_state_behind_the_last_batch_is_that_of_the_next_epoch(dataset):
     third.load_state_dict(state)
     assert third.epoch == 0
     assert not {*ids([last])} & {*ids(third)}
+
+
+@pytest.mark.parametrize("taken_over", ["by another iterator", "by a state"])
+def test_a_loader_is_in_one_place_at_a_time(dataset, taken_over):
+    whole = ids(dataset.loader(4, workers=0))
+    loader = dataset.loader(4, workers=2)
+    first = iter(loader)
+    seen = [next(first)]
+    if taken_over == "by a state":
+        loader.load_state_dict(loader.state_dict())
+    second = iter(loader)
+    seen += [next(second), next(second)]
+    with pytest.raises(MfsynthError, match="a loader is in one place at a time"):
+        next(first)
+    assert ids([*seen, *second]) == whole
+    assert loader.epoch == 1
+
+
+def test_a_filter_that_no_pair_meets_is_told(dataset):
+    nothing = dataset.filter("registration > 1000")
+    for tail in ("drop", "pad"):
+        with pytest.raises(MfsynthError, match=r"0 pairs of 28\) has no pair: none meets the"):
+            nothing.loader(4, tail=tail)
 
 
 def test_a_transform_is_not_left_out_without_a_word(dataset):
@@ -207,6 +232,55 @@ def test_or_skipped_with_another_in_its_place_and_counted(damaged):
     assert "is missing" in loader.last_skipped or "CRC-32" in loader.last_skipped
     again = damaged.loader(4, workers=0, on_error="skip", seed=1)
     assert ids(again) == ids(batches)
+
+
+def test_a_pair_without_any_depth_is_named_or_skipped(tmp_path):
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    samples = [tiny_run.make_sample(i) for i in range(6)]
+    samples[2] = replace(samples[2], depth=np.zeros_like(samples[2].depth))
+    assert commit(store, tiny_run.upload_shard(store, 0, samples))
+    dataset = RGBDDataset(store.url)
+    settings = {"batch_size": 6, "workers": 0, "shuffle": False}
+    with pytest.raises(MfsynthError, match=r"tiny-.*-000000002 has no valid depth"):
+        [*dataset.loader(**settings)]
+    loader = dataset.loader(on_error="skip", **settings)
+    [batch] = loader
+    assert batch["valid"].any((1, 2)).all()
+    assert loader.skipped == 1
+    [colours] = dataset.loader(fields=["rgb", "sample_id"], **settings)
+    assert colours["sample_id"][2].endswith("000000002")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_relative_run_is_loaded_by_processes_that_start_elsewhere(tmp_path, monkeypatch, start):
+    """With files and batches open in this one; a shard is deleted under them."""
+    store = tiny_run.make_run(str(tmp_path / "run"), 6)
+    monkeypatch.chdir(tmp_path)
+    dataset = RGBDDataset("run")
+    loader = dataset.loader(4, workers=2, shuffle=False)
+    first = next(iter(loader))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    store.delete(read_commits(store)[3].objects["tar"].key)
+    with get_context(start).Pool(1) as pool:
+        ids_there, error = pool.apply(_read_all, (dataset,))
+    assert ids_there[:4] == first["sample_id"]
+    assert len(ids_there) == 8
+    assert "000003" in error
+    assert f"it is missing (wanted for {dataset.index['sample_id'][8].as_py()})" in error
+
+
+def _read_all(dataset) -> tuple[list[str], str]:
+    found = []
+    try:
+        for batch in dataset.loader(4, workers=2, shuffle=False):
+            found += batch["sample_id"]
+    except MfsynthError as error:
+        return found, str(error)
+    return found, ""
 
 
 def test_a_substitute_comes_with_its_own_pixels(tmp_path):
@@ -306,8 +380,6 @@ def test_pairs_of_several_sizes_want_to_be_made_equal(tmp_path):
     samples = [tiny_run.make_sample(i, height=24 + 8 * (i == 2)) for i in range(4)]
     rest = [tiny_run.make_reject(i) for i in (4, 5)]
     store = ObjectStore.open(str(tmp_path / "run"))
-    from mfsynth.shards.commits import commit, open_run
-
     open_run(store, tiny_run.make_manifest())
     commit(store, tiny_run.upload_shard(store, 0, [*samples, *rest]))
     dataset = RGBDDataset(store.url)

@@ -1,22 +1,24 @@
-"""Large indexes come out of a cache, whole or not at all; tars of remote stores, too."""
+"""Large indexes come out of a cache, whole or not at all, and are sent to workers by name."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset, mapped, parts
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import commit, read_commits
-from mfsynth.storage import atomic
-from mfsynth.storage.local_cache import LocalCache, cache_folder
+from mfsynth.shards import layout
+from mfsynth.shards.commits import commit
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
+from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.local_cache import cache_folder
+
+STRICT = Rules({"registration": Bound(4.0, is_minimum=True)})
 
 
 @pytest.fixture
@@ -95,60 +97,6 @@ def test_what_was_not_used_for_months_is_forgotten(cache, run_store):
     assert not old.exists()
 
 
-def test_tars_of_a_store_are_kept_and_read_there_only_once(s3, tmp_path, monkeypatch):
-    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
-    store = tiny_run.make_run(f"{s3.new_bucket()}/run")
-    dataset = RGBDDataset(store.url, cache_bytes=10**9)
-    assert candidates(dataset) == [0, 1, 2, 3, 6, 7, 8, 9]
-    tars = [r.objects["tar"] for r in read_commits(store).values() if r.accepted]
-    kept = {path.name for path in (tmp_path / "cache" / "tars").iterdir()}
-    assert kept == {f"{tar.sha256}.tar" for tar in tars}
-    for tar in tars:
-        store.delete(tar.key)
-    assert candidates(dataset) == candidates(pickle.loads(pickle.dumps(dataset)))
-    # Another process finds them, too.
-    code = (
-        "import sys; from mfsynth.datasets import RGBDDataset\n"
-        "print([s.candidate for s in RGBDDataset(sys.argv[1], cache_bytes=10**9)])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, store.url], check=True, capture_output=True, text=True
-    )
-    assert done.stdout == "[0, 1, 2, 3, 6, 7, 8, 9]\n"
-
-
-def test_a_tar_that_is_not_that_of_its_receipt_is_not_kept(s3, tmp_path, monkeypatch):
-    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
-    store = tiny_run.make_run(f"{s3.new_bucket()}/run", 1)
-    [receipt] = read_commits(store).values()
-    key = receipt.objects["tar"].key
-    store.put_bytes(key, store.read_bytes(key)[:-1] + b"x")
-    with pytest.raises(MfsynthError, match=f"{key}: its bytes changed"):
-        RGBDDataset(store.url, cache_bytes=10**9)[0]
-    assert not [*(tmp_path / "cache" / "tars").iterdir()]
-
-
-def test_neighbours_in_a_store_are_read_at_once(s3, tmp_path):
-    store = tiny_run.make_run(f"{s3.new_bucket()}/run")
-    dataset = RGBDDataset(store.url)
-    before = s3.requests.total()
-    found = dataset.load(range(8))
-    assert [sample.candidate for sample in found] == [0, 1, 2, 3, 6, 7, 8, 9]
-    assert s3.requests.total() - before == 2
-
-
-def test_a_cached_tar_that_was_damaged_is_fetched_again(s3, tmp_path, monkeypatch):
-    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
-    store = tiny_run.make_run(f"{s3.new_bucket()}/run", 1)
-    assert len([*RGBDDataset(store.url, cache_bytes=10**9)]) == 4
-    [kept] = (tmp_path / "cache" / "tars").iterdir()
-    whole = kept.read_bytes()
-    offset = RGBDDataset(store.url).index.column("rgb_offset")[2].as_py()
-    kept.write_bytes(whole[: offset + 99] + bytes([whole[offset + 99] ^ 8]) + whole[offset + 100 :])
-    assert candidates(RGBDDataset(store.url, cache_bytes=10**9)) == [0, 1, 2, 3]
-    assert kept.read_bytes() == whole
-
-
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "shared"))
     before = os.umask(0o002)
@@ -163,33 +111,58 @@ def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
     assert cache_folder("indexes") is not None
 
 
-def test_a_cache_that_is_too_small_is_slow_and_never_a_damaged_run(tmp_path):
-    """Each file makes the others go, while threads are about to open them."""
-    cache = LocalCache(tmp_path / "cache", 100)
-
-    def read(number: int) -> bool:
-        name = str(number % 3)
-        descriptor = cache.open(name, lambda path: atomic.replace(path, name.encode() * 99))
-        try:
-            return os.read(descriptor, 200) == name.encode() * 99
-        finally:
-            os.close(descriptor)
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(read, range(200)))
+def test_workers_are_sent_the_name_of_a_views_index(cache, run_store, monkeypatch):
+    refilter(run_store, "strict", STRICT)
+    first = RGBDDataset(run_store.url, view="strict")
+    assert first.index["returned"].to_pylist() == [False] * 6
+    [path] = cache.glob("*.arrow")
+    monkeypatch.setattr(parts, "view_rows", None)
+    again = RGBDDataset(run_store.url, view="strict")
+    assert again.index.equals(first.index)
+    sent = pickle.dumps(again)
+    assert str(path).encode() in sent
+    assert b"a red cube, number" not in sent
+    assert candidates(pickle.loads(sent)) == candidates(first) == [2, 3, 6, 7, 8, 9]
 
 
-def test_the_cache_keeps_to_its_limit_and_what_was_used_last(tmp_path):
-    cache = LocalCache(tmp_path / "cache", 250)
+def test_a_view_that_was_made_anew_has_another_index(cache, run_store):
+    refilter(run_store, "strict", STRICT)
+    assert len(RGBDDataset(run_store.url, view="strict")) == 6
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    assert len(RGBDDataset(run_store.url, view="strict")) == 6
+    refilter(run_store, "strict", STRICT, replace=True)
+    assert len(RGBDDataset(run_store.url, view="strict")) == 10
 
-    def fetched(name: str) -> bool:
-        done = []
-        os.close(cache.open(name, lambda path: (path.write_bytes(bytes(100)), done.append(1))))
-        for age, path in enumerate(sorted(cache.folder.iterdir(), key=os.path.getmtime)):
-            os.utime(path, (1000 + age,) * 2)
-        return bool(done)
 
-    assert [fetched(name) for name in "ababcab"] == [1, 1, 0, 0, 1, 1, 1]
-    assert len([*cache.folder.iterdir()]) == 2
-    os.close(LocalCache(tmp_path / "cache", 1).open("large", lambda p: p.write_bytes(bytes(999))))
-    assert [path.name for path in cache.folder.iterdir()] == ["large"]
+def test_a_mapped_view_of_other_shards_is_refused(cache, run_store):
+    refilter(run_store, "strict", STRICT)
+    assert len(RGBDDataset(run_store.url, view="strict")) == 6
+    (run_store.local_root / layout.commit_key(1)).unlink()
+    others = [tiny_run.make_sample(candidate, height=16) for candidate in range(6, 12)]
+    commit(run_store, tiny_run.upload_shard(run_store, 1, others))
+    with pytest.raises(MfsynthError, match=r"strict.*made of other shards than are committed"):
+        RGBDDataset(run_store.url, view="strict")
+
+
+def test_workers_are_sent_the_names_of_the_indexes_of_several_runs(cache, run_store, tmp_path):
+    other = tiny_run.make_other(str(tmp_path / "other"))
+    both = RGBDDataset([run_store.url, other.url])
+    sent = pickle.dumps(both)
+    for path in cache.glob("*.arrow"):
+        assert str(path).encode() in sent
+    assert b"a red cube, number" not in sent
+    again = pickle.loads(sent)
+    assert again.index.equals(both.index)
+    assert again.index["slot_room"].to_pylist() == [None] * 8 + [["kitchen"]] * 4
+    assert candidates(again) == [0, 1, 2, 3, 6, 7, 8, 9, 0, 1, 2, 3]
+    assert again[8].depth.shape == (16, 16)
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(cache, run_store):
+    cache.mkdir(parents=True)
+    left, lives = (cache / f".{name}.arrow.0a0b{PART_SUFFIX}" for name in ("left", "lives"))
+    for path in (left, lives):
+        path.write_bytes(b"half")
+    os.utime(left, (time.time() - 7200,) * 2)
+    RGBDDataset(run_store.url)
+    assert (left.exists(), lives.exists()) == (False, True)

@@ -19,46 +19,16 @@ from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import refilter
-from mfsynth.shards.tables import Declared
 from mfsynth.shards.views import Bound, Rules
-from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
 HIGH = Rules({"registration": Bound(0.4, is_minimum=True)})
 FIRST = Path(__file__).parents[1] / "data" / "format1"
-
-
-def make_other(url: str, *, scores=tiny_run.SCORES, kind=DepthKind.METRIC_Z) -> ObjectStore:
-    """A run of one shard that makes other samples than the tiny one: four of them."""
-    store = ObjectStore.open(url)
-    manifest = tiny_run.make_manifest(seed=1)
-    open_run(store, manifest)
-
-    def of_this_run(record):
-        sample_id = layout.sample_id(manifest.run_id, record.ref.candidate)
-        slots = {"room": ("kitchen",)}
-        return replace(record, ref=replace(record.ref, sample_id=sample_id, slots=slots))
-
-    with ShardSpool(
-        run=manifest.run_id,
-        run_sha256=run_sha256(store),
-        shard=0,
-        attempt=layout.new_attempt(),
-        first_candidate=0,
-        candidates=4,
-        declared=Declared(scores, ["room"]),
-    ) as spool:
-        for candidate in range(4):
-            sample = of_this_run(tiny_run.make_sample(candidate, height=16, width=16))
-            spool.add(replace(sample, depth_kind=kind, scores=dict.fromkeys(scores, 0.5)))
-        spool.close()
-        assert commit(store, spool.upload(store, seconds={}, worker="here"))
-    return store
 
 
 def with_column(store, name, column):
@@ -85,7 +55,7 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("remote", [False, True])
 def test_pairs_follow_each_other_in_the_order_of_the_list(run_store, tmp_path, remote):
     place = f"memory://{uuid.uuid4().hex}/run" if remote else str(tmp_path / "other")
-    other = make_other(place)
+    other = tiny_run.make_other(place)
     urls = [other.url, FIRST, run_store.url]
     parts = [RGBDDataset(url) for url in urls]
     dataset = RGBDDataset(urls)
@@ -118,7 +88,7 @@ def test_an_empty_list_is_refused():
 def test_a_run_without_a_pair_adds_nothing(run_store, tmp_path):
     empty = ObjectStore.open(tmp_path / "empty")
     open_run(empty, tiny_run.make_manifest(seed=2))
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     dataset = RGBDDataset([empty.url, run_store.url, empty.url, other.url, empty.url])
     assert ids(dataset) == [*ids(RGBDDataset(run_store.url)), *ids(RGBDDataset(other.url))]
 
@@ -126,7 +96,7 @@ def test_a_run_without_a_pair_adds_nothing(run_store, tmp_path):
 def test_they_are_pickled_and_read_when_the_working_directory_has_changed(
     run_store, tmp_path, monkeypatch
 ):
-    make_other(str(tmp_path / "other"))
+    tiny_run.make_other(str(tmp_path / "other"))
     monkeypatch.chdir(tmp_path)
     dataset = RGBDDataset(["run", "other"], transform=len_of_text)
     expected = [*dataset]
@@ -140,13 +110,13 @@ def len_of_text(sample):
 
 def test_few_files_are_open_for_all_runs_together(run_store, tmp_path, monkeypatch):
     monkeypatch.setattr(ranges, "_MAX_OPEN_FILES", 2)
-    dataset = RGBDDataset([run_store.url, make_other(str(tmp_path / "other")).url])
+    dataset = RGBDDataset([run_store.url, tiny_run.make_other(str(tmp_path / "other")).url])
     assert len(ids(dataset)) == 12
     assert len(dataset._reader._files) == 2
 
 
 def test_columns_that_a_run_has_not_are_null_in_its_rows(run_store, tmp_path):
-    other = make_other(str(tmp_path / "other"), scores=("sharpness", "registration"))
+    other = tiny_run.make_other(str(tmp_path / "other"), scores=("sharpness", "registration"))
     with_column(other, "episode", pa.array(["a", "b", "c", "d"]))
     rows = 8
     dataset = RGBDDataset([run_store.url, other.url])
@@ -166,7 +136,7 @@ def test_columns_that_a_run_has_not_are_null_in_its_rows(run_store, tmp_path):
 
 
 def test_a_column_of_two_types_is_refused_in_a_line_that_names_both_runs(run_store, tmp_path):
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     with_column(other, "episode", pa.array(["a", "b", "c", "d"]))
     third = tiny_run.make_run(str(tmp_path / "third"), 1)
     with_column(third, "episode", pa.array([1, 2, 3, 4]))
@@ -183,7 +153,7 @@ def refuses(urls, match):
 def test_a_run_and_its_copy_are_refused(run_store, tmp_path):
     copy = ObjectStore.open(tmp_path / "copy")
     copy_run(run_store, copy)
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     for again in (run_store, copy):
         refuses(
             [run_store.url, other.url, again.url],
@@ -216,7 +186,7 @@ def test_two_runs_of_the_first_version_and_one_name_are_refused(tmp_path):
 
 
 def test_damage_is_told_of_the_run_that_has_it(run_store, tmp_path):
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     dataset = RGBDDataset([run_store.url, other.url])
     (other.local_root / read_commits(other)[0].objects["tar"].key).unlink()
     with pytest.raises(MfsynthError, match=f"{other.url}/shards/.* it is missing"):
@@ -228,7 +198,7 @@ def test_damage_is_told_of_the_run_that_has_it(run_store, tmp_path):
 
 
 def test_one_function_opens_a_run_several_or_a_mixture(run_store, tmp_path):
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     assert len(mfsynth.open_dataset(run_store.url)) == 8
     assert ids(mfsynth.open_dataset([run_store.url, other.url]))[8:] == ids(RGBDDataset(other.url))
     mixture = mfsynth.open_dataset({run_store.url: 3, other.url: 1})
@@ -245,7 +215,7 @@ def test_one_function_opens_a_run_several_or_a_mixture(run_store, tmp_path):
 
 def test_a_view_that_each_run_has_takes_the_place_of_all_their_pairs(tmp_path):
     one = tiny_run.make_run(str(tmp_path / "one"), 2, tiny_run.make_manifest(keeps_rejects=True))
-    other = make_other(str(tmp_path / "other"))
+    other = tiny_run.make_other(str(tmp_path / "other"))
     refilter(one, "high", Rules({"registration": Bound(0.2, is_minimum=True)}))
     with pytest.raises(MfsynthError, match="no view 'high'"):
         RGBDDataset([one.url, other.url], view="high")

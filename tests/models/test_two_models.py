@@ -13,8 +13,8 @@ import torch
 from training_files import one_line_error
 
 from mfsynth.config import ModelConfig, RuntimeConfig
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
-from mfsynth.config.schema import CameraConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthEstimate, DepthKind, EstimateKind
 from mfsynth.models import model_info

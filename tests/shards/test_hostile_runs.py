@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -61,6 +62,20 @@ def test_a_description_of_a_run_that_is_none(run_store, command):
         run_store.put_bytes("run.json", data)
         assert "run.json" in one_line_of(command, run_store)
         run_store.put_bytes("run.json", whole)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        *((read, "run.json") for read in (read_run, run_status, finalize, verify_run)),
+        (read_commits, COMMIT),
+    ],
+)
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(tmp_path, command, key):
+    store = tiny_run.make_run(str(tmp_path / "run"), 2)
+    (tmp_path / "run" / key).unlink()
+    os.mkfifo(tmp_path / "run" / key)
+    assert f"{key} is neither a file nor a folder; remove it" in one_line_of(command, store)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tiny_run
@@ -14,6 +16,9 @@ from depth_files import (
     HEIGHT,
     WIDTH,
     encoded_maps,
+    exr_of,
+    hdf5_of,
+    mat_of,
     npy_of,
     npz_of,
     png_of,
@@ -36,6 +41,7 @@ from mfsynth.training.data import PartSettings
 
 MILLIMETRES = np.rint(z_map() * 1000).astype(np.uint16)
 SCALE = {"scale": 0.001}
+RAW = {"container": "raw", "size": [8, 6], **SCALE}
 
 
 def folder(root, data, encoding, name="depth", **more):
@@ -156,9 +162,17 @@ def test_bytes_in_the_wrong_order_are_refused_and_the_right_one_is_named():
         (npz_of(a=z_map(), b=z_map()).replace(b"b.npy", b"a.npy"), SCALE, "two arrays of one name"),
         (tiff_of(MILLIMETRES)[:60], SCALE, "corrupt or not a TIFF"),
         (b"P5\n8 6\n65535\n12", SCALE, "corrupt or not a PGM"),
-        (b"\x76\x2f\x31\x01....", SCALE, "but OpenEXR, which has no reader; convert it"),
-        (b"\x89HDF\r\n", SCALE, "but HDF5, which has no reader"),
-        (b"PIEH....", SCALE, r"Sintel's .dpt, which has no reader"),
+        (b"\x76\x2f\x31\x01....", SCALE, "corrupt or not an EXR"),
+        (b"\x89HDF\r\n", SCALE, "corrupt or not HDF5"),
+        (b"PIEH....", SCALE, "corrupt or not a .dpt"),
+        (b"MATLAB 5.0 MAT-file", SCALE, "corrupt or not MATLAB's"),
+        (b"Pf\n8 6\n0\n" + bytes(192), SCALE, "its scale is 0"),
+        (b"PF\n1 1\n-1\n" + bytes(12), SCALE, "of three channels"),
+        (b"8&6&3&" + bytes(576), SCALE, "of 3 channels"),
+        (b"8&6&1&" + bytes(191), SCALE, "truncated: 191 bytes of numbers for 8x6 pixels of 192"),
+        (bytes(95), {**RAW, "dtype": "uint16"}, "truncated: 95 bytes of numbers for 8x6"),
+        (bytes(98), {**RAW, "dtype": "uint16"}, "longer: 98 bytes of numbers for 8x6"),
+        (b"#ROSBAG V2.0", SCALE, "a ROS bag, which is a source of kind recording"),
         (npy_of(z_map()), {"container": "png", **SCALE}, "not a PNG file, which it must be"),
         (npy_of(z_map()), {"byte_order": "little", **SCALE}, "says its byte order itself"),
         (npy_of(-z_map()), {"scale": 1}, "no pixel has valid depth; check encoding"),
@@ -198,7 +212,7 @@ def test_what_is_no_depth_of_the_encoding_is_one_line(tmp_path, data, encoding, 
         ({"scale": {"metadata": "depth_scale"}}, "scale is in metadata; say in which file"),
         ({"preset": "carlo"}, "no preset 'carlo'; did you mean carla"),
         ({"preset": "rlbench"}, "codes_per_unit is missing"),
-        ({"preset": "realsense"}, "set registration to same if it is aligned, else align it"),
+        ({"preset": "realsense"}, "set registration to same if it is aligned, else to to_colour"),
         ({"preset": "d405", "scale": 0.001}, "set registration to same if it is aligned"),
         ({"camera": {"fx": 1.0}, **SCALE}, "give all of fx, fy, cx and cy"),
         ({"camera": {"fov": 60, "file": "k.txt"}, **SCALE}, "by fx, fy, cx and cy, by fov, or by"),
@@ -450,6 +464,75 @@ def test_images_may_be_arrays_too(tmp_path):
     write(tmp_path / "d.npz", npz_of(rgb=rgba.astype(np.float32), depth=z_map()))
     with one_line_error(r"d.npz: an array float32 \(6, 8, 4\), an image is uint8"):
         source(**{**settings, "images": "d.npz"})[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "module", "package", "extra"),
+    [
+        (exr_of(Z=z_map().astype(np.float32)), "OpenEXR", "OpenEXR", "exr"),
+        (hdf5_of(depth=z_map()), "h5py", "h5py", "hdf5"),
+        (mat_of(depth=z_map()), "scipy.io", "scipy", "mat"),
+    ],
+    ids=["exr", "hdf5", "mat"],
+)
+def test_without_a_library_the_error_names_the_extra(
+    tmp_path, monkeypatch, data, module, package, extra
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with one_line_error(
+        rf"depth: is read with {package}, which isn't here; pip install 'mfsynth\[{extra}\]'$"
+    ):
+        depth_of(tmp_path, data, {"scale": 1})
+
+
+def test_channels_and_data_sets_are_chosen_by_their_names(tmp_path):
+    z = z_map().astype(np.float32)
+    two = exr_of(A=z, B=z)
+    with one_line_error("depth: 2 arrays; set encoding.key for depth .*; known: A, B"):
+        depth_of(tmp_path, two, {"scale": 1})
+    with one_line_error("depth: no array 'C'; set encoding.key"):
+        depth_of(tmp_path, two, {"scale": 1, "key": "C"})
+    nested = hdf5_of(frame__depth=z, frame__mask=z)
+    with one_line_error("depth: frame is a group; set encoding.key to one of frame/depth"):
+        depth_of(tmp_path, nested, {"scale": 1, "key": "frame"})
+    with one_line_error("known: frame/depth, frame/mask"):
+        depth_of(tmp_path, nested, {"scale": 1})
+    images = hdf5_of(colors=image(3), depth=z)
+    write(tmp_path / "0.hdf5", images)
+    both = {"images": "*.hdf5", "depths": "*.hdf5"}
+    encoding = {"scale": 1, "key": "depth", "rgb_key": "colors"}
+    generic = {"kind": "folder", "layout": "generic", "path": str(tmp_path)}
+    item = source(**generic, **both, encoding=encoding)[0]
+    np.testing.assert_array_equal(item.rgb, image(3))
+    np.testing.assert_array_equal(item.depth, z)
+
+
+def test_hdf5_reads_nothing_of_other_files(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["depth"] = z_map()
+    path = tmp_path / "a.h5"
+    (tmp_path / "numbers").write_bytes(z_map().tobytes())
+    with h5py.File(path, "w") as file:
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "depth")
+        file["soft"] = h5py.SoftLink("/linked")
+        stored = [(str(tmp_path / "numbers"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("outside", z_map().shape, "f8", external=stored)
+    for key, problem in (
+        ("linked", "linked is in another file; copy it into this one"),
+        ("soft", "corrupt or not HDF5"),
+        ("outside", "numbers of outside are in other files; copy them into this one"),
+    ):
+        with one_line_error(problem):
+            depth_of(tmp_path, path.read_bytes(), {"scale": 1, "key": key})
+
+
+def test_a_mask_of_other_proportions_is_refused_and_of_another_size_is_brought_to_depths(tmp_path):
+    write(tmp_path / "m.npy", npy_of(np.ones((12, 16), np.uint8)))
+    encoding = {"scale": 0.001, "mask": {"file": "m.npy", "at_least": 1}}
+    assert depth_of(tmp_path, png_of(MILLIMETRES), encoding).any()
+    write(tmp_path / "m.npy", npy_of(np.ones((6, 6), np.uint8)))
+    with one_line_error("the mask of .*depth: depth of 6x6 pixels for depth of 8x6"):
+        depth_of(tmp_path, png_of(MILLIMETRES), encoding)
 
 
 def test_an_array_that_says_it_is_huge_takes_no_memory(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from training_files import (
     assert_same_items,
     codes,
@@ -214,7 +215,7 @@ def test_a_fault_in_the_captions_is_told_with_its_place(tmp_path, name, content,
 
 
 def test_a_missing_caption_file_is_told(tmp_path):
-    with one_line_error(r"c\.csv: caption file not found"):
+    with one_line_error(r"c\.csv: No such file or directory; captions.file names it"):
         source(**make_folder(tmp_path), captions={"file": "c.csv"})
 
 
@@ -276,3 +277,19 @@ def test_maps_of_distances_become_z_depth_with_their_camera(tmp_path):
     depth = source(kind="folder", layout="generic", ray_camera=camera, **settings)[0].depth
     assert depth[3, 3] == 5.0
     assert depth[3, 6] == pytest.approx(4.0)  # a ray with x / z = 3 / 4
+
+
+def test_depth_without_images_is_a_source_of_its_own(tmp_path):
+    for number in range(2):
+        write(tmp_path / f"{number}.png", png(codes(number)))
+        write(tmp_path / f"{number}.txt", f"a room {number}")
+    generic = {"kind": "folder", "layout": "generic", "path": str(tmp_path)}
+    camera = {"fx": 7.0, "fy": 7.0, "cx": 3.5, "cy": 2.5}
+    encoding = {"scale": 0.001, "camera": camera, "orientation": 90}
+    depths = source(**generic, depths="*.png", encoding=encoding, captions={"beside": "txt"})
+    item = depths[1]
+    assert (depths.key(1), item.rgb, item.text) == ("1.png", None, "a room 1")
+    assert item.depth.shape == (8, 6)
+    assert item.intrinsics.cx == 2.5
+    with pytest.raises(ValidationError, match="give images, depths, or both"):
+        source(**generic)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
+import OpenEXR
+import scipy.io
 from PIL import Image
 
 from mfsynth.geometry import Intrinsics, pixel_rays
@@ -51,6 +55,52 @@ def pgm_of(codes, order=">u2"):
     return header.encode() + codes.astype(order).tobytes()
 
 
+def pfm_of(array, order="<f4"):
+    """Rows from the lowest up, as the format has them."""
+    height, width = array.shape
+    header = f"Pf\n{width} {height}\n{'-1.0' if order[0] == '<' else '1.0'}\n"
+    return header.encode() + array[::-1].astype(order).tobytes()
+
+
+def dpt_of(array):
+    return struct.pack("<4sii", b"PIEH", *array.shape[::-1]) + array.astype("<f4").tobytes()
+
+
+def colmap_of(array):
+    return f"{array.shape[1]}&{array.shape[0]}&1&".encode() + array.astype("<f4").tobytes()
+
+
+def exr_of(**channels):
+    stream = io.BytesIO()
+    OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION}, channels).write(stream)
+    return stream.getvalue()
+
+
+def hdf5_of(**arrays):
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name.replace("__", "/"), data=array, compression="gzip")
+    return stream.getvalue()
+
+
+def mat_of(**arrays):
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, arrays, do_compression=True)
+    return stream.getvalue()
+
+
+def mat73_of(**arrays):
+    """As MATLAB writes them: HDF5 behind a header of its own, axes the other way round."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            file[name] = array.T
+    data = bytearray(stream.getvalue())
+    data[:10] = b"MATLAB 7.3"
+    return bytes(data)
+
+
 def three_bytes(codes, shifts):
     """(H, W, 3) of codes of 24 bits, the shift of each channel given."""
     parts = [(codes >> shift & 255).astype(np.uint8) for shift in shifts]
@@ -84,6 +134,8 @@ def encoded_maps():
     rlbench = np.where(hole, 2**24 - 1, np.rint((z - 0.1) / 4.9 * (2**24 - 1))).astype(np.uint32)
     inverted = np.where(hole, 0, np.rint((1 - z / 10) * 65535)).astype(np.uint16)
     mm = {"scale": 0.001}
+    raw_file = {"container": "raw", "size": [WIDTH, HEIGHT]}
+    other = np.ones_like(floats)
     stereo = {"quantity": "disparity", "baseline": 0.2, "doffs": 0.1, "camera": CAMERA}
     return [
         Encoded("png", png_of(millimetres), mm),
@@ -95,6 +147,29 @@ def encoded_maps():
         Encoded("npz", npz_of(depth=floats, mask=hole), {"key": "depth", "scale": 1}, 1e-6),
         Encoded("only", npz_of(arr_0=floats), {"scale": 1}, 1e-6),
         Encoded("pgm", pgm_of(millimetres), {"scale": 0.001}),
+        Encoded("pfm", pfm_of(floats), {"scale": 1}, 1e-6),
+        Encoded("pfm_big", pfm_of(floats, ">f4"), {"container": "pfm", "scale": 1}, 1e-6),
+        Encoded("dpt", dpt_of(z), {"scale": 1}, 1e-6),
+        Encoded("colmap", colmap_of(z), {"preset": "colmap"}, 1e-6),
+        Encoded("raw", millimetres.tobytes(), {**raw_file, "dtype": "uint16", **mm}),
+        Encoded(
+            "raw_big",
+            floats.astype(">f4").tobytes(),
+            {**raw_file, "dtype": "float32", "byte_order": "big", "scale": 1},
+            1e-6,
+        ),
+        Encoded("exr", exr_of(Z=floats), {"scale": 1}, 1e-6),
+        Encoded("exr_half", exr_of(V=floats.astype(np.float16)), {"scale": 1}),
+        Encoded("exr_grey", exr_of(R=floats, G=floats, B=floats), {"scale": 1}, 1e-6),
+        Encoded("exr_channel", exr_of(Z=other, d=floats), {"key": "d", "scale": 1}, 1e-6),
+        Encoded("hdf5", hdf5_of(depth=floats, name=other[0]), {"scale": 1}, 1e-6),
+        Encoded(
+            "hdf5_group",
+            hdf5_of(frame__depth=millimetres, frame__mask=hole),
+            {"key": "frame/depth", **mm},
+        ),
+        Encoded("mat", mat_of(depth=floats, factor_depth=1000.0), {"scale": 1}, 1e-6),
+        Encoded("mat_7_3", mat73_of(depth=floats, other=other), {"key": "depth", "scale": 1}, 1e-6),
         Encoded("swapped", png_of(millimetres.byteswap()), {"byte_order": "little", **mm}),
         Encoded("upside_down", npy_of(floats[::-1]), {"scale": 1, "rows": "bottom"}, 1e-6),
         Encoded(

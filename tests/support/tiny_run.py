@@ -190,6 +190,36 @@ def make_run(url: str, shards: int = 3, manifest: RunManifest | None = None) -> 
     return store
 
 
+def make_other(
+    url: str, *, scores: Sequence[str] = SCORES, kind: DepthKind = DepthKind.METRIC_Z
+) -> ObjectStore:
+    """A run of one shard that makes other samples than the tiny one: four of them."""
+    store = ObjectStore.open(url)
+    manifest = make_manifest(seed=1)
+    open_run(store, manifest)
+
+    def of_this_run(record: Sample) -> Sample:
+        sample_id = layout.sample_id(manifest.run_id, record.ref.candidate)
+        slots = {"room": ("kitchen",)}
+        return replace(record, ref=replace(record.ref, sample_id=sample_id, slots=slots))
+
+    with ShardSpool(
+        run=manifest.run_id,
+        run_sha256=run_sha256(store),
+        shard=0,
+        attempt=layout.new_attempt(),
+        first_candidate=0,
+        candidates=4,
+        declared=Declared((*scores,), ("room",)),
+    ) as spool:
+        for candidate in range(4):
+            sample = of_this_run(make_sample(candidate, height=16, width=16))
+            spool.add(replace(sample, depth_kind=kind, scores=dict.fromkeys(scores, 0.5)))
+        spool.close()
+        assert commit(store, spool.upload(store, seconds={}, worker="here"))
+    return store
+
+
 def make_missing_shards(url: str, shards: int) -> ObjectStore:
     """What a driver does from its start to its end, in one process."""
     store = ObjectStore.open(url)

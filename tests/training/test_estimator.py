@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_run
 import torch
 from click.testing import CliRunner
 from tiny_training import InMemory, mixture
 from torch.testing import assert_close
 from training_files import one_line_error
 
+import mfsynth
 from mfsynth.cli.train import train
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
@@ -21,8 +24,13 @@ from mfsynth.geometry import EstimateKind, Intrinsics
 from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.estimators.opening import open_estimator
+from mfsynth.shards.commits import commit
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import render_dataset
 from mfsynth.sources.base import DepthFacts
+from mfsynth.training.checkpoints import latest_checkpoint
+from mfsynth.training.data import Fitted
 from mfsynth.training.data.mixture import Mixture, Part
 from mfsynth.training.estimator import (
     EstimatorTrainer,
@@ -30,7 +38,10 @@ from mfsynth.training.estimator import (
     log_depth_loss,
     metric_log_depth_loss,
     middle_focal,
+    train_estimator,
 )
+from mfsynth.training.processes import join_processes
+from mfsynth.training.progress import quiet
 
 TINY = ("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4")
 
@@ -44,6 +55,10 @@ def ramp_mixture(**part):
 
 def tiny_config(output, *changes):
     return load_estimator_config("estimator", [*TINY, f"output={output}", *changes])
+
+
+def trainer_of(data, output, *changes, focal=None):
+    return EstimatorTrainer(tiny_config(output, *changes), join_processes(), data, focal)
 
 
 def random_maps(seed=0):
@@ -84,11 +99,10 @@ def test_an_image_with_few_valid_pixels_weighs_less_and_one_with_none_nothing():
 
 
 def test_training_learns_depth_from_one_pixel_in_twenty(tmp_path):
-    config = tiny_config(tmp_path, "steps=150", "warmup_steps=5", "ema=0.9")
-    trainer = EstimatorTrainer(config)
-    data = ramp_mixture(sparsity=config.data[0].sparsity)
+    data = ramp_mixture(sparsity=tiny_config(tmp_path).data[0].sparsity)
+    trainer = trainer_of(data, tmp_path, "steps=150", "warmup_steps=5", "ema=0.9")
     said: list[str] = []
-    trainer.run(data, said.append)
+    trainer.run(said.append)
     trainer.export(tmp_path / "model")
     model = load_estimator(str(tmp_path / "model"))
     samples = [data.parts[0].source[index] for index in range(8)]
@@ -99,26 +113,41 @@ def test_training_learns_depth_from_one_pixel_in_twenty(tmp_path):
     assert said[-1].startswith("step 150/150 depth")
 
 
-def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
-    steps = ("steps=6", "checkpoint_every=2")
-    whole = EstimatorTrainer(tiny_config(tmp_path / "whole", *steps))
-    whole.run(ramp_mixture(), lambda _: None)
-
-    killed = EstimatorTrainer(tiny_config(tmp_path / "parts", *steps))
-    update = killed._update
+def dies_at(trainer, step):
+    """As if it were killed."""
+    update = trainer._update
 
     def dies() -> None:
-        if killed.state.step == 3:
+        if trainer.state.step == step:
             raise KeyboardInterrupt
         update()
 
-    killed._update = dies
+    trainer._update = dies
     with pytest.raises(KeyboardInterrupt):
-        killed.run(ramp_mixture(), lambda _: None)
-    resumed = EstimatorTrainer(tiny_config(tmp_path / "parts", *steps))
+        trainer.run(quiet)
+
+
+def run_loader(url, batch_size=4):
+    """Of a run of eight pairs, in two steps an epoch."""
+    augment = [Fitted(16, 16, mirror=True)]
+    return mfsynth.open_dataset(url).loader(batch_size, seed=3, augment=augment)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "loader"])
+def test_a_training_killed_in_mid_epoch_and_resumed_equals_one_that_was_not(tmp_path, kind):
+    tiny_run.make_run(str(tmp_path / "run"))
+
+    def trainer(output):
+        data = ramp_mixture() if kind == "mixture" else run_loader(tmp_path / "run")
+        return trainer_of(data, tmp_path / output, "steps=8", "checkpoint_every=3")
+
+    whole = trainer("whole")
+    whole.run(quiet)
+    dies_at(trainer("parts"), 5)
+    resumed = trainer("parts")
     assert resumed.resume()
-    assert resumed.state.step == 2
-    resumed.run(ramp_mixture(), lambda _: None)
+    assert resumed.state.step == 3
+    resumed.run(quiet)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in whole.state.average.items():
@@ -126,28 +155,68 @@ def test_a_training_killed_and_resumed_equals_one_that_was_not(tmp_path):
 
 
 def test_a_training_of_other_settings_or_data_is_refused(tmp_path):
-    of = ("steps=2", "checkpoint_every=2")
-    EstimatorTrainer(tiny_config(tmp_path, *of), {"0": 8}).run(ramp_mixture(), lambda _: None)
-    assert EstimatorTrainer(tiny_config(tmp_path, "steps=2", "name=other"), {"0": 8}).resume()
+    trainer_of(ramp_mixture(), tmp_path, "steps=2", "checkpoint_every=2").run(quiet)
+    assert trainer_of(ramp_mixture(), tmp_path, "steps=2", "name=other").resume()
     # Every rate of an estimator depends on the end.
     with one_line_error(r"of other settings \(steps: 2 -> 3\); set them back"):
-        EstimatorTrainer(tiny_config(tmp_path, "steps=3"), {"0": 8}).resume()
-    with one_line_error(r"of other settings \(items\.0: 8 -> 9\)"):
-        EstimatorTrainer(tiny_config(tmp_path, *of), {"0": 9}).resume()
+        trainer_of(ramp_mixture(), tmp_path, "steps=3").resume()
+    [part] = ramp_mixture().parts
+    fewer = Mixture((Part(InMemory([*part.source][:7])),), 16, 16)
+    with one_line_error(r"of other settings \(items\.0: 8 -> 7\)"):
+        trainer_of(fewer, tmp_path, "steps=2").resume()
     with one_line_error(r"learning_rate: .*; weight_decay: "):
         changes = ("steps=2", "learning_rate=1", "weight_decay=0.5")
-        EstimatorTrainer(tiny_config(tmp_path, *changes), {"0": 8}).resume()
+        trainer_of(ramp_mixture(), tmp_path, *changes).resume()
     with one_line_error(r"estimator\.widths: \[8, 16\] -> \[8, 8\]"):
-        EstimatorTrainer(
-            tiny_config(tmp_path, "steps=2", "estimator.widths=[8, 8]"), {"0": 8}
-        ).resume()
+        trainer_of(ramp_mixture(), tmp_path, "steps=2", "estimator.widths=[8, 8]").resume()
+
+
+def test_a_training_on_a_run_that_has_changed_is_refused(tmp_path):
+    url, out = str(tmp_path / "run"), tmp_path / "out"
+    store = tiny_run.make_run(url, shards=2)
+    trainer_of(run_loader(url), out, "steps=2").run(quiet)
+    assert commit(store, tiny_run.upload_shard(store, 3))
+    with one_line_error("out: the state is of other samples, .* or give this training another"):
+        trainer_of(run_loader(url), out, "steps=2").resume()
+
+
+def test_runs_alone_are_learnt_from_through_their_loader(tmp_path):
+    urls = [str(tmp_path / name) for name in ("one", "two")]
+    for url in urls:
+        refilter(tiny_run.make_run(url), "strict", Rules({"registration": Bound(4, True)}))
+    parts = [{"kind": "mfsynth", "url": url, "mirror": True} for url in urls]
+    parts[1] |= {"view": "strict", "weight": 3.0}
+    data = f"data={json.dumps(parts)}"
+    config = tiny_config(tmp_path / "out", "steps=3", "batch_size=2", data)
+    said: list[str] = []
+    folder = train_estimator(config, said.append)
+    assert f"by mfsynth's loader: 25.0% RGBDDataset({urls[0]}: 8 pairs) + 75.0% " in "".join(said)
+    assert load_estimator(str(folder)).config.size == 16
+    assert latest_checkpoint(tmp_path / "out").record.loader["position"] == 6
+    with one_line_error(r"data\.1: mirror is not that of data\.0"):
+        parts[1]["mirror"] = False
+        train_estimator(tiny_config(tmp_path / "out", f"data={json.dumps(parts)}"), quiet)
+
+
+def test_pairs_of_a_run_are_fitted_as_items_of_a_mixture_are(tmp_path):
+    tiny_run.make_run(str(tmp_path))
+    [part] = load_estimator_config("estimator").data
+    fitted = Fitted(16, 16, sparsity=part.sparsity)
+    pairs = mfsynth.open_dataset(tmp_path)
+    one, again = (fitted(pairs[1], np.random.default_rng(seed)) for seed in (0, 0))
+    assert one.rgb.shape == (16, 16, 3)
+    assert 0 < np.count_nonzero(one.depth) <= 0.05 * 256
+    np.testing.assert_array_equal(one.depth, again.depth)
+    np.testing.assert_array_equal(one.valid, one.depth > 0)
+    # Of 24 rows, 32 columns and any window of them, the camera keeps its vertical angle.
+    assert one.intrinsics[1, 1] == pytest.approx(pairs[1].intrinsics[1, 1] * 16 / 24)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path):
-    trainer = EstimatorTrainer(tiny_config(tmp_path, "steps=2"))
+    trainer = trainer_of(ramp_mixture(), tmp_path, "steps=2")
     next(iter(trainer.model.parameters())).data.fill_(math.nan)
     with pytest.raises(MfsynthError, match="lower learning_rate"):
-        trainer.run(ramp_mixture(), lambda _: None)
+        trainer.run(quiet)
 
 
 def test_estimated_depth_is_positive_with_a_geometric_mean_of_one():
@@ -232,12 +301,12 @@ def test_an_image_of_an_unknown_camera_teaches_a_metric_estimator_nothing():
 
 
 def test_a_metric_training_learns_metres_behind_lenses_of_several_angles(tmp_path):
-    config = tiny_config(tmp_path, "steps=120", "warmup_steps=5", "ema=0.9", "metric=true")
+    steps = ("steps=120", "warmup_steps=5", "ema=0.9", "metric=true")
     data = metric_mixture()
-    focal = middle_focal(data, config.seed)
+    focal = middle_focal(data, 0)
     assert min(FOCALS) <= focal <= max(FOCALS)
-    trainer = EstimatorTrainer(config, focal=focal)
-    trainer.run(data, lambda _: None)
+    trainer = trainer_of(data, tmp_path, *steps, focal=focal)
+    trainer.run(quiet)
     trainer.export(tmp_path / "model")
     settings = DepthEstimatorConfig(id=str(tmp_path / "model"))
     assert estimator_info(settings).gives is EstimateKind.METRIC_Z

@@ -52,7 +52,6 @@ def stopped_at(folder: Path, step: int) -> None:
     [
         ({"weight_decay": 0.02}, "optimiser.weight_decay: 0.01 -> 0.02"),
         ({"muon_learning_rate": None}, "optimiser.muon_learning_rate: 0.001 -> "),
-        ({"image_steps": 3}, "optimiser.image_steps: 2 -> 3"),
         ({"batch_size": 2}, "optimiser.samples_of_a_step: 4 -> 2"),
         ({"complete_depth": True}, "optimiser.complete_depth: false -> true"),
         (
@@ -92,16 +91,17 @@ def test_what_changes_no_weight_may_change(tmp_path, changes):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("step", "changes"),
     [
-        {"joint_steps": 6, "decay_share": 0.5},
-        {"joint_steps": 16},
-        {"joint_steps": 4, "decay_share": 0.0},
-        {"decay_share": 0.5},
+        (4, {"joint_steps": 6, "decay_share": 0.5}),
+        (4, {"joint_steps": 16}),
+        (4, {"joint_steps": 4, "decay_share": 0.0}),
+        (4, {"decay_share": 0.5}),
+        (2, {"image_steps": 4}),
     ],
 )
-def test_the_end_may_be_moved_while_the_rates_have_not_begun_to_fall(tmp_path, changes):
-    stopped_at(tmp_path / "moved", 4)
+def test_the_end_may_be_moved_while_the_rates_have_not_begun_to_fall(tmp_path, step, changes):
+    stopped_at(tmp_path / "moved", step)
     config = optimiser(**LONG | changes)
     moved = make_trainer(config)
     assert moved.resume(tmp_path / "moved")
@@ -116,6 +116,7 @@ def test_the_end_may_be_moved_while_the_rates_have_not_begun_to_fall(tmp_path, c
     ("step", "changes", "message"),
     [
         (10, {"joint_steps": 20}, "by which the rates differ from step 9 on"),
+        (4, {"image_steps": 3}, "by which step 2 is of another phase"),
         (6, {"joint_steps": 5, "decay_share": 0.8}, "by which the rates differ from step 4 on"),
         (6, {"joint_steps": 2, "decay_share": 0.0}, "of step 6, after the end that was set now"),
     ],

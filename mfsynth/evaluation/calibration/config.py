@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    Field,
-    SerializeAsAny,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
 from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
-from mfsynth.sources.registry import source_settings
-from mfsynth.sources.settings import SourceSettings
+from mfsynth.sources.parts import SourcePart
 
 PERTURBED = "perturbed"
 """Names no estimator: a perturbed copy of the trusted depth stands in for what one would say."""
@@ -24,35 +17,16 @@ PERTURBED = "perturbed"
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class TrustedPart(Settings):
+class TrustedPart(SourcePart):
     """Pairs of one source that are taken for good ones.
 
     Attributes:
-        source: Where they come from; its settings stand beside the part's own.
         crops: Windows of each image, the largest of the wanted proportions, side by side.
         limit: How many images at most, the first ones; None for all.
     """
 
-    internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
-
-    source: SerializeAsAny[SourceSettings]
     crops: Count = 1
     limit: Count | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_apart(cls, values: Any) -> Any:
-        """Whatever isn't the part's own is its source's."""
-        if not isinstance(values, Mapping) or isinstance(values.get("source"), SourceSettings):
-            return values
-        own = cls.model_fields.keys() - cls.internal_fields
-        source = source_settings({key: values[key] for key in values if key not in own})
-        return {"source": source, **{key: values[key] for key in values if key in own}}
-
-    @model_serializer(mode="wrap")
-    def _put_together(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values = serialize(self)
-        return {**values.pop("source"), **values}
 
 
 class CalibrateConfig(Settings):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
-from mfsynth.sources.containers import decoding, read_array
+from mfsynth.sources.containers import read_array
 from mfsynth.sources.decoding import decode_depth, decode_rgb, read_file, require_same_view
 from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.guards import decoding
 
 Shape = tuple[int, int]
 

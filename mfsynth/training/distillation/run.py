@@ -23,7 +23,7 @@ from mfsynth.training.distillation.config import DistillConfig
 from mfsynth.training.distillation.distiller import Distiller, StudentSampler
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.processes import join_processes
-from mfsynth.training.progress import Log
+from mfsynth.training.progress import Log, quiet
 from mfsynth.training.tensorboard import Board, is_installed
 
 FOLDER = "few_steps"
@@ -66,7 +66,7 @@ def distill(config: DistillConfig, log: Log) -> Path:
     """
     processes = join_processes()
     if not processes.is_main_process:
-        log = _quiet
+        log = quiet
     torch.manual_seed(torch_seed(config.seed))
     prompts = open_prompts(config.prompts, config.seed)
     model = ModelConfig(
@@ -96,10 +96,6 @@ def distill(config: DistillConfig, log: Log) -> Path:
     processes.wait_for_everyone()
     processes.end_training()
     return folder
-
-
-def _quiet(_line: str) -> None:
-    pass
 
 
 def student_of(pipeline: ModalityForcingPipeline, config: DistillConfig) -> FewSteps:

@@ -99,6 +99,41 @@ def test_bop_is_read_by_its_preset_with_each_images_camera_and_scale(metric_run,
     assert scenes == ["000000", "000001"]
 
 
+def test_lerobot_is_read_by_its_own_kind_of_source(metric_run, metric_pairs, out):
+    exported(metric_run, out, "lerobot")
+    items = source_settings({"kind": "lerobot", "path": str(out)}).open()
+    assert len(items) == len(metric_pairs)
+    for number, (item, (sample, _)) in enumerate(zip(items, metric_pairs, strict=True)):
+        np.testing.assert_array_equal(item.rgb, sample.rgb)
+        np.testing.assert_array_equal(item.depth, np.where(sample.valid, sample.depth, 0))
+        assert item.text == sample.prompt
+        assert (item.labels.moment.episode, item.labels.moment.frame) == (str(number), 0)
+        assert_camera(item.intrinsics, sample)
+
+
+def test_mcap_is_read_as_a_recording(metric_run, metric_pairs, out):
+    exported(metric_run, out, "mcap")
+    settings = {"kind": "recording", "path": str(out / "000000.mcap")}
+    items = source_settings(settings).open()
+    assert len(items) == len(metric_pairs)
+    for item, (sample, files) in zip(items, metric_pairs, strict=True):
+        assert item.origin.jpeg == files["rgb"]
+        np.testing.assert_array_equal(item.depth, np.where(sample.valid, sample.depth, 0))
+        assert_camera(item.intrinsics, sample)
+
+
+def test_parquet_is_read_as_its_columns_say_and_no_scale_is_wanted(metric_run, metric_pairs, out):
+    exported(metric_run, out, "parquet", "pairs_per_file=3")
+    keys = {"depth_key": "depth", "caption_key": "prompt", "id_key": "sample_id"}
+    items = source_settings({"kind": "table", "path": str(out), **keys}).open()
+    for number, (item, (sample, files)) in enumerate(zip(items, metric_pairs, strict=True)):
+        assert items.key(number) == sample.sample_id
+        assert item.origin.jpeg == files["rgb"]
+        np.testing.assert_array_equal(item.depth, np.where(sample.valid, sample.depth, 0))
+        assert (item.facts.unit, item.text) == ("metres", sample.prompt)
+        assert_camera(item.intrinsics, sample)
+
+
 def test_a_plain_folder_is_exact_and_keeps_relative_depth_that_says_so(run_store, out):
     exported(run_store, out, "folder", assume_fov=60.0)
     dataset = RGBDDataset(run_store.url)

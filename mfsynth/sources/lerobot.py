@@ -1,0 +1,393 @@
+"""LeRobot data sets of format v3 (github.com/huggingface/lerobot): frames of episodes with tasks.
+
+meta/info.json says what there is; data/ has a row for every frame, with its pictures or without;
+videos/ has those of several episodes one after another, and meta/episodes/ where each begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from mfsynth.config.base import Count, NonEmpty
+from mfsynth.config.documents import decode_utf8, strict_json
+from mfsynth.config.suggestions import did_you_mean
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.labels import EPISODE, Moment
+from mfsynth.sources.assembling import Files, assemble
+from mfsynth.sources.base import Item
+from mfsynth.sources.camera_settings import CameraSettings
+from mfsynth.sources.contents import file_contents
+from mfsynth.sources.encoding import Encoding
+from mfsynth.sources.folders import InFolder
+from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
+from mfsynth.sources.table_files import TableFile, cell_of
+from mfsynth.sources.tolerance import Skipped
+from mfsynth.sources.trees import Tree, open_tree
+from mfsynth.sources.video_frames import Video
+
+_INFO = "meta/info.json"
+_CODES = 4095.0
+_UNITS = {"m": 1.0, "mm": 0.001}
+_COUNTERS = ("episode_index", "frame_index", "task_index", "timestamp")
+_K = ["fx", "fy", "cx", "cy"]
+_FIELD = re.compile(r"\{(\w+)(?::0(\d)d)?\}", re.ASCII)
+
+
+class LeRobotSettings(StoredDepthSettings):
+    """A LeRobot data set: a frame is an item, its task the caption.
+
+    How depth is stored is taken from `meta/info.json` where `encoding` doesn't say it. Its videos
+    have no code for holes: the nearest and the farthest code are taken to be none.
+
+    Attributes:
+        path: The folder, or its URL.
+        image_key: The feature of the images, as `observation.images.front`; the only one unless
+            given.
+        depth_key: That of the depth maps; the only one unless given, if there is any.
+        intrinsics_key: That of fx, fy, cx and cy; the only one with these names unless given.
+        every: Of the frames of an episode, each n-th.
+    """
+
+    places: ClassVar[frozenset[str]] = frozenset({"path"})
+
+    kind: Literal["lerobot"]
+    path: NonEmpty
+    image_key: NonEmpty | None = None
+    depth_key: NonEmpty | None = None
+    intrinsics_key: NonEmpty | None = None
+    every: Count = 1
+
+    @model_validator(mode="after")
+    def _has_no_files(self) -> Self:
+        require_no_labels(self.labels, "frames of a LeRobot data set")
+        return self
+
+    def open(self) -> LeRobotSource:
+        """List the frames.
+
+        Raises:
+            MfsynthError: It is no LeRobot data set of v3, a file of it can't be read, or it isn't
+                clear which features are meant.
+        """
+        tree = open_tree(self.path)
+        info = _info(tree)
+        features = info["features"]
+        pictures = [key for key, one in features.items() if one.get("dtype") in ("image", "video")]
+        maps = [key for key in pictures if _is_depth(features[key])]
+        images = [key for key in pictures if key not in maps]
+        image = _chosen(self.image_key, images, "image_key", tree)
+        depth = _chosen(self.depth_key, maps, "depth_key", tree) if maps or self.depth_key else None
+        lenses = [key for key, one in features.items() if one.get("names") == _K]
+        camera = _chosen(self.intrinsics_key, lenses, "intrinsics_key", tree) if lenses else None
+        if image is None:
+            raise MfsynthError(f"{tree.told(_INFO)}: no feature of images; choose another data set")
+        frames = _Frames.of(tree, self.every)
+        return LeRobotSource(
+            settings=self,
+            encoding=self._encoding(features[depth]) if depth is not None else self.stored,
+            tree=tree,
+            image=_feature(tree, info, image, frames),
+            depth=None if depth is None else _feature(tree, info, depth, frames),
+            intrinsics=camera,
+            frames=frames,
+            tasks=_tasks(tree),
+            slack=0.5 / float(info.get("fps") or 30),
+        )
+
+    def _encoding(self, feature: Mapping[str, Any]) -> Encoding:
+        """As the settings say, or else as lerobot's depth_utils.py has it."""
+        stored = self.stored
+        if stored.scale is not None or stored.codes_per_unit is not None:
+            return stored
+        given = {name: getattr(stored, name) for name in stored.model_fields_set}
+        about = feature.get("info") or {}
+        if feature["dtype"] == "image":
+            scale = _UNITS.get(str(about.get("depth_unit")))
+            if scale is None:
+                stored.require_complete()
+            return Encoding(**{"scale": scale, **given})
+        near, far, shift = (
+            float(about.get(f"video.{name}", default))
+            for name, default in (("depth_min", 0.01), ("depth_max", 10.0), ("shift", 3.5))
+        )
+        if "video.depth_max" not in about:
+            stored.require_complete()
+        if about.get("video.use_log", True):
+            found: dict[str, Any] = {"quantity": "log", "near": near, "far": far, "shift": shift}
+            found["scale"] = 1 / _CODES
+        else:
+            found = {"scale": (far - near) / _CODES, "offset": near}
+        return Encoding(**{"invalid": (0.0, _CODES), **found, **given})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frames:
+    """The rows that are items, in the order of episodes and frames.
+
+    Attributes:
+        files: Of rows.
+        rows: (N, 3) of each item the file, the part of it and the row in that.
+        episodes: (N,) numbers.
+        numbers: (N,) of the frames in their episodes.
+        tasks: (N,) numbers.
+        times: (N,) seconds from the beginning of the episode.
+    """
+
+    files: tuple[TableFile, ...]
+    rows: NDArray[np.int64]
+    episodes: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    tasks: NDArray[np.int64]
+    times: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, tree: Tree, every: int) -> _Frames:
+        files = tuple(TableFile(tree, name) for name in sorted(tree.glob("data/**/*.parquet")))
+        if not files:
+            raise MfsynthError(f"{tree.told('data')}: no rows of frames; restore it")
+        rows, columns = [], []
+        for number, file in enumerate(files):
+            _require(file, _COUNTERS)
+            table = file.columns(_COUNTERS)
+            columns.append([table[name].to_numpy() for name in _COUNTERS])
+            for part, count in enumerate(file.counts()):
+                inner = np.arange(count)
+                rows.append(np.stack([np.full(count, number), np.full(count, part), inner], axis=1))
+        episodes, numbers, tasks, times = (np.concatenate(c) for c in zip(*columns, strict=True))
+        order = np.lexsort((numbers, episodes))
+        order = order[numbers[order] % every == 0]
+        if not order.size:
+            raise MfsynthError(f"{tree.told('data')}: no frames in it; restore it")
+        return cls(
+            files,
+            np.concatenate(rows)[order],
+            episodes[order],
+            numbers[order],
+            tasks[order],
+            times[order].astype(np.float64),
+        )
+
+    def cell(self, index: int, key: str, name: str) -> Any:
+        """What a frame has in a column."""
+        file, part, row = self.rows[index].tolist()
+        return cell_of(self.files[file].row(part, row, (key,))[key], f"{name}: {key}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Feature:
+    """A feature of pictures.
+
+    Attributes:
+        key: Of it.
+        videos: By episode its video and when it begins there; None where pictures are in the rows.
+    """
+
+    key: str
+    videos: Mapping[int, tuple[str, float]] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeRobotSource:
+    """Implements `NamedSource`.
+
+    Attributes:
+        settings: What was opened.
+        encoding: Of the depth.
+        tree: The folder.
+        image: The feature of the images.
+        depth: That of the depth maps.
+        intrinsics: That of cameras.
+        frames: The items.
+        tasks: Words by number.
+        slack: How far a frame of a video may be from its time, in seconds.
+        skipped: Nothing: a frame that can't be read is told when it is.
+    """
+
+    settings: LeRobotSettings
+    encoding: Encoding
+    tree: Tree
+    image: _Feature
+    depth: _Feature | None
+    intrinsics: str | None
+    frames: _Frames
+    tasks: Mapping[int, str]
+    slack: float
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frames.rows)
+
+    def __getitem__(self, index: int) -> Item:
+        name = self.tree.told(self.key(index))
+        rgb = self._picture(index, self.image, name)
+        depth = None if self.depth is None else self._codes(index, self.depth, name)
+        encoding = self.encoding
+        if self.intrinsics is not None and encoding.camera is None:
+            values = np.asarray(self.frames.cell(index, self.intrinsics, name), np.float64)
+            if np.isfinite(values).all():
+                camera = CameraSettings(**dict(zip(_K, values.tolist(), strict=True)))
+                encoding = encoding.model_copy(update={"camera": camera})
+        files = Files(
+            rgb=rgb,
+            rgb_name=name,
+            text=self._task(index),
+            beside=InFolder(self.tree, _INFO),
+            depth=depth,
+            depth_name=f"{name}: {'' if self.depth is None else self.depth.key}",
+            moment=self.moment(index),
+        )
+        needs_depth = self.depth is not None and self.settings.depth != "optional"
+        return assemble(files, encoding, needs_depth=needs_depth)
+
+    def texts(self) -> Iterator[str]:
+        """The task of every frame."""
+        return (self._task(index) for index in range(len(self)))
+
+    def key(self, index: int) -> str:
+        """Numbers of the episode and of the frame in it."""
+        return f"episode_{self.frames.episodes[index]:06d}/{self.frames.numbers[index]:06d}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `LabelledSource`."""
+        return (EPISODE,)
+
+    def moment(self, index: int) -> Moment:
+        """See `LabelledSource`."""
+        frames = self.frames
+        number, time = int(frames.numbers[index]), float(frames.times[index])
+        return Moment(str(frames.episodes[index]), number, time)
+
+    def contents(self) -> Iterator[bytes]:
+        """Name, size and last bytes of every file that items are made of."""
+        names = {file.name for file in self.frames.files}
+        for feature in (self.image, self.depth):
+            if feature is not None and feature.videos is not None:
+                names |= {name for name, _ in feature.videos.values()}
+        return file_contents((self.tree, name, name) for name in sorted(names))
+
+    def _picture(self, index: int, feature: _Feature, name: str) -> Any:
+        if feature.videos is None:
+            found = self.frames.cell(index, feature.key, name)
+            if found is None:
+                raise MfsynthError(f"{name}: no {feature.key}; leave the frame out")
+            return found
+        video, time = self._moment(index, feature)
+        return video.image(time, self.slack, upright=False)
+
+    def _codes(self, index: int, feature: _Feature, name: str) -> Any:
+        if feature.videos is None:
+            return self._picture(index, feature, name)
+        video, time = self._moment(index, feature)
+        return video.codes(time, self.slack)
+
+    def _moment(self, index: int, feature: _Feature) -> tuple[Video, float]:
+        assert feature.videos is not None
+        video, begin = feature.videos[int(self.frames.episodes[index])]
+        return Video(self.tree, video), begin + float(self.frames.times[index])
+
+    def _task(self, index: int) -> str:
+        return self.tasks.get(int(self.frames.tasks[index]), "")
+
+
+def _info(tree: Tree) -> dict[str, Any]:
+    name = tree.told(_INFO)
+    text = decode_utf8(tree.read(_INFO, "a LeRobot data set has it"), name, "description")
+    try:
+        found = strict_json(text)
+        version, features = str(found["codebase_version"]), found["features"]
+        known = isinstance(features, dict) and all(isinstance(f, dict) for f in features.values())
+    except (ValueError, KeyError, TypeError) as error:
+        raise MfsynthError(f"{name}: no description of a LeRobot data set ({error})") from error
+    if not known or not version.startswith("v3."):
+        raise MfsynthError(
+            f"{name}: a LeRobot data set of {version}; convert it to v3.0 by lerobot's own script "
+            "(lerobot.scripts.convert_dataset_v21_to_v30)"
+        )
+    return dict(found)
+
+
+def _is_depth(feature: Mapping[str, Any]) -> bool:
+    about = feature.get("info") or {}
+    return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
+
+
+def _chosen(key: str | None, known: list[str], setting: str, tree: Tree) -> str | None:
+    if key is None and len(known) <= 1:
+        return known[0] if known else None
+    if key in known:
+        return key
+    if key is None:
+        raise MfsynthError(f"{tree.told(_INFO)}: set {setting} to one of {', '.join(known)}")
+    raise MfsynthError(
+        f"{tree.told(_INFO)}: no feature {key!r} for {setting}; {did_you_mean(key, known)}"
+    )
+
+
+def _feature(tree: Tree, info: Mapping[str, Any], key: str, frames: _Frames) -> _Feature:
+    if info["features"][key]["dtype"] == "image":
+        _require(frames.files[0], (key,))
+        return _Feature(key, None)
+    begins = f"videos/{key}/from_timestamp"
+    videos: dict[int, tuple[str, float]] = {}
+    places = tuple(f"videos/{key}/{part}_index" for part in ("chunk", "file"))
+    template = str(info.get("video_path") or "")
+    for name in sorted(tree.glob("meta/episodes/**/*.parquet")):
+        file = TableFile(tree, name)
+        _require(file, ("episode_index", *places, begins))
+        for row in file.columns(("episode_index", *places, begins)).to_pylist():
+            numbers = {"chunk_index": row[places[0]], "file_index": row[places[1]]}
+            path = _path(template, {"video_key": key, **numbers}, tree)
+            videos[int(row["episode_index"])] = path, float(row[begins])
+    lacking = set(np.unique(frames.episodes).tolist()) - videos.keys()
+    if lacking:
+        raise MfsynthError(
+            f"{tree.told('meta/episodes')}: nothing of episode {min(lacking)}; restore it"
+        )
+    return _Feature(key, videos)
+
+
+def _path(template: str, values: Mapping[str, Any], tree: Tree) -> str:
+    def filled(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        if value is None:
+            raise MfsynthError(f"{tree.told(_INFO)}: video_path names {match[1]}; restore it")
+        return f"{int(value):0{match[2]}d}" if match[2] else str(value)
+
+    path = _FIELD.sub(filled, template)
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise MfsynthError(f"{tree.told(_INFO)}: video_path is no path in the folder; restore it")
+    return path
+
+
+def _tasks(tree: Tree) -> dict[int, str]:
+    name = "meta/tasks.parquet"
+    if tree.find(name) is None:
+        return {}
+    file = TableFile(tree, name)
+    _require(file, ("task_index",))
+    # The index of a frame of pandas is named by whoever wrote it.
+    words = [f.name for f in file.schema() if pa.types.is_string(f.type) or _is_large(f.type)]
+    if not words:
+        raise MfsynthError(f"{file.told}: no column of texts; restore it")
+    table = file.columns(["task_index", words[0]])
+    return dict(zip(table["task_index"].to_pylist(), table[words[0]].to_pylist(), strict=True))
+
+
+def _is_large(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_string(kind))
+
+
+def _require(file: TableFile, names: tuple[str, ...]) -> None:
+    known = file.schema().names
+    for name in names:
+        if name not in known:
+            raise MfsynthError(f"{file.told}: no column {name!r}; {did_you_mean(name, known)}")

@@ -1,0 +1,214 @@
+"""Tars of remote stores come out of a cache that has a limit, and never a wrong or lost pair."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import pickle
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import tiny_run
+
+from mfsynth.datasets import RGBDDataset
+from mfsynth.errors import MfsynthError
+from mfsynth.shards.commits import read_commits
+from mfsynth.storage import atomic
+from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.local_cache import LocalCache
+from mfsynth.storage.store import ObjectStore
+
+
+def candidates(dataset) -> list[int]:
+    return [sample.candidate for sample in dataset]
+
+
+def test_tars_of_a_store_are_kept_and_read_there_only_once(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
+    store = tiny_run.make_run(f"{s3.new_bucket()}/run")
+    dataset = RGBDDataset(store.url, cache_bytes=10**9)
+    assert candidates(dataset) == [0, 1, 2, 3, 6, 7, 8, 9]
+    tars = [r.objects["tar"] for r in read_commits(store).values() if r.accepted]
+    kept = {path.name for path in (tmp_path / "cache" / "tars").iterdir()}
+    assert kept == {f"{tar.sha256}.tar" for tar in tars}
+    for tar in tars:
+        store.delete(tar.key)
+    assert candidates(dataset) == candidates(pickle.loads(pickle.dumps(dataset)))
+    # Another process finds them, too.
+    code = (
+        "import sys; from mfsynth.datasets import RGBDDataset\n"
+        "print([s.candidate for s in RGBDDataset(sys.argv[1], cache_bytes=10**9)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, store.url], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[0, 1, 2, 3, 6, 7, 8, 9]\n"
+
+
+def test_a_tar_that_is_not_that_of_its_receipt_is_not_kept(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
+    store = tiny_run.make_run(f"{s3.new_bucket()}/run", 1)
+    [receipt] = read_commits(store).values()
+    key = receipt.objects["tar"].key
+    store.put_bytes(key, store.read_bytes(key)[:-1] + b"x")
+    with pytest.raises(MfsynthError, match=f"{key}: its bytes changed"):
+        RGBDDataset(store.url, cache_bytes=10**9)[0]
+    assert not [*(tmp_path / "cache" / "tars").iterdir()]
+
+
+def test_neighbours_in_a_store_are_read_at_once(s3, tmp_path):
+    store = tiny_run.make_run(f"{s3.new_bucket()}/run")
+    dataset = RGBDDataset(store.url)
+    before = s3.requests.total()
+    found = dataset.load(range(8))
+    assert [sample.candidate for sample in found] == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert s3.requests.total() - before == 2
+
+
+def test_a_cached_tar_that_was_damaged_is_fetched_again(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
+    store = tiny_run.make_run(f"{s3.new_bucket()}/run", 1)
+    assert len([*RGBDDataset(store.url, cache_bytes=10**9)]) == 4
+    [kept] = (tmp_path / "cache" / "tars").iterdir()
+    whole = kept.read_bytes()
+    offset = RGBDDataset(store.url).index.column("rgb_offset")[2].as_py()
+    kept.write_bytes(whole[: offset + 99] + bytes([whole[offset + 99] ^ 8]) + whole[offset + 100 :])
+    assert candidates(RGBDDataset(store.url, cache_bytes=10**9)) == [0, 1, 2, 3]
+    assert kept.read_bytes() == whole
+
+
+class Requests(Counter):
+    """What is asked of a store: whole objects, and ranges of them, by key."""
+
+    def __init__(self, monkeypatch) -> None:
+        super().__init__()
+        whole, part = ObjectStore.local_copy, ObjectStore.read_range
+
+        def local_copy(store, key):
+            self["whole", key] += 1
+            return whole(store, key)
+
+        def read_range(store, key, start, length):
+            self["part", key] += 1
+            return part(store, key, start, length)
+
+        monkeypatch.setattr(ObjectStore, "local_copy", local_copy)
+        monkeypatch.setattr(ObjectStore, "read_range", read_range)
+
+
+@pytest.fixture
+def tars(tmp_path, monkeypatch):
+    """A run in a remote store, and the objects of its tars."""
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
+    store = tiny_run.make_run(f"memory://{uuid.uuid4().hex}/run")
+    return store, [r.objects["tar"] for r in read_commits(store).values() if r.accepted]
+
+
+def test_of_a_cache_smaller_than_one_tar_only_ranges_are_read(tars, monkeypatch):
+    store, objects = tars
+    requests = Requests(monkeypatch)
+    dataset = RGBDDataset(store.url, cache_bytes=1)
+    for _ in range(2):
+        assert candidates(dataset) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert requests == {("part", each.key): 8 for each in objects}
+
+
+def test_what_finds_no_room_is_read_in_ranges_and_makes_nothing_go(tars, monkeypatch, tmp_path):
+    monkeypatch.setattr("mfsynth.datasets.ranges._MAX_OPEN_FILES", 1)
+    store, (first, second) = tars
+    requests = Requests(monkeypatch)
+    dataset = RGBDDataset(store.url, cache_bytes=max(first.size, second.size))
+    for _ in range(5):
+        assert [dataset[i].candidate for i in (0, 4, 1, 5)] == [0, 6, 1, 7]
+    assert requests == {("whole", first.key): 1, ("part", second.key): 10}
+    assert [path.name for path in (tmp_path / "cache" / "tars").iterdir()] == [
+        f"{first.sha256}.tar"
+    ]
+
+
+def test_threads_fetch_a_tar_once(tars, monkeypatch):
+    store, objects = tars
+    requests = Requests(monkeypatch)
+    dataset = RGBDDataset(store.url, cache_bytes=10**9)
+    together = Barrier(4)
+
+    def read(_: int) -> list[int]:
+        together.wait(60)
+        return candidates(dataset)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(read, range(4))] == [[0, 1, 2, 3, 6, 7, 8, 9]] * 4
+    assert requests == {("whole", each.key): 1 for each in objects}
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_training(tars, monkeypatch):
+    store, _ = tars
+    requests = Requests(monkeypatch)
+
+    def full(*paths: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mfsynth.datasets.ranges.shutil.copyfile", full)
+    dataset = RGBDDataset(store.url, cache_bytes=10**9)
+    assert candidates(dataset) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert sum(n for (what, _), n in requests.items() if what == "whole") == 1
+
+
+def test_a_cache_that_is_too_small_is_slow_and_never_a_damaged_run(tmp_path):
+    """Each file makes the others go, while threads are about to open them."""
+    cache = LocalCache(tmp_path / "cache", 100, since=math.inf)
+
+    def read(number: int) -> bool:
+        name = str(number % 3)
+        descriptor = cache.find(name)
+        if descriptor is None:
+            descriptor = cache.keep(name, 99, lambda path: atomic.replace(path, name.encode() * 99))
+        assert descriptor is not None
+        try:
+            return os.read(descriptor, 200) == name.encode() * 99
+        finally:
+            os.close(descriptor)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(200)))
+
+
+def test_the_cache_keeps_to_its_limit_and_what_was_used_last(tmp_path):
+    """A small one, which other data sets have filled before."""
+    cache = LocalCache(tmp_path / "cache", 250)
+    cache.folder.mkdir()
+
+    def fetched(name: str) -> bool:
+        descriptor = cache.find(name)
+        found = descriptor is not None
+        if descriptor is None:
+            descriptor = cache.keep(name, 100, lambda path: path.write_bytes(bytes(100)))
+        assert descriptor is not None
+        os.close(descriptor)
+        for age, path in enumerate(sorted(cache.folder.iterdir(), key=os.path.getmtime)):
+            os.utime(path, (1000 + age,) * 2)
+        return not found
+
+    assert [fetched(name) for name in "ababcab"] == [1, 1, 0, 0, 1, 1, 1]
+    assert len([*cache.folder.iterdir()]) == 2
+    assert cache.keep("large", 251, lambda path: pytest.fail("it has no room")) is None
+
+
+def test_what_killed_fetches_left_is_removed_and_takes_no_room(tmp_path):
+    cache = LocalCache(tmp_path / "cache", 100)
+    cache.folder.mkdir()
+    left, lives = (cache.folder / f".{name}.0a0b{PART_SUFFIX}" for name in ("left", "lives"))
+    for path in (left, lives):
+        path.write_bytes(bytes(99))
+    os.utime(left, (time.time() - 7200,) * 2)
+    descriptor = cache.keep("new", 100, lambda path: path.write_bytes(bytes(100)))
+    assert descriptor is not None
+    os.close(descriptor)
+    assert (left.exists(), lives.exists()) == (False, True)

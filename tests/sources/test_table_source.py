@@ -1,0 +1,200 @@
+"""Rows of tables are items, whoever wrote them."""
+
+from __future__ import annotations
+
+import pickle
+
+import datasets
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from training_files import codes, image, jpeg, one_line_error, png, source, write
+
+from mfsynth.sources.contents import content_digest
+from mfsynth.sources.registry import source_settings
+
+COUNT = 5
+MILLIMETRES = {"scale": 0.001, "invalid": [0]}
+K = [7.0, 0, 3.4, 0, 6.5, 2.6, 0, 0, 1]
+KEYS = {"depth_key": "depth", "caption_key": "text"}
+
+
+def columns(**more):
+    rows = range(COUNT)
+    return {
+        "image": [{"bytes": png(image(n)), "path": "a.png"} for n in rows],
+        "depth": [png(codes(n)) for n in rows],
+        "text": [f"a room {n}" for n in rows],
+        "id": [f"scene-{n}" for n in rows],
+        "K": [K] * COUNT,
+        "scale": [0.001 * (n + 1) for n in rows],
+        **more,
+    }
+
+
+def parquet(path, made=None, rows=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(made or columns()), path, row_group_size=rows)
+    return path
+
+
+def assert_rows(items, scale=lambda n: 0.001):
+    assert len(items) == COUNT
+    for n in (4, 0, 2, 3, 1):
+        np.testing.assert_array_equal(items[n].rgb, image(n))
+        wanted = (codes(n) * scale(n)).astype(np.float32)
+        np.testing.assert_allclose(items[n].depth, wanted, rtol=1e-6)
+        assert items[n].text == f"a room {n}"
+
+
+def test_rows_of_parquet_have_their_own_names_cameras_and_scales(tmp_path):
+    parquet(tmp_path / "train" / "0.parquet")
+    encoding = {
+        "metadata": "scale",
+        "scale": {"metadata": "scale"},
+        "camera": {"file": "K"},
+        "invalid": [0],
+    }
+    settings = {"kind": "table", "path": str(tmp_path), "id_key": "id", "encoding": encoding}
+    items = pickle.loads(pickle.dumps(source(**settings, **KEYS)))
+    assert_rows(items, lambda n: 0.001 * (n + 1))
+    assert items.key(3) == "scene-3"
+    assert items[3].intrinsics.fy == 6.5
+    unnamed = source(kind="table", path=str(tmp_path / "train" / "0.parquet"))
+    assert unnamed.key(3) == "0.parquet/000003"
+    assert unnamed[3].depth is None
+
+
+def test_labels_are_columns_and_rows_come_by_episodes(tmp_path):
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2:4, 3:6] = 1
+    rows = {
+        "id": [f"episode-{n % 2}/{n // 2}" for n in range(COUNT)],
+        "mask": [png(mask)] * 4 + [None],
+        "pose": [np.eye(4).ravel().tolist()] * COUNT,
+        "note": [b"a note"] * COUNT,
+    }
+    parquet(tmp_path / "a.parquet", columns(**rows))
+    labels = {
+        "mask": "mask",
+        "others": {"note.txt": "note"},
+        "episode": "(?P<episode>.*)/(?P<frame>[0-9]+)",
+    }
+    settings = {"kind": "table", "path": str(tmp_path), "id_key": "id", **KEYS}
+    items = source(**settings, encoding=MILLIMETRES, labels=labels)
+    assert [items.key(i) for i in range(COUNT)] == [
+        f"episode-{e}/{f}" for e, f in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+    ]
+    assert items.labels == ("mask.png", "episode", "note.txt")
+    np.testing.assert_array_equal(items[1].rgb, image(2))
+    np.testing.assert_array_equal(items[1].labels.mask, mask)
+    assert items[1].labels.files["note.txt"] == b"a note"
+    assert items[2].labels.mask is None
+    assert items[4].labels.moment.frame == 1
+
+
+def test_what_datasets_saves_is_read_with_pictures_and_arrays(tmp_path):
+    maps = [np.where(codes(n) > 0, codes(n) / 1000, 0).astype(np.float32) for n in range(COUNT)]
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "depth": datasets.Array2D((6, 8), "float32"),
+            "coded": datasets.Image(),
+            "text": datasets.Value("string"),
+        }
+    )
+    made = datasets.Dataset.from_dict(
+        {
+            "image": [image(n) for n in range(COUNT)],
+            "depth": maps,
+            "coded": [Image.fromarray(codes(n)) for n in range(COUNT)],
+            "text": [f"a room {n}" for n in range(COUNT)],
+        },
+        features=features,
+    )
+    datasets.DatasetDict({"train": made, "test": made.select([0])}).save_to_disk(tmp_path)
+    settings = {"kind": "table", "path": str(tmp_path), "files": "train/*.arrow", **KEYS}
+    arrays = source(**settings, encoding={"scale": 1})
+    pictures = source(**{**settings, "depth_key": "coded"}, encoding=MILLIMETRES)
+    assert_rows(arrays)
+    assert_rows(pictures)
+
+
+def test_a_photograph_keeps_its_bytes(tmp_path):
+    data = jpeg(image(0))
+    parquet(tmp_path / "a.parquet", {"image": [data]})
+    assert source(kind="table", path=str(tmp_path))[0].origin.jpeg == data
+
+
+def test_a_table_in_a_store_is_the_one_on_the_disk(tmp_path, s3):
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    made = datasets.Dataset.from_dict({"image": [image(0)], "text": ["a"]}, features=features)
+    made.save_to_disk(tmp_path / "d")
+    parquet(tmp_path / "d" / "more.parquet", {"image": [png(image(1))], "text": ["b"]})
+    bucket = s3.new_bucket()
+    fsspec.filesystem("s3").put(f"{tmp_path}/d/", f"{bucket}/d/", recursive=True)
+    both = [
+        {"kind": "table", "path": path, "caption_key": "text"}
+        for path in (str(tmp_path / "d"), f"{bucket}/d")
+    ]
+    for number in range(2):
+        here, there = (source(**one)[number] for one in both)
+        np.testing.assert_array_equal(here.rgb, there.rgb)
+        assert here.text == there.text == "ab"[number]
+    assert len({content_digest(source_settings(one), source(**one)) for one in both}) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "settings", "problem"),
+    [
+        ({}, {"image_key": "imgae"}, "no column 'imgae'; did you mean image"),
+        ({}, {"caption_key": "caption"}, "no column 'caption'; did you mean text"),
+        ({}, {"depth_key": "depth"}, "codes_per_unit is missing"),
+        ({"id": ["a"] * COUNT}, {"id_key": "id"}, "id names two rows alike"),
+        ({"text": list(range(COUNT))}, {"caption_key": "text"}, "row 0: text is no text"),
+    ],
+)
+def test_a_table_that_is_not_what_the_settings_say_is_one_line(tmp_path, made, settings, problem):
+    parquet(tmp_path / "a.parquet", columns(**made))
+    with one_line_error(problem):
+        source(kind="table", path=str(tmp_path), **settings)
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ({"image": [None] * COUNT}, "a.parquet, row 1: no image; leave the row out"),
+        ({"image": ["a.png"] * COUNT}, "row 1: no image, but str; set image_key"),
+        ({"image": [[[1, 2]]] * COUNT}, r"row 1: an array int64 \(1, 2\), an image is"),
+        ({"depth": [None] * COUNT}, "row 1: no depth; leave the row out"),
+        ({"depth": [b"x"] * COUNT}, "row 1: depth: not a PNG"),
+        ({"depth": [[[1.0], [2.0, 3.0]]] * COUNT}, "row 1: depth: corrupt or not an array"),
+        (
+            {"image": [{"bytes": None, "path": "/etc/passwd"}] * COUNT},
+            "row 1: image: holds only the path of a file",
+        ),
+    ],
+)
+def test_a_row_that_can_not_be_used_is_one_line(tmp_path, made, problem):
+    parquet(tmp_path / "a.parquet", columns(**made))
+    items = source(kind="table", path=str(tmp_path), encoding=MILLIMETRES, **KEYS)
+    with one_line_error(problem):
+        items[1]
+
+
+def test_a_file_that_is_no_table_is_one_line(tmp_path):
+    for name in ("a.parquet", "a.arrow"):
+        for data in (b"", b"PAR1" * 9):
+            path = write(tmp_path / name, data)
+            with one_line_error(f"{name}: corrupt or not a table"):
+                source(kind="table", path=str(path))
+    with one_line_error(r"no tables \*.csv; check the path"):
+        source(kind="table", path=str(tmp_path), files="*.csv")
+    with one_line_error("b.parquet: no such table"):
+        source(kind="table", path=str(tmp_path / "b.parquet"))
+    with pytest.raises(ValidationError, match="give image_key, depth_key, or both"):
+        source(kind="table", path=str(tmp_path), image_key=None)
