@@ -9,7 +9,9 @@ of depth, which Pillow needs too. They differ in what else they do: mfsynth alon
 index, reads the shard back, forces it to the disk and commits it. JPEG quality is each one's own
 default (95, 100, 75).
 
-The second drives the worker of a run with a generator that needs no CPU and makes a batch in the
+The second says what of that the marks in both files take.
+
+The third drives the worker of a run with a generator that needs no CPU and makes a batch in the
 time of `--rate` pairs a second, with every check switched on: how busy the threads behind it are,
 and for what share of the (wall) time it had to wait for them.
 
@@ -46,9 +48,10 @@ from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.codecs import quantise_depth
 from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.layout import new_attempt, run_id, sample_id
-from mfsynth.shards.records import CandidateRef, Sample
+from mfsynth.shards.marks import mark_jpeg, mark_png
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, CandidateRef, Sample
 from mfsynth.shards.tables import Declared
-from mfsynth.shards.writer import ShardSpool
+from mfsynth.shards.writer import ShardSpool, encode_sample
 from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
 
@@ -83,26 +86,28 @@ def write_mfsynth(pairs: Sequence[Frame], folder: Path) -> None:
             declared=Declared(("registration",)),
         ) as spool:
             for number, (rgb, depth) in enumerate(part, first):
-                spool.add(
-                    Sample(
-                        CandidateRef(
-                            sample_id=sample_id(run, number),
-                            candidate=number,
-                            seed=number,
-                            prompt=PROMPT,
-                            prompt_id=f"{number:016x}",
-                        ),
-                        rgb=rgb,
-                        depth=depth,
-                        scores={"registration": 2.0},
-                        mode="joint",
-                        model_id="none",
-                        depth_kind=DepthKind.SCALE_INVARIANT_Z,
-                        licence="none",
-                    )
-                )
+                spool.add(pair_of(number, rgb, depth))
             spool.close()
             commit(store, spool.upload(store, seconds={}, worker="here"))
+
+
+def pair_of(number: int, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Sample:
+    return Sample(
+        CandidateRef(
+            sample_id=sample_id(run_id(RUN, FINGERPRINT), number),
+            candidate=number,
+            seed=number,
+            prompt=PROMPT,
+            prompt_id=f"{number:016x}",
+        ),
+        rgb=rgb,
+        depth=depth,
+        scores={"registration": 2.0},
+        mode="joint",
+        model_id="none",
+        depth_kind=DepthKind.SCALE_INVARIANT_Z,
+        licence="none",
+    )
 
 
 def write_shardwriter(pairs: Sequence[Frame], folder: Path) -> None:
@@ -183,6 +188,33 @@ def compare(pairs: Sequence[Frame], rounds: int) -> None:
     for name, middle in middles.items():
         kilobytes = size[name] / len(pairs) / 1e3
         print(f"| {name} | {middle * 1e3:.1f} | {middle / middles[OURS]:.2f}× | {kilobytes:.0f} |")
+
+
+# --- the marks --------------------------------------------------------------------------------
+
+
+def marks(pairs: Sequence[Frame], rounds: int) -> None:
+    """What `encode_sample` spends on marks, of all that it spends."""
+    samples = [pair_of(number, *pair) for number, pair in enumerate(pairs)]
+    whole, marked = [], []
+    for _ in range(rounds + 1):
+        before = time.process_time()
+        encoded = [encode_sample(sample) for sample in samples]
+        whole.append((time.process_time() - before) / len(pairs))
+        before = time.process_time()
+        for each in encoded:
+            # They are put in whatever the files have already.
+            mark_jpeg(each.rgb, DIGITAL_SOURCE_TYPE)
+            mark_png(each.depth, DIGITAL_SOURCE_TYPE)
+        marked.append((time.process_time() - before) / len(pairs))
+    one = encoded[0]
+    size = len(mark_jpeg(one.rgb, DIGITAL_SOURCE_TYPE)) - len(one.rgb)
+    size += len(mark_png(one.depth, DIGITAL_SOURCE_TYPE)) - len(one.depth)
+    share = size / statistics.mean(len(each.rgb) + len(each.depth) for each in encoded)
+    cost, of = statistics.median(marked[1:]), statistics.median(whole[1:])
+    print("\n| marks in image and depth | of encoding a pair | bytes a pair | of its bytes |")
+    print("|---|---|---|---|")
+    print(f"| {cost * 1e6:.0f} µs CPU | {cost / of:.2%} | {size} | {share:.2%} |")
 
 
 # --- the worker behind a generator ----------------------------------------------------------
@@ -284,10 +316,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=20.0, help="pairs a second")
-    parser.add_argument("--shards", type=int, default=6, help="of the second table")
+    parser.add_argument("--shards", type=int, default=6, help="of the third table")
     args = parser.parse_args()
     frames = real_frames(SIDE)
-    compare([frames[number % len(frames)] for number in range(args.pairs)], args.rounds)
+    pairs = [frames[number % len(frames)] for number in range(args.pairs)]
+    compare(pairs, args.rounds)
+    marks(pairs, args.rounds)
     overlap(frames, args.shards, args.rate)
 
 

@@ -7,14 +7,32 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mfsynth.api import annotate, generate, load_pipeline, retexture, status, verify
     from mfsynth.datasets import open_dataset
 
-__all__ = ["__version__", "open_dataset"]
+__all__ = [
+    "__version__",
+    "annotate",
+    "generate",
+    "load_pipeline",
+    "open_dataset",
+    "retexture",
+    "status",
+    "verify",
+]
 
 __version__ = "0.1.0"
 
 # What `mfsynth.NAME` is imported from, when it is first asked for: nothing of it is light.
-_OFFERED = {"open_dataset": "mfsynth.datasets"}
+_OFFERED = {
+    "annotate": "mfsynth.api",
+    "generate": "mfsynth.api",
+    "load_pipeline": "mfsynth.api",
+    "open_dataset": "mfsynth.datasets",
+    "retexture": "mfsynth.api",
+    "status": "mfsynth.api",
+    "verify": "mfsynth.api",
+}
 
 # What torchao says when it is imported, and torch and diffusers because of it, by logger: of their
 # own files and versions, nothing that a user could mend.
@@ -37,3 +55,7 @@ def __getattr__(name: str) -> Any:
     if name not in _OFFERED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_OFFERED[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

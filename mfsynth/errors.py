@@ -18,3 +18,7 @@ class MfsynthError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__(), _LONGEST)
+
+
+class RenamedWarning(FutureWarning):
+    """Something is asked for by an earlier name, which a later version won't know."""

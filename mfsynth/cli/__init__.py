@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from mfsynth import __version__
 from mfsynth.cli.output import echo, open_standard_streams
-from mfsynth.errors import MfsynthError
+from mfsynth.errors import MfsynthError, RenamedWarning
 
 _COMMANDS = {
     "annotate": "Give images depth: start or resume a run over a source.",
     "calibrate": "Measure checks on trusted pairs, and set their limits.",
+    "config": "Show a run's settings with their origins, or check them.",
     "copy": "Copy a run to another place.",
     "data": "Look at images and depth before anything is made of them.",
     "distill": "Distil a model to a few sampling steps.",
@@ -28,6 +30,7 @@ _COMMANDS = {
     "model": "Look at a model, or convert a released checkpoint.",
     "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
     "prompts": "Look at prompt libraries.",
+    "push": "Bring a run's pairs to the Hugging Face hub, or to a folder in its layout.",
     "refilter": "Make another data set over a run's shards: other limits, no GPU.",
     "report": "Write an HTML page of a run's pairs, scores and rejects.",
     "reproduce": "Make one candidate of a run again, to see how it fails.",
@@ -68,8 +71,23 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from mfsynth.cli.versions import version_line
+
+        echo(version_line())
+        ctx.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mfsynth")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of mfsynth, torch, CUDA, Ray and Python.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
@@ -77,12 +95,32 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """While it is entered, what mfsynth warns of is said as it says everything."""
+    with warnings.catch_warnings():
+        usual, said = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, RenamedWarning):
+                # A command may read a configuration more than once.
+                if f"{message}" not in said:
+                    said.add(f"{message}")
+                    echo(f"warning: {message}", err=True)
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; an error that a user can mend is one line and exit status 1."""
     open_standard_streams()
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        return cli.main(args=arguments, prog_name="mfsynth")
+        with _warnings_in_one_line():
+            return cli.main(args=arguments, prog_name="mfsynth")
     except MfsynthError as error:
         if "--debug" in arguments:
             raise

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mfsynth.cli.completion import names_of
 from mfsynth.cli.output import echo
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("subject", metavar="URL|CONFIG", default="local")
+@click.argument(
+    "subject", metavar="URL|CONFIG", default="local", shell_complete=names_of("configs")
+)
 @click.option("--out", metavar="URL", help="Where the run of CONFIG will be.")
 @click.option("--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run.")
 @click.option(
@@ -38,23 +41,41 @@ def doctor(
 
     Exit status: 0 nothing to mend, 1 warnings, 2 errors.
     """
+    if not (is_config := _is_config(subject)) and (out or pairs or overrides):
+        raise click.UsageError("--out, --pairs and --set go with a CONFIG")
+    if is_config:
+        examination = _examination(subject, out, pairs, overrides)
+        tell_findings(subject, "configuration", examination, as_json=as_json)
+    tell_findings(subject, "store", _place(subject), as_json=as_json)
+
+
+def tell_findings(
+    subject: str,
+    kind: str,
+    examination: AbstractContextManager[Sequence[Probe]],
+    *,
+    as_json: bool = False,
+    only_errors: bool = False,
+) -> NoReturn:
+    """Print what an examination finds; leaves with the process' exit status.
+
+    Args:
+        subject: What is examined.
+        kind: What it is, if it is not even that.
+        examination: Of `mfsynth.runs.doctor.examination`.
+        as_json: Whether to print one JSON object at the end.
+        only_errors: Whether warnings leave the exit status alone.
+    """
     import json
     import os
     import shutil
     import sys
 
-    from mfsynth.runs.doctor.findings import some_hang
-    from mfsynth.runs.doctor.screen import document, exit_status, lines, summary
+    from mfsynth.runs.doctor.findings import Severity, some_hang
+    from mfsynth.runs.doctor.screen import document, exit_status, lines, summary, worst
 
-    if not (is_config := _is_config(subject)) and (out or pairs or overrides):
-        raise click.UsageError("--out, --pairs and --set go with a CONFIG")
     width = shutil.get_terminal_size().columns - 1
     findings: dict[str, Finding] = {}
-    kind, examination = (
-        ("configuration", _examination(subject, out, pairs, overrides))
-        if is_config
-        else ("store", _place(subject))
-    )
     try:
         with _signals_end_it(), closing(_examined(kind, examination)) as examined:
             for name, found in examined:
@@ -65,7 +86,8 @@ def doctor(
             echo(json.dumps(document(subject, findings), indent=1))
         else:
             echo(f"\n{summary(findings.values())}")
-        raise SystemExit(exit_status(findings.values()))
+        is_well = only_errors and worst(findings.values()) is not Severity.ERROR
+        raise SystemExit(0 if is_well else exit_status(findings.values()))
     except SystemExit as leave:
         if some_hang():
             # At their end libraries wait for what doesn't answer.

@@ -33,6 +33,8 @@ class _WithFormats(click.Command):
     type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
     help="Horizontal field of view, in degrees, of pairs without a camera.",
 )
+@click.option("--c2pa-certificate", metavar="FILE", help="Sign pictures by C2PA: chain, PEM.")
+@click.option("--c2pa-key", metavar="FILE", help="Its private key, PEM, without a password.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="A=C", help="Change an option; repeatable."
 )
@@ -44,6 +46,8 @@ def export(
     condition: str | None,
     metres_per_unit: float | None,
     assume_fov: float | None,
+    c2pa_certificate: str | None,
+    c2pa_key: str | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Write the pairs of the run at URL in another format.
@@ -53,14 +57,18 @@ def export(
     killed, and ends with the same files.
     """
     from functools import partial
+    from pathlib import Path
 
     from mfsynth.datasets import RGBDDataset
     from mfsynth.datasets.exports.exporting import export as write
     from mfsynth.datasets.exports.pairs import Pairs
     from mfsynth.datasets.exports.registry import open_exporter
+    from mfsynth.datasets.exports.signing import PictureSigner
     from mfsynth.errors import MfsynthError
     from mfsynth.storage.store import ObjectStore
 
+    if (c2pa_certificate is None) != (c2pa_key is None):
+        raise click.UsageError("--c2pa-certificate and --c2pa-key go together")
     exporter = open_exporter(name, overrides)
     place = ObjectStore.open(out)
     folder = place.local_root
@@ -68,12 +76,15 @@ def export(
         raise MfsynthError("--out is a folder of this machine; copy the export from there")
     if place.overlaps(ObjectStore.open(url)):
         raise MfsynthError(f"{folder}: lies in the run, or the run in it; give another folder")
-    dataset = RGBDDataset(url, view=view)
+    dataset = RGBDDataset(url, view=view, labels=exporter.wants_labels)
     if condition is not None:
         dataset = dataset.filter(condition)
     pairs = Pairs(dataset, metres_per_unit=metres_per_unit, assume_fov=assume_fov)
+    signer = None
+    if c2pa_certificate is not None and c2pa_key is not None:
+        signer = PictureSigner(Path(c2pa_certificate), Path(c2pa_key))
     with bars() as report:
-        done = write(pairs, name, exporter, folder, partial(report, "exported"))
+        done = write(pairs, name, exporter, folder, partial(report, "exported"), signer)
     there = " (all were there)" if done.was_there else ""
     echo(f"{folder}: {done.pairs} pairs as {name}{there}")
     if done.lost:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfsynth.cli.completion import names_of
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line, shell_line
 
@@ -37,6 +38,11 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="For people, or one JSON object a line on standard error.",
         ),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Show prompts, what the run takes, and what is to be mended; make nothing.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -44,20 +50,19 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("config", default="local")
+@click.argument("config", default="local", shell_complete=names_of("configs"))
 @job_options
-def generate(
-    config: str, out: str | None, pairs: int | None, overrides: tuple[str, ...], log: str
-) -> None:
+def generate(config: str, dry_run: bool, **options: Any) -> None:
     """Start or resume a run: generate RGB-D pairs from prompts.
 
     CONFIG is a YAML file or the name of one in configs/. The same command resumes a run that was
     interrupted, and a larger target extends one that is finished.
 
     Exit status: 0 finished, 1 error, 129, 130 or 143 stopped by a signal (SIGHUP, SIGINT, SIGTERM)
-    after finishing the shards in work. Output that can't be shown changes nothing.
+    after finishing the shards in work. Output that can't be shown changes nothing. Of --dry-run: 0
+    if the run can start, 2 if something is to be mended first.
     """
-    start_job("generate", config, out, pairs, overrides, log)
+    start_job("generate", config, dry_run=dry_run, **options)
 
 
 def start_job(
@@ -67,27 +72,28 @@ def start_job(
     pairs: int | None,
     overrides: tuple[str, ...],
     log: str,
+    dry_run: bool,
 ) -> None:
     """Start or resume a run, and say how it goes; leaves with the process' exit status.
 
     Args:
-        job: The command: one of `mfsynth.runs.jobs.JOBS`.
+        job: The command: one of `mfsynth.api.JOBS`.
         config: Name or path of a configuration.
         out: Of the option `--out`; likewise the others.
         pairs: Of `--pairs`.
         overrides: Of `--set`.
         log: Of `--log`.
+        dry_run: Of `--dry-run`.
     """
+    if dry_run:
+        from mfsynth.cli.rehearsal import rehearse
+
+        rehearse(job, config, out, pairs, overrides)
 
     def run(display: Observer | None) -> RunResult:
-        from mfsynth.runs.settings import load_run_config
+        from mfsynth.api import JOBS
 
-        settings = load_run_config(config, overrides, output=out, pairs=pairs)
-
-        # After the configuration, so that its errors don't wait for torch.
-        from mfsynth.runs.driver import generate as drive
-
-        return drive(settings, job=job, display=display)
+        return JOBS[job](config, output=out, pairs=pairs, overrides=overrides, display=display)
 
     if log == "json":
         _with_json_lines(run)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.completion import names_of
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line
 
@@ -25,7 +26,7 @@ def prompts() -> None:
 
 
 @prompts.command()
-@click.argument("source", metavar="CONFIG|LIBRARY")
+@click.argument("source", metavar="CONFIG|LIBRARY", shell_complete=names_of("configs", "prompts"))
 @click.option(
     "--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts."
 )
@@ -68,6 +69,19 @@ def preview(source: str, samples: int, candidates: int, overrides: tuple[str, ..
         echo(f"model {model.id}: knows all words of {read.prompts} prompts, and reads them whole")
 
 
+@prompts.command(name="list")
+def list_libraries() -> None:
+    """List the prompt libraries that come with mfsynth: size, slots and a prompt of each."""
+    from mfsynth.config.resources import resource_names
+    from mfsynth.prompts import load_library
+
+    for name in resource_names("prompts"):
+        library = load_library(name)
+        slots = ", ".join(library.slot_names)
+        echo(f"{name}: {_count(library.size)} prompts; {one_line(slots, 200)}")
+        echo(f"  {one_line(library.prompt(0).text)}")
+
+
 def _open(source: str, overrides: tuple[str, ...]) -> tuple[PromptSource, ModelConfig]:
     from mfsynth.config import ModelConfig
     from mfsynth.config.documents import read_yaml
@@ -99,8 +113,12 @@ def _open(source: str, overrides: tuple[str, ...]) -> tuple[PromptSource, ModelC
 
 
 def _size_line(source: PromptSource, texts: list[str]) -> str:
-    size = f"{source.size:,}" if source.size < 10**15 else f"{source.size:.2e}"
-    return f"space: {size} prompts; {len(set(texts))} of the {len(texts)} shown are different"
+    different = f"{len(set(texts))} of the {len(texts)} shown are different"
+    return f"space: {_count(source.size)} prompts; {different}"
+
+
+def _count(size: int) -> str:
+    return f"{size:,}" if size < 10**15 else f"{size:.2e}"
 
 
 def _missing(slot: SlotCoverage) -> str:

@@ -38,15 +38,12 @@ def report(url: str, out: Path | None, pairs: int, picture: Path | None, view: s
     The page is one file that needs nothing else. Only committed shards are shown.
     """
     from mfsynth.errors import MfsynthError
-    from mfsynth.reports import contact_sheet, render_page
-    from mfsynth.reports.collect import collect_report, page_path, sample_pairs
+    from mfsynth.reports import contact_sheet, write_report
+    from mfsynth.reports.collect import sample_pairs
     from mfsynth.storage.atomic import write_document
     from mfsynth.storage.credentials import without_credentials
 
-    content = collect_report(url, pairs=pairs, view=view)
-    path = out or page_path(url, content.run_id, view)
-    write_document(path, render_page(content).encode())
-    echo(f"report: {path}")
+    echo(f"report: {write_report(url, out, pairs=pairs, view=view)}")
     if picture is not None:
         from mfsynth.datasets import RGBDDataset
 

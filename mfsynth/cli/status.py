@@ -11,7 +11,6 @@ from mfsynth.formatting import one_line
 
 if TYPE_CHECKING:
     from mfsynth.shards.acceptance import ValueAcceptance
-    from mfsynth.storage.store import ObjectStore
 
 
 @click.command()
@@ -31,12 +30,10 @@ def status(url: str, slots: bool, as_json: bool) -> None:
     from dataclasses import asdict
     from datetime import UTC, datetime
 
-    from mfsynth.shards.status import run_status
-    from mfsynth.storage.store import ObjectStore
+    from mfsynth import api
 
-    store = ObjectStore.open(url)
-    found = run_status(store)
-    by_slot = _by_slot(store) if slots else {}
+    found = api.status(url)
+    by_slot = _by_slot(url) if slots else {}
     if as_json:
         asked = {"slots": {s: [*map(asdict, v)] for s, v in by_slot.items()}} if slots else {}
         echo(json.dumps(found.to_dict() | asked, indent=1))
@@ -54,8 +51,10 @@ def status(url: str, slots: bool, as_json: bool) -> None:
     echo("\n".join(map(one_line, lines)))
 
 
-def _by_slot(store: ObjectStore) -> dict[str, list[ValueAcceptance]]:
+def _by_slot(url: str) -> dict[str, list[ValueAcceptance]]:
     from mfsynth.shards.acceptance import read_slot_acceptance
     from mfsynth.shards.drivers import read_known_commits
+    from mfsynth.storage.store import ObjectStore
 
+    store = ObjectStore.open(url)
     return read_slot_acceptance(store, read_known_commits(store).values())

@@ -18,13 +18,13 @@ def verify(url: str, shallow: bool) -> None:
     tar. A run without shards is not verified, nor one that has fewer than were counted once: by
     finalize, or by a driver. Prints a line for every problem; exit status 1 if there is one.
     """
+    from mfsynth import api
     from mfsynth.errors import MfsynthError
     from mfsynth.formatting import size
-    from mfsynth.shards.verify import verify_run
     from mfsynth.storage.store import ObjectStore
 
-    store = ObjectStore.open(url)
-    report = verify_run(store, deep=not shallow, on_shard=Progress("verified"))
+    report = api.verify(url, deep=not shallow, on_progress=Progress("verified"))
+    shown = ObjectStore.open(url).url
     for problem in report.problems:
         echo(one_line(problem))
     found = f"{report.shards} shards, {report.pairs} pairs, {size(report.size)}"
@@ -32,7 +32,7 @@ def verify(url: str, shallow: bool) -> None:
     if report.problems:
         count = len(report.problems)
         raise MfsynthError(
-            f"{count} problem{'s' if count > 1 else ''} in {store.url} ({found}); to make a "
+            f"{count} problem{'s' if count > 1 else ''} in {shown} ({found}); to make a "
             "shard again, delete its file in _commits/ and run the same generate command"
         )
-    echo(f"{store.url}: {found}: {depth}")
+    echo(f"{shown}: {found}: {depth}")

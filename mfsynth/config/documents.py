@@ -143,6 +143,15 @@ def strict_json(text: str | bytes) -> Any:
     return document
 
 
+def json_document(value: object) -> bytes:
+    """A JSON document as it is stored for people and programs: indented, one key a line.
+
+    Raises:
+        ValueError: It has a number that is not finite.
+    """
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

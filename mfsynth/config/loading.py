@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from mfsynth.config.base import Settings
 from mfsynth.config.documents import parse_yaml, read_yaml
 from mfsynth.config.explain import explain
+from mfsynth.config.renamed import warn_of_earlier_names
 from mfsynth.config.resources import resolve_resource
 from mfsynth.config.schema import RunConfig
 from mfsynth.errors import MfsynthError
@@ -64,7 +66,7 @@ class GivenSettings:
 
 
 def load_config(
-    name_or_path: str,
+    source: str | os.PathLike[str] | Mapping[str, Any] | RunConfig,
     overrides: Sequence[str] = (),
     *,
     output: str | None = None,
@@ -73,7 +75,8 @@ def load_config(
     """Load the configuration of a run; `mfsynth.runs.settings.load_run_config` validates more.
 
     Args:
-        name_or_path: The name of a configuration in `configs/`, or a path or fsspec URL.
+        source: The name of a configuration in `configs/`, a path or fsspec URL, the content of such
+            a file, or a configuration that is one already.
         overrides: Each `"a.b=c"`, `c` in YAML; later ones win. Setting one of two
             alternatives (such as `target.pairs`) takes the other away.
         output: Replaces `output`.
@@ -85,16 +88,26 @@ def load_config(
     Raises:
         MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
-    return read_run_settings(name_or_path, overrides, output, pairs).validate(RunConfig)
+    return read_run_settings(source, overrides, output, pairs).validate(RunConfig)
 
 
 def read_run_settings(
-    name_or_path: str, overrides: Sequence[str], output: str | None, pairs: int | None
+    source: str | os.PathLike[str] | Mapping[str, Any] | RunConfig,
+    overrides: Sequence[str],
+    output: str | None,
+    pairs: int | None,
 ) -> GivenSettings:
     """Read what `load_config` validates; arguments and errors are its own."""
     given: list[tuple[str, Any]] = [("output", output)] if output is not None else []
     given += [("target.pairs", pairs)] if pairs is not None else []
-    read = _read_settings("configs", name_or_path, overrides, given)
+    if isinstance(source, RunConfig):
+        return read_overrides(source.model_dump(), overrides, given=given)
+    if isinstance(source, Mapping):
+        read = read_overrides(source, overrides, given=given)
+        warn_of_earlier_names(read.values, "", read.overridden)
+        return read
+    read = _read_settings("configs", os.fspath(source), overrides, given)
+    warn_of_earlier_names(read.values, read.where, read.overridden)
     _require_no_command(read)
     return read
 

@@ -139,6 +139,7 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
         mode=row["mode"],
         model_id=row["model_id"],
         licence=row.get("licence"),
+        source_licence=row.get("source_licence"),
         camera_to_world=None if pose is None else as_matrix(pose),
         episode=row.get("episode"),
         frame=row.get("frame"),

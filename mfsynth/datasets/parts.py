@@ -33,18 +33,19 @@ class Part:
         tars: Its tars, by shard, and by whether they are those of pairs that the run rejected.
         rows: How many samples it has.
         identity: Digest of its `run.json`.
+        run: What it is.
     """
 
     store: ObjectStore
     tars: Mapping[tuple[int, bool], StoredObject]
     rows: int
     identity: str
+    run: RunManifest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Opened:
     part: Part
-    run: RunManifest
     index: Index
 
     @property
@@ -86,7 +87,7 @@ def _open(url: str | os.PathLike[str], view: str | None) -> _Opened:
         for kind in ("tar", REJECTED_TAR)
         if kind in receipt.objects
     }
-    return _Opened(Part(store, tars, len(index), run_sha256(store)), run, index)
+    return _Opened(Part(store, tars, len(index), run_sha256(store), run), index)
 
 
 def _index(store: ObjectStore, commits: Mapping[int, Receipt]) -> Index:
@@ -157,7 +158,7 @@ def _require_no_common_sample(opened: Sequence[_Opened]) -> None:
 def _why_in_common(one: _Opened, other: _Opened) -> str:
     if run_sha256(one.part.store) == run_sha256(other.part.store):
         return "they are the same run, or one is a copy; list it once"
-    if FIRST_VERSION in (one.run.format_version, other.run.format_version):
+    if FIRST_VERSION in (one.part.run.format_version, other.part.run.format_version):
         return (
             f"in runs of format version {FIRST_VERSION} names are unique in the run alone; load "
             "them one by one, or make one of them anew, with this mfsynth or another name"

@@ -42,6 +42,7 @@ from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.codecs import DepthEncoding
+from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
 from mfsynth.storage.local_cache import LocalCache, cache_folder
@@ -108,6 +109,20 @@ class RGBDDataset:
         for values in (np.searchsorted(ends, chosen, side="right"), candidates[chosen]):
             digest.update(values.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def runs(self) -> tuple[RunManifest, ...]:
+        """What each of the runs is: settings, and models with their licences."""
+        return tuple(part.run for part in self._parts)
+
+    def run_of(self, number: int) -> RunManifest:
+        """The run that a sample is of.
+
+        Args:
+            number: Of the sample, from 0.
+        """
+        row = number if self._chosen is None else int(self._chosen[number])
+        return self._parts[bisect_right(self._ends, row)].run
 
     def filter(self, condition: str) -> Self:
         """The samples that meet a condition on their columns.

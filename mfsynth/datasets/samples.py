@@ -33,6 +33,9 @@ class RGBDSample:
         mode: `joint`, `i2d` or `d2i`.
         model_id: Model that made the pair.
         licence: What the pair may be used for; None in runs of earlier formats.
+        source_licence: What the item of the source that it was made of may be used for; None in
+            runs without a source, or from before it was kept. Licences of model and estimator are
+            those of its run (`RGBDDataset.run_of`).
         camera_to_world: float64 (4, 4), pose of the camera as its source has it (metres, OpenCV
             axes); None where it has none.
         episode: What its source calls the episode that the view is of; None of a view by itself.
@@ -58,6 +61,7 @@ class RGBDSample:
     mode: str
     model_id: str
     licence: str | None
+    source_licence: str | None = None
     camera_to_world: NDArray[np.float64] | None = None
     episode: str | None = None
     frame: int | None = None

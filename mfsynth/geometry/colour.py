@@ -13,6 +13,9 @@ _PERCENTILES = (2.0, 98.0)
 _FAR_LEVEL, _NEAR_LEVEL = 20, 240
 """The ends of the map are nearly black and would hide relief, so they are not used."""
 
+COLOUR_LEVELS = _NEAR_LEVEL - _FAR_LEVEL + 1
+"""How many colours `colour_depth` has for depth."""
+
 
 def colour_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Colours a depth map over its own range with the Turbo map (Mikhailov, 2019).
@@ -30,15 +33,28 @@ def colour_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     valid = np.isfinite(depth) & (depth > 0)
     level = np.full(depth.shape, 128, np.uint8)
-    if valid.any():
-        disparity = 1.0 / depth[valid].astype(np.float64)
-        low, high = np.percentile(disparity, _PERCENTILES)
-        if high > low * (1 + 1e-6):
-            part = np.clip((disparity - low) / (high - low), 0, 1)
+    if (ends := colour_range(depth)) is not None:
+        near, far = ends
+        if far > near * (1 + 1e-6):
+            disparity = 1.0 / depth[valid].astype(np.float64)
+            part = np.clip((disparity - 1 / far) / (1 / near - 1 / far), 0, 1)
             level[valid] = np.round(_FAR_LEVEL + part * (_NEAR_LEVEL - _FAR_LEVEL))
     rgb = _turbo(level)
     rgb[~valid] = INVALID_RGB
     return rgb
+
+
+def colour_range(depth: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Depths that `colour_depth` gives the two ends of its map, near and far; None without depth.
+
+    Args:
+        depth: As of `colour_depth`.
+    """
+    valid = np.isfinite(depth) & (depth > 0)
+    if not valid.any():
+        return None
+    low, high = np.percentile(1.0 / depth[valid].astype(np.float64), _PERCENTILES)
+    return float(1 / high), float(1 / low)
 
 
 def colour_bar(width: int, height: int) -> NDArray[np.uint8]:

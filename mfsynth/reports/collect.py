@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from mfsynth.checks import open_checks, score_infos
 from mfsynth.datasets import RGBDDataset, RGBDSample
 from mfsynth.errors import MfsynthError
-from mfsynth.formatting import counts
+from mfsynth.formatting import shell_line
 from mfsynth.geometry import Intrinsics
-from mfsynth.geometry.colour import colour_depth
-from mfsynth.reports import images
 from mfsynth.reports.content import (
-    PairCard,
+    Card,
     QuarantineCard,
     ReasonCount,
-    RejectCard,
     RunReport,
+    ShardRow,
     SlotTable,
     failure_in_words,
     score_cells,
 )
-from mfsynth.reports.histogram import draw_histogram
-from mfsynth.reports.rejects import choose, read_rejects
+from mfsynth.reports.depth_grid import sampled
+from mfsynth.reports.facts import facts_of
+from mfsynth.reports.histogram import draw_depths, draw_histogram
+from mfsynth.reports.images import jpeg_uri
+from mfsynth.reports.pictures import PAGE_BYTES, Pictures, pictures_of
+from mfsynth.reports.rejects import choose, pixels_of, read_rejects
+from mfsynth.reports.throughput import throughput_of
 from mfsynth.reports.viewed import about, age, rejects_beside, scores_in
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
-from mfsynth.shards.totals import Totals, by_count, totals
+from mfsynth.shards.records import Receipt
+from mfsynth.shards.tables import SCORE_PREFIX, scores_of, slots_of
+from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.view_documents import limits_of
 from mfsynth.shards.views import read_view
-from mfsynth.shards.words import camera_in_words, loosened_limits, view_in_words
+from mfsynth.shards.words import standing_of, view_in_words
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
 _VALUES_SHOWN = 12
-_SHOWN_SIDE = 320
-"""Larger images are shrunk to this, so that a page of 512-pixel pairs stays below a few MB."""
+_SHARDS_SHOWN = 100
+# Of a depth map, as many pixels tell how deep it is.
+_HISTOGRAM_SIDE = 256
 
 
 def sample_pairs(dataset: RGBDDataset, count: int, seed: int = 0) -> list[RGBDSample]:
@@ -78,6 +86,20 @@ def page_path(url: str, run_id: str, view: str | None = None) -> Path:
     return Path(f"{run_id}.{name}")
 
 
+def links_from(page: Path, url: str) -> str:
+    """What leads from a page to the keys of a run; "" where a browser would find nothing.
+
+    Args:
+        page: Where it will lie.
+        url: Local path or fsspec URL of the run.
+    """
+    store = ObjectStore.open(url)
+    if store.local_root is not None:
+        way = os.path.relpath(store.local_root, page.absolute().parent)
+        return f"{quote(Path(way).as_posix())}/"
+    return f"{store.url}/" if store.url.startswith(("http://", "https://")) else ""
+
+
 def collect_report(
     url: str, pairs: int = 48, rejects: int = 24, seed: int = 0, *, view: str | None = None
 ) -> RunReport:
@@ -102,11 +124,14 @@ def collect_report(
     wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
     dataset = RGBDDataset(url, view=view)
-    shown = sample_pairs(dataset, pairs, seed)
+    chosen = choose(len(dataset), pairs, np.random.default_rng(seed))
+    shown = [dataset[int(number)] for number in chosen]
+    rows = dataset.index.take(chosen).to_pylist()
     rng = np.random.default_rng(seed)
     if wanted is None:
+        own: Mapping[int, Receipt] = commits
         sums = totals(commits.values())
-        reasons, facts, warning = sums.reasons, _facts(manifest, shown, sums), sums.prompts_text
+        reasons, facts, warning = sums.reasons, facts_of(manifest, shown, sums), sums.prompts_text
         accepted = sums.accepted
         others = read_rejects(store, commits, rejects, rng)
     else:
@@ -115,9 +140,16 @@ def collect_report(
         manifest = replace(manifest, scores=limits_of(manifest, wanted))
         others = rejects_beside(store, wanted, own, dataset.index, rejects, rng)
         reasons = others.reasons
-        facts = (("view", about(wanted)), *_facts(manifest, shown, sums))
+        facts = (("view", about(wanted)), *facts_of(manifest, shown, sums))
         warning = "; ".join(filter(None, (age(wanted, commits), sums.prompts_text)))
     others.slots.add(dataset.index, accepted=True)
+    kept = pixels_of(store, own, others.rejected)
+    samples = [*shown, *kept.values()]
+    thumbnails = sum(len(row["thumbnail"] or b"") * 4 // 3 for row in others.rejected)
+    pictures = pictures_of(samples, PAGE_BYTES - thumbnails)
+    # As the reader of the page may know it: not where it lies on this machine.
+    named = url if store.local_root is not None else store.url
+    of_kept = dict(zip(kept, pictures[len(shown) :], strict=True))
     accepted_scores = scores_in(dataset.index)
     names = [*dict.fromkeys([*accepted_scores, *others.scores])]
     most = max(reasons.values(), default=1)
@@ -131,10 +163,28 @@ def collect_report(
         quarantined=sums.quarantined,
         shards=sums.shards,
         seconds=sums.seconds,
-        pairs=tuple(_pair_card(sample, manifest) for sample in shown),
-        rejects=tuple(_reject_card(row, manifest) for row in others.rejected),
+        pairs=tuple(
+            _card(row, sample, picture, manifest, named)
+            for row, sample, picture in zip(rows, shown, pictures, strict=False)
+        ),
+        rejects=tuple(
+            _card(
+                row,
+                kept.get(row["candidate"]),
+                of_kept.get(row["candidate"]),
+                manifest,
+                named,
+            )
+            for row in others.rejected
+        ),
         quarantine=tuple(
-            QuarantineCard(row["sample_id"], row["prompt"], row["seed"], "; ".join(row["reasons"]))
+            QuarantineCard(
+                row["sample_id"],
+                row["prompt"],
+                row["seed"],
+                "; ".join(row["reasons"]),
+                _reproduce(named, row),
+            )
             for row in others.quarantined
         ),
         reason_counts=tuple(
@@ -143,15 +193,27 @@ def collect_report(
         ),
         histograms=tuple(
             draw_histogram(
-                manifest.score(name), accepted_scores.get(name, []), others.scores.get(name, [])
+                name,
+                manifest.score(name),
+                accepted_scores.get(name, []),
+                others.scores.get(name, []),
+                standing_of(name, manifest.score(name), manifest.settings),
             )
             for name in names
+        ),
+        depths=draw_depths(
+            [(sampled(s.depth, _HISTOGRAM_SIDE), s.depth_kind.is_metric) for s in shown]
+        ),
+        throughput=throughput_of(own.values()),
+        shard_rows=tuple(
+            _shard_row(own[shard]) for shard in sorted(own, reverse=True)[:_SHARDS_SHOWN]
         ),
         slots=tuple(
             SlotTable(slot, tuple(values[:_VALUES_SHOWN]), len(values))
             for slot, values in others.slots.by_slot().items()
         ),
         warning=warning,
+        url=store.url,
     )
 
 
@@ -166,59 +228,38 @@ def _with_scores(manifest: RunManifest) -> RunManifest:
     return replace(manifest, scores=score_infos(checks.values()))
 
 
-def _facts(
-    manifest: RunManifest, shown: Sequence[RGBDSample], sums: Totals
-) -> tuple[tuple[str, str], ...]:
-    """Label and value of what made the run; what is not known is left out."""
-    model, settings = manifest.model, manifest.settings
-    sampler: Mapping[str, Any] = settings.get("sampler", {})
-    prompts: Mapping[str, Any] = manifest.config.get("prompts") or {}
-    source: Mapping[str, Any] = manifest.config.get("source") or {}
-    steps = (
-        ("steps", "steps"),
-        ("refine_steps", "second-pass steps"),
-        ("guidance", "guidance"),
-        ("log2_alpha", "log2 α"),
-    )
-    kind = str(shown[0].depth_kind).replace("_", " ") if shown else None
-    of = settings.get("depth")
-    facts = {
-        "model": model.get("id"),
-        "revision": model.get("revision"),
-        "licence": model.get("licence"),
-        "mode": sampler.get("mode"),
-        "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
-        "prompts": prompts.get("library") or prompts.get("file"),
-        "source": source and (source.get("path") or source.get("url") or source.get("kind")),
-        "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
-        "depth": f"{kind}, {of}" if kind and of else kind,
-        "camera": f"{camera}, assumed" if (camera := camera_in_words(settings)) else None,
-        "loosened": "; ".join(loosened_limits(manifest.scores)),
-        "seed": settings.get("seed"),
-        "device": counts(dict(by_count(sums.devices))),
-        "done again": counts(
-            {cause.replace("_", " "): number for cause, number in by_count(sums.retries)}
+def _card(
+    row: Mapping[str, Any],
+    sample: RGBDSample | None,
+    pictures: Pictures | None,
+    manifest: RunManifest,
+    url: str,
+) -> Card:
+    """A card of a row of the index, or of the rejects."""
+    names: Sequence[str] = row.get("reasons") or ()
+    thumbnail: bytes | None = row.get("thumbnail")
+    return Card(
+        sample_id=row["sample_id"],
+        candidate=row["candidate"],
+        prompt=row["prompt"],
+        seed=row["seed"],
+        scores=score_cells(scores_of(row), manifest.score),
+        slots=slots_of(row),
+        pictures=pictures,
+        thumbnail_uri=jpeg_uri(thumbnail) if thumbnail and pictures is None else None,
+        reasons=tuple(
+            failure_in_words(manifest.score(name), row.get(f"{SCORE_PREFIX}{name}"))
+            for name in names
         ),
-        "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
-        "fingerprint": manifest.fingerprint[:16],
-    }
-    return tuple(
-        (label, str(value)) for label, value in facts.items() if value not in (None, "", {})
+        failed=tuple(manifest.score(name).label for name in names),
+        camera="" if sample is None else _camera(sample),
+        shard=row["shard"],
+        reproduce=_reproduce(url, row),
     )
 
 
-def _pair_card(sample: RGBDSample, manifest: RunManifest) -> PairCard:
-    return PairCard(
-        sample_id=sample.sample_id,
-        prompt=sample.prompt,
-        seed=sample.seed,
-        rgb_uri=images.image_uri(images.fit(sample.rgb, _SHOWN_SIDE)),
-        depth_uri=images.image_uri(images.fit(colour_depth(sample.depth), _SHOWN_SIDE)),
-        width=sample.rgb.shape[1],
-        height=sample.rgb.shape[0],
-        scores=score_cells(sample.scores, manifest.score),
-        camera=_camera(sample),
-    )
+def _reproduce(url: str, row: Mapping[str, Any]) -> str:
+    return shell_line("mfsynth", "reproduce", url, row["candidate"], "--out", "again")
 
 
 def _camera(sample: RGBDSample) -> str:
@@ -228,15 +269,12 @@ def _camera(sample: RGBDSample) -> str:
     return f"{sample.camera or 'camera'}, {sample.intrinsics_source}: {view}"
 
 
-def _reject_card(row: Mapping[str, Any], manifest: RunManifest) -> RejectCard:
-    thumbnail: bytes | None = row["thumbnail"]
-    return RejectCard(
-        sample_id=row["sample_id"],
-        prompt=row["prompt"],
-        seed=row["seed"],
-        thumbnail_uri=images.jpeg_uri(thumbnail) if thumbnail else None,
-        reasons=tuple(
-            failure_in_words(manifest.score(reason), row.get(f"check_{reason}"))
-            for reason in row["reasons"]
-        ),
+def _shard_row(receipt: Receipt) -> ShardRow:
+    return ShardRow(
+        shard=receipt.shard,
+        pairs=receipt.accepted,
+        candidates=receipt.candidates,
+        created=f"{receipt.created[:16].replace('T', ' ')} UTC",
+        machine=receipt.worker,
+        objects=tuple((kind, stored.key) for kind, stored in receipt.objects.items()),
     )

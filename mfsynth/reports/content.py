@@ -5,59 +5,90 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from mfsynth.reports.histogram import Histogram
+from mfsynth.reports.histogram import DepthHistogram, Histogram
+from mfsynth.reports.pictures import Pictures
+from mfsynth.reports.throughput import Throughput
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCell:
-    """A score of one pair: label, value as text, what it measures, whether it failed."""
+    """A score of one pair.
 
+    Attributes:
+        name: Of the score.
+        label: For people.
+        value: Its value; None where the check abstained.
+        text: The value as text, with its unit.
+        failed: Whether it is why the pair was rejected.
+    """
+
+    name: str
     label: str
+    value: float | None
     text: str
-    note: str
     failed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PairCard:
-    """An accepted pair; images are data URIs, `width` and `height` those of the data.
+class Card:
+    """A pair that is shown, accepted or rejected.
 
-    `camera` is in words, with its field of view; empty if there is none.
+    Attributes:
+        sample_id: Of the candidate.
+        candidate: Its number.
+        prompt: Its text.
+        seed: Of its noise.
+        scores: All that it has.
+        slots: What its prompt took, by slot.
+        pictures: Of its pixels; None where the run keeps none.
+        thumbnail_uri: A small picture in their place; None where there is none either.
+        reasons: Why it was rejected, in words; empty of a pair.
+        failed: Labels of the scores that it failed.
+        camera: In words, with its field of view; empty if there is none.
+        shard: That it is of.
+        reproduce: The command that makes it again.
     """
 
     sample_id: str
+    candidate: int
     prompt: str
     seed: int
-    rgb_uri: str
-    depth_uri: str
-    width: int
-    height: int
     scores: tuple[ScoreCell, ...]
+    slots: Mapping[str, tuple[str, ...]]
+    pictures: Pictures | None
+    shard: int
+    reproduce: str
+    thumbnail_uri: str | None = None
+    reasons: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     camera: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class RejectCard:
-    """A pair that failed a check; without a thumbnail where none was kept."""
-
-    sample_id: str
-    prompt: str
-    seed: int
-    thumbnail_uri: str | None
-    reasons: tuple[str, ...]
+    def to_json(self) -> dict[str, Any]:
+        """As the page's script reads it."""
+        depth = self.pictures.depth if self.pictures is not None else None
+        return {
+            "id": self.sample_id,
+            "candidate": self.candidate,
+            "scores": {cell.name: cell.value for cell in self.scores},
+            "slots": {slot: [*values] for slot, values in self.slots.items() if values},
+            "reasons": [*self.failed],
+            "depth": depth and depth.to_json(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineCard:
-    """A candidate that could not be made, and why."""
+    """A candidate that could not be made, why, and the command that tries it again."""
 
     sample_id: str
     prompt: str
     seed: int
     reason: str
+    reproduce: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +110,27 @@ class SlotTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardRow:
+    """A committed shard: what came of it, and the keys of its objects.
+
+    Attributes:
+        shard: Its number.
+        pairs: That it has.
+        candidates: Of which they are.
+        created: When it was made, for people.
+        machine: Where.
+        objects: Kind and key of what is stored of it.
+    """
+
+    shard: int
+    pairs: int
+    candidates: int
+    created: str
+    machine: str
+    objects: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run as a page shows it.
 
@@ -97,8 +149,12 @@ class RunReport:
         quarantine: Quarantined ones that are shown.
         reason_counts: Failed scores over all rejected pairs, most frequent first.
         histograms: One a score, over all accepted and rejected pairs.
+        depths: Of the depth maps that are shown; None where none is.
+        throughput: When and by whom it was made.
+        shard_rows: The newest shards, newest first.
         slots: Of each slot of the prompts, the values that fewest were accepted of, worst first.
         warning: What people should know before they look at the pairs; "" for nothing.
+        url: Where the run is, without credentials.
     """
 
     name: str
@@ -110,13 +166,17 @@ class RunReport:
     quarantined: int
     shards: int
     seconds: float
-    pairs: tuple[PairCard, ...]
-    rejects: tuple[RejectCard, ...]
+    pairs: tuple[Card, ...]
+    rejects: tuple[Card, ...]
     quarantine: tuple[QuarantineCard, ...]
     reason_counts: tuple[ReasonCount, ...]
     histograms: tuple[Histogram, ...]
+    depths: DepthHistogram | None = None
+    throughput: Throughput | None = None
+    shard_rows: tuple[ShardRow, ...] = ()
     slots: tuple[SlotTable, ...] = ()
     warning: str = ""
+    url: str = ""
 
     @property
     def acceptance(self) -> float | None:
@@ -134,7 +194,8 @@ def score_cells(
         about = info(name)
         text = about.with_unit(f"{value:.2f}" if value < 100 else f"{value:.0f}")
         shown = "–" if math.isnan(value) else text
-        cells.append(ScoreCell(about.label, shown, about.note or name, about.fails(value)))
+        known = value if math.isfinite(value) else None
+        cells.append(ScoreCell(name, about.label, known, shown, about.fails(value)))
     return tuple(cells)
 
 

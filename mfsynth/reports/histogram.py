@@ -1,4 +1,4 @@
-"""Histogram of a check's scores, as the shapes of an inline SVG."""
+"""Histograms of scores and depths, as the shapes of an inline SVG."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.commits import ScoreInfo
 
 WIDTH, HEIGHT = 360.0, 130.0
@@ -34,15 +35,19 @@ class Histogram:
     """A drawn histogram.
 
     Attributes:
-        score: What it is of.
+        name: Of the score.
+        score: What is known of it.
         bars: Bins from left to right, heights in SVG units.
         ticks: Positions and labels of the axis.
         limit_x: Place of the threshold, if there is one.
         failing: How many scores fail the threshold.
         abstained: How many pairs the check gave no score for.
         pairs: How many pairs there are, those included.
+        standing: Where the limit comes from, in words: "calibrated", "loosened"; "" if there is
+            nothing to say of it.
     """
 
+    name: str
     score: ScoreInfo
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]
@@ -50,10 +55,34 @@ class Histogram:
     failing: int
     abstained: int
     pairs: int
+    standing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthHistogram:
+    """Of the depths of several maps.
+
+    Attributes:
+        bars: Bins from left to right.
+        ticks: Positions and labels of the axis.
+        unit: What an axis says that has them.
+        maps: How many depth maps they are of.
+        valid: Share of their pixels that have a depth.
+    """
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[tuple[float, str], ...]
+    unit: str
+    maps: int
+    valid: float
 
 
 def draw_histogram(
-    score: ScoreInfo, accepted: Sequence[float], rejected: Sequence[float]
+    name: str,
+    score: ScoreInfo,
+    accepted: Sequence[float],
+    rejected: Sequence[float],
+    standing: str = "",
 ) -> Histogram:
     """Bins the scores of accepted and rejected pairs.
 
@@ -61,9 +90,11 @@ def draw_histogram(
     in the outermost bins.
 
     Args:
+        name: Of the score.
         score: What they are and their threshold, if any.
         accepted: Scores of accepted pairs; nan where the check abstained.
         rejected: Scores of rejected pairs; nan where the check abstained.
+        standing: As of `Histogram`.
 
     Returns:
         The shapes; no bars if there are no scores.
@@ -73,7 +104,7 @@ def draw_histogram(
     pairs = len(accepted) + len(rejected)
     abstained = pairs - scores.size
     if not scores.size:
-        return Histogram(score, (), (), 0.0, 0, abstained, pairs)
+        return Histogram(name, score, (), (), 0.0, 0, abstained, pairs, standing)
     low, high = _span(scores, score.limit)
     edges = np.linspace(low, high, _BINS + 1)
     counts = [np.histogram(np.clip(part, low, high), edges)[0] for part in (good, bad)]
@@ -97,7 +128,53 @@ def draw_histogram(
         beyond = scores < score.limit if score.is_minimum else scores > score.limit
         failing = int(np.count_nonzero(beyond))
         limit_x = (score.limit - low) / (high - low) * WIDTH
-    return Histogram(score, bars, ticks, limit_x, failing, abstained, pairs)
+    return Histogram(name, score, bars, ticks, limit_x, failing, abstained, pairs, standing)
+
+
+def draw_depths(maps: Sequence[tuple[DepthMap, bool]]) -> DepthHistogram | None:
+    """Bins the depths of several maps; every map counts the same, whatever its size.
+
+    Args:
+        maps: Depth (H, W), 0 = invalid, and whether it is in metres. Unless all are, each is
+            divided by its own median, since a unit of relative depth means nothing.
+
+    Returns:
+        None if no pixel has a depth.
+    """
+    known = [depth[np.isfinite(depth) & (depth > 0)].astype(np.float64) for depth, _ in maps]
+    pixels = sum(depth.size for depth, _ in maps)
+    metric = all(is_metric for _, is_metric in maps)
+    valid = sum(values.size for values in known)
+    known = [values for values in known if values.size]
+    if not known:
+        return None
+    if not metric:
+        known = [values / np.median(values) for values in known]
+    values = np.concatenate(known)
+    weights = np.repeat([1 / part.size for part in known], [part.size for part in known])
+    low, high = _span(values, None)
+    low = max(low, 0.0)
+    edges = np.linspace(low, high, _BINS + 1)
+    shares = np.histogram(np.clip(values, low, high), edges, weights=weights)[0] / len(known)
+    unit = HEIGHT / shares.max()
+    bars = tuple(
+        Bar(
+            x=i * WIDTH / _BINS,
+            width=WIDTH / _BINS - 1,
+            accepted=float(share * unit),
+            rejected=0.0,
+            label=f"{edges[i]:.3g} to {edges[i + 1]:.3g}: {share:.1%}",
+        )
+        for i, share in enumerate(shares)
+        if share
+    )
+    return DepthHistogram(
+        bars=bars,
+        ticks=tuple(((t - low) / (high - low) * WIDTH, f"{t:g}") for t in _ticks(low, high)),
+        unit="metres" if metric else "multiples of the median of each map, which is relative",
+        maps=len(known),
+        valid=valid / pixels,
+    )
 
 
 def _finite(scores: Sequence[float]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Arrays as image files and as data URIs."""
+"""Images as a page carries them: encoded, inside `data:` addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_PNG_UP_TO = 128
+_LOSSLESS = 101
+"""What OpenCV calls the quality of a WebP file without loss."""
+_QUALITY = 82
 
 
 def fit(rgb: NDArray[np.uint8], longest_side: int) -> NDArray[np.uint8]:
@@ -26,16 +28,14 @@ def png(rgb: NDArray[np.uint8]) -> bytes:
     return _encode(".png", rgb, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    """JPEG file, quality 88, of an RGB image (H, W, 3)."""
-    return _encode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 88])
+def webp(rgb: NDArray[np.uint8], *, lossless: bool) -> bytes:
+    """WebP file of an RGB image (H, W, 3)."""
+    return _encode(".webp", rgb, [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS if lossless else _QUALITY])
 
 
-def image_uri(rgb: NDArray[np.uint8]) -> str:
-    """Data URI of an RGB image: PNG if it is small, where JPEG's blocks would show, else JPEG."""
-    if max(rgb.shape[:2]) <= _PNG_UP_TO:
-        return data_uri(png(rgb), "image/png")
-    return data_uri(jpeg(rgb), "image/jpeg")
+def webp_uri(rgb: NDArray[np.uint8], *, lossless: bool) -> str:
+    """Data URI of an image (H, W, 3) as WebP."""
+    return data_uri(webp(rgb, lossless=lossless), "image/webp")
 
 
 def jpeg_uri(data: bytes) -> str | None:

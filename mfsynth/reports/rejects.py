@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mfsynth.shards import reading, tables
+from mfsynth.datasets import RGBDSample
+from mfsynth.datasets.decoding import (
+    decode_into,
+    described,
+    encoding_of,
+    members,
+    room_for,
+    span_of,
+)
+from mfsynth.datasets.ranges import RangeReader
+from mfsynth.errors import MfsynthError
+from mfsynth.shards import layout, reading, tables
 from mfsynth.shards.acceptance import SlotCounts
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
@@ -84,6 +95,38 @@ def read_rejects(
                     values = pc.fill_null(part[f"{tables.SCORE_PREFIX}{score}"], float("nan"))
                     rows.scores.setdefault(score, []).extend(values.to_pylist())
     return rows
+
+
+def pixels_of(
+    store: ObjectStore, commits: Mapping[int, Receipt], rows: Sequence[Mapping[str, Any]]
+) -> dict[int, RGBDSample]:
+    """The pairs of rejected candidates, by candidate, of those whose pixels the run has kept.
+
+    Args:
+        store: The run.
+        commits: Its receipts by shard.
+        rows: Of the candidates.
+
+    Raises:
+        MfsynthError: They are missing or damaged.
+    """
+    reader, found = RangeReader(), {}
+    for row in rows:
+        tar = commits[row["shard"]].objects.get(layout.REJECTED_TAR)
+        if tar is None or row.get("rgb_offset") is None:
+            continue
+        try:
+            span = span_of(row, tar)
+            [data] = reader.read(store, tar, [(span.start, span.length)])
+            files, pixels = members(row, span, data), room_for(row)
+            decode_into(pixels, encoding_of(row), files["rgb"], files["depth"])
+            found[row["candidate"]] = described(row, pixels)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MfsynthError(
+                f"{store.url}/{tar.key}: {row['sample_id']} can't be read "
+                f"({' '.join(str(error).split())[:200]}); `mfsynth verify` says what is damaged"
+            ) from error
+    return found
 
 
 def choose(total: int, count: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -14,7 +14,6 @@ from mfsynth.runs.making import metres_beside
 from mfsynth.shards import codecs
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import Item
-from mfsynth.sources.simulated import RENDERED_TYPE
 
 UNKNOWN = "unknown"
 
@@ -81,22 +80,32 @@ class Provenance:
 
     def licence(self, item: Item) -> str:
         """Of a pair: of a photograph its own; of an image made for given depth those of both."""
-        if self.mode == "joint":
+        own = self.source_licence(item)
+        if own is None:
             return self.model
-        own = item.origin.licence or self.source or UNKNOWN
         if self.mode == "i2d" or own.lower() == self.model.lower():
             return own
         return f"{own} AND {self.model}"
+
+    def source_licence(self, item: Item) -> str | None:
+        """Of the item of a source alone; None without a source."""
+        if self.mode == "joint":
+            return None
+        return item.origin.licence or self.source or UNKNOWN
 
     def source_type(self, item: Item) -> str:
         """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""
         if self.mode == "i2d":
             return item.origin.digital_source_type
-        # Depth of a composite is the simulator's, too.
-        made_for = (RENDERED_TYPE, COMPOSITE_SOURCE_TYPE)
-        if self.mode == "d2i" and item.origin.digital_source_type in made_for:
+        # Depth beside an image that a model made is taken for that model's.
+        if self.mode == "d2i" and item.origin.digital_source_type != DIGITAL_SOURCE_TYPE:
             return COMPOSITE_SOURCE_TYPE
         return DIGITAL_SOURCE_TYPE
+
+    @property
+    def thumbnail_type(self) -> str:
+        """How image and depth in one picture came to be."""
+        return DIGITAL_SOURCE_TYPE if self.mode == "joint" else COMPOSITE_SOURCE_TYPE
 
     def jpeg(self, item: Item) -> bytes | None:
         """The file of a photograph, if readers of the format can read it; None for a new one."""

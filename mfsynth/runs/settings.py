@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no 
 
 
 def load_run_config(
-    name_or_path: str,
+    source: str | os.PathLike[str] | Mapping[str, Any] | RunConfig,
     overrides: Sequence[str] = (),
     *,
     output: str | None = None,
@@ -61,7 +62,7 @@ def load_run_config(
     Raises:
         MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
-    return _complete(read_run_settings(name_or_path, overrides, output, pairs))
+    return _complete(read_run_settings(source, overrides, output, pairs))
 
 
 def complete(config: RunConfig) -> RunConfig:
@@ -144,7 +145,7 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
     if config.metres_per_unit == "source" or config.sensor is not None:
         names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
     if config.source is not None:
-        names += ("source", "copy")
+        names += ("source", "copy", "source_licence")
     if any("mask" in check.inputs for check in open_checks(config.checks).values()):
         names += (PARTED,)
     for label, columns in _COLUMNS_OF_LABELS.items():

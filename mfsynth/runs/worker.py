@@ -297,6 +297,7 @@ class ShardWorker:
                         model_id=self._config.model.id,
                         depth_kind=said.kind,
                         licence=self._provenance.licence(item),
+                        source_licence=self._provenance.source_licence(item),
                         intrinsics=view.intrinsics or seen,
                         intrinsics_source=view.source or estimated,
                         camera=view.preset,
@@ -318,7 +319,9 @@ class ShardWorker:
                 candidate.ref,
                 scores=verdict.scores,
                 reasons=tuple(reasons),
-                thumbnail_jpeg=pair_thumbnail(rgb, said.depth) if keep != "none" else None,
+                thumbnail_jpeg=None
+                if keep == "none"
+                else pair_thumbnail(rgb, said.depth, self._provenance.thumbnail_type),
                 phash=perceptual_hash(rgb),
                 parted=verdict.parted,
             )

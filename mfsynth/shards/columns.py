@@ -323,6 +323,14 @@ INDEX: tuple[Column[PlacedSample], ...] = (
     *_LABELS,
     _added(PARTED, PARTED_MEANING, lambda placed: [*placed.sample.parted], "list of string"),
     Column(
+        "source_licence",
+        "string",
+        "what the source's item may be used for, by the licence's short name",
+        lambda placed: placed.sample.source_licence,
+        in_first_version=False,
+        in_every_run=False,
+    ),
+    Column(
         PHASH,
         "int64",
         PHASH_MEANING,

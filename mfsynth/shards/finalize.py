@@ -6,13 +6,12 @@ All three are functions of `run.json` and the commits, so they can be made again
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import pyarrow as pa
 
+from mfsynth.config.documents import json_document
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import one_line
 from mfsynth.shards import layout
@@ -49,8 +48,8 @@ def finalize(store: ObjectStore, *, energon: bool = False) -> list[str]:
         raise MfsynthError(f"{store.url}: no shard is committed yet; run generate first")
     index = read_index(store, commits.values())
     documents = run_documents(run, commits, index, _pure(store, commits.values()))
-    for key, text in documents.items():
-        store.put_bytes(key, text.encode())
+    for key, data in documents.items():
+        store.put_bytes(key, data)
     written = [*documents]
     if energon or has_energon(store):
         written += write_energon(store, EnergonIndex(commits, index))
@@ -64,7 +63,7 @@ def finalize(store: ObjectStore, *, energon: bool = False) -> list[str]:
 
 def run_documents(
     run: RunManifest, commits: Mapping[int, Receipt], index: pa.Table, pure: Collection[str]
-) -> dict[str, str]:
+) -> dict[str, bytes]:
     """The three documents by their keys: a function of the run and nothing else.
 
     Args:
@@ -75,9 +74,9 @@ def run_documents(
     """
     manifest = build_manifest(run, commits, index)
     return {
-        layout.MANIFEST_KEY: _json(manifest),
-        layout.CROISSANT_KEY: _json(croissant(manifest, index.schema)),
-        layout.CARD_KEY: data_card(manifest, run.scores, pure),
+        layout.MANIFEST_KEY: json_document(manifest),
+        layout.CROISSANT_KEY: json_document(croissant(manifest, index.schema)),
+        layout.CARD_KEY: data_card(manifest, run.scores, pure).encode(),
     }
 
 
@@ -109,7 +108,7 @@ def stale_documents(
     found = {}
     for key in layout.DOCUMENT_KEYS:
         with contextlib.suppress(FileNotFoundError):
-            found[key] = store.read_bytes(key).decode(errors="replace")
+            found[key] = store.read_bytes(key)
     if not commits or not found:
         return []
     index = read_index(store, commits.values(), from_segments=False)
@@ -118,11 +117,11 @@ def stale_documents(
     choices = [(), *((kind,) for kind in kinds), kinds]
     made = [run_documents(run, commits, index, pure) for pure in choices]
     stale = []
-    for key, text in found.items():
+    for key, data in found.items():
         right = {documents[key] for documents in made}
         if key == layout.CARD_KEY:
-            right.add(first_card(run))
-        if text not in right:
+            right.add(first_card(run).encode())
+        if data not in right:
             stale.append(key)
     return stale
 
@@ -135,7 +134,3 @@ def _pure(store: ObjectStore, receipts: Iterable[Receipt]) -> set[str]:
         for kind, folder in layout.FOLDERS.items()
         if committed.issuperset(key for key in store.list(folder) if layout.parse_object_key(key))
     }
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

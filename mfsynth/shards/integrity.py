@@ -26,8 +26,9 @@ from mfsynth.shards.layout import (
     members_of,
     sample_id,
 )
+from mfsynth.shards.marks import source_type
 from mfsynth.shards.reading import read_moderate
-from mfsynth.shards.records import Receipt
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, depth_source_type
 
 
 def sha256_of(path: Path) -> str:
@@ -185,7 +186,7 @@ def _tar_problems(
                     faults = ["its bytes changed (CRC-32 differs)"]
                 elif part == "json":
                     faults = description_faults(data, row, siblings, hashes=hashes)
-                elif decode and (fault := _decoding_fault(part, data, row)):
+                elif decode and (fault := _picture_fault(part, data, row)):
                     faults = [fault]
                 else:
                     siblings[suffixes[part]] = data
@@ -240,6 +241,26 @@ def _ends_as_a_tar(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(size - end, 0))
         return size % tarfile.RECORDSIZE == 0 and file.read() == bytes(end)
+
+
+def _picture_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
+    return _decoding_fault(part, data, row) or _mark_fault(part, data, row)
+
+
+def _mark_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:
+    """Where a picture says otherwise than its row, or nothing, of how it came to be."""
+    image = row.get("digital_source_type")
+    # Runs from before the column say nothing; a sensor's depth has no mark.
+    if image is None or part not in ("rgb", "depth"):
+        return None
+    right = [image]
+    if part == "depth":
+        # Earlier runs had the second for given depth, too.
+        right = [depth_source_type(row["mode"], image), DIGITAL_SOURCE_TYPE]
+    found = source_type(data) or ""
+    if found in right:
+        return None
+    return f"its mark is {found or 'missing'}, not {right[0] or 'missing'}"
 
 
 def _decoding_fault(part: str, data: bytes, row: dict[str, Any]) -> str | None:

@@ -25,7 +25,7 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 COMPOSITE_SOURCE_TYPE = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
-"""Of images that a model made for what a simulator rendered."""
+"""Of images that a model made for depth that no model made, and of that depth beside them."""
 
 _COUNTS = (
     *("shard", "first_candidate", "candidates"),
@@ -92,6 +92,7 @@ class Sample:
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
         sensor_preset: Whose sensor would have measured it; None of a real measurement.
+        source_licence: What the source's item may be used for; None without a source.
         labels: What its source knows of the view, of its size.
         parted: Objects of these whose mask and image part ways, as a check names them.
     """
@@ -114,6 +115,7 @@ class Sample:
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None
     sensor_preset: str | None = None
+    source_licence: str | None = None
     labels: Labels = NO_LABELS
     parted: tuple[str, ...] = ()
 
@@ -295,6 +297,17 @@ class Receipt:
         for digest in (*(stored.sha256 for stored in self.objects.values()), self.run_sha256):
             if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}|", digest):
                 raise ValueError("a SHA-256 is none")
+
+
+def depth_source_type(mode: str, image: str) -> str:
+    """How the depth of a pair came to be, a term of the IPTC.
+
+    Args:
+        mode: What was made of what.
+        image: How its image came to be, as its row says.
+    """
+    # Of a photograph's image the depth is a model's all the same.
+    return image if mode == "d2i" and image else DIGITAL_SOURCE_TYPE
 
 
 def parse_receipt(key: str, data: bytes) -> Receipt:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.config.documents import json_document
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run
@@ -146,8 +145,8 @@ def _documents(
     }
     return {
         keys[layout.VIEW_ROWS]: data,
-        keys[layout.MANIFEST_KEY]: _json(manifest),
-        keys[layout.CROISSANT_KEY]: _json(croissant(manifest, rows.schema)),
+        keys[layout.MANIFEST_KEY]: json_document(manifest),
+        keys[layout.CROISSANT_KEY]: json_document(croissant(manifest, rows.schema)),
         keys[layout.CARD_KEY]: data_card(manifest, limits_of(run, view)).encode(),
     }
 
@@ -163,7 +162,3 @@ def limits_of(run: RunManifest, view: View) -> dict[str, ScoreInfo]:
         for name, bound in view.rules.limits.items()
     }
     return {**run.scores, **changed}
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""What people are told of a run's settings: how its pairs are made, its camera, loose limits."""
+"""What people are told of a run: how its pairs are made, its camera, where limits come from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards.commits import ScoreInfo
+
+NO_GUARANTEE = "what the calibration guarantees doesn't hold with them"
+"""Of limits that were set by hand beside a calibration."""
 
 # By mode of the sampler: how pairs come about, and what their depth is good for.
 _MADE: Mapping[str, tuple[str, str]] = {
@@ -59,8 +62,65 @@ def loosened_limits(scores: Mapping[str, ScoreInfo]) -> list[str]:
     return [
         f"{score.label} {score.bound(score.limit)}, by default {score.bound(score.default_limit)}"
         for score in scores.values()
-        if score.limit is not None
-        and score.default_limit is not None
-        and score.limit != score.default_limit
-        and (score.limit < score.default_limit) == score.is_minimum
+        if score.limit is not None and score.default_limit is not None and _is_looser(score)
     ]
+
+
+def limits_by_hand(scores: Mapping[str, ScoreInfo], settings: Mapping[str, Any]) -> list[str]:
+    """The scores, in words, whose limit is another than that of the run's calibration.
+
+    Args:
+        scores: What a run says of its scores, by name.
+        settings: Its semantic settings.
+    """
+    return [
+        f"{score.label} {score.bound(score.limit)}, calibrated {score.bound(limit)}"
+        for name, limit in calibrated_limits(settings).items()
+        if (score := scores.get(name)) is not None
+        and score.limit is not None
+        and score.limit != limit
+    ]
+
+
+def calibrated_limits(settings: Mapping[str, Any]) -> Mapping[str, float]:
+    """By score, the limits of a run's calibration; empty for a run without one.
+
+    Args:
+        settings: Its semantic settings.
+    """
+    found: Any = settings
+    for key in ("checks", "calibration", "limits"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+
+def standing_of(name: str, score: ScoreInfo, settings: Mapping[str, Any]) -> str:
+    """Where the limit of a score comes from, in words; "" if it has none, or that isn't known.
+
+    Args:
+        name: Of the score.
+        score: What the run says of it.
+        settings: Semantic settings of the run.
+    """
+    if score.limit is None:
+        return ""
+    calibrated = calibrated_limits(settings).get(name)
+    if calibrated is not None:
+        if calibrated == score.limit:
+            return "calibrated"
+        return f"set by hand: calibrated is {score.bound(calibrated)}"
+    if score.default_limit is None:
+        return ""
+    if score.default_limit == score.limit:
+        return "the default"
+    how = "loosened" if _is_looser(score) else "stricter than the default"
+    return f"{how}: by default {score.bound(score.default_limit)}"
+
+
+def _is_looser(score: ScoreInfo) -> bool:
+    limit, default = score.limit, score.default_limit
+    if limit is None or default is None or limit == default:
+        return False
+    return (limit < default) == score.is_minimum

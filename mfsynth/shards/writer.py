@@ -35,13 +35,13 @@ from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import (
-    DIGITAL_SOURCE_TYPE,
     Quarantine,
     Receipt,
     Record,
     Reject,
     Sample,
     StoredObject,
+    depth_source_type,
 )
 from mfsynth.shards.tar import TarWriter
 from mfsynth.storage import locks
@@ -87,7 +87,7 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
         declared: What its run has.
     """
     codes, encoding = codecs.encode_depth(sample.depth)
-    depth = mark_png(codes, DIGITAL_SOURCE_TYPE)
+    depth = mark_png(codes, depth_source_type(sample.mode, sample.digital_source_type))
     rgb = sample.jpeg or codecs.encode_jpeg(sample.rgb)
     if sample.jpeg is None and sample.digital_source_type:
         rgb = mark_jpeg(rgb, sample.digital_source_type)
@@ -170,6 +170,7 @@ def describe(
         "mode": sample.mode,
         "model_id": sample.model_id,
         "licence": sample.licence,
+        **_if_declared({"source_licence": sample.source_licence}, declared),
         "digital_source_type": sample.digital_source_type,
         **_if_declared({PHASH: phash}, declared),
         "sha256": {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from mfsynth.config.base import Count, NonEmpty, Positive
+from mfsynth.config.base import Count, NonEmpty, Positive, Unset
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.labels import EPISODE, Moment
@@ -47,6 +47,7 @@ class RecordingSettings(StoredDepthSettings):
         depth_key: That of the depth maps; the only one unless given, if there is any.
         camera_key: That of the images' camera.
         depth_camera_key: That of the depth maps' camera.
+        depth_alone: Whether every depth map is an item, in its own camera, and images are left out.
         max_seconds: Greatest difference in time of an image and its depth.
         every: Of the images, each n-th.
         caption: Of all of them.
@@ -60,6 +61,7 @@ class RecordingSettings(StoredDepthSettings):
     depth_key: NonEmpty | None = None
     camera_key: NonEmpty | None = None
     depth_camera_key: NonEmpty | None = None
+    depth_alone: Unset[Literal[True]] = None
     max_seconds: Positive = 0.02
     every: Count = 1
     caption: str = ""
@@ -117,9 +119,11 @@ class RecordingSettings(StoredDepthSettings):
 
     def _topics(self, log: MessageLog, name: str) -> dict[str, str]:
         """Topics by what they are: image, depth, camera and depth_camera, as far as there are."""
-        pictures = [topic for topic, kind in log.topics.items() if kind in _PICTURES]
-        maps = [topic for topic in pictures if ros_images.is_depth(log.message(topic))]
-        images = [topic for topic in pictures if topic not in maps]
+        named = [topic for topic, kind in log.topics.items() if kind in _PICTURES]
+        # A topic may be there without a message.
+        pictures = {topic: one for topic in named if (one := _first(log, topic)) is not None}
+        maps = [topic for topic, one in pictures.items() if ros_images.is_depth(one)]
+        images = [topic for topic in pictures if topic not in maps and not self.depth_alone]
         infos = [topic for topic, kind in log.topics.items() if kind == "CameraInfo"]
         found = {
             "image": _chosen(self.image_key, images, "image_key", name),
@@ -146,7 +150,8 @@ class RecordingSettings(StoredDepthSettings):
             found["camera"] = next(iter(lenses.values()))
         own = topics.get("depth_camera")
         if stored.depth_camera is None and own is not None and own != topics.get("camera"):
-            found["depth_camera"] = _camera(log.message(own))
+            info = _first(log, own)
+            found["depth_camera"] = None if info is None else _camera(info)
         if stored.registration == "to_colour" and stored.extrinsics is None:
             found["extrinsics"] = _extrinsics(log, topics, name)
         encoding = stored.model_copy(update={k: v for k, v in found.items() if v is not None})
@@ -271,6 +276,11 @@ def _closest(images: NDArray[np.int64], depths: NDArray[np.int64]) -> str:
         return "for there is none"
     least = min(int(np.abs(depths[:, 1] - time).min()) for time in images[:, 1].tolist())
     return f"the closest is {least * _NANO:.3g} s away"
+
+
+def _first(log: MessageLog, topic: str) -> Any:
+    """The first message of a topic; None where there is none."""
+    return next((message for _, message in log.messages(topic)), None)
 
 
 def _chosen(key: str | None, known: list[str], setting: str, name: str) -> str | None:

@@ -19,6 +19,7 @@ from mfsynth.shards.labels import (
     suffix_of,
 )
 from mfsynth.shards.layout import OFFSET, others_of
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import DepthFacts, Item, Origin, unit_of
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
@@ -92,7 +93,7 @@ class RunSource:
             facts=DepthFacts(unit_of(pair.depth_kind)),
             origin=Origin(
                 key=pair.sample_id,
-                digital_source_type=self._column("digital_source_type", index) or "",
+                digital_source_type=self._source_type(index),
                 licence=pair.licence or "",
                 camera=pair.intrinsics_source or IntrinsicsSource.GIVEN,
                 depth=pair.depth_kind,
@@ -143,6 +144,11 @@ class RunSource:
         columns = [self.pairs.index.column(name) for name in _CONTENTS]
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             yield repr(row).encode()
+
+    def _source_type(self, index: int) -> str:
+        # Runs from before the column have no source: a model made their images.
+        has_column = "digital_source_type" in self.pairs.index.column_names
+        return self._column("digital_source_type", index) if has_column else DIGITAL_SOURCE_TYPE
 
     def _column(self, name: str, index: int) -> Any:
         table = self.pairs.index

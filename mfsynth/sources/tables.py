@@ -82,7 +82,9 @@ class TableSettings(StoredDepthSettings):
         wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
         beside = sorted(self.columns_beside)
         counts, texts, ids = [], [], []
-        own = self.depth_key is not None
+        own: tuple[str, ...] = ()
+        if self.depth_key is not None:
+            own = (*_OWN, *_OWN_CAMERA, *_OWN_MORE)
         for file in files:
             known = file.schema().names
             for key in [*(key for key in wanted if key is not None), *beside]:
@@ -96,7 +98,7 @@ class TableSettings(StoredDepthSettings):
             rows = sum(counts[-1])
             texts += self._texts(table, file) if self.caption_key is not None else [""] * rows
             ids += [str(v) for v in table[self.id_key].to_pylist()] if self.id_key else []
-            own = own and set(_OWN) <= set(known)
+            own = tuple(name for name in own if name in known) if set(_OWN) <= set(known) else ()
         if self.depth_key is not None and not own:
             try:
                 self.stored.require_complete()
@@ -167,7 +169,7 @@ class TableSource:
         rows: (N, 4) of each item the file, the part of it, and the row in part and file.
         captions: N texts.
         ids: N names; none where file and row are the name.
-        own: Whether the table says how depth is stored, as mfsynth's own do.
+        own: Columns that say how depth is stored, where the table is mfsynth's own.
         skipped: Nothing: a row that can't be read is told when it is.
     """
 
@@ -177,7 +179,7 @@ class TableSource:
     rows: NDArray[np.int64]
     captions: tuple[str, ...]
     ids: tuple[str, ...]
-    own: bool
+    own: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -188,8 +190,7 @@ class TableSource:
         number, part, row, _ = self.rows[index].tolist()
         file, name = self.files[number], self.told(index)
         beside = tuple(sorted(settings.columns_beside))
-        known = set(file.schema().names) if self.own else set()
-        own = tuple(name for name in (*_OWN, *_OWN_CAMERA, *_OWN_MORE) if name in known)
+        own = self.own
         keys = tuple(key for key in (settings.image_key, settings.depth_key) if key is not None)
         cells = file.row(part, row, tuple(dict.fromkeys((*keys, *beside, *own))))
         image_key, depth_key = settings.image_key, settings.depth_key

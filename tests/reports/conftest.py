@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
 import numpy as np
 import pytest
+from browser import browsing, found
+from conftest_run import EVIL
 
-from mfsynth.geometry.colour import colour_depth
+from mfsynth.geometry import DepthKind
 from mfsynth.reports import images
 from mfsynth.reports.content import (
-    PairCard,
+    Card,
     QuarantineCard,
     ReasonCount,
-    RejectCard,
     RunReport,
+    ShardRow,
+    SlotTable,
     score_cells,
 )
-from mfsynth.reports.histogram import draw_histogram
+from mfsynth.reports.histogram import draw_depths, draw_histogram
+from mfsynth.reports.pictures import pictures_of
+from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo
-
-EVIL = '<script>alert("x")</script> & \'quoted\' \x00 \ud800 "ünïcode"'
 
 
 @pytest.fixture
@@ -33,22 +42,33 @@ def report(depth):
     rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     scores = {name: ScoreInfo(name) for name in ("self_agreement", "some_other_score")}
     scores["registration"] = ScoreInfo("registration", note="shift-z", limit=1.5)
-    pair = PairCard(
+    sample = SimpleNamespace(
+        rgb=rgb, depth=depth, depth_kind=DepthKind.SCALE_INVARIANT_Z, intrinsics=None
+    )
+    pair = Card(
         sample_id="run-000000000",
+        candidate=0,
         prompt=EVIL,
         seed=1,
-        rgb_uri=images.image_uri(rgb),
-        depth_uri=images.image_uri(colour_depth(depth)),
-        width=64,
-        height=48,
-        scores=score_cells(
-            {"registration": 2.0, "self_agreement": float("nan")}, scores.__getitem__
-        ),
+        scores=score_cells({"registration": 2.0, "self_agreement": math.nan}, scores.__getitem__),
+        slots={EVIL: (EVIL,)},
+        pictures=pictures_of([sample])[0],
+        shard=0,
+        reproduce=EVIL,
     )
-    thumbnail = images.data_uri(images.jpeg(rgb), "image/jpeg")
+    _, jpeg = cv2.imencode(".jpg", rgb)
+    thumbnail = images.data_uri(jpeg.tobytes(), "image/jpeg")
     rejects = tuple(
-        RejectCard("run-000000001", EVIL, 2, uri, ("registration 0.82 < 1.50", EVIL))
-        for uri in (thumbnail, None)
+        replace(
+            pair,
+            sample_id=f"run-00000000{number}",
+            candidate=number,
+            pictures=None,
+            thumbnail_uri=uri,
+            reasons=("registration 0.82 < 1.50", EVIL),
+            failed=("registration", EVIL),
+        )
+        for number, uri in ((1, thumbnail), (2, None))
     )
     return RunReport(
         name=EVIL,
@@ -62,11 +82,27 @@ def report(depth):
         seconds=12.0,
         pairs=(pair,),
         rejects=rejects,
-        quarantine=(QuarantineCard("run-000000003", EVIL, 4, EVIL),),
+        quarantine=(QuarantineCard("run-000000003", EVIL, 4, EVIL, EVIL),),
         reason_counts=(ReasonCount("registration", 2, 1.0), ReasonCount(EVIL, 2, 1.0)),
         histograms=(
-            draw_histogram(scores["registration"], [2.0], [0.8, 0.9]),
-            draw_histogram(scores["self_agreement"], [float("nan")], [float("nan")] * 2),
-            draw_histogram(scores["some_other_score"], [1.0], [1.0, 1.0]),
+            draw_histogram("registration", scores["registration"], [2.0], [0.8, 0.9]),
+            draw_histogram(
+                "self_agreement", scores["self_agreement"], [math.nan], [float("nan")] * 2
+            ),
+            draw_histogram("some_other_score", scores["some_other_score"], [1.0], [1.0, 1.0]),
         ),
+        depths=draw_depths([(depth, False)]),
+        shard_rows=(ShardRow(0, 1, 4, EVIL, EVIL, (("tar", EVIL),)),),
+        slots=(SlotTable(EVIL, (ValueAcceptance(EVIL, EVIL, 1, 4),), 1),),
+        warning=EVIL,
+        url=EVIL,
     )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium; where everything must run, it has to be there."""
+    if found() is None and not os.environ.get("MFSYNTH_ALL_STORES"):
+        pytest.skip("needs Chromium; apt-get install chromium")
+    with browsing(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened

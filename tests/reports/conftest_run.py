@@ -19,6 +19,9 @@ from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore
 
+EVIL = '<script>alert("x")</script> & \'quoted\' \x00 \ud800 "ünïcode"'
+"""What no page may take for its own."""
+
 FRAMES = Path(__file__).parents[1] / "data" / "real_rgbd"
 SHARD_SIZE = 8
 SCORES = ("valid_fraction", "registration", "self_agreement")

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import json
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import cv2
+import numpy as np
 import pytest
+from conftest_run import EVIL
 
+from mfsynth.geometry import DepthKind
 from mfsynth.reports import render_page
-from mfsynth.reports.content import failure_in_words, score_cells
+from mfsynth.reports.content import ShardRow, SlotTable, failure_in_words, score_cells
+from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.page import duration
+from mfsynth.reports.pictures import PAGE_BYTES, pictures_of
+from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -37,8 +48,12 @@ def test_the_page_is_well_formed(report):
 
 def test_text_of_the_data_is_escaped_wherever_it_is_shown(report):
     page = render_page(report)
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp;") >= 8
+    _, _, data = page.partition('id="data">')
+    data, _, _ = data.partition("</script>")
+    assert not {*data} & {*"<>&"}
+    assert json.loads(data)["pairs"][0]["slots"] == {EVIL: [EVIL]}
 
 
 def test_the_page_needs_nothing_from_outside(report):
@@ -49,10 +64,22 @@ def test_the_page_needs_nothing_from_outside(report):
         for name, value in element.attrib.items()
         if name in ("src", "href", "srcset", "action")
     ]
-    assert addresses
-    assert all(re.match("data:image/(png|jpeg);base64,", address) for address in addresses)
+    assert len(addresses) > 8
+    own = "data:image/(png|jpeg|webp);base64,|#"
+    assert [address for address in addresses if not re.match(own, address)] == []
     assert "@import" not in render_page(report)
-    assert not list(root.iter("script"))
+
+
+def test_a_browser_runs_the_script_of_the_page_and_no_other(report):
+    page = render_page(report)
+    root = ElementTree.fromstring(page.encode())
+    policy = next(each.get("content") for each in root.iter("meta") if each.get("http-equiv"))
+    for name in ("script", "style"):
+        [text] = re.findall(f"<{name}>(.*?)</{name}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert not [each for each in root.iter() if "style" in each.attrib]
 
 
 def test_it_shows_the_counts_the_scores_and_the_reasons(report):
@@ -95,7 +122,7 @@ def test_durations_are_told_in_the_unit_people_say(seconds, text):
 
 def test_scores_show_their_failure_and_abstention():
     scores = {
-        "a": ScoreInfo("first", "higher", note="a note", limit=1.0),
+        "a": ScoreInfo("first", "higher", limit=1.0),
         "b": ScoreInfo("second", "lower", unit="px", limit=1.0),
         "c": ScoreInfo("c"),
         "d": ScoreInfo("d"),
@@ -104,7 +131,7 @@ def test_scores_show_their_failure_and_abstention():
     assert [cell.label for cell in cells] == ["first", "second", "c", "d"]
     assert [cell.failed for cell in cells] == [True, False, False, False]
     assert [cell.text for cell in cells] == ["0.50", "0.50 px", "1234", "–"]
-    assert [cell.note for cell in cells] == ["a note", "b", "c", "d"]
+    assert [cell.value for cell in cells] == [0.5, 0.5, 1234.5, None]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +150,59 @@ def test_scores_show_their_failure_and_abstention():
 )
 def test_a_failure_is_told_with_its_score_and_limit(score, value, words):
     assert failure_in_words(score, value) == words
+
+
+def test_pictures_are_as_small_as_the_room_for_them_asks(depth):
+    sample = SimpleNamespace(
+        rgb=np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8),
+        depth=cv2.resize(depth, (200, 150)),
+        depth_kind=DepthKind.METRIC_Z,
+        intrinsics=None,
+    )
+    shown = []
+    for room in (10**7, 50_000, 10):
+        found = pictures_of([sample] * 3, room)
+        shown.append(found[0].shown)
+        assert {each.shown for each in found} == {shown[-1]}
+        assert sum(each.size for each in found) <= room or shown[-1] == (64, 48)
+    assert shown[0] == (200, 150)
+    assert shown[0] > shown[1] > shown[2]
+    assert (found[0].width, found[0].height) == (200, 150)
+
+
+def test_the_page_of_a_large_run_is_below_a_megabyte_and_a_half(report):
+    pictures = dataclasses.replace(
+        report.pairs[0].pictures, rgb_uri="x" * (PAGE_BYTES // 48), depth_uri="", depth=None
+    )
+    prompt = "a long text of a prompt, of which there are many " * 4
+    pair = dataclasses.replace(
+        report.pairs[0],
+        pictures=pictures,
+        prompt=prompt,
+        reproduce=prompt,
+        scores=report.pairs[0].scores * 8,
+        slots={f"slot {number}": ("a value", "another one") for number in range(8)},
+    )
+    rng = np.random.default_rng(0)
+    scores, keys = (
+        rng.normal(size=10_000),
+        [(kind, "k" * 60) for kind in ("tar", "index", "rejects")],
+    )
+    large = dataclasses.replace(
+        report,
+        pairs=(pair,) * 48,
+        rejects=(dataclasses.replace(pair, pictures=None),) * 24,
+        histograms=tuple(
+            draw_histogram(f"{n}", ScoreInfo("a score", limit=0.0), scores, scores)
+            for n in range(20)
+        ),
+        slots=tuple(
+            SlotTable("a slot", (ValueAcceptance("a slot", "a value of it", 50, 100),) * 12, 99)
+            for _ in range(12)
+        ),
+        shard_rows=tuple(
+            ShardRow(n, 64, 99, "2026-01-01", "machine", tuple(keys)) for n in range(100)
+        ),
+        shards=1563,
+    )
+    assert len(render_page(large, links="../")) < 1_500_000

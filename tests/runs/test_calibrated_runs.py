@@ -16,6 +16,8 @@ from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import estimator_info
+from mfsynth.runs.doctor.examination import checks_look
+from mfsynth.runs.doctor.findings import Severity
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan, recorded_config
@@ -29,7 +31,7 @@ from mfsynth.runs.settings import (
 )
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.documents.card import first_card
-from mfsynth.shards.words import loosened_limits
+from mfsynth.shards.words import NO_GUARANTEE, limits_by_hand, loosened_limits
 from mfsynth.storage.store import ObjectStore
 
 RUN = {
@@ -120,6 +122,18 @@ def test_a_run_says_which_limits_are_calibrated(save):
     said = "; limit calibrated on 240 trusted images (alpha 0.05, delta 0.1)"
     marked = {name for name, note in notes.items() if note.endswith(said)}
     assert marked == {"flying_pixels", "fused"}
+
+
+def test_limits_by_hand_beside_a_calibration_are_told_at_the_start(save):
+    seen = checks_look(config(save(), registration={"min": 20}, validity={}))
+    assert seen.severity is Severity.NOTE
+    words = "registration at least 20, calibrated at least 0.7"
+    assert seen.seen == f"{words}: set by hand, and {NO_GUARANTEE}"
+    looser = config(save(), registration={"min": 0.1})
+    assert limits_by_hand(run_scores(looser), {"checks": looser.checks}) == [
+        "registration at least 0.1, calibrated at least 0.7"
+    ]
+    assert checks_look(config(save())).severity is Severity.OK
 
 
 def test_the_file_is_part_of_the_fingerprint(save):

@@ -18,6 +18,7 @@ from mfsynth.checks import Check, Score, registry
 from mfsynth.checks.self_agreement import self_agreement
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry.colour import INVALID_RGB, colour_depth
 from mfsynth.models import load_pipeline
 from mfsynth.models.recognition.opening import open_detector
 from mfsynth.runs.making import joint, with_own_depth
@@ -27,6 +28,8 @@ from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, run_sha256
+from mfsynth.shards.marks import source_type
+from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
@@ -311,7 +314,8 @@ def test_a_thumbnail_shows_image_and_depth_side_by_side(shape):
     rgb = np.full((*shape, 3), 200, np.uint8)
     depth = np.linspace(1, 5, shape[0] * shape[1], dtype=np.float32).reshape(shape)
     depth[0, 0] = np.nan
-    jpeg = pair_thumbnail(rgb, depth)
+    jpeg = pair_thumbnail(rgb, depth, DIGITAL_SOURCE_TYPE)
+    assert source_type(jpeg) == DIGITAL_SOURCE_TYPE
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[0] == min(shape[0], MAX_HEIGHT)
     assert abs(image.shape[1] / image.shape[0] - 2 * shape[1] / shape[0]) < 0.02
@@ -320,10 +324,14 @@ def test_a_thumbnail_shows_image_and_depth_side_by_side(shape):
     assert right.std() > 20
 
 
-def test_a_thumbnail_of_a_depth_map_with_no_valid_pixel_is_black_on_the_right():
-    jpeg = pair_thumbnail(np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16), np.float32))
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert image[:, 20:].max() < 30
+def test_a_thumbnail_has_the_colours_that_depth_has_elsewhere():
+    depth = np.repeat(np.linspace(1, 3, 64, dtype=np.float32)[:, None], 64, axis=1)
+    depth[48:] = 0
+    jpeg = pair_thumbnail(np.full((64, 64, 3), 255, np.uint8), depth, DIGITAL_SOURCE_TYPE)
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    difference = np.abs(image[:, 64:].astype(int) - colour_depth(depth))
+    assert difference[:, 8:].mean() < 8
+    assert np.abs(image[56:, 72:].astype(int) - INVALID_RGB).max() < 12
 
 
 JOINT_DEPTH = {"steps": 2, "refine_steps": 0}

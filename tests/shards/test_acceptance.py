@@ -18,7 +18,12 @@ from mfsynth.shards.finalize import run_documents
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.totals import totals
-from mfsynth.shards.words import camera_in_words, loosened_limits
+from mfsynth.shards.words import (
+    NO_GUARANTEE,
+    camera_in_words,
+    loosened_limits,
+    standing_of,
+)
 
 # Of the tiny run: candidates 1 and 2 of each three are red, 2 is blue, too; 4 of 6 pass in shards 0
 # and 1, none in shard 2.
@@ -95,9 +100,45 @@ def test_status_and_card_tell_the_camera_and_what_was_loosened(run_store):
     lines = RunStatus.of(run, run_store.url, totals(commits.values()), ()).lines()
     assert "camera       d435, assumed" in lines
     assert "loosened     registration at least 0.5, by default at least 1.5" in lines
-    card = run_documents(run, commits, read_index(run_store, commits.values()), ())["README.md"]
+    card = run_documents(run, commits, read_index(run_store, commits.values()), ())[
+        "README.md"
+    ].decode()
     assert "- camera: assumed, d435" in card
     assert "- registration at least 0.5, by default at least 1.5" in card
+
+
+def test_the_card_tells_which_limits_a_calibration_does_not_hold_for(run_store):
+    scores = {
+        name: ScoreInfo(name, limit=2.0, default_limit=1.5)
+        for name in ("registration", "valid_fraction")
+    }
+    limits = {"registration": 1.5, "valid_fraction": 2.0, "of_no_run": 1.0}
+    checks = {"calibration": {"limits": limits}}
+    run = replace(tiny_run.make_manifest(checks=checks), scores=scores)
+    commits = read_commits(run_store)
+    card = run_documents(run, commits, read_index(run_store, commits.values()), ())["README.md"]
+    line = "registration at least 2, calibrated at least 1.5"
+    assert f"Limits set by hand; {NO_GUARANTEE}:\n\n- {line}\n\n" in card
+
+
+@pytest.mark.parametrize(
+    ("limit", "default", "calibrated", "words"),
+    [
+        (None, 1.5, None, ""),
+        (2.0, None, None, ""),
+        (1.5, 1.5, None, "the default"),
+        (1.0, 1.5, None, "loosened: by default at least 1.5"),
+        (2.0, 1.5, None, "stricter than the default: by default at least 1.5"),
+        (1.5, 1.5, 1.5, "calibrated"),
+        (2.0, 1.5, 1.5, "set by hand: calibrated is at least 1.5"),
+    ],
+)
+def test_where_a_limit_comes_from_is_told_in_words(limit, default, calibrated, words):
+    limits = {} if calibrated is None else {"edges": calibrated}
+    settings = {"checks": {"calibration": {"limits": limits}}}
+    score = ScoreInfo("edges", limit=limit, default_limit=default)
+    assert standing_of("edges", score, settings) == words
+    assert standing_of("edges", score, {"checks": {"calibration": 3}}) != "calibrated"
 
 
 @pytest.mark.parametrize(

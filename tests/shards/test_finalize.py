@@ -128,7 +128,7 @@ def test_the_code_in_the_card_decodes_the_depth(run_store):
 
 def test_croissant_names_every_file_and_every_column(run_store):
     manifest, croissant, *_ = documents(run_store)
-    assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert croissant["conformsTo"][0] == "http://mlcommons.org/croissant/1.1"
     assert re.fullmatch(r"\d+\.0\.3(-[0-9a-z.]+)?", croissant["version"])
     assert croissant["license"] == "https://spdx.org/licenses/Apache-2.0.html"
     files = {
@@ -148,14 +148,26 @@ def test_croissant_names_every_file_and_every_column(run_store):
     assert all(field["source"]["fileSet"]["@id"] in ids for field in records["field"])
 
 
-def test_croissant_is_valid_for_its_own_library(run_store, tmp_path):
+def test_croissant_is_valid_for_its_own_library_which_reads_how_the_data_came_to_be(run_store):
     mlcroissant = pytest.importorskip("mlcroissant")
     finalize(run_store)
     path = run_store.local_root / "croissant.json"
     dataset = mlcroissant.Dataset(jsonld=path)
-    assert not dataset.metadata.ctx.issues.errors
+    about = dataset.metadata
+    assert not about.ctx.issues.errors
+    assert about.ctx.is_v1_1()
     ids = [record["pairs/sample_id"] for record in dataset.records("pairs")]
     assert len(ids) == 8
+    assert about.data_collection.startswith("Image and depth were made by a generative model")
+    assert about.data_collection_type == ["Synthetic"]
+    assert about.machine_annotation_tools == ["model: embedded (revision r1), licence apache-2.0"]
+    assert "Depth is relative, not metres" in about.data_limitations[1]
+    assert "Of 18 candidates 8 were left out" in about.data_preprocessing_protocol[0]
+    assert about.data_biases
+    assert about.personal_sensitive_information
+    written = about.to_json()
+    assert written["rai:hasSyntheticData"] is True
+    assert written["prov:wasGeneratedBy"]["prov:label"] == "mfsynth 0.1.0"
 
 
 def test_finalizing_again_gives_the_same_and_later_follows_the_run(run_store):

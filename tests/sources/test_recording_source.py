@@ -191,6 +191,16 @@ def test_depth_of_another_camera_is_refused_or_carried_over(tmp_path):
     np.testing.assert_array_equal(depth, depth_in_camera(METRES, *cameras, pose, (6, 8)))
 
 
+def test_depth_may_be_taken_alone_in_its_own_camera(tmp_path):
+    own = (4.0, 4.0, 3.5, 2.5)
+    settings = recording(tmp_path, "mcap", raw(), cameras=(CAMERA, own))
+    alone = source(**settings, depth_alone=True)
+    assert alone[0].rgb is None
+    assert alone[0].intrinsics == Intrinsics(*own)
+    assert alone.key(0) == "run.mcap/1010000000"
+    np.testing.assert_allclose(alone[0].depth, METRES, rtol=1e-6)
+
+
 def realsense(unit):
     """What librealsense records beside the images: the unit, and where its cameras are."""
     types = store_of("bag").types
@@ -264,7 +274,8 @@ def test_depth_alone_is_a_recording_too(tmp_path):
     info = camera_message(store, CAMERA, (8, 6))
     depth = image_message(store, CODES, "16UC1", SECOND)
     messages = [("/depth/camera_info", 0, info), ("/depth/image", SECOND, depth)]
-    item = source(kind="recording", path=str(write_bag(tmp_path / "a", messages, "mcap")))[0]
+    path = write_bag(tmp_path / "a", messages, "mcap", empty=("/rgb",))
+    item = source(kind="recording", path=str(path))[0]
     assert item.rgb is None
     assert item.intrinsics == Intrinsics(*CAMERA)
     np.testing.assert_allclose(item.depth, METRES, rtol=1e-6)

@@ -15,8 +15,13 @@ ROS1, ROS2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE
 SECOND = 10**9
 
 
-def write_bag(path: Path, messages: list[tuple[str, int, Any]], kind: str) -> Path:
-    """A recording `bag`, `mcap` or `db3` of (topic, nanoseconds, message of `store_of(kind)`)."""
+def write_bag(
+    path: Path, messages: list[tuple[str, int, Any]], kind: str, empty: tuple[str, ...] = ()
+) -> Path:
+    """A recording `bag`, `mcap` or `db3` of (topic, nanoseconds, message of `store_of(kind)`).
+
+    `empty` are topics of images without any.
+    """
     store = store_of(kind)
     if kind == "bag":
         writer: Any = rosbag1.Writer(path)
@@ -26,6 +31,8 @@ def write_bag(path: Path, messages: list[tuple[str, int, Any]], kind: str) -> Pa
     encode = store.serialize_ros1 if kind == "bag" else store.serialize_cdr
     with writer:
         connections: dict[str, Any] = {}
+        for topic in empty:
+            writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
         for topic, time, message in messages:
             name = message.__msgtype__
             if topic not in connections:

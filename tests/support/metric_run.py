@@ -1,15 +1,19 @@
-"""A small run whose pairs are in metres, with two cameras."""
+"""Small runs whose pairs are in metres, with two cameras, and with masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import tiny_run
 
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.labels import MASK, POSES, Labels, ObjectPose, encode_mask, encode_poses
 from mfsynth.shards.records import Sample
+from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
 
 CAMERAS = (Intrinsics(30.0, 31.0, 15.25, 11.5), Intrinsics(40.5, 40.5, 16.0, 12.0))
@@ -37,4 +41,42 @@ def make_metric_run(url: str, fars: Sequence[float | None]) -> ObjectStore:
     records = [metric_sample(candidate, far) for candidate, far in enumerate(fars)]
     rejects = [tiny_run.make_reject(i) for i in range(len(fars), tiny_run.SHARD_SIZE)]
     assert commit(store, tiny_run.upload_shard(store, 0, [*records, *rejects]))
+    return store
+
+
+LABELS = (
+    *(f"{member}_{part}" for member in ("mask", "poses") for part in ("offset", "size", "crc32")),
+    "objects",
+)
+TURNED = tuple(np.array([[0, -1, 0, 0.1], [1, 0, 0, 0], [0, 0, 1, 1.5], [0, 0, 0, 1]]).ravel())
+"""Pose of the mugs."""
+
+
+def mask_of(candidate: int) -> np.ndarray:
+    """A mug in the corner, a block with a hole in it, and something without a name."""
+    mask = np.zeros((24, 32), np.uint16)
+    mask[:4, :5] = 300
+    mask[6:16, 8:20] = 2
+    mask[9:12, 11 : 14 + candidate] = 0
+    mask[23, 31] = 9
+    return mask
+
+
+def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
+    """Metric pairs with masks and objects, of which the last has neither."""
+    objects = (ObjectPose(300, "mug", TURNED), ObjectPose(2, "block"))
+    store = ObjectStore.open(url)
+    plain = tiny_run.make_manifest()
+    scores = dict.fromkeys(tiny_run.SCORES, "")
+    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, (*tiny_run.ADDED, *LABELS))
+    open_run(store, replace(plain, **contents))
+    made = []
+    for candidate in range(pairs + 1):
+        sample = metric_sample(candidate)
+        if candidate < pairs:
+            files = {MASK: encode_mask(mask_of(candidate)), POSES: encode_poses(objects)}
+            sample = replace(sample, labels=Labels.of(files, sample.depth.shape))
+        made.append(sample)
+    rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
     return store

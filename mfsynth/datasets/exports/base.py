@@ -17,6 +17,7 @@ Fields are options, which `--set` gives. `registry` knows it by its name.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +65,8 @@ class Exporter(Settings, ABC):
         loses: What it has no place for, in a line; "" for nothing.
         reach: Nearest and furthest depth that it has codes for, in metres; None for all.
         means_metres: Whether its readers take depth for metres.
+        has_pictures: Whether images and depth are files of their own that show pictures.
+        wants_labels: Whether it is written of what a source knows of its views, too.
         needs_camera: Whether a pair without intrinsics can't be written.
         needs_module: Imported to write it, beside what mfsynth always has.
         extra: Of mfsynth's, that installs the module.
@@ -73,6 +76,8 @@ class Exporter(Settings, ABC):
     loses: ClassVar[str] = ""
     reach: ClassVar[tuple[float, float] | None] = None
     means_metres: ClassVar[bool] = True
+    has_pictures: ClassVar[bool] = False
+    wants_labels: ClassVar[bool] = False
     needs_camera: ClassVar[bool] = False
     needs_module: ClassVar[str | None] = None
     extra: ClassVar[str | None] = None
@@ -82,15 +87,20 @@ class Exporter(Settings, ABC):
         """How many pairs are encoded and marked as done at a time."""
         return _BLOCK
 
+    @property
+    def module(self) -> str | None:
+        """Imported to write it with these options, beside what mfsynth always has."""
+        return self.needs_module
+
     def require(self, pairs: Pairs) -> None:
         """Refuse what can't be written, before anything is.
 
         Raises:
             MfsynthError: It says what is lacking, and how it can be given.
         """
-        if self.needs_module and importlib.util.find_spec(self.needs_module) is None:
+        if (module := self.module) and importlib.util.find_spec(module) is None:
             raise MfsynthError(
-                f"this format is written with {self.needs_module}, which isn't here; pip install "
+                f"this format is written with {module}, which isn't here; pip install "
                 f"'mfsynth[{self.extra}]'"
             )
         if self.means_metres and pairs.relative:
@@ -147,11 +157,19 @@ def described(pairs: Pairs, image: Callable[[int], str]) -> bytes:
             "file_name": image(number),
             "text": row.pop("prompt"),
             **row,
+            **pairs.origin(number),
             "intrinsics_source": camera.source,
             "depth_unit": pairs.unit(number),
         }
         lines.append(json.dumps(about, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def npy(array: DepthMap) -> bytes:
+    """As `numpy.save` writes it."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def whole_codes(depth: DepthMap, per_unit: float) -> tuple[NDArray[np.uint16], int]:
@@ -177,8 +195,3 @@ def reach_of(per_metre: float) -> tuple[float, float]:
         per_metre: Codes a metre.
     """
     return 0.5 / per_metre, (HIGHEST_CODE + 0.5) / per_metre
-
-
-def json_document(value: object) -> bytes:
-    """As people and programs read it."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

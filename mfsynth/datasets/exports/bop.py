@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mfsynth.config.base import Count
@@ -19,7 +21,7 @@ from mfsynth.datasets.exports.base import (
     whole_codes,
 )
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import code_png
+from mfsynth.datasets.exports.pictures import box_of, depth_png, mask_png
 
 # Millimetres a code: as BOP's rendered images have it, and where they end before the pair does.
 _FINE, _COARSE = 0.1, 1.0
@@ -27,14 +29,20 @@ _METRES: Final = 0.001
 
 
 class Bop(Exporter):
-    """Scenes of a split: rgb/, depth/ and scene_camera.json. There are no objects yet.
+    """Scenes of a split: rgb/, depth/, scene_camera.json; of pairs with posed objects their labels.
+
+    mask_visib/ has what is seen of each object, scene_gt.json its pose, scene_gt_info.json its box
+    and how many pixels are seen; objects.json says what the numbers of objects are called.
 
     Attributes:
         split: Name of the folder that the scenes are in.
         images_per_scene: Of each scene but the last.
     """
 
-    holds: ClassVar[str] = "the JPEG as it is, 16-bit PNG, cam_K and depth_scale of each image"
+    holds: ClassVar[str] = (
+        "the JPEG as it is, 16-bit PNG, cam_K and depth_scale of each image; masks and poses of "
+        "objects where a source has them"
+    )
     loses: ClassVar[str] = (
         "depth beyond 65.534 m (becomes invalid); up to .05 mm, or .5 mm in images beyond 6.55 m"
     )
@@ -42,21 +50,26 @@ class Bop(Exporter):
         reach_of(1 / (_FINE * _METRES))[0],
         reach_of(1 / (_COARSE * _METRES))[1],
     )
+    has_pictures: ClassVar[bool] = True
     needs_camera: ClassVar[bool] = True
+    wants_labels: ClassVar[bool] = True
 
     split: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]+$")] = "train_mfsynth"
     images_per_scene: Count = 1000
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files, lost = {}, 0
+        files, lost, seen = {}, 0, []
         for frame in frames:
             codes, beyond = whole_codes(frame.depth, 1 / (_scale(frame.number, pairs) * _METRES))
             lost += beyond
             scene, image = self._place(frame.number)
             files[f"{scene}/rgb/{image:06d}.jpg"] = frame.files["rgb"]
-            files[f"{scene}/depth/{image:06d}.png"] = code_png(codes, frame.row)
-        return Block(files, lost)
+            files[f"{scene}/depth/{image:06d}.png"] = depth_png(codes, frame.row)
+            for place, (mask, about) in enumerate(_objects(frame)):
+                files[f"{scene}/mask_visib/{image:06d}_{place:06d}.png"] = mask_png(mask)
+                seen.append({"scene": scene, "image": str(image), **about})
+        return Block(files, lost, {"objects": seen} if seen else {})
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
@@ -72,6 +85,7 @@ class Bop(Exporter):
         documents = {
             f"{scene}/scene_camera.json": _lines(cameras) for scene, cameras in scenes.items()
         }
+        documents |= _labels([each for block in facts for each in block.get("objects", ())], scenes)
         documents["metadata.jsonl"] = described(
             pairs, lambda number: "{}/rgb/{:06d}.jpg".format(*self._place(number))
         )
@@ -80,6 +94,48 @@ class Bop(Exporter):
     def _place(self, number: int) -> tuple[str, int]:
         scene, image = divmod(number, self.images_per_scene)
         return f"{self.split}/{scene:06d}", image
+
+
+def _objects(frame: Frame) -> Iterator[tuple[NDArray[np.bool_], dict[str, Any]]]:
+    """What is seen of each posed object of a pair, and what BOP says of it."""
+    mask = frame.sample.mask
+    for each in frame.sample.objects:
+        pose = each.matrix
+        if mask is None or pose is None:
+            continue
+        visible = mask == each.id
+        yield (
+            visible,
+            {
+                "name": each.name,
+                "gt": {
+                    "cam_R_m2c": pose[:3, :3].ravel().tolist(),
+                    "cam_t_m2c": (pose[:3, 3] / _METRES).tolist(),
+                },
+                "info": {"bbox_visib": box_of(visible), "px_count_visib": int(visible.sum())},
+            },
+        )
+
+
+def _labels(
+    objects: Sequence[Mapping[str, Any]], scenes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, bytes]:
+    """Files of scenes with objects; none where there are no objects at all."""
+    if not objects:
+        return {}
+    names = sorted({each["name"] for each in objects})
+    found: dict[str, dict[str, list[Any]]] = {
+        f"{scene}/scene_{kind}.json": {image: [] for image in images}
+        for scene, images in scenes.items()
+        for kind in ("gt", "gt_info")
+    }
+    for each in objects:
+        number = {"obj_id": names.index(each["name"]) + 1}
+        found[f"{each['scene']}/scene_gt.json"][each["image"]].append(each["gt"] | number)
+        found[f"{each['scene']}/scene_gt_info.json"][each["image"]].append(each["info"])
+    documents = {path: _lines(of) for path, of in found.items()}
+    documents["objects.json"] = _lines({str(number): name for number, name in enumerate(names, 1)})
+    return documents
 
 
 def _scale(number: int, pairs: Pairs) -> float:

@@ -19,8 +19,10 @@ from typing import Any
 
 from mfsynth import __version__
 from mfsynth.config.base import Index, Settings
-from mfsynth.datasets.exports.base import Exporter, json_document
+from mfsynth.config.documents import json_document
+from mfsynth.datasets.exports.base import Exporter
 from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.signing import PictureSigner
 from mfsynth.errors import MfsynthError
 from mfsynth.storage import atomic
 from mfsynth.storage.exclusive import PART_SUFFIX
@@ -37,6 +39,7 @@ _NAMES = {
     "assume_fov": "another --assume-fov",
     "pairs": "other pairs (the run has grown, or is another)",
     "samples": "other pairs (the run has grown, or is another)",
+    "c2pa": "another C2PA certificate, or none",
     "mfsynth": "another version of mfsynth",
 }
 
@@ -67,6 +70,7 @@ def export(
     exporter: Exporter,
     folder: Path,
     report: Report | None = None,
+    signer: PictureSigner | None = None,
 ) -> Exported:
     """Write pairs in a format.
 
@@ -79,6 +83,7 @@ def export(
         exporter: Of it.
         folder: Where to; new, empty or of the same export.
         report: See `Report`.
+        signer: Signs the pictures; their bytes are then others each time that they are written.
 
     Raises:
         MfsynthError: The pairs don't fit the format, the folder has something else or can't be
@@ -87,6 +92,11 @@ def export(
     if not len(pairs):
         raise MfsynthError("no pairs to export; see `mfsynth status`")
     exporter.require(pairs)
+    if signer is not None and not exporter.has_pictures:
+        raise MfsynthError(
+            f"pictures of {name} lie inside of other files, where nobody looks for a signature; "
+            "take bop, coco, folder, scannet or tum, or leave the certificate out"
+        )
     job = {
         "format": name,
         "options": exporter.model_dump(mode="json"),
@@ -94,6 +104,7 @@ def export(
         "assume_fov": pairs.assume_fov,
         "pairs": len(pairs),
         "samples": pairs.digest(),
+        **({} if signer is None else {"c2pa": signer.identity}),
         "mfsynth": __version__,
     }
     state = folder / STATE
@@ -106,7 +117,7 @@ def export(
             _remove_parts(folder)
             if begun is None:
                 atomic.replace(state / _JOB, json_document(job))
-            return _write(pairs, exporter, folder, report)
+            return _write(pairs, exporter, folder, report, signer)
     except BlockingIOError as error:
         raise MfsynthError(f"{folder}: another process exports to it; wait for its end") from error
     except OSError as error:
@@ -134,7 +145,7 @@ def _require_ours(folder: Path, job: Mapping[str, Any]) -> dict[str, Any] | None
     if not isinstance(begun, dict):
         raise MfsynthError(f"{folder}/{STATE}/{_JOB}: not what it was; give a new folder")
     for key, what in _NAMES.items():
-        if begun.get(key) != job[key]:
+        if begun.get(key) != job.get(key):
             raise MfsynthError(f"{folder}: has an export of {what}; give a new folder")
     return begun
 
@@ -153,7 +164,13 @@ class _Mark(Settings):
     facts: dict[str, Any]
 
 
-def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None) -> Exported:
+def _write(
+    pairs: Pairs,
+    exporter: Exporter,
+    folder: Path,
+    report: Report | None,
+    signer: PictureSigner | None,
+) -> Exported:
     """Blocks that aren't whole, then documents."""
     lost, facts, was_there = 0, [], True
     for number, start in enumerate(range(0, len(pairs), exporter.block_size)):
@@ -163,9 +180,11 @@ def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None
         if mark is None or not _has(folder, mark.sizes):
             was_there = False
             block = exporter.encode((pairs.frame(i) for i in range(start, end)), pairs)
+            sizes = {}
             for key, data in block.files.items():
-                _put(folder / key, data)
-            sizes = {key: len(data) for key, data in block.files.items()}
+                signed = data if signer is None else signer.signed(key, data)
+                _put(folder / key, signed)
+                sizes[key] = len(signed)
             mark = _Mark(sizes=sizes, lost=block.lost, facts=dict(block.facts))
             atomic.replace(path, json.dumps(mark.model_dump()).encode())
         lost += mark.lost
@@ -176,6 +195,11 @@ def _write(pairs: Pairs, exporter: Exporter, folder: Path, report: Report | None
         if not _holds(folder / key, data):
             was_there = False
             _put(folder / key, data)
+    if lost and lost == pairs.pixels:
+        raise MfsynthError(
+            f"{folder}: no pair keeps any depth, for all of it is where the format has no code; "
+            "take one that holds all depth (folder, hdf5, parquet)"
+        )
     return Exported(len(pairs), pairs.pixels, lost, was_there)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
-
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, json_document
+from mfsynth.config.documents import json_document
+from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, npy
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 
 
@@ -17,6 +15,7 @@ class PlainFolder(Exporter):
 
     holds: ClassVar[str] = "the JPEG as it is, depth as float32 .npy, K, size and unit as JSON"
     means_metres: ClassVar[bool] = False
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
@@ -24,7 +23,7 @@ class PlainFolder(Exporter):
         for frame in frames:
             key = frame.sample.sample_id
             files[f"rgb/{key}.jpg"] = frame.files["rgb"]
-            files[f"depth/{key}.npy"] = _npy(frame)
+            files[f"depth/{key}.npy"] = npy(frame.depth)
             files[f"camera/{key}.json"] = json_document(_camera(frame))
         return Block(files)
 
@@ -32,12 +31,6 @@ class PlainFolder(Exporter):
         """See `Exporter`."""
         keys = [row["sample_id"] for row in pairs.rows(["sample_id"])]
         return {"metadata.jsonl": described(pairs, lambda number: f"rgb/{keys[number]}.jpg")}
-
-
-def _npy(frame: Frame) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, frame.depth, allow_pickle=False)
-    return stream.getvalue()
 
 
 def _camera(frame: Frame) -> dict[str, object]:

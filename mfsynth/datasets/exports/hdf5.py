@@ -20,14 +20,14 @@ class Hdf5(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        return Block({f"{frame.number}.hdf5": _file(frame) for frame in frames})
+        return Block({f"{frame.number}.hdf5": _file(frame, pairs) for frame in frames})
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
         return {"metadata.jsonl": described(pairs, "{}.hdf5".format)}
 
 
-def _file(frame: Frame) -> bytes:
+def _file(frame: Frame, pairs: Pairs) -> bytes:
     import h5py
 
     stream = io.BytesIO()
@@ -37,7 +37,7 @@ def _file(frame: Frame) -> bytes:
             file.create_dataset(
                 name, data=array, compression="gzip", shuffle=True, track_times=False
             )
-        for name, value in _attributes(frame).items():
+        for name, value in _attributes(frame, pairs).items():
             if isinstance(value, str):
                 # Texts of HDF5 end at the first one.
                 value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -46,7 +46,7 @@ def _file(frame: Frame) -> bytes:
     return stream.getvalue()
 
 
-def _attributes(frame: Frame) -> dict[str, object]:
+def _attributes(frame: Frame, pairs: Pairs) -> dict[str, object]:
     camera, row = frame.camera, frame.row
     return {
         "sample_id": frame.sample.sample_id,
@@ -60,5 +60,6 @@ def _attributes(frame: Frame) -> dict[str, object]:
         "depth_invalid": 0.0,
         "model_id": frame.sample.model_id,
         "licence": frame.sample.licence,
+        **pairs.origin(frame.number),
         "digital_source_type": row.get("digital_source_type"),
     }

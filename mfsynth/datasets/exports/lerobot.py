@@ -17,19 +17,21 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mfsynth.config.base import Count
+from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, json_document
+from mfsynth.datasets.exports.base import Block, Exporter, Facts
 from mfsynth.datasets.exports.pairs import Frame, Pairs
+from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.marks import xmp_packet
 
 RGB, DEPTH, INTRINSICS = "observation.images.rgb", "observation.images.depth", "camera.intrinsics"
 _FILES_PER_CHUNK: Final = 1000
-_PICTURE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _K: Final = ("fx", "fy", "cx", "cy")
 # Of a tag of TIFF with an XMP packet.
 _XMP_TAG = 700
-_TEXTS: Final = ("sample_id", "intrinsics_source", "licence")
+_LICENCES: Final = ("model_licence", "estimator_licence", "source_licence")
+_TEXTS: Final = ("sample_id", "intrinsics_source", "licence", *_LICENCES)
 _COUNTERS: Final = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -133,8 +135,8 @@ def _schema(pairs: Pairs) -> pa.Schema:
     intrinsics = [pa.field(INTRINSICS, pa.list_(pa.float64(), len(_K)))]
     return pa.schema(
         [
-            pa.field(RGB, _PICTURE),
-            pa.field(DEPTH, _PICTURE),
+            pa.field(RGB, PICTURE),
+            pa.field(DEPTH, PICTURE),
             *(intrinsics if _has_camera(pairs) else []),
             *(pa.field(name, pa.string()) for name in _TEXTS),
             pa.field("timestamp", pa.float32()),
@@ -155,6 +157,7 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
         "sample_id": sample.sample_id,
         "intrinsics_source": frame.camera.source or "",
         "licence": sample.licence or "",
+        **{name: pairs.origin(frame.number)[name] or "" for name in _LICENCES},
         "timestamp": 0.0,
         "frame_index": 0,
         "episode_index": frame.number,
@@ -164,7 +167,7 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
 
 
 def _tiff(frame: Frame) -> bytes:
-    kind = frame.row.get("digital_source_type")
+    kind = depth_mark(frame.row)
     mark = {} if kind is None else {_XMP_TAG: xmp_packet(kind)}
     stream = io.BytesIO()
     Image.fromarray(frame.depth).save(stream, "TIFF", tiffinfo=mark)

@@ -1,25 +1,29 @@
-"""MCAP recordings with Foxglove's messages (https://docs.foxglove.dev/docs/sdk/schemas)."""
+"""MCAP recordings: messages of Foxglove (docs.foxglove.dev/docs/sdk/schemas) or of ROS 2."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, BinaryIO, ClassVar, Final, Literal
 
 import numpy as np
 
 from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
 from mfsynth.datasets.exports.pairs import Frame, Pairs
+from mfsynth.datasets.exports.ros2_messages import DEFINITIONS, depth_with_nan, ros2_messages
 
 _SECOND: Final = 10**9
 _FRAME_ID = "camera"
 
 
 class Mcap(Exporter):
-    """N.mcap: topics /rgb, /depth, /calibration, /prompt; a second from pair to pair.
+    """N.mcap: image, depth, calibration and prompt; a second from pair to pair.
 
     Attributes:
+        messages: Whose: `foxglove` (/rgb, /depth, /calibration, /prompt) or `ros2` (see
+            `ros2_messages`).
         pairs_per_file: Of each file but the last.
     """
 
@@ -27,6 +31,7 @@ class Mcap(Exporter):
     needs_module: ClassVar[str | None] = "mcap_protobuf"
     extra: ClassVar[str | None] = "mcap"
 
+    messages: Literal["foxglove", "ros2"] = "foxglove"
     pairs_per_file: Count = 256
 
     @property
@@ -34,18 +39,19 @@ class Mcap(Exporter):
         """See `Exporter`."""
         return self.pairs_per_file
 
+    @property
+    def module(self) -> str | None:
+        """See `Exporter`."""
+        return "mcap_ros2" if self.messages == "ros2" else self.needs_module
+
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        from mcap_protobuf.writer import Writer
-
         stream, first = io.BytesIO(), None
-        with Writer(stream) as writer:
+        with _WRITERS[self.messages](stream) as write:
             for frame in frames:
                 first = frame.number if first is None else first
                 # Not from 0, which ROS takes for no time.
-                time = (frame.number + 1) * _SECOND
-                for topic, message in _messages(frame, time).items():
-                    writer.write_message(topic, message, time, time, frame.number)
+                write(frame, (frame.number + 1) * _SECOND)
         assert first is not None
         return Block({f"{first // self.pairs_per_file:06d}.mcap": stream.getvalue()})
 
@@ -53,6 +59,43 @@ class Mcap(Exporter):
         """See `Exporter`."""
         per = self.pairs_per_file
         return {"metadata.jsonl": described(pairs, lambda number: f"{number // per:06d}.mcap")}
+
+
+Write = Callable[[Frame, int], None]
+"""Takes a pair and its time in nanoseconds."""
+
+
+@contextmanager
+def _foxglove(stream: BinaryIO) -> Iterator[Write]:
+    from mcap_protobuf.writer import Writer
+
+    with Writer(stream) as writer:
+
+        def write(frame: Frame, time: int) -> None:
+            for topic, message in _messages(frame, time).items():
+                writer.write_message(topic, message, time, time, frame.number)
+
+        yield write
+
+
+@contextmanager
+def _ros2(stream: BinaryIO) -> Iterator[Write]:
+    from mcap_ros2.writer import Writer
+
+    with Writer(stream) as writer:
+        schemas = {name: writer.register_msgdef(name, text) for name, text in DEFINITIONS.items()}
+
+        def write(frame: Frame, time: int) -> None:
+            for topic, (name, message) in ros2_messages(frame, time // _SECOND).items():
+                writer.write_message(topic, schemas[name], message, time, time, frame.number)
+
+        yield write
+
+
+_WRITERS: Final[Mapping[str, Callable[[BinaryIO], AbstractContextManager[Write]]]] = {
+    "foxglove": _foxglove,
+    "ros2": _ros2,
+}
 
 
 def _messages(frame: Frame, time: int) -> dict[str, Any]:
@@ -65,8 +108,7 @@ def _messages(frame: Frame, time: int) -> dict[str, Any]:
 
     stamp = Timestamp(seconds=time // _SECOND)
     camera = frame.camera
-    # https://www.ros.org/reps/rep-0118.html: invalid depth is NaN.
-    depth = np.where(frame.depth > 0, frame.depth, np.nan).astype("<f4")
+    depth = depth_with_nan(frame)
     messages = {
         "/rgb": CompressedImage(
             timestamp=stamp, frame_id=_FRAME_ID, data=frame.files["rgb"], format="jpeg"

@@ -19,6 +19,7 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
+from mfsynth.shards.commits import RunManifest
 
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
 # Of float32, with all its digits.
@@ -200,6 +201,27 @@ class Pairs:
                 f"--metres-per-unit {factor}: makes depth that float32 can't hold; is it right?"
             )
 
+    def origin(self, number: int) -> dict[str, str | None]:
+        """Who made a pair, and what each may be used for; None where that isn't known.
+
+        Beside `licence`, which is what the pair itself may be used for.
+        """
+        run = self._dataset.run_of(number)
+        source = "source_licence" in self._index.column_names
+        return {
+            "model_licence": run.model.get("licence"),
+            "estimator": run.estimator.get("id"),
+            "estimator_licence": run.estimator.get("licence"),
+            "source_licence": self._index.column("source_licence")[number].as_py()
+            if source
+            else None,
+        }
+
+    @property
+    def runs(self) -> tuple[RunManifest, ...]:
+        """That they are of."""
+        return self._dataset.runs
+
     def frame(self, number: int) -> Frame:
         """Read a pair.
 
@@ -214,11 +236,22 @@ class Pairs:
         row, unit = self.row(number), self.unit(number)
         return Frame(number, sample, files, row, depth, unit, self.camera(number))
 
-    def digest(self) -> str:
-        """Of which pairs these are, with their bytes, in their order."""
-        digest = hashlib.sha256("\n".join(self._index.column("sample_id").to_pylist()).encode())
+    def stored_bytes(self, start: int, end: int) -> int:
+        """Of images and depth maps of the pairs from `start` to before `end`."""
+        rows = self._index.slice(start, end - start)
+        return sum(pc.sum(rows.column(name)).as_py() or 0 for name in ("rgb_size", "depth_size"))
+
+    def digest(self, start: int = 0, end: int | None = None) -> str:
+        """Of which pairs these are, with their bytes, in their order.
+
+        Args:
+            start: The first.
+            end: One after the last; None for all from `start` on.
+        """
+        rows = self._index.slice(start, None if end is None else end - start)
+        digest = hashlib.sha256("\n".join(rows.column("sample_id").to_pylist()).encode())
         for name in ("rgb_crc32", "depth_crc32"):
-            digest.update(self._index.column(name).to_numpy().astype("<u4").tobytes())
+            digest.update(rows.column(name).to_numpy().astype("<u4").tobytes())
         return digest.hexdigest()
 
 

@@ -9,23 +9,21 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import Block, Exporter, Facts
+from mfsynth.datasets.exports.cards import CARD, card
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import marked_jpeg
+from mfsynth.datasets.exports.pictures import PICTURE, depth_jpeg
 from mfsynth.geometry import DepthKind
 from mfsynth.geometry.colour import colour_depth
-from mfsynth.shards.codecs import FORMULAS, DepthScale, encode_jpeg
-from mfsynth.shards.documents.models import licence_id
+from mfsynth.shards.codecs import DepthScale
 
-# As `datasets.Image` stores a picture.
-_PICTURE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _PICTURES: Final = ("image", "depth", "preview")
 # Of the index: where pairs lie in shards.
 _PLACES = ("_offset", "_size", "_crc32")
 _NUMBERS: Final = ("depth_unit_per_code", "depth_near", "depth_far")
+_ORIGIN: Final = ("model_licence", "estimator", "estimator_licence", "source_licence")
 # Of the viewer: a page is a row group.
 _ROW_GROUP = 100
 
@@ -60,7 +58,7 @@ class Parquet(Exporter):
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
-        return {"README.md": _card(pairs).encode()}
+        return {CARD: card(pairs).encode()}
 
 
 def _kept(schema: pa.Schema) -> list[pa.Field]:
@@ -72,8 +70,9 @@ def _kept(schema: pa.Schema) -> list[pa.Field]:
 
 
 def _schema(pairs: Pairs) -> pa.Schema:
-    pictures = [pa.field(name, _PICTURE) for name in _PICTURES]
+    pictures = [pa.field(name, PICTURE) for name in _PICTURES]
     more = [pa.field("depth_unit", pa.string()), pa.field("metres_per_unit", pa.float64())]
+    more += [pa.field(name, pa.string()) for name in _ORIGIN]
     about = {"info": {"features": {name: {"_type": "Image"} for name in _PICTURES}}}
     kept = _kept(pairs.schema)
     more = [field for field in more if field.name not in {known.name for known in kept}]
@@ -82,7 +81,7 @@ def _schema(pairs: Pairs) -> pa.Schema:
 
 def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
     key, factor = frame.sample.sample_id, pairs.factor(frame.number)
-    preview = marked_jpeg(encode_jpeg(colour_depth(frame.depth)), frame.row)
+    preview = depth_jpeg(colour_depth(frame.depth), frame.row)
     kept = {field.name: frame.row[field.name] for field in _kept(pairs.schema)}
     scaled = {name: kept[name] * factor for name in _NUMBERS}
     if kept["depth_encoding"] == DepthScale.LOG:
@@ -94,6 +93,7 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
         "image": {"bytes": frame.files["rgb"], "path": f"{key}.rgb.jpg"},
         "depth": {"bytes": frame.files["depth"], "path": f"{key}.depth.png"},
         "preview": {"bytes": preview, "path": f"{key}.preview.jpg"},
+        **pairs.origin(frame.number),
         **kept,
         **scaled,
         "intrinsics_source": camera.source,
@@ -105,31 +105,3 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
             else {"depth_kind": str(DepthKind.ESTIMATED_METRIC_Z), "metres_per_unit": factor}
         ),
     }
-
-
-def _card(pairs: Pairs) -> str:
-    licences = {str(row["licence"]) for row in pairs.rows(["licence"]) if row["licence"]}
-    licence = licences.pop() if len(licences) == 1 else None
-    known = licence_id(licence)
-    matter = {
-        "license": known.lower() if known else "other" if licence or licences else "unknown",
-        "task_categories": ["depth-estimation"],
-        "tags": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
-        "configs": [
-            {
-                "config_name": "pairs",
-                "data_files": [{"split": "train", "path": "data/*.parquet"}],
-                "default": True,
-            }
-        ],
-    }
-    formulas = "\n".join(f"- {scale}: `{formula}`" for scale, formula in FORMULAS.items())
-    return (
-        f"---\n{yaml.safe_dump(matter, sort_keys=False)}---\n\n"
-        f"{len(pairs)} synthetic RGB-D pairs, image and depth made by a generative model. `depth` "
-        "is a 16-bit PNG of codes, which look black as a picture: `preview` shows them in "
-        "colours, near is red. Codes become z-depth by the row's `depth_encoding`, with its "
-        "`depth_unit_per_code` and `depth_near`; `depth_unit` says whether that is metres.\n\n"
-        f"{formulas}\n\n"
-        "`fx`, `fy`, `cx`, `cy` are pixels of the image, whose centres are integers.\n"
-    )

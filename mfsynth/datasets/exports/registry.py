@@ -9,6 +9,7 @@ from mfsynth.config.loading import read_overrides
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.datasets.exports.base import Exporter
 from mfsynth.datasets.exports.bop import Bop
+from mfsynth.datasets.exports.coco import Coco
 from mfsynth.datasets.exports.folder import PlainFolder
 from mfsynth.datasets.exports.hdf5 import Hdf5
 from mfsynth.datasets.exports.lerobot import LeRobot
@@ -24,6 +25,7 @@ FORMATS: Mapping[str, type[Exporter]] = MappingProxyType(
         "tum": Tum,
         "scannet": ScanNet,
         "bop": Bop,
+        "coco": Coco,
         "folder": PlainFolder,
         "hdf5": Hdf5,
         "parquet": Parquet,

@@ -9,7 +9,7 @@ import numpy as np
 
 from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, reach_of, whole_codes
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import code_png
+from mfsynth.datasets.exports.pictures import depth_png
 from mfsynth.geometry import Intrinsics
 
 _CODES_PER_METRE: Final = 1000.0
@@ -21,6 +21,7 @@ class ScanNet(Exporter):
     holds: ClassVar[str] = "the JPEG as it is, 16-bit PNG in millimetres, K of each scene as 4x4"
     loses: ClassVar[str] = "half a millimetre; depth beyond 65.534 m (becomes invalid)"
     reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
@@ -30,7 +31,7 @@ class ScanNet(Exporter):
             lost += beyond
             scene, place = _place(frame.number, pairs)
             files[f"{scene}/color/{place}.jpg"] = frame.files["rgb"]
-            files[f"{scene}/depth/{place}.png"] = code_png(codes, frame.row)
+            files[f"{scene}/depth/{place}.png"] = depth_png(codes, frame.row)
         return Block(files, lost)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, reach_of, whole_codes
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import code_png, rgb_png
+from mfsynth.datasets.exports.pictures import depth_png, rgb_png
 
 _CODES_PER_METRE: Final = 5000.0
 
@@ -21,6 +21,7 @@ class Tum(Exporter):
     holds: ClassVar[str] = "8-bit PNG, 16-bit PNG of 5000 codes a metre, lists by time; K beside"
     loses: ClassVar[str] = "depth beyond 13.1 m and below .1 mm (becomes invalid)"
     reach: ClassVar[tuple[float, float] | None] = reach_of(_CODES_PER_METRE)
+    has_pictures: ClassVar[bool] = True
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
@@ -30,7 +31,7 @@ class Tum(Exporter):
             lost += beyond
             folder, time = _place(frame.number, pairs)
             files[f"{folder}/rgb/{time}.png"] = rgb_png(frame.sample.rgb, frame.row)
-            files[f"{folder}/depth/{time}.png"] = code_png(codes, frame.row)
+            files[f"{folder}/depth/{time}.png"] = depth_png(codes, frame.row)
         return Block(files, lost)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:

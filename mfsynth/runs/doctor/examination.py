@@ -16,11 +16,17 @@ from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable
-from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_estimator
+from mfsynth.runs.settings import (
+    WHY_ABSTAINING,
+    abstaining_checks,
+    run_estimator,
+    run_scores,
+)
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.words import NO_GUARANTEE, limits_by_hand
 from mfsynth.storage.store import ObjectStore
 
 # To read all files of a model or the receipts of a large run, or to import torch from a slow disk.
@@ -97,9 +103,14 @@ def _estimator_probes(info: EstimatorInfo | None) -> Sequence[Probe]:
 
 
 def checks_look(config: RunConfig) -> Finding:
-    """Whether all checks have something to look at."""
+    """Whether all checks have something to look at, and limits are those of the calibration."""
+    told = []
     if idle := [*abstaining_checks(config)]:
-        return note(f"checks.{', checks.'.join(idle)} abstains: {WHY_ABSTAINING}")
+        told.append(f"checks.{', checks.'.join(idle)} abstains: {WHY_ABSTAINING}")
+    if by_hand := limits_by_hand(run_scores(config), {"checks": config.checks}):
+        told.append(f"{'; '.join(by_hand)}: set by hand, and {NO_GUARANTEE}")
+    if told:
+        return note("; ".join(told))
     return ok(", ".join(config.checks) or "none")
 
 

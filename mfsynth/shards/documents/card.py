@@ -14,7 +14,13 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import camera_in_words, how_made, loosened_limits
+from mfsynth.shards.words import (
+    NO_GUARANTEE,
+    camera_in_words,
+    how_made,
+    limits_by_hand,
+    loosened_limits,
+)
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -100,12 +106,12 @@ def first_card(run: RunManifest) -> str:
     licence, has_source = run.model.get("licence"), "source" in run.settings
     made, _ = how_made(run.settings)
     lines = [
-        *_front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
-        f"# {_text(run.run)}",
+        *front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
+        f"# {as_text(run.run)}",
         "",
         ("RGB-D pairs. " if has_source else "Synthetic RGB-D pairs. ")
         + (made if has_source else f"{_made(run.settings)}, not by a camera")
-        + (f": {_text(model_name(run.model))}" if run.model else "")
+        + (f": {as_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
         "files may lie here that no receipt in `_commits/` names, left by workers that were "
@@ -117,7 +123,7 @@ def first_card(run: RunManifest) -> str:
         "",
         "## Provenance",
         "",
-        f"- licence: {_text(licence or 'not stated by the model')} (that of the model)",
+        f"- licence: {as_text(licence or 'not stated by the model')} (that of the model)",
         *_estimator_line(run.estimator),
         f"- settings fingerprint: {_code(run.fingerprint)}; all settings are in `run.json`",
         *([_OF_EACH] if has_source else [f"- digital source type: <{DIGITAL_SOURCE_TYPE}>"]),
@@ -137,11 +143,12 @@ def data_card(
             committed: a pattern names them all. Others' are named one by one.
     """
     counts = manifest["counts"]
-    models = _text(", ".join(model_name(model) for model in manifest["models"]))
+    models = as_text(", ".join(model_name(model) for model in manifest["models"]))
     reasons = [
-        f"| {_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
+        f"| {as_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
     ]
     camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
+    by_hand = limits_by_hand(scores, manifest["settings"])
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
     paths: dict[str, str | Sequence[str]] = {
         kind: _pattern(kind)
@@ -155,14 +162,14 @@ def data_card(
     if view is not None:
         name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
-        *_front_matter(name, manifest["licence"], paths, counts["pairs"]),
-        f"# {_text(name)}",
+        *front_matter(name, manifest["licence"], paths, counts["pairs"]),
+        f"# {as_text(name)}",
         "",
         f"{counts['pairs']} {kind} ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. "
         f"{made if has_source else _made(manifest['settings']) + ', not by a camera'}: {models}. "
         "Made with mfsynth.",
-        *(["", f"A view of the run: {_text(view['rules'])}."] if view else []),
+        *(["", f"A view of the run: {as_text(view['rules'])}."] if view else []),
         "",
         "## Load it",
         "",
@@ -179,30 +186,38 @@ def data_card(
             f"- depth, {scale}: `{formula}`"
             for scale, formula in manifest["conventions"]["depth_formulas"].items()
         ),
-        f"- depth kind: {_text(', '.join(manifest['depth_kinds'])) or 'none'}"
+        f"- depth kind: {as_text(', '.join(manifest['depth_kinds'])) or 'none'}"
         + ("" if _METRIC & set(manifest["depth_kinds"]) else " (relative: not metres)"),
         "- intrinsics: pixels, null where unknown; `intrinsics_source` says whether they were "
         "assumed, estimated, given or rendered",
-        *([f"- camera: assumed, {_text(camera)}"] if camera else []),
+        *([f"- camera: assumed, {as_text(camera)}"] if camera else []),
         "",
         "## Checks",
         "",
-        f"Stored with every candidate: {_text(', '.join(manifest['scores'])) or 'none'}. "
+        f"Stored with every candidate: {as_text(', '.join(manifest['scores'])) or 'none'}. "
         f"Rejected: {counts['rejected']}; could not be made: {counts['quarantined']}.",
         "",
         *([*map(_score_line, scores, scores.values()), ""] if scores else []),
         *(["Limits looser than the defaults of their checks:", ""] if loosened else []),
-        *([*(f"- {_text(each)}" for each in loosened), ""] if loosened else []),
+        *([*(f"- {as_text(each)}" for each in loosened), ""] if loosened else []),
+        *([f"Limits set by hand; {NO_GUARANTEE}:", ""] if by_hand else []),
+        *([*(f"- {as_text(each)}" for each in by_hand), ""] if by_hand else []),
         *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
         f"- models: {models}",
-        f"- licence: {_text(manifest['licence'] or 'not stated by the model')} "
+        f"- licence: {as_text(manifest['licence'] or 'not stated by the model')} "
         f"(that of the {'pairs' if has_source else 'model'})",
+        *_licence_lines(manifest),
         *_estimator_line(manifest.get("estimator") or {}),
         f"- settings fingerprint: {_code(manifest['fingerprint'])}; all settings are in `run.json`",
         *([_OF_EACH] if has_source else []),
         f"- digital source type: {_terms(manifest['digital_source_type'])}",
+        *(
+            [f"- digital source type of the depth: <{DIGITAL_SOURCE_TYPE}>"]
+            if "i2d" in manifest["modes"]
+            else []
+        ),
         "- every pair has its prompt and seed; `manifest.json` has the SHA-256 of every file",
         "",
         "## Limits",
@@ -224,20 +239,34 @@ def _made(settings: Mapping[str, Any]) -> str:
     return "Image and depth are made by a generative model"
 
 
+def _licence_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Of what went into pairs of a source, whose own licence is another."""
+    if "source" not in manifest["settings"]:
+        return []
+    lines = [
+        f"- licence of {as_text(model_name(model))}: {as_text(model['licence'])}"
+        for model in manifest["models"]
+        if model.get("licence")
+    ]
+    if source := manifest.get("source_licences"):
+        lines.append(f"- licence of the source's items: {as_text(', '.join(source))}")
+    return lines
+
+
 def _estimator_line(estimator: Mapping[str, str]) -> list[str]:
     """Who looked at the pairs; none if nobody did."""
     if "id" not in estimator:
         return []
-    licence = _text(estimator.get("licence") or "unknown")
-    return [f"- depth estimator: {_text(model_name(estimator))}, licence {licence}"]
+    licence = as_text(estimator.get("licence") or "unknown")
+    return [f"- depth estimator: {as_text(model_name(estimator))}, licence {licence}"]
 
 
 def _pattern(kind: str) -> str:
     return f"{layout.FOLDERS[kind]}/*.parquet"
 
 
-def _text(value: object) -> str:
-    """What the card didn't write itself, as the text that it is: in one line, without markup."""
+def as_text(value: object) -> str:
+    """What a card didn't write itself, as the text that it is: in one line, without markup."""
     return _MARKUP.sub(r"\\\g<0>", one_line(str(value), _SHOWN))
 
 
@@ -245,12 +274,22 @@ def _code(value: object) -> str:
     return f"`{one_line(str(value), _SHOWN).replace('`', chr(39))}`"
 
 
-def _front_matter(
+def front_matter(
     name: str,
     licence: str | None,
     paths: Mapping[str, str | Sequence[str]],
     pairs: int | None = None,
+    tags: Sequence[str] = ("webdataset",),
 ) -> list[str]:
+    """What the Hugging Face hub reads of a card, as its first lines.
+
+    Args:
+        name: Of the data set, as people read it.
+        licence: By its short name; None or "" where nobody says.
+        paths: Files or a pattern of each table (`index`, `rejects`), which become configurations.
+        pairs: How many it has; None where that isn't known yet.
+        tags: Beside those that all have.
+    """
     licence = licence and one_line(str(licence), _SHOWN)
     known = licence_id(licence)
     matter: dict[str, Any] = {"pretty_name": one_line(name, _SHOWN)}
@@ -262,7 +301,7 @@ def _front_matter(
         matter["license"] = "unknown"
     matter |= {
         "task_categories": ["depth-estimation"],
-        "tags": ["rgb-d", "depth", "synthetic", "webdataset", "trainedAlgorithmicMedia"],
+        "tags": ["rgb-d", "depth", "synthetic", *tags, "trainedAlgorithmicMedia"],
     }
     if pairs is not None:
         matter["size_categories"] = [_size_category(pairs)]
@@ -280,10 +319,10 @@ def _front_matter(
 
 
 def _score_line(name: str, score: ScoreInfo) -> str:
-    about = [_text(score.note)] if score.note else []
+    about = [as_text(score.note)] if score.note else []
     if score.limit is not None:
-        about.append(_text(score.bound(score.limit)))
-    line = f"- {_code(name)} ({_text(score.label)})"
+        about.append(as_text(score.bound(score.limit)))
+    line = f"- {_code(name)} ({as_text(score.label)})"
     return f"{line}: {'; '.join(about)}" if about else line
 
 

@@ -1,4 +1,4 @@
-"""`croissant.json`: the data set as JSON-LD by the Croissant 1.0 specification."""
+"""`croissant.json`: the data set as JSON-LD by the specifications Croissant 1.1 and its RAI 1.0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.shards.documents.models import licence_id, model_name
+from mfsynth.shards.documents.responsible import responsible_use
 from mfsynth.shards.layout import REJECTED_TAR
+from mfsynth.shards.words import how_made
 
 _TYPES = {
     "string": "sc:Text",
@@ -22,13 +24,17 @@ _TYPES = {
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "annotation": "cr:annotation",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
     "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
@@ -38,12 +44,15 @@ _CONTEXT: dict[str, Any] = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
@@ -60,29 +69,39 @@ _CONTEXT: dict[str, Any] = {
 
 
 def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
-    """JSON-LD by the Croissant 1.0 specification: the files, and the index as a record set.
+    """JSON-LD: the files, the index as a record set, and how the data came to be.
 
     Files are named one by one, because a pattern would match what no commit refers to.
+
+    Args:
+        manifest: As `build_manifest` makes it.
+        index: Schema of the rows.
     """
     name = manifest["run"]
     licence = licence_id(manifest["licence"])
     counts = manifest["counts"]
+    made, _ = how_made(manifest["settings"])
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": [
+            "http://mlcommons.org/croissant/1.1",
+            "http://mlcommons.org/croissant/RAI/1.0",
+        ],
         "name": name,
         "description": (
-            f"{counts['pairs']} synthetic RGB-D pairs made by a generative model with mfsynth. "
+            f"{counts['pairs']} RGB-D pairs, made with mfsynth. {made}. "
             f"Depth kinds: {', '.join(manifest['depth_kinds']) or 'none'}."
         ),
         "version": _version(manifest["format_version"], counts["shards"]),
+        "dateCreated": manifest["created"],
         "datePublished": manifest["last_commit"],
         "license": (
             f"https://spdx.org/licenses/{licence}.html" if licence else manifest["licence"]
         ),
         "keywords": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
         "isBasedOn": [model_name(model) for model in manifest["models"]],
+        **responsible_use(manifest),
         "distribution": _distribution(manifest),
         "recordSet": [_record_set(index, manifest)],
     }

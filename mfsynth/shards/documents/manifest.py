@@ -50,6 +50,7 @@ def build_manifest(
         "created": run.created,
         "last_commit": max(receipt.created for receipt in commits.values()),
         "licence": _licence(run, index),
+        **_source_licences(index),
         "models": [dict(run.model)] if run.model else models,
         **({"estimator": dict(run.estimator)} if run.estimator else {}),
         "digital_source_type": _source_type(run, index),
@@ -78,6 +79,12 @@ def _licence(run: RunManifest, index: pa.Table) -> str | None:
     if "source" not in run.settings:
         return run.model.get("licence")
     return ", ".join(_distinct(index, "licence"))
+
+
+def _source_licences(index: pa.Table) -> dict[str, Any]:
+    if "source_licence" not in index.column_names:
+        return {}
+    return {"source_licences": _distinct(index, "source_licence")}
 
 
 def _source_type(run: RunManifest, index: pa.Table) -> str:

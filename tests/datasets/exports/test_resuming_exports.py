@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny_run
+from metric_run import metric_sample
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import exporting
@@ -21,7 +22,8 @@ from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import commit, open_run
+from mfsynth.storage.store import ObjectStore
 
 
 class Killed(BaseException):
@@ -301,3 +303,18 @@ def test_a_format_whose_package_is_not_here_says_how_to_get_it(metric_run, out, 
     with pytest.raises(MfsynthError, match=r"pip install 'mfsynth\[hdf5\]'"):
         run_export(metric_run, out, "hdf5")
     assert not out.exists()
+
+
+def test_an_export_that_keeps_no_depth_at_all_is_refused(tmp_path, out):
+    """Though the least and the greatest depth of its pair have codes between them."""
+    sample = metric_sample(0)
+    depth = np.where(np.arange(32) % 2, 2e-5, 70).astype(np.float32) * (sample.depth > 0)
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    rejects = [tiny_run.make_reject(i) for i in range(1, tiny_run.SHARD_SIZE)]
+    pair = replace(sample, depth=depth)
+    assert commit(store, tiny_run.upload_shard(store, 0, [pair, *rejects]))
+    pairs = Pairs(RGBDDataset(store.url))
+    for _ in range(2):
+        with pytest.raises(MfsynthError, match="no pair keeps any depth, for all of it is where"):
+            export(pairs, "tum", open_exporter("tum"), out)

@@ -1,0 +1,62 @@
+"""What a report says of how a run was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mfsynth.datasets import RGBDSample
+from mfsynth.formatting import counts
+from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.totals import Totals, by_count
+from mfsynth.shards.words import NO_GUARANTEE, camera_in_words, limits_by_hand, loosened_limits
+
+
+def facts_of(
+    manifest: RunManifest, shown: Sequence[RGBDSample], sums: Totals
+) -> tuple[tuple[str, str], ...]:
+    """Label and value of what made a run; what is not known is left out.
+
+    Args:
+        manifest: Of the run.
+        shown: Some of its pairs.
+        sums: Over its shards.
+    """
+    model, settings = manifest.model, manifest.settings
+    sampler: Mapping[str, Any] = settings.get("sampler", {})
+    prompts: Mapping[str, Any] = manifest.config.get("prompts") or {}
+    source: Mapping[str, Any] = manifest.config.get("source") or {}
+    steps = (
+        ("steps", "steps"),
+        ("refine_steps", "second-pass steps"),
+        ("guidance", "guidance"),
+        ("log2_alpha", "log2 α"),
+    )
+    kind = str(shown[0].depth_kind).replace("_", " ") if shown else None
+    of = settings.get("depth")
+    by_hand = "; ".join(limits_by_hand(manifest.scores, settings))
+    facts = {
+        "model": model.get("id"),
+        "revision": model.get("revision"),
+        "licence": model.get("licence"),
+        "mode": sampler.get("mode"),
+        "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
+        "prompts": prompts.get("library") or prompts.get("file"),
+        "source": source and (source.get("path") or source.get("url") or source.get("kind")),
+        "image size": f"{shown[0].rgb.shape[1]} × {shown[0].rgb.shape[0]}" if shown else None,
+        "depth": f"{kind}, {of}" if kind and of else kind,
+        "camera": f"{camera}, assumed" if (camera := camera_in_words(settings)) else None,
+        "loosened": "; ".join(loosened_limits(manifest.scores)),
+        "set by hand": by_hand and f"{by_hand}: {NO_GUARANTEE}",
+        "seed": settings.get("seed"),
+        "device": counts(dict(by_count(sums.devices))),
+        "done again": counts(
+            {cause.replace("_", " "): number for cause, number in by_count(sums.retries)}
+        ),
+        "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
+        "made with": manifest.versions.get("mfsynth") and f"mfsynth {manifest.versions['mfsynth']}",
+        "fingerprint": manifest.fingerprint[:16],
+    }
+    return tuple(
+        (label, str(value)) for label, value in facts.items() if value not in (None, "", {})
+    )

@@ -1,0 +1,235 @@
+"""`mfsynth push` into a folder, and by the hub's own client to a hub on loopback."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import tiny_run
+import yaml
+from hub_server import TOKEN, HubServer
+from metric_run import make_metric_run
+
+from mfsynth.cli import main
+from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports import pushing
+from mfsynth.datasets.exports.parquet import Parquet
+from mfsynth.shards.commits import commit
+from mfsynth.shards.refilter import refilter
+from mfsynth.shards.views import Bound, Rules
+
+NAME = "robots/mugs"
+HUB = f"hf://datasets/{NAME}"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with HubServer() as server:
+        # Read from the environment when the client was imported.
+        files = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        # Its newer protocol is a service of its own, in Rust.
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        yield server
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Three pairs a file."""
+    monkeypatch.setattr(pushing, "Parquet", partial(Parquet, pairs_per_file=3))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tiny_run.make_run(str(tmp_path / "run"), shards=2)
+
+
+@pytest.fixture
+def push(capsys):
+    def called(*arguments) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["push", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        assert TOKEN not in out + err
+        return ended.value.code, out + err
+
+    return called
+
+
+def files_of(folder):
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+
+
+def data_files(files):
+    return sorted(name for name in files if name.startswith("data/"))
+
+
+def z_depth_of(card):
+    """The function that the card gives to its readers."""
+    code = card.split("```python\n")[1].split("rows = ")[0].replace("import datasets\n", "")
+    scope: dict = {}
+    exec(code, scope)
+    return scope["z_depth"]
+
+
+def test_datasets_opens_the_folder_in_millimetres_by_the_code_on_its_card(tmp_path, push):
+    import datasets
+
+    store = make_metric_run(str(tmp_path / "run"), [None, None, 20.0, 70.0])
+    out = tmp_path / "out"
+    code, told = push(store.url, out)
+    assert code == 0
+    assert f"{out} (folder): 4 pairs; files of them: 0 there, 1 to send" in told
+    card = (out / "README.md").read_text()
+    rows = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    for row, sample in zip(rows, RGBDDataset(store.url), strict=True):
+        assert row["sample_id"] == sample.sample_id
+        np.testing.assert_allclose(z_depth_of(card)(row), sample.depth, rtol=1e-6)
+        assert np.ptp(np.asarray(row["preview"]), axis=2).max() > 100
+    matter = yaml.safe_load(card.split("---\n")[1])
+    assert matter["license"] == "apache-2.0"
+    assert matter["size_categories"] == ["n<1K"]
+    assert matter["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
+    assert "- model: embedded (revision r1), licence apache-2.0\n" in card
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in card
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_run_that_has_grown_sends_what_is_new_and_removes_what_that_takes_the_place_of(
+    tmp_path, run, push
+):
+    out = tmp_path / "out"
+    push(run.url, out)
+    before = {name: path.stat().st_mtime_ns for name, path in files_of(out).items()}
+    assert len(data_files(before)) == 3
+    assert push(run.url, out) == (
+        0,
+        f"{out} (folder): 8 pairs; files of them: 3 there, 0 to send (0 B of pictures), "
+        f"0 to remove\n{out}: all was there\n",
+    )
+    commit(run, tiny_run.upload_shard(run, 2))
+    commit(run, tiny_run.upload_shard(run, 3))
+    push(run.url, out)
+    after = {name: path.stat().st_mtime_ns for name, path in files_of(out).items()}
+    assert len(data_files(after)) == 4
+    # Two whole files of three pairs are what they were; the third had room left.
+    same = {name for name in data_files(before) if before[name] == after.get(name)}
+    assert same == {*data_files(before)[:2]}
+    assert "12 synthetic RGB-D pairs" in (out / "README.md").read_text()
+
+
+def test_a_card_that_was_edited_stays_and_one_that_was_not_follows_the_run(tmp_path, run, push):
+    out = tmp_path / "out"
+    push(run.url, out)
+    (out / "README.md").write_text("mine")
+    for shard in (2, 3):
+        commit(run, tiny_run.upload_shard(run, shard))
+        assert "README.md was edited there and stays as it is" in push(run.url, out)[1]
+        assert (out / "README.md").read_text() == "mine"
+    (out / "README.md").unlink()
+    push(run.url, out)
+    assert "12 synthetic RGB-D pairs" in (out / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_push_that_the_hub_cut_off_goes_on_and_sends_nothing_twice(run, hub, push):
+    hub.refuse_uploads_from = 2
+    code, told = push(run.url, HUB)
+    assert code == 1
+    assert f"error: {HUB}: " in told
+    assert "the same command goes on" in told
+    hub.refuse_uploads_from = None
+    code, told = push(run.url, HUB)
+    assert code == 0, told
+    assert f"{hub.url}/datasets/{NAME}: done\n" in told
+    repository = hub.repositories[NAME]
+    assert repository["private"]
+    assert len(hub.uploads) == len({*hub.uploads}) == len(data_files(repository["files"])) == 3
+    assert "all was there" in push(run.url, HUB)[1]
+    assert len(hub.commits) == 1
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_hub_has_what_a_folder_has_and_drops_what_was_outdated(tmp_path, run, hub, push):
+    push(run.url, HUB)
+    commit(run, tiny_run.upload_shard(run, 2))
+    commit(run, tiny_run.upload_shard(run, 3))
+    push(run.url, HUB)
+    push(run.url, tmp_path / "out")
+    folder = {name: path.read_bytes() for name, path in files_of(tmp_path / "out").items()}
+    assert hub.repositories[NAME]["files"] == folder
+    assert [len(each["removed"]) for each in hub.commits] == [0, 1]
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(run, hub, push):
+    code, told = push(run.url, HUB, "--dry-run")
+    assert code == 0
+    assert told.startswith(f"{HUB} (new, private): 8 pairs; files of them: 0 there, 1 to send (")
+    assert told.count("\n") == 1
+    assert (hub.repositories, hub.uploads, hub.commits) == ({}, [], [])
+
+
+def test_what_everybody_can_see_wants_a_word(run, hub, push):
+    code, told = push(run.url, HUB, "--public")
+    assert code == 0, told
+    assert not hub.repositories[NAME]["private"]
+    code, told = push(run.url, HUB)
+    assert code == 1
+    assert "everybody can see it; add --public" in told
+    assert push(run.url, HUB, "--public", "--dry-run")[1].startswith(f"{HUB} (public): ")
+
+
+def test_pairs_of_a_view_are_pushed_and_not_mixed_with_others(tmp_path, run, push):
+    refilter(run, "strict", Rules({"registration": Bound(4.5, is_minimum=True)}))
+    out = tmp_path / "out"
+    push(run.url, out, "--view", "strict")
+    assert json.loads((out / "mfsynth.json").read_text())["view"] == "strict"
+    assert "5 synthetic RGB-D pairs" in (out / "README.md").read_text()
+    code, told = push(run.url, out)
+    assert (code, told) == (1, f"error: {out}: has pairs of another view; give another place\n")
+
+
+@pytest.mark.parametrize(
+    ("there", "content", "told"),
+    [
+        ("data/mine.parquet", b"PAR1", "has data/mine.parquet already"),
+        ("train.parquet", b"PAR1", "has train.parquet already"),
+        ("data/notes.txt", b"", "data/notes.txt is none of mfsynth's"),
+        ("mfsynth.json", b"[]", "mfsynth.json is not what a push has written"),
+    ],
+)
+def test_a_place_with_something_else_is_refused_in_one_line(
+    tmp_path, run, push, there, content, told
+):
+    path = tmp_path / "out" / there
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    code, said = push(run.url, tmp_path / "out")
+    assert code == 1
+    assert told in said
+    assert said.count("\n") == 1
+    assert [*files_of(tmp_path / "out")] == [there]
+
+
+@pytest.mark.parametrize(
+    ("destination", "told"),
+    [
+        ("hf://robots/mugs", "give hf://datasets/ORGANISATION/NAME"),
+        ("hf://datasets/mugs", "give hf://datasets/ORGANISATION/NAME"),
+        ("memory://out", "give hf://datasets/ORGANISATION/NAME, or a folder"),
+        (HUB, "nobody is logged in; run `hf auth login`, or set HF_TOKEN"),
+    ],
+)
+def test_what_is_no_destination_is_one_line(tmp_path, run, push, monkeypatch, destination, told):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    code, said = push(run.url, destination)
+    assert code == 1
+    assert told in said
+    assert said.count("\n") == 1
