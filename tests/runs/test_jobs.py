@@ -359,7 +359,8 @@ def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
     assert read_run(store).candidates_in_all == 5
 
 
-# Ray starts and two processes load torch, twice: on a busy machine that takes longer than a test may.
+# Ray starts and two processes load torch, twice: on a busy machine that takes longer than a test
+# may.
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["i2d", "d2i"])
