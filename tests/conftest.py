@@ -12,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Else gcsfs asks for each bucket's kind by a protocol that no emulator has.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+# Ray's workers are at a niceness of 15: beside other processes tests of them would wait for ever.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 # Processes that tests start find what tests share, too.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
