@@ -88,7 +88,7 @@ def collect(
     removed: list[Entry] = []
     for tombstone in tombstones:
         if tombstone.due <= now:
-            removed += _bury(store, tombstone, kept, dry_run=dry_run)
+            removed += _bury(store, tombstone, run.run_id, kept, dry_run=dry_run)
     waiting = {_identity(e) for t in tombstones if t.due > now for e in t.entries}
     gone = waiting | {_identity(e) for t in tombstones if t.due <= now for e in t.entries}
     marked = [e for e in _older(found, older_than, now) if _identity(e) not in gone]
@@ -156,14 +156,15 @@ def _older(found: Sequence[Entry], than: timedelta, now: datetime) -> Sequence[E
 
 
 def _bury(
-    store: ObjectStore, tombstone: Tombstone, kept: set[str], *, dry_run: bool
+    store: ObjectStore, tombstone: Tombstone, run_id: str, kept: set[str], *, dry_run: bool
 ) -> list[Entry]:
     """Delete what a tombstone names, and last the tombstone; gives what this call deleted."""
-    doomed = [e for e in tombstone.entries if e.upload is None and e.key not in kept]
-    if any(e.upload is not None for e in tombstone.entries):
+    named = [e for e in tombstone.entries if _is_of(run_id, e.key)]
+    doomed = [e for e in named if e.upload is None and e.key not in kept]
+    if any(e.upload is not None for e in named):
         # Of this store: the run may have been copied with what was marked in another.
         uploads = {_identity(e) for e in store.unfinished_uploads()}
-        doomed += [e for e in tombstone.entries if _identity(e) in uploads]
+        doomed += [e for e in named if _identity(e) in uploads]
     if dry_run:
         return doomed
     # Of a segment the receipts first: rows without them are nothing.

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect
 from mfsynth.shards.status import run_status
+from mfsynth.shards.tombstones import put_tombstone
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -177,6 +179,12 @@ def test_objects_of_another_run_are_no_garbage(run_store, tmp_path):
         if layout.parse_object_key(key):
             run_store.put_bytes(key, other.read_bytes(key))
     assert not tiny_run.collect_all(run_store)
+    # Nor where a tombstone names them.
+    foreign = [e for e in other.entries() if layout.parse_object_key(e.key)]
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    put_tombstone(run_store, foreign, long_ago, long_ago)
+    assert not tiny_run.collect_all(run_store)
+    assert all(run_store.exists(entry.key) for entry in foreign)
 
 
 def test_a_run_json_whose_settings_were_changed_is_not_resumed(store):
