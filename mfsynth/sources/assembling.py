@@ -36,6 +36,7 @@ from mfsynth.sources.own_shards import OwnDepth, require_foreign
 _Value = TypeVar("_Value", bound=np.generic)
 
 _EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATIONS = range(1, 9)
 # Clockwise, that bring a stored picture upright; the other orientations are mirrored.
 _EXIF_QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
 
@@ -121,7 +122,7 @@ def assemble(
         camera = None if camera is None else camera.turned(quarters, *shape)
     image = files.rgb if isinstance(files.rgb, bytes) else b""
     origin = Origin(
-        jpeg=image if image.startswith(JPEG_START) and not turned else None,
+        jpeg=image if _stays(image, files, turned=turned) else None,
         digital_source_type=(source_type(image) if image else None) or "",
     )
     name = files.rgb_name or files.depth_name
@@ -272,6 +273,11 @@ def _quarters(files: Files, encoding: Encoding) -> int:
     return _EXIF_QUARTERS[found]
 
 
+def _stays(image: bytes, files: Files, *, turned: bool) -> bool:
+    """Whether a file is the image's as it is: readers that heed EXIF would turn it, not depth."""
+    return image.startswith(JPEG_START) and not turned and _exif_orientation(files) == 1
+
+
 def _exif_orientation(files: Files) -> int:
     if not isinstance(files.rgb, bytes) or is_array(files.rgb):
         return 1
@@ -279,7 +285,9 @@ def _exif_orientation(files: Files) -> int:
         decoding(files.rgb_name, "an image", "replace it"),
         open_picture(files.rgb, files.rgb_name) as picture,
     ):
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        found = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    # Cameras write 0 where they don't know.
+    return found if found in _EXIF_ORIENTATIONS else 1
 
 
 def _turned(image: NDArray[_Value], quarters: int) -> NDArray[_Value]:
