@@ -153,6 +153,14 @@ def test_a_run_over_a_run_hands_its_labels_on(job, labelled, tmp_path):
     assert [row["camera_to_world"] for row in rows_of(second)] == wanted
 
 
+def test_a_run_over_a_run_has_its_jpegs_byte_for_byte(job, labelled, tmp_path):
+    first = make(job("d2i", labelled))
+    again = job("i2d", {"kind": "mfsynth", "url": first.url})
+    second = make(again.model_copy(update={"output": str(tmp_path / "second")}))
+    for number in range(len(rows_of(first))):
+        assert members(second, number)["rgb"] == members(first, number)["rgb"]
+
+
 def test_tar_files_have_labels_as_folders_have_them(job, photographs, labelled):
     with tarfile.open(photographs.folder / "all.tar", "w") as tar:
         for path in sorted(photographs.folder.glob("[0-9].*")):
