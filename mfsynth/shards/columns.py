@@ -446,10 +446,3 @@ def _thumbnail(record: Reject | Quarantine) -> bytes | None:
 
 def _valid_fraction(sample: Sample) -> float:
     return np.count_nonzero(sample.depth > 0) / sample.depth.size
-
-
-def may_be_member(name: str) -> bool:
-    """Whether a source's file can have columns of this name that are nobody else's."""
-    own = {f"{name}_{part}" for part in ("offset", "size", "crc32")}
-    taken = {column.name for column in INDEX} | {column.name for column in REJECTS}
-    return not name.startswith(PREFIXES) and own.isdisjoint(taken)

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from mfsynth.config.base import NonEmpty, Settings, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import CameraAxes
-from mfsynth.shards.columns import may_be_member
+from mfsynth.shards.columns import INDEX, PREFIXES, REJECTS
 from mfsynth.shards.labels import (
     BIT_DEPTH,
     CAMERA_TO_WORLD,
@@ -130,7 +130,7 @@ class LabelSettings(Settings):
                     "of small letters, digits and _, with one dot at most, that no member has"
                 )
         members = [member_of(suffix) for suffix in self.others or ()]
-        if taken := [name for name in members if not may_be_member(name)]:
+        if taken := [name for name in members if not _may_be_member(name)]:
             raise ValueError(
                 f"others: {suffix_of(taken[0])!r:.60} would be taken for a column of the index "
                 "that is another's, as check_... and slot_... are; rename it"
@@ -322,3 +322,10 @@ def _is_inexact_tiff(picture: Image.Image) -> bool:
     white_is_zero = picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
     lossless = picture.info.get("compression") in _LOSSLESS_TIFF
     return bits in _SPREAD or white_is_zero or not lossless
+
+
+def _may_be_member(name: str) -> bool:
+    """Whether a source's file can have columns of this name that are nobody else's."""
+    own = {f"{name}_{part}" for part in ("offset", "size", "crc32")}
+    taken = {column.name for column in INDEX} | {column.name for column in REJECTS}
+    return not name.startswith(PREFIXES) and own.isdisjoint(taken)
