@@ -31,7 +31,9 @@ OTHER = re.compile(r"[a-z0-9]{1,40}|[a-z0-9_]{1,40}\.[a-z0-9]{1,8}")
 """Suffixes of other files, which become parts of the names of columns."""
 
 _MOST_ID = 65535
-_BIT_DEPTH, _COLOUR_TYPE = 24, 25
+BIT_DEPTH = 24
+"""Where a PNG says it."""
+_COLOUR_TYPE = 25
 _GREYSCALE = 0
 _RIGID = 1e-3
 
@@ -152,7 +154,7 @@ def decode_mask(png: bytes, shape: tuple[int, int]) -> InstanceMask:
 def is_mask(data: bytes) -> bool:
     """Whether a file is a greyscale PNG of 8 or 16 bits, by its two ends."""
     whole = data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
-    return whole and data[_COLOUR_TYPE] == _GREYSCALE and data[_BIT_DEPTH] in (8, 16)
+    return whole and data[_COLOUR_TYPE] == _GREYSCALE and data[BIT_DEPTH] in (8, 16)
 
 
 def encode_mask(mask: InstanceMask) -> bytes:
