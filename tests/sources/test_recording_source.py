@@ -290,6 +290,19 @@ def test_the_content_is_that_of_the_recording_wherever_it_lies(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize("kind", ["bag", "mcap"])
+def test_the_content_has_the_files_that_encoding_names_beside_the_recording(tmp_path, kind):
+    settings = recording(tmp_path, kind, raw())
+    settings["encoding"] = {"camera": {"file": "K.txt"}}
+    digests = []
+    for focal in ("6.5", "6.55"):
+        write(tmp_path / "K.txt", f"7 0 3.4 0 {focal} 2.6 0 0 1")
+        items = source(**settings)
+        assert items[0].intrinsics.fy == float(focal)
+        digests.append(content_digest(source_settings(settings), items))
+    assert digests[0] != digests[1]
+
+
 @pytest.mark.parametrize(
     ("depth_of", "problem"),
     [
