@@ -327,8 +327,8 @@ def test_what_is_no_recording_is_one_line(tmp_path):
             source(kind="recording", path=str(path))
     with one_line_error("no such recording; check the path"):
         source(kind="recording", path=str(tmp_path / "b.bag"))
-    with one_line_error("recordings are read from a disk; copy it there"):
-        source(kind="recording", path="s3://bucket/a.bag")
+    with one_line_error("^s3://bucket/a.bag: recordings are read from a disk; copy it there"):
+        source(kind="recording", path="s3://KEY:secret@bucket/a.bag")
     text = store_of("mcap").types["std_msgs/msg/String"]("hello")
     path = write_bag(tmp_path / "talk", [("/chatter", 1, text)], "mcap")
     with one_line_error("no topic of images; topics: /chatter"):
