@@ -21,6 +21,7 @@ from mfsynth.config.base import Count, NonEmpty
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -28,6 +29,7 @@ from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder, files_beside
+from mfsynth.sources.guards import decoding
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped
@@ -234,6 +236,8 @@ class LeRobotSource:
         if self.intrinsics is not None and encoding.camera is None:
             values = np.asarray(self.frames.cell(index, self.intrinsics, name), np.float64)
             if np.isfinite(values).all():
+                with decoding(f"{name}: {self.intrinsics}", "a camera", "leave the frame out"):
+                    Intrinsics(*values.tolist())
                 camera = CameraSettings(**dict(zip(_K, values.tolist(), strict=True)))
                 encoding = encoding.model_copy(update={"camera": camera})
         files = Files(

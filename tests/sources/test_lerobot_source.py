@@ -135,6 +135,9 @@ def test_images_alone_are_fine_and_a_camera_in_the_rows_is_theirs(tmp_path):
     frames = source(**lerobot(tmp_path, {"lens": feature}, {"lens": values}))
     assert frames[2].depth is None
     assert frames[2].intrinsics.fx == 42
+    uncalibrated = source(**lerobot(tmp_path / "b", {"lens": feature}, {"lens": [[0.0] * 4] * 5}))
+    with one_line_error("000002: lens: corrupt or not a camera .*; leave the frame out"):
+        uncalibrated[2]
 
 
 def test_the_content_is_that_of_the_frames_wherever_the_folder_lies(tmp_path, s3):
