@@ -100,6 +100,34 @@ def test_rvl_is_read_as_it_was_written(seed):
         unpack_rvl(rvl_of(made)[:-60], "x")
 
 
+def rvl_of_numbers(*numbers):
+    """A map of 16x16 pixels in RVL of any numbers, which may be none of a map."""
+    nibbles = []
+    for number in numbers:
+        digits = [number >> 3 * place & 7 for place in range(max(1, -(-number.bit_length() // 3)))]
+        nibbles += [digit | 8 for digit in digits[:-1]] + digits[-1:]
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [
+        int("".join(f"{n:x}" for n in nibbles[at : at + 8]), 16) for at in range(0, len(nibbles), 8)
+    ]
+    return struct.pack("<II", 16, 16) + struct.pack(f"<{len(words)}I", *words)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ((0, 2**64 - 2), "a run of no pixels, or of more than are left"),
+        ((2**64 - 2, 1), "a run of no pixels, or of more than are left"),
+        ((250, 7, *[1] * 7), "a run of no pixels, or of more than are left"),
+        ((0, 0, 256, 0), "a run of no pixels"),
+        ((255, 1, 2**60), "a code of more than 11 nibbles"),
+    ],
+)
+def test_rvl_with_runs_and_codes_of_no_map_is_refused_at_once(numbers, problem):
+    with pytest.raises(ValueError, match=problem):
+        unpack_rvl(rvl_of_numbers(*numbers), "x")
+
+
 @pytest.mark.parametrize(
     ("encoding", "pixels"),
     [
