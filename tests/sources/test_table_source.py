@@ -200,6 +200,14 @@ def test_a_row_that_can_not_be_used_is_one_line(tmp_path, made, problem):
         items[1]
 
 
+@pytest.mark.parametrize("rows", [[[1.0, 2, 3], [4.0]], [[1.0, 2, 3], None, [4.0, 5, 6]]])
+def test_an_array_whose_rows_differ_is_one_line_and_no_other_array(tmp_path, rows):
+    parquet(tmp_path / "a.parquet", columns(depth=[rows] * COUNT))
+    items = source(kind="table", path=str(tmp_path), encoding=MILLIMETRES, **KEYS)
+    with one_line_error("row 2: depth: .*its rows are missing or of several lengths"):
+        items[2]
+
+
 def test_a_file_that_is_no_table_is_one_line(tmp_path):
     for name in ("a.parquet", "a.arrow"):
         for data in (b"", b"PAR1" * 9):
