@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -49,8 +50,8 @@ class MessageLog(Protocol):
         """All messages of topics, in the order of time."""
         ...
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
-        """A message by its time; the first one unless given."""
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
+        """A message by its time, and its number among those of that; the first unless given."""
         ...
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
@@ -124,10 +125,10 @@ class _RosLog:
         for one, logged, raw in self._reader.messages(self._connections([topic])):
             yield logged, self._reader.deserialize(raw, one.msgtype)
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
         until = None if logged is None else logged + 1
         found = self._reader.messages(self._connections([topic]), start=logged, stop=until)
-        for one, _, raw in found:
+        for one, _, raw in islice(found, ordinal, None):
             return self._reader.deserialize(raw, one.msgtype)
         raise ValueError(f"no message of {topic}" + ("" if logged is None else f" at {logged}"))
 
@@ -176,10 +177,10 @@ class _FoxgloveLog:
         for _, _, message, decoded in self._reader.iter_decoded_messages([topic]):
             yield message.log_time, decoded
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
         until = None if logged is None else logged + 1
         found = self._reader.iter_decoded_messages([topic], start_time=logged, end_time=until)
-        for *_, decoded in found:
+        for *_, decoded in islice(found, ordinal, None):
             return decoded
         raise ValueError(f"no message of {topic}" + ("" if logged is None else f" at {logged}"))
 

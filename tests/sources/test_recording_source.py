@@ -269,6 +269,25 @@ def test_what_realsense_records_of_units_and_cameras_is_taken(tmp_path):
         source(kind="recording", path=str(without), encoding={"registration": "same"})
 
 
+@pytest.mark.parametrize("kind", ["bag", "mcap", "db3"])
+def test_messages_that_were_recorded_at_one_time_are_items_of_their_own(tmp_path, kind):
+    store, messages = store_of(kind), []
+    for number, logged in enumerate((1, 1, 2, 1)):
+        stamp = (number + 1) * SECOND
+        pixels = image_message(store, image(number), "rgb8", stamp)
+        maps = image_message(store, CODES + number, "16UC1", stamp)
+        messages += [(DEPTH, logged * SECOND, maps), (RGB, logged * SECOND, pixels)]
+    messages.sort(key=lambda message: message[1])
+    path = write_bag(tmp_path / f"run.{kind}", messages, kind)
+    items = source(kind="recording", path=str(path))
+    suffixes = ["1000000000", "1000000000.1", "2000000000", "1000000000.2"]
+    assert [items.key(n) for n in range(4)] == [f"run.{kind}/{suffix}" for suffix in suffixes]
+    for number in (3, 0, 2, 1):
+        np.testing.assert_array_equal(items[number].rgb, image(number))
+        metres = ((CODES + number) / 1000).astype(np.float32)
+        np.testing.assert_allclose(items[number].depth, metres, rtol=1e-6)
+
+
 def test_depth_of_two_encodings_in_one_topic_is_not_of_one_unit(tmp_path):
     store = store_of("mcap")
     messages = [
