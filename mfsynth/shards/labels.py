@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -144,6 +143,8 @@ def decode_mask(png: bytes, shape: tuple[int, int]) -> InstanceMask:
         raise ValueError(f"{MASK}: is {width}x{height}, not {shape[1]}x{shape[0]}")
     if width * height > Limit.PIXELS.most:
         raise ValueError(f"{MASK}: is {width}x{height}, more than {Limit.PIXELS.variable}")
+    import cv2
+
     found = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.ndim != 2:
         raise ValueError(f"{MASK}: does not decode")
@@ -158,6 +159,8 @@ def is_mask(data: bytes) -> bool:
 
 def encode_mask(mask: InstanceMask) -> bytes:
     """Instances (H, W) as a greyscale PNG of 16 bits."""
+    import cv2
+
     done, png = cv2.imencode(".png", mask.astype(np.uint16, copy=False))
     if not done:
         raise ValueError(f"OpenCV could not encode a mask of shape {mask.shape}")

@@ -50,6 +50,8 @@ from mfsynth.sources.plain_formats import read_pgm
 
 _MEMBERS = MEMBERS | ADDED_MEMBERS
 _OWN = _MEMBERS.keys() | {member.suffix for member in _MEMBERS.values()}
+# Of a frame: it is stored as int64.
+_DIGITS = 18
 # Pillow's modes in which a pixel is one number.
 _ONE_NUMBER = ("1", "L", "P", "I", "I;16", "I;16B")
 # Those that keep numbers, as Pillow reads them.
@@ -186,9 +188,11 @@ class LabelSettings(Settings):
             return None
         match = re.fullmatch(self.episode, key)
         frame = "" if match is None else match["frame"] or ""
-        if match is None or not (frame.isascii() and frame.isdecimal()):
+        number = frame.isascii() and frame.isdecimal() and len(frame.lstrip("0")) <= _DIGITS
+        if match is None or not number:
             raise MfsynthError(
-                f"{key}: labels.episode does not match it, or its frame is no number; mend it"
+                f"{key}: labels.episode does not match it, or its frame is no number of at most "
+                f"{_DIGITS} digits; mend it"
             )
         return Moment(match["episode"] or "", int(frame))
 

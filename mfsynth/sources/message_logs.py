@@ -9,11 +9,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.guards import decoding, library
+from mfsynth.storage.credentials import without_credentials
 
 _REMEDY = "restore it, or leave it out"
 # Of recordings that stay open in a process.
@@ -48,8 +50,8 @@ class MessageLog(Protocol):
         """All messages of topics, in the order of time."""
         ...
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
-        """A message by its time; the first one unless given."""
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
+        """A message by its time, and its number among those of that; the first unless given."""
         ...
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
@@ -123,10 +125,10 @@ class _RosLog:
         for one, logged, raw in self._reader.messages(self._connections([topic])):
             yield logged, self._reader.deserialize(raw, one.msgtype)
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
         until = None if logged is None else logged + 1
         found = self._reader.messages(self._connections([topic]), start=logged, stop=until)
-        for one, _, raw in found:
+        for one, _, raw in islice(found, ordinal, None):
             return self._reader.deserialize(raw, one.msgtype)
         raise ValueError(f"no message of {topic}" + ("" if logged is None else f" at {logged}"))
 
@@ -175,10 +177,10 @@ class _FoxgloveLog:
         for _, _, message, decoded in self._reader.iter_decoded_messages([topic]):
             yield message.log_time, decoded
 
-    def message(self, topic: str, logged: int | None = None) -> Any:
+    def message(self, topic: str, logged: int | None = None, ordinal: int = 0) -> Any:
         until = None if logged is None else logged + 1
         found = self._reader.iter_decoded_messages([topic], start_time=logged, end_time=until)
-        for *_, decoded in found:
+        for *_, decoded in islice(found, ordinal, None):
             return decoded
         raise ValueError(f"no message of {topic}" + ("" if logged is None else f" at {logged}"))
 
@@ -193,7 +195,9 @@ def require_one_path(path: str) -> Path:
         MfsynthError: There is none, or it is in a store.
     """
     if "://" in path:
-        raise MfsynthError(f"{path}: recordings are read from a disk; copy it there")
+        raise MfsynthError(
+            f"{without_credentials(path)}: recordings are read from a disk; copy it there"
+        )
     if not Path(path).exists():
         raise MfsynthError(f"{path}: no such recording; check the path")
     return Path(path)

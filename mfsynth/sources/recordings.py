@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mfsynth.sources.base import Item
 from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings
 from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.folders import InFolder
+from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.message_logs import MessageLog, message_log, require_one_path
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
@@ -115,6 +116,7 @@ class RecordingSettings(StoredDepthSettings):
             times=images[chosen, 0],
             lenses=lenses if self.stored.camera is None and len(set(lenses.values())) > 1 else {},
             depth_times=np.where(depth_of >= 0, np.append(depths[:, 0], 0)[depth_of], -1)[chosen],
+            ordinals=np.stack([images[:, 2], np.append(depths[:, 2], 0)[depth_of]], 1)[chosen],
         )
 
     def _topics(self, log: MessageLog, name: str) -> dict[str, str]:
@@ -183,6 +185,7 @@ class RecordingSource:
         times: (N,) nanoseconds, by which images are found.
         lenses: Cameras of the images by their own times, if that changes.
         depth_times: (N,) those of depth; -1 where there is none.
+        ordinals: (N, 2) of image and depth their numbers among the messages of one time.
         skipped: Nothing: an image that can't be read is told when it is.
     """
 
@@ -195,6 +198,7 @@ class RecordingSource:
     times: NDArray[np.int64]
     lenses: Lenses
     depth_times: NDArray[np.int64]
+    ordinals: NDArray[np.int64]
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -202,13 +206,14 @@ class RecordingSource:
 
     def __getitem__(self, index: int) -> Item:
         time, depth_time = int(self.times[index]), int(self.depth_times[index])
+        ordinal, depth_ordinal = self.ordinals[index].tolist()
         depth_name = f"{self.path}, {self.topics.get('depth')} at {depth_time} ns"
         with message_log(self.path) as log:
             rgb, depth = None, None
             if "image" in self.topics:
-                rgb = ros_images.image_of(log.message(self.topics["image"], time))
+                rgb = ros_images.image_of(log.message(self.topics["image"], time, ordinal))
             if depth_time >= 0:
-                message = log.message(self.topics["depth"], depth_time)
+                message = log.message(self.topics["depth"], depth_time, depth_ordinal)
                 found = ros_images.encoding_of(message)
                 if found != self.depth_kind:
                     raise MfsynthError(
@@ -220,7 +225,7 @@ class RecordingSource:
             rgb=rgb,
             rgb_name=f"{self.path}, {self.topics.get('image', 'depth')} at {time} ns",
             text=self.settings.caption,
-            beside=InFolder(LocalTree(self.path.parent), self.path.name),
+            beside=self._beside,
             depth=depth,
             depth_name=depth_name,
             moment=self.moment(index),
@@ -237,8 +242,9 @@ class RecordingSource:
         return (self.settings.caption for _ in self.times)
 
     def key(self, index: int) -> str:
-        """The recording's name, and the time in it, nanoseconds."""
-        return f"{self.path.name}/{self.times[index]}"
+        """The recording's name, the time in it, nanoseconds, and a number if that isn't its own."""
+        ordinal = int(self.ordinals[index, 0])
+        return f"{self.path.name}/{self.times[index]}" + (f".{ordinal}" if ordinal else "")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -251,23 +257,34 @@ class RecordingSource:
         return Moment(self.path.name, int(self.frames[index]), time)
 
     def contents(self) -> Iterator[bytes]:
-        """Name, size and last bytes of the file, or of all in the folder."""
+        """Name, size and last bytes of the file, or of all in the folder, and of those beside."""
         tree = LocalTree(self.path if self.path.is_dir() else self.path.parent)
         names = sorted(tree.glob("**/*")) if self.path.is_dir() else [self.path.name]
         members: list[Member] = [(tree, name, name) for name in names]
-        return file_contents(members)
+        beside = files_beside(self._beside, self.encoding.files_beside, set())
+        return file_contents([*members, *beside])
+
+    @property
+    def _beside(self) -> InFolder:
+        return InFolder(LocalTree(self.path.parent), self.path.name)
 
 
 def _moments(log: MessageLog, topics: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:
-    """Of images and depth (N, 2): the recorder's time and the sensor's, in the latter's order."""
+    """Of images and depth (N, 3), in the order of the sensor's times.
+
+    The recorder's time, the sensor's, and the number among the topic's messages of the recorder's.
+    """
     wanted = {topics[what]: what for what in ("image", "depth") if what in topics}
-    found: dict[str, list[tuple[int, int]]] = {"image": [], "depth": []}
+    met = Counter[tuple[str, int]]()
+    found: dict[str, list[tuple[int, int, int]]] = {"image": [], "depth": []}
     for topic, moment in log.moments(wanted):
-        found[wanted[topic]].append((moment.logged, moment.stamped))
-    arrays = {what: np.array(ms, np.int64).reshape(-1, 2) for what, ms in found.items()}
+        place = topic, moment.logged
+        found[wanted[topic]].append((moment.logged, moment.stamped, met[place]))
+        met[place] += 1
+    arrays = {what: np.array(ms, np.int64).reshape(-1, 3) for what, ms in found.items()}
     if not all((ms[:, 1] > 0).all() for ms in arrays.values()):
         # A sensor without a clock.
-        arrays = {what: ms[:, [0, 0]] for what, ms in arrays.items()}
+        arrays = {what: ms[:, [0, 0, 2]] for what, ms in arrays.items()}
     return {what: ms[np.argsort(ms[:, 1], kind="stable")] for what, ms in arrays.items()}
 
 
