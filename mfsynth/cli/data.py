@@ -50,11 +50,12 @@ def inspect(source: str, frames: int, picture: Path | None, overrides: tuple[str
     depths='depth/*.png' --set encoding.scale=0.001 --picture frames.png
     """
     from mfsynth.errors import MfsynthError
+    from mfsynth.storage.credentials import without_credentials
 
     shown: list[Item] = []
     failures = 0
     for name, settings in _sources(source, overrides):
-        echo(name)
+        echo(without_credentials(name))
         items, failed = _show(settings, frames)
         shown += items
         failures += failed

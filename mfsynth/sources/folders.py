@@ -360,8 +360,9 @@ class InFolder:
         return PurePosixPath(self.image).stem
 
     def place(self, file: str) -> str:
-        """The name of a file in the tree."""
-        return posixpath.normpath(posixpath.join(posixpath.dirname(self.image), file))
+        """The name of a file in the tree, whose extension may be written in other letters there."""
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(self.image), file))
+        return self.tree.find(name) or name
 
     def has(self, file: str) -> bool:
         """See `Beside`."""

@@ -6,6 +6,7 @@ videos/ has those of several episodes one after another, and meta/episodes/ wher
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from mfsynth.config.base import Count, NonEmpty
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.geometry import Intrinsics
 from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.folders import InFolder
+from mfsynth.sources.folders import InFolder, files_beside
+from mfsynth.sources.guards import decoding
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped
@@ -233,6 +236,8 @@ class LeRobotSource:
         if self.intrinsics is not None and encoding.camera is None:
             values = np.asarray(self.frames.cell(index, self.intrinsics, name), np.float64)
             if np.isfinite(values).all():
+                with decoding(f"{name}: {self.intrinsics}", "a camera", "leave the frame out"):
+                    Intrinsics(*values.tolist())
                 camera = CameraSettings(**dict(zip(_K, values.tolist(), strict=True)))
                 encoding = encoding.model_copy(update={"camera": camera})
         files = Files(
@@ -267,12 +272,16 @@ class LeRobotSource:
         return Moment(str(frames.episodes[index]), number, time)
 
     def contents(self) -> Iterator[bytes]:
-        """Name, size and last bytes of every file that items are made of."""
+        """The description, where episodes are in videos, and what files of frames end with."""
+        yield self.tree.read(_INFO, "a LeRobot data set has it")
         names = {file.name for file in self.frames.files}
         for feature in (self.image, self.depth):
             if feature is not None and feature.videos is not None:
                 names |= {name for name, _ in feature.videos.values()}
-        return file_contents((self.tree, name, name) for name in sorted(names))
+                yield json.dumps([feature.key, sorted(feature.videos.items())]).encode()
+        yield from file_contents((self.tree, name, name) for name in sorted(names))
+        beside = InFolder(self.tree, _INFO)
+        yield from file_contents(files_beside(beside, self.encoding.files_beside, set()))
 
     def _picture(self, index: int, feature: _Feature, name: str) -> Any:
         if feature.videos is None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.guards import decoding, library
+from mfsynth.storage.credentials import without_credentials
 
 _REMEDY = "restore it, or leave it out"
 # Of recordings that stay open in a process.
@@ -193,7 +194,9 @@ def require_one_path(path: str) -> Path:
         MfsynthError: There is none, or it is in a store.
     """
     if "://" in path:
-        raise MfsynthError(f"{path}: recordings are read from a disk; copy it there")
+        raise MfsynthError(
+            f"{without_credentials(path)}: recordings are read from a disk; copy it there"
+        )
     if not Path(path).exists():
         raise MfsynthError(f"{path}: no such recording; check the path")
     return Path(path)

@@ -21,7 +21,7 @@ from mfsynth.sources.base import Item
 from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings
 from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.folders import InFolder
+from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.message_logs import MessageLog, message_log, require_one_path
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
@@ -220,7 +220,7 @@ class RecordingSource:
             rgb=rgb,
             rgb_name=f"{self.path}, {self.topics.get('image', 'depth')} at {time} ns",
             text=self.settings.caption,
-            beside=InFolder(LocalTree(self.path.parent), self.path.name),
+            beside=self._beside,
             depth=depth,
             depth_name=depth_name,
             moment=self.moment(index),
@@ -251,11 +251,16 @@ class RecordingSource:
         return Moment(self.path.name, int(self.frames[index]), time)
 
     def contents(self) -> Iterator[bytes]:
-        """Name, size and last bytes of the file, or of all in the folder."""
+        """Name, size and last bytes of the file, or of all in the folder, and of those beside."""
         tree = LocalTree(self.path if self.path.is_dir() else self.path.parent)
         names = sorted(tree.glob("**/*")) if self.path.is_dir() else [self.path.name]
         members: list[Member] = [(tree, name, name) for name in names]
-        return file_contents(members)
+        beside = files_beside(self._beside, self.encoding.files_beside, set())
+        return file_contents([*members, *beside])
+
+    @property
+    def _beside(self) -> InFolder:
+        return InFolder(LocalTree(self.path.parent), self.path.name)
 
 
 def _moments(log: MessageLog, topics: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:

@@ -42,6 +42,8 @@ _COLOUR: Final[Mapping[str, tuple[int, int | None]]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
+# Of a number at most: 33 bits, more than the pixels of a map or the difference of two codes.
+_RVL_NIBBLES: Final = 11
 _CONFIG: Final = struct.Struct("<iff")
 _ENCODING = re.compile(r"\s*([A-Za-z0-9_]+)")
 
@@ -120,7 +122,7 @@ def unpack_rvl(data: bytes, name: str) -> NDArray[np.uint16]:
     of each code its difference to the last one, 2 d or -2 d - 1.
 
     Raises:
-        ValueError: It ends early.
+        ValueError: It ends early, or has runs or codes that no map has.
     """
     width, height = struct.unpack_from("<II", data)
     require_few((height, width), name)
@@ -131,6 +133,7 @@ def unpack_rvl(data: bytes, name: str) -> NDArray[np.uint16]:
     places = np.arange(lasts[-1] + 1 if lasts.size else 0) - np.repeat(firsts, lasts - firsts + 1)
     parts = (nibbles[: places.size] & 7).astype(np.int64) << np.minimum(3 * places, 60)
     numbers = np.add.reduceat(parts, firsts) if lasts.size else parts
+    numbers[lasts - firsts >= _RVL_NIBBLES] = -1
     codes = np.zeros(width * height, np.int64)
     at = pixel = 0
     runs: list[tuple[int, int, int]] = []
@@ -138,13 +141,17 @@ def unpack_rvl(data: bytes, name: str) -> NDArray[np.uint16]:
         if at + 2 > numbers.size:
             raise ValueError("its depth ends early")
         zeros, count = numbers[at : at + 2].tolist()
+        if min(zeros, count) < 0 or not 0 < zeros + count <= codes.size - pixel:
+            raise ValueError("its depth has a run of no pixels, or of more than are left")
         pixel += zeros
         runs.append((pixel, at + 2, count))
         pixel, at = pixel + count, at + 2 + count
-    if pixel > codes.size or at > numbers.size:
+    if at > numbers.size:
         raise ValueError("its depth ends early")
     for start, first, count in runs:
         steps = numbers[first : first + count]
+        if (steps < 0).any():
+            raise ValueError(f"its depth has a code of more than {_RVL_NIBBLES} nibbles")
         codes[start : start + count] = (steps >> 1) ^ -(steps & 1)
     given = np.zeros(codes.size, np.bool_)
     for start, _, count in runs:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfsynth.config.limits import Limit
@@ -148,13 +149,17 @@ def cell_of(cell: pa.Scalar, name: str) -> Any:
 
 
 def _array(values: pa.Array) -> Any:
-    shape = [len(values)]
+    shape, ragged = [len(values)], False
     while _is_list(values.type):
+        lengths = pc.unique(pc.list_value_length(values))
+        ragged = ragged or values.null_count > 0 or len(lengths) > 1
         outer = max(1, len(values))
         values = values.flatten()
         shape.append(len(values) // outer)
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         return values.to_pylist()
+    if ragged:
+        raise ValueError("its rows are missing or of several lengths")
     require_few(tuple(shape[:2]), "")
     return values.to_numpy(zero_copy_only=False).reshape(shape)
 

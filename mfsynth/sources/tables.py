@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import NonEmpty
+from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
@@ -32,6 +34,7 @@ from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
 
 EXTENSIONS = ("parquet", "arrow")
+_CACHE = "cache-"
 # Columns by which mfsynth's own export says what its codes are.
 _OWN = ("depth_encoding", "depth_unit_per_code", "depth_near", "depth_far", "depth_kind")
 _OWN_CAMERA = ("fx", "fy", "cx", "cy")
@@ -142,6 +145,8 @@ class TableSettings(StoredDepthSettings):
             return tree, [file]
         tree = open_tree(self.path)
         names = [name for name, _ in pair_by_wildcards(tree, self.files, None)]
+        if not self.files.rpartition("/")[2].startswith(_CACHE):
+            names = _without_caches(tree, names)
         if not names:
             raise MfsynthError(f"{tree.told()}: no tables {self.files}; check the path")
         return tree, names
@@ -272,6 +277,33 @@ class _InRow:
         # A number is found under its column's name, a document under its own.
         document = value if isinstance(value, dict) else {file: value}
         return (value if isinstance(value, str) else json.dumps(document)).encode(), name
+
+
+def _without_caches(tree: Tree, names: list[str]) -> list[str]:
+    """Tables but those that `datasets` keeps beside them of what it made of them."""
+    saved = {folder: _saved(tree, folder) for folder in {posixpath.dirname(n) for n in names}}
+    kept = []
+    for name in names:
+        folder, file = posixpath.split(name)
+        files = saved[folder]
+        of_datasets = name.lower().endswith(".arrow")
+        if not of_datasets or (file in files if files else not file.startswith(_CACHE)):
+            kept.append(name)
+    return kept
+
+
+def _saved(tree: Tree, folder: str) -> frozenset[str]:
+    """Files of a folder of `save_to_disk`; none where it is no such folder."""
+    state = posixpath.join(folder, "state.json")
+    if tree.find(state) is None:
+        return frozenset()
+    try:
+        found = strict_json(decode_utf8(tree.read(state), tree.told(state), "description"))
+        return frozenset(str(file["filename"]) for file in found.get("_data_files", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MfsynthError(
+            f"{tree.told(state)}: not what datasets writes ({error}); restore it"
+        ) from error
 
 
 def _rows(counts: list[list[int]]) -> NDArray[np.int64]:

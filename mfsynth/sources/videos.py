@@ -199,7 +199,9 @@ class VideoSource:
         rgb, depth = None, None
         if self.settings.videos is not None:
             video = Video(self.tree, recording.video)
-            rgb = video.image(time, upright=recording.depth is None)
+            # A camera that is given is of the stored pixels, as it is of image files.
+            alone = recording.depth is None and self.encoding.camera is None
+            rgb = video.image(time, upright=alone)
         if recording.depth is not None and not np.isnan(depth_time):
             stored = Video(self.tree, recording.depth)
             if self.encoding.packing in _THREE_BYTES:

@@ -45,6 +45,34 @@ def folder(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("place", ["disk", "store"])
+def test_files_beside_are_found_and_counted_whatever_the_letters_of_their_extension(
+    folder, s3, place
+):
+    for scene in ("a", "b"):
+        (folder / scene / "K.txt").rename(folder / scene / "K.TXT")
+
+    def digest():
+        url = uploaded(folder, s3.new_bucket() + "/data") if place == "store" else str(folder)
+        settings = {**GENERIC, "path": url}
+        opened = source(**settings)
+        assert opened[0].intrinsics.cx == 3
+        return content_digest(source_settings(settings), opened)
+
+    before = digest()
+    write(folder / "a" / "K.TXT", "8 0 3\n0 8 2\n0 0 1\n")
+    assert digest() != before
+
+
+def test_a_file_that_vanished_from_a_store_is_one_line_when_contents_are_taken(folder):
+    url = uploaded(folder, "memory://vanished/data")
+    settings = {**GENERIC, "path": url}
+    opened = source(**settings)
+    fsspec.filesystem("memory").rm("/vanished/data/a/depth/1.png")
+    with one_line_error("a/depth/1.png: cannot be read .*; check URL and access"):
+        content_digest(source_settings(settings), opened)
+
+
 def test_a_folder_in_a_store_has_the_items_and_the_content_of_the_one_on_the_disk(folder, s3):
     url = uploaded(folder, s3.new_bucket() + "/data")
     here, there = ({**GENERIC, "path": path} for path in (str(folder), url))

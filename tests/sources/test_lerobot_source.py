@@ -135,6 +135,9 @@ def test_images_alone_are_fine_and_a_camera_in_the_rows_is_theirs(tmp_path):
     frames = source(**lerobot(tmp_path, {"lens": feature}, {"lens": values}))
     assert frames[2].depth is None
     assert frames[2].intrinsics.fx == 42
+    uncalibrated = source(**lerobot(tmp_path / "b", {"lens": feature}, {"lens": [[0.0] * 4] * 5}))
+    with one_line_error("000002: lens: corrupt or not a camera .*; leave the frame out"):
+        uncalibrated[2]
 
 
 def test_the_content_is_that_of_the_frames_wherever_the_folder_lies(tmp_path, s3):
@@ -145,6 +148,33 @@ def test_the_content_is_that_of_the_frames_wherever_the_folder_lies(tmp_path, s3
     np.testing.assert_array_equal(source(**there)[3].depth, source(**settings)[3].depth)
     digests = {content_digest(source_settings(s), source(**s)) for s in (settings, there)}
     assert len(digests) == 1
+
+
+def digest(settings):
+    return content_digest(source_settings(settings), source(**settings))
+
+
+def test_the_content_has_what_meta_says_of_depth_and_of_episodes_in_videos(tmp_path):
+    def of(far, begin):
+        about = {**SHIFT, "video.depth_max": far}
+        settings = lerobot(tmp_path, {DEPTH: depth_video(**about)})
+        episodes = tmp_path / "meta/episodes/chunk-000/file-000.parquet"
+        table = pq.read_table(episodes).to_pydict()
+        parquet(episodes, {**table, f"videos/{RGB}/from_timestamp": [0.0, begin]})
+        return digest(settings)
+
+    assert of(10.0, 0.3) == of(10.0, 0.3)
+    assert len({of(10.0, 0.3), of(20.0, 0.3), of(10.0, 0.2)}) == 3
+
+
+def test_the_content_has_the_files_that_encoding_names(tmp_path):
+    settings = lerobot(tmp_path, {}) | {"encoding": {"camera": {"file": "K.txt"}}}
+    digests = []
+    for focal in ("40", "50"):
+        write(tmp_path / "meta/K.txt", f"{focal} 0 23 0 {focal} 15 0 0 1")
+        assert source(**settings)[0].intrinsics.fx == float(focal)
+        digests.append(digest(settings))
+    assert digests[0] != digests[1]
 
 
 @pytest.mark.parametrize(

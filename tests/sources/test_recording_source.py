@@ -100,6 +100,34 @@ def test_rvl_is_read_as_it_was_written(seed):
         unpack_rvl(rvl_of(made)[:-60], "x")
 
 
+def rvl_of_numbers(*numbers):
+    """A map of 16x16 pixels in RVL of any numbers, which may be none of a map."""
+    nibbles = []
+    for number in numbers:
+        digits = [number >> 3 * place & 7 for place in range(max(1, -(-number.bit_length() // 3)))]
+        nibbles += [digit | 8 for digit in digits[:-1]] + digits[-1:]
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [
+        int("".join(f"{n:x}" for n in nibbles[at : at + 8]), 16) for at in range(0, len(nibbles), 8)
+    ]
+    return struct.pack("<II", 16, 16) + struct.pack(f"<{len(words)}I", *words)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ((0, 2**64 - 2), "a run of no pixels, or of more than are left"),
+        ((2**64 - 2, 1), "a run of no pixels, or of more than are left"),
+        ((250, 7, *[1] * 7), "a run of no pixels, or of more than are left"),
+        ((0, 0, 256, 0), "a run of no pixels"),
+        ((255, 1, 2**60), "a code of more than 11 nibbles"),
+    ],
+)
+def test_rvl_with_runs_and_codes_of_no_map_is_refused_at_once(numbers, problem):
+    with pytest.raises(ValueError, match=problem):
+        unpack_rvl(rvl_of_numbers(*numbers), "x")
+
+
 @pytest.mark.parametrize(
     ("encoding", "pixels"),
     [
@@ -290,6 +318,19 @@ def test_the_content_is_that_of_the_recording_wherever_it_lies(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize("kind", ["bag", "mcap"])
+def test_the_content_has_the_files_that_encoding_names_beside_the_recording(tmp_path, kind):
+    settings = recording(tmp_path, kind, raw())
+    settings["encoding"] = {"camera": {"file": "K.txt"}}
+    digests = []
+    for focal in ("6.5", "6.55"):
+        write(tmp_path / "K.txt", f"7 0 3.4 0 {focal} 2.6 0 0 1")
+        items = source(**settings)
+        assert items[0].intrinsics.fy == float(focal)
+        digests.append(content_digest(source_settings(settings), items))
+    assert digests[0] != digests[1]
+
+
 @pytest.mark.parametrize(
     ("depth_of", "problem"),
     [
@@ -314,8 +355,8 @@ def test_what_is_no_recording_is_one_line(tmp_path):
             source(kind="recording", path=str(path))
     with one_line_error("no such recording; check the path"):
         source(kind="recording", path=str(tmp_path / "b.bag"))
-    with one_line_error("recordings are read from a disk; copy it there"):
-        source(kind="recording", path="s3://bucket/a.bag")
+    with one_line_error("^s3://bucket/a.bag: recordings are read from a disk; copy it there"):
+        source(kind="recording", path="s3://KEY:secret@bucket/a.bag")
     text = store_of("mcap").types["std_msgs/msg/String"]("hello")
     path = write_bag(tmp_path / "talk", [("/chatter", 1, text)], "mcap")
     with one_line_error("no topic of images; topics: /chatter"):

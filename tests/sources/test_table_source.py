@@ -124,6 +124,20 @@ def test_what_datasets_saves_is_read_with_pictures_and_arrays(tmp_path):
     assert_rows(pictures)
 
 
+@pytest.mark.parametrize("has_state", [True, False])
+def test_what_datasets_caches_beside_a_table_is_not_read(tmp_path, has_state):
+    pictures = [Image.fromarray(image(n)) for n in range(3)]
+    made = datasets.Dataset.from_dict({"image": pictures, "text": list("abc")})
+    made.save_to_disk(tmp_path)
+    datasets.load_from_disk(tmp_path).map(lambda row: {"text": row["text"] + "!"})
+    datasets.load_from_disk(tmp_path).filter(lambda row: row["text"] != "a")
+    assert len(list(tmp_path.glob("cache-*.arrow"))) == 2
+    if not has_state:
+        (tmp_path / "state.json").unlink()
+    settings = {"kind": "table", "path": str(tmp_path), "caption_key": "text"}
+    assert list(source(**settings).texts()) == list("abc")
+
+
 def test_a_photograph_keeps_its_bytes(tmp_path):
     data = jpeg(image(0))
     parquet(tmp_path / "a.parquet", {"image": [data]})
@@ -184,6 +198,14 @@ def test_a_row_that_can_not_be_used_is_one_line(tmp_path, made, problem):
     items = source(kind="table", path=str(tmp_path), encoding=MILLIMETRES, **KEYS)
     with one_line_error(problem):
         items[1]
+
+
+@pytest.mark.parametrize("rows", [[[1.0, 2, 3], [4.0]], [[1.0, 2, 3], None, [4.0, 5, 6]]])
+def test_an_array_whose_rows_differ_is_one_line_and_no_other_array(tmp_path, rows):
+    parquet(tmp_path / "a.parquet", columns(depth=[rows] * COUNT))
+    items = source(kind="table", path=str(tmp_path), encoding=MILLIMETRES, **KEYS)
+    with one_line_error("row 2: depth: .*its rows are missing or of several lengths"):
+        items[2]
 
 
 def test_a_file_that_is_no_table_is_one_line(tmp_path):

@@ -276,3 +276,14 @@ def test_items_are_the_same_however_they_are_listed(tmp_path):
     other = source(**{**settings, "images": "rgb/[0-9].{png,jpg}", "depths": "depth/[0-9].png"})
     for index in range(8):
         assert_same_items(one[index], other[index])
+
+
+def test_a_frame_number_that_is_no_int64_is_one_line(tmp_path):
+    for number in ("000000000000000000007", "9" * 30):
+        write(tmp_path / number / "a" / f"{number}.png", png(image(0)))
+    labels = {"episode": r"(?P<episode>.*)/(?P<frame>\d+)\.png"}
+    settings = {"kind": "folder", "layout": "generic", "images": "a/*.png", "labels": labels}
+    first = source(**settings, path=str(tmp_path / "000000000000000000007"))
+    assert first[0].labels.moment.frame == 7
+    with one_line_error("its frame is no number of at most 18 digits"):
+        source(**settings, path=str(tmp_path / ("9" * 30)))

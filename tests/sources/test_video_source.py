@@ -117,6 +117,10 @@ def test_telephones_frames_are_upright_unless_depth_lies_beside_them(tmp_path):
     other = write(tmp_path / "b.mp4", data[:at] + turned + data[at + len(turned) :])
     upright = source(kind="video", path=str(other))[0].rgb
     np.testing.assert_array_equal(upright, np.rot90(stored, -1))
+    camera = {"camera": {"fx": 50.0, "fy": 50.0, "cx": 23.5, "cy": 15.5}}
+    item = source(kind="video", path=str(other), encoding=camera)[0]
+    np.testing.assert_array_equal(item.rgb, stored)
+    assert (item.intrinsics.cx, item.intrinsics.cy) == (23.5, 15.5)
 
 
 def test_a_video_in_a_store_is_the_one_on_the_disk(tmp_path, s3):
