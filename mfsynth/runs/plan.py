@@ -37,6 +37,13 @@ class Candidate:
     copy: int | None = None
 
     @property
+    def own_seed(self) -> int:
+        """Of what differs between frames of an episode, which have one `seed`."""
+        if self.item.labels.moment is None or self.copy is None:
+            return self.seed
+        return derive_seed(self.seed, "frame", self.index)
+
+    @property
     def ref(self) -> CandidateRef:
         """What is stored of it with whatever becomes of it."""
         text, slots = self.item.text, self.item.slots

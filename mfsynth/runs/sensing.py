@@ -29,7 +29,7 @@ def sensed(
         rgb: Its image.
         intrinsics: Its camera; None where nobody knows it: then it is the sensor's own colour
             camera.
-        seed: Of its candidate.
+        seed: Of its candidate alone, that no other frame of an episode has.
 
     Returns:
         As `mfsynth.geometry.sensors.sensing.sense`; None of depth that is not metric.

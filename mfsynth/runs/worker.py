@@ -286,7 +286,7 @@ class ShardWorker:
                 sensor, twin = self._provenance.sensor(item), self._config.sensor
                 if twin is not None:
                     camera = view.intrinsics or seen
-                    sensor = sensed(twin, said, rgb, camera, candidate.seed)
+                    sensor = sensed(twin, said, rgb, camera, candidate.own_seed)
                 pair = encode_sample(
                     Sample(
                         candidate.ref,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_near_things_throw_a_shadow_to_their_left_as_wide_as_disparities_differ(
     assert holes[:, first + 2 : 58].mean() > 0.95
     assert holes[:, : first - 2].mean() < 0.01
     assert holes[:, 113:].mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["d435", "kinect_v1"])
+@pytest.mark.parametrize("tiny", [1e-6, 1e-41])
+@pytest.mark.filterwarnings("error")
+def test_however_near_a_pixel_is_it_takes_no_more_memory(name, tiny):
+    depth = wall(1.5)
+    depth[0, 0] = tiny
+    tracemalloc.start()
+    try:
+        found = seen(depth, name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * depth.nbytes
+    # What wavers at its edge may show what is behind it.
+    assert found[found > 0] == pytest.approx(1.5, abs=0.1)
+    assert (found > 0).mean() > 0.9
 
 
 def test_a_surface_that_recedes_hides_nothing_of_itself():

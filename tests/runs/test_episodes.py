@@ -76,6 +76,27 @@ def test_frames_of_an_episode_have_one_prompt_and_seed_in_the_order_of_their_num
         assert [text for texts in by_episode.values() for text in texts] == prompts
 
 
+def test_a_sensor_s_noise_is_new_in_each_frame_of_an_episode(job, recordings, tmp_path):
+    root = tmp_path / "recordings"
+    for kind in ("rgb", "depth"):
+        still = (root / "pour" / kind / "2.png").read_bytes()
+        for frame in (9, 10):
+            (root / "pour" / kind / f"{frame}.png").write_bytes(still)
+        for frame in (0, 1):
+            (root / "stack" / kind / f"{frame}.png").write_bytes(still)
+    for text in root.glob("*/rgb/*.txt"):
+        text.write_text("a red cube")
+    camera = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 15.5}
+    source = recordings | {"encoding": {"camera": camera, "unit": "metres"}}
+    store = make(job("d2i", source, sensor={"preset": "kinect_v1"}))
+    pairs = [*RGBDDataset(store.url, labels=True)]
+    frames = [pair for pair in pairs if pair.episode == pairs[0].episode]
+    assert len(frames) == 3
+    assert all(np.array_equal(one.rgb, frames[0].rgb) for one in frames)
+    assert frames[0].sensor.any()
+    assert len({one.sensor.tobytes() for one in frames}) == 3
+
+
 def test_a_run_over_episodes_has_them_each_copy_being_one(job, recordings, tmp_path):
     first = make(job("d2i", recordings, copies=2))
     again = job("i2d", {"kind": "mfsynth", "url": first.url})

@@ -58,7 +58,8 @@ class Scene:
         valid = (depth > 0) & (np.abs(x) <= across) & (np.abs(y) <= down)
         if isinstance(sensor.model, Stereo):
             # Both eyes must see it, and the other one is to the right.
-            there = np.divide(sensor.baseline, depth, out=np.zeros_like(depth), where=depth > 0)
+            with np.errstate(over="ignore"):  # of the least depths, which no sensor returns
+                there = np.divide(sensor.baseline, depth, out=np.zeros_like(depth), where=depth > 0)
             valid &= x - there >= -across
         return cls(depth, valid, _reflectivity(rgb), cosine.astype(np.float32), intrinsics, sensor)
 

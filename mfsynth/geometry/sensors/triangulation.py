@@ -88,8 +88,10 @@ def in_shadow(scene: Scene, depth: DepthMap) -> Mask:
         scene: What is seen.
         depth: Of it, with noise at its edges.
     """
-    shift = _over(scene.intrinsics.fx * scene.sensor.baseline, depth, depth > 0)
     height, width = depth.shape
+    # What is so near that it is beyond the image has no say in how much memory this takes.
+    shift = _over(scene.intrinsics.fx * scene.sensor.baseline, depth, depth > 0)
+    shift = np.minimum(shift, np.float32(width))
     # Where a pixel's left and right half fall in the other eye's image, which begins at -margin.
     margin = math.ceil(float(shift.max(initial=0))) + 1
     place = np.arange(width, dtype=np.float32)[None, :] - shift + margin
@@ -120,7 +122,8 @@ def _in_steps(disparity: Map, step: float) -> Map:
 
 
 def _over(scale: float, values: Map, where: Mask) -> Map:
-    """`scale` / values; 0 elsewhere."""
-    return np.divide(
-        np.float32(scale), values, out=np.zeros_like(values), where=where & (values > 0)
-    )
+    """`scale` / values, infinite of the least ones; 0 elsewhere."""
+    with np.errstate(over="ignore"):
+        return np.divide(
+            np.float32(scale), values, out=np.zeros_like(values), where=where & (values > 0)
+        )
