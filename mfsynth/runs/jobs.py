@@ -8,6 +8,7 @@ from typing import Final
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.items import RunItems
+from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.survey import Survey, survey
 
 JOBS: Final[Mapping[str, str]] = {"generate": "joint", "annotate": "i2d", "retexture": "d2i"}
@@ -69,7 +70,11 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
             "sensor: measures metres, and nobody says that the source's depth is in them; say so "
             "(docs/how-to/data.md), or leave sensor out"
         )
-    if lacking := [name for name, count in found.labels.items() if not count]:
+    settings = getattr(items.source.settings, "labels", None)
+    optional = settings.optional if isinstance(settings, LabelSettings) else frozenset[str]()
+    if not any(found.labels.get(name) for name in optional):
+        optional = frozenset()
+    if lacking := [n for n, count in found.labels.items() if not count and n not in optional]:
         raise MfsynthError(
             f"source.labels: of {found.frames} items of the source none has {lacking[0]}; name its "
             "file as it is called beside the image, or leave it out"

@@ -20,6 +20,9 @@ PARTED_MEANING = "objects whose mask and image part ways: number in the mask, an
 PHASH = "phash"
 PHASH_MEANING = "perceptual hash of the image, 64 bits: near-duplicates differ in few of them"
 
+PREFIXES = ("slot_", "check_")
+"""Of the columns of a run's slots and of its scores."""
+
 _T = TypeVar("_T")
 
 
@@ -443,3 +446,10 @@ def _thumbnail(record: Reject | Quarantine) -> bytes | None:
 
 def _valid_fraction(sample: Sample) -> float:
     return np.count_nonzero(sample.depth > 0) / sample.depth.size
+
+
+def may_be_member(name: str) -> bool:
+    """Whether a source's file can have columns of this name that are nobody else's."""
+    own = {f"{name}_{part}" for part in ("offset", "size", "crc32")}
+    taken = {column.name for column in INDEX} | {column.name for column in REJECTS}
+    return not name.startswith(PREFIXES) and own.isdisjoint(taken)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +31,9 @@ OTHER = re.compile(r"[a-z0-9]{1,40}|[a-z0-9_]{1,40}\.[a-z0-9]{1,8}")
 """Suffixes of other files, which become parts of the names of columns."""
 
 _MOST_ID = 65535
-_BIT_DEPTH, _COLOUR_TYPE = 24, 25
+BIT_DEPTH = 24
+"""Where a PNG says it."""
+_COLOUR_TYPE = 25
 _GREYSCALE = 0
 _RIGID = 1e-3
 
@@ -142,6 +143,8 @@ def decode_mask(png: bytes, shape: tuple[int, int]) -> InstanceMask:
         raise ValueError(f"{MASK}: is {width}x{height}, not {shape[1]}x{shape[0]}")
     if width * height > Limit.PIXELS.most:
         raise ValueError(f"{MASK}: is {width}x{height}, more than {Limit.PIXELS.variable}")
+    import cv2
+
     found = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.ndim != 2:
         raise ValueError(f"{MASK}: does not decode")
@@ -151,11 +154,13 @@ def decode_mask(png: bytes, shape: tuple[int, int]) -> InstanceMask:
 def is_mask(data: bytes) -> bool:
     """Whether a file is a greyscale PNG of 8 or 16 bits, by its two ends."""
     whole = data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
-    return whole and data[_COLOUR_TYPE] == _GREYSCALE and data[_BIT_DEPTH] in (8, 16)
+    return whole and data[_COLOUR_TYPE] == _GREYSCALE and data[BIT_DEPTH] in (8, 16)
 
 
 def encode_mask(mask: InstanceMask) -> bytes:
     """Instances (H, W) as a greyscale PNG of 16 bits."""
+    import cv2
+
     done, png = cv2.imencode(".png", mask.astype(np.uint16, copy=False))
     if not done:
         raise ValueError(f"OpenCV could not encode a mask of shape {mask.shape}")

@@ -20,6 +20,7 @@ from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.columns import (
     ADDED,
     INDEX,
+    PREFIXES,
     REJECT_PIXELS,
     REJECTS,
     Column,
@@ -32,8 +33,7 @@ from mfsynth.shards.labels import suffix_of
 from mfsynth.shards.layout import WRITTEN_VERSIONS, Member, members_of, others_of
 from mfsynth.shards.records import CandidateRef, Reject
 
-SLOT_PREFIX = "slot_"
-SCORE_PREFIX = "check_"
+SLOT_PREFIX, SCORE_PREFIX = PREFIXES
 
 _METADATA = {
     "mfsynth.depth": "; ".join(f"{scale}: {formula}" for scale, formula in FORMULAS.items()),

@@ -19,7 +19,7 @@ from mfsynth.shards.marks import JPEG_START, source_type
 from mfsynth.sources.base import DepthFacts, Item, Origin
 from mfsynth.sources.beside import Beside, filled, kept_by, matrix_at, number_at, place_of
 from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings, differ
-from mfsynth.sources.containers import is_array, open_picture, read_codes
+from mfsynth.sources.containers import exif_orientation, is_array, read_codes
 from mfsynth.sources.decoding import (
     EncodingError,
     Shape,
@@ -29,13 +29,11 @@ from mfsynth.sources.decoding import (
 )
 from mfsynth.sources.depth_codes import facts_of
 from mfsynth.sources.encoding import Encoding
-from mfsynth.sources.guards import decoding
 from mfsynth.sources.labels import LabelSettings, labels_read
 from mfsynth.sources.own_shards import OwnDepth, require_foreign
 
 _Value = TypeVar("_Value", bound=np.generic)
 
-_EXIF_ORIENTATION = 0x0112
 # Clockwise, that bring a stored picture upright; the other orientations are mirrored.
 _EXIF_QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
 
@@ -121,7 +119,7 @@ def assemble(
         camera = None if camera is None else camera.turned(quarters, *shape)
     image = files.rgb if isinstance(files.rgb, bytes) else b""
     origin = Origin(
-        jpeg=image if image.startswith(JPEG_START) and not turned else None,
+        jpeg=image if _stays(image, files, turned=turned) else None,
         digital_source_type=(source_type(image) if image else None) or "",
     )
     name = files.rgb_name or files.depth_name
@@ -272,14 +270,15 @@ def _quarters(files: Files, encoding: Encoding) -> int:
     return _EXIF_QUARTERS[found]
 
 
+def _stays(image: bytes, files: Files, *, turned: bool) -> bool:
+    """Whether a file is the image's as it is: readers that heed EXIF would turn it, not depth."""
+    return image.startswith(JPEG_START) and not turned and _exif_orientation(files) == 1
+
+
 def _exif_orientation(files: Files) -> int:
     if not isinstance(files.rgb, bytes) or is_array(files.rgb):
         return 1
-    with (
-        decoding(files.rgb_name, "an image", "replace it"),
-        open_picture(files.rgb, files.rgb_name) as picture,
-    ):
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    return exif_orientation(files.rgb, files.rgb_name)
 
 
 def _turned(image: NDArray[_Value], quarters: int) -> NDArray[_Value]:

@@ -104,7 +104,8 @@ class Origin:
 
     Attributes:
         key: What it is called in its source, wherever that lies.
-        jpeg: The file of `rgb`, where that is a JPEG whose pixels were not turned.
+        jpeg: The file of `rgb`, where that is a JPEG whose pixels are these whether or not its
+            reader heeds EXIF.
         digital_source_type: How the image came to be, a term of the IPTC, as its file says; ""
             where it doesn't.
         licence: What the item may be used for; "" where only the settings say.

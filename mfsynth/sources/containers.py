@@ -51,6 +51,8 @@ _WITHOUT_READER: Final = {
     b"\x89MCAP": "MCAP, which is a source of kind recording",
 }
 _KNOWN = "PNG, TIFF, NPY, NPZ, EXR, PFM, PGM, HDF5, MAT, .dpt or map of COLMAP"
+_EXIF_ORIENTATION: Final = 0x0112
+_EXIF_ORIENTATIONS: Final = range(1, 9)
 # Colour types of PNG; of RGB without and with alpha.
 _GREYSCALE, _RGB = 0, (2, 6)
 
@@ -129,6 +131,18 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     require_few(image.size[::-1], name)
     return image
+
+
+def exif_orientation(data: bytes, name: str) -> int:
+    """How EXIF says that a picture is to be turned, 1 to 8; 1 = not.
+
+    Raises:
+        MfsynthError: It is no picture.
+    """
+    with decoding(name, "an image", "replace it"), open_picture(data, name) as picture:
+        found = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    # Cameras write 0 where they don't know.
+    return found if found in _EXIF_ORIENTATIONS else 1
 
 
 def _png(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:

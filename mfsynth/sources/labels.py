@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from pydantic import Field, model_validator
 
 from mfsynth.config.base import NonEmpty, Settings, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import CameraAxes
+from mfsynth.shards.columns import may_be_member
 from mfsynth.shards.labels import (
+    BIT_DEPTH,
     CAMERA_TO_WORLD,
     EPISODE,
     MASK,
@@ -34,12 +39,14 @@ from mfsynth.shards.labels import (
     is_mask,
     member_of,
     rigid,
+    suffix_of,
 )
 from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
 from mfsynth.sources.beside import Beside, filled, matrix_at, place_of
 from mfsynth.sources.bop_labels import CAMERAS, MASKS, TRUTH, read_bop
-from mfsynth.sources.containers import is_array, open_picture, read_array
+from mfsynth.sources.containers import container_of, is_array, open_picture, read_array
 from mfsynth.sources.guards import decoding
+from mfsynth.sources.plain_formats import read_pgm
 
 _MEMBERS = MEMBERS | ADDED_MEMBERS
 _OWN = _MEMBERS.keys() | {member.suffix for member in _MEMBERS.values()}
@@ -47,6 +54,15 @@ _OWN = _MEMBERS.keys() | {member.suffix for member in _MEMBERS.values()}
 _DIGITS = 18
 # Pillow's modes in which a pixel is one number.
 _ONE_NUMBER = ("1", "L", "P", "I", "I;16", "I;16B")
+# Those that keep numbers, as Pillow reads them.
+_EXACT = ("PNG", "BMP", "GIF", "TIFF")
+_LOSSLESS_TIFF = (
+    *("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"),
+    *("tiff_ccitt", "group3", "group4"),
+)
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+# What Pillow multiplies grey of so many bits with.
+_SPREAD = {2: 85, 4: 17}
 
 
 class CameraPoseSettings(Settings):
@@ -116,6 +132,11 @@ class LabelSettings(Settings):
                     "of small letters, digits and _, with one dot at most, that no member has"
                 )
         members = [member_of(suffix) for suffix in self.others or ()]
+        if taken := [name for name in members if not may_be_member(name)]:
+            raise ValueError(
+                f"others: {suffix_of(taken[0])!r:.60} would be taken for a column of the index "
+                "that is another's, as check_... and slot_... are; rename it"
+            )
         if len({*members}) < len(members):
             raise ValueError("others: two suffixes differ in . and _ alone; rename one")
         if self.episode is not None:
@@ -138,6 +159,11 @@ class LabelSettings(Settings):
         }
         own = [name for name, setting in given.items() if setting is not None]
         return (*own, *(self.others or ()))
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Those of the names that a source need not have, if it has one of them."""
+        return frozenset() if self.preset is None else frozenset({MASK, POSES, CAMERA_TO_WORLD})
 
     @property
     def files(self) -> frozenset[str]:
@@ -259,13 +285,8 @@ def _as_mask(data: bytes, name: str) -> bytes:
     if is_array(data):
         values = read_array(data, name, None, "replace it")
     else:
-        with decoding(name, "a picture", "replace it"), open_picture(data, name) as picture:
-            if picture.mode not in _ONE_NUMBER:
-                raise MfsynthError(
-                    f"{name}: a mask has one number a pixel, this picture has colours "
-                    f"({picture.mode}); store the numbers of instances"
-                )
-            values = np.asarray(picture)
+        with decoding(name, "a picture", "replace it"):
+            values = _numbers_of(data, name)
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "biu":
         raise MfsynthError(
@@ -275,3 +296,33 @@ def _as_mask(data: bytes, name: str) -> bytes:
     if values.size and not 0 <= int(values.min()) <= int(values.max()) <= np.iinfo(np.uint16).max:
         raise MfsynthError(f"{name}: numbers of instances are from 0 to 65535; mend it")
     return encode_mask(values.astype(np.uint16))
+
+
+def _numbers_of(data: bytes, name: str) -> NDArray[Any]:
+    """What a picture stores in its pixels; Pillow spreads numbers of few bits over all grey."""
+    if container_of(data) == "pgm":
+        return read_pgm(data, name)
+    with open_picture(data, name) as picture:
+        if picture.format not in _EXACT or _is_inexact_tiff(picture):
+            raise MfsynthError(
+                f"{name}: a {picture.format} of this kind does not keep numbers of instances as "
+                "they are; store them as PNG"
+            )
+        if picture.mode not in _ONE_NUMBER:
+            raise MfsynthError(
+                f"{name}: a mask has one number a pixel, this picture has colours "
+                f"({picture.mode}); store the numbers of instances"
+            )
+        values = np.asarray(picture)
+    if picture.format == "PNG" and picture.mode == "L":
+        return values // _SPREAD.get(data[BIT_DEPTH], 1)
+    return values
+
+
+def _is_inexact_tiff(picture: Image.Image) -> bool:
+    if not isinstance(picture, TiffImageFile):
+        return False
+    bits, *_ = picture.tag_v2.get(_TIFF_BITS, (1,))
+    white_is_zero = picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+    lossless = picture.info.get("compression") in _LOSSLESS_TIFF
+    return bits in _SPREAD or white_is_zero or not lossless

@@ -21,6 +21,7 @@ from mfsynth.shards.labels import (
 from mfsynth.shards.layout import OFFSET, others_of
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import DepthFacts, Item, Origin, unit_of
+from mfsynth.sources.containers import exif_orientation
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.storage.credentials import without_credentials
 
@@ -83,16 +84,18 @@ class RunSource:
         pair, files = self.pairs.with_files(index)
         camera, pose = pair.intrinsics, pair.camera_to_world
         kept = {_DECODED.get(name) or suffix_of(name): data for name, data in files.items()}
+        name = f"{self._shown}: {pair.sample_id}"
         return Item(
             rgb=pair.rgb,
             depth=pair.depth,
             text=pair.prompt,
             intrinsics=None if camera is None else Intrinsics.from_matrix(camera),
-            name=f"{self._shown}: {pair.sample_id}",
+            name=name,
             camera_from=pair.intrinsics_source or "",
             facts=DepthFacts(unit_of(pair.depth_kind)),
             origin=Origin(
                 key=pair.sample_id,
+                jpeg=files["rgb"] if exif_orientation(files["rgb"], name) == 1 else None,
                 digital_source_type=self._source_type(index),
                 licence=pair.licence or "",
                 camera=pair.intrinsics_source or IntrinsicsSource.GIVEN,

@@ -159,12 +159,26 @@ def _seen() -> dict[str, Any]:
     return {"rgb": rgb, "depth": np.ones((64, 64), np.float32)}
 
 
+def _measured() -> dict[str, Any]:
+    from mfsynth.geometry import Intrinsics
+
+    intrinsics = np.array([[60.0, 0, 31.5], [0, 60.0, 31.5], [0, 0, 1]])
+    rgb = np.full((64, 64, 3), 90, np.uint8)
+    return {
+        "depth": np.ones((64, 64), np.float32),
+        "rgb": rgb,
+        "intrinsics": Intrinsics.from_matrix(intrinsics),
+        "np": np,
+    }
+
+
 # What the Python of a page takes for granted.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/how-to/estimators.md": _seen,
     "docs/how-to/loading.md": _distributed,
     "docs/reference/cameras.md": _camera,
     "docs/reference/sampling.md": lambda: {"pipe": _pipe(), "prompts": ["a cube"], "seeds": [0]},
+    "docs/reference/sensors.md": _measured,
     "docs/results/embedded_model.md": _pair,
 }
 # What is another thing here, by page.

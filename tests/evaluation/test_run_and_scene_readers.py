@@ -61,7 +61,7 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
 
 
 def test_a_run_is_named_without_its_credentials(monkeypatch):
-    monkeypatch.setattr("mfsynth.datasets.RGBDDataset", lambda url, view: [])
+    monkeypatch.setattr("mfsynth.datasets.RGBDDataset", lambda url, **_: [])
     with pytest.raises(MfsynthError) as caught:
         run_set("s3://key:secret@bucket/run")
     assert "secret" not in str(caught.value)

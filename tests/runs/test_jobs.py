@@ -87,6 +87,31 @@ def test_a_photograph_that_lies_on_its_side_is_stood_up_and_a_png_compressed(job
     assert {row["licence"] for row in rows} == {"unknown"}
 
 
+@pytest.mark.parametrize("beside", ["depth", "camera", "stored"])
+def test_no_reader_turns_an_image_away_from_its_depth(job, photographs, beside):
+    settings = photographs.add_depth() if beside == "depth" else photographs.settings()
+    if beside != "depth":
+        own = {"camera": {"fov": 60}} if beside == "camera" else {"orientation": "stored"}
+        settings |= {"images": "*.jpg", "encoding": own}
+    # On its side, mirrored, upright, and what cameras write that don't know; the last has no EXIF.
+    orientations = (6, 2, 1, 0)
+    for number, orientation in enumerate(orientations):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright = Image.fromarray(picture(number, *SIZES[number]))
+        upright.save(photographs.folder / f"{number}.jpg", exif=exif, quality=90)
+    store = make(job("i2d", settings))
+    assert verify_run(store).problems == ()
+    for number, orientation in enumerate((*orientations, None)):
+        found, file = members(store, number), photographs.folder / f"{number}.jpg"
+        assert (found["rgb"] == file.read_bytes()) == (orientation in (1, 0, None))
+        # OpenCV heeds EXIF.
+        shown = cv2.imdecode(np.frombuffer(found["rgb"], np.uint8), cv2.IMREAD_COLOR_RGB)
+        stored = np.asarray(Image.open(file))
+        assert shown.shape == stored.shape
+        assert np.abs(shown.astype(int) - stored).mean() < 3
+
+
 def test_what_can_not_be_read_is_in_quarantine_and_the_rest_is_made(job, photographs, monkeypatch):
     monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
     (photographs.folder / "1.jpg").write_bytes(b"\xff\xd8 no picture")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import tarfile
+import zlib
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from mfsynth.datasets.augmentations import HorizontalFlip, RandomCrop
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.driver import generate
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
@@ -47,6 +50,27 @@ def poses_of(number: int) -> bytes:
         {"id": 300 + number, "name": "läufer"},
     ]
     return json.dumps(listed, indent=2).encode()
+
+
+def encoded(kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray((mask_of(1) % 256).astype(np.uint8)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_of_few_bits(ids: np.ndarray, bits: int) -> bytes:
+    """Greyscale of 1, 2 or 4 bits, which neither Pillow nor OpenCV writes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(name + data).to_bytes(4)
+        return len(data).to_bytes(4) + name + data + crc
+
+    single = np.unpackbits(ids.astype(np.uint8)[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(single.reshape(len(ids), -1), axis=-1)
+    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.fixture
@@ -127,6 +151,14 @@ def test_a_run_over_a_run_hands_its_labels_on(job, labelled, tmp_path):
             assert after.get(name) == before.get(name)
     wanted = [row["camera_to_world"] for row in rows_of(first)]
     assert [row["camera_to_world"] for row in rows_of(second)] == wanted
+
+
+def test_a_run_over_a_run_has_its_jpegs_byte_for_byte(job, labelled, tmp_path):
+    first = make(job("d2i", labelled))
+    again = job("i2d", {"kind": "mfsynth", "url": first.url})
+    second = make(again.model_copy(update={"output": str(tmp_path / "second")}))
+    for number in range(len(rows_of(first))):
+        assert members(second, number)["rgb"] == members(first, number)["rgb"]
 
 
 def test_tar_files_have_labels_as_folders_have_them(job, photographs, labelled):
@@ -216,6 +248,9 @@ def test_verify_sees_a_mask_that_changed(job, labelled):
     [
         ("1.mask.png", encode_mask(np.zeros((9, 9), np.uint16)), "mask.png: is 9x9, not 48x64"),
         ("1.mask.png", b"\x89PNG\r\n\x1a\nbroken", "1.mask.png: .*picture"),
+        ("1.mask.png", encoded("JPEG"), "1.mask.png: a JPEG of this kind does not keep numbers"),
+        ("1.mask.png", encoded("WEBP"), "1.mask.png: a WEBP of this kind does not keep numbers"),
+        ("1.mask.png", encoded("TIFF", compression="jpeg"), "a TIFF of this kind does not keep"),
         ("1.poses.json", b'[{"id": 0, "name": "mug"}]', "object 0: id is no number from 1"),
         ("1.poses.json", b'[{"id": 1}, {"id": 1}]', "two objects have one id"),
         ("1.poses.json", b"{}", "not a list of objects"),
@@ -235,6 +270,21 @@ def test_labels_that_are_none_put_their_image_into_quarantine(
     assert source_of.load(0).labels.mask is not None
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, "pgm"])
+def test_masks_of_few_bits_have_the_numbers_that_are_stored(job, photographs, labelled, bits):
+    most = 8 if bits == "pgm" else 2**bits
+    ids = (np.arange(SIZES[1][0])[:, None] + np.arange(SIZES[1][1])) % most
+    if bits == "pgm":
+        # Its highest number is 7, which Pillow would make 255.
+        header = b"P5\n%d %d\n7\n" % (ids.shape[1], ids.shape[0])
+        mask = header + ids.astype(np.uint8).tobytes()
+    else:
+        mask = png_of_few_bits(ids, bits)
+    (photographs.folder / "1.mask.png").write_bytes(mask)
+    item = RunItems(job("d2i", labelled)).source.load(1)
+    np.testing.assert_array_equal(item.labels.mask, ids)
+
+
 def test_an_image_that_is_turned_can_not_keep_its_labels(job, photographs, labelled):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -252,6 +302,8 @@ def test_an_image_that_is_turned_can_not_keep_its_labels(job, photographs, label
         ({"others": {"rgb.jpg": "x"}}, "'rgb.jpg' can't be a suffix"),
         ({"others": {"rgb": "x"}}, "'rgb' can't be a suffix"),
         ({"others": {"A b.png": "x"}}, "'A b.png' can't be a suffix"),
+        ({"others": {"check.png": "x"}}, "'check.png' would be taken for a column"),
+        ({"others": {"slot_a.png": "x"}}, "'slot_a.png' would be taken for a column"),
         ({"others": {"a.b": "x", "a_b.c": "x", "a.b_c": "x"}}, "'a.b_c' can't be a suffix"),
         ({"episode": "(?P<episode>.*)"}, "needs the groups"),
         ({"episode": "("}, "no regular expression"),
@@ -272,3 +324,26 @@ def test_what_labels_hold_is_part_of_the_fingerprint(job, photographs, labelled)
     before = digest()
     shutil.copy(photographs.folder / "0.mask.png", photographs.folder / "4.mask.png")
     assert digest() != before
+
+
+def test_a_run_over_bop_scenes_does_not_ask_for_cameras_that_they_may_lack(job, tmp_path):
+    scene = tmp_path / "bop" / "000001"
+    for folder in ("rgb", "depth", "mask_visib"):
+        (scene / folder).mkdir(parents=True)
+    mask = np.zeros((24, 32), np.uint8)
+    mask[4:9, 4:9] = 255
+    cv2.imwrite(str(scene / "rgb/000000.png"), np.zeros((24, 32, 3), np.uint8))
+    cv2.imwrite(str(scene / "depth/000000.png"), np.full((24, 32), 1000, np.uint16))
+    cv2.imwrite(str(scene / "mask_visib/000000_000000.png"), mask)
+    camera = {"cam_K": [30.0, 0, 15.5, 0, 30.0, 11.5, 0, 0, 1], "depth_scale": 1.0}
+    turn = [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    truth = [{"cam_R_m2c": turn, "cam_t_m2c": [0, 0, 1000.0], "obj_id": 5}]
+    (scene / "scene_camera.json").write_text(json.dumps({"0": camera}))
+    (scene / "scene_gt.json").write_text(json.dumps({"0": truth}))
+    source = {"kind": "folder", "layout": "bop", "path": str(scene.parent)}
+    config = job("d2i", source | {"labels": {"preset": "bop"}})
+    found = require_usable(RunItems(config), config)
+    assert found.labels == {"mask.png": 1, "poses.json": 1, "camera_to_world": 0}
+    (scene / "scene_gt.json").unlink()
+    with pytest.raises(MfsynthError, match=r"source\.labels: of 1 items .* none has mask\.png"):
+        require_usable(RunItems(config), config)

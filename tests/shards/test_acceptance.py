@@ -116,7 +116,8 @@ def test_the_card_tells_which_limits_a_calibration_does_not_hold_for(run_store):
     checks = {"calibration": {"limits": limits}}
     run = replace(tiny_run.make_manifest(checks=checks), scores=scores)
     commits = read_commits(run_store)
-    card = run_documents(run, commits, read_index(run_store, commits.values()), ())["README.md"]
+    found = run_documents(run, commits, read_index(run_store, commits.values()), ())
+    card = found["README.md"].decode()
     line = "registration at least 2, calibrated at least 1.5"
     assert f"Limits set by hand; {NO_GUARANTEE}:\n\n- {line}\n\n" in card
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -72,6 +73,14 @@ def own(tmp_path):
 
 def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed or 0)
+
+
+def model_bytes(own) -> bytes:
+    """All of a model, as MuJoCo itself would store it."""
+    mujoco = load_mujoco()
+    buffer = np.zeros(mujoco.mj_sizeModel(own.model), np.uint8)
+    mujoco.mj_saveModel(own.model, None, buffer)
+    return buffer.tobytes()
 
 
 def view_of(own, data=None, rule=None, lights=None):
@@ -251,6 +260,8 @@ def test_lights_change_a_view_and_not_the_model(own):
     assert dim.rgb.mean() < 0.7 * before.rgb.mean()
     assert np.array_equal(before.rgb, after.rgb)
     assert np.array_equal(before.depth, dim.depth)
+    fresh = own()
+    assert (fresh.digest, model_bytes(fresh)) == (model.digest, model_bytes(model))
 
 
 def test_a_camera_of_the_model_goes_with_its_body(own):
@@ -284,14 +295,84 @@ def test_a_model_without_cameras_is_seen_from_around_it(own):
     assert rule.around is not None
 
 
-def test_content_decides_the_digest_and_not_the_place(own, tmp_path):
-    first = own().digest
-    (tmp_path / "elsewhere").mkdir()
-    moved = tmp_path / "elsewhere" / "other.xml"
-    moved.write_text(SCENE)
-    assert OwnModel.load(str(moved)).digest == first
-    assert own(replace=[(".8 .1 .1 1", ".1 .8 .1 1")]).digest != first
-    assert own(replace=[('kp="20"', 'kp="21"')]).digest != first
+def test_cameras_without_names_go_by_their_numbers(own):
+    model = own(replace=[('<camera name="top" ', "<camera ")])
+    assert [rule.label for rule in default_cameras(model)] == ["camera0", "hand"]
+    same = view_of(own(), rule=CameraRule(name="top"))
+    assert np.array_equal(view_of(model, rule=CameraRule(name="camera0")).rgb, same.rgb)
+
+
+# What decides views or motion, each in a way of its own.
+TEXTURED = """
+<mujoco>
+  <option density="0" iterations="100"/>
+  <visual><map zfar="50"/><headlight diffuse=".4 .4 .4"/></visual>
+  <statistic center="0 0 0" extent="2"/>
+  <asset>
+    <texture name="plain" type="2d" file="plain.png"/>
+    <texture name="other" type="2d" builtin="flat" width="8" height="8" rgb1="0 0 1"/>
+    <material name="first" texture="plain"/>
+    <material name="second" texture="other"/>
+    <mesh name="wedge" file="wedge.obj"/>
+    <mesh name="spike" vertex="0 0 0 .1 0 0 0 .1 0 0 0 .3"/>
+  </asset>
+  <worldbody>
+    <light pos="0 0 3" castshadow="true"/>
+    <camera name="c" pos="0 -2 1" mode="targetbody" target="p"/>
+    <body name="p" pos="0 0 .5"><freejoint/>
+      <geom type="mesh" mesh="wedge" material="first"/></body>
+    <body name="q" pos="1 0 .5"><freejoint/>
+      <geom type="sphere" size=".1" material="second"/></body>
+  </worldbody>
+  <equality><weld body1="p" body2="q" active="false"/></equality>
+</mujoco>
+"""
+
+
+@pytest.fixture
+def textured(tmp_path):
+    """Loads a model with a mesh and an image in a folder, with a text in it replaced."""
+
+    def load(old="", new="", folder="here", blue=0) -> OwnModel:
+        assert old in TEXTURED
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        (place / "scene.xml").write_text(TEXTURED.replace(old, new, 1) if old else TEXTURED)
+        cv2.imwrite(str(place / "plain.png"), np.full((8, 8, 3), (blue, 90, 90), np.uint8))
+        corners = "v 0 0 0\nv .2 0 0\nv 0 .2 0\nv 0 0 .2\n"
+        (place / "wedge.obj").write_text(f"{corners}f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n")
+        return OwnModel.load(str(place / "scene.xml"))
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('target="p"', 'target="q"'),
+        ('mode="targetbody"', 'mode="targetbodycom"'),
+        ('name="first" texture="plain"', 'name="first" texture="other"'),
+        ('density="0"', 'density="1000"'),
+        ('iterations="100"', 'iterations="5"'),
+        ('castshadow="true"', 'castshadow="false"'),
+        ('zfar="50"', 'zfar="1"'),
+        ('headlight diffuse=".4 .4 .4"', 'headlight diffuse="0 0 0"'),
+        ('center="0 0 0"', 'center="0 0 1"'),
+        ('extent="2"', 'extent="3"'),
+        ('mesh="wedge"', 'mesh="spike"'),
+        ('active="false"', 'active="true"'),
+    ],
+)
+def test_all_of_a_model_decides_its_digest(textured, old, new):
+    assert textured(old, new).digest != textured().digest
+
+
+def test_images_decide_the_digest_and_where_files_lie_does_not(textured):
+    first = textured()
+    assert textured(folder="elsewhere").digest == first.digest
+    # Why the digest isn't that of the bytes that MuJoCo stores.
+    assert model_bytes(textured(folder="elsewhere")) != model_bytes(first)
+    assert textured(folder="bluer", blue=1).digest != first.digest
 
 
 def test_a_bad_model_or_name_is_told_in_a_line(own, tmp_path):
@@ -304,6 +385,9 @@ def test_a_bad_model_or_name_is_told_in_a_line(own, tmp_path):
     assert "\n" not in str(e.value)
     with pytest.raises(MfsynthError, match="no such file; give the path of a MuJoCo model"):
         OwnModel.load(str(tmp_path / "none.xml"))
+    with pytest.raises(MfsynthError, match=r"^https://h/x.xml: no such file") as e:
+        OwnModel.load("https://user:topsecret@h/x.xml?sig=topsecret")
+    assert "topsecret" not in str(e.value)
     model = own()
     with pytest.raises(MfsynthError, match="no camera 'tup'; did you mean top"):
         model.camera("tup")

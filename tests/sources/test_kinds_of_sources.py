@@ -65,7 +65,7 @@ def test_a_mistake_in_an_installed_kind_is_told_like_any_other(install):
     install(EXAMPLE, beside="BesideSettings")
     with pytest.raises(ValueError, match=r"beside\.path\n  Field required"):
         source(kind="beside")
-    with pytest.raises(ValueError, match="'live_scenes', 'beside'"):
+    with pytest.raises(ValueError, match="'mujoco', 'beside'"):
         source(kind="besides", path="x")
 
 

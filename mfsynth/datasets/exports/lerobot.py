@@ -43,7 +43,9 @@ class LeRobot(Exporter):
     """
 
     holds: ClassVar[str] = "the JPEG as it is, depth as TIFF of float32 metres, K as a column"
-    loses: ClassVar[str] = "pairs of other sizes than the first (refused)"
+    loses: ClassVar[str] = (
+        "episodes and times of frames (each is an episode); pairs of other sizes (refused)"
+    )
 
     pairs_per_file: Count = 256
 

@@ -51,12 +51,10 @@ class Camera:
 
 def default_cameras(own: OwnModel) -> tuple[CameraRule, ...]:
     """All cameras of a model, or else one that sees all of it."""
-    model = own.model
-    names = [model.camera(number).name for number in range(model.ncam)]
-    if any(names):
-        return tuple(CameraRule(name=name) for name in names if name)
-    x, y, z = map(float, model.stat.center)
-    away = 2.0 * float(model.stat.extent)
+    if own.cameras:
+        return tuple(CameraRule(name=name) for name in own.cameras)
+    x, y, z = map(float, own.model.stat.center)
+    away = 2.0 * float(own.model.stat.extent)
     return (CameraRule(around=(x, y, z), distance=(0.8 * away, 1.2 * away)),)
 
 
@@ -107,7 +105,7 @@ def _lens(own: OwnModel, number: int, height: int, width: int) -> Intrinsics:
     names = ("cam_projection", "cam_orthographic")
     flat = next(getattr(model, name) for name in names if hasattr(model, name))
     if flat[number]:
-        name = model.camera(number).name
+        name = own.cameras[number]
         raise MfsynthError(f"{own.path}: camera {name!r} is orthographic; name one in perspective")
     across, down = map(float, model.cam_sensorsize[number])
     if not across:

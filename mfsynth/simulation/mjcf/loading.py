@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,20 +14,10 @@ import numpy as np
 from mfsynth.config.suggestions import nearest
 from mfsynth.errors import MfsynthError
 from mfsynth.simulation.gl import load_mujoco
+from mfsynth.storage.credentials import without_credentials
 
-# Of `mujoco.MjModel`, what images and motion come of, in any version of MuJoCo.
-_DECISIVE = (
-    *("names", "qpos0", "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia"),
-    *("jnt_type", "jnt_pos", "jnt_axis", "jnt_range", "jnt_limited", "jnt_stiffness"),
-    *("dof_damping", "dof_armature", "dof_frictionloss"),
-    *("geom_type", "geom_size", "geom_pos", "geom_quat", "geom_rgba", "geom_group", "geom_matid"),
-    *("geom_friction", "geom_contype", "geom_conaffinity"),
-    *("mesh_vert", "mesh_face", "mesh_texcoord", "hfield_data", "tex_data"),
-    *("mat_rgba", "mat_texrepeat", "mat_specular", "mat_shininess", "mat_reflectance"),
-    *("light_pos", "light_dir", "light_diffuse", "light_ambient", "light_specular"),
-    *("cam_pos", "cam_quat", "cam_fovy", "cam_sensorsize", "cam_intrinsic"),
-    *("key_qpos", "key_ctrl", "actuator_gainprm", "actuator_biasprm", "actuator_trnid"),
-)
+# Of `mujoco.MjModel`: where its files lie, and sizes and sums over that.
+_OF_PLACES = ("paths", "npaths", "nbuffer", "narena", "signature")
 _SHOWN = 12
 
 
@@ -57,12 +48,14 @@ class OwnModel:
         instances: What stands or moves by itself: the bodies that hang on the world, each with all
             that hangs on it. What is fixed to the world without a body is none.
         parts: All bodies.
+        digest: Of the model as it was read, wherever its files lie.
     """
 
     model: Any
     path: str
     instances: tuple[Named, ...]
     parts: tuple[Named, ...]
+    digest: bytes
 
     @classmethod
     def load(cls, path: str) -> OwnModel:
@@ -73,7 +66,8 @@ class OwnModel:
         """
         if not Path(path).is_file():
             raise MfsynthError(
-                f"{path}: no such file; give the path of a MuJoCo model (MJCF, URDF)"
+                f"{without_credentials(path)}: no such file; give the path of a MuJoCo model "
+                "(MJCF, URDF) on this machine"
             )
         mujoco = load_mujoco()
         try:
@@ -88,19 +82,12 @@ class OwnModel:
             instance = roots.setdefault(root, len(roots) + 1)
             parts.append(Named(body, model.body(body).name or f"body{body}", body, instance))
         instances = [Named(n, parts[root - 1].name, root, n) for root, n in roots.items()]
-        return cls(model, path, tuple(instances), tuple(parts))
+        return cls(model, path, tuple(instances), tuple(parts), _digest(model))
 
     @property
-    def digest(self) -> bytes:
-        """Of all that decides its images, whatever its files are called."""
-        digest = hashlib.sha256()
-        for name in _DECISIVE:
-            value = getattr(self.model, name)
-            data = value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
-            digest.update(f"{name} {len(data)}\n".encode() + data)
-        options = self.model.opt
-        digest.update(f"{options.timestep} {options.integrator} {[*options.gravity]}".encode())
-        return digest.digest()
+    def cameras(self) -> list[str]:
+        """Names of all cameras, or `camera` and their numbers in the model."""
+        return [self.model.camera(i).name or f"camera{i}" for i in range(self.model.ncam)]
 
     def camera(self, name: str) -> int:
         """Number of a camera.
@@ -108,7 +95,7 @@ class OwnModel:
         Raises:
             MfsynthError: There is none of this name.
         """
-        names = [self.model.camera(i).name for i in range(self.model.ncam)]
+        names = self.cameras
         return names.index(name) if name in names else self._none("camera", name, names)
 
     def body(self, name: str) -> int:
@@ -143,3 +130,31 @@ class OwnModel:
         named = ", ".join([n for n in names if n][:_SHOWN]) or "none with a name"
         known = f"did you mean {hint}?" if hint else f"it has {named}"
         raise MfsynthError(f"{self.path}: no {kind} {name!r:.80}; {known}")
+
+
+def _digest(model: Any) -> bytes:
+    """Of all that a model holds.
+
+    `mujoco.mj_saveModel` would do, but it writes the absolute paths of meshes and textures, too.
+    """
+    digest = hashlib.sha256()
+    for name, data in _values(model):
+        if name not in _OF_PLACES and not name.endswith("_pathadr"):
+            digest.update(f"{name} {len(data)}\n".encode() + data)
+    return digest.digest()
+
+
+def _values(struct: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    """All members of one of MuJoCo's structures and of those in it, by their names."""
+    for name in sorted(dir(struct)):
+        value = getattr(struct, name)
+        if name.startswith("_") or callable(value):
+            continue
+        if isinstance(value, bytes):
+            yield prefix + name, value
+        elif isinstance(value, np.ndarray):
+            yield prefix + name, f"{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+        elif isinstance(value, int | float):
+            yield prefix + name, repr(value).encode()
+        else:
+            yield from _values(value, f"{prefix}{name}.")

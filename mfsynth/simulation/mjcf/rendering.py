@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,8 @@ class ModelRenderer:
         self._mujoco = mujoco = load_mujoco()
         gl_context()
         self._own, self._height, self._width = own, height, width
-        model = own.model
+        # A copy: what is set and drawn for images changes nothing for others who use the model.
+        self._model = model = copy(own.model)
         rows, columns = height * _SUPERSAMPLE, width * _SUPERSAMPLE
         model.vis.global_.offheight, model.vis.global_.offwidth = rows, columns
         model.vis.quality.offsamples = 0  # a multisampled depth is nobody's depth
@@ -90,9 +92,6 @@ class ModelRenderer:
         self._camera = mujoco.MjvCamera()
         self._image = np.empty((rows, columns, 3), np.uint8)
         self._buffer = np.empty((rows, columns), np.float32)
-        self._own_lights = tuple(
-            getattr(model, name).copy() for name in ("light_pos", "light_diffuse", "light_specular")
-        )
 
     def render(
         self,
@@ -136,23 +135,21 @@ class ModelRenderer:
         )
 
     def _light(self, lights: Lights | None, data: Any) -> None:
-        """Lights of the model, and what was drawn for them: the model has no memory of others."""
-        model = self._own.model
-        for name, values in zip(
-            ("light_pos", "light_diffuse", "light_specular"), self._own_lights, strict=True
-        ):
-            getattr(model, name)[:] = values
-        if lights is not None:
-            model.light_pos[:] += lights.shift
-            model.light_diffuse[:] *= lights.brightness[:, None]
-            model.light_specular[:] *= lights.brightness[:, None]
-        self._mujoco.mj_camlight(model, data)
+        """Lights of the model, and what was drawn for them."""
+        model, shown = self._own.model, self._model
+        shift, brightness = (
+            (0.0, 1.0) if lights is None else (lights.shift, lights.brightness[:, None])
+        )
+        shown.light_pos[:] = model.light_pos + shift
+        shown.light_diffuse[:] = model.light_diffuse * brightness
+        shown.light_specular[:] = model.light_specular * brightness
+        self._mujoco.mj_camlight(shown, data)
 
     def _draw(self, data: Any, pose: CameraPose, k: Intrinsics, *, by_number: bool) -> None:
         mujoco, scene = self._mujoco, self._scene
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(
-            self._own.model, data, self._option, None, self._camera, everything, scene
+            self._model, data, self._option, None, self._camera, everything, scene
         )
         for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
             scene.flags[flag] = by_number
