@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar, Literal, Self
@@ -84,12 +86,13 @@ class WebDatasetSettings(StoredDepthSettings):
                 f"{without_credentials(self.shards)}: no samples in {len(tars)} tar files; check "
                 "the pattern"
             )
-        samples, skipped = [], []
-        for tar, key, files in found:
+        samples, ids, skipped = [], [], []
+        for (tar, key, files), called in zip(found, _ids(tars, found), strict=True):
             name = f"{tars[tar].name}/{key}"
             lacking = self._lacking(name, files)
             if lacking is None:
                 samples.append((tar, key, files))
+                ids.append(called)
             else:
                 skipped.append(Skipped(name, lacking))
         self.tolerance.require(skipped, len(found))
@@ -99,8 +102,8 @@ class WebDatasetSettings(StoredDepthSettings):
         named = stored.files_beside
         if self.labels is not None:
             named = named | self.labels.files
-            keys = [key for _, key, _ in samples]
-            samples = [samples[number] for number in self.labels.in_order(keys)]
+            order = self.labels.in_order(ids)
+            samples, ids = [samples[n] for n in order], [ids[n] for n in order]
         others = (_DESCRIPTION, *sorted(named - {_DESCRIPTION}))
         columns = (self.image_key, self.depth_key, self.caption_key, *others)
         return WebDatasetSource(
@@ -108,6 +111,7 @@ class WebDatasetSettings(StoredDepthSettings):
             encoding=stored,
             tars=tuple(tars),
             keys=tuple(key for _, key, _ in samples),
+            ids=tuple(ids),
             shards=np.array([tar for tar, _, _ in samples], np.int32),
             others=others,
             spans=np.array(
@@ -146,7 +150,8 @@ class WebDatasetSource:
         settings: What was opened.
         encoding: Of the depth maps.
         tars: The shards.
-        keys: N names of samples.
+        keys: N names of samples in their tars.
+        ids: N names of items: these, behind the tar's where a name is in several.
         shards: (N,) which of the shards.
         others: M extensions of files beside image, depth and caption.
         spans: (N, 3 + M, 2) position and size of image, depth, caption and the others; a size of -1
@@ -158,6 +163,7 @@ class WebDatasetSource:
     encoding: Encoding
     tars: tuple[TarFile, ...]
     keys: tuple[str, ...]
+    ids: tuple[str, ...]
     shards: NDArray[np.int32]
     others: tuple[str, ...]
     spans: NDArray[np.int64]
@@ -215,8 +221,8 @@ class WebDatasetSource:
             yield text
 
     def key(self, index: int) -> str:
-        """The sample's name in its tar file."""
-        return self.keys[index]
+        """The sample's name in its tar file, behind that of the tar where it is in several."""
+        return self.ids[index]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -226,14 +232,14 @@ class WebDatasetSource:
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""
         labels = self.settings.labels
-        return None if labels is None else labels.moment(self.keys[index])
+        return None if labels is None else labels.moment(self.ids[index])
 
     def contents(self) -> Iterator[bytes]:
         """Names, places and sizes of all files in the tars; of each tar the first image's bytes."""
         for tar in np.unique(self.shards).tolist():
             of_this = np.flatnonzero(self.shards == tar)
             yield self.tars[tar].name.rpartition("/")[2].encode()
-            yield "\0".join(self.keys[index] for index in of_this.tolist()).encode()
+            yield "\0".join(self.ids[index] for index in of_this.tolist()).encode()
             yield self.spans[of_this].astype("<i8").tobytes()
             yield self._read(int(of_this[0]), _IMAGE) or b""
 
@@ -282,6 +288,24 @@ class _InSample:
         if data is None:
             raise MfsynthError(f"{name}: no such file in the sample; encoding names it")
         return data, name
+
+
+def _ids(tars: Sequence[TarFile], samples: Sequence[tuple[int, str, object]]) -> list[str]:
+    """What samples are called, wherever the tars lie: each of them otherwise."""
+    keys = [key for _, key, _ in samples]
+    if len(set(keys)) == len(keys):
+        return keys
+    paths = [tar.path.lstrip("/") for tar in tars]
+    above = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    names = [path.removeprefix(above).lstrip("/") for path in paths]
+    met = Counter[str]()
+    ids = []
+    for tar, key, _ in samples:
+        name = f"{names[tar]}/{key}"
+        # A pattern may name a tar twice.
+        ids.append(f"{name}#{met[name]}" if met[name] else name)
+        met[name] += 1
+    return ids
 
 
 def _alternatives(keys: str) -> list[str]:

@@ -87,6 +87,22 @@ def test_what_webdataset_reads_is_what_we_read(shards, tmp_path):
     assert [sample["txt"].decode().strip() for sample in theirs] == list(opened.texts())
 
 
+def test_samples_of_one_name_in_several_tars_are_called_by_their_tars_too(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / "x" / folder).mkdir(parents=True)
+        write_tar(tmp_path / "x" / folder / "0.tar", files(0))
+    settings = {"kind": "webdataset", "image_key": "png"}
+
+    def keys(pattern):
+        opened = source(**settings, shards=str(tmp_path / "x" / pattern))
+        return [opened.key(index) for index in range(len(opened))]
+
+    name = "scenes-v1.0/000000"
+    assert keys("a/0.tar") == [name]
+    assert keys("*/0.tar") == [f"a/0.tar/{name}", f"b/0.tar/{name}"]
+    assert keys("a/{0,0}.tar") == [f"0.tar/{name}", f"0.tar/{name}#1"]
+
+
 def test_long_names_and_foreign_members_do_no_harm(tmp_path):
     long = "folder/" * 30 + "000001"
     members = [
