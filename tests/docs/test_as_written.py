@@ -106,7 +106,7 @@ def place(tmp_path_factory) -> Path:
 
 def test_the_commands_of_tutorial_and_readme_do_what_they_say(place):
     for file in (
-        *("out/desk/report.html", "out/desk_network/model/model.safetensors"),
+        *("out/desk/report.html", "out/desk_network/model/diffusion_pytorch_model.safetensors"),
         *("out/desk/_views/strict.json", "out/desk_test/run.json"),
         *("out/mine/report.html", "out/mine/manifest.json", "out/mine/_views/strict.json"),
         *("out/copied/run.json", "out/hf/README.md"),
