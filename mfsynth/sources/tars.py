@@ -42,7 +42,13 @@ class TarFile:
     @property
     def name(self) -> str:
         """What to show people."""
-        return without_credentials(self.path)
+        scheme, there, _ = self.url.partition("://")
+        if not there or "://" in self.path:
+            return without_credentials(self.path)
+        # A file system's own path keeps a URL's user and password, and is no URL any more.
+        whole = f"{scheme}://{self.path.lstrip('/')}"
+        shown = without_credentials(whole)
+        return self.path if shown == whole else shown
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`.

@@ -295,7 +295,7 @@ def _ids(tars: Sequence[TarFile], samples: Sequence[tuple[int, str, object]]) ->
     keys = [key for _, key, _ in samples]
     if len(set(keys)) == len(keys):
         return keys
-    paths = [tar.path.lstrip("/") for tar in tars]
+    paths = [tar.name.lstrip("/") for tar in tars]
     above = posixpath.commonpath([posixpath.dirname(path) for path in paths])
     names = [path.removeprefix(above).lstrip("/") for path in paths]
     met = Counter[str]()

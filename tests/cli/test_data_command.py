@@ -139,3 +139,11 @@ def test_edges_of_depth_are_where_it_jumps_also_across_holes():
     edges = depth_edges(depth)
     assert edges.any(axis=0).nonzero()[0].tolist() in ([4], [5])
     assert not depth_edges(np.zeros((4, 9), np.float32)).any()
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "0.tar"])
+def test_a_url_is_told_without_its_credentials(name):
+    code, said = inspect(f"memory://KEY:topsecret@bucket/{name}", "--set", "image_key=png")
+    assert code != 0
+    assert f"memory://bucket/{name}" in said
+    assert "topsecret" not in said
