@@ -75,7 +75,7 @@ def push(
         f"{len(todo.outdated)} to remove"
     )
     if todo.own_card:
-        echo("README.md was edited there and stays as it is")
+        echo("README.md was written or edited by others and stays as it is")
     if dry_run:
         return
     with bars() as report:

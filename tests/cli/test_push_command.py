@@ -130,11 +130,44 @@ def test_a_card_that_was_edited_stays_and_one_that_was_not_follows_the_run(tmp_p
     (out / "README.md").write_text("mine")
     for shard in (2, 3):
         commit(run, tiny_run.upload_shard(run, shard))
-        assert "README.md was edited there and stays as it is" in push(run.url, out)[1]
+        assert "README.md was written or edited by others and stays as it is" in push(run.url, out)[1]
         assert (out / "README.md").read_text() == "mine"
     (out / "README.md").unlink()
     push(run.url, out)
     assert "12 synthetic RGB-D pairs" in (out / "README.md").read_text()
+
+
+def test_a_card_that_was_there_before_the_first_push_stays(tmp_path, run, push):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    assert "stays as it is" in push(run.url, out)[1]
+    assert (out / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("cut_off_after", ["mfsynth.json", "README.md"])
+def test_a_push_that_was_cut_off_between_its_documents_leaves_no_card_of_before(
+    tmp_path, run, push, monkeypatch, cut_off_after
+):
+    out = tmp_path / "out"
+    push(run.url, out)
+    for shard in (2, 3):
+        commit(run, tiny_run.upload_shard(run, shard))
+    send = pushing.Folder.send
+
+    def send_and_die(place, path, data):
+        send(place, path, data)
+        if path == cut_off_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pushing.Folder, "send", send_and_die)
+        assert push(run.url, out)[0] != 0
+    commit(run, tiny_run.upload_shard(run, 4))
+    push(run.url, out)
+    push(run.url, tmp_path / "new")
+    assert (out / "README.md").read_text() == (tmp_path / "new" / "README.md").read_text()
+    assert "all was there" in push(run.url, out)[1]
 
 
 @pytest.mark.usefixtures("small_files")
@@ -163,7 +196,12 @@ def test_the_hub_has_what_a_folder_has_and_drops_what_was_outdated(tmp_path, run
     push(run.url, HUB)
     push(run.url, tmp_path / "out")
     folder = {name: path.read_bytes() for name, path in files_of(tmp_path / "out").items()}
-    assert hub.repositories[NAME]["files"] == folder
+    there = dict(hub.repositories[NAME]["files"])
+    # It remembers the card of before, too.
+    about, new = (json.loads(files.pop("mfsynth.json")) for files in (there, folder))
+    assert there == folder
+    assert {*new.pop("cards_sha256")} < {*about.pop("cards_sha256")}
+    assert about == new
     assert [len(each["removed"]) for each in hub.commits] == [0, 1]
 
 
@@ -200,7 +238,8 @@ def test_pairs_of_a_view_are_pushed_and_not_mixed_with_others(tmp_path, run, pus
     [
         ("data/mine.parquet", b"PAR1", "has data/mine.parquet already"),
         ("train.parquet", b"PAR1", "has train.parquet already"),
-        ("data/notes.txt", b"", "data/notes.txt is none of mfsynth's"),
+        ("data/notes.txt", b"", "has data/notes.txt already"),
+        ("setup.py", b"", "has setup.py already"),
         ("mfsynth.json", b"[]", "mfsynth.json is not what a push has written"),
     ],
 )

@@ -32,6 +32,8 @@ ABOUT = "mfsynth.json"
 _DATA = re.compile(r"data/[0-9]{6,}-[0-9a-f]{16}\.parquet")
 # A commit each; hubs take few an hour.
 _FILES_A_COMMIT = 32
+# What hubs put into a new data set; a card that is there stays.
+_OF_A_NEW_PLACE = {CARD, ".gitattributes"}
 # What tells pairs of one push from those of another, as errors name it.
 _NAMES = {
     "runs": "another run",
@@ -71,7 +73,7 @@ class Folder:
     """A folder of this machine, for whoever uploads it in another way.
 
     Args:
-        root: New, empty, or of the same push.
+        root: New, empty but for a card of one's own, or of the same push.
     """
 
     def __init__(self, root: Path) -> None:
@@ -173,9 +175,13 @@ def plan(pairs: Pairs, place: Place, *, view: str | None, condition: str | None)
     blocks, written = _blocks(pairs), card(pairs).encode()
     missing = [block for block in blocks if block.path not in there]
     found = stored.get(CARD)
-    # A card that somebody has changed since it was written is theirs.
-    own_card = bool(before) and found is not None and _sha256(found) != before.get("card_sha256")
-    documents = {ABOUT: json_document({**about, "card_sha256": _sha256(written)})}
+    known, new = before.get("cards_sha256", []), _sha256(written)
+    # A card that somebody else has written, or changed since, is theirs.
+    own_card = found is not None and _sha256(found) not in (*known, new)
+    if new not in known:
+        # That of before, too: it stays where a push is cut off between the two documents.
+        known = [*(_sha256(data) for data in (found,) if data is not None and not own_card), new]
+    documents = {ABOUT: json_document({**about, "cards_sha256": sorted({*known})})}
     if not own_card:
         documents[CARD] = written
     return Push(
@@ -245,8 +251,8 @@ def _parse_about(data: bytes | None, place: Place) -> dict[str, Any]:
         return {}
     try:
         found = strict_json(data)
-        if not isinstance(found, dict):
-            raise ValueError("no object")
+        if not isinstance(found, dict) or not isinstance(found.get("cards_sha256"), list):
+            raise ValueError("no object with cards_sha256")
     except ValueError as error:
         raise MfsynthError(
             f"{place.shown}: {ABOUT} is not what a push has written ({error}); give another place"
@@ -261,7 +267,7 @@ def _require_ours(
     for key, what in _NAMES.items():
         if before and before.get(key) != about[key]:
             raise MfsynthError(f"{place.shown}: has pairs of {what}; give another place")
-    if not before and (others := sorted(name for name in there if name.endswith(".parquet"))):
+    if not before and (others := sorted({*there} - _OF_A_NEW_PLACE)):
         raise MfsynthError(f"{place.shown}: has {others[0]} already; give another place")
     strangers = sorted(
         name for name in there if name.startswith("data/") and not _DATA.fullmatch(name)
