@@ -130,7 +130,9 @@ def test_a_card_that_was_edited_stays_and_one_that_was_not_follows_the_run(tmp_p
     (out / "README.md").write_text("mine")
     for shard in (2, 3):
         commit(run, tiny_run.upload_shard(run, shard))
-        assert "README.md was written or edited by others and stays as it is" in push(run.url, out)[1]
+        assert (
+            "README.md was written or edited by others and stays as it is" in push(run.url, out)[1]
+        )
         assert (out / "README.md").read_text() == "mine"
     (out / "README.md").unlink()
     push(run.url, out)

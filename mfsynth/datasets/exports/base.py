@@ -47,11 +47,13 @@ class Block:
         files: By path in the export, with `/`.
         lost: How many pixels with depth have none in these, because the format ends before.
         facts: What documents need of them, as JSON has it.
+        photographs: Paths of images that came with a source: only their depth was made here.
     """
 
     files: Mapping[str, bytes]
     lost: int = 0
     facts: Facts = field(default_factory=dict)
+    photographs: Sequence[str] = ()
 
 
 class Exporter(Settings, ABC):

@@ -59,17 +59,20 @@ class Bop(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files, lost, seen = {}, 0, []
+        files, lost, seen, photographs = {}, 0, [], []
         for frame in frames:
             codes, beyond = whole_codes(frame.depth, 1 / (_scale(frame.number, pairs) * _METRES))
             lost += beyond
             scene, image = self._place(frame.number)
-            files[f"{scene}/rgb/{image:06d}.jpg"] = frame.files["rgb"]
+            picture = f"{scene}/rgb/{image:06d}.jpg"
+            files[picture] = frame.files["rgb"]
+            photographs += frame.photograph(picture)
             files[f"{scene}/depth/{image:06d}.png"] = depth_png(codes, frame.row)
             for place, (mask, about) in enumerate(_objects(frame)):
                 files[f"{scene}/mask_visib/{image:06d}_{place:06d}.png"] = mask_png(mask)
                 seen.append({"scene": scene, "image": str(image), **about})
-        return Block(files, lost, {"objects": seen} if seen else {})
+        facts = {"objects": seen} if seen else {}
+        return Block(files, lost, facts, photographs)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""

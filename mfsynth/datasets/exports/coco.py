@@ -41,13 +41,15 @@ class Coco(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files, instances = {}, []
+        files, instances, photographs = {}, [], []
         for frame in frames:
             key = frame.sample.sample_id
-            files[f"images/{key}.jpg"] = frame.files["rgb"]
+            image = f"images/{key}.jpg"
+            files[image] = frame.files["rgb"]
+            photographs += frame.photograph(image)
             files[f"depth/{key}.npy"] = npy(frame.depth)
             instances += _instances(frame)
-        return Block(files, facts={"instances": instances})
+        return Block(files, 0, {"instances": instances}, photographs)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""

@@ -182,9 +182,10 @@ def _write(
             block = exporter.encode((pairs.frame(i) for i in range(start, end)), pairs)
             sizes = {}
             for key, data in block.files.items():
-                signed = data if signer is None else signer.signed(key, data)
-                _put(folder / key, signed)
-                sizes[key] = len(signed)
+                if signer is not None and key not in block.photographs:
+                    data = signer.signed(key, data)
+                _put(folder / key, data)
+                sizes[key] = len(data)
             mark = _Mark(sizes=sizes, lost=block.lost, facts=dict(block.facts))
             atomic.replace(path, json.dumps(mark.model_dump()).encode())
         lost += mark.lost

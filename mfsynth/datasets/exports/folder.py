@@ -19,13 +19,15 @@ class PlainFolder(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files = {}
+        files, photographs = {}, []
         for frame in frames:
             key = frame.sample.sample_id
-            files[f"rgb/{key}.jpg"] = frame.files["rgb"]
+            image = f"rgb/{key}.jpg"
+            files[image] = frame.files["rgb"]
+            photographs += frame.photograph(image)
             files[f"depth/{key}.npy"] = npy(frame.depth)
             files[f"camera/{key}.json"] = json_document(_camera(frame))
-        return Block(files)
+        return Block(files, photographs=photographs)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""

@@ -66,6 +66,10 @@ class Frame:
     unit: Literal["metres", "relative"]
     camera: Camera
 
+    def photograph(self, path: str) -> list[str]:
+        """The path of the pair's image if that came with a source, and depth alone was made."""
+        return [path] if self.sample.mode == "i2d" else []
+
 
 class Pairs:
     """The pairs of an export, in its order.

@@ -25,14 +25,16 @@ class ScanNet(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files, lost = {}, 0
+        files, lost, photographs = {}, 0, []
         for frame in frames:
             codes, beyond = whole_codes(frame.depth, _CODES_PER_METRE)
             lost += beyond
             scene, place = _place(frame.number, pairs)
-            files[f"{scene}/color/{place}.jpg"] = frame.files["rgb"]
+            image = f"{scene}/color/{place}.jpg"
+            files[image] = frame.files["rgb"]
+            photographs += frame.photograph(image)
             files[f"{scene}/depth/{place}.png"] = depth_png(codes, frame.row)
-        return Block(files, lost)
+        return Block(files, lost, photographs=photographs)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""

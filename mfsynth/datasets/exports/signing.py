@@ -32,6 +32,8 @@ _SETTINGS: Final = {"builder": {"thumbnail": {"enabled": False}}}
 class PictureSigner:
     """Signs pictures whose mark says that a model made them; others stay as they are.
 
+    Pictures that somebody else's model made have such a mark, too: they are not to be given here.
+
     Args:
         certificate: PEM file with the certificate and those above it, its own first.
         key: PEM file with its private key, which is read and kept nowhere else.

@@ -25,14 +25,16 @@ class Tum(Exporter):
 
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        files, lost = {}, 0
+        files, lost, photographs = {}, 0, []
         for frame in frames:
             codes, beyond = whole_codes(frame.depth, _CODES_PER_METRE)
             lost += beyond
             folder, time = _place(frame.number, pairs)
-            files[f"{folder}/rgb/{time}.png"] = rgb_png(frame.sample.rgb, frame.row)
+            image = f"{folder}/rgb/{time}.png"
+            files[image] = rgb_png(frame.sample.rgb, frame.row)
+            photographs += frame.photograph(image)
             files[f"{folder}/depth/{time}.png"] = depth_png(codes, frame.row)
-        return Block(files, lost)
+        return Block(files, lost, photographs=photographs)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
