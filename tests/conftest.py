@@ -65,14 +65,14 @@ def reference() -> Path:
 
 @pytest.fixture(scope="session")
 def opengl() -> None:
-    """Skips where this machine can't render; the error says what to install."""
+    """Of tests that render: the error says what to install."""
     from mfsynth.errors import MfsynthError
     from mfsynth.simulation.gl import gl_context
 
     try:
         gl_context()
     except MfsynthError as error:
-        pytest.skip(str(error))
+        _require(str(error))
 
 
 @pytest.fixture(scope="session")

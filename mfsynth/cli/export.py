@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli import options
 from mfsynth.cli.output import bars, echo
 
 
@@ -23,16 +24,8 @@ class _WithFormats(click.Command):
 @click.option("--out", required=True, metavar="DIR", help="A folder: new, empty or of this export.")
 @click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
 @click.option("--filter", "condition", help="Such as \"registration > 2 and 'mug' in objects\".")
-@click.option(
-    "--metres-per-unit",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Makes metres of depth that is relative.",
-)
-@click.option(
-    "--assume-fov",
-    type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
-    help="Horizontal field of view, in degrees, of pairs without a camera.",
-)
+@options.metres_per_unit
+@options.assume_fov
 @click.option("--c2pa-certificate", metavar="FILE", help="Sign pictures by C2PA: chain, PEM.")
 @click.option("--c2pa-key", metavar="FILE", help="Its private key, PEM, without a password.")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli import options
 from mfsynth.cli.output import bars, echo
 
 
@@ -12,16 +13,8 @@ from mfsynth.cli.output import bars, echo
 @click.argument("destination")
 @click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
 @click.option("--filter", "condition", help="Such as \"registration > 2 and 'mug' in objects\".")
-@click.option(
-    "--metres-per-unit",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Makes metres of depth that is relative.",
-)
-@click.option(
-    "--assume-fov",
-    type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
-    help="Horizontal field of view, in degrees, of pairs without a camera.",
-)
+@options.metres_per_unit
+@options.assume_fov
 @click.option("--public", is_flag=True, help="Everybody may see it; else it is private.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 def push(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mfsynth.cli import options
 from mfsynth.cli.output import echo
 
 
@@ -17,16 +18,8 @@ from mfsynth.cli.output import echo
 @click.option(
     "--count", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs at most."
 )
-@click.option(
-    "--metres-per-unit",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Makes metres of depth that is relative.",
-)
-@click.option(
-    "--assume-fov",
-    type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
-    help="Horizontal field of view, in degrees, of pairs without a camera.",
-)
+@options.metres_per_unit
+@options.assume_fov
 def view(
     url: str,
     save: str | None,

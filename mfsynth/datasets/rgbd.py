@@ -149,6 +149,12 @@ class RGBDDataset:
         other._chosen = chosen if self._chosen is None else self._chosen[chosen]
         return other
 
+    def without_labels(self) -> Self:
+        """The same samples, of which no labels are read."""
+        other = copy(self)
+        other._labels = False
+        return other
+
     def split(self, shares: Mapping[str, float], by: str = "prompt_id") -> dict[str, Self]:
         """Parts that share no value of a column, each of about a share of these values.
 

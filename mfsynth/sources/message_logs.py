@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import struct
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -15,12 +11,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.guards import decoding, library
+from mfsynth.sources.kept_open import KeptOpen
 from mfsynth.storage.credentials import without_credentials
 
 _REMEDY = "restore it, or leave it out"
 # Of recordings that stay open in a process.
 _OPEN = 4
-_LOCK = threading.Lock()
 _MCAP = b"\x89MCAP0\r\n"
 # Where a message begins with a header, its time is there.
 _STAMPED = {"Image", "CompressedImage"}
@@ -71,19 +67,8 @@ def message_log(path: Path) -> Iterator[MessageLog]:
         MfsynthError: It can't be read, or a library isn't installed; whatever happens inside of the
             `with` is told of it, too.
     """
-    with decoding(str(path), "a recording", _REMEDY), _LOCK:
-        logs = _logs(os.getpid())
-        found = logs.pop(path, None) or _open(path)
-        logs[path] = found
-        if len(logs) > _OPEN:
-            logs.popitem(last=False)[1].close()
-        yield found
-
-
-@functools.cache
-def _logs(process: int) -> OrderedDict[Path, MessageLog]:
-    """Of one process: a forked one would move its parent's places in the files."""
-    return OrderedDict()
+    with decoding(str(path), "a recording", _REMEDY), _KEPT.of(path) as log:
+        yield log
 
 
 def _open(path: Path) -> MessageLog:
@@ -92,6 +77,9 @@ def _open(path: Path) -> MessageLog:
             if file.read(len(_MCAP)) == _MCAP and _is_protobuf(path):
                 return _FoxgloveLog(path)
     return _RosLog(path)
+
+
+_KEPT = KeptOpen(_open, _OPEN)
 
 
 def _is_protobuf(path: Path) -> bool:

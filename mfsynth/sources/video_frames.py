@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from numpy.typing import NDArray
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import RgbImage
 from mfsynth.sources.guards import decoding, library, require_few
+from mfsynth.sources.kept_open import KeptOpen
 from mfsynth.sources.trees import Tree
 
 # Of decoders that stay open in a process: two cameras of four recordings.
@@ -27,7 +24,6 @@ _REMEDY = "restore it, or leave it out"
 _STEP = 1.0
 # Times of frames are whole ticks of a clock that has fewer a second.
 _TICK = 1e-6
-_LOCK = threading.Lock()
 # Formats of pixels that are one plane of numbers.
 _GREY = ("gray", "gray10le", "gray12le", "gray14le", "gray16le", "gray16be", "grayf32le")
 
@@ -148,19 +144,11 @@ class _Decoder:
         raise ValueError(f"no frame at {time:.4f} s")
 
 
+_KEPT = KeptOpen(_Decoder, _OPEN)
+
+
 @contextmanager
 def _decoder(video: Video) -> Iterator[_Decoder]:
     """The decoder of a video, for one thread at a time."""
-    with decoding(video.told, "a video", _REMEDY), _LOCK:
-        decoders = _decoders(os.getpid())
-        found = decoders.pop(video, None) or _Decoder(video)
-        decoders[video] = found
-        if len(decoders) > _OPEN:
-            decoders.popitem(last=False)[1].close()
-        yield found
-
-
-@functools.cache
-def _decoders(process: int) -> OrderedDict[Video, _Decoder]:
-    """Of one process: a forked one would move its parent's places in the files."""
-    return OrderedDict()
+    with decoding(video.told, "a video", _REMEDY), _KEPT.of(video) as decoder:
+        yield decoder

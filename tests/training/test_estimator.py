@@ -208,6 +208,9 @@ def test_pairs_of_a_run_are_fitted_as_items_of_a_mixture_are(tmp_path):
     assert 0 < np.count_nonzero(one.depth) <= 0.05 * 256
     np.testing.assert_array_equal(one.depth, again.depth)
     np.testing.assert_array_equal(one.valid, one.depth > 0)
+    masked = replace(pairs[1], mask=np.ones((24, 32), np.uint16), camera_to_world=np.eye(4))
+    moved = fitted(masked, np.random.default_rng(0))
+    assert (moved.mask, moved.camera_to_world) == (None, None)
     # Of 24 rows, 32 columns and any window of them, the camera keeps its vertical angle.
     assert one.intrinsics[1, 1] == pytest.approx(pairs[1].intrinsics[1, 1] * 16 / 24)
 

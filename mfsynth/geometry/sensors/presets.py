@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -127,15 +127,7 @@ _D400 = Stereo(
     pattern=1.0,
     least_contrast=0.008,
 )
-_D405 = Stereo(
-    error_px=0.08,
-    step_px=1 / 32,
-    range_px=126,
-    blob_px=4.0,
-    lateral_px=1.0,
-    pattern=0.0,
-    least_contrast=0.008,
-)
+_D405 = replace(_D400, pattern=0.0)
 # Noise: C. V. Nguyen, S. Izadi, D. Lovell, "Modeling Kinect sensor noise for improved 3D
 # reconstruction and tracking", 3DIMPVT 2012, https://doi.org/10.1109/3DIMPVT.2012.84. Steps of 1/8
 # pixel: K. Konolige, P. Mihelich, "Technical description of Kinect calibration",

@@ -25,7 +25,7 @@ _TREATMENT = ("crop", "mirror", "sparsity")
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """An augmentation that does to pairs what a `Mixture` does to items.
+    """An augmentation that does to pairs what a `Mixture` does to items, and drops their labels.
 
     Attributes:
         height: Of the result.
@@ -58,12 +58,21 @@ class Fitted:
             depth=np.ascontiguousarray(depth),
             valid=depth > 0,
             intrinsics=None if fitted.intrinsics is None else fitted.intrinsics.matrix(),
+            sensor=None,
+            mask=None,
+            objects=(),
+            others={},
+            camera_to_world=None,
         )
 
 
 def runs_of(mixture: Mixture) -> RGBDDataset | MixedDataset | None:
     """The pairs of a mixture of runs; None where other sources are among its parts."""
-    runs = [part.source.pairs for part in mixture.parts if isinstance(part.source, RunSource)]
+    runs = [
+        part.source.pairs.without_labels()
+        for part in mixture.parts
+        if isinstance(part.source, RunSource)
+    ]
     if len(runs) < len(mixture.parts):
         return None
     return runs[0] if len(runs) == 1 else MixedDataset(runs, [p.weight for p in mixture.parts])
