@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from mfsynth.config.suggestions import nearest
@@ -71,6 +71,8 @@ def _problem(detail: ErrorDetails, path: str, model: type[BaseModel]) -> str:
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
         return f"must be {words} {context[bound]:g}, not {value}"
+    if _is_secret(detail["loc"], model):
+        return f"must be {_TYPES.get(kind, 'another value')}; what it is isn't shown"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}, not {_shown(value)}"
     if kind == "literal_error":
@@ -129,6 +131,12 @@ def _model_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseMo
         field = found.model_fields.get(name) if found is not None else None
         found = _section(field.annotation) if field is not None else None
     return found
+
+
+def _is_secret(place: Sequence[str | int], model: type[BaseModel]) -> bool:
+    section = _model_at(place[:-1], model)
+    field = section.model_fields.get(str(place[-1])) if section is not None and place else None
+    return field is not None and SecretStr in (field.annotation, *typing.get_args(field.annotation))
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

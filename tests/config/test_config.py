@@ -126,6 +126,10 @@ def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[An
         ("output=''", "--set: output: must not be empty"),
         ("output=", "--set: output: must be a text, not nothing"),
         (
+            "runtime.on_event=[https://host/secret]",
+            "--set: runtime.on_event: must be a text; what it is isn't shown",
+        ),
+        (
             "target={pairs: 1, candidates: 2}",
             "--set: target: give exactly one of pairs, candidates and all",
         ),
