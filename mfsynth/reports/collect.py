@@ -42,7 +42,7 @@ from mfsynth.shards.tables import SCORE_PREFIX, scores_of, slots_of
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.view_documents import limits_of
 from mfsynth.shards.views import read_view
-from mfsynth.shards.words import standing_of, view_in_words
+from mfsynth.shards.words import how_made, standing_of, view_in_words
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
@@ -212,6 +212,7 @@ def collect_report(
             SlotTable(slot, tuple(values[:_VALUES_SHOWN]), len(values))
             for slot, values in others.slots.by_slot().items()
         ),
+        made=how_made(manifest.settings)[0],
         warning=warning,
         url=store.url,
     )

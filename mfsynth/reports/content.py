@@ -153,6 +153,7 @@ class RunReport:
         throughput: When and by whom it was made.
         shard_rows: The newest shards, newest first.
         slots: Of each slot of the prompts, the values that fewest were accepted of, worst first.
+        made: How its pairs came to be, a sentence without its end.
         warning: What people should know before they look at the pairs; "" for nothing.
         url: Where the run is, without credentials.
     """
@@ -175,6 +176,7 @@ class RunReport:
     throughput: Throughput | None = None
     shard_rows: tuple[ShardRow, ...] = ()
     slots: tuple[SlotTable, ...] = ()
+    made: str = ""
     warning: str = ""
     url: str = ""
 

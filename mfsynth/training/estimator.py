@@ -175,7 +175,8 @@ class EstimatorTrainer:
         state: The step, the weights, and their moving average.
 
     Raises:
-        MfsynthError: The samples of a step can't be shared by the processes.
+        MfsynthError: The samples of a step can't be shared by the processes, or a focal length is
+            missing or of no use.
     """
 
     def __init__(
@@ -185,6 +186,11 @@ class EstimatorTrainer:
         data: Data,
         focal: float | None = None,
     ) -> None:
+        if bool(config.metric) != (focal is not None):
+            raise MfsynthError(
+                "metric: such a training wants the focal length of cameras that aren't known, and no "
+                "other does; see `middle_focal`, or train by `mfsynth train`"
+            )
         torch.manual_seed(torch_seed(config.seed))
         self._config = config
         self._processes = processes

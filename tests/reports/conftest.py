@@ -94,6 +94,7 @@ def report(depth):
         depths=draw_depths([(depth, False)]),
         shard_rows=(ShardRow(0, 1, 4, EVIL, EVIL, (("tar", EVIL),)),),
         slots=(SlotTable(EVIL, (ValueAcceptance(EVIL, EVIL, 1, 4),), 1),),
+        made=EVIL,
         warning=EVIL,
         url=EVIL,
     )

@@ -303,6 +303,12 @@ def test_an_image_of_an_unknown_camera_teaches_a_metric_estimator_nothing():
     assert prediction.grad[1:].isfinite().all()
 
 
+@pytest.mark.parametrize(("metric", "focal"), [("true", None), ("false", 1.0)])
+def test_a_metric_training_is_given_a_focal_length_and_no_other_is(tmp_path, metric, focal):
+    with pytest.raises(MfsynthError, match="wants the focal length of cameras"):
+        trainer_of(metric_mixture(), tmp_path, f"metric={metric}", focal=focal)
+
+
 def test_a_metric_training_learns_metres_behind_lenses_of_several_angles(tmp_path):
     steps = ("steps=120", "warmup_steps=5", "ema=0.9", "metric=true")
     data = metric_mixture()
