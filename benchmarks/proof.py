@@ -32,6 +32,7 @@ Seeds (`--seed`) and comparisons (`--only`) may run side by side.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,15 @@ class Arm:
     depth: Mapping[str, DepthMap] = field(default_factory=dict)
     gflop: float | None = None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it comes to."""
+        digest = hashlib.sha256(self.pairs.digest.encode())
+        for replaced in (self.rgb, self.depth):
+            for name, array in sorted(replaced.items()):
+                digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
     def __call__(self, sample: RGBDSample, rng: Generator) -> RGBDSample:
         """An `mfsynth.datasets.Augmentation`."""
         depth = self.depth.get(sample.sample_id, sample.depth)
@@ -113,6 +123,7 @@ class Row:
         pairs: That it learnt from.
         steps: Of its training.
         gflop: As of `Arm`.
+        of: Digest of what it learnt from and was tested on, so that nothing else passes for it.
         scores: AbsRel by the name of the test.
     """
 
@@ -123,6 +134,7 @@ class Row:
     pairs: int
     steps: int
     gflop: float | None
+    of: str
     scores: Mapping[str, float]
 
 
@@ -173,13 +185,20 @@ def main(
     for seed in seeds:
         for name in (name for name in comparisons if not only or name in only):
             for arm, what in comparisons[name](seed).items():
-                if (name, arm, label, seed) in done(results):
+                of = digest_of([what.digest, steps, held_out, count, str(frames)])
+                before = done(results).get((name, arm, label, seed))
+                if before == of:
                     continue
+                if before is not None:
+                    raise MfsynthError(
+                        f"{results}: {label}, {name}, {arm}, seed {seed} is there with other pairs "
+                        "or options; give another --label or --results"
+                    )
                 tests = tests or open_tests(held_out, count, frames, out)
-                where = out / f"{label}-{name}-{arm}-{seed}".replace(" ", "-")
+                where = out / f"{label}-{name}-{arm}-{seed}-{of}".replace(" ", "-")
                 scores = tested(learn(what, seed, steps, where), tests)
-                row = Row(name, arm, label, seed, len(what.pairs), steps, what.gflop, scores)
-                add(results, row)
+                size = len(what.pairs)
+                add(results, Row(name, arm, label, seed, size, steps, what.gflop, of, scores))
     click.echo(tables(rows_of(results)))
 
 
@@ -346,9 +365,15 @@ def rows_of(results: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in results.read_text().splitlines()]
 
 
-def done(results: Path) -> set[tuple[str, str, str, int]]:
-    """What need not be done."""
-    return {(row.comparison, row.arm, row.label, row.seed) for row in rows_of(results)}
+def done(results: Path) -> dict[tuple[str, str, str, int], str]:
+    """What need not be done, and what it is of."""
+    rows = rows_of(results)
+    return {(row.comparison, row.arm, row.label, row.seed): row.of for row in rows}
+
+
+def digest_of(what: Sequence[Any]) -> str:
+    """The first 16 hexadecimal digits of a SHA-256."""
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def add(results: Path, row: Row) -> None:

@@ -188,8 +188,8 @@ class EstimatorTrainer:
     ) -> None:
         if bool(config.metric) != (focal is not None):
             raise MfsynthError(
-                "metric: such a training wants the focal length of cameras that aren't known, and no "
-                "other does; see `middle_focal`, or train by `mfsynth train`"
+                "metric: such a training wants the focal length of cameras that aren't known, and "
+                "no other does; see `middle_focal`, or train by `mfsynth train`"
             )
         torch.manual_seed(torch_seed(config.seed))
         self._config = config

@@ -10,6 +10,7 @@ import pytest
 import tiny_run
 from click.testing import CliRunner
 
+from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import ScoreInfo
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -44,5 +45,10 @@ def test_arms_have_equal_numbers_and_finished_ones_are_not_repeated(proof, tmp_p
     again = CliRunner().invoke(proof.main, [*map(str, command)], catch_exceptions=False)
     assert results.read_bytes() == written
     assert again.output.strip() in asked.output
+    # With other inputs nothing of before passes for theirs.
+    other = [*map(str, command), "--filter", "candidate < 3"]
+    with pytest.raises(MfsynthError, match="seed 5 is there with other pairs or options"):
+        CliRunner().invoke(proof.main, other, catch_exceptions=False)
+    assert results.read_bytes() == written
     printed = CliRunner().invoke(proof.main, ["--results", str(results)])
     assert printed.output == again.output
