@@ -15,8 +15,11 @@ Each function imports what it needs when it is called. Errors that a user can me
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from mfsynth.errors import MfsynthError
 
 if TYPE_CHECKING:
     from mfsynth.config import ModelConfig, RunConfig
@@ -167,6 +170,8 @@ def load_pipeline(
     from mfsynth.models.registry import load_pipeline as load
 
     named = model if isinstance(model, ModelConfig) else ModelConfig(id=os.fspath(model))
+    if device not in ("auto", "cpu", "cuda") and not re.fullmatch(r"cuda:\d+", device):
+        raise MfsynthError(f"device: must be auto, cpu, cuda or cuda:N, not {device!r:.100}")
     if device == "auto":
         import torch
 

@@ -126,3 +126,8 @@ def test_the_notebook_runs_as_it_is_written(tmp_path):
     assert (outcome, rest) == ("FINISHED", ["(1, 64, 64) True"])
     assert int(pairs) >= 2
     assert (tmp_path / "out" / "notebook" / "report.html").exists()
+
+
+def test_a_device_that_is_none_is_one_line():
+    with pytest.raises(MfsynthError, match=r"^device: must be auto, .*, not 'tpu'"):
+        mfsynth.load_pipeline("embedded", "tpu")
