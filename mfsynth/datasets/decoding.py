@@ -19,6 +19,7 @@ from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
 from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
 from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
+from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.shards.records import CandidateRef, StoredObject
 from mfsynth.shards.tables import scores_of, slots_of
 
@@ -147,23 +148,21 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
     )
 
 
-def encoding_of(row: Row) -> codecs.DepthEncoding:
+def encoding_of(row: Row) -> DepthEncoding:
     """Of the codes of a sample's depth.
 
     Raises:
         ValueError: It is none.
     """
-    return codecs.DepthEncoding(
-        codecs.DepthScale(row["depth_encoding"]),
+    return DepthEncoding(
+        DepthScale(row["depth_encoding"]),
         row["depth_unit_per_code"],
         row["depth_near"],
         row["depth_far"],
     )
 
 
-def decode_into(
-    pixels: Pixels, encoding: codecs.DepthEncoding, jpeg: memoryview, png: memoryview
-) -> None:
+def decode_into(pixels: Pixels, encoding: DepthEncoding, jpeg: memoryview, png: memoryview) -> None:
     """Decode the members of a sample into its arrays, whose size they must have.
 
     Raises:

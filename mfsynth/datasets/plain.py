@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mfsynth.geometry import DepthKind
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.shards import codecs, layout
+from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +61,8 @@ def decode_pair(members: Mapping[str, Any]) -> PlainPair:
     about = json.loads(description)
     shape = (int(about["height"]), int(about["width"]))
     stored = about["depth"]
-    encoding = codecs.DepthEncoding(
-        codecs.DepthScale(stored["encoding"]),
+    encoding = DepthEncoding(
+        DepthScale(stored["encoding"]),
         stored["unit_per_code"],
         stored["near"],
         stored["far"],

@@ -24,7 +24,7 @@ import numpy as np
 from mfsynth.datasets.exports.pairs import Frame
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import backproject
-from mfsynth.shards.codecs import DepthScale
+from mfsynth.shards.quantisation import DepthScale
 from mfsynth.storage import atomic
 
 _NAME = "mfsynth"

@@ -26,6 +26,7 @@ from mfsynth.runs.settings import complete, run_estimator
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import RUN_KEY, members_of, new_attempt
+from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.storage.store import ObjectStore
@@ -210,8 +211,8 @@ def _pair(
         for name, member in members_of(row).items()
         if row[f"{name}_offset"] is not None
     }
-    encoding = codecs.DepthEncoding(
-        codecs.DepthScale(row["depth_encoding"]),
+    encoding = DepthEncoding(
+        DepthScale(row["depth_encoding"]),
         row["depth_unit_per_code"],
         row["depth_near"],
         row["depth_far"],

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from mfsynth.shards.codecs import FORMULAS, DepthEncoding
 from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
+from mfsynth.shards.quantisation import FORMULAS, DepthEncoding
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
 from mfsynth.shards.tar import Span
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mfsynth.config.documents import strict_json
-from mfsynth.shards import codecs
+from mfsynth.shards.quantisation import MAX_CODE, Codes, DepthScale
 from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX
 
 _PLAIN = (
@@ -58,7 +58,7 @@ def description_faults(
                 yield f"was written with another {suffix} (SHA-256 differs)"
 
 
-def depth_fault(codes: codecs.Codes, row: Mapping[str, Any]) -> str | None:
+def depth_fault(codes: Codes, row: Mapping[str, Any]) -> str | None:
     """What of a row doesn't fit the codes of its depth map."""
     valid = codes[codes > 0]
     if abs(valid.size / codes.size - row["valid_fraction"]) > 1e-9:
@@ -69,16 +69,14 @@ def depth_fault(codes: codecs.Codes, row: Mapping[str, Any]) -> str | None:
     if not (math.isfinite(unit) and unit >= 0 and 0 < near <= far < math.inf):
         return "the index has no depth that it could be of"
     codes_of_ends = int(valid.min()), int(valid.max())
-    if row["depth_encoding"] == codecs.DepthScale.LINEAR:
-        fits = math.isclose(unit * codecs.MAX_CODE, far, rel_tol=1e-9)
-        ends = (max(1, round(near / unit)), codecs.MAX_CODE) if fits else None
+    if row["depth_encoding"] == DepthScale.LINEAR:
+        fits = math.isclose(unit * MAX_CODE, far, rel_tol=1e-9)
+        ends = (max(1, round(near / unit)), MAX_CODE) if fits else None
     else:
-        fits = math.isclose(
-            unit * (codecs.MAX_CODE - 1), math.log(far) - math.log(near), rel_tol=1e-9
-        )
-        ends = (1, codecs.MAX_CODE) if fits else None
+        fits = math.isclose(unit * (MAX_CODE - 1), math.log(far) - math.log(near), rel_tol=1e-9)
+        ends = (1, MAX_CODE) if fits else None
     # A map of one depth has one code.
-    if ends is None or codes_of_ends not in (ends, (codecs.MAX_CODE,) * 2, (1, 1)):
+    if ends is None or codes_of_ends not in (ends, (MAX_CODE,) * 2, (1, 1)):
         return "its codes are not those of the encoding in the index"
     return None
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.columns import (
     ADDED,
     INDEX,
@@ -31,6 +30,7 @@ from mfsynth.shards.columns import (
 )
 from mfsynth.shards.labels import suffix_of
 from mfsynth.shards.layout import WRITTEN_VERSIONS, Member, members_of, others_of
+from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import CandidateRef, Reject
 
 SLOT_PREFIX, SCORE_PREFIX = PREFIXES

@@ -34,6 +34,7 @@ from mfsynth.shards.integrity import sha256_of, shard_problems
 from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
+from mfsynth.shards.quantisation import FORMULAS, DepthEncoding
 from mfsynth.shards.records import (
     Quarantine,
     Receipt,
@@ -57,7 +58,7 @@ class EncodedSample:
     """A sample, the bytes of its members, and the perceptual hash of its image."""
 
     sample: Sample
-    encoding: codecs.DepthEncoding
+    encoding: DepthEncoding
     rgb: bytes
     depth: bytes
     json: bytes
@@ -110,7 +111,7 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
 
 def describe(
     sample: Sample,
-    encoding: codecs.DepthEncoding,
+    encoding: DepthEncoding,
     phash: int,
     siblings: Mapping[str, bytes],
     declared: tables.Declared,
@@ -154,7 +155,7 @@ def describe(
             "kind": sample.depth_kind,
             "measure": "z, not ray distance",
             "encoding": encoding.scale,
-            "formula": codecs.FORMULAS[encoding.scale],
+            "formula": FORMULAS[encoding.scale],
             "unit_per_code": encoding.unit_per_code,
             "near": encoding.near,
             "far": encoding.far,

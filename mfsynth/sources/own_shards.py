@@ -13,7 +13,7 @@ from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap
-from mfsynth.shards.codecs import MAX_CODE, DepthEncoding, DepthScale, dequantise_depth
+from mfsynth.shards.quantisation import MAX_CODE, DepthEncoding, DepthScale, dequantise_depth
 from mfsynth.sources.base import CodeFacts, DepthFacts, unit_of
 from mfsynth.sources.containers import read_codes
 from mfsynth.sources.depth_codes import facts_of

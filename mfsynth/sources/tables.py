@@ -19,8 +19,8 @@ from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import RgbImage
-from mfsynth.shards.codecs import DepthEncoding, DepthScale
 from mfsynth.shards.labels import Moment
+from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import did_you_mean_caption, first_text

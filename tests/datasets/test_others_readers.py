@@ -15,9 +15,9 @@ import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset
-from mfsynth.shards import codecs
 from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.quantisation import MAX_CODE
 from mfsynth.storage.store import ObjectStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "loading.md"
@@ -88,7 +88,7 @@ def test_what_all_are_compared_with_is_what_was_stored(run):
     for far, candidate, values in zip(FARS, (0, 1, 2, 3, 12, 13, 14), found.values(), strict=True):
         stored = metric_run.metric_sample(candidate, far).depth
         # Half a code, of the range of the pair; a logarithmic one is of its depth.
-        step = 70e3 / codecs.MAX_CODE if (far or 0) < 70 else 5
+        step = 70e3 / MAX_CODE if (far or 0) < 70 else 5
         np.testing.assert_allclose(values, [1000 * stored[at] for at in (HOLE, NEAR, FAR)], 0, step)
         assert values[0] == 0
         assert far is None or abs(values[2] - 1000 * far) < step

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mfsynth.shards import codecs
-from mfsynth.shards.codecs import DepthEncoding, DepthScale
+from mfsynth.shards.quantisation import (
+    FORMULAS,
+    MAX_CODE,
+    DepthEncoding,
+    DepthScale,
+    quantise_depth,
+)
 
 # Normal float32 numbers only: below 1.2e-38 float32 itself has no relative precision.
 DEPTHS = st.one_of(
@@ -50,7 +56,7 @@ def test_decoded_depth_is_within_the_stated_relative_error(depth):
 @settings(max_examples=200, deadline=None)
 def test_codes_are_what_the_formulas_say_to_the_last_bit(depth, invalid):
     depth[depth == 0] = invalid
-    codes, encoding = codecs.quantise_depth(depth)
+    codes, encoding = quantise_depth(depth)
     valid = np.isfinite(depth) & (depth > 0)
     values = depth[valid].astype(np.float64)
     if encoding.scale is DepthScale.LINEAR:
@@ -58,14 +64,14 @@ def test_codes_are_what_the_formulas_say_to_the_last_bit(depth, invalid):
     else:
         exact = 1.0 + (np.log(values) - math.log(encoding.near)) / encoding.unit_per_code
     expected = np.zeros(depth.shape, np.uint16)
-    expected[valid] = np.clip(np.rint(exact), 1, codecs.MAX_CODE)
+    expected[valid] = np.clip(np.rint(exact), 1, MAX_CODE)
     np.testing.assert_array_equal(codes, expected)
 
 
 @given(MAPS)
 @settings(max_examples=100, deadline=None)
 def test_the_error_bound_is_small_and_the_scale_follows_the_range(depth):
-    _, encoding = codecs.quantise_depth(depth)
+    _, encoding = quantise_depth(depth)
     if encoding.far == 0:
         assert not depth.any()
         return
@@ -78,7 +84,7 @@ def test_the_error_bound_is_small_and_the_scale_follows_the_range(depth):
 @given(MAPS)
 @settings(max_examples=100, deadline=None)
 def test_codes_keep_the_order_of_depths(depth):
-    codes, _ = codecs.quantise_depth(depth)
+    codes, _ = quantise_depth(depth)
     order = np.argsort(depth, axis=None, kind="stable")
     assert np.all(np.diff(codes.ravel()[order].astype(np.int64)) >= 0)
 
@@ -94,14 +100,14 @@ def test_a_stranger_decodes_by_the_formulas_in_the_json():
             "near": encoding.near,
             "exp": np.exp,
         }
-        formula = codecs.FORMULAS[encoding.scale].split(";")[0].removeprefix("depth = ")
+        formula = FORMULAS[encoding.scale].split(";")[0].removeprefix("depth = ")
         by_hand = np.where(code > 0, eval(formula, {"__builtins__": {}}, names), 0)
         np.testing.assert_allclose(codecs.decode_depth(png, encoding), by_hand, rtol=1e-6)
         np.testing.assert_allclose(by_hand, values, rtol=5e-4)
 
 
 def test_nearest_and_farthest_log_depths_are_codes_1_and_65535():
-    codes, encoding = codecs.quantise_depth(np.array([[0.1, 1.0, 100.0]], np.float32))
+    codes, encoding = quantise_depth(np.array([[0.1, 1.0, 100.0]], np.float32))
     assert encoding.scale is DepthScale.LOG
     assert codes[0, 0] == 1
     assert codes[0, 2] == 65535

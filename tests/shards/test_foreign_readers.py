@@ -12,8 +12,9 @@ import pytest
 import webdataset
 from tiny_run import RUN_ID, make_sample
 
-from mfsynth.shards.codecs import DepthEncoding, DepthScale, decode_depth, decode_jpeg
+from mfsynth.shards.codecs import decode_depth, decode_jpeg
 from mfsynth.shards.commits import read_commits
+from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 
 
 def paths(store, kind):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.documents.card import as_text, front_matter
 from mfsynth.shards.documents.models import model_name
+from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
 from mfsynth.shards.words import how_made
 

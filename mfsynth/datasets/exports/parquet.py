@@ -17,7 +17,7 @@ from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_jpeg
 from mfsynth.geometry import DepthKind
 from mfsynth.geometry.colour import colour_depth
-from mfsynth.shards.codecs import DepthScale
+from mfsynth.shards.quantisation import DepthScale
 
 _PICTURES: Final = ("image", "depth", "preview")
 # Of the index: where pairs lie in shards.

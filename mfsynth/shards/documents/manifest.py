@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.shards import tables
-from mfsynth.shards.codecs import FORMULAS
 from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.totals import by_count, totals
 
