@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := mfsynth pipelines benchmarks tests docs
 
-.PHONY: demo test lint typecheck docs bench
+.PHONY: demo test lint typecheck docs bench figures
 
 # One environment, filled by what each target needs; a change of the pins fills it anew.
 $(VENV)/bin/pip:
@@ -38,6 +38,22 @@ typecheck: $(VENV)/.installed-dev
 # The site, strictly: a warning, or a link that leads nowhere, is an error.
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/site/build_site.py
+
+# What depends on the embedded weights, anew: the cards' figures, tables and pictures. Hours.
+figures: SHELL := /bin/bash -o pipefail
+figures: PAGE := $(BIN)/python benchmarks/into_page.py
+figures: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/model_card.py | $(PAGE) mfsynth/models/embedded/README.md measured
+	$(BIN)/python benchmarks/goals.py --model embedded --label shipped --scenes shapes \
+		| $(PAGE) docs/results/embedded_model.md goals
+	$(BIN)/python benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
+		| $(PAGE) docs/results/embedded_model.md few-steps
+	$(BIN)/python benchmarks/sampling.py --pairs 16 --rounds 3 --images 128 \
+		| $(PAGE) docs/reference/sampling.md sampling
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sampling.py --plans --pairs 4 --rounds 2 --batch-size 4 \
+		| $(PAGE) docs/reference/sampling.md plans
+	$(MAKE) demo
+	$(BIN)/python benchmarks/demo_picture.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/mfsynth calibrate benchmarks/real_frames.yaml

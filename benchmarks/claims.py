@@ -27,9 +27,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from goals import depth_errors, rendered
-from model_card import BATCH, HELD_OUT_SEED, Depths, Images, agreement, estimate, generate
+from goals import depth_errors
+from model_card import BATCH, Depths, Images, agreement, estimate, generate
 from prompt_following import follow, train_judge
+from scene_sets import HELD_OUT_SEED, rendered
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,7 +51,7 @@ from mfsynth.training.processes import join_processes
 from mfsynth.training.requirements import estimate_requirements
 from mfsynth.training.trainer import Trainer
 
-BASE = "embedded-next"
+BASE = "embedded"
 MINIATURE = (
     "transformer.layers=1",
     "transformer.single_layers=3",

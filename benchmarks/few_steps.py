@@ -2,12 +2,12 @@
 
     python benchmarks/few_steps.py [--model embedded] --student out/distill/embedded/few_steps
 
-A row for the plan of `configs/local.yaml`, for the model itself in 1, 2, 4 and 8 guided steps of
-RGB with one of depth after them, and for every `--student` (distil one for each number of steps:
+A row for 20 guided steps (preset `image_then_depth`), for the model itself in 1, 2, 4 and 8 guided
+steps of RGB with one of depth after them, and for every `--student` (distil one for each number:
 `mfsynth distill embedded --set student.steps=2 --set output=out/distill/embedded-2`):
 
 - joint depth against the embedded estimator's of the same image, AbsRel after scale-only alignment;
-- objects of the prompt that are found (`prompt_following.py`), where its training images are there;
+- objects of the prompt that are found (`prompt_following.py`);
 - diversity: the distance between samples of one prompt, root mean square in the estimator's
   deepest features, mean over pairs of samples and over prompts;
 - forwards a pair (a guided step counts two) and seconds a pair, in batches of 32; compare seconds
@@ -32,19 +32,20 @@ import numpy as np
 import torch
 from model_card import Depths, Images, agreement, estimate, generate
 from numpy.typing import NDArray
-from prompt_following import follow, train_judge
+from prompt_following import follow
+from scene_sets import HELD_OUT_SEED, SCENES, judge_of
 
-from mfsynth.config import ModelConfig, load_config
-from mfsynth.models import load_pipeline
+from mfsynth.config import ModelConfig
+from mfsynth.config.schema import SamplerConfig
+from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.models.few_steps.pipeline import FewStepPipeline
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.prompts import load_library
-from mfsynth.simulation import CachedScenes
 from mfsynth.training.sample_grids import colour_depth, tile
 
-HELD_OUT_SEED = 1001
+MANY_STEPS = SamplerConfig.model_validate({"preset": "image_then_depth", "guidance": 3.0})
 UNDISTILLED_STEPS = (1, 2, 4, 8)
 SHOWN = 16
 
@@ -55,14 +56,14 @@ class Row:
 
     Attributes:
         depth: AbsRel of joint depth against the estimator's.
-        objects: Share of the prompts' objects that are found; None without a judge.
+        objects: Share of the prompts' objects that are found.
         diversity: Distance between samples of one prompt.
         forwards: Of a pair.
         seconds: Of a pair.
     """
 
     depth: float
-    objects: float | None
+    objects: float
     diversity: float
     forwards: float
     seconds: float
@@ -72,19 +73,10 @@ class Row:
 @click.option("--model", default="embedded", help="embedded, or a model folder.")
 @click.option("--student", "students", multiple=True, help="Few-step weights; repeatable.")
 @click.option("--estimator", default="embedded", help="embedded, or an estimator's folder.")
-@click.option("--library", default="tabletop_rooms", help="Of the prompts.")
+@click.option("--of", "scenes", default="shapes", type=click.Choice(sorted(SCENES)), help="Whose.")
 @click.option("--prompts", default=256, help="Pairs for depth and objects, one a prompt.")
 @click.option("--repeated", default=32, help="Prompts that are sampled repeatedly.")
 @click.option("--samples", default=4, help="Of each of those.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of configs/local.yaml."
-)
-@click.option(
-    "--training",
-    default="out/train/tabletop_rooms64",
-    type=click.Path(path_type=Path),
-    help="Rendered training images: what the judge of prompts learns from.",
-)
 @click.option(
     "--cache",
     default="out/benchmarks",
@@ -95,30 +87,26 @@ def main(
     model: str,
     students: Sequence[str],
     estimator: str,
-    library: str,
+    scenes: str,
     prompts: int,
     repeated: int,
     samples: int,
-    overrides: tuple[str, ...],
-    training: Path,
     cache: Path,
 ) -> None:
     """Print the table."""
-    source = load_library(library, HELD_OUT_SEED)
+    source = load_library(SCENES[scenes][0], HELD_OUT_SEED)
     texts = [source.prompt(number).text for number in range(max(prompts, repeated))]
     network = load_estimator(estimator)
-    judge = train_judge(CachedScenes.open(training), cache) if training.is_dir() else None
-    if judge is None:
-        click.echo(f"objects are left out: there are no rendered images in {training}\n")
+    config = ModelConfig(id=model)
+    judge = judge_of(scenes, model_info(config).height, cache)
 
     def measured(name: str, pipeline: ModalityForcingPipeline, plan: Mapping[str, Any]) -> Row:
         row, rgb, depth = measure(
             pipeline, plan, network, judge, texts[:prompts], texts[:repeated], samples
         )
         show(cache, name, rgb, depth)
-        objects = "–" if row.objects is None else f"{row.objects:.1%}"
         click.echo(
-            f"| {name} | {row.depth:.4f} | {objects} | {row.diversity:.3f} "
+            f"| {name} | {row.depth:.4f} | {row.objects:.1%} | {row.diversity:.3f} "
             f"| {row.forwards:.0f} | {row.seconds:.3f} |"
         )
         return row
@@ -127,13 +115,12 @@ def main(
         "| sampling | joint depth, estimator on the image | objects found | diversity "
         "| forwards a pair | s a pair |\n|---|---|---|---|---|---|"
     )
-    teacher = load_pipeline(ModelConfig(id=model), "cpu")
-    sampling = load_config("local", overrides).sampler.pipeline_arguments()
-    plan = measured("many steps", teacher, sampling)
+    teacher = load_pipeline(config, "cpu")
+    plan = measured("many steps", teacher, MANY_STEPS.pipeline_arguments())
     for steps in UNDISTILLED_STEPS:
         few = {
             "num_inference_steps": steps,
-            "guidance_scale": sampling["guidance_scale"],
+            "guidance_scale": MANY_STEPS.guidance,
             "depth_guidance_scale": 1.0,
             "depth_start": 0.0,
             "refine_steps": 1,
@@ -148,20 +135,18 @@ def main(
         found[name] = measured(name, pipeline, {})
     click.echo()
     for name, row in found.items():
-        line = (
+        click.echo(
             f"{name}: joint depth {row.depth / plan.depth - 1:+.1%}, diversity "
-            f"{row.diversity / plan.diversity - 1:+.1%}"
+            f"{row.diversity / plan.diversity - 1:+.1%}, "
+            f"objects {100 * (row.objects - plan.objects):+.1f} points"
         )
-        if row.objects is not None and plan.objects is not None:
-            line += f", objects {100 * (row.objects - plan.objects):+.1f} points"
-        click.echo(line)
 
 
 def measure(
     pipeline: ModalityForcingPipeline,
     plan: Mapping[str, Any],
     network: DepthEstimator,
-    judge: ObjectJudge | None,
+    judge: ObjectJudge,
     prompts: Sequence[str],
     repeated: Sequence[str],
     samples: int,
@@ -175,10 +160,9 @@ def measure(
         seconds = time.perf_counter() - started
     again, _ = generate(pipeline, [text for text in repeated for _ in range(samples)], **plan)
     absolute, _ = agreement(estimate(network, rgb), depth)
-    objects = None if judge is None else follow(judge, rgb, prompts).objects
     row = Row(
         absolute,
-        objects,
+        follow(judge, rgb, prompts).objects,
         diversity(features(network, again), samples),
         sum(rows) / len(prompts),
         seconds / len(prompts),

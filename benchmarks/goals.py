@@ -1,14 +1,16 @@
 """What a small model is to reach, and what it does: one column a model and a set of scenes.
 
-    python benchmarks/goals.py --model embedded --scenes rooms --scenes shapes
-    python benchmarks/goals.py --model FOLDER --estimator FOLDER --label next --scenes shapes
+    python benchmarks/goals.py --model embedded --label 'version 3' --scenes shapes
+    python benchmarks/goals.py --model FOLDER --estimator FOLDER --scenes shapes --scenes rooms
     python benchmarks/goals.py
 
-Scenes are 512 held-out ones, one view each: `rooms` of the library and style that the first
-embedded model was trained on, `shapes` of those of the next. A finished column is a line of the
-results file, which is committed; without `--model`, the script prints the table of all of them.
-Pairs are made as `configs/local.yaml` says, changed by `--set`; depth of images in one step and in
-ten. All errors are AbsRel after scale-only alignment of each image, means over images.
+Scenes are 512 held-out ones of the sets of `scene_sets.py`. A finished column is a line of the
+results file, which is committed, in place of that of the same label and scenes; then, and without
+`--model`, the script prints the table of all of them.
+Pairs are made as `configs/local.yaml` says, changed by `--set` (`model.few_steps=null` and another
+preset for a model without few-step weights), images for depth as `configs/retexture.yaml` says;
+depth of images in one step and in ten. All errors are AbsRel after scale-only alignment of each
+image, means over images.
 
 - objects: of those that the prompt names, found in the image by the judge of
   `prompt_following.py`, over the same in rendered images;
@@ -31,30 +33,28 @@ import cv2
 import numpy as np
 from model_card import (
     BATCH,
-    HELD_OUT_SEED,
     Depths,
     Images,
     agreement,
     estimate,
     generate,
+    retexture,
 )
 from numpy.typing import NDArray
 from other_scenes import OTHERS_SEED, other_scenes
-from prompt_following import follow, train_judge
+from prompt_following import follow
+from scene_sets import HELD_OUT_SEED, SCENES, judge_of, rendered
 
 from mfsynth.checks.base import CheckedPair
 from mfsynth.checks.registry import open_checks
 from mfsynth.checks.verdict import run_checks
-from mfsynth.config import ModelConfig, load_config
+from mfsynth.config import load_config
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import delta, seam_ratio
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import load_estimator
-from mfsynth.simulation import STYLES, CachedScenes, render_dataset
 
-SCENES = {"rooms": ("tabletop_rooms", "plain"), "shapes": ("tabletop_shapes", "close")}
-TRAINING_SCENES = 8000
 EDGE_STEP, EDGE_PIXELS = 0.05, 2
 OTHER_SCENES, FEW_STEPS, MORE_STEPS = 96, 1, 10
 LIMITS: Mapping[str, None] = {"validity": None, "registration": None, "flying_pixels": None}
@@ -124,37 +124,33 @@ def main(
     cache: Path,
 ) -> None:
     """Measure a model, and print the table of all."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    columns = {(one.label, one.scenes): one for one in (Column(**json.loads(of)) for of in lines)}
     for name in sets if model is not None else ():
         assert model is not None
         figures = measure(model, estimator, name, count, overrides, cache)
         column = Column(label or model, name, count, overrides, figures)
-        with results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(column)) + "\n")
-    click.echo(table([Column(**json.loads(line)) for line in results.read_text().splitlines()]))
+        columns[column.label, name] = column
+        results.write_text(
+            "".join(json.dumps(asdict(one)) + "\n" for one in columns.values()), encoding="utf-8"
+        )
+    click.echo(table([*columns.values()]))
 
 
 def measure(
     model: str, estimator: str, scenes: str, count: int, overrides: Sequence[str], cache: Path
 ) -> dict[str, float]:
     """All figures."""
-    config = ModelConfig(id=model, dtype="float32")
+    shipped = load_config("local", overrides)
+    config = shipped.model.model_copy(update={"id": model})
     size = model_info(config).height
     pipeline, network = load_pipeline(config, "cpu"), load_estimator(estimator)
     held_out = rendered(scenes, count, size, HELD_OUT_SEED, cache)
-    # The judge learns from scenes of its own, whatever the model was trained on.
-    judged = cache / f"judge-{scenes}-{size}"
-    judge = train_judge(rendered(scenes, TRAINING_SCENES, size, HELD_OUT_SEED + 1, cache), judged)
+    judge = judge_of(scenes, size, cache)
 
     captions, truth = held_out.captions, np.array(held_out.depth)
-    sampling = load_config("local", overrides).sampler.pipeline_arguments()
-    rgb, joint = generate(pipeline, captions, **sampling)
-    retextured, _ = generate(
-        pipeline,
-        captions,
-        depth=truth,
-        num_inference_steps=sampling["num_inference_steps"],
-        guidance_scale=sampling["guidance_scale"],
-    )
+    rgb, joint = generate(pipeline, captions, **shipped.sampler.pipeline_arguments())
+    retextured = retexture(pipeline, captions, truth)
     few, more = (
         image_to_depth(pipeline, held_out.rgb, steps=steps, batch_size=BATCH)
         for steps in (FEW_STEPS, MORE_STEPS)
@@ -183,21 +179,6 @@ def measure(
         "other_i2d": agreement(other_own, other_depth)[0] / uninformed,
         "other_estimator": agreement(estimate(network, other_rgb), other_depth)[0] / uninformed,
     }
-
-
-def rendered(scenes: str, count: int, size: int, seed: int, cache: Path) -> CachedScenes:
-    """Scenes of a set, one view each, rendered where they aren't there yet."""
-    library, style = SCENES[scenes]
-    return render_dataset(
-        cache / f"{library}-{style}-{seed}-{count}-{size}",
-        scenes=count,
-        views=1,
-        size=size,
-        seed=seed,
-        workers=2,
-        library=library,
-        style=STYLES[style],
-    )
 
 
 def depth_errors(predictions: Depths, truths: Depths) -> dict[str, float]:

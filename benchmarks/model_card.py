@@ -1,11 +1,13 @@
 """Measure a small model on held-out scenes: what its card states.
 
     python benchmarks/model_card.py [--model embedded] [--scenes 512]
-    python benchmarks/model_card.py --seed 1003 --scenes 128 --set sampler.guidance=2
+    python benchmarks/model_card.py --seed 1003 --scenes 128 --set model.few_steps=null \
+      --set 'sampler={preset: image_then_depth, guidance: 2.0}'
 
-Five things, on scenes of the library that it was trained on, rendered from another seed; joint
-samples and images are made as `configs/local.yaml` says. What is to be chosen is compared on scenes
-of a third seed, as in the second line: a card's figures are of scenes that nothing was chosen on.
+Five things, on scenes like those that it was trained on, rendered from another seed; joint samples
+are made as `configs/local.yaml` says, images for depth as `configs/retexture.yaml` does. What is to
+be chosen is compared on scenes of a third seed, as in the second line: a card's figures are of
+scenes that nothing was chosen on.
 
 - depth of rendered images (i2d, no prompt) against the truth, beside what knowing nothing of the
   image comes to: a constant, and the mean depth map of other scenes; and of the mean of several
@@ -17,7 +19,7 @@ of a third seed, as in the second line: a card's figures are of scenes that noth
   elsewhere (`seam_ratio`), in joint samples, in depth of rendered images, and in the truth;
 - whether the objects that a prompt names are in the image (`prompt_following.py`).
 
-Prints Markdown tables. Needs the training images, which it renders if they aren't there.
+Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from prompt_following import follow, train_judge
+from prompt_following import follow
+from scene_sets import BASELINE_SEED, HELD_OUT_SEED, SCENES, folder_of, judge_of, rendered
 
-from mfsynth.config import ModelConfig, load_config
+from mfsynth.config import load_config
 from mfsynth.evaluation.config import EvaluatedScenes
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.evaluation.evaluate import predictor, score_set
@@ -41,9 +44,8 @@ from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.pipeline import ModalityForcingPipeline
-from mfsynth.simulation import CachedScenes, render_dataset
+from mfsynth.simulation import CachedScenes
 
-HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
 BATCH, I2D_STEPS, I2D_SAMPLES = 32, 10, 4
 
 Images = NDArray[np.uint8]
@@ -58,13 +60,7 @@ Depths = NDArray[np.float32]
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of configs/local.yaml."
 )
-@click.option("--library", default="tabletop_rooms", help="Prompt library of the scenes.")
-@click.option(
-    "--training",
-    default="out/train/tabletop_rooms64",
-    type=click.Path(path_type=Path),
-    help="Rendered training images: what the judge of prompts learns from.",
-)
+@click.option("--of", "name", default="shapes", type=click.Choice(sorted(SCENES)), help="Which.")
 @click.option(
     "--cache",
     default="out/benchmarks",
@@ -77,43 +73,26 @@ def main(
     scenes: int,
     seed: int,
     overrides: tuple[str, ...],
-    library: str,
-    training: Path,
+    name: str,
     cache: Path,
 ) -> None:
     """Print the figures of a small model's card."""
-    config = ModelConfig(id=model, dtype="float32")
+    shipped = load_config("local", overrides)
+    config = shipped.model.model_copy(update={"id": model})
     size = model_info(config).height
-    held_out_folder, others_folder = (
-        cache / f"{library}-{number}-{scenes}-{size}" for number in (seed, BASELINE_SEED)
-    )
-    held_out, others = (
-        render_dataset(
-            folder,
-            scenes=scenes,
-            views=1,
-            size=size,
-            seed=number,
-            workers=2,
-            library=library,
-        )
-        for folder, number in ((held_out_folder, seed), (others_folder, BASELINE_SEED))
-    )
+    held_out = rendered(name, scenes, size, seed, cache)
+    others = rendered(name, scenes, size, BASELINE_SEED, cache)
     pipeline = load_pipeline(config, "cpu")
-    click.echo(f"{scenes} held-out scenes of {library}, one view each, {size}×{size}\n")
+    library, style = SCENES[name]
+    click.echo(
+        f"{scenes} held-out scenes of {library}, style {style}, one view each, {size}×{size}\n"
+    )
 
-    depth_table(pipeline, held_out_folder, others)
+    depth_table(pipeline, folder_of(name, scenes, size, seed, cache), others)
 
     captions = held_out.captions
-    sampling = load_config("local", overrides).sampler.pipeline_arguments()
-    rgb, joint = generate(pipeline, captions, **sampling)
-    retextured, _ = generate(
-        pipeline,
-        captions,
-        depth=held_out.depth,
-        num_inference_steps=sampling["num_inference_steps"],
-        guidance_scale=sampling["guidance_scale"],
-    )
+    rgb, joint = generate(pipeline, captions, **shipped.sampler.pipeline_arguments())
+    retextured = retexture(pipeline, captions, held_out.depth)
     own = image_to_depth(pipeline, rgb, steps=I2D_STEPS, batch_size=BATCH)
     network = load_estimator(estimator)
     comparisons = {
@@ -140,7 +119,7 @@ def main(
     ):
         click.echo(f"| {name} | {np.nanmean([seam_ratio(one, patch) for one in depth]):.2f} |")
 
-    judge = train_judge(CachedScenes.open(training), cache)
+    judge = judge_of(name, size, cache)
     click.echo("\n| found, of what the prompt names | objects | colours | shapes |")
     click.echo("|---|---|---|---|")
     for name, images, asked in (
@@ -199,6 +178,19 @@ def generate(
         rgb.append(pairs.rgb)
         made.append(pairs.depth)
     return np.concatenate(rgb), np.concatenate(made)
+
+
+def retexture(pipeline: ModalityForcingPipeline, captions: Sequence[str], depth: Depths) -> Images:
+    """Images for given depth, as `configs/retexture.yaml` says."""
+    plan = load_config("retexture").sampler
+    images, _ = generate(
+        pipeline,
+        captions,
+        depth=depth,
+        num_inference_steps=plan.steps,
+        guidance_scale=plan.guidance,
+    )
+    return images
 
 
 def estimate(network: DepthEstimator, rgb: Images) -> Depths:

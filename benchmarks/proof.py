@@ -43,12 +43,12 @@ from typing import Any
 
 import click
 import numpy as np
-from goals import SCENES, rendered
 from looks import LOOKS, restyled
-from model_card import HELD_OUT_SEED, Depths, Images, agreement, estimate
+from model_card import Depths, Images, agreement, estimate
 from numpy.random import Generator
 from other_scenes import other_scenes
 from real_frames import FRAMES, real_frames
+from scene_sets import HELD_OUT_SEED, SCENES, rendered
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.config import ModelConfig

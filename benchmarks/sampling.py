@@ -44,7 +44,7 @@ from mfsynth.models.transformer import (
     ModalityForcingTransformerOutput,
 )
 from mfsynth.prompts import load_library
-from mfsynth.simulation import render_dataset
+from mfsynth.simulation import STYLES, render_dataset
 
 # A model distilled to few steps: guidance is in its weights.
 DISTILLED = {
@@ -53,7 +53,7 @@ DISTILLED = {
     "depth_start": 0.0,
     "refine_steps": 1,
 }
-LIBRARY, HELD_OUT_SEED, VIEWS = "tabletop_rooms", 1001, 2
+LIBRARY, STYLE, HELD_OUT_SEED, VIEWS = "tabletop_shapes", "close", 1001, 2
 # Of the i2d depth that the joint depth is compared with.
 UNHURRIED_STEPS = 20
 
@@ -294,6 +294,7 @@ def _judge(
             seed=HELD_OUT_SEED,
             workers=2,
             library=LIBRARY,
+            style=STYLES[STYLE],
         )
         rgb, truth = np.array(held_out.rgb[:images]), np.array(held_out.depth[:images])
     by_steps: dict[int, float] = {}

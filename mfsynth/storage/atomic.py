@@ -94,8 +94,8 @@ def write_document(path: Path, data: bytes) -> None:
 def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
     """A new folder to fill, which becomes `path` if all goes well and else disappears.
 
-    Visible: when the context is left, whole and on the disk. One writer of a path at a time:
-    what a killed one left is removed.
+    Visible: when the context is left, whole, on the disk, and for whom the umask says. One writer
+    of a path at a time: what a killed one left is removed.
 
     Args:
         path: Of the folder; folders above it are made, and a link is followed.
@@ -112,7 +112,11 @@ def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
+        # safetensors makes files that their owner alone can read, whatever the umask says.
+        readable = staging.stat().st_mode & 0o666
         for below in (*staging.rglob("*"), staging):
+            if below.is_file():
+                below.chmod(readable)
             flush(below)
         if over and path.exists():
             _take_the_place_of(path, staging)

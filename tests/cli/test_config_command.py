@@ -56,17 +56,20 @@ def test_each_setting_says_where_it_comes_from():
         "target.pairs": "--pairs",
         "output": "--out",
         "checks.registration.min": "--set",
-        "checks.flying_pixels.max": "local.yaml",
+        "checks.flying_pixels.max": "default",
         "checks.validity.max_far_fraction": "default",
-        "sampler.guidance": "local.yaml",
-        "sampler.depth_guidance": "as sampler.guidance",
-        "sampler.steps": "preset image_then_depth",
-        "sampler.guidance_interval": "preset image_then_depth",
+        "model.few_steps": "local.yaml",
+        "sampler.guidance": "preset distilled",
+        "sampler.steps": "preset distilled",
+        "sampler.guidance_interval": "preset distilled",
         "sampler.mode": "default",
         "shard_size": "local.yaml",
         "runtime.patience": "default",
     }
     assert {key: found[key] for key in wanted} == wanted
+    other = "sampler={preset: balanced, guidance: 3.0}"
+    found = origins("local", ["model.few_steps=null", other])
+    assert found["sampler.depth_guidance"] == "as sampler.guidance"
 
 
 def test_limits_of_a_calibration_say_so_and_one_by_hand_beside_it_does_too(tmp_path):

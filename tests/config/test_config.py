@@ -47,7 +47,7 @@ def _error(path: str, *overrides: str) -> str:
 def test_the_default_run_is_the_embedded_model_on_the_library_that_it_knows() -> None:
     config = load_config("local")
     assert config.model.id == "embedded"
-    assert config.prompts.library == "tabletop_rooms"
+    assert config.prompts.library == "tabletop_shapes"
     assert config.target.pairs == 64
     assert config.output == "out/local"
 

@@ -61,7 +61,7 @@ def installed(tmp_path_factory) -> Path:
     ("arguments", "shown"),
     [
         (["--version"], __version__),
-        (["prompts", "preview", "tabletop_rooms", "--candidates", "4"], "knows all words of 4"),
+        (["prompts", "preview", "tabletop_shapes", "--candidates", "4"], "knows all words of 4"),
         (["model", "info", "embedded"], "apache-2.0"),
         (["plan", "local", "--pairs", "10"], "local"),
     ],

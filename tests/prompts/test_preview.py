@@ -27,11 +27,11 @@ def test_samples_size_and_coverage_are_shown() -> None:
 
 
 def test_a_configuration_shows_the_library_that_it_names() -> None:
-    assert _preview("local", "--samples", "2") == _preview("tabletop_rooms", "--samples", "2")
+    assert _preview("local", "--samples", "2") == _preview("tabletop_shapes", "--samples", "2")
 
 
 def test_the_seed_of_the_configuration_counts() -> None:
-    text = load_library("tabletop_rooms", seed=7).prompt(0).text
+    text = load_library("tabletop_shapes", seed=7).prompt(0).text
     assert _preview("local", "--set", "seed=7", "--samples", "1").startswith(f"0: {text}\n")
 
 
@@ -56,7 +56,7 @@ def test_what_the_model_does_not_know_or_read_is_told(write: Callable[[str, str]
     path = write("p.txt", "a mug\n" + "a red cube " * 30)
     given = ("local", "--set", f"prompts.file={path}", "--samples", "1", "--candidates", "4")
     assert _preview(*given).splitlines()[-1] == (
-        "model embedded: 2 of 4 prompts are longer than the 36 tokens that it reads"
+        "model embedded: 2 of 4 prompts are longer than the 17 tokens that it reads"
     )
 
 

@@ -62,7 +62,7 @@ def test_prompts_that_the_model_cannot_know_are_told_with_their_words():
         texts = [library.prompt(i).text for i in range(50)]
         return knows_the_prompts(ModelConfig(), PromptsConfig(library=name, **settings), texts)
 
-    found = known("tabletop_rooms")
+    found = known("tabletop_shapes")
     assert found == ok("all words of 50 are known, and none is cut")
     with pytest.raises(MfsynthError, match=r"^prompts: 50 of 50 prompts have words that"):
         known("kitchen")

@@ -34,6 +34,19 @@ def test_a_folder_appears_whole_and_alone(tmp_path):
     assert [path.name for path in (tmp_path / "new" / "model").iterdir()] == ["a"]
 
 
+def test_files_of_a_folder_are_for_whom_the_umask_says(tmp_path):
+    with atomic.staged_folder(tmp_path / "model") as staged:
+        (staged / "part").mkdir()
+        (staged / "part" / "weights").touch(mode=0o600)
+    assert (tmp_path / "model" / "part" / "weights").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
 def test_a_folder_whose_writer_fails_disappears(tmp_path):
     def fail():
         with atomic.staged_folder(tmp_path / "model") as staged:

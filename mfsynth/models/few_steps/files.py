@@ -118,7 +118,8 @@ def find_few_steps(model: ModelFolder, name: str) -> Path:
             return fetched
     raise MfsynthError(
         f"model.few_steps: there is no {WEIGHTS} in {name}, neither in the folder of {model.name} "
-        "nor elsewhere; name the folder that `mfsynth distill` wrote"
+        "nor elsewhere; name the folder that `mfsynth distill` wrote, or set it to null, and "
+        "sampler.preset to another one"
     )
 
 

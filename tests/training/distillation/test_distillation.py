@@ -17,12 +17,11 @@ from mfsynth.config import ModelConfig
 from mfsynth.config.resources import resource_names
 from mfsynth.models import load_pipeline
 from mfsynth.models.few_steps.files import WEIGHTS, read_few_steps
-from mfsynth.models.few_steps.student import acting_as, add_student, student_weights
+from mfsynth.models.few_steps.student import acting_as, student_weights
+from mfsynth.models.locations import find_model
 from mfsynth.models.sampling import MIN_T
 from mfsynth.prompts import open_prompts
-from mfsynth.training.build import new_transformer
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.config import load_train_config
 from mfsynth.training.distillation.config import load_distill_config
 from mfsynth.training.distillation.distiller import Distiller, StudentSampler
 from mfsynth.training.distillation.run import distill, student_of
@@ -259,12 +258,13 @@ def test_a_teacher_that_cannot_be_had_or_distilled_is_refused(config):
         student_of(pipeline, config)
 
 
-def test_the_next_embedded_models_weights_are_at_most_3_mb():
-    student = load_distill_config("embedded-next").student
-    transformer = new_transformer(load_train_config("embedded-next"))
-    add_student(transformer, student.rank, student.alpha, student.points)
-    numbers = sum(weight.numel() for weight in student_weights(transformer).values())
-    assert 2.5e6 < 2 * numbers < 3e6
+def test_the_embedded_models_few_step_weights_are_small_and_of_these_weights():
+    folder = find_model("embedded").path
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert sum(size for path, size in sizes.items() if path.parent.name == "few_steps") < 3e6
+    assert sum(sizes.values()) < 25e6
+    pipeline = load_pipeline(ModelConfig(few_steps="few_steps"), "cpu")
+    assert pipeline.few_steps.steps == load_distill_config("embedded").student.steps
 
 
 def test_a_student_of_as_many_steps_as_the_teacher_is_refused():

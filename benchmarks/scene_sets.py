@@ -1,0 +1,49 @@
+"""Rendered scenes that benchmarks measure on: those of today's embedded model, and of the first.
+
+Scenes are of a prompt library and a style, one view each, kept in a cache folder; seeds say which.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prompt_following import train_judge
+
+from mfsynth.models.recognition.judge import ObjectJudge
+from mfsynth.simulation import STYLES, CachedScenes, render_dataset
+
+SCENES = {"shapes": ("tabletop_shapes", "close"), "rooms": ("tabletop_rooms", "plain")}
+"""Library and style; the embedded model is trained on the first."""
+
+HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
+_JUDGE_SEED, _JUDGE_SCENES = 1002, 8000
+
+
+def rendered(name: str, count: int, size: int, seed: int, cache: Path) -> CachedScenes:
+    """Scenes of a set, rendered where they aren't there yet."""
+    library, style = SCENES[name]
+    return render_dataset(
+        folder_of(name, count, size, seed, cache),
+        scenes=count,
+        views=1,
+        size=size,
+        seed=seed,
+        workers=2,
+        library=library,
+        style=STYLES[style],
+    )
+
+
+def folder_of(name: str, count: int, size: int, seed: int, cache: Path) -> Path:
+    """Where `rendered` keeps such scenes."""
+    library, style = SCENES[name]
+    return cache / f"{library}-{style}-{seed}-{count}-{size}"
+
+
+def judge_of(name: str, size: int, cache: Path) -> ObjectJudge:
+    """What tells whether things are in images of a set, trained where it isn't there yet.
+
+    It learns from scenes of its own, whatever a model was trained on.
+    """
+    scenes = rendered(name, _JUDGE_SCENES, size, _JUDGE_SEED, cache)
+    return train_judge(scenes, cache / f"judge-{name}-{size}")
