@@ -250,6 +250,8 @@ def test_a_pair_without_any_depth_is_named_or_skipped(tmp_path):
     assert loader.skipped == 1
     [colours] = dataset.loader(fields=["rgb", "sample_id"], **settings)
     assert colours["sample_id"][2].endswith("000000002")
+    [batch] = dataset.loader(require_depth=False, **settings)
+    assert batch["valid"].any((1, 2)).tolist() == [True, True, False, True, True, True]
 
 
 @pytest.mark.slow
