@@ -88,13 +88,18 @@ def test_without_a_place_for_it_the_index_is_in_memory(cache, run_store, monkeyp
 def test_what_was_not_used_for_months_is_forgotten(cache, run_store):
     RGBDDataset(run_store.url)
     [path] = cache.glob("*.arrow")
-    old = path.with_name("old.arrow")
-    old.write_bytes(b"")
-    os.utime(old, (time.time() - 100 * 24 * 3600,) * 2)
+    old = [path.with_name(name) for name in ("old.arrow", "old.crc32", "alone.crc32")]
+    for each in (*old, path, path.with_suffix(".crc32")):
+        if each in old:
+            each.write_bytes(b"")
+        os.utime(each, (time.time() - 100 * 24 * 3600,) * 2)
+    # This use counts for its checksum, too.
+    RGBDDataset(run_store.url)
     commit(run_store, tiny_run.upload_shard(run_store, 3))
     RGBDDataset(run_store.url)
+    assert sorted(p.suffix for p in cache.iterdir()) == [".arrow", ".arrow", ".crc32", ".crc32"]
     assert path.exists()
-    assert not old.exists()
+    assert not any(each.exists() for each in old)
 
 
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
