@@ -318,6 +318,9 @@ def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"prefetch": float("nan")}, "prefetch is nan"),
+        ({"world_size": "2"}, "world_size is '2'"),
         ({"workers": -1}, "workers is -1"),
         ({"fields": ["rgbx"]}, "a sample has no 'rgbx'"),
         ({"fields": ["_x"]}, "a sample has no '_x'"),
@@ -369,7 +372,14 @@ def test_a_mixture_is_loaded_by_weights_and_resumed(dataset):
 
 @pytest.mark.parametrize(
     ("parts", "weights", "said"),
-    [([], [], "at least one"), ([0], [1, 2], "a weight for each"), ([0], [0], "weights are")],
+    [
+        ([], [], "at least one"),
+        ([0], [1, 2], "a weight for each"),
+        ([0], [0], "weights are"),
+        ([0], [float("nan")], "weights are"),
+        ([0, 0], [1, True], "a weight is True"),
+        ([0, 0], ["2", 1], "a weight is '2'"),
+    ],
 )
 def test_a_mixture_that_is_none_is_one_line(dataset, parts, weights, said):
     with pytest.raises(MfsynthError, match=f"a mixture: .*{said}"):
