@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -40,6 +39,7 @@ from mfsynth.training.data import (
 )
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
+from mfsynth.training.lost_samples import LostSamples
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.processes import join_processes
@@ -235,41 +235,20 @@ class EstimatorTrainer:
         """
         config, state = self._config, self.state
         progress = Progress(state.step, config.steps)
-        stream = self._stream(log)
-        without_depth, has_learnt = 0, state.step > 0
+        stream, lost = self._stream(log), LostSamples(state.step, config.steps)
         with fast_on(self._device):
             while state.step < config.steps:
                 batch = next(stream)
-                without_depth += int((~batch.has_depth).sum())
                 loss = self._train_step(batch)
-                has_learnt |= loss > 0
+                lost.add(batch, loss)
                 progress.add({"depth": loss})
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
                 if state.step % STEPS_PER_LINE == 0 or is_saved:
                     log(progress.line(state.step))
                 if is_saved:
-                    if not has_learnt and state.step >= min(STEPS_PER_LINE, config.steps):
-                        raise MfsynthError(
-                            f"no sample of the first {state.step} steps has valid depth, so "
-                            "nothing was learnt; see `mfsynth data inspect`, and leave such out"
-                        )
+                    lost.require_others(state.step)
                     self.save()
-        self._say_what_was_lost(without_depth, progress.first, log)
-
-    def _say_what_was_lost(self, without_depth: int, first: int, log: Log) -> None:
-        """How many samples of all processes taught nothing since a step, and why."""
-        loader = self._data if isinstance(self._data, Loader) else None
-        skipped, why = (0, None) if loader is None else (loader.skipped, loader.last_skipped)
-        found = gather_object([(without_depth, skipped, why)])
-        empty, unread = (sum(each[at] for each in found) for at in (0, 1))
-        if empty:
-            log(f"since step {first}, {empty} samples had no valid depth and taught nothing")
-        if unread:
-            [*reasons] = (each[2] for each in found if each[2])
-            log(
-                f"since step {first}, others stood in for {unread} samples that can't be read; "
-                f"the last: {reasons[-1]}"
-            )
+        lost.say(self._data if isinstance(self._data, Loader) else None, log)
 
     def _stream(self, log: Log) -> Iterator[TrainingBatch]:
         """This process's batches, from the present step on."""
