@@ -91,6 +91,7 @@ def export(
     """
     if not len(pairs):
         raise MfsynthError("no pairs to export; see `mfsynth status`")
+    pairs = pairs.with_labels(exporter.wants_labels)
     exporter.require(pairs)
     if signer is not None and not exporter.has_pictures:
         raise MfsynthError(

@@ -158,7 +158,7 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
         INTRINSICS: [float("nan") if k is None else getattr(k, value) for value in _K],
         "sample_id": sample.sample_id,
         "intrinsics_source": frame.camera.source or "",
-        "licence": sample.licence or "",
+        "licence": frame.row.get("licence") or "",
         **{name: pairs.origin(frame.number)[name] or "" for name in _LICENCES},
         "timestamp": 0.0,
         "frame_index": 0,
