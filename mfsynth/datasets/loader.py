@@ -212,6 +212,8 @@ class Loader:
         ):
             if value not in allowed:
                 raise MfsynthError(f"{name} is {value!r}; give {' or '.join(allowed)}")
+        if callable(augment):
+            raise MfsynthError(f"augment is {augment!r:.200}; give a list of changes")
         if not len(dataset):
             raise MfsynthError(
                 f"{dataset!r:.500} has no pair: none meets the filter or is in this part of a "
@@ -251,7 +253,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """The batches that are left of the epoch; behind the last of them the next one begins.
 
-        An iterator that was left goes on in the next one, and gives no batch any more itself.
+        An iterator that was left goes on in the next one, and raises if it is asked again itself.
         """
         self._turn += 1
         turn = self._turn

@@ -23,6 +23,7 @@ from mfsynth.datasets import (
     open_dataset,
     to_tensors,
 )
+from mfsynth.datasets.collating import stacked
 from mfsynth.datasets.mapped import Index
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit, open_run, read_commits
@@ -199,6 +200,8 @@ def test_a_batch_is_arrays_or_tensors(dataset):
     for row, camera in zip(arrays["seed"], arrays["intrinsics"], strict=True):
         is_known = row // 7_000_000_000_001 % 2 == 1
         assert np.isfinite(camera).all() == is_known
+    # A number that one of them hasn't is no array.
+    assert stacked([{"timestamp": 0.5}, {"timestamp": None}], {}) == {"timestamp": [0.5, None]}
 
 
 @pytest.fixture
@@ -331,6 +334,7 @@ def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path
         ({"kind": "process"}, "kind is 'process'"),
         ({"on_error": "ignore"}, "on_error"),
         ({"to": "jax"}, "to is 'jax'"),
+        ({"augment": RandomCrop(8, 8)}, r"augment is RandomCrop\(.*\); give a list of changes"),
     ],
 )
 def test_settings_that_can_not_be_are_one_line(dataset, settings, said):

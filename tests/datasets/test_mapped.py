@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from dataclasses import replace
 
 import pytest
 import tiny_run
@@ -12,7 +13,7 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset, mapped, parts
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import commit, run_sha256
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.exclusive import PART_SUFFIX
@@ -147,6 +148,18 @@ def test_a_mapped_view_of_other_shards_is_refused(cache, run_store):
     commit(run_store, tiny_run.upload_shard(run_store, 1, others))
     with pytest.raises(MfsynthError, match=r"strict.*made of other shards than are committed"):
         RGBDDataset(run_store.url, view="strict")
+
+
+def test_shards_of_other_columns_are_one_line(cache, run_store):
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    declared = replace(tiny_run.DECLARED, added=("phash",))
+    with tiny_run.open_spool(4, run_sha256=run_sha256(run_store), declared=declared) as spool:
+        for record in tiny_run.make_records(4):
+            spool.add(record)
+        spool.close()
+        commit(run_store, spool.upload(run_store, seconds={}, worker="here"))
+    with pytest.raises(MfsynthError, match="columns of shard 4 are not those of the first"):
+        RGBDDataset(run_store.url)
 
 
 def test_workers_are_sent_the_names_of_the_indexes_of_several_runs(cache, run_store, tmp_path):
