@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import accumulate
-from numbers import Integral
 from typing import Any, Self, overload
 
 import numpy as np
@@ -370,7 +369,7 @@ class _Wanted:
 
 
 def _tar_cache(limit: int) -> LocalCache | None:
-    if isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 0:
+    if type(limit) is not int or limit < 0:
         raise MfsynthError(
             f"cache_bytes is {limit!r:.80}; give a whole number of bytes, such as 50 * 10**9, or 0"
         )
