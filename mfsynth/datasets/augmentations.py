@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from typing import Any, Protocol
 
 import cv2
@@ -131,7 +130,7 @@ def _require_size(change: RandomCrop | Resize) -> None:
 def _require_shares(change: HorizontalFlip | ColourJitter) -> None:
     for field in fields(change):
         share = getattr(change, field.name)
-        if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise MfsynthError(f"{change!r:.200}: give {field.name} from 0 to 1")
 
 
