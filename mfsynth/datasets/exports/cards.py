@@ -9,7 +9,7 @@ from mfsynth.shards.documents.card import as_text, front_matter
 from mfsynth.shards.documents.models import model_name
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import how_made
+from mfsynth.shards.words import how_made, tags_of
 
 CARD = "README.md"
 
@@ -49,7 +49,13 @@ def card(pairs: Pairs) -> str:
     made = [how_made(run.settings) for run in runs]
     units = {pairs.unit(number) for number in range(len(pairs))}
     lines = [
-        *front_matter(name, ", ".join(licences), {"index": "data/*.parquet"}, len(pairs), ()),
+        *front_matter(
+            name,
+            ", ".join(licences),
+            {"index": "data/*.parquet"},
+            len(pairs),
+            tags=[*dict.fromkeys(tag for run in runs for tag in tags_of(run.settings))],
+        ),
         f"# {as_text(name)}",
         "",
         f"{len(pairs)} {'RGB-D pairs' if has_source else 'synthetic RGB-D pairs'}, made with "
