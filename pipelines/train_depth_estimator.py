@@ -10,6 +10,7 @@ interruption, it goes on in mid-epoch where it was, also in another number of pr
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -57,7 +58,14 @@ def measure(estimator: str, pairs: RGBDDataset) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("url", help="folder or URL of the run")
+    parser.add_argument("output", help="folder of the training")
+    parser.add_argument("overrides", nargs="*", metavar="A.B=C", help="change a setting")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(given.url, given.output, *given.overrides)
     except MfsynthError as error:
         sys.exit(f"error: {error}")
