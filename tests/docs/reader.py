@@ -69,7 +69,6 @@ NOT_RUN: dict[str, str] = {
     "mfsynth data inspect": "not tried yet; tests/cli/test_data_command.py looks at such files",
     "mfsynth generate local --log json": "not tried yet; tests/runs/test_watching_a_run.py does",
     "mfsynth generate local --set keep_rejects=": "not tried yet; tests/shards/test_views.py does",
-    "mfsynth report s3://": "not tried yet; tests/reports reads runs on disks",
     "mfsynth export s3://": "not tried yet; tests/datasets/exports does",
     "mfsynth push s3://": "not tried yet; tests/cli/test_push_command.py does",
     "mfsynth push out/mine out/": "not tried yet; tests/cli/test_push_command.py does",

@@ -19,7 +19,7 @@ OF_KITCHEN = ("docs/how-to/released_weights.md",)
 MADE = {
     "README.md": ("out/mine/report.html", "out/mine/manifest.json", "out/hf/README.md"),
     "docs/how-to/exports.md": ("out/scannet",),
-    "docs/how-to/report.md": ("out/mine/report-strict.html",),
+    "docs/how-to/report.md": ("out/mine/report-strict.html", "mine.html"),
     "docs/how-to/resume-and-repair.md": ("pair",),
     "docs/how-to/views.md": ("out/mine/_views/unique.json", "out/mine/report-strict.html"),
 }
