@@ -11,6 +11,7 @@ can't be read ends it; with on_error=skip others take its place.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -70,7 +71,14 @@ def measure(estimator: str, pairs: RGBDDataset, *, skips: bool) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("url", help="folder or URL of the run")
+    parser.add_argument("output", help="folder of the training")
+    parser.add_argument("overrides", nargs="*", metavar="A.B=C", help="change a setting")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(given.url, given.output, *given.overrides)
     except MfsynthError as error:
         sys.exit(f"error: {error}")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_run
 import yaml
-from hub_server import TOKEN, HubServer
+from hub_server import TOKEN
 from metric_run import make_metric_run
 
 from mfsynth.cli import main
@@ -28,20 +28,6 @@ from mfsynth.shards.views import Bound, Rules
 OLD = Path(__file__).parents[1] / "data" / "format1"
 NAME = "robots/mugs"
 HUB = f"hf://datasets/{NAME}"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with HubServer() as server:
-        # Read from the environment when the client was imported.
-        files = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        # Its newer protocol is a service of its own, in Rust.
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        yield server
 
 
 @pytest.fixture
@@ -99,6 +85,7 @@ def test_datasets_opens_the_folder_in_millimetres_by_the_code_on_its_card(tmp_pa
         assert np.ptp(np.asarray(row["preview"]), axis=2).max() > 100
     matter = yaml.safe_load(card.split("---\n")[1])
     assert matter["license"] == "apache-2.0"
+    assert matter["tags"] == ["rgb-d", "depth", "generated", "synthetic", "trainedAlgorithmicMedia"]
     assert matter["size_categories"] == ["n<1K"]
     assert matter["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
     assert "- model: embedded (revision r1), licence apache-2.0\n" in card

@@ -377,7 +377,7 @@ def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
     croissant = json.loads(store.read_bytes("croissant.json"))
     digest = read_run(store).settings["source"]["digest"]
     assert croissant["prov:wasDerivedFrom"] == {"@id": f"urn:sha256:{digest}"}
-    assert croissant["rai:dataCollectionType"] == ["Synthetic", "Secondary Data Analysis"]
+    assert croissant["rai:dataCollectionType"] == ["Secondary Data Analysis"]
     assert "- licence of the source's items: CC-BY-4.0\n" in card
     assert f"- licence of {manifest['models'][0]['id']}" in card
     assert verify_run(store).problems == ()

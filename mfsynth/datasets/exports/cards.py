@@ -10,7 +10,7 @@ from mfsynth.shards.documents.models import model_name
 from mfsynth.shards.layout import others_of
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import how_made
+from mfsynth.shards.words import how_made, tags_of
 
 CARD = "README.md"
 # As models and sources say it.
@@ -65,7 +65,7 @@ def card(pairs: Pairs) -> str:
             ", ".join([*licences, *([_UNKNOWN] if licences and unstated else [])]),
             {"index": "data/*.parquet"},
             len(pairs),
-            (),
+            tags=[*dict.fromkeys(tag for run in runs for tag in tags_of(run.settings))],
         ),
         f"# {as_text(name)}",
         "",
