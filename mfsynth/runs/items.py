@@ -19,6 +19,7 @@ from mfsynth.sources.contents import content_digest, named
 from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.settings import SourceSettings
+from mfsynth.sources.tolerance import Skipped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +56,11 @@ class RunSource:
     def candidates(self) -> int:
         """All that there are."""
         return len(self.items) * self.copies
+
+    def key(self, candidate: int) -> str | None:
+        """What its item is called; None where there is no such item."""
+        number = candidate // self.copies
+        return self.items.key(number) if number < len(self.items) else None
 
     def load(self, candidate: int) -> Item:
         """Item of a candidate, with its images.
@@ -135,6 +141,11 @@ class RunItems:
     def labels(self) -> tuple[str, ...]:
         """What its source knows beside images and depth."""
         return () if self.source is None else labels_of(self.source.items)
+
+    @property
+    def left_out(self) -> Sequence[Skipped]:
+        """What of its source could not be opened, so that it has no numbers."""
+        return () if self.source is None else getattr(self.source.items, "skipped", ())
 
     @property
     def slot_names(self) -> Sequence[str]:

@@ -192,7 +192,7 @@ class ShardWorker:
                     records.wait(waiting)
             yield Progress(None, len(todo))
             records.wait(0)
-            self._loader.require_most(len(candidates), unloaded)
+            self._loader.require_there(candidates, unloaded)
             quarantined = {**assignment.quarantined, **unloaded}
             for candidate in candidates:
                 if (reason := quarantined.get(candidate.index)) is not None:
