@@ -81,21 +81,21 @@ class Loader:
             yield loaded
 
     def require_there(self, candidates: Sequence[Candidate], unloaded: Mapping[int, str]) -> None:
-        """Refuse a shard of which most can't be loaded, unless a part of the source is broken.
+        """Refuse a shard of which many can't be loaded, unless a part of the source is broken.
 
-        It is broken if what can't be loaded still can't, and something else of the source can:
-        where a share is not mounted, nothing can.
+        It is broken if what couldn't be loaded still can't, and, where that is most of the shard,
+        something else of the source can: where a share is not mounted, nothing can.
 
         Args:
             candidates: Of the shard.
             unloaded: Why some can't be, by their indices in the run.
 
         Raises:
-            StoreError: More than half can't, and at least so many that it is no accident, and the
-                source isn't there, or is again.
+            StoreError: So many can't that it is no accident, and can again; or most can't, and the
+                source isn't there.
         """
         count = len(candidates)
-        if self._source is None or len(unloaded) <= max(count // 2, _ACCIDENTS):
+        if self._source is None or len(unloaded) <= _ACCIDENTS:
             return
         said = (
             f"source: {len(unloaded)} of {count} items of a shard can't be used, the first: "
@@ -103,6 +103,8 @@ class Loader:
         )
         if any(map(self._can_load, _spread([*unloaded], _ACCIDENTS))):
             raise StoreError(f"{said}; now it can, so the shard is made again")
+        if len(unloaded) <= count // 2:
+            return
         first = candidates[0].index
         others = _spread(range(self._source.candidates - count), _PROBES)
         if not any(self._can_load(at if at < first else at + count) for at in others):
