@@ -7,12 +7,14 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
 from PIL import Image
 
 from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports.episodes import Episodes
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
@@ -81,6 +83,20 @@ def test_statistics_of_small_pictures_are_those_of_all_stored_values(exported, m
         assert stats[name]["count"] == [4]
     assert stats["index"]["max"] == [3]
     np.testing.assert_allclose(stats["index"]["std"], [np.std(range(4))])
+
+
+def test_episodes_are_stretches_of_frames_without_a_gap_whatever_stands_between_them():
+    rows = [("a-0", "x", 6, 0.2), ("a-1", None, None, None), ("a-2", "x", 0, 0.0), ("b-3", "x", 3)]
+    rows += [("a-4", "x", 3, 0.1), ("a-5", "x", 12, 0.4), ("a-6", "y", 1, 7.0)]
+    names = ("sample_id", "episode", "frame", "timestamp")
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=False)) for row in rows])
+    found = Episodes.of(table)
+    assert [ids.tolist() for ids in np.split(found.order, found.starts[1:-1])] == [
+        *([2, 4, 0], [5], [1], [3], [6])
+    ]
+    assert (found.step, found.seconds) == (3, pytest.approx(0.1))
+    assert found.episode_of(2) == (0, 2)
+    assert len(Episodes.of(table.select(["sample_id"]))) == len(rows)
 
 
 def test_pairs_of_two_sizes_are_refused(tmp_path, out):
