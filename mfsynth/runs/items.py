@@ -84,8 +84,9 @@ class RunItems:
     """Items of a run's candidates, as far as they are known without their images.
 
     Item i of a run with a source is that of item i // n of it, n being the run's `copies`: with the
-    source's text, or else prompt i of the run. All items of an episode, of one copy, have one text:
-    that of its first, or the prompt of its number. Implements `mfsynth.sources.base.Source`.
+    source's text, or else prompt i of the run. Items of an episode, of one copy, have one prompt:
+    that of its number, or where images are made for their depth the text of its first. Implements
+    `mfsynth.sources.base.Source`.
 
     Args:
         config: The run, complete.
@@ -118,7 +119,9 @@ class RunItems:
             item = PromptItems(self.prompts)[place.ordinal * source.copies + copy]
         text = item.text
         if self.prompts is None:
-            text = self._texts[number if place is None else place.first]
+            # Depth is of one image, which its own words are about; looks are an episode's.
+            alone = place is None or self._config.sampler.mode == "i2d"
+            text = self._texts[number if alone or place is None else place.first]
         labels = NO_LABELS if place is None else Labels(moment=place.moment)
         origin = Origin(source.items.key(number))
         return Item(text=text, slots=item.slots, origin=origin, labels=labels)
