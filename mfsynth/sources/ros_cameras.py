@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
@@ -100,7 +101,7 @@ def bend_of(info: Any, topic: str) -> float:
     return found if np.isfinite(found) else np.inf
 
 
-def _numbers(info: Any, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(info: Any, name: str) -> NDArray[np.float64]:
     """A field, which ROS 1 and Foxglove write in capitals."""
     found = getattr(info, name.upper(), None)
     return np.array(getattr(info, name, ()) if found is None else found, np.float64).ravel()
