@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from started import plan_of
 from tiny_jobs import depth_of, make, picture, rows_of
 
 from mfsynth.datasets import RGBDDataset
-from mfsynth.datasets.exports.exporting import export
-from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.items import RunItems
 from mfsynth.shards.labels import Moment
 from mfsynth.shards.verify import verify_run
 from mfsynth.simulation import render_dataset
-from mfsynth.sources.registry import source_settings
 
 EXPRESSION = r"(?P<episode>.*)/rgb/(?P<frame>\d+)\.png"
 FRAMES = {"pour": (2, 9, 10), "stack": (0, 1)}
@@ -121,63 +115,6 @@ def test_a_run_over_episodes_has_them_each_copy_being_one(job, recordings, tmp_p
         *(("pour#0", 2), ("pour#1", 2), ("pour#0", 9), ("pour#1", 9))
     ]
     assert len({pair.seed for pair in pairs}) == 4
-
-
-def test_lerobot_gets_episodes_of_frames_that_follow_each_other_and_gives_them_back(
-    job, recordings, tmp_path
-):
-    texts = {"captions": {"constant": "a red cube"}}
-    store = make(job("d2i", recordings | texts, copies=2))
-    whole = [*RGBDDataset(store.url)]
-    out = tmp_path / "lerobot"
-    exporter = open_exporter("lerobot", ["pairs_per_file=3", "fps=10"])
-    export(Pairs(RGBDDataset(store.url)), "lerobot", exporter, out)
-    info = json.loads((out / "meta/info.json").read_text())
-    assert (info["fps"], info["total_episodes"], info["total_frames"]) == (10, 6, 10)
-    # Frames 3 to 8 of the first are missing, so it is two, of each copy.
-    wanted = [
-        *(("pour", [2], 0), ("pour", [9, 10], 0), ("pour", [2], 1), ("pour", [9, 10], 1)),
-        *(("stack", [0, 1], 0), ("stack", [0, 1], 1)),
-    ]
-    tables = [pq.read_table(path) for path in sorted((out / "meta/episodes").glob("*/*.parquet"))]
-    index = 0
-    for number, row in enumerate(row for table in tables for row in table.to_pylist()):
-        episode, numbers, _ = wanted[number]
-        ends = row["dataset_from_index"], row["dataset_to_index"]
-        assert (row["episode_index"], row["length"]) == (number, len(numbers))
-        assert ends == (index, index + len(numbers))
-        chunk, file = row["data/chunk_index"], row["data/file_index"]
-        path = out / info["data_path"].format(chunk_index=chunk, file_index=file)
-        frames = pq.read_table(path, partitioning=None).to_pylist()
-        frames = [frame for frame in frames if frame["episode_index"] == number]
-        assert [frame["index"] for frame in frames] == [*range(*ends)]
-        assert [frame["frame_index"] for frame in frames] == [*range(len(numbers))]
-        times = [frame["timestamp"] for frame in frames]
-        np.testing.assert_allclose(times, np.arange(len(numbers)) / 10, rtol=1e-6)
-        assert [frame["source_frame"] for frame in frames] == numbers
-        assert {frame["source_episode"] for frame in frames} == {episode}
-        assert row["stats/frame_index/max"] == [len(numbers) - 1]
-        assert frames[0].keys() == info["features"].keys()
-        index += len(numbers)
-    told = json.loads((out / "meta/provenance.json").read_text())
-    assert [(e["episode"], e["first_frame"], e["frames"], e["copy"]) for e in told["episodes"]] == [
-        (episode, numbers[0], len(numbers), copy) for episode, numbers, copy in wanted
-    ]
-    assert {e["run"] for e in told["episodes"]} == {told["runs"][0]["run"]}
-    back = source_settings({"kind": "lerobot", "path": str(out)}).open()
-    by_place = {(pair.episode, pair.frame, pair.ref.copy): pair for pair in whole}
-    places = [(e, f, copy) for e, numbers, copy in wanted for f in numbers]
-    for frame, place in zip(back, places, strict=True):
-        np.testing.assert_array_equal(frame.depth, by_place[place].depth)
-        np.testing.assert_array_equal(frame.rgb, by_place[place].rgb)
-        assert frame.text == "a red cube"
-    moments = [back.moment(at) for at in range(3)]
-    assert [(one.episode, one.frame) for one in moments] == [("0", 0), ("1", 0), ("1", 1)]
-    # Killed and begun again, it has the same bytes.
-    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    (out / "data/chunk-000/file-001.parquet").unlink()
-    export(Pairs(RGBDDataset(store.url)), "lerobot", exporter, out)
-    assert files == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 @pytest.mark.usefixtures("opengl_of_any_thread")

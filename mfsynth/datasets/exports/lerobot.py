@@ -324,7 +324,7 @@ def _provenance(pairs: Pairs) -> dict[str, Any]:
                 "run": run_id(run.run, run.fingerprint, run.format_version),
                 "fingerprint": run.fingerprint,
             },
-            **{"mode": run.config["sampler"].get("mode"), "created": run.created},
+            **{"mode": run.config.get("sampler", {}).get("mode"), "created": run.created},
             **{"model": run.model, "estimator": run.estimator or None},
         }
         for run in pairs.runs
