@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mfsynth.datasets.exports.episodes import Episodes
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
@@ -141,6 +142,21 @@ class Pairs:
         """Each once, in the order in which they are first met, and the number of each pair's."""
         coded = self._index.column("prompt").combine_chunks().dictionary_encode()
         return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """Which of them are frames of one recording."""
+        return Episodes.of(self._index)
+
+    def ordered(self, order: NDArray[np.int64]) -> Pairs:
+        """The same in another order."""
+        if np.array_equal(order, np.arange(len(self))):
+            return self
+        return Pairs(
+            self._dataset.select(order),
+            metres_per_unit=self.metres_per_unit,
+            assume_fov=self.assume_fov,
+        )
 
     def group(self, number: int) -> tuple[int, int]:
         """Which of the cameras a pair has, and how many pairs of it come before."""
