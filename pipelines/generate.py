@@ -11,6 +11,7 @@ On a cluster, submit it from the head node with `runtime.ray_address: auto` in t
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from mfsynth.errors import MfsynthError
@@ -27,7 +28,13 @@ def main(config: str, output: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="name or path of a configuration")
+    parser.add_argument("output", help="folder or URL of the run")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:3])
+        main(given.config, given.output)
     except MfsynthError as error:
         sys.exit(f"error: {error}")

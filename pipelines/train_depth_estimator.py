@@ -5,11 +5,13 @@
         out/train/kitchen_depth size=256 batch_size=64 steps=50000
 
 One prompt in ten is held out; its pairs tell at the end how far depth is off. Run again after an
-interruption, it goes on in mid-epoch where it was, also in another number of processes.
+interruption, it goes on in mid-epoch where it was, also in another number of processes. A pair that
+can't be read ends it; with on_error=skip others take its place.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -39,25 +41,44 @@ def main(url: str, output: str, *overrides: str) -> None:
         rank=processes.process_index,
         world_size=processes.num_processes,
         augment=[Fitted(config.size, config.size, mirror=True), ColourJitter()],
+        on_error=config.on_error or "raise",
+        require_depth=False,  # the loss is 0 without any
     )
     log = print if processes.is_main_process else quiet
     folder = train_on(config, loader, processes, log)
     processes.end_training()
     if processes.is_main_process:
-        measure(str(folder), parts["held_out"])
+        measure(str(folder), parts["held_out"], skips=config.on_error == "skip")
 
 
-def measure(estimator: str, pairs: RGBDDataset) -> None:
-    """Print how far an estimator's depth is off that of pairs."""
+def measure(estimator: str, pairs: RGBDDataset, *, skips: bool) -> None:
+    """Print how far an estimator's depth is off that of pairs that have any."""
     network = load_estimator(estimator)
-    found = [(estimate_depth(network, pair.rgb[None])[0], pair.depth) for pair in pairs]
+    found = []
+    for number in range(len(pairs)):
+        [pair] = pairs.load([number])
+        if isinstance(pair, MfsynthError):
+            if not skips:
+                raise pair
+        elif pair.valid.any():
+            found.append((estimate_depth(network, pair.rgb[None])[0], pair.depth))
     if found:
         score = score_depth(*zip(*found, strict=True))
-        print(f"{score.images} pairs held out: AbsRel {score.abs_rel:.4f}, δ1 {score.delta1:.4f}")
+        of = "" if len(found) == len(pairs) else f" of {len(pairs)}, others can't be measured"
+        print(
+            f"{score.images} pairs held out{of}: AbsRel {score.abs_rel:.4f}, δ1 {score.delta1:.4f}"
+        )
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("url", help="folder or URL of the run")
+    parser.add_argument("output", help="folder of the training")
+    parser.add_argument("overrides", nargs="*", metavar="A.B=C", help="change a setting")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(given.url, given.output, *given.overrides)
     except MfsynthError as error:
         sys.exit(f"error: {error}")

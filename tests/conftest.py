@@ -25,6 +25,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from azure_server import AzureServer
     from gcs_server import GcsServer
+    from hub_server import HubServer
     from s3_server import S3Server
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
@@ -186,6 +187,24 @@ def _gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]
 def gcs(_gcs_server, monkeypatch) -> Iterator[GcsServer]:
     """An endpoint of Google's cloud storage on loopback, which the environment names."""
     yield from _named_by_the_environment(_gcs_server, "gs", monkeypatch)
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[HubServer]:
+    """A hub on loopback, which the Hugging Face's client takes for theirs."""
+    import huggingface_hub.constants
+    from hub_server import TOKEN, HubServer
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with HubServer() as server:
+        # Read from the environment when the client was imported.
+        files = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        # Its newer protocol is a service of its own, in Rust.
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        yield server
 
 
 CLOUDS = ("s3", "azure", "gcs")

@@ -69,7 +69,7 @@ def export(
         raise MfsynthError("--out is a folder of this machine; copy the export from there")
     if place.overlaps(ObjectStore.open(url)):
         raise MfsynthError(f"{folder}: lies in the run, or the run in it; give another folder")
-    dataset = RGBDDataset(url, view=view, labels=exporter.wants_labels)
+    dataset = RGBDDataset(url, view=view)
     if condition is not None:
         dataset = dataset.filter(condition)
     pairs = Pairs(dataset, metres_per_unit=metres_per_unit, assume_fov=assume_fov)

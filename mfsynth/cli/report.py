@@ -24,7 +24,8 @@ _PICTURE_PAIRS = 16
     type=click.IntRange(min=1),
     default=48,
     show_default=True,
-    help="Most accepted pairs to show; a random sample if there are more.",
+    help="Most accepted pairs to show, as far as they fit into a page below 1.5 MB; a random "
+    "sample if there are more.",
 )
 @click.option(
     "--picture",

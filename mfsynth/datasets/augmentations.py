@@ -7,7 +7,7 @@ own, and none is mixed of two surfaces. What moves pixels moves the intrinsics.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import cv2
@@ -35,6 +35,9 @@ class RandomCrop:
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        _require_size(self)
+
     def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
         """See the class.
 
@@ -61,6 +64,9 @@ class HorizontalFlip:
 
     p: float = 0.5
 
+    def __post_init__(self) -> None:
+        _require_shares(self)
+
     def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
         """See the class."""
         if rng.random() >= self.p:
@@ -79,6 +85,9 @@ class Resize:
 
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        _require_size(self)
 
     def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
         """See the class."""
@@ -99,6 +108,9 @@ class ColourJitter:
     contrast: float = 0.2
     saturation: float = 0.2
 
+    def __post_init__(self) -> None:
+        _require_shares(self)
+
     def __call__(self, sample: RGBDSample, rng: np.random.Generator) -> RGBDSample:
         """See the class."""
         spread = np.array([self.brightness, self.contrast, self.saturation])
@@ -108,6 +120,18 @@ class ColourJitter:
         image = grey + saturation * (image - grey)
         image = brightness * (grey.mean() + contrast * (image - grey.mean()))
         return replace(sample, rgb=np.clip(np.rint(image), 0, 255).astype(np.uint8))
+
+
+def _require_size(change: RandomCrop | Resize) -> None:
+    if any(type(side) is not int or side < 1 for side in (change.height, change.width)):
+        raise MfsynthError(f"{change!r:.200}: give whole numbers of rows and columns, from 1")
+
+
+def _require_shares(change: HorizontalFlip | ColourJitter) -> None:
+    for field in fields(change):
+        share = getattr(change, field.name)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise MfsynthError(f"{change!r:.200}: give {field.name} from 0 to 1")
 
 
 def _changed(

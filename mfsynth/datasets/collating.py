@@ -47,7 +47,7 @@ def to_tensors(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
 
 
 def stacked(samples: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Batch:
-    """A batch: arrays and numbers are stacked, all else is a list.
+    """A batch: arrays and numbers are stacked where all samples have one, all else is a list.
 
     Args:
         samples: What each has, by name.
@@ -65,7 +65,8 @@ def stacked(samples: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> B
             batch[name] = whole[name]
             continue
         values = [sample[name] for sample in samples]
-        if not isinstance(values[0], np.ndarray | np.generic | int | float):
+        # One that is missing, such as a frame's time, makes a list of all.
+        if not all(isinstance(value, np.ndarray | np.generic | int | float) for value in values):
             batch[name] = values
             continue
         shapes = {np.shape(value) for value in values}

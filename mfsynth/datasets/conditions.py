@@ -49,6 +49,8 @@ def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
     Raises:
         MfsynthError: It can't be read, names no column, or compares what can't be compared.
     """
+    if not isinstance(condition, str):
+        raise MfsynthError(f"filter {condition!r:.200}: give a text, such as 'registration > 2'")
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

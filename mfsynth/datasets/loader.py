@@ -77,6 +77,7 @@ class Work:
         fields: What a batch has of its samples.
         augment: What is done to samples, one after the other.
         skips: Whether another sample takes the place of one that can't be read.
+        requires_depth: Whether one without any valid depth counts as such.
         pool: Memory for batches.
     """
 
@@ -87,6 +88,7 @@ class Work:
     fields: Sequence[str]
     augment: Sequence[Augmentation]
     skips: bool
+    requires_depth: bool
     pool: BufferPool = field(default_factory=BufferPool)
 
     def rows(self, epoch: int, start: int, stop: int) -> list[int]:
@@ -117,13 +119,12 @@ class Work:
         return stacked(samples, {} if together is None else together._asdict()), skipped
 
     def _usable(self, sample: RGBDSample | MfsynthError) -> RGBDSample | MfsynthError:
-        """As it is; an error if depth is wanted and it has none: its loss would be no number."""
-        if isinstance(sample, MfsynthError) or not {"depth", "valid"} & {*self.fields}:
-            return sample
-        if sample.valid.any():
+        """As it is; an error if depth is required and it has none: its loss may be no number."""
+        if isinstance(sample, MfsynthError) or not self.requires_depth or sample.valid.any():
             return sample
         return MfsynthError(
-            f"{sample.sample_id} has no valid depth; on_error='skip' takes another in its place"
+            f"{sample.sample_id} has no valid depth; on_error='skip' takes another in its place, "
+            "require_depth=False is for losses that make 0 of it"
         )
 
     def _substitute(self, epoch: int, position: int, error: MfsynthError) -> RGBDSample:
@@ -153,8 +154,10 @@ class Loader:
         workers: How many read and decode; 0 for the calling thread itself.
         kind: `threads`, or `processes`, which are spawned, for augmentations in Python.
         prefetch: Batches that a worker is ahead.
-        on_error: `skip` puts another sample in the place of one that can't be read or has no
-            valid depth (unless `fields` want none), and counts it in `skipped`.
+        on_error: `skip` puts another sample in the place of one that can't be read, and counts it
+            in `skipped`.
+        require_depth: Whether a sample without any valid depth counts as one that can't be read,
+            if `fields` have depth, before `augment`; False for losses that are 0 of it and not NaN.
         fields: Of `RGBDSample`, what a batch has.
         augment: What is done to samples, in order; its chance is of seed, epoch and position.
         to: `numpy`; or `torch`, as `mfsynth.datasets.to_tensors` has it.
@@ -181,6 +184,7 @@ class Loader:
         kind: Literal["threads", "processes"] = "threads",
         prefetch: int = 2,
         on_error: Literal["raise", "skip"] = "raise",
+        require_depth: bool = True,
         fields: Sequence[str] = FIELDS,
         augment: Sequence[Augmentation] = (),
         to: Literal["numpy", "torch"] = "numpy",
@@ -208,6 +212,8 @@ class Loader:
         ):
             if value not in allowed:
                 raise MfsynthError(f"{name} is {value!r}; give {' or '.join(allowed)}")
+        if callable(augment):
+            raise MfsynthError(f"augment is {augment!r:.200}; give a list of changes")
         if not len(dataset):
             raise MfsynthError(
                 f"{dataset!r:.500} has no pair: none meets the filter or is in this part of a "
@@ -220,7 +226,14 @@ class Loader:
                 f"{world_size} ranks; take smaller batches, or tail='pad'"
             )
         self._work = Work(
-            dataset, seed, block, shuffle, (*fields,), (*augment,), on_error == "skip"
+            dataset,
+            seed,
+            block,
+            shuffle,
+            (*fields,),
+            (*augment,),
+            skips=on_error == "skip",
+            requires_depth=require_depth and not {"depth", "valid"}.isdisjoint(fields),
         )
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._pads = tail == "pad"
@@ -240,7 +253,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """The batches that are left of the epoch; behind the last of them the next one begins.
 
-        An iterator that was left goes on in the next one, and gives no batch any more itself.
+        An iterator that was left goes on in the next one, and raises if it is asked again itself.
         """
         self._turn += 1
         turn = self._turn

@@ -28,7 +28,7 @@ MIN_ROWS = 50_000
 """Smaller indexes are kept in memory: to read them again costs no second."""
 
 _FORGOTTEN_S = 60 * 24 * 3600
-_SUFFIX = ".arrow"
+_SUFFIX, _CHECKSUM = ".arrow", ".crc32"
 
 
 class Index:
@@ -130,7 +130,7 @@ def mapped(digest: str, pieces: Callable[[], Iterable[pa.Table]]) -> Index:
         return Index(pa.concat_tables([*pieces()]))
     path = folder / f"{digest}{_SUFFIX}"
     with contextlib.suppress(OSError, pa.ArrowException, ValueError):
-        if _checksum(path) == path.with_suffix(".crc32").read_text():
+        if _checksum(path) == path.with_suffix(_CHECKSUM).read_text():
             os.utime(path)
             return _map(str(path))
     try:
@@ -166,7 +166,7 @@ def _write(path: Path, pieces: Iterable[pa.Table]) -> None:
         writer.close()
         checksum = _checksum(part)
         part.replace(path)
-        path.with_suffix(".crc32").write_text(checksum)
+        path.with_suffix(_CHECKSUM).write_text(checksum)
     finally:
         part.unlink(missing_ok=True)
 
@@ -183,7 +183,10 @@ def _checksum(path: Path) -> str:
 def _forget_old(folder: Path) -> None:
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+            # A checksum is in use as long as what it is of: that alone is touched.
+            index = path.with_suffix(_SUFFIX)
+            used = index if path.suffix == _CHECKSUM and index.exists() else path
+            if time.time() - used.stat().st_mtime > _FORGOTTEN_S:
                 path.unlink()
 
 

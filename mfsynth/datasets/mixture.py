@@ -6,6 +6,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 from mfsynth.datasets.frames import Frames
@@ -23,7 +24,8 @@ class MixedDataset:
     again in it, in another order. Their samples are numbered one data set behind the other.
 
     Args:
-        datasets: None of them empty.
+        datasets: None of them empty. Two of them may have samples in common, such as a run and a
+            view of it: each goes through its own in an order of its own.
         weights: One for each, positive; they need not come to 1.
 
     Raises:
@@ -37,6 +39,8 @@ class MixedDataset:
         for dataset in datasets:
             if not len(dataset):
                 raise MfsynthError(f"a mixture: {dataset!r} is empty; leave it out")
+        if wrong := [w for w in weights if isinstance(w, bool) or not isinstance(w, Real)]:
+            raise MfsynthError(f"a mixture: a weight is {wrong[0]!r:.80}; give positive numbers")
         try:
             shares_of(self._weights)
         except ValueError as error:

@@ -54,7 +54,7 @@ def open_dataset(
 
     Args:
         source: Local path or fsspec URL of a run; a list of them, which follow each other; or a
-            weight for each, by which the loader takes from them.
+            weight for each, by which the loader takes from them. None of them twice.
         view: As of `RGBDDataset`.
         transform: As of `RGBDDataset`; not for a mixture.
         cache_bytes: As of `RGBDDataset`; all runs share the room.
@@ -69,7 +69,21 @@ def open_dataset(
         datasets = [
             RGBDDataset(url, view=view, cache_bytes=cache_bytes, labels=labels) for url in source
         ]
+        _require_different_runs(datasets)
         return MixedDataset(datasets, [*source.values()])
     return RGBDDataset(
         source, view=view, transform=transform, cache_bytes=cache_bytes, labels=labels
     )
+
+
+def _require_different_runs(datasets: Sequence[RGBDDataset]) -> None:
+    """As of a list: two URLs of one run are a mistake. Whoever means it makes a `MixedDataset`."""
+    known: dict[tuple[str, str], RGBDDataset] = {}
+    for dataset in datasets:
+        [run] = dataset.runs
+        first = known.setdefault((run.run_id, run.fingerprint), dataset)
+        if first is not dataset:
+            raise MfsynthError(
+                f"a mixture: {first!r} and {dataset!r} are the same run, a copy, or make the same "
+                "samples; give one of them, with a greater weight"
+            )

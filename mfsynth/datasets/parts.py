@@ -112,8 +112,16 @@ def _index_of_view(store: ObjectStore, view: View, commits: Mapping[int, Receipt
 
 def _pieces(store: ObjectStore, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
     """The index in pieces that fit into memory whatever the run's size: those of segments."""
+    schema: pa.Schema | None = None
     for group in groups([receipt.shard for receipt in receipts]):
-        yield read_index(store, receipts[group])
+        table = read_index(store, receipts[group])
+        if schema is not None and table.schema != schema:
+            raise MfsynthError(
+                f"{store.url}: columns of shard {receipts[group][0].shard} are not those of the "
+                "first; `mfsynth verify` says what is damaged"
+            )
+        schema = table.schema
+        yield table
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -127,16 +127,18 @@ class RangeReader:
         with self._lock:
             turn = self._opening[name]
         with turn:
-            file = self._known(name)
-            if file is None and (descriptor := opened()) is not None:
-                file = _OpenFile(descriptor)
+            try:
+                file = self._known(name)
+                if file is None and (descriptor := opened()) is not None:
+                    file = _OpenFile(descriptor)
+                    with self._lock:
+                        self._files[name] = file
+                        # The file is evicted, not closed: a thread may still be reading from it.
+                        if len(self._files) > _MAX_OPEN_FILES:
+                            self._files.popitem(last=False)
+            finally:
                 with self._lock:
-                    self._files[name] = file
-                    # The file is evicted, not closed: a thread may still be reading from it.
-                    if len(self._files) > _MAX_OPEN_FILES:
-                        self._files.popitem(last=False)
-            with self._lock:
-                self._opening.pop(name, None)
+                    self._opening.pop(name, None)
         return file
 
     def _known(self, name: str) -> _OpenFile | None:

@@ -74,7 +74,8 @@ class RGBDDataset:
 
     Raises:
         MfsynthError: There is no run or no such view, a commit or an index is missing or can't be
-            read, the view is of other shards, or two runs have a sample in common.
+            read, the view is of other shards, two runs have a sample in common, or `cache_bytes`
+            is none.
     """
 
     def __init__(
@@ -87,10 +88,10 @@ class RGBDDataset:
         labels: bool = False,
     ) -> None:
         urls = [url] if isinstance(url, str | os.PathLike) else [*url]
+        self._reader = RangeReader(_tar_cache(cache_bytes))
         self._parts, self._rows = open_parts(urls, view)
         self._ends = [*accumulate(part.rows for part in self._parts)]
         self._chosen: NDArray[np.int64] | None = None
-        self._reader = RangeReader(_tar_cache(cache_bytes))
         self._transform = transform
         self._labels = labels
 
@@ -141,18 +142,25 @@ class RGBDDataset:
 
         Raises:
             IndexError: There is no such sample.
+            MfsynthError: They are no whole numbers, such as a mask.
         """
-        chosen = np.asarray(numbers, np.int64).reshape(-1)
+        given = np.asarray(numbers)
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise MfsynthError(
+                f"select: takes the numbers of samples, not {given.dtype}; of a mask those are "
+                "np.flatnonzero(mask)"
+            )
+        chosen = given.astype(np.int64).reshape(-1)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"a number is not of 0 to {len(self) - 1}")
         other = copy(self)
         other._chosen = chosen if self._chosen is None else self._chosen[chosen]
         return other
 
-    def without_labels(self) -> Self:
-        """The same samples, of which no labels are read."""
+    def with_labels(self, wanted: bool = True) -> Self:
+        """The same samples, as if opened with `labels=wanted`."""
         other = copy(self)
-        other._labels = False
+        other._labels = wanted
         return other
 
     def split(self, shares: Mapping[str, float], by: str = "prompt_id") -> dict[str, Self]:
@@ -361,6 +369,10 @@ class _Wanted:
 
 
 def _tar_cache(limit: int) -> LocalCache | None:
+    if type(limit) is not int or limit < 0:
+        raise MfsynthError(
+            f"cache_bytes is {limit!r:.80}; give a whole number of bytes, such as 50 * 10**9, or 0"
+        )
     folder = cache_folder("tars") if limit else None
     return None if folder is None else LocalCache(folder, limit)
 

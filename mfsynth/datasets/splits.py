@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from hashlib import blake2b
+from numbers import Real
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +23,15 @@ def split_rows(
     """
     if by not in index.column_names:
         raise MfsynthError(f"split: no column {by!r:.80}; take prompt_id or sample_id")
+    if pa.types.is_nested(index.schema.field(by).type):
+        raise MfsynthError(f"split: {by} is a list; take prompt_id or sample_id")
     sizes = [*shares.values()]
-    if not sizes or not all(0 < size <= 1 for size in sizes) or math.fsum(sizes) > 1 + 1e-9:
+    are_numbers = all(isinstance(s, Real) and not isinstance(s, bool) for s in sizes)
+    if (
+        not (sizes and are_numbers)
+        or not all(0 < size <= 1 for size in sizes)
+        or math.fsum(sizes) > 1 + 1e-9
+    ):
         raise MfsynthError(
             f"split: shares are {dict(shares)}; give positive numbers that come to at most 1"
         )

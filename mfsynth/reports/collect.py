@@ -31,9 +31,9 @@ from mfsynth.reports.facts import facts_of
 from mfsynth.reports.histogram import draw_depths, draw_histogram
 from mfsynth.reports.images import jpeg_uri
 from mfsynth.reports.pictures import PAGE_BYTES, Pictures, pictures_of
-from mfsynth.reports.rejects import choose, pixels_of, read_rejects
+from mfsynth.reports.rejects import choose, pixels_of, read_rejects, scores_in
 from mfsynth.reports.throughput import throughput_of
-from mfsynth.reports.viewed import about, age, rejects_beside, scores_in
+from mfsynth.reports.viewed import about, age, rejects_beside
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
@@ -48,6 +48,8 @@ from mfsynth.storage.store import ObjectStore
 
 _VALUES_SHOWN = 12
 _SHARDS_SHOWN = 100
+# No page has room for more, and all are in memory at once.
+_MOST_PAIRS = 128
 # Of a depth map, as many pixels tell how deep it is.
 _HISTOGRAM_SIDE = 256
 
@@ -110,7 +112,7 @@ def collect_report(
 
     Args:
         url: Local path or fsspec URL of a run.
-        pairs: Most accepted pairs to show.
+        pairs: Most accepted pairs to show; of more than 128 that many are.
         rejects: Most rejected, and most quarantined, candidates to show.
         seed: Of the sample; the same seed and run give the same page.
         view: Name of a view, whose pairs then are the accepted ones, and whose limits count;
@@ -124,7 +126,7 @@ def collect_report(
     wanted = None if view is None else read_view(store, view)
     commits = read_counted_commits(store)
     dataset = RGBDDataset(url, view=view)
-    chosen = choose(len(dataset), pairs, np.random.default_rng(seed))
+    chosen = choose(len(dataset), min(pairs, _MOST_PAIRS), np.random.default_rng(seed))
     shown = [dataset[int(number)] for number in chosen]
     rows = dataset.index.take(chosen).to_pylist()
     rng = np.random.default_rng(seed)
@@ -195,8 +197,8 @@ def collect_report(
             draw_histogram(
                 name,
                 manifest.score(name),
-                accepted_scores.get(name, []),
-                others.scores.get(name, []),
+                accepted_scores.get(name, ()),
+                others.scores_of(name),
                 standing_of(name, manifest.score(name), manifest.settings),
             )
             for name in names
@@ -215,6 +217,7 @@ def collect_report(
         made=how_made(manifest.settings)[0],
         warning=warning,
         url=store.url,
+        left_out=min(pairs, len(dataset)) - len(chosen),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mfsynth.reports.histogram import DepthHistogram, Histogram
@@ -156,6 +156,7 @@ class RunReport:
         made: How its pairs came to be, a sentence without its end.
         warning: What people should know before they look at the pairs; "" for nothing.
         url: Where the run is, without credentials.
+        left_out: How many more pairs were asked for, for which a page has no room.
     """
 
     name: str
@@ -179,11 +180,19 @@ class RunReport:
     made: str = ""
     warning: str = ""
     url: str = ""
+    left_out: int = 0
 
     @property
     def acceptance(self) -> float | None:
         """Accepted share of the candidates, in [0, 1]; None without candidates."""
         return self.accepted / self.candidates if self.candidates else None
+
+
+def with_fewer_pairs(report: RunReport, count: int) -> RunReport:
+    """The same report with so many of its pairs, taken evenly from all of them."""
+    shown = len(report.pairs)
+    pairs = tuple(report.pairs[number * shown // count] for number in range(count))
+    return replace(report, pairs=pairs, left_out=report.left_out + shown - count)
 
 
 def score_cells(

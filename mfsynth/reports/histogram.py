@@ -80,8 +80,8 @@ class DepthHistogram:
 def draw_histogram(
     name: str,
     score: ScoreInfo,
-    accepted: Sequence[float],
-    rejected: Sequence[float],
+    accepted: Sequence[float] | NDArray[np.float64],
+    rejected: Sequence[float] | NDArray[np.float64],
     standing: str = "",
 ) -> Histogram:
     """Bins the scores of accepted and rejected pairs.
@@ -177,7 +177,7 @@ def draw_depths(maps: Sequence[tuple[DepthMap, bool]]) -> DepthHistogram | None:
     )
 
 
-def _finite(scores: Sequence[float]) -> NDArray[np.float64]:
+def _finite(scores: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     values = np.asarray(scores, np.float64)
     return values[np.isfinite(values)]
 

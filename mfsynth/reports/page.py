@@ -14,7 +14,10 @@ from markupsafe import Markup
 
 from mfsynth.geometry.colour import COLOUR_LEVELS, INVALID_RGB, colour_bar
 from mfsynth.reports import histogram, images
-from mfsynth.reports.content import RunReport
+from mfsynth.reports.content import RunReport, with_fewer_pairs
+
+MOST_BYTES = 1_500_000
+"""Below this a page can be mailed, and opens at once."""
 
 # Characters that XML forbids or that no text has a use for; lone surrogates can't be encoded.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -66,6 +69,20 @@ def render_page(report: RunReport, links: str = "") -> str:
         plot_width=histogram.WIDTH,
         plot_height=histogram.HEIGHT,
     )
+
+
+def page_that_fits(report: RunReport, links: str = "") -> bytes:
+    """The page as a file, below `MOST_BYTES`: with as many of the pairs as there is room for.
+
+    Args:
+        report: As of `render_page`.
+        links: As of `render_page`.
+    """
+    count, page = len(report.pairs), render_page(report, links).encode()
+    while len(page) >= MOST_BYTES and count:
+        count = count * 9 // 10
+        page = render_page(with_fewer_pairs(report, count), links).encode()
+    return page
 
 
 def duration(seconds: float) -> str:

@@ -30,6 +30,7 @@ from mfsynth.shards.records import Receipt
 from mfsynth.storage.store import ObjectStore
 
 _NONE = np.empty(0, np.int64)
+_NO_SCORES = np.empty(0)
 
 
 @dataclass(slots=True)
@@ -37,18 +38,39 @@ class RejectedRows:
     """What a report needs of the rejects.
 
     Attributes:
-        scores: Per score, the values of all rejected candidates; nan where the check abstained.
+        scores: Per score, the values of all rejected candidates, float64 (N,), table by table; nan
+            where the check abstained.
         rejected: Rows (`tables.rejects_schema`) of the chosen rejected candidates.
         quarantined: Rows of the chosen quarantined candidates.
         reasons: How many of all rejected candidates failed each score.
         slots: Counts all of them by what their prompts took.
     """
 
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     slots: SlotCounts = field(default_factory=SlotCounts)
+
+    def add_scores(self, rows: pa.Table) -> None:
+        """Count rows of an index or of rejects among the rejected candidates."""
+        for score, values in scores_in(rows).items():
+            self.scores.setdefault(score, []).append(values)
+
+    def scores_of(self, name: str) -> NDArray[np.float64]:
+        """Values of one score, of all rejected candidates."""
+        return np.concatenate([_NO_SCORES, *self.scores.get(name, ())])
+
+
+def scores_in(rows: pa.Table) -> dict[str, NDArray[np.float64]]:
+    """By score, the values of all rows, float64 (N,); nan where the check abstained."""
+    return {
+        name.removeprefix(tables.SCORE_PREFIX): pc.fill_null(rows[name], float("nan"))
+        .to_numpy()
+        .astype(np.float64)
+        for name in rows.column_names
+        if name.startswith(tables.SCORE_PREFIX)
+    }
 
 
 def read_rejects(
@@ -91,9 +113,7 @@ def read_rejects(
             passed[name] += part.num_rows
             if name == REJECTED:
                 rows.reasons.update(pc.list_flatten(part["reasons"]).to_pylist())
-                for score in tables.Declared.by(table.column_names).scores:
-                    values = pc.fill_null(part[f"{tables.SCORE_PREFIX}{score}"], float("nan"))
-                    rows.scores.setdefault(score, []).extend(values.to_pylist())
+                rows.add_scores(part)
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +12,6 @@ from mfsynth.reports.rejects import RejectedRows, read_rejects
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.selection import RETURNED
-from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.shards.views import View
 from mfsynth.storage.store import ObjectStore
 
@@ -54,18 +52,6 @@ def rejects_beside(
     others = read_rejects(store, receipts, count, rng, returned)
     index = read_index(store, receipts.values())
     outside = index.filter(pc.invert(pc.is_in(index["candidate"], rows["candidate"])))
-    for score, values in scores_in(outside).items():
-        others.scores.setdefault(score, []).extend(values)
+    others.add_scores(outside)
     others.reasons.update({_RULES.get(rule, rule): n for rule, n in view.left_out.items()})
     return others
-
-
-def scores_in(rows: pa.Table) -> dict[str, list[float]]:
-    """By score, the values of all rows; nan where the check abstained."""
-    return {
-        name.removeprefix(SCORE_PREFIX): [
-            math.nan if score is None else score for score in rows[name].to_pylist()
-        ]
-        for name in rows.column_names
-        if name.startswith(SCORE_PREFIX)
-    }

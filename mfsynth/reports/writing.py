@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfsynth.reports.collect import collect_report, links_from, page_path
-from mfsynth.reports.page import render_page
+from mfsynth.reports.page import page_that_fits
 from mfsynth.storage.atomic import write_document
 
 
@@ -32,5 +32,5 @@ def write_report(
     """
     content = collect_report(url, pairs=pairs, view=view)
     path = page_path(url, content.run_id, view) if out is None else out
-    write_document(path, render_page(content, links_from(path, url)).encode())
+    write_document(path, page_that_fits(content, links_from(path, url)))
     return path

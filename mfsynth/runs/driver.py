@@ -152,7 +152,7 @@ def _generate(
     plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = pinned(config, identity.settings).model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model, estimator=estimator, end=plan.end)
+    examine = partial(examine_at_start, config, store, model, estimator=estimator, items=items)
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
     )

@@ -19,6 +19,7 @@ from mfsynth.sources.contents import content_digest, named
 from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.settings import SourceSettings
+from mfsynth.sources.tolerance import Skipped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,11 @@ class RunSource:
         """All that there are."""
         return len(self.items) * self.copies
 
+    def key(self, candidate: int) -> str | None:
+        """What its item is called; None where there is no such item."""
+        number = candidate // self.copies
+        return self.items.key(number) if number < len(self.items) else None
+
     def load(self, candidate: int) -> Item:
         """Item of a candidate, with its images.
 
@@ -78,8 +84,9 @@ class RunItems:
     """Items of a run's candidates, as far as they are known without their images.
 
     Item i of a run with a source is that of item i // n of it, n being the run's `copies`: with the
-    source's text, or else prompt i of the run. All items of an episode, of one copy, have one text:
-    that of its first, or the prompt of its number. Implements `mfsynth.sources.base.Source`.
+    source's text, or else prompt i of the run. Items of an episode, of one copy, have one prompt:
+    that of its number, or where images are made for their depth the text of its first. Implements
+    `mfsynth.sources.base.Source`.
 
     Args:
         config: The run, complete.
@@ -112,7 +119,9 @@ class RunItems:
             item = PromptItems(self.prompts)[place.ordinal * source.copies + copy]
         text = item.text
         if self.prompts is None:
-            text = self._texts[number if place is None else place.first]
+            # Depth is of one image, which its own words are about; looks are an episode's.
+            alone = place is None or self._config.sampler.mode == "i2d"
+            text = self._texts[number if alone or place is None else place.first]
         labels = NO_LABELS if place is None else Labels(moment=place.moment)
         origin = Origin(source.items.key(number))
         return Item(text=text, slots=item.slots, origin=origin, labels=labels)
@@ -135,6 +144,11 @@ class RunItems:
     def labels(self) -> tuple[str, ...]:
         """What its source knows beside images and depth."""
         return () if self.source is None else labels_of(self.source.items)
+
+    @property
+    def left_out(self) -> Sequence[Skipped]:
+        """What of its source could not be opened, so that it has no numbers."""
+        return () if self.source is None else getattr(self.source.items, "skipped", ())
 
     @property
     def slot_names(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Final
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.items import RunItems
+from mfsynth.shards.labels import SENSOR, SENSOR_PRESET
 from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.survey import Survey, survey
 
@@ -74,6 +75,8 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
     optional = settings.optional if isinstance(settings, LabelSettings) else frozenset[str]()
     if not any(found.labels.get(name) for name in optional):
         optional = frozenset()
+    # Not all pairs of a run need have it.
+    optional |= {SENSOR, SENSOR_PRESET}
     if lacking := [n for n, count in found.labels.items() if not count and n not in optional]:
         raise MfsynthError(
             f"source.labels: of {found.frames} items of the source none has {lacking[0]}; name its "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,12 @@ from mfsynth.storage.errors import StoreError
 _TRIES = 3
 _PAUSE_S = 1.0
 _ACCIDENTS = 3
+# Items by which one sees whether a source is there.
+_PROBES = 16
+
+
+class _OtherItemsError(StoreError):
+    """A source has other items than where the run began; no item's own fault."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +56,10 @@ class Loader:
     """
 
     def __init__(self, config: RunConfig) -> None:
+        self._config = config
         self._source = RunSource.open(config)
         self._thread = ThreadPoolExecutor(1, "loader")
+        self._failed_in_a_row = 0
         self.sampler = config.sampler if self._source is None else _with_size(config)
 
     @property
@@ -71,21 +80,43 @@ class Loader:
                 coming = self._thread.submit(self._load, following)
             yield loaded
 
-    def require_most(self, count: int, unloaded: Mapping[int, str]) -> None:
-        """Refuse a shard of which most can't be loaded, as where a share is not mounted.
+    def require_there(self, candidates: Sequence[Candidate], unloaded: Mapping[int, str]) -> None:
+        """Refuse a shard of which many can't be loaded, unless a part of the source is broken.
+
+        It is broken if what couldn't be loaded still can't, and, where that is most of the shard,
+        something else of the source can: where a share is not mounted, nothing can.
 
         Args:
-            count: Candidates of the shard.
+            candidates: Of the shard.
             unloaded: Why some can't be, by their indices in the run.
 
         Raises:
-            StoreError: More than half can't, and at least so many that it is no accident.
+            StoreError: So many can't that it is no accident, and can again; or most can't, and the
+                source isn't there.
         """
-        if self._source is not None and len(unloaded) > max(count // 2, _ACCIDENTS):
-            raise StoreError(
-                f"source: {len(unloaded)} of {count} items of a shard can't be used, the first: "
-                f"{next(iter(unloaded.values()))}"
-            )
+        count = len(candidates)
+        if self._source is None or len(unloaded) <= _ACCIDENTS:
+            return
+        said = (
+            f"source: {len(unloaded)} of {count} items of a shard can't be used, the first: "
+            f"{next(iter(unloaded.values()))}"
+        )
+        if any(map(self._can_load, _spread([*unloaded], _ACCIDENTS))):
+            raise StoreError(f"{said}; now it can, so the shard is made again")
+        if len(unloaded) <= count // 2:
+            return
+        first = candidates[0].index
+        others = _spread(range(self._source.candidates - count), _PROBES)
+        if not any(self._can_load(at if at < first else at + count) for at in others):
+            raise StoreError(said)
+
+    def _can_load(self, index: int) -> bool:
+        assert self._source is not None  # else nothing is loaded
+        try:
+            self._source.load(index)
+        except MfsynthError:
+            return False
+        return True
 
     def _load(self, part: Sequence[Candidate]) -> LoadedBatch:
         found: list[Candidate | None] = []
@@ -93,6 +124,8 @@ class Loader:
         for candidate in part:
             try:
                 found.append(self._loaded(candidate))
+            except _OtherItemsError:
+                raise
             except MfsynthError as error:
                 found.append(None)
                 unloaded[candidate.index] = str(error)
@@ -103,22 +136,56 @@ class Loader:
         return LoadedBatch([c for c in filled if c is not None], rows, unloaded)
 
     def _loaded(self, candidate: Candidate) -> Candidate:
+        known = candidate.item
+        self._require_same(candidate)
         item = self._read(candidate.index)
         require_given(self.sampler.mode, item, self.sampler)
-        known = candidate.item
         origin = replace(item.origin, key=known.origin.key)
         # What a library or the source said before is what is recorded of it.
         item = replace(item, text=known.text, slots=known.slots, origin=origin)
         return replace(candidate, item=item)
 
+    def _require_same(self, candidate: Candidate) -> None:
+        """Refuse a source that has other items here than where the run began.
+
+        Raises:
+            _OtherItemsError: It has, as where a file of it could not be opened.
+        """
+        assert self._source is not None  # else nothing is loaded
+        wanted, here = candidate.item.origin.key, self._source.key(candidate.index)
+        if here == wanted:
+            return
+        self._source = RunSource.open(self._config)
+        raise _OtherItemsError(
+            f"source: item {wanted!r:.80} is {f'{here!r:.80}' if here else 'not there'} on "
+            f"{socket.gethostname()}, so some of its files can't be read there or changed since "
+            "the run began"
+        )
+
     def _read(self, index: int) -> Item:
         assert self._source is not None  # else nothing is read
-        for attempt in range(1, _TRIES):
+        # A broken part would take minutes else.
+        tries = _TRIES if self._failed_in_a_row < _ACCIDENTS else 1
+        for attempt in range(1, tries + 1):
             try:
-                return self._source.load(index)
+                item = self._source.load(index)
             except MfsynthError:
+                if attempt == tries:
+                    self._failed_in_a_row += 1
+                    raise
                 time.sleep(attempt * _PAUSE_S)
-        return self._source.load(index)
+            else:
+                self._failed_in_a_row = 0
+                return item
+        raise AssertionError("the last try returns or raises")
+
+
+def _spread(numbers: Sequence[int], most: int) -> list[int]:
+    """At most so many of them, the first and the last among them, at equal distances."""
+    if len(numbers) <= most:
+        return [*numbers]
+    step = (len(numbers) - 1) / (most - 1)
+    return [numbers[round(step * at)] for at in range(most)]
 
 
 def _with_size(config: RunConfig) -> SamplerConfig:

@@ -12,6 +12,7 @@ from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.runs.items import RunSource
 from mfsynth.runs.making import metres_beside
 from mfsynth.shards import codecs
+from mfsynth.shards.labels import SensorFile
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.sources.base import Item
 
@@ -58,12 +59,14 @@ class Provenance:
         model: The model's licence.
         source: The source's, where its settings have one; "" where not.
         keeps_sensor: Whether what made pairs metric is kept with them.
+        has_sensor: Whether pairs have a sensor's depth that the run itself brings.
     """
 
     mode: str
     model: str
     source: str = ""
     keeps_sensor: bool = False
+    has_sensor: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, model: str, source: RunSource | None) -> Self:
@@ -76,7 +79,8 @@ class Provenance:
         """
         licence = None if source is None else source.settings.licence
         keeps_sensor = config.metres_per_unit == "source"
-        return cls(config.sampler.mode, model, licence or "", keeps_sensor)
+        has_sensor = keeps_sensor or config.sensor is not None
+        return cls(config.sampler.mode, model, licence or "", keeps_sensor, has_sensor)
 
     def licence(self, item: Item) -> str:
         """Of a pair: of a photograph its own; of an image made for given depth those of both."""
@@ -120,3 +124,7 @@ class Provenance:
     def sensor(self, item: Item) -> DepthMap | None:
         """Metric depth of a sensor that is kept beside the pair's own; None for none."""
         return metres_beside(item) if self.keeps_sensor else None
+
+    def sensor_file(self, item: Item) -> SensorFile | None:
+        """What a sensor returned in the source, of runs that have none of their own."""
+        return None if self.has_sensor else item.labels.sensor

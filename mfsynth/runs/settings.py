@@ -34,16 +34,27 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo, estimator_info
 from mfsynth.runs.revisions import network_revisions
 from mfsynth.shards.columns import PARTED, PHASH
 from mfsynth.shards.commits import ScoreInfo
-from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, member_of
+from mfsynth.shards.labels import (
+    CAMERA_TO_WORLD,
+    EPISODE,
+    MASK,
+    POSES,
+    SENSOR,
+    SENSOR_PRESET,
+    member_of,
+)
 from mfsynth.sources.registry import source_settings
 
 # Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
+_SENSOR = tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
 _COLUMNS_OF_LABELS = {
     CAMERA_TO_WORLD: ("camera_to_world",),
     MASK: ("mask_offset", "mask_size", "mask_crc32"),
     POSES: ("poses_offset", "poses_size", "poses_crc32", "objects"),
     EPISODE: ("episode", "frame", "timestamp"),
+    SENSOR: _SENSOR,
+    SENSOR_PRESET: ("sensor",),
 }
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
@@ -143,7 +154,7 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
     if config.sensor is not None:
         names += ("sensor",)
     if config.metres_per_unit == "source" or config.sensor is not None:
-        names += tuple(f"sensor_{part}" for part in ("offset", "size", "crc32", "unit_per_code"))
+        names += _SENSOR
     if config.source is not None:
         names += ("source", "copy", "source_licence")
     if any("mask" in check.inputs for check in open_checks(config.checks).values()):
@@ -151,7 +162,7 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
     for label, columns in _COLUMNS_OF_LABELS.items():
         if label in labels:
             names += columns
-    return (*names, PHASH)
+    return (*dict.fromkeys(names), PHASH)
 
 
 def other_members(labels: Iterable[str]) -> list[str]:

@@ -192,7 +192,7 @@ class ShardWorker:
                     records.wait(waiting)
             yield Progress(None, len(todo))
             records.wait(0)
-            self._loader.require_most(len(candidates), unloaded)
+            self._loader.require_there(candidates, unloaded)
             quarantined = {**assignment.quarantined, **unloaded}
             for candidate in candidates:
                 if (reason := quarantined.get(candidate.index)) is not None:
@@ -287,6 +287,10 @@ class ShardWorker:
                 if twin is not None:
                     camera = view.intrinsics or seen
                     sensor = sensed(twin, said, rgb, camera, candidate.own_seed)
+                handed = self._provenance.sensor_file(item)
+                preset = None if handed is None else handed.preset
+                if twin is not None and sensor is not None:
+                    preset = twin.preset
                 pair = encode_sample(
                     Sample(
                         candidate.ref,
@@ -307,7 +311,8 @@ class ShardWorker:
                         metres_per_unit=said.metres_per_unit,
                         metres_per_unit_error=said.error,
                         sensor=sensor,
-                        sensor_preset=None if twin is None or sensor is None else twin.preset,
+                        sensor_preset=preset,
+                        sensor_file=handed,
                         labels=item.labels,
                         parted=verdict.parted,
                     ),

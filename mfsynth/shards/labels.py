@@ -27,6 +27,8 @@ Matrix = tuple[float, ...]
 MASK, POSES = "mask.png", "poses.json"
 """Suffixes of the two that are decoded."""
 CAMERA_TO_WORLD, EPISODE = "camera_to_world", "episode"
+SENSOR, SENSOR_PRESET = "sensor_depth", "sensor_preset"
+"""Of sources that are runs: their `KEY.sensor.png`, and whose sensor would have returned it."""
 OTHER = re.compile(r"[a-z0-9]{1,40}|[a-z0-9_]{1,40}\.[a-z0-9]{1,8}")
 """Suffixes of other files, which become parts of the names of columns."""
 
@@ -80,6 +82,21 @@ class Moment:
             raise ValueError(f"timestamp {self.timestamp} is no time in seconds")
 
 
+@dataclass(frozen=True, slots=True)
+class SensorFile:
+    """Depth of a sensor as it is stored.
+
+    Attributes:
+        png: The file.
+        unit_per_code: Metres a code.
+        preset: Whose sensor would have returned it; None of a real measurement.
+    """
+
+    png: bytes
+    unit_per_code: float
+    preset: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
     """Labels of one view.
@@ -90,6 +107,7 @@ class Labels:
         objects: What `poses.json` says.
         camera_to_world: Pose of the camera in OpenCV's axes, metres; None where nobody knows it.
         moment: Of the episode that it is of; None of a view by itself.
+        sensor: What a sensor returned of it beside its depth; None without.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -97,6 +115,7 @@ class Labels:
     objects: tuple[ObjectPose, ...] = ()
     camera_to_world: Matrix | None = None
     moment: Moment | None = None
+    sensor: SensorFile | None = None
 
     @classmethod
     def of(

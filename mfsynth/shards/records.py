@@ -19,7 +19,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_rgbd
 from mfsynth.shards import layout
-from mfsynth.shards.labels import NO_LABELS, Labels
+from mfsynth.shards.labels import NO_LABELS, Labels, SensorFile
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 COMPOSITE_SOURCE_TYPE = (
@@ -92,6 +92,7 @@ class Sample:
         metres_per_unit_error: Its relative standard error; None where that isn't known.
         sensor: What a sensor measured, float32 (H, W) metres, 0.0 = invalid; None without one.
         sensor_preset: Whose sensor would have measured it; None of a real measurement.
+        sensor_file: What a source's sensor returned, kept as it is where there is no `sensor`.
         source_licence: What the source's item may be used for; None without a source.
         labels: What its source knows of the view, of its size.
         parted: Objects of these whose mask and image part ways, as a check names them.
@@ -115,6 +116,7 @@ class Sample:
     metres_per_unit_error: float | None = None
     sensor: DepthMap | None = None
     sensor_preset: str | None = None
+    sensor_file: SensorFile | None = None
     source_licence: str | None = None
     labels: Labels = NO_LABELS
     parted: tuple[str, ...] = ()

@@ -30,11 +30,28 @@ _JOINT = (
 )
 
 
+# By mode, as people search for data sets; of images also the last part of the IPTC's term.
+_TAGS: Mapping[str, tuple[str, ...]] = {
+    "i2d": ("annotated", "machine-generated-depth"),
+    "d2i": ("retextured", "synthetic", "compositeWithTrainedAlgorithmicMedia"),
+}
+_JOINT_TAGS = ("generated", "synthetic", "trainedAlgorithmicMedia")
+
+
 def how_made(settings: Mapping[str, Any]) -> tuple[str, str]:
     """How the pairs of a run come about, and what their depth is good for, by its settings."""
+    return _MADE.get(mode_of(settings), _JOINT)
+
+
+def tags_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the pairs of a run come about, in tags; photographs are never called synthetic."""
+    return _TAGS.get(mode_of(settings), _JOINT_TAGS)
+
+
+def mode_of(settings: Mapping[str, Any]) -> str:
+    """The mode of the sampler that a run's settings say; `joint` where they say none."""
     sampler = settings.get("sampler")
-    mode = sampler.get("mode") if isinstance(sampler, Mapping) else None
-    return _MADE.get(str(mode), _JOINT)
+    return str(sampler.get("mode", "joint")) if isinstance(sampler, Mapping) else "joint"
 
 
 def camera_in_words(settings: Mapping[str, Any]) -> str:

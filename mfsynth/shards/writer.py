@@ -96,6 +96,8 @@ def encode_sample(sample: Sample, declared: tables.Declared = tables.PLAIN) -> E
     beside, unit = {}, None
     if sample.sensor is not None:
         beside["sensor"], unit = codecs.encode_metres(sample.sensor)
+    elif (file := sample.sensor_file) is not None and "sensor_offset" in declared.added:
+        beside["sensor"], unit = file.png, file.unit_per_code
     for name, member in declared.members.items():
         if (data := sample.labels.files.get(member.suffix)) is not None:
             beside[name] = data

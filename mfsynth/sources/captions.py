@@ -58,7 +58,7 @@ def read_captions(
         images: Paths of images, relative to it.
 
     Raises:
-        MfsynthError: The file or one of its lines can't be read, a key isn't there, or an image
+        MfsynthError: The file or one of its lines can't be read, a row is of no image, or an image
             has two rows.
     """
     if settings.beside is not None:
@@ -66,26 +66,32 @@ def read_captions(
     if settings.file is None:
         return [settings.constant or ""] * len(images)
     path = tree.told(settings.file)
-    found: dict[str, str] = {}
+    found: dict[str, str | MfsynthError] = {}
     for line, row in _rows(tree, settings.file):
         image = row.get(settings.image_key)
-        caption = first_text(row.get(settings.caption_key))
-        if not isinstance(image, str) or caption is None:
-            no_image = not isinstance(image, str)
-            key = settings.image_key if no_image else settings.caption_key
-            hint = did_you_mean(key, row) if no_image else did_you_mean_caption(key, row)
-            raise MfsynthError(
-                f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
-                f"captions.caption_key; {hint}"
-            )
+        if not isinstance(image, str):
+            # Of which image it would be, nobody can say.
+            raise _no_text(path, line, settings.image_key, did_you_mean(settings.image_key, row))
         if image in found:
             raise MfsynthError(f"{path}:{line}: {image} is there twice; keep one of its captions")
-        found[image] = caption
+        key = settings.caption_key
+        caption = first_text(row.get(key))
+        if caption is None:
+            found[image] = _no_text(path, line, key, did_you_mean_caption(key, row))
+        else:
+            found[image] = caption
     remedy = "add a row, with an empty text where there is no caption"
     return [
         found[image] if image in found else MfsynthError(f"{path}: no row for {image}; {remedy}")
         for image in images
     ]
+
+
+def _no_text(path: str, line: int, key: str, hint: str) -> MfsynthError:
+    return MfsynthError(
+        f"{path}:{line}: no text under the key {key!r}; set captions.image_key and "
+        f"captions.caption_key; {hint}"
+    )
 
 
 def first_text(value: Any) -> str | None:

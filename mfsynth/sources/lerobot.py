@@ -7,18 +7,14 @@ videos/ has those of several episodes one after another, and meta/episodes/ wher
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mfsynth.config.base import Count, NonEmpty
-from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
@@ -30,18 +26,15 @@ from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.guards import decoding
+from mfsynth.sources.lerobot_tables import INFO, Frames, read_info, read_tasks, videos_of
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
-from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
 from mfsynth.sources.video_frames import Video
 
-_INFO = "meta/info.json"
 _CODES = 4095.0
 _UNITS = {"m": 1.0, "mm": 0.001}
-_COUNTERS = ("episode_index", "frame_index", "task_index", "timestamp")
 _K = ["fx", "fy", "cx", "cy"]
-_FIELD = re.compile(r"\{(\w+)(?::0(\d)d)?\}", re.ASCII)
 
 
 class LeRobotSettings(StoredDepthSettings):
@@ -77,11 +70,12 @@ class LeRobotSettings(StoredDepthSettings):
         """List the frames.
 
         Raises:
-            MfsynthError: It is no LeRobot data set of v3, a file of it can't be read, or it isn't
-                clear which features are meant.
+            MfsynthError: It is no LeRobot data set of v3, what says so can't be read, more of its
+                tables or episodes can't be than may be left out, or it isn't clear which features
+                are meant.
         """
         tree = open_tree(self.path)
-        info = _info(tree)
+        info = read_info(tree)
         features = info["features"]
         pictures = [key for key, one in features.items() if one.get("dtype") in ("image", "video")]
         maps = [key for key in pictures if _is_depth(features[key])]
@@ -91,18 +85,31 @@ class LeRobotSettings(StoredDepthSettings):
         lenses = [key for key, one in features.items() if one.get("names") == _K]
         camera = _chosen(self.intrinsics_key, lenses, "intrinsics_key", tree) if lenses else None
         if image is None:
-            raise MfsynthError(f"{tree.told(_INFO)}: no feature of images; choose another data set")
-        frames = _Frames.of(tree, self.every)
+            raise MfsynthError(f"{tree.told(INFO)}: no feature of images; choose another data set")
+        encoding = self._encoding(features[depth]) if depth is not None else self.stored
+        cells = [
+            key
+            for key in (image, depth, camera)
+            if key is not None and features[key].get("dtype") != "video"
+        ]
+        frames, skipped = Frames.of(tree, self.every, cells, self.tolerance)
+        videos = {}
+        for key in (image, depth):
+            if key is not None and key not in cells:
+                videos[key], broken = videos_of(tree, info, key, self.tolerance)
+                frames, lacking = frames.within(videos[key].keys(), tree, self.tolerance)
+                skipped += [*broken, *lacking]
         return LeRobotSource(
             settings=self,
-            encoding=self._encoding(features[depth]) if depth is not None else self.stored,
+            encoding=encoding,
             tree=tree,
-            image=_feature(tree, info, image, frames),
-            depth=None if depth is None else _feature(tree, info, depth, frames),
+            image=_Feature(image, videos.get(image)),
+            depth=None if depth is None else _Feature(depth, videos.get(depth)),
             intrinsics=camera,
             frames=frames,
-            tasks=_tasks(tree),
+            tasks=read_tasks(tree),
             slack=0.5 / float(info.get("fps") or 30),
+            skipped=tuple(skipped),
         )
 
     def _encoding(self, feature: Mapping[str, Any]) -> Encoding:
@@ -132,59 +139,6 @@ class LeRobotSettings(StoredDepthSettings):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Frames:
-    """The rows that are items, in the order of episodes and frames.
-
-    Attributes:
-        files: Of rows.
-        rows: (N, 3) of each item the file, the part of it and the row in that.
-        episodes: (N,) numbers.
-        numbers: (N,) of the frames in their episodes.
-        tasks: (N,) numbers.
-        times: (N,) seconds from the beginning of the episode.
-    """
-
-    files: tuple[TableFile, ...]
-    rows: NDArray[np.int64]
-    episodes: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    tasks: NDArray[np.int64]
-    times: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, tree: Tree, every: int) -> _Frames:
-        files = tuple(TableFile(tree, name) for name in sorted(tree.glob("data/**/*.parquet")))
-        if not files:
-            raise MfsynthError(f"{tree.told('data')}: no rows of frames; restore it")
-        rows, columns = [], []
-        for number, file in enumerate(files):
-            _require(file, _COUNTERS)
-            table = file.columns(_COUNTERS)
-            columns.append([table[name].to_numpy() for name in _COUNTERS])
-            for part, count in enumerate(file.counts()):
-                inner = np.arange(count)
-                rows.append(np.stack([np.full(count, number), np.full(count, part), inner], axis=1))
-        episodes, numbers, tasks, times = (np.concatenate(c) for c in zip(*columns, strict=True))
-        order = np.lexsort((numbers, episodes))
-        order = order[numbers[order] % every == 0]
-        if not order.size:
-            raise MfsynthError(f"{tree.told('data')}: no frames in it; restore it")
-        return cls(
-            files,
-            np.concatenate(rows)[order],
-            episodes[order],
-            numbers[order],
-            tasks[order],
-            times[order].astype(np.float64),
-        )
-
-    def cell(self, index: int, key: str, name: str) -> Any:
-        """What a frame has in a column."""
-        file, part, row = self.rows[index].tolist()
-        return cell_of(self.files[file].row(part, row, (key,))[key], f"{name}: {key}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Feature:
     """A feature of pictures.
 
@@ -211,7 +165,8 @@ class LeRobotSource:
         frames: The items.
         tasks: Words by number.
         slack: How far a frame of a video may be from its time, in seconds.
-        skipped: Nothing: a frame that can't be read is told when it is.
+        skipped: Tables and episodes that were left out; a frame that can't be read is told when it
+            is.
     """
 
     settings: LeRobotSettings
@@ -220,7 +175,7 @@ class LeRobotSource:
     image: _Feature
     depth: _Feature | None
     intrinsics: str | None
-    frames: _Frames
+    frames: Frames
     tasks: Mapping[int, str]
     slack: float
     skipped: tuple[Skipped, ...] = ()
@@ -244,7 +199,7 @@ class LeRobotSource:
             rgb=rgb,
             rgb_name=name,
             text=self._task(index),
-            beside=InFolder(self.tree, _INFO),
+            beside=InFolder(self.tree, INFO),
             depth=depth,
             depth_name=f"{name}: {'' if self.depth is None else self.depth.key}",
             moment=self.moment(index),
@@ -273,14 +228,14 @@ class LeRobotSource:
 
     def contents(self) -> Iterator[bytes]:
         """The description, where episodes are in videos, and what files of frames end with."""
-        yield self.tree.read(_INFO, "a LeRobot data set has it")
+        yield self.tree.read(INFO, "a LeRobot data set has it")
         names = {file.name for file in self.frames.files}
         for feature in (self.image, self.depth):
             if feature is not None and feature.videos is not None:
                 names |= {name for name, _ in feature.videos.values()}
                 yield json.dumps([feature.key, sorted(feature.videos.items())]).encode()
         yield from file_contents((self.tree, name, name) for name in sorted(names))
-        beside = InFolder(self.tree, _INFO)
+        beside = InFolder(self.tree, INFO)
         yield from file_contents(files_beside(beside, self.encoding.files_beside, set()))
 
     def _picture(self, index: int, feature: _Feature, name: str) -> Any:
@@ -307,23 +262,6 @@ class LeRobotSource:
         return self.tasks.get(int(self.frames.tasks[index]), "")
 
 
-def _info(tree: Tree) -> dict[str, Any]:
-    name = tree.told(_INFO)
-    text = decode_utf8(tree.read(_INFO, "a LeRobot data set has it"), name, "description")
-    try:
-        found = strict_json(text)
-        version, features = str(found["codebase_version"]), found["features"]
-        known = isinstance(features, dict) and all(isinstance(f, dict) for f in features.values())
-    except (ValueError, KeyError, TypeError) as error:
-        raise MfsynthError(f"{name}: no description of a LeRobot data set ({error})") from error
-    if not known or not version.startswith("v3."):
-        raise MfsynthError(
-            f"{name}: a LeRobot data set of {version}; convert it to v3.0 by lerobot's own script "
-            "(lerobot.scripts.convert_dataset_v21_to_v30)"
-        )
-    return dict(found)
-
-
 def _is_depth(feature: Mapping[str, Any]) -> bool:
     about = feature.get("info") or {}
     return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
@@ -335,68 +273,7 @@ def _chosen(key: str | None, known: list[str], setting: str, tree: Tree) -> str 
     if key in known:
         return key
     if key is None:
-        raise MfsynthError(f"{tree.told(_INFO)}: set {setting} to one of {', '.join(known)}")
+        raise MfsynthError(f"{tree.told(INFO)}: set {setting} to one of {', '.join(known)}")
     raise MfsynthError(
-        f"{tree.told(_INFO)}: no feature {key!r} for {setting}; {did_you_mean(key, known)}"
+        f"{tree.told(INFO)}: no feature {key!r} for {setting}; {did_you_mean(key, known)}"
     )
-
-
-def _feature(tree: Tree, info: Mapping[str, Any], key: str, frames: _Frames) -> _Feature:
-    if info["features"][key]["dtype"] == "image":
-        _require(frames.files[0], (key,))
-        return _Feature(key, None)
-    begins = f"videos/{key}/from_timestamp"
-    videos: dict[int, tuple[str, float]] = {}
-    places = tuple(f"videos/{key}/{part}_index" for part in ("chunk", "file"))
-    template = str(info.get("video_path") or "")
-    for name in sorted(tree.glob("meta/episodes/**/*.parquet")):
-        file = TableFile(tree, name)
-        _require(file, ("episode_index", *places, begins))
-        for row in file.columns(("episode_index", *places, begins)).to_pylist():
-            numbers = {"chunk_index": row[places[0]], "file_index": row[places[1]]}
-            path = _path(template, {"video_key": key, **numbers}, tree)
-            videos[int(row["episode_index"])] = path, float(row[begins])
-    lacking = set(np.unique(frames.episodes).tolist()) - videos.keys()
-    if lacking:
-        raise MfsynthError(
-            f"{tree.told('meta/episodes')}: nothing of episode {min(lacking)}; restore it"
-        )
-    return _Feature(key, videos)
-
-
-def _path(template: str, values: Mapping[str, Any], tree: Tree) -> str:
-    def filled(match: re.Match[str]) -> str:
-        value = values.get(match[1])
-        if value is None:
-            raise MfsynthError(f"{tree.told(_INFO)}: video_path names {match[1]}; restore it")
-        return f"{int(value):0{match[2]}d}" if match[2] else str(value)
-
-    path = _FIELD.sub(filled, template)
-    if not path or path.startswith("/") or ".." in path.split("/"):
-        raise MfsynthError(f"{tree.told(_INFO)}: video_path is no path in the folder; restore it")
-    return path
-
-
-def _tasks(tree: Tree) -> dict[int, str]:
-    name = "meta/tasks.parquet"
-    if tree.find(name) is None:
-        return {}
-    file = TableFile(tree, name)
-    _require(file, ("task_index",))
-    # The index of a frame of pandas is named by whoever wrote it.
-    words = [f.name for f in file.schema() if pa.types.is_string(f.type) or _is_large(f.type)]
-    if not words:
-        raise MfsynthError(f"{file.told}: no column of texts; restore it")
-    table = file.columns(["task_index", words[0]])
-    return dict(zip(table["task_index"].to_pylist(), table[words[0]].to_pylist(), strict=True))
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind))
-
-
-def _require(file: TableFile, names: tuple[str, ...]) -> None:
-    known = file.schema().names
-    for name in names:
-        if name not in known:
-            raise MfsynthError(f"{file.told}: no column {name!r}; {did_you_mean(name, known)}")

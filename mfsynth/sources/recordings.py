@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,6 +24,7 @@ from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.message_logs import MessageLog, message_log, require_one_path
+from mfsynth.sources.ros_cameras import bend_of, camera_of, is_rectified
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
@@ -31,6 +32,8 @@ from mfsynth.sources.trees import LocalTree
 
 _PICTURES = ("Image", "CompressedImage")
 _NANO = 1e-9
+# Pixels, from which on it is told.
+_BENT = 0.5
 Lenses = Mapping[int, CameraSettings]
 """Cameras by the recorder's times of their messages."""
 
@@ -40,7 +43,8 @@ class RecordingSettings(StoredDepthSettings):
 
     Images and depth are paired by the times of their sensors. Units are those of ROS (`16UC1`
     millimetres, `32FC1` metres), or what librealsense recorded of them; cameras those of the
-    CameraInfo topic in the namespace of the image's and the depth's.
+    CameraInfo topic in the namespace of the image's and the depth's: of rectified topics
+    (`image_rect…`, `aligned_depth…`) P, of others K, with region of interest and binning.
 
     Attributes:
         path: A .bag or .mcap file, a .db3, or a folder with metadata.yaml.
@@ -82,7 +86,7 @@ class RecordingSettings(StoredDepthSettings):
         path = require_one_path(self.path)
         with message_log(path) as log:
             topics = self._topics(log, str(path))
-            lenses = _lenses(log, topics["camera"]) if "camera" in topics else {}
+            lenses, bend = self._lenses(log, topics, str(path))
             encoding = self._encoding(log, topics, lenses, str(path))
             moments = _moments(log, topics)
             kind = ""
@@ -114,10 +118,31 @@ class RecordingSettings(StoredDepthSettings):
             depth_kind=kind,
             frames=chosen,
             times=images[chosen, 0],
-            lenses=lenses if self.stored.camera is None and len(set(lenses.values())) > 1 else {},
+            lenses=lenses if len(set(lenses.values())) > 1 else {},
             depth_times=np.where(depth_of >= 0, np.append(depths[:, 0], 0)[depth_of], -1)[chosen],
+            bend=bend,
             ordinals=np.stack([images[:, 2], np.append(depths[:, 2], 0)[depth_of]], 1)[chosen],
         )
+
+    def _lenses(
+        self, log: MessageLog, topics: Mapping[str, str], name: str
+    ) -> tuple[Lenses, float]:
+        """Cameras of the images, and how far their lens bends them, unless the settings have one.
+
+        Of a camera that stays the same the first.
+        """
+        if "camera" not in topics or self.stored.camera is not None:
+            return {}, 0.0
+        of, bend = topics.get("image") or topics["depth"], 0.0
+        cameras: dict[int, CameraSettings] = {}
+        for time, info in log.messages(topics["camera"]):
+            if (camera := camera_of(info, of, name)) is not None:
+                bend = bend if cameras else bend_of(info, of)
+                cameras[time] = camera
+        first = next(iter(cameras), None)
+        if first is None or len(set(cameras.values())) > 1:
+            return cameras, bend
+        return {first: cameras[first]}, bend
 
     def _topics(self, log: MessageLog, name: str) -> dict[str, str]:
         """Topics by what they are: image, depth, camera and depth_camera, as far as there are."""
@@ -150,10 +175,13 @@ class RecordingSettings(StoredDepthSettings):
         stored, found = self.stored, dict[str, Any]()
         if stored.camera is None and lenses:
             found["camera"] = next(iter(lenses.values()))
-        own = topics.get("depth_camera")
-        if stored.depth_camera is None and own is not None and own != topics.get("camera"):
+        own, of = topics.get("depth_camera"), topics.get("depth", "")
+        apart = own != topics.get("camera")
+        if "image" in topics and is_rectified(of) != is_rectified(topics["image"]):
+            apart = True
+        if stored.depth_camera is None and own is not None and apart:
             info = _first(log, own)
-            found["depth_camera"] = None if info is None else _camera(info)
+            found["depth_camera"] = None if info is None else camera_of(info, of, name)
         if stored.registration == "to_colour" and stored.extrinsics is None:
             found["extrinsics"] = _extrinsics(log, topics, name)
         encoding = stored.model_copy(update={k: v for k, v in found.items() if v is not None})
@@ -186,6 +214,7 @@ class RecordingSource:
         lenses: Cameras of the images by their own times, if that changes.
         depth_times: (N,) those of depth; -1 where there is none.
         ordinals: (N, 2) of image and depth their numbers among the messages of one time.
+        bend: By how many pixels the lens bends the images' corners.
         skipped: Nothing: an image that can't be read is told when it is.
     """
 
@@ -199,6 +228,7 @@ class RecordingSource:
     lenses: Lenses
     depth_times: NDArray[np.int64]
     ordinals: NDArray[np.int64]
+    bend: float = 0.0
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -235,7 +265,11 @@ class RecordingSource:
             nearest = min(self.lenses, key=lambda moment: abs(moment - time))
             encoding = encoding.model_copy(update={"camera": self.lenses[nearest]})
         needs_depth = "depth" in self.topics and self.settings.depth != "optional"
-        return assemble(files, encoding, needs_depth=needs_depth)
+        item = assemble(files, encoding, needs_depth=needs_depth)
+        if self.bend < _BENT:
+            return item
+        told = f"{item.camera_from}, and its lens bends the corners by {self.bend:.1f} pixels"
+        return replace(item, camera_from=f"{told}, which stays; a rectified topic has none of it")
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
@@ -319,24 +353,6 @@ def _beside(topic: str, infos: list[str], *, alone: bool) -> str | None:
         if topic.startswith(f"{space}/") and (space or (alone and len(infos) == 1)):
             found[info] = len(space)
     return max(found, key=lambda info: found[info]) if found else None
-
-
-def _lenses(log: MessageLog, topic: str) -> Lenses:
-    """The camera of a topic by the times of its messages; once, if it stays the same."""
-    cameras = {time: camera for time, info in log.messages(topic) if (camera := _camera(info))}
-    first = next(iter(cameras), None)
-    if first is None or len(set(cameras.values())) > 1:
-        return cameras
-    return {first: cameras[first]}
-
-
-def _camera(info: Any) -> CameraSettings | None:
-    matrix = np.array(info.K if hasattr(info, "K") else info.k, np.float64)
-    if matrix.size != 9 or not matrix.any():
-        return None
-    fx, _, cx, _, fy, cy, *_ = matrix.tolist()
-    size = (int(info.width), int(info.height)) if info.width and info.height else None
-    return CameraSettings(fx=fx, fy=fy, cx=cx, cy=cy, size=size)
 
 
 def _recorded_unit(log: MessageLog, depth: str) -> float | None:

@@ -14,8 +14,11 @@ from mfsynth.shards.labels import (
     EPISODE,
     MASK,
     POSES,
+    SENSOR,
+    SENSOR_PRESET,
     Labels,
     Moment,
+    SensorFile,
     suffix_of,
 )
 from mfsynth.shards.layout import OFFSET, others_of
@@ -107,8 +110,13 @@ class RunSource:
                 objects=pair.objects,
                 camera_to_world=None if pose is None else tuple(pose.ravel().tolist()),
                 moment=self.moment(index),
+                sensor=self._sensor(index, files.get("sensor")),
             ),
         )
+
+    def _sensor(self, index: int, png: bytes | None) -> SensorFile | None:
+        unit = self._column("sensor_unit_per_code", index)
+        return None if png is None else SensorFile(png, unit, self._column("sensor", index))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,7 +124,9 @@ class RunSource:
         names = self.pairs.index.column_names
         known = [suffix for name, suffix in _DECODED.items() if f"{name}{OFFSET}" in names]
         whole = [name for name in (CAMERA_TO_WORLD, EPISODE) if name in names]
-        return (*known, *whole, *map(suffix_of, others_of(names)))
+        columns = {SENSOR: f"sensor{OFFSET}", SENSOR_PRESET: "sensor"}
+        sensor = [label for label, column in columns.items() if column in names]
+        return (*known, *whole, *sensor, *map(suffix_of, others_of(names)))
 
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE
+from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, SENSOR, SENSOR_PRESET
 from mfsynth.sources.base import FiniteSource, Item, labels_of
 from mfsynth.sources.decoding import EncodingError
 from mfsynth.sources.encoding import Encoding
@@ -233,6 +233,8 @@ def _has_label(item: Item, name: str) -> bool:
         return item.labels.moment is not None
     if name == CAMERA_TO_WORLD:
         return item.labels.camera_to_world is not None
+    if name in (SENSOR, SENSOR_PRESET):
+        return item.labels.sensor is not None
     return name in item.labels.files
 
 

@@ -41,6 +41,16 @@ _OWN_CAMERA = ("fx", "fy", "cx", "cy")
 _OWN_MORE = ("depth_unit", "intrinsics_source")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listed:
+    """A table as it is opened: rows of its parts, captions, ids, and its columns of `own`."""
+
+    counts: list[int]
+    texts: list[str]
+    ids: list[str]
+    own: tuple[str, ...]
+
+
 class TableSettings(StoredDepthSettings):
     """Parquet, or a folder of `Dataset.save_to_disk`: a row is an item.
 
@@ -77,31 +87,16 @@ class TableSettings(StoredDepthSettings):
         """Count the rows; images and depth are read when they are asked for.
 
         Raises:
-            MfsynthError: There is no such file, one can't be read or has no such columns, or
-                nobody says what a code of depth is.
+            MfsynthError: There is no such file, more can't be read or have no such columns than may
+                be left out, or nobody says what a code of depth is.
         """
         tree, names = self._files()
-        files = [TableFile(tree, name) for name in names]
-        wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
-        beside = sorted(self.columns_beside)
-        counts, texts, ids = [], [], []
-        own: tuple[str, ...] = ()
-        if self.depth_key is not None:
-            own = (*_OWN, *_OWN_CAMERA, *_OWN_MORE)
-        for file in files:
-            known = file.schema().names
-            for key in [*(key for key in wanted if key is not None), *beside]:
-                if key not in known:
-                    caption = key == self.caption_key
-                    hint = (did_you_mean_caption if caption else did_you_mean)(key, known)
-                    raise MfsynthError(f"{file.told}: no column {key!r}; {hint}")
-            counts.append(file.counts())
-            small = [key for key in (self.caption_key, self.id_key) if key is not None]
-            table = file.columns(small)
-            rows = sum(counts[-1])
-            texts += self._texts(table, file) if self.caption_key is not None else [""] * rows
-            ids += [str(v) for v in table[self.id_key].to_pylist()] if self.id_key else []
-            own = tuple(name for name in own if name in known) if set(_OWN) <= set(known) else ()
+        readable, broken = self.tolerance.readable(
+            [TableFile(tree, name) for name in names], self._listed, lambda file: file.told
+        )
+        lists = [one for _, one in readable]
+        texts, ids = [t for one in lists for t in one.texts], [i for one in lists for i in one.ids]
+        own = tuple(name for name in lists[0].own if all(name in one.own for one in lists))
         if self.depth_key is not None and not own:
             try:
                 self.stored.require_complete()
@@ -114,11 +109,12 @@ class TableSettings(StoredDepthSettings):
         found = TableSource(
             settings=self,
             encoding=self.stored,
-            files=tuple(files),
-            rows=_rows(counts),
+            files=tuple(file for file, _ in readable),
+            rows=_rows([one.counts for one in lists]),
             captions=tuple(texts),
             ids=tuple(ids),
             own=own,
+            skipped=tuple(broken),
         )
         if self.labels is None:
             return found
@@ -128,6 +124,32 @@ class TableSettings(StoredDepthSettings):
             rows=found.rows[order],
             captions=tuple(texts[row] for row in order),
             ids=tuple(ids[row] for row in order) if ids else (),
+        )
+
+    def _listed(self, file: TableFile) -> _Listed:
+        """What is known of a table before its images are read.
+
+        Raises:
+            MfsynthError: It can't be read, or lacks a column.
+        """
+        known = file.schema().names
+        wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
+        for key in [*(key for key in wanted if key is not None), *sorted(self.columns_beside)]:
+            if key not in known:
+                caption = key == self.caption_key
+                hint = (did_you_mean_caption if caption else did_you_mean)(key, known)
+                raise MfsynthError(f"{file.told}: no column {key!r}; {hint}")
+        counts = file.counts()
+        table = file.columns([key for key in (self.caption_key, self.id_key) if key is not None])
+        rows = sum(counts)
+        own: tuple[str, ...] = ()
+        if self.depth_key is not None and set(_OWN) <= set(known):
+            own = tuple(name for name in (*_OWN, *_OWN_CAMERA, *_OWN_MORE) if name in known)
+        return _Listed(
+            counts,
+            self._texts(table, file) if self.caption_key is not None else [""] * rows,
+            [str(value) for value in table[self.id_key].to_pylist()] if self.id_key else [],
+            own,
         )
 
     @property
@@ -175,7 +197,7 @@ class TableSource:
         captions: N texts.
         ids: N names; none where file and row are the name.
         own: Columns that say how depth is stored, where the table is mfsynth's own.
-        skipped: Nothing: a row that can't be read is told when it is.
+        skipped: Tables that were left out; a row that can't be read is told when it is.
     """
 
     settings: TableSettings

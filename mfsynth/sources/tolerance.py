@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mfsynth.errors import MfsynthError
 
 _SHOWN = 3
+_Part = TypeVar("_Part")
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,13 @@ class Tolerance:
         """How many of `count` items may be left out."""
         return math.ceil(self.share * count)
 
-    def require(self, skipped: Sequence[Skipped], count: int) -> None:
+    def require(self, skipped: Sequence[Skipped], count: int, what: str = "items") -> None:
         """Refuse more than the limit.
 
         Args:
             skipped: What was left out of a source.
             count: How many items it has, with these.
+            what: They are, for people.
 
         Raises:
             MfsynthError: There are more; says why the first ones were left out.
@@ -56,9 +60,38 @@ class Tolerance:
         if len(skipped) == 1 and not self.share:
             raise MfsynthError(said)
         raise MfsynthError(
-            f"{said}; {len(skipped)} of {count} items can't be used, and max_skipped allows "
+            f"{said}; {len(skipped)} of {count} {what} can't be used, and max_skipped allows "
             f"{self.most(count)}"
         )
+
+    def readable(
+        self, parts: Sequence[_Part], read: Callable[[_Part], _Read], name: Callable[[_Part], str]
+    ) -> tuple[list[tuple[_Part, _Read]], list[Skipped]]:
+        """Files that a source has many of, those that can't be read left out.
+
+        Args:
+            parts: The files.
+            read: What is to be known of one when the source is opened.
+            name: Of one, for messages.
+
+        Returns:
+            Each part that can be read, with what was read; and what was left out.
+
+        Raises:
+            MfsynthError: More than the limit can't be read; or none can, which is a matter of
+                settings.
+        """
+        found: list[tuple[_Part, _Read]] = []
+        skipped: list[Skipped] = []
+        for part in parts:
+            try:
+                found.append((part, read(part)))
+            except MfsynthError as error:
+                skipped.append(Skipped(name(part), str(error)))
+        if skipped and not found:
+            raise MfsynthError(skipped[0].reason)
+        self.require(skipped, len(parts), "files")
+        return found, skipped
 
 
 STRICT = Tolerance(0)

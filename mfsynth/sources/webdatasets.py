@@ -74,11 +74,19 @@ class WebDatasetSettings(StoredDepthSettings):
         extension, and its files are neighbours, as WebDataset has it.
 
         Raises:
-            MfsynthError: No tar file, one that can't be read, no sample, a sample without depth
-                that must have it, or more without image or caption than may be left out.
+            MfsynthError: No tar file, no sample, a sample without depth that must have it, or more
+                tar files that can't be read or samples without image or caption than may be left
+                out.
         """
-        tars = find_tars(self.shards)
-        found = [(tar, key, files) for tar, of in enumerate(tars) for key, files in _samples(of)]
+        readable, broken = self.tolerance.readable(
+            find_tars(self.shards), lambda tar: [*_samples(tar)], lambda tar: tar.name
+        )
+        tars = [tar for tar, _ in readable]
+        found = [
+            (number, key, files)
+            for number, (_, samples) in enumerate(readable)
+            for key, files in samples
+        ]
         if self.depth == "paired" and self.depth_key is not None:
             found = [sample for sample in found if _has(sample[2], self.depth_key)]
         if not found:
@@ -117,7 +125,7 @@ class WebDatasetSettings(StoredDepthSettings):
             spans=np.array(
                 [[_span(files, key) for key in columns] for *_, files in samples], np.int64
             ),
-            skipped=tuple(skipped),
+            skipped=(*broken, *skipped),
         )
 
     def _lacking(self, name: str, files: Collection[str]) -> str | None:
@@ -156,7 +164,7 @@ class WebDatasetSource:
         others: M extensions of files beside image, depth and caption.
         spans: (N, 3 + M, 2) position and size of image, depth, caption and the others; a size of -1
             says that there is none.
-        skipped: Samples that were left out.
+        skipped: Tar files and samples that were left out.
     """
 
     settings: WebDatasetSettings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from mfsynth.config.base import Count, Index, Items, Positive, Settings, Unset
 from mfsynth.datasets import Loader
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator
+from mfsynth.sources.survey import first_with_depth
+from mfsynth.sources.tolerance import Tolerance
 from mfsynth.storage.atomic import staged_folder
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import (
@@ -36,6 +39,7 @@ from mfsynth.training.data import (
 )
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS
+from mfsynth.training.lost_samples import LostSamples
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.processes import join_processes
@@ -66,6 +70,8 @@ class EstimatorConfig(Settings):
             `mfsynth.datasets`.
         estimator: Sizes of the network.
         metric: Whether it learns metres, which takes data that has them, and cameras.
+        on_error: Of runs alone, what becomes of pairs that can't be read: the training ends
+            (`raise`, or unset), or others take their places and they are counted (`skip`).
         steps: To take.
         batch_size: Samples of a step, of all processes together.
         learning_rate: Of AdamW.
@@ -82,6 +88,7 @@ class EstimatorConfig(Settings):
     data: Annotated[Items[PartSettings], Field(min_length=1)]
     estimator: NetworkConfig
     metric: Unset[bool] = None
+    on_error: Unset[Literal["raise", "skip"]] = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -138,10 +145,14 @@ def middle_focal(mixture: Mixture, seed: int) -> float:
     """The median focal length, in units of the width, of images that a metric training sees.
 
     Raises:
-        MfsynthError: A part of the data has no metres, or no camera.
+        MfsynthError: A part of the data has no metres, no depth, or no camera.
     """
     for number, part in enumerate(mixture.parts):
-        item = part.source[0]
+        item = first_with_depth(part.source, _FOCALS_LOOKED_AT)
+        if item is None:
+            raise MfsynthError(
+                f"data.{number}: metric is set, and no depth is found there; leave this part out"
+            )
         lacking = "camera" if item.intrinsics is None else ""
         lacking = lacking if item.facts.unit == "metres" else "metres"
         if lacking:
@@ -220,19 +231,24 @@ class EstimatorTrainer:
             log: Takes lines about the progress.
 
         Raises:
-            MfsynthError: The loss is no number, or a sample can't be read.
+            MfsynthError: The loss is no number, a sample can't be read, or none has valid depth.
         """
         config, state = self._config, self.state
         progress = Progress(state.step, config.steps)
-        stream = self._stream(log)
+        stream, lost = self._stream(log), LostSamples(state.step, config.steps)
         with fast_on(self._device):
             while state.step < config.steps:
-                progress.add({"depth": self._train_step(next(stream))})
+                batch = next(stream)
+                loss = self._train_step(batch)
+                lost.add(batch, loss)
+                progress.add({"depth": loss})
                 is_saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
                 if state.step % STEPS_PER_LINE == 0 or is_saved:
                     log(progress.line(state.step))
                 if is_saved:
+                    lost.require_others(state.step)
                     self.save()
+        lost.say(self._data if isinstance(self._data, Loader) else None, log)
 
     def _stream(self, log: Log) -> Iterator[TrainingBatch]:
         """This process's batches, from the present step on."""
@@ -342,7 +358,7 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
         log = quiet
     with processes.local_main_process_first():
         render_scenes(config.data, config.size, log)
-        mixture = open_mixture(config.data, config.size, config.size)
+        mixture = _mixture(config)
         survey_parts(mixture, log)
     focal = middle_focal(mixture, config.seed) if config.metric else None
     folder = train_on(
@@ -350,6 +366,19 @@ def train_estimator(config: EstimatorConfig, log: Log) -> Path:
     )
     processes.end_training()
     return folder
+
+
+def _mixture(config: EstimatorConfig) -> Mixture:
+    mixture = open_mixture(config.data, config.size, config.size)
+    if config.on_error is not None and runs_of(mixture) is None:
+        raise MfsynthError(
+            "on_error: is for data of runs alone; of others max_skipped says how much may be broken"
+        )
+    if config.on_error != "skip":
+        return mixture
+    # Whoever looks into it before the loader does, does as that.
+    parts = (replace(part, tolerance=Tolerance(1.0)) for part in mixture.parts)
+    return replace(mixture, parts=tuple(parts))
 
 
 def _loader(
@@ -366,6 +395,8 @@ def _loader(
         rank=processes.process_index,
         world_size=processes.num_processes,
         augment=[treatment(mixture, config.seed)],
+        on_error=config.on_error or "raise",
+        require_depth=False,
     )
 
 

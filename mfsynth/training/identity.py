@@ -14,8 +14,8 @@ from mfsynth.training.config import LoopConfig
 from mfsynth.training.data import Mixture
 from mfsynth.training.optimisers import learning_rate_factor
 
-# Where and how fast weights are made, and what is said of them.
-_OPERATIONAL = {"name", "licence", "samples", "output", "checkpoint_every"}
+# Where and how fast weights are made, what is said of them, and what helps a damaged run.
+_OPERATIONAL = {"name", "licence", "samples", "output", "checkpoint_every", "on_error"}
 _OPERATIONAL_OF_LOOPS = {"sharding", "workers", "gradient_checkpointing", "checkpoint_every"}
 _BATCHES = {"batch_size", "accumulate"}
 # When a training's phases end, and from when on its rates fall.

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from functools import partial
+from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tiny_run
 import yaml
-from hub_server import TOKEN, HubServer
+from hub_server import TOKEN
 from metric_run import make_metric_run
 
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports import pushing
-from mfsynth.datasets.exports.parquet import Parquet
+from mfsynth.datasets.exports.parquet import ENCODERS, Parquet
 from mfsynth.shards.commits import commit
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
 
+OLD = Path(__file__).parents[1] / "data" / "format1"
 NAME = "robots/mugs"
 HUB = f"hf://datasets/{NAME}"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with HubServer() as server:
-        # Read from the environment when the client was imported.
-        files = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        # Its newer protocol is a service of its own, in Rust.
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        yield server
 
 
 @pytest.fixture
@@ -94,6 +85,7 @@ def test_datasets_opens_the_folder_in_millimetres_by_the_code_on_its_card(tmp_pa
         assert np.ptp(np.asarray(row["preview"]), axis=2).max() > 100
     matter = yaml.safe_load(card.split("---\n")[1])
     assert matter["license"] == "apache-2.0"
+    assert matter["tags"] == ["rgb-d", "depth", "generated", "synthetic", "trainedAlgorithmicMedia"]
     assert matter["size_categories"] == ["n<1K"]
     assert matter["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
     assert "- model: embedded (revision r1), licence apache-2.0\n" in card
@@ -188,6 +180,49 @@ def test_a_push_that_the_hub_cut_off_goes_on_and_sends_nothing_twice(run, hub, p
     assert len(hub.uploads) == len({*hub.uploads}) == len(data_files(repository["files"])) == 3
     assert "all was there" in push(run.url, HUB)[1]
     assert len(hub.commits) == 1
+
+
+@pytest.mark.usefixtures("small_files")
+def test_what_another_version_has_written_gives_way_file_by_file_and_is_not_mixed_with(
+    run, hub, push, monkeypatch
+):
+    monkeypatch.setattr(pushing, "_FILES_A_COMMIT", 1)
+    hub.refuse_uploads_from = 1
+    assert push(run.url, HUB)[0] == 1
+    [before] = data_files(hub.repositories[NAME]["files"])
+    hub.refuse_uploads_from = None
+    monkeypatch.setitem(ENCODERS, "pyarrow", "99.0")
+    assert "0 there, 3 to send" in push(run.url, HUB)[1]
+    files = hub.repositories[NAME]["files"]
+    assert len(data_files(files)) == 3
+    assert before not in files
+    assert [len(each["removed"]) for each in hub.commits] == [0, 1, 0, 0]
+    rows = [pq.read_table(io.BytesIO(files[name])) for name in data_files(files)]
+    found = [sample_id for table in rows for sample_id in table["sample_id"].to_pylist()]
+    assert found == [sample.sample_id for sample in RGBDDataset(run.url)]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_pairs_from_before_licences_have_that_of_their_model_or_the_card_says_that_none_is_known(
+    tmp_path, push, stated
+):
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(OLD, run)
+    about = json.loads((run / "run.json").read_text())
+    if not stated:
+        del about["model"]["licence"]
+        (run / "run.json").write_text(json.dumps(about))
+    assert "licence" not in RGBDDataset(run).index.column_names
+    assert push(run, out)[0] == 0
+    card = (out / "README.md").read_text()
+    [path] = out.glob("data/*.parquet")
+    if stated:
+        assert "license: apache-2.0\n" in card
+        assert "- licence of the pairs: apache-2.0\n" in card
+        assert {*pq.read_table(path)["licence"].to_pylist()} == {"apache-2.0"}
+    else:
+        assert "license: unknown\n" in card
+        assert "pairs: not known; neither their run nor its model or source states one\n" in card
 
 
 @pytest.mark.usefixtures("small_files")

@@ -80,3 +80,19 @@ def test_chance_is_of_the_generator_alone_and_the_given_sample_stays(sample):
 def test_a_crop_that_is_larger_than_the_sample_is_one_line(sample):
     with pytest.raises(MfsynthError, match="is 32x24, which no crop of 40x10 fits into"):
         RandomCrop(10, 40)(sample, rng())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (RandomCrop, (0, 8), "whole numbers of rows and columns"),
+        (RandomCrop, (8, 8.0), "whole numbers of rows and columns"),
+        (Resize, (True, 8), "whole numbers of rows and columns"),
+        (HorizontalFlip, (1.5,), "give p from 0 to 1"),
+        (HorizontalFlip, ("0.5",), "give p from 0 to 1"),
+        (ColourJitter, (0.2, float("nan")), "give contrast from 0 to 1"),
+    ],
+)
+def test_a_change_that_can_not_be_is_one_line(kind, settings, said):
+    with pytest.raises(MfsynthError, match=said):
+        kind(*settings)

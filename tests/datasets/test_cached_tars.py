@@ -17,7 +17,7 @@ from threading import Barrier
 import pytest
 import tiny_run
 
-from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets import RGBDDataset, open_dataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage import atomic
@@ -199,6 +199,13 @@ def test_the_cache_keeps_to_its_limit_and_what_was_used_last(tmp_path):
     assert [fetched(name) for name in "ababcab"] == [1, 1, 0, 0, 1, 1, 1]
     assert len([*cache.folder.iterdir()]) == 2
     assert cache.keep("large", 251, lambda path: pytest.fail("it has no room")) is None
+
+
+@pytest.mark.parametrize("size", [-1, 0.5, float("nan"), True, "50GB", None])
+@pytest.mark.parametrize("source", ["run", {"run": 1}])
+def test_a_size_that_is_none_is_one_line(size, source):
+    with pytest.raises(MfsynthError, match=r"^cache_bytes is .*; give a whole number of bytes, "):
+        open_dataset(source, cache_bytes=size)
 
 
 def test_what_killed_fetches_left_is_removed_and_takes_no_room(tmp_path):

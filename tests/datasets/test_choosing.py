@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import tiny_run
 
@@ -78,6 +79,7 @@ def test_a_condition_finds_its_rows(condition, rows):
         ("candidate > 99999999999999999999", ""),
         ("candidate in [99999999999999999999]", ""),
         ("prompt == '\\ud800'", ""),
+        (pc.field("candidate") > 1, "give a text, such as"),
     ],
 )
 def test_what_is_no_condition_is_one_line_and_nothing_is_executed(condition, said):
@@ -99,6 +101,9 @@ def test_filters_and_selections_narrow_each_other(run_store):
     assert len(dataset.filter("valid_fraction is None")) == 0
     with pytest.raises(IndexError, match="0 to 4"):
         some.select([5])
+    for mask in (np.array([True, False]), [0.5]):
+        with pytest.raises(MfsynthError, match=r"of a mask those are np\.flatnonzero"):
+            some.select(mask)
     assert len({dataset.digest, some.digest, some.select([1, 0]).digest}) == 3
     assert dataset.select([0, 1]).digest != dataset.select([2, 3]).digest
     assert some.digest == RGBDDataset(run_store.url).filter("2 <= candidate < 9").digest
@@ -137,6 +142,9 @@ def test_each_part_of_a_split_has_about_its_share():
         ({"a": -0.1}, "prompt_id", "positive"),
         ({"a": float("nan")}, "prompt_id", "positive"),
         ({}, "prompt_id", "positive"),
+        ({"a": "0.5"}, "prompt_id", "positive"),
+        ({"a": True}, "prompt_id", "positive"),
+        ({"a": 1}, "slot_view", "is a list"),
         ({"a": 1}, "prompts", "no column 'prompts'"),
     ],
 )

@@ -23,6 +23,7 @@ from mfsynth.datasets import (
     open_dataset,
     to_tensors,
 )
+from mfsynth.datasets.collating import stacked
 from mfsynth.datasets.mapped import Index
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit, open_run, read_commits
@@ -199,6 +200,8 @@ def test_a_batch_is_arrays_or_tensors(dataset):
     for row, camera in zip(arrays["seed"], arrays["intrinsics"], strict=True):
         is_known = row // 7_000_000_000_001 % 2 == 1
         assert np.isfinite(camera).all() == is_known
+    # A number that one of them hasn't is no array.
+    assert stacked([{"timestamp": 0.5}, {"timestamp": None}], {}) == {"timestamp": [0.5, None]}
 
 
 @pytest.fixture
@@ -250,6 +253,8 @@ def test_a_pair_without_any_depth_is_named_or_skipped(tmp_path):
     assert loader.skipped == 1
     [colours] = dataset.loader(fields=["rgb", "sample_id"], **settings)
     assert colours["sample_id"][2].endswith("000000002")
+    [batch] = dataset.loader(require_depth=False, **settings)
+    assert batch["valid"].any((1, 2)).tolist() == [True, True, False, True, True, True]
 
 
 @pytest.mark.slow
@@ -316,6 +321,9 @@ def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"prefetch": float("nan")}, "prefetch is nan"),
+        ({"world_size": "2"}, "world_size is '2'"),
         ({"workers": -1}, "workers is -1"),
         ({"fields": ["rgbx"]}, "a sample has no 'rgbx'"),
         ({"fields": ["_x"]}, "a sample has no '_x'"),
@@ -326,6 +334,7 @@ def test_a_data_set_that_can_not_be_read_at_all_is_not_skipped_for_ever(tmp_path
         ({"kind": "process"}, "kind is 'process'"),
         ({"on_error": "ignore"}, "on_error"),
         ({"to": "jax"}, "to is 'jax'"),
+        ({"augment": RandomCrop(8, 8)}, r"augment is RandomCrop\(.*\); give a list of changes"),
     ],
 )
 def test_settings_that_can_not_be_are_one_line(dataset, settings, said):
@@ -367,7 +376,14 @@ def test_a_mixture_is_loaded_by_weights_and_resumed(dataset):
 
 @pytest.mark.parametrize(
     ("parts", "weights", "said"),
-    [([], [], "at least one"), ([0], [1, 2], "a weight for each"), ([0], [0], "weights are")],
+    [
+        ([], [], "at least one"),
+        ([0], [1, 2], "a weight for each"),
+        ([0], [0], "weights are"),
+        ([0], [float("nan")], "weights are"),
+        ([0, 0], [1, True], "a weight is True"),
+        ([0, 0], ["2", 1], "a weight is '2'"),
+    ],
 )
 def test_a_mixture_that_is_none_is_one_line(dataset, parts, weights, said):
     with pytest.raises(MfsynthError, match=f"a mixture: .*{said}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from dataclasses import replace
 
 import pytest
 import tiny_run
@@ -12,7 +13,7 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset, mapped, parts
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import commit, run_sha256
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.exclusive import PART_SUFFIX
@@ -88,13 +89,18 @@ def test_without_a_place_for_it_the_index_is_in_memory(cache, run_store, monkeyp
 def test_what_was_not_used_for_months_is_forgotten(cache, run_store):
     RGBDDataset(run_store.url)
     [path] = cache.glob("*.arrow")
-    old = path.with_name("old.arrow")
-    old.write_bytes(b"")
-    os.utime(old, (time.time() - 100 * 24 * 3600,) * 2)
+    old = [path.with_name(name) for name in ("old.arrow", "old.crc32", "alone.crc32")]
+    for each in (*old, path, path.with_suffix(".crc32")):
+        if each in old:
+            each.write_bytes(b"")
+        os.utime(each, (time.time() - 100 * 24 * 3600,) * 2)
+    # This use counts for its checksum, too.
+    RGBDDataset(run_store.url)
     commit(run_store, tiny_run.upload_shard(run_store, 3))
     RGBDDataset(run_store.url)
+    assert sorted(p.suffix for p in cache.iterdir()) == [".arrow", ".arrow", ".crc32", ".crc32"]
     assert path.exists()
-    assert not old.exists()
+    assert not any(each.exists() for each in old)
 
 
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):
@@ -142,6 +148,18 @@ def test_a_mapped_view_of_other_shards_is_refused(cache, run_store):
     commit(run_store, tiny_run.upload_shard(run_store, 1, others))
     with pytest.raises(MfsynthError, match=r"strict.*made of other shards than are committed"):
         RGBDDataset(run_store.url, view="strict")
+
+
+def test_shards_of_other_columns_are_one_line(cache, run_store):
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    declared = replace(tiny_run.DECLARED, added=("phash",))
+    with tiny_run.open_spool(4, run_sha256=run_sha256(run_store), declared=declared) as spool:
+        for record in tiny_run.make_records(4):
+            spool.add(record)
+        spool.close()
+        commit(run_store, spool.upload(run_store, seconds={}, worker="here"))
+    with pytest.raises(MfsynthError, match="columns of shard 4 are not those of the first"):
+        RGBDDataset(run_store.url)
 
 
 def test_workers_are_sent_the_names_of_the_indexes_of_several_runs(cache, run_store, tmp_path):

@@ -209,6 +209,9 @@ def test_one_function_opens_a_run_several_or_a_mixture(run_store, tmp_path):
     ]
     assert len(found) == len(mixture) == 12
     assert 0 < len([s for s in found if s in ids(RGBDDataset(other.url))]) < 9
+    for twice in ([run_store.url] * 2, dict.fromkeys((run_store.url, f"{run_store.url}/"), 1)):
+        with pytest.raises(MfsynthError, match=r"the same run.* (list it once|give one of them)"):
+            mfsynth.open_dataset(twice)
     with pytest.raises(AttributeError, match="has no attribute 'open_data'"):
         _ = mfsynth.open_data
 

@@ -1,13 +1,9 @@
-"""What README and tutorial say is done, and the Python of all pages, on small runs.
-
-Commands are those of the pages, in their order; a run makes four candidates in two steps, a
-training takes two steps. What is only parsed, and why, is in `PARSED`.
-"""
+"""The Python of all pages is run, on small runs; `test_commands_as_written.py` runs commands."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,101 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fenced import Block, blocks, of_page
-from PIL import Image
+from fenced import Block, blocks
 
-# Commands of the two pages that are not run here: their options are parsed.
-PARSED = {
-    "doctor": "starts Ray to ask it; tests/runs does",
-    "push": "sends to the hub; tests/cli does, without it",
-    "view": "wants the extra view",
-    "annotate": "a run like the others; tests/runs does",
-    "retexture": "a run like the others; tests/runs does",
-}
-_LOOSE = "{validity: {min_valid_fraction: 0, min_dynamic_range: 1}, registration: {min: -100}}"
-# What makes a command small, after what the page says.
-_SMALL = {
-    "generate": [
-        *("--set", "target.candidates=4", "--set", "shard_size=4", "--set", "sampler.steps=2"),
-        *("--set", f"checks={_LOOSE}", "--set", "runtime.workers=1"),
-    ],
-    "train": ["--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1"],
-}
-# What a page says of things that aren't here, and what stands for it.
-_INSTEAD = {
-    "s3://bucket/mine": "out/copied",
-    "registration>=2": "registration>=-100",
-    "out/demo": "out/mine",
-}
-_IN_ONE_PROCESS = """
-import json, sys
-from mfsynth.cli import main
-for words in json.load(sys.stdin):
-    print("$", *words, flush=True)
-    try:
-        main(words)
-    except SystemExit as end:
-        if end.code:
-            sys.exit(f"{words} ended with {end.code}")
-"""
-
-
-def run(commands: list[list[str]], folder: Path) -> None:
-    """Run commands of mfsynth in a folder, one after the other."""
-    done = subprocess.run(
-        [sys.executable, "-c", _IN_ONE_PROCESS],
-        input=json.dumps(commands),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def small(words: list[str]) -> list[str]:
-    """A command of a page, made small."""
-    kept = [_INSTEAD.get(word, word) for word in words]
-    if kept[0] == "generate" and "--pairs" in kept:
-        at = kept.index("--pairs")
-        kept = kept[:at] + kept[at + 2 :]
-    return kept + _SMALL.get(kept[0], [])
-
-
-def commands_of(page: str) -> list[list[str]]:
-    return [
-        small(words[1:])
-        for block in of_page(page)
-        if block.language == "sh"
-        for words in block.commands()
-        if words[0] == "mfsynth" and words[1] not in PARSED
-    ]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """A folder in which the tutorial, then the README has been followed."""
-    folder = tmp_path_factory.mktemp("reader")
-    for block in of_page("docs/tutorial.md"):
-        if block.language == "yaml":
-            (folder / block.file).write_text(block.text)
-    run(commands_of("docs/tutorial.md") + commands_of("README.md"), folder)
-    (folder / "photographs").mkdir()
-    for number in range(2):
-        picture = np.full((32, 48, 3), 40 * number, np.uint8)
-        Image.fromarray(picture).save(folder / "photographs" / f"{number}.jpg")
-        (folder / "photographs" / f"{number}.txt").write_text(f"picture {number}")
-    return folder
-
-
-def test_the_commands_of_tutorial_and_readme_do_what_they_say(place):
-    for file in (
-        *("out/desk/report.html", "out/desk_network/model/diffusion_pytorch_model.safetensors"),
-        *("out/desk/_views/strict.json", "out/desk_test/run.json"),
-        *("out/mine/report.html", "out/mine/manifest.json", "out/mine/_views/strict.json"),
-        *("out/copied/run.json", "out/hf/README.md"),
-    ):
-        assert (place / file).is_file(), file
+from mfsynth.shards.labels import Moment
+from mfsynth.sources.base import labels_of, moment_of
+from mfsynth.sources.contents import content_digest, named
 
 
 def _pipe() -> Any:
@@ -192,7 +98,6 @@ REPLACED: dict[str, dict[str, str]] = {
         "registration > 2 and 'mug' in dish": "registration > -100 or 'mug' in shape",
         '{"train": 0.9, "val": 0.1}': '{"train": 1.0}',
         "batch_size=32": "batch_size=1",
-        "num_workers=4": "num_workers=0",
         "pin_memory=True": "pin_memory=False",
     },
     "docs/how-to/exports.md": {"out/demo": "out/mine", "s3://bucket/mine": "out/desk"},
@@ -237,6 +142,12 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, place, monkeypatch):
     SEEN.get(page, lambda names: None)(names)
 
 
+def test_every_replacement_is_of_something_that_a_page_says():
+    said = {page: [block.text for block in PYTHON if block.page == page] for page in REPLACED}
+    for page, table in REPLACED.items():
+        assert [old for old in table if not any(old in text for text in said[page])] == [], page
+
+
 def _brightness(names: dict[str, Any]) -> None:
     dark = np.zeros((8, 8, 3), np.uint8)
     check = names["Brightness"](min=0.2)
@@ -250,9 +161,27 @@ def _beside(names: dict[str, Any]) -> None:
     assert [source[number].text for number in range(len(source))] == [*source.texts()]
 
 
+def _episode(names: dict[str, Any]) -> None:
+    """As a run does: items by name and place in an episode, the source by what it holds."""
+    _beside(names)
+    digests = []
+    for folder in ("photographs", "moved"):
+        if folder == "moved":
+            shutil.copytree("photographs", folder, dirs_exist_ok=True)
+        settings = names["EpisodeSettings"](kind="beside", path=folder)
+        source = named(settings.open(), settings.kind)
+        digests.append(content_digest(settings, source))
+    assert digests[0] == digests[1]
+    assert source.key(1) == "1.jpg"
+    assert labels_of(source) == ("episode",)
+    assert moment_of(source, 1) == Moment("walk", 1)
+    (Path("moved") / "1.jpg").write_bytes(b"another")
+    assert content_digest(settings, settings.open()) != digests[1]
+
+
 SEEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "docs/how-to/own-check.md": _brightness,
-    "docs/how-to/own-source.md": _beside,
+    "docs/how-to/own-source.md": _episode,
     "docs/tutorial.md": lambda names: _finite(names["errors"]),
 }
 

@@ -2,8 +2,7 @@
 
 Shell: each command's options are parsed by click, shipped configurations are loaded with their
 `--set`; of other programs, the files, extras and targets that they name must be there. YAML: read
-by the models that read it from a file. What README and tutorial say is also run, in
-`test_as_written.py`.
+by the models that read it from a file. What can be run is, in `test_commands_as_written.py`.
 """
 
 from __future__ import annotations

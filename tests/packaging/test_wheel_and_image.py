@@ -127,4 +127,14 @@ def test_what_skypilot_runs_is_one_that_mfsynth_takes(tmp_path):
         given["config"], given["overrides"], output=given["out"], pairs=given["pairs"]
     )
     assert config.runtime.ray_address == "auto"
-    assert config.model.id in SKYPILOT["file_mounts"]
+    assert SKYPILOT["file_mounts"] == {config.model.id: "${MODEL}"}
+    assert SKYPILOT["envs"]["MODEL"].startswith("s3://")
+
+
+def test_what_skypilot_carries_is_enough_to_install_mfsynth_and_no_weights():
+    assert SKYPILOT["workdir"] == "."
+    (version,) = re.findall(r"uv venv .*--python (\S+)", SKYPILOT["setup"])
+    assert f">={version}" in PROJECT["requires-python"]
+    assert (ROOT / re.findall(r"-c (\S+) \.$", SKYPILOT["setup"], re.MULTILINE)[0]).is_file()
+    # What git ignores, SkyPilot leaves here: a converted model of 24 GB, for one.
+    assert "/models/" in (ROOT / ".gitignore").read_text().split()

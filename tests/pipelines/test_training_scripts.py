@@ -40,6 +40,18 @@ def run_here(monkeypatch, *arguments: object) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
+@pytest.mark.parametrize("script", sorted(SCRIPT.parent.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0)])
+def test_a_script_says_how_it_is_called(script, arguments, status, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == status
+    told = "".join(capsys.readouterr())
+    assert re.search(rf"^usage: {script.name} ", told, re.IGNORECASE | re.MULTILINE)
+    assert "Traceback" not in told
+
+
 def run_in_two_processes(*arguments: object) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import tiny_run
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.reports import collect, render_page
 from mfsynth.reports.collect import collect_report, page_path, sample_pairs
 from mfsynth.reports.content import SlotTable
+from mfsynth.reports.rejects import scores_in
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
 from mfsynth.shards.refilter import refilter
@@ -101,6 +103,22 @@ def test_a_report_shows_which_limits_are_calibrated_and_which_were_set_by_hand(t
     standing = {plot.name: plot.standing for plot in report.histograms}
     assert standing["self_agreement"] == "calibrated"
     assert standing["registration"] == "set by hand: calibrated is at least 2"
+
+
+def test_a_page_of_a_hundred_pairs_is_below_a_megabyte_and_a_half(tmp_path):
+    prompt = "a long prompt, with all that it asks for " * 9
+    run = write_run(tmp_path, shards=20, side=64, prompt=prompt)
+    result = CliRunner().invoke(command, [run, "--pairs", "100"])
+    assert result.exception is None, result.output
+    page = (tmp_path / "report.html").read_bytes()
+    assert len(page) < 1_500_000
+    assert page.count(b'<article class="card"') > 24 + 60
+
+
+def test_scores_of_a_run_are_held_in_columns():
+    scores = pa.array([0.5, None, float("inf")], pa.float64())
+    (values,) = scores_in(pa.table({"check_a": scores, "prompt": ["x"] * 3})).values()
+    np.testing.assert_array_equal(values, np.array([0.5, np.nan, np.inf]))
 
 
 def test_rejects_say_why_with_score_and_threshold(run):

@@ -17,7 +17,7 @@ from mfsynth.geometry import DepthKind
 from mfsynth.reports import render_page
 from mfsynth.reports.content import ShardRow, SlotTable, failure_in_words, score_cells
 from mfsynth.reports.histogram import draw_histogram
-from mfsynth.reports.page import duration
+from mfsynth.reports.page import duration, page_that_fits
 from mfsynth.reports.pictures import PAGE_BYTES, pictures_of
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo
@@ -206,3 +206,11 @@ def test_the_page_of_a_large_run_is_below_a_megabyte_and_a_half(report):
         shards=1563,
     )
     assert len(render_page(large, links="../")) < 1_500_000
+    # Twice as many pairs, of which pictures can't be smaller.
+    pairs = tuple(dataclasses.replace(pair, candidate=number) for number in range(100))
+    page = page_that_fits(dataclasses.replace(large, pairs=pairs, left_out=7), links="../").decode()
+    assert 1_200_000 < len(page.encode()) < 1_500_000
+    shown = re.findall(r'aria-label="candidate (\d+), look', page.partition('id="rejects"')[0])
+    assert shown == sorted(shown, key=int)
+    assert int(shown[-1]) > 90
+    assert f"{107 - len(shown)} more were asked for: a page below 1.5 MB has no room" in page

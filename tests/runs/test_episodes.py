@@ -13,6 +13,7 @@ from tiny_jobs import depth_of, make, picture, rows_of
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.prompts import derive_seed
+from mfsynth.runs.items import RunItems
 from mfsynth.shards.labels import Moment
 from mfsynth.shards.verify import verify_run
 from mfsynth.simulation import render_dataset
@@ -74,6 +75,13 @@ def test_frames_of_an_episode_have_one_prompt_and_seed_in_the_order_of_their_num
     else:
         prompts = ["a red cube", "a blue ball", "a blue cube", "a red cube"]
         assert [text for texts in by_episode.values() for text in texts] == prompts
+
+
+def test_a_photograph_of_an_episode_keeps_the_caption_that_is_its_own(job, recordings):
+    items = RunItems(job("i2d", recordings))
+    assert [items[number].text for number in range(5)] == [
+        f"{episode}, frame {frame}" for episode, frames in FRAMES.items() for frame in frames
+    ]
 
 
 def test_a_sensor_s_noise_is_new_in_each_frame_of_an_episode(job, recordings, tmp_path):

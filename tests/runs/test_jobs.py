@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -17,12 +18,13 @@ import pytest
 from PIL import Image
 from started import plan_of, start
 from tiny_jobs import SIZES, depth_of, make, members, picture, rows_of
+from training_files import write_tar
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.budget import plan_budget
-from mfsynth.runs.doctor.examination import run_examination
+from mfsynth.runs.doctor.examination import is_whole, run_examination
 from mfsynth.runs.doctor.findings import Severity, examine
 from mfsynth.runs.driver import generate
 from mfsynth.runs.items import RunItems
@@ -30,13 +32,14 @@ from mfsynth.runs.jobs import job_of
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
-from mfsynth.runs.protocol import Assignment
+from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
 CAPTURED = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
@@ -142,6 +145,61 @@ def test_a_shard_of_which_nothing_can_be_read_fails_and_is_not_given_up(
     *_, end = worker.make_shard(Assignment(0, "a", 2), candidates)
     assert (end.cause, end.may_pass) == ("store", True)
     assert "5 of 5 items of a shard can't be used" in end.message
+
+
+def test_a_broken_folder_among_several_is_in_quarantine_however_many_shards_it_fills(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    for number in range(4):
+        path = photographs.folder / "broken" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\xff\xd8 no picture")
+    source = photographs.settings(images="**/*.jpg", max_skipped=0.5)
+    config = job("i2d", source, shard_size=5)
+    store = make(config)
+    assert verify_run(store).problems == ()
+    assert [(r.accepted, r.quarantined) for r in read_commits(store).values()] == [(5, 0), (0, 4)]
+    assert {row["source"] for row in rows_of(store, "rejects")} == {
+        f"broken/{number}.jpg" for number in range(4)
+    }
+    # What can be read again was no broken folder.
+    loader, plan = Loader(config), plan_of(config)
+    for number in range(4):
+        path = photographs.folder / "broken" / f"{number}.jpg"
+        Image.fromarray(picture(number, 32, 32)).save(path)
+    with pytest.raises(StoreError, match=r"4 of 4 items of a shard .*; now it can"):
+        loader.require_there(plan.shard(1), dict.fromkeys(range(5, 9), "lost"))
+
+
+def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photographs, tmp_path):
+    tars = [tmp_path / f"{number}.tar" for number in range(3)]
+    for number, tar in enumerate(tars):
+        data = (photographs.folder / f"{number}.jpg").read_bytes()
+        write_tar(tar, [(f"{number}.jpg", data)])
+    whole = tars[1].read_bytes()
+    source = {"kind": "webdataset", "shards": str(tmp_path / "*.tar"), "caption_key": None}
+    config = job("i2d", source)
+    tars[1].write_bytes(whole[:700])
+    items = RunItems(config)
+    assert is_whole(items).severity is Severity.WARNING
+    assert re.match(r"2 items, and 1 left out .*/1\.tar: truncated", is_whole(items).line)
+    store = make(config)
+    assert [row["source"] for row in rows_of(store)] == ["0", "2"]
+    # Where another tar can't be opened, other items have these numbers.
+    worker, assignment = open_shard_worker(config, "cpu"), Assignment(0, "a", 2)
+    candidates = plan_of(config).shard(0)
+    tars[1].write_bytes(whole)
+    elsewhere = open_shard_worker(config, "cpu")
+    *_, end = elsewhere.make_shard(assignment, candidates)
+    assert (end.cause, end.may_pass) == ("store", True)
+    assert re.search("source: item '2' is '1' on .* can't be read there or changed", end.message)
+    tars[1].write_bytes(whole[:700])
+    *_, end = elsewhere.make_shard(assignment, candidates)
+    assert end.cause == "store"
+    for one in (worker, elsewhere):
+        *_, end = one.make_shard(assignment, candidates)
+        assert isinstance(end, Made), end
 
 
 def plan_of_lost(config, photographs):
@@ -377,7 +435,7 @@ def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
     croissant = json.loads(store.read_bytes("croissant.json"))
     digest = read_run(store).settings["source"]["digest"]
     assert croissant["prov:wasDerivedFrom"] == {"@id": f"urn:sha256:{digest}"}
-    assert croissant["rai:dataCollectionType"] == ["Synthetic", "Secondary Data Analysis"]
+    assert croissant["rai:dataCollectionType"] == ["Secondary Data Analysis"]
     assert "- licence of the source's items: CC-BY-4.0\n" in card
     assert f"- licence of {manifest['models'][0]['id']}" in card
     assert verify_run(store).problems == ()

@@ -147,10 +147,28 @@ def test_a_run_over_a_run_hands_its_labels_on(job, labelled, tmp_path):
     assert verify_run(second).problems == ()
     for number in range(len(rows_of(first))):
         before, after = members(first, number), members(second, number)
-        for name in ("mask", "poses", "normals_npy"):
+        for name in ("mask", "poses", "normals_npy", "sensor"):
             assert after.get(name) == before.get(name)
+        assert "sensor" in after
     wanted = [row["camera_to_world"] for row in rows_of(first)]
     assert [row["camera_to_world"] for row in rows_of(second)] == wanted
+    units = [row["sensor_unit_per_code"] for row in rows_of(first)]
+    assert [row["sensor_unit_per_code"] for row in rows_of(second)] == units
+    assert "sensor" not in rows_of(second)[0]
+
+
+def test_a_run_over_a_run_says_whose_sensor_it_was_or_brings_its_own(job, labelled, tmp_path):
+    first = make(job("d2i", labelled, sensor={"preset": "d435"}))
+    source = {"kind": "mfsynth", "url": first.url}
+    for own in ({}, {"sensor": {"preset": "kinect_v1"}}):
+        config = job("d2i", source, **own)
+        second = make(config.model_copy(update={"output": str(tmp_path / f"second{len(own)}")}))
+        assert verify_run(second).problems == ()
+        before, after = members(first), members(second)
+        assert (after["sensor"] == before["sensor"]) == (not own)
+        preset = own.get("sensor", {"preset": "d435"})["preset"]
+        assert json.loads(after["json"])["sensor"]["preset"] == preset
+        assert {row["sensor"] for row in rows_of(second)} == {preset}
 
 
 def test_a_run_over_a_run_has_its_jpegs_byte_for_byte(job, labelled, tmp_path):

@@ -13,7 +13,9 @@ import yaml
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
+from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.finalize import finalize
+from mfsynth.storage.store import ObjectStore
 
 
 def documents(store):
@@ -46,6 +48,33 @@ def test_the_manifest_lists_every_committed_shard_without_a_gap(run_store):
     assert {"name": "depth_unit_per_code", "type": "double", "nullable": False} in manifest[
         "index_columns"
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "tags", "collected"),
+    [
+        ("joint", ["generated", "synthetic", "trainedAlgorithmicMedia"], ["Synthetic"]),
+        (
+            "d2i",
+            ["retextured", "synthetic", "compositeWithTrainedAlgorithmicMedia"],
+            ["Synthetic", "Secondary Data Analysis"],
+        ),
+        ("i2d", ["annotated", "machine-generated-depth"], ["Secondary Data Analysis"]),
+    ],
+)
+def test_documents_are_tagged_by_how_the_pairs_were_made(tmp_path, mode, tags, collected):
+    settings = {**tiny_run.SETTINGS, "sampler": {"mode": mode}}
+    if mode != "joint":
+        settings["source"] = {"digest": "d"}
+    manifest = replace(tiny_run.make_manifest(), settings=settings)
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, manifest)
+    commit(store, tiny_run.upload_shard(store, 0))
+    _, croissant, matter, _ = documents(store)
+    first = yaml.safe_load(first_card(manifest).split("---\n")[1])
+    assert matter["tags"] == first["tags"] == ["rgb-d", "depth", *tags, "webdataset"]
+    assert croissant["keywords"] == ["rgb-d", "depth", *tags]
+    assert croissant["rai:dataCollectionType"] == collected
 
 
 def test_the_card_has_the_licence_and_says_that_a_model_made_it(run_store):

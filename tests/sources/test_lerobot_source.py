@@ -9,6 +9,7 @@ import pickle
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from depth_files import png_of, tiff_of
@@ -210,6 +211,29 @@ def test_what_is_broken_is_one_line(tmp_path):
     with one_line_error("a LeRobot data set has it"):
         (tmp_path / "meta/info.json").unlink()
         source(**settings)
+
+
+def test_a_table_of_frames_or_of_episodes_that_is_broken_is_left_out_beside_others(tmp_path):
+    settings = lerobot(tmp_path, {})
+    whole = [(frame.labels.moment, frame.rgb) for frame in source(**settings)]
+    for folder in ("data", "meta/episodes"):
+        path = tmp_path / folder / "chunk-000/file-000.parquet"
+        table = pq.read_table(path)
+        for episode in (0, 1):
+            rows = table.filter(pc.field("episode_index") == episode)
+            parquet(path.with_name(f"file-{episode:03d}.parquet"), rows.to_pydict())
+    assert len(source(**settings)) == len(whole)
+    for folder in ("data", "meta/episodes"):
+        path = tmp_path / folder / "chunk-000/file-000.parquet"
+        data = path.read_bytes()
+        write(path, b"PAR1")
+        frames = source(**settings)
+        assert [frame.labels.moment for frame in frames] == [moment for moment, _ in whole[3:]]
+        np.testing.assert_array_equal(frames[0].rgb, whole[3][1])
+        assert "file-000.parquet: corrupt or not a table" in frames.skipped[0].reason
+        with one_line_error("file-000.parquet: corrupt or not a table"):
+            source(**settings, max_skipped=0)
+        write(path, data)
 
 
 def test_pictures_in_rows_are_read_from_their_parts(tmp_path):

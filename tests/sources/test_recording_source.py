@@ -89,6 +89,69 @@ def test_depth_of_every_encoding_is_in_metres(tmp_path, kind, depth_of, toleranc
     assert (item.labels.moment.episode, item.labels.moment.frame) == (f"run.{kind}", 0)
 
 
+BENT = (0.1, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("topic", "about", "wanted", "told"),
+    [
+        ("image_raw", {"rectified": (9, 9, 4, 3)}, CAMERA, ""),
+        ("image_rect_color", {"rectified": (9, 9, 4, 3), "distortion": BENT}, (9, 9, 4, 3), ""),
+        ("image_rect", {}, CAMERA, ""),
+        # At the farthest corner x = 3.6 / 7, y = -2.6 / 6.5: off by .1 r^2 = .042 of both.
+        ("image_raw", {"distortion": BENT}, CAMERA, "bends the corners by 0.2 pixels"),
+        # Twice the pixels, of which every other one is read; centres of pixels are whole numbers.
+        ("image_raw", {"size": (16, 12), "binning": (2, 2)}, (3.5, 3.25, 1.45, 1.05), ""),
+        ("image_raw", {"size": (16, 12), "region": (1, 2, 6, 8)}, (7, 6.5, 2.4, 0.6), ""),
+    ],
+    ids=["raw", "rectified", "no P", "bent", "binned", "region"],
+)
+def test_a_camera_is_that_of_the_images_of_its_topic(
+    tmp_path, monkeypatch, topic, about, wanted, told
+):
+    monkeypatch.setattr("mfsynth.sources.recordings._BENT", 0.1)
+    store = store_of("mcap")
+    size = about.get("size", (8, 6))
+    more = {key: value for key, value in about.items() if key != "size"}
+    messages = [
+        ("/cam/camera_info", 0, camera_message(store, CAMERA, size, **more)),
+        (f"/cam/{topic}", SECOND, image_message(store, image(0), "rgb8", SECOND)),
+    ]
+    path = write_bag(tmp_path / "run.mcap", messages, "mcap")
+    item = source(kind="recording", path=str(path))[0]
+    found = item.intrinsics
+    np.testing.assert_allclose((found.fx, found.fy, found.cx, found.cy), wanted)
+    assert told in item.camera_from
+    assert ("bends" in item.camera_from) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("topic", "about", "problem"),
+    [
+        ("image_raw", {"model": "equidistant"}, "is of a fisheye lens .*; rectify it"),
+        (
+            "image_rect",
+            {"distortion": BENT},
+            "is rectified, .* has distortion and no P",
+        ),
+    ],
+)
+def test_a_camera_that_nobody_knows_is_one_line_until_settings_say_it(
+    tmp_path, topic, about, problem
+):
+    store = store_of("mcap")
+    messages = [
+        ("/cam/camera_info", 0, camera_message(store, CAMERA, (8, 6), **about)),
+        (f"/cam/{topic}", SECOND, image_message(store, image(0), "rgb8", SECOND)),
+    ]
+    path = write_bag(tmp_path / "run.mcap", messages, "mcap")
+    with one_line_error(f"/cam/{topic} {problem}"):
+        source(kind="recording", path=str(path))
+    known = dict(zip(("fx", "fy", "cx", "cy"), CAMERA, strict=True))
+    items = source(kind="recording", path=str(path), encoding={"camera": known})
+    assert items[0].intrinsics == Intrinsics(*CAMERA)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_rvl_is_read_as_it_was_written(seed):
     random = np.random.default_rng(seed)

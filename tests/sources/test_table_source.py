@@ -208,6 +208,27 @@ def test_an_array_whose_rows_differ_is_one_line_and_no_other_array(tmp_path, row
         items[2]
 
 
+def test_a_table_that_is_broken_or_lacks_a_column_is_left_out_beside_others(tmp_path):
+    for name in ("a", "b", "c"):
+        parquet(tmp_path / f"{name}.parquet", columns())
+    settings = {"kind": "table", "path": str(tmp_path), "encoding": MILLIMETRES, **KEYS}
+    whole = source(**settings)
+    for broken in ("no table", "no column"):
+        if broken == "no table":
+            write(tmp_path / "b.parquet", b"PAR1")
+        else:
+            parquet(tmp_path / "b.parquet", {"other": [1]})
+        items = source(**settings)
+        assert len(items) == 2 * COUNT
+        assert [one.name.rpartition("/")[2] for one in items.skipped] == ["b.parquet"]
+        assert items.key(COUNT) == whole.key(2 * COUNT) == f"c.parquet/{0:06d}"
+        np.testing.assert_array_equal(items[COUNT].depth, whole[2 * COUNT].depth)
+        with one_line_error("b.parquet: "):
+            source(**settings, max_skipped=0)
+    with one_line_error("a.parquet: no column 'nothing'"):
+        source(**{**settings, "image_key": "nothing"})
+
+
 def test_a_file_that_is_no_table_is_one_line(tmp_path):
     for name in ("a.parquet", "a.arrow"):
         for data in (b"", b"PAR1" * 9):

@@ -132,6 +132,10 @@ def test_captions_may_be_lists_of_which_the_first_is_taken(tmp_path):
     rows = [json.dumps({"file_name": f"rgb/{n}.png", "text": [f"{n}", "x"]}) for n in range(2)]
     write(tmp_path / "c.jsonl", "\n".join(rows))
     assert list(source(**settings, captions={"file": "c.jsonl"}).texts()) == ["0", "1"]
+    write(tmp_path / "c.jsonl", "\n".join([*rows[:1], '{"file_name": "rgb/1.png", "text": null}']))
+    lacking = source(**settings, captions={"file": "c.jsonl"})
+    assert [*lacking.texts()] == ["0"]
+    assert "c.jsonl:2: no text under the key 'text'" in lacking.skipped[0].reason
     write_tar(tmp_path / "0.tar", [("a.jpg", jpeg(image(0))), ("a.json", b'{"texts": ["b", "c"]}')])
     tars = {"kind": "webdataset", "shards": str(tmp_path / "0.tar"), "caption_key": "json"}
     assert source(**tars, caption_field="texts")[0].text == "b"

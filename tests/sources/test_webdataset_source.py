@@ -196,18 +196,29 @@ def test_nothing_to_read_is_told(tmp_path, monkeypatch):
         source(**settings)
 
 
-def test_a_truncated_a_compressed_and_a_doubled_tar_are_refused_by_name(shards, tmp_path):
+def test_a_truncated_a_compressed_and_a_doubled_tar_are_left_out_by_name(shards, tmp_path):
+    strict = {**shards, "max_skipped": 0}
     whole = (tmp_path / "train-001.tar").read_bytes()
     path = tmp_path / "train-002.tar"
     # In the middle of the last member's data.
     write(path, whole[: whole.index(b"cup 3") + 2])
     with one_line_error(r"train-002\.tar: truncated, compressed or not a tar file"):
-        source(**shards)
+        source(**strict)
     write(path, gzip.compress(whole))
     with one_line_error(r"train-002\.tar: truncated, compressed or not a tar file"):
-        source(**shards)
+        source(**strict)
     write_tar(path, [*files(1), *files(1)])
     with one_line_error(r"train-002\.tar: scenes-v1\.0/000001\.json is there twice"):
+        source(**strict)
+    opened = source(**shards)
+    assert len(opened) == 4
+    assert [one.name.rpartition("/")[2] for one in opened.skipped] == ["train-002.tar"]
+    write(tmp_path / "train-001.tar", b"")
+    with one_line_error("2 of 3 files can't be used, and max_skipped allows 1"):
+        source(**shards)
+    for path in tmp_path.glob("*.tar"):
+        write(path, b"x" * 600)
+    with one_line_error(r"train-000\.tar: truncated, compressed or not a tar file \(.*\); restore"):
         source(**shards)
 
 

@@ -76,22 +76,36 @@ def compressed_message(store: Any, data: bytes, kind: str, time: int) -> Any:
     )
 
 
-def camera_message(store: Any, values: tuple[float, ...], size: tuple[int, int]) -> Any:
-    """A CameraInfo of fx, fy, cx and cy."""
+def camera_message(
+    store: Any,
+    values: tuple[float, ...],
+    size: tuple[int, int],
+    *,
+    rectified: tuple[float, ...] | None = None,
+    distortion: tuple[float, ...] = (0.0,) * 5,
+    model: str = "plumb_bob",
+    binning: tuple[int, int] = (0, 0),
+    region: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Any:
+    """A CameraInfo of fx, fy, cx and cy, and of those of P; a region is x, y, height and width."""
     fx, fy, cx, cy = values
     k = np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1.0])
-    region = store.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    lenses = {"D": np.zeros(5), "K": k, "R": np.eye(3).ravel(), "P": np.zeros(12)}
+    p = np.zeros(12)
+    if rectified is not None:
+        fx, fy, cx, cy = rectified
+        p = np.array([fx, 0, cx, -3.0, 0, fy, cy, 0, 0, 0, 1, 0])
+    interest = store.types["sensor_msgs/msg/RegionOfInterest"](*region, False)
+    lenses = {"D": np.array(distortion), "K": k, "R": np.eye(3).ravel(), "P": p}
     if store is not ROS1:
         lenses = {name.lower(): value for name, value in lenses.items()}
     return store.types["sensor_msgs/msg/CameraInfo"](
         header=header_of(store, 0),
         height=size[1],
         width=size[0],
-        distortion_model="plumb_bob",
-        binning_x=0,
-        binning_y=0,
-        roi=region,
+        distortion_model=model,
+        binning_x=binning[0],
+        binning_y=binning[1],
+        roi=interest,
         **lenses,
     )
 

@@ -11,7 +11,7 @@ import tiny_run
 
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards.commits import commit, open_run
-from mfsynth.shards.labels import MASK, POSES, Labels, ObjectPose, encode_mask, encode_poses
+from mfsynth.shards.labels import MASK, POSES, Labels, Moment, ObjectPose, encode_mask, encode_poses
 from mfsynth.shards.records import Sample
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -77,6 +77,23 @@ def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
             files = {MASK: encode_mask(mask_of(candidate)), POSES: encode_poses(objects)}
             sample = replace(sample, labels=Labels.of(files, sample.depth.shape))
         made.append(sample)
+    rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
+    return store
+
+
+def make_episode_run(url: str, moments: Sequence[Moment | None]) -> ObjectStore:
+    """Metric pairs of one camera and task, a frame of an episode each, or none."""
+    store = ObjectStore.open(url)
+    plain = tiny_run.make_manifest()
+    added = (*tiny_run.ADDED, "episode", "frame", "timestamp")
+    scores = dict.fromkeys(tiny_run.SCORES, "")
+    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, added)
+    open_run(store, replace(plain, **contents))
+    made = [
+        replace(metric_sample(candidate), labels=Labels(moment=moment))
+        for candidate, moment in enumerate(moments)
+    ]
     rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
     assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
     return store

@@ -13,6 +13,7 @@ from PIL import Image
 from started import plan_of, start
 
 from mfsynth.config import RunConfig
+from mfsynth.runs.policy import Goal
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.shards import layout
@@ -57,11 +58,14 @@ class Photographs:
 
 
 def make(config: RunConfig, batch_size: int = 2) -> ObjectStore:
-    """All shards of a run, made and committed in this process."""
+    """All shards of a run that aren't there, made and committed in this process."""
     store, plan = start(config), plan_of(config)
+    goal, there = Goal.of(config, plan.end), read_commits(store)
+    lacking = [s for s in range(-(-goal.target // goal.shard_size)) if s not in there]
+    if not lacking:
+        return store
     worker = open_shard_worker(config, "cpu")
-    assert plan.end is not None
-    for shard in range(-(-plan.end // plan.shard_size)):
+    for shard in lacking:
         assignment = Assignment(shard, f"attempt-{shard}", batch_size)
         *_, end = worker.make_shard(assignment, plan.shard(shard))
         assert isinstance(end, Made), end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +14,14 @@ import torch
 from click.testing import CliRunner
 from tiny_training import InMemory, mixture
 from torch.testing import assert_close
-from training_files import one_line_error
+from training_files import image, one_line_error, png, write
 
 import mfsynth
 from mfsynth.cli.train import train
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation import score_depth
-from mfsynth.geometry import EstimateKind, Intrinsics
+from mfsynth.geometry import DepthKind, EstimateKind, Intrinsics
 from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.estimators.opening import open_estimator
@@ -196,6 +197,57 @@ def test_runs_alone_are_learnt_from_through_their_loader(tmp_path):
     with one_line_error(r"data\.1: mirror is not that of data\.0"):
         parts[1]["mirror"] = False
         train_estimator(tiny_config(tmp_path / "out", f"data={json.dumps(parts)}"), quiet)
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """A run of twelve pairs: the first can't be read, two have no valid depth."""
+    store = tiny_run.ObjectStore.open(str(tmp_path / "run"))
+    tiny_run.open_run(store, tiny_run.make_manifest())
+    for shard in range(2):
+        samples = [tiny_run.make_sample(6 * shard + i) for i in range(6)]
+        samples[3] = replace(samples[3], depth=np.zeros_like(samples[3].depth))
+        samples = [replace(each, depth_kind=DepthKind.METRIC_Z) for each in samples]
+        commit(store, tiny_run.upload_shard(store, shard, samples))
+    row = mfsynth.open_dataset(store.url).index.slice(0, 1).to_pylist()[0]
+    [tar] = store.local_root.glob("shards/*-000000.*.tar")
+    data = bytearray(tar.read_bytes())
+    data[row["rgb_offset"] + 200] ^= 1
+    tar.write_bytes(data)
+    return f"data=[{{kind: mfsynth, url: {store.url}}}]"
+
+
+@pytest.mark.parametrize("metric", ["metric=true", "metric=null"])
+def test_a_pair_without_depth_teaches_nothing_and_a_damaged_one_ends_it_or_is_skipped(
+    tmp_path, spoilt, metric
+):
+    settings = (spoilt, metric, "steps=6", "checkpoint_every=1")
+    with one_line_error(r"the rgb of tiny-.*-000000000 changed"):
+        train_estimator(tiny_config(tmp_path / "out", *settings), quiet)
+    said: list[str] = []
+    config = tiny_config(tmp_path / "out", *settings, "on_error=skip")
+    folder = train_estimator(config, said.append)
+    assert load_estimator(str(folder)).config.size == 16
+    lost = [line for line in said if line.startswith("since step ")]
+    assert re.fullmatch(r"since step \d, \d samples had no valid depth and taught .*", lost[0])
+    assert re.fullmatch(r"since step \d, others stood in for [12] samples .* changed .*", lost[1])
+
+
+def test_of_data_that_is_not_runs_alone_on_error_says_nothing(tmp_path, spoilt):
+    write(tmp_path / "a.png", png(image(0)))
+    images = f"{{kind: folder, layout: generic, path: {tmp_path}, images: '*.png'}}"
+    data = spoilt.replace("]", f", {images}]")
+    with one_line_error("on_error: is for data of runs alone; of others max_skipped"):
+        train_estimator(tiny_config(tmp_path / "out", data, "on_error=skip"), quiet)
+
+
+def test_a_training_that_meets_no_depth_at_all_is_stopped(tmp_path):
+    data = ramp_mixture()
+    blind = [replace(item, depth=0 * item.depth) for item in data.parts[0].source]
+    trainer = trainer_of(Mixture((Part(InMemory(blind)),), 16, 16), tmp_path, "steps=2")
+    with one_line_error("no sample of the first 2 steps has valid depth, so nothing was learnt"):
+        trainer.run(quiet)
+    assert latest_checkpoint(tmp_path) is None
 
 
 def test_pairs_of_a_run_are_fitted_as_items_of_a_mixture_are(tmp_path):

@@ -89,6 +89,15 @@ class Exporter(Settings, ABC):
         """How many pairs are encoded and marked as done at a time."""
         return _BLOCK
 
+    def arranged(self, pairs: Pairs) -> Pairs:
+        """The pairs in the order in which the format has them."""
+        return pairs
+
+    def blocks(self, pairs: Pairs) -> Sequence[range]:
+        """Numbers of the pairs that are encoded and marked as done at a time, in order."""
+        starts = range(0, len(pairs), self.block_size)
+        return [range(start, min(start + self.block_size, len(pairs))) for start in starts]
+
     @property
     def module(self) -> str | None:
         """Imported to write it with these options, beside what mfsynth always has."""

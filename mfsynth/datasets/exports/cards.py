@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.pairs import Pairs, labels_in
 from mfsynth.shards.documents.card import as_text, front_matter
 from mfsynth.shards.documents.models import model_name
+from mfsynth.shards.layout import others_of
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
-from mfsynth.shards.words import how_made
+from mfsynth.shards.words import how_made, tags_of
 
 CARD = "README.md"
+# As models and sources say it.
+_UNKNOWN = "unknown"
+_TOLD = {
+    "mask": "`mask` is a PNG of the number of the instance that a pixel shows, 0 for none",
+    "sensor": "`sensor_depth` is a 16-bit PNG of depth as a sensor returned it, or would have: "
+    "`sensor_unit_per_code` metres a code, 0 is invalid",
+    "poses": "`poses` is JSON: a list of `id` (in the mask), `name`, and `object_to_camera` (4x4, "
+    "row by row, metres) or null",
+}
 
 _LOAD = """\
 ## Load it
@@ -44,12 +54,19 @@ def card(pairs: Pairs) -> str:
     """
     runs = pairs.runs
     name = ", ".join(dict.fromkeys(run.run for run in runs))
-    licences = _distinct(pairs, "licence")
+    licences, unstated = _licences(pairs)
     has_source = any("source" in run.settings for run in runs)
     made = [how_made(run.settings) for run in runs]
     units = {pairs.unit(number) for number in range(len(pairs))}
     lines = [
-        *front_matter(name, ", ".join(licences), {"index": "data/*.parquet"}, len(pairs), ()),
+        # Of a data set with a pair whose licence isn't known, it isn't.
+        *front_matter(
+            name,
+            ", ".join([*licences, *([_UNKNOWN] if licences and unstated else [])]),
+            {"index": "data/*.parquet"},
+            len(pairs),
+            tags=[*dict.fromkeys(tag for run in runs for tag in tags_of(run.settings))],
+        ),
         f"# {as_text(name)}",
         "",
         f"{len(pairs)} {'RGB-D pairs' if has_source else 'synthetic RGB-D pairs'}, made with "
@@ -65,10 +82,19 @@ def card(pairs: Pairs) -> str:
         "`fx`, `fy`, `cx`, `cy` are pixels of the image, whose centres are integers, null where "
         "unknown; `intrinsics_source` says where they come from.",
         "",
+        *_labels(pairs),
         _LOAD,
         "## Provenance",
         "",
-        f"- licence of the pairs: {_listed(licences)}",
+        *_line("licence of the pairs", licences),
+        *(
+            [
+                f"- licence of {unstated} of {len(pairs)} pairs: not known; neither their run nor "
+                "its model or source states one"
+            ]
+            if unstated
+            else []
+        ),
         *_models(pairs),
         *_line("licence of the source's items", _distinct(pairs, "source_licence")),
         *_line("digital source type of the images", _distinct(pairs, "digital_source_type")),
@@ -84,6 +110,20 @@ def card(pairs: Pairs) -> str:
         + " Prompts say what was asked for, which is not always what is seen.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _licences(pairs: Pairs) -> tuple[list[str], int]:
+    """Of the pairs, and of how many of them none is known."""
+    stated = [row["licence"] for row in pairs.rows(["licence"])]
+    known = [licence for licence in stated if licence and licence != _UNKNOWN]
+    return sorted({*known}), len(stated) - len(known)
+
+
+def _labels(pairs: Pairs) -> list[str]:
+    there = [_TOLD[name] for name in labels_in(pairs.schema.names) if name in _TOLD]
+    others = others_of(pairs.schema.names)
+    there += ["`file_…` has other files of the source, as they are"] if others else []
+    return [f"{'; '.join(there)}. Null where a pair has none.", ""] if there else []
 
 
 def _models(pairs: Pairs) -> Iterable[str]:

@@ -73,7 +73,7 @@ class Coco(Exporter):
             "licenses": [{"id": number, "name": name} for name, number in licences.items()],
             "categories": [{"id": number, "name": name} for name, number in names.items()],
             "images": [
-                _image(number, row, pairs, licences[row["licence"] or ""])
+                _image(number, row, pairs, licences[row["licence"] or "unknown"])
                 for number, row in enumerate(rows)
             ],
             "annotations": annotations,
@@ -87,7 +87,7 @@ class Coco(Exporter):
 
 
 def _distinct(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return sorted({row["licence"] or "" for row in rows})
+    return sorted({row["licence"] or "unknown" for row in rows})
 
 
 def _image(number: int, row: Mapping[str, Any], pairs: Pairs, licence: int) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def export(
     """
     if not len(pairs):
         raise MfsynthError("no pairs to export; see `mfsynth status`")
+    pairs = exporter.arranged(pairs.with_labels(exporter.wants_labels))
     exporter.require(pairs)
     if signer is not None and not exporter.has_pictures:
         raise MfsynthError(
@@ -173,13 +174,12 @@ def _write(
 ) -> Exported:
     """Blocks that aren't whole, then documents."""
     lost, facts, was_there = 0, [], True
-    for number, start in enumerate(range(0, len(pairs), exporter.block_size)):
-        end = min(start + exporter.block_size, len(pairs))
+    for number, block_of in enumerate(exporter.blocks(pairs)):
         path = folder / STATE / f"{number:06d}.json"
         mark = _read_mark(path)
         if mark is None or not _has(folder, mark.sizes):
             was_there = False
-            block = exporter.encode((pairs.frame(i) for i in range(start, end)), pairs)
+            block = exporter.encode(map(pairs.frame, block_of), pairs)
             sizes = {}
             for key, data in block.files.items():
                 if signer is not None and key not in block.photographs:
@@ -191,7 +191,7 @@ def _write(
         lost += mark.lost
         facts.append(mark.facts)
         if report is not None:
-            report(end, len(pairs))
+            report(block_of.stop, len(pairs))
     for key, data in exporter.documents(pairs, facts).items():
         if not _holds(folder / key, data):
             was_there = False

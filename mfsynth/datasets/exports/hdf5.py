@@ -59,7 +59,7 @@ def _attributes(frame: Frame, pairs: Pairs) -> dict[str, object]:
         "depth_unit": frame.unit,
         "depth_invalid": 0.0,
         "model_id": frame.sample.model_id,
-        "licence": frame.sample.licence,
+        "licence": row.get("licence"),
         **pairs.origin(frame.number),
         "digital_source_type": row.get("digital_source_type"),
     }

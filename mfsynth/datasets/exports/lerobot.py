@@ -2,6 +2,7 @@
 
 meta/info.json, meta/stats.json, meta/tasks.parquet
 meta/episodes/chunk-000/file-000.parquet
+meta/provenance.json                        of runs with episodes, for people and other tools
 data/chunk-000/file-000.parquet
 """
 
@@ -9,20 +10,26 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mfsynth import __version__
 from mfsynth.config.base import Count
 from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
 from mfsynth.datasets.exports.base import Block, Exporter, Facts
+from mfsynth.datasets.exports.episodes import COLUMNS, Episodes, recording_of
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.layout import run_id
 from mfsynth.shards.marks import xmp_packet
 
 RGB, DEPTH, INTRINSICS = "observation.images.rgb", "observation.images.depth", "camera.intrinsics"
@@ -32,22 +39,36 @@ _K: Final = ("fx", "fy", "cx", "cy")
 _XMP_TAG = 700
 _LICENCES: Final = ("model_licence", "estimator_licence", "source_licence")
 _TEXTS: Final = ("sample_id", "intrinsics_source", "licence", *_LICENCES)
+# Of runs that have episodes: where a frame stood.
+_SOURCE: Final = {
+    "source_episode": "string",
+    "source_frame": "int64",
+    "source_timestamp": "float64",
+}
+_TYPES: Final = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+_PROVENANCE: Final = "meta/provenance.json"
+# Of an episode, in a row group.
+_FRAMES_TOGETHER: Final = 16
 _COUNTERS: Final = ("frame_index", "episode_index", "index", "task_index")
 
 
 class LeRobot(Exporter):
-    """An episode of one frame a pair: image, depth, K, key; its prompt is the task.
+    """Frames of episodes: image, depth, K, key; the prompt is the task.
+
+    A pair that is no frame of an episode is an episode of one frame. Where frames are missing
+    (rejected, or never made) an episode is cut into several: LeRobot's readers step from row to
+    row, and would take what comes after a gap for the next moment.
 
     Attributes:
-        pairs_per_file: Of each file but the last.
+        pairs_per_file: How many a file has at most, but for a longer episode, which is in one file.
+        fps: Frames a second; taken from the frames' times unless given, and 1 where they have none.
     """
 
     holds: ClassVar[str] = "the JPEG as it is, depth as TIFF of float32 metres, K as a column"
-    loses: ClassVar[str] = (
-        "episodes and times of frames (each is an episode); pairs of other sizes (refused)"
-    )
+    loses: ClassVar[str] = "an episode's gaps (it is cut there); pairs of other sizes (refused)"
 
     pairs_per_file: Count = 256
+    fps: Count | None = None
 
     @property
     def block_size(self) -> int:
@@ -64,22 +85,47 @@ class LeRobot(Exporter):
                 "each size by themselves"
             )
 
+    def arranged(self, pairs: Pairs) -> Pairs:
+        """See `Exporter`: episode by episode."""
+        return pairs.ordered(pairs.episodes.order)
+
+    def blocks(self, pairs: Pairs) -> Sequence[range]:
+        """See `Exporter`: a file has whole episodes."""
+        return _files(pairs.episodes, self.pairs_per_file)
+
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        rows, found = [], []
-        for frame in frames:
-            rows.append(_row(frame, pairs))
-            found.append(_stats_of(frame, rows[-1]))
-        file = rows[0]["index"] // self.pairs_per_file
+        fps, rows, found = self._rate(pairs), list[dict[str, Any]](), list[stats.Stats]()
+        stream, waiting = io.BytesIO(), list[dict[str, Any]]()
+        with pq.ParquetWriter(stream, _schema(pairs), compression="zstd") as writer:
+
+            def write() -> None:
+                writer.write_table(pa.Table.from_pylist(waiting, _schema(pairs)))
+                waiting.clear()
+
+            for frame in frames:
+                row = _row(frame, pairs, fps)
+                if waiting and (row["frame_index"] == 0 or len(waiting) == _FRAMES_TOGETHER):
+                    write()
+                waiting.append(row)
+                found.append(_stats_of(frame, row))
+                rows.append({name: row[name] for name in (*_COUNTERS, "sample_id")})
+            write()
+        file = bisect_right(self.blocks(pairs), rows[0]["index"], key=lambda block: block.start) - 1
         episodes = [
-            _episode(row, about, file, pairs) for row, about in zip(rows, found, strict=True)
+            _episode(rows[begin:end], found[begin:end], file, pairs)
+            for begin, end in _stretches(rows)
         ]
         files = {
-            # One episode a row group, as lerobot writes them.
-            f"data/{_name(file)}": _parquet(pa.Table.from_pylist(rows, _schema(pairs)), 1),
+            f"data/{_name(file)}": stream.getvalue(),
             f"meta/episodes/{_name(file)}": _parquet(pa.Table.from_pylist(episodes)),
         }
         return Block(files, facts={"stats": stats.joined(found)})
+
+    def _rate(self, pairs: Pairs) -> int:
+        """Frames a second, a whole number as LeRobot has it."""
+        seconds = pairs.episodes.seconds
+        return self.fps or max(1, round(1 / seconds) if seconds else 1)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
@@ -88,30 +134,49 @@ class LeRobot(Exporter):
         info = {
             "codebase_version": "v3.0",
             "robot_type": None,
-            "fps": 1,
-            "total_episodes": len(pairs),
+            "fps": self._rate(pairs),
+            "total_episodes": len(pairs.episodes),
             "total_frames": len(pairs),
             "total_tasks": len(tasks),
             "chunks_size": _FILES_PER_CHUNK,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
-            "splits": {"train": f"0:{len(pairs)}"},
+            "splits": {"train": f"0:{len(pairs.episodes)}"},
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": None,
-            "features": _features(camera.height, camera.width, _has_camera(pairs)),
+            "features": _features(camera.height, camera.width, pairs),
         }
+        more = {_PROVENANCE: json_document(_provenance(pairs))} if _has_episodes(pairs) else {}
         return {
+            **more,
             "meta/info.json": json_document(info),
             "meta/stats.json": json_document(stats.joined([each["stats"] for each in facts])),
             "meta/tasks.parquet": _tasks(tasks),
         }
 
 
+# Asked for with each file, and the same for all of an export.
+@lru_cache(maxsize=1)
+def _files(episodes: Episodes, most: int) -> tuple[range, ...]:
+    """Pairs of each file: whole episodes, so many pairs at most unless one is longer."""
+    found, begin = [], 0
+    starts = episodes.starts.tolist()
+    for start, end in pairwise(starts):
+        if begin < start and end - begin > most:
+            found.append(range(begin, start))
+            begin = start
+    return (*found, range(begin, starts[-1]))
+
+
 def _has_camera(pairs: Pairs) -> bool:
     return any(camera.intrinsics is not None for camera in pairs.cameras)
 
 
-def _features(height: int, width: int, has_camera: bool) -> dict[str, Any]:
+def _has_episodes(pairs: Pairs) -> bool:
+    return "episode" in pairs.schema.names
+
+
+def _features(height: int, width: int, pairs: Pairs) -> dict[str, Any]:
     picture = {"dtype": "image", "names": ["height", "width", "channels"]}
     depth = {"is_depth_map": True, "depth_unit": "m"}
     return {
@@ -119,10 +184,11 @@ def _features(height: int, width: int, has_camera: bool) -> dict[str, Any]:
         DEPTH: {**picture, "shape": [height, width, 1], "info": depth},
         **(
             {INTRINSICS: {"dtype": "float64", "shape": [len(_K)], "names": [*_K]}}
-            if has_camera
+            if _has_camera(pairs)
             else {}
         ),
         **{name: _single("string") for name in _TEXTS},
+        **({name: _single(kind) for name, kind in _SOURCE.items()} if _has_episodes(pairs) else {}),
         "timestamp": _single("float32"),
         **{name: _single("int64") for name in _COUNTERS},
     }
@@ -134,6 +200,7 @@ def _single(dtype: str) -> dict[str, Any]:
 
 def _schema(pairs: Pairs) -> pa.Schema:
     about = {"info": {"features": {name: {"_type": "Image"} for name in (RGB, DEPTH)}}}
+    source = _SOURCE if _has_episodes(pairs) else {}
     intrinsics = [pa.field(INTRINSICS, pa.list_(pa.float64(), len(_K)))]
     return pa.schema(
         [
@@ -141,6 +208,7 @@ def _schema(pairs: Pairs) -> pa.Schema:
             pa.field(DEPTH, PICTURE),
             *(intrinsics if _has_camera(pairs) else []),
             *(pa.field(name, pa.string()) for name in _TEXTS),
+            *(pa.field(name, _TYPES[kind]) for name, kind in source.items()),
             pa.field("timestamp", pa.float32()),
             *(pa.field(name, pa.int64()) for name in _COUNTERS),
         ],
@@ -148,8 +216,11 @@ def _schema(pairs: Pairs) -> pa.Schema:
     )
 
 
-def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
+def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
     _, tasks = pairs.prompts
+    episode, number = pairs.episodes.episode_of(frame.number)
+    moment = frame.row if recording_of(frame.row) is not None else {}
+    time = moment.get("timestamp")
     k, sample = frame.camera.intrinsics, frame.sample
     name = f"{sample.sample_id}.depth.tiff"
     return {
@@ -158,11 +229,14 @@ def _row(frame: Frame, pairs: Pairs) -> dict[str, Any]:
         INTRINSICS: [float("nan") if k is None else getattr(k, value) for value in _K],
         "sample_id": sample.sample_id,
         "intrinsics_source": frame.camera.source or "",
-        "licence": sample.licence or "",
+        "licence": frame.row.get("licence") or "",
         **{name: pairs.origin(frame.number)[name] or "" for name in _LICENCES},
-        "timestamp": 0.0,
-        "frame_index": 0,
-        "episode_index": frame.number,
+        "source_episode": moment.get("episode", ""),
+        "source_frame": moment.get("frame", 0),
+        "source_timestamp": float("nan") if time is None else time,
+        "timestamp": number / fps,
+        "frame_index": number,
+        "episode_index": episode,
         "index": frame.number,
         "task_index": int(tasks[frame.number]),
     }
@@ -187,28 +261,75 @@ def _stats_of(frame: Frame, row: Mapping[str, Any]) -> stats.Stats:
     return found
 
 
-def _episode(row: Mapping[str, Any], about: stats.Stats, file: int, pairs: Pairs) -> dict[str, Any]:
+def _episode(
+    rows: Sequence[Mapping[str, Any]], found: Sequence[stats.Stats], file: int, pairs: Pairs
+) -> dict[str, Any]:
+    """What meta/episodes has of one.
+
+    Args:
+        rows: Of its frames, without pictures.
+        found: Statistics of all frames of the file.
+        file: Its number.
+        pairs: All.
+    """
     tasks, _ = pairs.prompts
     chunk, index = divmod(file, _FILES_PER_CHUNK)
-    number = row["episode_index"]
+    first, end = rows[0]["index"], rows[-1]["index"] + 1
     places = {
         f"{what}/{name}_index": value
         for what in ("data", "meta/episodes")
         for name, value in (("chunk", chunk), ("file", index))
     }
     return {
-        "episode_index": number,
-        "tasks": [tasks[row["task_index"]]],
-        "length": 1,
+        "episode_index": rows[0]["episode_index"],
+        "tasks": [*dict.fromkeys(tasks[row["task_index"]] for row in rows)],
+        "length": len(rows),
         **places,
-        "dataset_from_index": number,
-        "dataset_to_index": number + 1,
+        "dataset_from_index": first,
+        "dataset_to_index": end,
         **{
             f"stats/{name}/{key}": value
-            for name, each in about.items()
+            for name, each in stats.joined(found).items()
             for key, value in each.items()
         },
     }
+
+
+def _stretches(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Where each episode begins and ends among rows."""
+    begins = [at for at, row in enumerate(rows) if row["frame_index"] == 0]
+    return pairwise([*begins, len(rows)])
+
+
+def _provenance(pairs: Pairs) -> dict[str, Any]:
+    """Which frames of which episodes of which runs episodes are of, in their order."""
+    episodes, rows = pairs.episodes, [*pairs.rows(["sample_id", *COLUMNS])]
+    parts = []
+    for first, end in pairwise(episodes.starts.tolist()):
+        run, episode, copy = recording_of(rows[first]) or (
+            rows[first]["sample_id"].rpartition("-")[0],
+            None,
+            None,
+        )
+        parts.append(
+            {
+                **{"run": run, "episode": episode, "copy": copy},
+                **{"first_frame": rows[first]["frame"], "step": episodes.step},
+                **{"frames": end - first, "first_sample": rows[first]["sample_id"]},
+            }
+        )
+    runs = [
+        {
+            **{
+                "run": run_id(run.run, run.fingerprint, run.format_version),
+                "fingerprint": run.fingerprint,
+            },
+            **{"mode": run.config.get("sampler", {}).get("mode"), "created": run.created},
+            **{"model": run.model, "estimator": run.estimator or None},
+        }
+        for run in pairs.runs
+    ]
+    return {"made_by": "mfsynth", "version": __version__, "runs": runs, "episodes": parts}
 
 
 def _name(file: int) -> str:
@@ -241,7 +362,7 @@ def _tasks(tasks: Sequence[str]) -> bytes:
     return _parquet(pa.table([range(len(tasks)), [*tasks]], schema=schema))
 
 
-def _parquet(table: pa.Table, row_group: int | None = None) -> bytes:
+def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mfsynth.datasets.exports.episodes import Episodes
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.layout import MEMBERS, members_of
 
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
 # Of float32, with all its digits.
@@ -51,7 +54,7 @@ class Frame:
     Attributes:
         number: In the export, from 0.
         sample: As it was read; its depth is in its own unit.
-        files: Its files as they are stored: `rgb`, `depth`.
+        files: Its files as they are stored: `rgb`, `depth`, and labels if the format has any.
         row: Of the index.
         depth: float32 (H, W) z-depth in `unit`, 0 = invalid.
         unit: `relative` where nobody knows how long it is.
@@ -98,7 +101,7 @@ class Pairs:
         assume_fov: float | None = None,
     ) -> None:
         self._dataset = dataset
-        self._index = dataset.index
+        self._index = _with_licences(dataset)
         self.metres_per_unit = metres_per_unit
         self.assume_fov = assume_fov
         columns = [self._index.column(name).to_pylist() for name in _CAMERA]
@@ -118,6 +121,12 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def with_labels(self, wanted: bool) -> Pairs:
+        """The same pairs, with or without what sources know of them beside image and depth."""
+        other = copy(self)
+        other._dataset = self._dataset.with_labels(wanted)
+        return other
+
     @property
     def schema(self) -> pa.Schema:
         """Of the index."""
@@ -133,6 +142,21 @@ class Pairs:
         """Each once, in the order in which they are first met, and the number of each pair's."""
         coded = self._index.column("prompt").combine_chunks().dictionary_encode()
         return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """Which of them are frames of one recording."""
+        return Episodes.of(self._index)
+
+    def ordered(self, order: NDArray[np.int64]) -> Pairs:
+        """The same in another order."""
+        if np.array_equal(order, np.arange(len(self))):
+            return self
+        return Pairs(
+            self._dataset.select(order),
+            metres_per_unit=self.metres_per_unit,
+            assume_fov=self.assume_fov,
+        )
 
     def group(self, number: int) -> tuple[int, int]:
         """Which of the cameras a pair has, and how many pairs of it come before."""
@@ -241,9 +265,10 @@ class Pairs:
         return Frame(number, sample, files, row, depth, unit, self.camera(number))
 
     def stored_bytes(self, start: int, end: int) -> int:
-        """Of images and depth maps of the pairs from `start` to before `end`."""
+        """Of the members, but `json`, of the pairs from `start` to before `end`."""
         rows = self._index.slice(start, end - start)
-        return sum(pc.sum(rows.column(name)).as_py() or 0 for name in ("rgb_size", "depth_size"))
+        names = ("rgb", "depth", *labels_in(self.schema.names))
+        return sum(pc.sum(rows.column(f"{name}_size")).as_py() or 0 for name in names)
 
     def digest(self, start: int = 0, end: int | None = None) -> str:
         """Of which pairs these are, with their bytes, in their order.
@@ -254,9 +279,32 @@ class Pairs:
         """
         rows = self._index.slice(start, None if end is None else end - start)
         digest = hashlib.sha256("\n".join(rows.column("sample_id").to_pylist()).encode())
-        for name in ("rgb_crc32", "depth_crc32"):
-            digest.update(rows.column(name).to_numpy().astype("<u4").tobytes())
+        for name in ("rgb", "depth", *labels_in(self.schema.names)):
+            column = pc.fill_null(rows.column(f"{name}_crc32"), 0)
+            digest.update(column.to_numpy().astype("<u4").tobytes())
         return digest.hexdigest()
+
+
+def labels_in(columns: Collection[str]) -> list[str]:
+    """Members beside image and depth that pairs may have, by the columns of their index."""
+    return [name for name in members_of(columns) if name not in MEMBERS]
+
+
+def _with_licences(dataset: RGBDDataset) -> pa.Table:
+    """The index; of runs that began before pairs had licences, with that of their model.
+
+    It was what such a pair may be used for: there were no sources yet.
+    """
+    index, name = dataset.index, "licence"
+    there = name in index.column_names
+    stored = index.column(name) if there else pa.nulls(len(index), pa.string())
+    if not stored.null_count:
+        return index
+    models = [dataset.run_of(number).model.get(name) or None for number in range(len(index))]
+    known = pc.coalesce(stored, pa.array(models, pa.string()))
+    if there:
+        return index.set_column(index.column_names.index(name), name, known)
+    return index if known.null_count == len(known) else index.append_column(name, known)
 
 
 def _camera(key: tuple[Any, ...], assume_fov: float | None) -> Camera:

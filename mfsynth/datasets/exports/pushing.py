@@ -4,8 +4,9 @@
     mfsynth.json                           what the pairs are of
     data/000012-0123456789abcdef.parquet   256 pairs, named by their number and what they are of
 
-A file's name says all that decides its rows, so whatever has its name is there: a push that was cut
-off goes on, and one of a run that has grown sends what is new, without reading anything back.
+A file's name says all that decides its bytes, so whatever has its name is there: a push that was
+cut off goes on, and one of a run that has grown sends what is new, without reading anything back.
+What another version of mfsynth or of its encoders has written has other names, and gives way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 from mfsynth.config.documents import json_document, strict_json
 from mfsynth.datasets.exports.cards import CARD, card
 from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.datasets.exports.parquet import Parquet
+from mfsynth.datasets.exports.parquet import ENCODERS, Parquet, schema_of
 from mfsynth.errors import MfsynthError
 from mfsynth.storage import atomic
 from mfsynth.storage.exclusive import PART_SUFFIX
@@ -131,7 +132,7 @@ class Push:
         outdated: Files of earlier pushes that these take the place of.
         documents: The other files, as far as they are not there as they are to be.
         own_card: Whether somebody has written another card there, which is left as it is.
-        size: Bytes of the pictures as they are stored of all pairs that are missing.
+        size: Bytes of the files, as they are stored, of all pairs that are missing.
     """
 
     blocks: Sequence[Block]
@@ -199,8 +200,8 @@ def plan(pairs: Pairs, place: Place, *, view: str | None, condition: str | None)
 def push(pairs: Pairs, place: Place, todo: Push, report: Report | None = None) -> None:
     """Do what was planned.
 
-    Visible: some files at a time, each whole; card and `mfsynth.json` with the first of them, and
-    what they take the place of is gone with the last. Repeated after a failure it goes on.
+    Visible: some files at a time, each whole; card and `mfsynth.json` with the first of them. What
+    a file takes the place of goes in the same commit. Repeated after a failure it goes on.
 
     Args:
         pairs: As planned.
@@ -216,7 +217,8 @@ def push(pairs: Pairs, place: Place, todo: Push, report: Report | None = None) -
     for name, data in todo.documents.items():
         place.send(name, data)
     exporter, done = Parquet(), 0
-    missing = iter(todo.missing)
+    pairs = pairs.with_labels(exporter.wants_labels)
+    missing, outdated = iter(todo.missing), [*todo.outdated]
     while True:
         group = [*islice(missing, _FILES_A_COMMIT)]
         for block in group:
@@ -228,15 +230,24 @@ def push(pairs: Pairs, place: Place, todo: Push, report: Report | None = None) -
                 report(done, len(todo.missing))
         is_last = done == len(todo.missing)
         sent = f"{group[-1].end} of {len(pairs)} pairs" if group else f"{len(pairs)} pairs"
-        place.commit(f"mfsynth: {sent}", todo.outdated if is_last else ())
+        replaced = {_number(block.path) for block in group}
+        gone = [name for name in outdated if is_last or _number(name) in replaced]
+        outdated = [name for name in outdated if name not in gone]
+        place.commit(f"mfsynth: {sent}", gone)
         if is_last:
             return
 
 
+def _number(path: str) -> str:
+    """Of a file, by its name."""
+    return path.partition("-")[0]
+
+
 def _blocks(pairs: Pairs) -> list[Block]:
     size = Parquet().pairs_per_file
-    # All else that decides the rows of a file.
-    rest = [size, pairs.metres_per_unit, pairs.assume_fov, [str(each) for each in pairs.schema]]
+    # All else that decides a file: a data set's files have one schema, whoever began it.
+    columns = [str(each) for each in schema_of(pairs)]
+    rest = [size, pairs.metres_per_unit, pairs.assume_fov, columns, ENCODERS]
     found = []
     for start in range(0, len(pairs), size):
         end = min(start + size, len(pairs))

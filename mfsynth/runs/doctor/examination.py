@@ -10,7 +10,7 @@ from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.runs.doctor import machine, model_probes, nodes, place
-from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok
+from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok, warning
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
@@ -31,6 +31,8 @@ from mfsynth.storage.store import ObjectStore
 
 # To read all files of a model or the receipts of a large run, or to import torch from a slow disk.
 _SLOW_S = 600.0
+# Of what of a source is left out.
+_NAMED = 10
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def examine_at_start(
     info: ModelInfo,
     receipts: Sequence[Receipt],
     estimator: EstimatorInfo | None = None,
-    end: int | None = None,
+    items: RunItems | None = None,
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
 
@@ -80,12 +82,16 @@ def examine_at_start(
         info: Of its model.
         receipts: Of its committed shards.
         estimator: Of its estimator.
-        end: How many candidates there are; None where there is no end.
+        items: What its candidates begin with; None of a run of prompts.
     """
+    source = None if items is None else items.source
+    end = None if source is None else source.candidates
     wanted = demand(config, pixels(config, info), receipts, end)
     with Scratch(place_of_run) as scratch:
-        probes = [
-            *_estimator_probes(estimator),
+        probes = [*_estimator_probes(estimator)]
+        if items is not None and source is not None:
+            probes.append(Probe("source", lambda: is_whole(items)))
+        probes += [
             Probe("checks", lambda: checks_look(config)),
             Probe("conditional create", lambda: creates_once(scratch)),
             Probe("clock", lambda: clocks_agree(scratch)),
@@ -100,6 +106,21 @@ def _estimator_probes(info: EstimatorInfo | None) -> Sequence[Probe]:
     if info is None:
         return []
     return [Probe("estimator", lambda: model_probes.may_be_used(info))]
+
+
+def is_whole(items: RunItems) -> Finding:
+    """Whether all of a run's source could be opened."""
+    assert items.source is not None  # else nobody asks
+    count, left_out = len(items.source.items), items.left_out
+    if not left_out:
+        return ok(f"{count} items")
+    more = len(left_out) - _NAMED
+    return warning(
+        f"{count} items, and {len(left_out)} left out that can't be opened: "
+        + "; ".join(one.reason for one in left_out[:_NAMED])
+        + (f"; and {more} more" if more > 0 else ""),
+        "mend it first: with what is mended later it is another run",
+    )
 
 
 def checks_look(config: RunConfig) -> Finding:
@@ -217,6 +238,8 @@ class _Run:
     def _look_at_source(self) -> Finding:
         found = require_usable(self._items, self._config)
         assert found is not None  # asked for where there is a source
+        if self._items.left_out:
+            return is_whole(self._items)
         return ok("; ".join(found.lines()))
 
     def _look_at_place(self) -> Finding:

@@ -20,6 +20,7 @@ from mfsynth.shards.words import (
     how_made,
     limits_by_hand,
     loosened_limits,
+    tags_of,
 )
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
@@ -106,7 +107,12 @@ def first_card(run: RunManifest) -> str:
     licence, has_source = run.model.get("licence"), "source" in run.settings
     made, _ = how_made(run.settings)
     lines = [
-        *front_matter(run.run, licence, {kind: _pattern(kind) for kind in _TABLES.values()}),
+        *front_matter(
+            run.run,
+            licence,
+            {kind: _pattern(kind) for kind in _TABLES.values()},
+            tags=(*tags_of(run.settings), "webdataset"),
+        ),
         f"# {as_text(run.run)}",
         "",
         ("RGB-D pairs. " if has_source else "Synthetic RGB-D pairs. ")
@@ -162,7 +168,13 @@ def data_card(
     if view is not None:
         name, paths = f"{name}: {view['name']}", {"index": layout.VIEW_ROWS}
     lines = [
-        *front_matter(name, manifest["licence"], paths, counts["pairs"]),
+        *front_matter(
+            name,
+            manifest["licence"],
+            paths,
+            counts["pairs"],
+            tags=(*tags_of(manifest["settings"]), "webdataset"),
+        ),
         f"# {as_text(name)}",
         "",
         f"{counts['pairs']} {kind} ({sizes} pixels) in {counts['shards']} shards, "
@@ -279,7 +291,8 @@ def front_matter(
     licence: str | None,
     paths: Mapping[str, str | Sequence[str]],
     pairs: int | None = None,
-    tags: Sequence[str] = ("webdataset",),
+    *,
+    tags: Sequence[str],
 ) -> list[str]:
     """What the Hugging Face hub reads of a card, as its first lines.
 
@@ -301,7 +314,7 @@ def front_matter(
         matter["license"] = "unknown"
     matter |= {
         "task_categories": ["depth-estimation"],
-        "tags": ["rgb-d", "depth", "synthetic", *tags, "trainedAlgorithmicMedia"],
+        "tags": ["rgb-d", "depth", *tags],
     }
     if pairs is not None:
         matter["size_categories"] = [_size_category(pairs)]

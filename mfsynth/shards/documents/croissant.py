@@ -10,7 +10,7 @@ import pyarrow as pa
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.documents.responsible import responsible_use
 from mfsynth.shards.layout import REJECTED_TAR
-from mfsynth.shards.words import how_made
+from mfsynth.shards.words import how_made, tags_of
 
 _TYPES = {
     "string": "sc:Text",
@@ -99,7 +99,7 @@ def croissant(manifest: Mapping[str, Any], index: pa.Schema) -> dict[str, Any]:
         "license": (
             f"https://spdx.org/licenses/{licence}.html" if licence else manifest["licence"]
         ),
-        "keywords": ["rgb-d", "depth", "synthetic", "trainedAlgorithmicMedia"],
+        "keywords": ["rgb-d", "depth", *tags_of(manifest["settings"])],
         "isBasedOn": [model_name(model) for model in manifest["models"]],
         **responsible_use(manifest),
         "distribution": _distribution(manifest),

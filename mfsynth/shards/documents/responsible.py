@@ -11,7 +11,7 @@ from typing import Any
 
 from mfsynth.geometry import DepthKind
 from mfsynth.shards.documents.models import model_name
-from mfsynth.shards.words import how_made
+from mfsynth.shards.words import how_made, mode_of
 
 _METRIC = {kind for kind in DepthKind if kind.is_metric}
 
@@ -30,10 +30,11 @@ def responsible_use(manifest: Mapping[str, Any]) -> dict[str, Any]:
     ]
     checks = ", ".join(manifest["scores"]) or "none"
     return {
-        # Of NeurIPS' tracks; the vocabulary itself has no field for it.
+        # Of NeurIPS' tracks; the vocabulary itself has no field for it. A model made the images, or
+        # the depth, or both.
         "rai:hasSyntheticData": True,
         "rai:dataCollection": f"{made}.",
-        "rai:dataCollectionType": ["Synthetic", *_collected(settings)],
+        "rai:dataCollectionType": _collected(settings),
         "rai:dataCollectionTimeFrame": [manifest["created"], manifest["last_commit"]],
         "rai:dataPreprocessingProtocol": [
             f"Of {counts['candidates']} candidates {counts['rejected']} were left out because they "
@@ -50,11 +51,6 @@ def responsible_use(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mode(settings: Mapping[str, Any]) -> str:
-    sampler = settings.get("sampler")
-    return str(sampler.get("mode")) if isinstance(sampler, Mapping) else "joint"
-
-
 def _tools(manifest: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]]]:
     for model in manifest["models"]:
         yield "model", model
@@ -63,7 +59,8 @@ def _tools(manifest: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]
 
 
 def _collected(settings: Mapping[str, Any]) -> list[str]:
-    return ["Secondary Data Analysis"] if "source" in settings else []
+    own = [] if mode_of(settings) == "i2d" else ["Synthetic"]
+    return [*own, *(["Secondary Data Analysis"] if "source" in settings else [])]
 
 
 def _unit(manifest: Mapping[str, Any]) -> list[str]:
@@ -73,7 +70,7 @@ def _unit(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _biases(settings: Mapping[str, Any]) -> str:
-    if _mode(settings) == "i2d":
+    if mode_of(settings) == "i2d":
         return "Images are a choice of their source's; depth has what its model learnt."
     return (
         "What is seen, and how often, is what prompts asked for and what the model learnt of its "
@@ -82,7 +79,7 @@ def _biases(settings: Mapping[str, Any]) -> str:
 
 
 def _persons(settings: Mapping[str, Any]) -> str:
-    if _mode(settings) == "i2d":
+    if mode_of(settings) == "i2d":
         return "Images are those of the source; nothing was searched for or taken out."
     return "Images were taken of nobody; whether one resembles a person was not looked at."
 

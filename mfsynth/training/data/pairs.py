@@ -69,7 +69,7 @@ class Fitted:
 def runs_of(mixture: Mixture) -> RGBDDataset | MixedDataset | None:
     """The pairs of a mixture of runs; None where other sources are among its parts."""
     runs = [
-        part.source.pairs.without_labels()
+        part.source.pairs.with_labels(False)
         for part in mixture.parts
         if isinstance(part.source, RunSource)
     ]

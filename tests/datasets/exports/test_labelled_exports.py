@@ -6,8 +6,10 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from metric_run import CAMERAS, TURNED, make_labelled_run, mask_of
+from training_files import source
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.exporting import export
@@ -23,8 +25,7 @@ def labelled(tmp_path):
 
 def exported(run, folder, name, *options, **settings):
     exporter = open_exporter(name, options)
-    dataset = RGBDDataset(run.url, labels=exporter.wants_labels)
-    return export(Pairs(dataset, **settings), name, exporter, folder)
+    return export(Pairs(RGBDDataset(run.url), **settings), name, exporter, folder)
 
 
 def decoded(segmentation):
@@ -77,6 +78,37 @@ def test_coco_of_pairs_without_masks_is_refused(metric_run, out):
     with pytest.raises(MfsynthError, match="no pair has a mask of instances"):
         exported(metric_run, out, "coco")
     assert not out.exists()
+
+
+def test_parquet_has_files_of_labels_as_they_are_and_is_read_with_them(labelled, out, tmp_path):
+    import datasets
+
+    exported(labelled, out, "parquet", "pairs_per_file=2")
+    rows = [
+        row
+        for path in sorted(out.glob("data/*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
+    pairs = RGBDDataset(labelled.url, labels=True)
+    for number, row in enumerate(rows):
+        files = pairs.with_files(number)[1]
+        stored = {"mask": (row["mask"] or {}).get("bytes"), "poses": row["poses"]}
+        assert {name: data for name, data in stored.items() if data is not None} == {
+            name: files[name] for name in ("mask", "poses") if name in files
+        }
+        assert not {name for name in row if name.endswith(("_offset", "_size", "_crc32"))}
+    assert (rows[2]["mask"], rows[2]["poses"], rows[2]["objects"]) == (None, None, [])
+    card = (out / "README.md").read_text()
+    assert "`mask` is a PNG of the number of the instance" in card
+    opened = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    for number in range(2):
+        np.testing.assert_array_equal(np.asarray(opened[number]["mask"]), mask_of(number))
+    assert opened[2]["mask"] is None
+    keys = {"depth_key": "depth", "caption_key": "prompt", "id_key": "sample_id"}
+    labels = {"mask": "mask", "poses": "poses"}
+    again = source(kind="table", path=str(out), **keys, labels=labels)
+    np.testing.assert_array_equal(again[1].labels.mask, pairs[1].mask)
+    assert again[1].labels.objects == pairs[1].objects
 
 
 def test_bop_has_what_is_seen_of_each_posed_object_and_its_pose_in_millimetres(labelled, out):

@@ -7,17 +7,22 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
+from metric_run import make_episode_run
 from PIL import Image
 
 from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports.episodes import Episodes
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit
+from mfsynth.shards.labels import Moment
+from mfsynth.sources.registry import source_settings
 
 RGB, DEPTH = "observation.images.rgb", "observation.images.depth"
 
@@ -81,6 +86,65 @@ def test_statistics_of_small_pictures_are_those_of_all_stored_values(exported, m
         assert stats[name]["count"] == [4]
     assert stats["index"]["max"] == [3]
     np.testing.assert_allclose(stats["index"]["std"], [np.std(range(4))])
+
+
+def test_episodes_are_stretches_of_frames_without_a_gap_whatever_stands_between_them():
+    rows = [("a-0", "x", 6, 0.2), ("a-1", None, None, None), ("a-2", "x", 0, 0.0), ("b-3", "x", 3)]
+    rows += [("a-4", "x", 3, 0.1), ("a-5", "x", 12, 0.4), ("a-6", "y", 1, 7.0)]
+    names = ("sample_id", "episode", "frame", "timestamp")
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=False)) for row in rows])
+    found = Episodes.of(table)
+    assert [ids.tolist() for ids in np.split(found.order, found.starts[1:-1])] == [
+        *([2, 4, 0], [5], [1], [3], [6])
+    ]
+    assert (found.step, found.seconds) == (3, pytest.approx(0.1))
+    assert found.episode_of(2) == (0, 2)
+    assert len(Episodes.of(table.select(["sample_id"]))) == len(rows)
+
+
+def test_episodes_are_of_frames_that_follow_each_other_and_come_back_so(tmp_path, out):
+    moments = [Moment("pour", 2, 0.2), Moment("stack", 0), Moment("pour", 9, 0.9), None]
+    moments += [Moment("pour", 10, 1.0), Moment("stack", 1)]
+    store = make_episode_run(str(tmp_path / "run"), moments)
+    exporter = open_exporter("lerobot", ["pairs_per_file=2"])
+    export(Pairs(RGBDDataset(store.url)), "lerobot", exporter, out)
+    info = json.loads((out / "meta/info.json").read_text())
+    assert (info["fps"], info["total_episodes"], info["total_frames"]) == (10, 4, 6)
+    # Frames 3 to 8 of the first are missing, so it is two.
+    wanted = [("pour", [0]), ("pour", [2, 4]), ("stack", [1, 5]), ("", [3])]
+    tables = [pq.read_table(path) for path in sorted((out / "meta/episodes").glob("*/*.parquet"))]
+    index = 0
+    for number, row in enumerate(row for table in tables for row in table.to_pylist()):
+        episode, pairs = wanted[number]
+        ends = row["dataset_from_index"], row["dataset_to_index"]
+        assert (row["episode_index"], row["length"]) == (number, len(pairs))
+        assert ends == (index, index + len(pairs))
+        chunk, file = row["data/chunk_index"], row["data/file_index"]
+        path = out / info["data_path"].format(chunk_index=chunk, file_index=file)
+        frames = pq.read_table(path, partitioning=None).to_pylist()
+        frames = [frame for frame in frames if frame["episode_index"] == number]
+        assert [frame["index"] for frame in frames] == [*range(*ends)]
+        assert [frame["frame_index"] for frame in frames] == [*range(len(pairs))]
+        times = [frame["timestamp"] for frame in frames]
+        np.testing.assert_allclose(times, np.arange(len(pairs)) / 10, rtol=1e-6)
+        at = [0 if moments[pair] is None else moments[pair].frame for pair in pairs]
+        assert [frame["source_frame"] for frame in frames] == at
+        assert {frame["source_episode"] for frame in frames} == {episode}
+        assert row["stats/frame_index/max"] == [len(pairs) - 1]
+        assert frames[0].keys() == info["features"].keys()
+        index += len(pairs)
+    told = json.loads((out / "meta/provenance.json").read_text())
+    assert [(e["episode"], e["frames"]) for e in told["episodes"]] == [
+        (episode or None, len(pairs)) for episode, pairs in wanted
+    ]
+    assert {e["run"] for e in told["episodes"]} == {told["runs"][0]["run"]}
+    back = source_settings({"kind": "lerobot", "path": str(out)}).open()
+    made = RGBDDataset(store.url)
+    for frame, pair in zip(back, [pair for _, pairs in wanted for pair in pairs], strict=True):
+        np.testing.assert_array_equal(frame.depth, made[pair].depth)
+        np.testing.assert_array_equal(frame.rgb, made[pair].rgb)
+    places = [(one.episode, one.frame) for one in map(back.moment, range(4))]
+    assert places == [("0", 0), ("1", 0), ("1", 1), ("2", 0)]
 
 
 def test_pairs_of_two_sizes_are_refused(tmp_path, out):
