@@ -57,7 +57,11 @@ from mfsynth.models.estimators.embedded import load_estimator
 
 EDGE_STEP, EDGE_PIXELS = 0.05, 2
 OTHER_SCENES, FEW_STEPS, MORE_STEPS = 96, 1, 10
-LIMITS: Mapping[str, None] = {"validity": None, "registration": None, "flying_pixels": None}
+LIMITS: Mapping[str, Mapping[str, float]] = {
+    "validity": {},
+    "registration": {},
+    "flying_pixels": {},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def test_each_setting_says_where_it_comes_from():
         "target.pairs": "--pairs",
         "output": "--out",
         "checks.registration.min": "--set",
-        "checks.flying_pixels.max": "default",
+        "checks.flying_pixels.max": "local.yaml",
         "checks.validity.max_far_fraction": "default",
         "model.few_steps": "local.yaml",
         "sampler.guidance": "preset distilled",
@@ -67,8 +67,7 @@ def test_each_setting_says_where_it_comes_from():
         "runtime.patience": "default",
     }
     assert {key: found[key] for key in wanted} == wanted
-    other = "sampler={preset: balanced, guidance: 3.0}"
-    found = origins("local", ["model.few_steps=null", other])
+    found = origins("retexture")
     assert found["sampler.depth_guidance"] == "as sampler.guidance"
 
 
@@ -127,7 +126,7 @@ def test_a_good_configuration_is_told_with_its_command_and_fingerprint(capsys):
         ("sampler.stepz=3", "did you mean sampler.steps?"),
         ("prompts.file=/nowhere.txt", "/nowhere.txt"),
         ("model.id=/nowhere", "model.id"),
-        ("sampler.preset=distilled", "few_steps"),
+        ("model.few_steps=null", "few_steps"),
     ],
 )
 def test_a_bad_one_is_told_in_one_line(capsys, settings, problem):

@@ -28,7 +28,7 @@ _LOOSE = (
     "{validity: {min_valid_fraction: 0, min_dynamic_range: 1}, registration: {min: -100}, "
     "flying_pixels: {max: 1}}"
 )
-_RUN = ("--set", "sampler.steps=2", "--set", f"checks={_LOOSE}", "--set", "shard_size=4")
+_RUN = ("--set", f"checks={_LOOSE}", "--set", "shard_size=4")
 # What makes a command small; what the page says comes after it, and counts.
 SMALL: dict[str, tuple[str, ...]] = {
     "generate": (*_RUN, "--set", "target.candidates=4"),
