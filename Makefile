@@ -44,14 +44,10 @@ figures: SHELL := /bin/bash -o pipefail
 figures: PAGE := $(BIN)/python benchmarks/into_page.py
 figures: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/model_card.py | $(PAGE) mfsynth/models/embedded/README.md measured
-	$(BIN)/python benchmarks/goals.py --model embedded --label shipped --scenes shapes \
+	$(BIN)/python benchmarks/goals.py --model embedded --label "version 3" --scenes shapes \
 		| $(PAGE) docs/results/embedded_model.md goals
 	$(BIN)/python benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
 		| $(PAGE) docs/results/embedded_model.md few-steps
-	$(BIN)/python benchmarks/sampling.py --pairs 16 --rounds 3 --images 128 \
-		| $(PAGE) docs/reference/sampling.md sampling
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sampling.py --plans --pairs 4 --rounds 2 --batch-size 4 \
-		| $(PAGE) docs/reference/sampling.md plans
 	$(MAKE) demo
 	$(BIN)/python benchmarks/demo_picture.py
 
