@@ -199,7 +199,7 @@ def resume_here(one_by_one: bool) -> None:
 
 def resume(commits: int, *options: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--resume", *options]
-    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True).stdout)
+    found: dict[str, float] = json.loads(subprocess.check_output(command))
     assert found["commits"] == commits
     return found
 

@@ -31,6 +31,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfsynth.config import settings_digest
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.order import Order
 from mfsynth.runs.policy import Policy
@@ -48,11 +49,12 @@ SENT = Path(os.environ.get("MFSYNTH_CACHE", ".")) / "sent.pickle"
 SCORES = ("flying_pixels", "registration")
 
 _CONTENTS = tables.contents_of_run(dict.fromkeys(SCORES, ""))
+_SETTINGS = {"seed": 0, "shard_size": SHARD_SIZE}
 MANIFEST = RunManifest(
     format_version=layout.FORMAT_VERSION,
     run="bench",
-    fingerprint="f" * 64,
-    settings={"seed": 0, "shard_size": SHARD_SIZE},
+    fingerprint=settings_digest(_SETTINGS),
+    settings=_SETTINGS,
     config={},
     versions={},
     created="2026-01-01T00:00:00+00:00",
