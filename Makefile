@@ -39,7 +39,7 @@ typecheck: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/site/build_site.py
 
-# What depends on the embedded weights, anew: the cards' figures, tables and pictures. Hours.
+# Tables and picture of the embedded model, anew. Half an hour.
 figures: SHELL := /bin/bash -o pipefail
 figures: PAGE := $(BIN)/python benchmarks/into_page.py
 figures: $(VENV)/.installed-dev

@@ -2,11 +2,11 @@
 
     python benchmarks/claims.py [--seed 0] [--only sparse] [--only dense]
 
-Every arm trains a model of some two million parameters on the next embedded model's images, some
+Every arm trains a model of some two million parameters on the embedded model's images, some
 ten minutes each on a CPU core, and is measured on held-out scenes: the paper's claims, and each
 lever of the recipe. A finished arm is a row of the results file, which is committed: called again,
 the script trains what is missing and prints the tables of `docs/results/claims.md` from all rows,
-also those of the embedded model's recipe before (commit a332f7b has their script). Seeds and arms
+also those of the recipe of its version 2 (commit a332f7b has their script). Seeds and arms
 may run side by side, in processes of their own.
 
 The embedded estimator judges what has no ground truth, the depth of generated images. The plain
@@ -51,7 +51,7 @@ from mfsynth.training.processes import join_processes
 from mfsynth.training.requirements import estimate_requirements
 from mfsynth.training.trainer import Trainer
 
-BASE = "embedded"
+BASE, RECIPE = "embedded", "embedded, version 3"
 MINIATURE = (
     "transformer.layers=1",
     "transformer.single_layers=3",
@@ -203,7 +203,7 @@ class Row:
     Attributes:
         arm: Its name.
         seed: Of weights, data and noise.
-        recipe: The configuration that it is a miniature of.
+        recipe: Of the model that it is a miniature of.
         parameters: That were trained.
         petaflop: That training took.
         scores: AbsRel of each comparison, by its name.
@@ -214,7 +214,7 @@ class Row:
     parameters: int
     petaflop: float
     scores: Mapping[str, float]
-    recipe: str = "embedded"
+    recipe: str = "embedded, version 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +326,7 @@ def _measure_plain(
     network = _plain(name, seed, base, out)
     errors = depth_errors(estimate(network.model, held_out.rgb), np.array(held_out.depth))
     scores = {"i2d": errors["i2d"], "edges": errors["edges"]}
-    return Row(name, seed, network.state.size, _compute(base) / 1e15, scores, BASE)
+    return Row(name, seed, network.state.size, _compute(base) / 1e15, scores, RECIPE)
 
 
 def _measure(
@@ -369,7 +369,7 @@ def _measure(
                 network = _plain(plain, seed, base, out)
                 found = agreement(estimate(network.model, alone), judged)[0]
                 scores[f"image first, then {plain}"] = found
-    return Row(name, seed, trainer.state.size, _compute(config) / 1e15, scores, BASE)
+    return Row(name, seed, trainer.state.size, _compute(config) / 1e15, scores, RECIPE)
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -418,7 +418,7 @@ def _rows(results: Path) -> list[Row]:
 
 
 def _done(results: Path) -> set[tuple[str, int]]:
-    return {(row.arm, row.seed) for row in _rows(results) if row.recipe == BASE}
+    return {(row.arm, row.seed) for row in _rows(results) if row.recipe == RECIPE}
 
 
 def _add(results: Path, row: Row) -> None:

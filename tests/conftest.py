@@ -21,6 +21,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import pytest
 from hypothesis import settings
+from required import require
 
 if TYPE_CHECKING:
     from azure_server import AzureServer
@@ -73,7 +74,7 @@ def opengl() -> None:
     try:
         gl_context()
     except MfsynthError as error:
-        _require(str(error))
+        require(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +164,7 @@ def s3(_s3_server, monkeypatch) -> S3Server:
 def _azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
     from azure_server import AzureServer, lacking
 
-    _require(lacking())
+    require(lacking())
     with AzureServer(tmp_path_factory.mktemp("azure")) as server:
         yield server
 
@@ -178,7 +179,7 @@ def azure(_azure_server, monkeypatch) -> Iterator[AzureServer]:
 def _gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
     from gcs_server import GcsServer, lacking
 
-    _require(lacking())
+    require(lacking())
     with GcsServer(tmp_path_factory.mktemp("gcs")) as server:
         yield server
 
@@ -245,11 +246,3 @@ def _named_by_the_environment(
 def _set(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-
-
-def _require(lacking: str | None) -> None:
-    """Skip what can't run here; where everything must run, fail."""
-    if lacking is not None and os.environ.get("MFSYNTH_ALL_STORES"):
-        pytest.fail(lacking)
-    if lacking is not None:
-        pytest.skip(lacking)

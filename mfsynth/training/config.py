@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -103,7 +104,7 @@ class DistillationConfig(Settings):
     clean_depth: float = Field(ge=0)
 
 
-class LoopConfig(Settings):
+class LoopConfig(Settings, ABC):
     """How any training goes: batches, rates and checkpoints.
 
     A step takes `accumulate` batches of `batch_size` samples in every process. Rates warm up at
@@ -134,9 +135,9 @@ class LoopConfig(Settings):
     checkpoint_every: Count
 
     @property
+    @abstractmethod
     def phases(self) -> tuple[int, ...]:
-        """Steps of each phase; a subclass has them."""
-        raise NotImplementedError
+        """Steps of each phase."""
 
     @property
     def total_steps(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from browser import browsing, found
 from conftest_run import EVIL
+from required import require
 
 from mfsynth.geometry import DepthKind
 from mfsynth.reports import images
@@ -103,7 +103,6 @@ def report(depth):
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """A headless Chromium; where everything must run, it has to be there."""
-    if found() is None and not os.environ.get("MFSYNTH_ALL_STORES"):
-        pytest.skip("needs Chromium; apt-get install chromium")
+    require("needs Chromium; apt-get install chromium" if found() is None else None)
     with browsing(tmp_path_factory.mktemp("browser")) as opened:
         yield opened

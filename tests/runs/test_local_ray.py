@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from required import require
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.runs import local_ray
@@ -112,7 +113,7 @@ def can_be_nobody() -> bool:
 @pytest.mark.parametrize("who", [[], pytest.param(NOBODY, id="arbitrary user")])
 def test_it_starts_without_a_home_in_a_deep_folder_behind_a_proxy(tmp_path, who):
     if who and not can_be_nobody():
-        pytest.skip("this machine has no user namespaces")
+        require("this machine has no user namespaces")
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "HOME"}

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ray_nodes import NODE, Nodes, wait_until
+from required import require
 from started import manifest_of
 from test_driver import Lines, assert_sound, drive, sample_ids
 
@@ -44,7 +45,7 @@ def head(monkeypatch) -> Iterator[Nodes]:
 def join(head, run_folder, monkeypatch) -> Iterator[Join]:
     """Adds a node to which the folder of the output is another one; `then` prepares that."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("only who may mount can give a node files of its own")
+        require("only who may mount can give a node files of its own")
     run_folder.output.mkdir()
     started: list[subprocess.Popen[bytes]] = []
 

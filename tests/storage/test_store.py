@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from required import require
 
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.errors import StoreError, StoreFullError
@@ -142,7 +143,7 @@ def small_disk(tmp_path):
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
     if os.name != "posix" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
+        require("only root can mount a small disk")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
