@@ -66,7 +66,7 @@ HELD_OUT, PROMPTS = 256, 96
 SAMPLING: dict[str, Any] = {"num_inference_steps": 16, "guidance_scale": 2.0}
 # Where depth follows RGB at the model's own distance of their means: ln α = 3.0 − 0.4.
 DIAGONAL = 3.75
-ESTIMATOR = "estimator-next"
+ESTIMATOR = "estimator"
 COLUMNS = {
     "i2d": "i2d against truth",
     "edges": "its edges",

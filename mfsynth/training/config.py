@@ -113,7 +113,8 @@ class LoopConfig(Settings, ABC):
     Attributes:
         batch_size: Samples that a process sees at once.
         accumulate: Batches of a step.
-        precision: Of the forward; weights that are trained stay in float32.
+        precision: Of the forward, and of Muon's iteration; trained weights stay in float32.
+            bfloat16 is faster on GPUs, and on CPUs that have products of it (AMX).
         gradient_checkpointing: Whether blocks are computed again in the backward pass.
         adamw_learning_rate: Of all weights that AdamW moves.
         warmup_steps: Of each phase.

@@ -22,9 +22,14 @@ def fast_on(device: torch.device) -> Iterator[None]:
         return
     _keep_freed_memory()
     # A CPU's fused attention has a slow backward: with as few tokens as a CPU can train on, matrix
-    # products and a softmax take less time.
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+    # products and a softmax take less time, in the precision of the rest.
+    in_float32 = not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(not in_float32)
 
 
 def _keep_freed_memory() -> None:

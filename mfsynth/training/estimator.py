@@ -72,6 +72,7 @@ class EstimatorConfig(Settings):
         metric: Whether it learns metres, which takes data that has them, and cameras.
         on_error: Of runs alone, what becomes of pairs that can't be read: the training ends
             (`raise`, or unset), or others take their places and they are counted (`skip`).
+        precision: Of the forward, float32 if unset; weights stay in float32.
         steps: To take.
         batch_size: Samples of a step, of all processes together.
         learning_rate: Of AdamW.
@@ -89,6 +90,7 @@ class EstimatorConfig(Settings):
     estimator: NetworkConfig
     metric: Unset[bool] = None
     on_error: Unset[Literal["raise", "skip"]] = None
+    precision: Unset[Literal["float32", "bfloat16"]] = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -207,6 +209,7 @@ class EstimatorTrainer:
         self._processes = processes
         self._data = data
         self._batch_size = share_of_step(config, processes)
+        self._in_bfloat16 = config.precision == "bfloat16"
         self._device = processes.device
         sizes = config.estimator
         self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size, focal)
@@ -268,7 +271,9 @@ class EstimatorTrainer:
     def _train_step(self, batch: TrainingBatch) -> float:
         images = batch.rgb.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
         images = images.contiguous(memory_format=torch.channels_last)
-        loss = self._losses(self._forward(images), batch).mean()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._in_bfloat16):
+            prediction = self._forward(images)
+        loss = self._losses(prediction.float(), batch).mean()
         # Gradients are averaged over the processes, too, and all of them stop together.
         of_all = self._processes.reduce(loss.detach(), "mean")
         if not of_all.isfinite():

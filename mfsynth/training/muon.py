@@ -1,7 +1,7 @@
 """Muon: each matrix moves by its momentum, orthogonalised.
 
-`torch.optim.Muon` does the same in bfloat16, which most CPUs only emulate: there a step of it takes
-many times what the model's forward and backward pass take. And it takes a fused matrix for one.
+`torch.optim.Muon` does the same in bfloat16 alone, which many CPUs only emulate: there a step of it
+takes many times what the model's forward and backward pass take. And a fused matrix is one to it.
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the size of
 steps from Liu et al., arXiv 2502.16982.
@@ -32,12 +32,18 @@ class Muon(torch.optim.Optimizer):
             linear maps that are stacked in every one of them; their sum is m.
         lr: Learning rate.
         weight_decay: Decoupled from the step, times the rate.
+        precision: That matrices are orthogonalised in.
     """
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float = 0.0,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+        self._precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -52,27 +58,27 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum_buffer"].lerp_(matrix.grad, 1 - _MOMENTUM)
                 update = matrix.grad.lerp(momentum, _MOMENTUM)
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(_steps(update, group["rows"]), alpha=-group["lr"])
+                steps = _steps(update, group["rows"], self._precision)
+                matrix.add_(steps, alpha=-group["lr"])
 
 
-def _steps(update: Tensor, rows: Sequence[int]) -> Tensor:
+def _steps(update: Tensor, rows: Sequence[int], precision: torch.dtype) -> Tensor:
     """The orthogonalised maps of a fused matrix, each of AdamW's step size."""
     return torch.cat(
         [
-            _STEP_RMS * math.sqrt(max(part.shape)) * orthogonalised(part)
+            _STEP_RMS * math.sqrt(max(part.shape)) * orthogonalised(part, precision)
             for part in update.split(tuple(rows))
         ]
     )
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalised(matrix: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
     """(m, n) with the same singular vectors, and singular values of about 1.
 
     The iteration's powers of XXᵀ are taken of the small square matrix alone, and X comes in at the
     end: for wide matrices that is half of the work.
     """
-    precise = torch.bfloat16 if matrix.is_cuda else torch.float32
-    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).to(precise)
+    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).to(precision)
     wide = wide / wide.norm().clamp(min=1e-7)
     a, b, c = _QUINTIC
     gram = wide @ wide.T

@@ -62,6 +62,7 @@ def build_optimisers(trained: Mapping[str, nn.Parameter], config: OptimiserConfi
         [{"params": alike, "rows": rows, "name": "muon"} for rows, alike in stacked.items()],
         lr=muon_rate,
         weight_decay=config.weight_decay,
+        precision=torch.bfloat16 if config.precision == "bfloat16" else torch.float32,
     )
     return muon, adamw
 

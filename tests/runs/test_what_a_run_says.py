@@ -63,15 +63,21 @@ def test_what_failed_is_in_receipts_status_and_log_with_the_worker_s_own_log(joi
     assert text.splitlines()[-1].endswith(result.lines()[-1])
 
 
+def logs_named(note):
+    """The logs that a note names; Ray moves those of dead processes once it has many."""
+    pattern = Path(re.search(r"\(its log: \S+:(/\S+)\)", note)[1])
+    return [*pattern.parent.rglob(pattern.name)]
+
+
 def test_an_exception_in_a_worker_names_its_log_which_has_the_traceback(joined):
     lines = Lines()
     runtime = {**joined.values["runtime"], "workers": 1, "max_attempts": 1}
     config = joined.config(runtime=runtime, target={"candidates": 8})
     drive(config, lines, raises=[2])
     [note, *_] = [note for note in lines.notes if "candidate 2 is impossible" in note]
-    path = Path(re.search(r"\(its log: \S+:(/\S+)\)", note)[1])
-    assert "ValueError: candidate 2 is impossible" in path.read_text()
-    assert "Traceback" in path.read_text()
+    [log] = logs_named(note)
+    assert "ValueError: candidate 2 is impossible" in log.read_text()
+    assert "Traceback" in log.read_text()
     [receipt] = read_commits(ObjectStore.open(config.output)).values()
     assert {*receipt.retries} == {FailureCause.ERROR}
 
@@ -80,9 +86,7 @@ def test_a_worker_that_dies_before_it_has_said_anything_has_a_log_all_the_same(j
     lines = Lines()
     drive(joined.config(), lines, start="crash")
     death = next(note for note in lines.notes if "its worker died" in note)
-    pattern = Path(re.search(r"\(its log: \S+:(/\S+)\)", death)[1])
-    # Once Ray has many, it moves those of dead processes into a folder of theirs.
-    assert [*pattern.parent.rglob(pattern.name)]
+    assert logs_named(death)
 
 
 def test_prompts_that_are_allowed_though_the_model_does_not_know_them_are_told(joined):

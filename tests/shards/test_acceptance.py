@@ -88,7 +88,7 @@ def test_a_limit_that_lets_more_pass_than_the_default_is_told(direction, limit, 
 
 
 def test_a_run_knows_the_defaults_of_its_checks():
-    scores = run_scores(load_run_config("local"))
+    scores = run_scores(load_run_config("local", ["checks.flying_pixels={max: 0.9}"]))
     assert all(score.default_limit is not None for score in scores.values())
     assert loosened_limits(scores) == ["flying pixels at most 0.9, by default at most 0.4"]
 

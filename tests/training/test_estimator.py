@@ -33,6 +33,7 @@ from mfsynth.sources.base import DepthFacts
 from mfsynth.training.checkpoints import latest_checkpoint
 from mfsynth.training.data import Fitted
 from mfsynth.training.data.mixture import Mixture, Part
+from mfsynth.training.data.sparsity import AtMostPattern
 from mfsynth.training.estimator import (
     EstimatorTrainer,
     load_estimator_config,
@@ -99,9 +100,11 @@ def test_an_image_with_few_valid_pixels_weighs_less_and_one_with_none_nothing():
     assert losses[1].item() == pytest.approx((errors - errors.mean()).abs().sum().item() / 64)
 
 
-def test_training_learns_depth_from_one_pixel_in_twenty(tmp_path):
-    data = ramp_mixture(sparsity=tiny_config(tmp_path).data[0].sparsity)
-    trainer = trainer_of(data, tmp_path, "steps=150", "warmup_steps=5", "ema=0.9")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_learns_depth_from_one_pixel_in_twenty(tmp_path, precision):
+    data = ramp_mixture(sparsity=(AtMostPattern(share=0.05),))
+    changes = ("steps=150", "warmup_steps=5", "ema=0.9", f"precision={precision}")
+    trainer = trainer_of(data, tmp_path, *changes)
     said: list[str] = []
     trainer.run(said.append)
     trainer.export(tmp_path / "model")
@@ -252,8 +255,7 @@ def test_a_training_that_meets_no_depth_at_all_is_stopped(tmp_path):
 
 def test_pairs_of_a_run_are_fitted_as_items_of_a_mixture_are(tmp_path):
     tiny_run.make_run(str(tmp_path))
-    [part] = load_estimator_config("estimator").data
-    fitted = Fitted(16, 16, sparsity=part.sparsity)
+    fitted = Fitted(16, 16, sparsity=(AtMostPattern(share=0.05),))
     pairs = mfsynth.open_dataset(tmp_path)
     one, again = (fitted(pairs[1], np.random.default_rng(seed)) for seed in (0, 0))
     assert one.rgb.shape == (16, 16, 3)
