@@ -75,20 +75,15 @@ def _steps(update: Tensor, rows: Sequence[int], precision: torch.dtype) -> Tenso
 def orthogonalised(matrix: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
     """(m, n) with the same singular vectors, and singular values of about 1.
 
-    The iteration's powers of XXᵀ are taken of the small square matrix alone, and X comes in at the
-    end: for wide matrices that is half of the work.
+    Powers of the small XXᵀ alone, with X at the end, would be half of the work, but what bfloat16
+    rounds away of its small eigenvalues makes some negative, and the iteration drives those to
+    infinity.
     """
     wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).to(precision)
     wide = wide / wide.norm().clamp(min=1e-7)
     a, b, c = _QUINTIC
-    gram = wide @ wide.T
-    factor: Tensor | None = None
-    for iteration in range(_ITERATIONS):
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
-        factor = polynomial if factor is None else polynomial @ factor
-        if iteration < _ITERATIONS - 1:
-            gram = polynomial @ gram @ polynomial
-    assert factor is not None
-    wide = (factor @ wide).to(matrix.dtype)
+    for _ in range(_ITERATIONS):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    wide = wide.to(matrix.dtype)
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T

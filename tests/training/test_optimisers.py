@@ -65,6 +65,14 @@ def test_orthogonalised_equals_torchs_muon_but_for_its_precision(shape, precisio
     )
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_gradient_of_low_rank_is_orthogonalised_to_bounded_singular_values(precision):
+    generator = torch.Generator().manual_seed(2)
+    left, right = torch.randn((2, 96, 4), generator=generator)
+    found = orthogonalised(left @ right.T, precision)
+    assert torch.linalg.svdvals(found.float()).max() < 1.3
+
+
 def test_fused_matrices_of_blocks_are_taken_apart():
     config = optimiser(muon_learning_rate=1e-3)
     trained = make_components(config).model.trained()
