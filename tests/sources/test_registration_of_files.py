@@ -146,7 +146,7 @@ def test_the_camera_of_a_part_is_that_of_the_image_cut_and_resized(tmp_path):
     [
         (
             [20, 3, 16, 12],
-            "depth.npy: encoding.crop ends at column 36, row 15 of an image of 32x18",
+            "depth.npy: encoding.crop ends at column 36, row 15 of an image of 32",
         ),
         ([0, 0, 16, 16], "depth of 8x6 pixels for a part of the image .*rgb.png of 16x16; mend"),
     ],
