@@ -1,13 +1,17 @@
 """How far an image is from the depth it was made for, and depth from the image it was made of.
 
     python benchmarks/depth_errors.py --scenes 64
+    python benchmarks/depth_errors.py --size 192 --tile-overlap 0.25
     python benchmarks/depth_errors.py --retexture retexture_gpu --annotate annotate_gpu --size 512
-        --estimator Ruicheng/moge-2-vitl-normal --device cuda
+        --library tabletop_rooms --style varied --estimator Ruicheng/moge-2-vitl-normal
+        --device cuda --model models/modality-forcing
 
-Simulator scenes with their masks through both jobs, as their configurations have the model and the
-sampler. `d2i`: the depth of the image that the model made, as the model itself and an estimator see
-it, against the given one (`depth_error`, `object_depth_error`). `i2d`: depth that it gives to the
-rendered image, against the true one. Medians over scenes, after one scale alignment an image.
+Simulator scenes with their masks through both jobs, as their configurations have the sampler, and
+the model unless one is named. `d2i`: the depth of the image that the model made, as the model
+itself and an estimator see it, against the given one: of all, at edges, of the worst object and of
+the background (`depth_error`, `object_depth_error`). `i2d`: depth that it gives to the rendered
+image, seen whole and in tiles, against the true one. Medians over scenes, after one scale alignment
+an image.
 """
 
 from __future__ import annotations
@@ -50,10 +54,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--retexture", default="retexture", help="Configuration of d2i.")
     parser.add_argument("--annotate", default="annotate", help="Configuration of i2d.")
-    parser.add_argument("--estimator", default="embedded", help="Or none.")
-    parser.add_argument("--style", default="varied", choices=("plain", "close", "varied"))
+    parser.add_argument("--model", help="Folder or hub id, in place of the configurations'.")
+    parser.add_argument("--estimator", default="embedded", help="Folder or hub id; or none.")
+    parser.add_argument("--library", default="tabletop_shapes")
+    parser.add_argument("--style", default="close", choices=("plain", "close", "varied"))
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--tile-overlap", type=float, help="Of i2d, where scenes are larger.")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -89,25 +96,28 @@ def of_images(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Scor
 
 def of_depth(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Scores]]]:
     """Depth of rendered images, against the true one."""
-    pipeline, sampler, batches = opened(options, options.annotate)
-    found: list[Scores] = []
-    for candidates in batches:
-        made = images_to_depth(pipeline, sampler, candidates, encoded(pipeline, candidates))
-        kind = EstimateKind.SCALE_INVARIANT_Z
-        estimates = [DepthEstimate(one, valid_mask(one), kind) for one in made.depth]
-        truth = [given(candidate.item.depth) for candidate in candidates]
-        found += scores_of(replace(made, depth=truth), estimates)
-    yield "depth of image (i2d)", "is it", found
+    for overlap in dict.fromkeys((None, options.tile_overlap)):
+        pipeline, sampler, batches = opened(options, options.annotate)
+        sampler = sampler.model_copy(update={"tile_overlap": overlap})
+        found: list[Scores] = []
+        for candidates in batches:
+            made = images_to_depth(pipeline, sampler, candidates, encoded(pipeline, candidates))
+            kind = EstimateKind.SCALE_INVARIANT_Z
+            estimates = [DepthEstimate(one, valid_mask(one), kind) for one in made.depth]
+            truth = [given(candidate.item.depth) for candidate in candidates]
+            found += scores_of(replace(made, depth=truth), estimates)
+        yield f"depth of image (i2d), {'in tiles' if overlap else 'whole'}", "is it", found
 
 
 def opened(options: argparse.Namespace, name: str) -> tuple[Any, Any, Iterator[list[Candidate]]]:
     """Model and sampler of a configuration, and candidates in batches."""
-    config = load_run_config(name)
+    named = [] if options.model is None else [f"model.id={options.model}"]
+    config = load_run_config(name, named)
     pipeline = load_pipeline(config.model, options.device)
     pipeline.set_progress_bar_config(disable=True)
     size = {"height": pipeline.config.height, "width": pipeline.config.width}
     source = LiveScenesSource(
-        "tabletop_rooms", options.scenes, options.size, options.seed, options.style, masks=True
+        options.library, options.scenes, options.size, options.seed, options.style, masks=True
     )
 
     def batches() -> Iterator[list[Candidate]]:

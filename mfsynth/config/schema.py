@@ -183,6 +183,8 @@ class SamplerConfig(Settings):
         refine_start: Noise level that the second pass begins at.
         height: Of the images, in pixels; None, with `width`, for the model's own size.
         width: Of the images, in pixels.
+        tile_overlap: Of mode `i2d`: images of more pixels than `height` and `width` are seen whole
+            and in tiles of that size, which share this much of their sides; unset, only whole.
     """
 
     preset: Literal["reference", "balanced", "fast", "image_then_depth", "distilled"] = (
@@ -200,6 +202,7 @@ class SamplerConfig(Settings):
     refine_start: Annotated[float, Field(gt=0, le=1)]
     height: Annotated[int, Field(ge=16)] | None = None
     width: Annotated[int, Field(ge=16)] | None = None
+    tile_overlap: Unset[Annotated[float, Field(ge=0.1, le=0.5)]] = None
 
     @property
     def keeps_joint_depth(self) -> bool:
@@ -207,7 +210,7 @@ class SamplerConfig(Settings):
         return self.mode == "joint" and not (self.refine_steps and self.refine_start == 1)
 
     def pipeline_arguments(self) -> dict[str, Any]:
-        """All of it but preset and mode, by the names of `ModalityForcingPipeline`'s arguments.
+        """What a roll-out takes of it, by the names of `ModalityForcingPipeline`'s arguments.
 
         The pipeline is in `mfsynth.models.pipeline`.
         """
@@ -216,7 +219,7 @@ class SamplerConfig(Settings):
             "guidance": "guidance_scale",
             "depth_guidance": "depth_guidance_scale",
         }
-        values = self.model_dump(exclude={"preset", "mode"})
+        values = self.model_dump(exclude={"preset", "mode", "tile_overlap"})
         if self.mode != "joint":
             values = {name: value for name, value in values.items() if name not in _JOINT_ONLY}
         if self.mode == "d2i":
@@ -255,6 +258,8 @@ class SamplerConfig(Settings):
             for name in _JOINT_ONLY:
                 if getattr(self, name) != SAMPLER_PRESETS[self.preset][name]:
                     raise ValueError(f"{name} is for mode joint, not {self.mode}; leave it out")
+        if self.mode != "i2d" and self.tile_overlap is not None:
+            raise ValueError(f"tile_overlap is for mode i2d, not {self.mode}; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -408,6 +413,8 @@ class RunConfig(Settings):
             raise ValueError("metres_per_unit: depth is the source's own; leave it out")
         if self.completion is not None and self.metres_per_unit != "source":
             raise ValueError("completion: goes through the source's metres; set metres_per_unit")
+        if self.completion is not None and self.sampler.tile_overlap is not None:
+            raise ValueError("completion: leads depth of whole images; leave tile_overlap out")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from mfsynth.geometry.completion import binned
 from mfsynth.geometry.filling import fill_nearest
 from mfsynth.geometry.resizing import resize_depth, resize_image
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.geometry.tiling import blend_tiles, tile_windows
 from mfsynth.prompts import derive_seed
 from mfsynth.runs.plan import Candidate
 from mfsynth.sources.base import Item
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 _Array = TypeVar("_Array", RgbImage, DepthMap)
 # As `mfsynth.models.inputs`: with less it is not the dense depth that models are trained on.
 _LEAST_GIVEN_DEPTH = 0.5
+# Pixels of what the model sees of a whole image over which its depth is taken, not that of tiles:
+# over fewer, tiles see what it doesn't; over more, they lack what is around them.
+_COARSE = 4.0
 
 
 class Pairs(Protocol):
@@ -129,6 +133,10 @@ def images_to_depth(
     seeds = [candidate.seed for candidate in candidates]
     arguments = sampler.pipeline_arguments()
     depth = _depth_of(pipeline, images, prompt_embeds, seeds, arguments)
+    if sampler.tile_overlap is not None:
+        depth = _with_tiles(
+            pipeline, images, depth, prompt_embeds, seeds, arguments, sampler.tile_overlap
+        )
     return Batch(candidates, images, depth, [DepthKind.SCALE_INVARIANT_Z] * len(candidates))
 
 
@@ -263,6 +271,51 @@ def _depth_of(
         resize_depth(depth[box.window], *box.size)
         for box, depth in zip(boxes, made.depth, strict=True)
     ]
+
+
+def _with_tiles(
+    pipeline: Pipeline,
+    images: Sequence[RgbImage],
+    whole: Sequence[DepthMap],
+    prompt_embeds: Any,
+    seeds: Sequence[int],
+    arguments: Mapping[str, Any],
+    overlap: float,
+) -> list[DepthMap]:
+    """Depth of images seen whole, finer by that of their tiles where they have several."""
+    size = len(images)
+    frame = arguments["height"], arguments["width"]
+    windows = [tile_windows((image.shape[0], image.shape[1]), frame, overlap) for image in images]
+    todo = [
+        (row, number)
+        for row, parts in enumerate(windows)
+        if len(parts) > 1
+        for number in range(len(parts))
+    ]
+    made: list[DepthMap] = []
+    for at in range(0, len(todo), size):
+        part = todo[at : at + size]
+        # A compiled model takes batches of one size.
+        part += part[-1:] * (size - len(part))
+        made += _depth_of(
+            pipeline,
+            [images[row][windows[row][number]] for row, number in part],
+            prompt_embeds[[row for row, _ in part]],
+            [derive_seed(seeds[row], "tile", number) for row, number in part],
+            arguments,
+        )
+    tiles: list[list[DepthMap]] = [[] for _ in images]
+    for (row, _), depth in zip(todo, made, strict=False):
+        tiles[row].append(depth)
+    return [
+        blend_tiles(depth, parts, own, overlap, _coarse(depth.shape, frame)) if own else depth
+        for depth, parts, own in zip(whole, windows, tiles, strict=True)
+    ]
+
+
+def _coarse(size: Sequence[int], frame: Sequence[int]) -> float:
+    """Pixels of an image below which its tiles show more of it than the whole in a frame does."""
+    return _COARSE * max(side / seen for side, seen in zip(size, frame, strict=True))
 
 
 def with_own_estimates(

@@ -142,6 +142,10 @@ class _Cameras:
         given, camera = self._read(self.encoding.depth_camera, shape), self.of_image(image)
         if camera is None or self.encoding.registration == "to_colour":
             return given
+        if self.encoding.registration == "crop":
+            rows, columns = self.part_of(shape, image)
+            camera = camera.cropped(rows.start, columns.start)
+            image = rows.stop - rows.start, columns.stop - columns.start
         if given is not None and differ(camera, image, given, shape):
             raise EncodingError(
                 f"{self.files.depth_name}: depth of another camera than the image's (focal lengths "
@@ -150,6 +154,23 @@ class _Cameras:
                 "to_colour with extrinsics"
             )
         return given or camera.resized(shape[0] / image[0], shape[1] / image[1])
+
+    def part_of(self, depth: Shape, image: Shape) -> tuple[slice, slice]:
+        """Rows and columns of the image that a depth map of a part of it shows."""
+        crop = self.encoding.crop
+        if crop == "centre":
+            scale = min(whole / part for whole, part in zip(image, depth, strict=True))
+            height, width = (round(side * scale) for side in depth)
+            left, top = (image[1] - width) // 2, (image[0] - height) // 2
+        else:
+            assert crop is not None
+            left, top, width, height = crop
+        if left + width > image[1] or top + height > image[0]:
+            raise EncodingError(
+                f"{self.files.depth_name}: encoding.crop ends at column {left + width}, row "
+                f"{top + height} of an image of {image[1]}x{image[0]} pixels; mend it"
+            )
+        return slice(top, top + height), slice(left, left + width)
 
     def carried(self, depth: DepthMap, image: Shape) -> DepthMap:
         """The depth map as the camera of the image sees it, beside that of the depth."""
@@ -244,10 +265,19 @@ def _of_the_image(
 ) -> DepthMap:
     if encoding.registration == "to_colour":
         return cameras.carried(depth, shape)
+    image = f"the image {files.rgb_name}"
+    if encoding.registration == "crop":
+        rows, columns = cameras.part_of(depth.shape, shape)
+        whole = np.zeros(shape, np.float32)
+        part = whole[rows, columns]
+        require_same_view(
+            depth, files.depth_name, part.shape, f"a part of {image}", "mend encoding.crop"
+        )
+        part[:] = resize_nearest(depth, *part.shape)
+        return whole
     if depth.shape == shape:
         return depth
-    remedy = "register depth to the image's pixels first"
-    image = f"the image {files.rgb_name}"
+    remedy = "register depth to the image's pixels first; of a part of them, set registration: crop"
     if encoding.registration == "same":
         raise EncodingError(
             f"{files.depth_name}: depth of {depth.shape[1]}x{depth.shape[0]} pixels for {image} of "

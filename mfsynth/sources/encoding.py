@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mfsynth.config.base import Count, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.base import Count, Index, NonEmpty, Pair, Settings, Unset
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.sources.camera_settings import CameraSettings, ExtrinsicsSettings
 from mfsynth.sources.presets import PRESETS
@@ -29,6 +29,7 @@ Dtype = Literal["uint8", "uint16", "uint32", "int16", "int32", "float16", "float
 Packing = Literal["none", "rgb24", "bgr24", "float16_bits", "rotate3", "kinect_raw"]
 Quantity = Literal["depth", "disparity", "inverse_depth", "zbuffer", "log"]
 Turn = Literal["stored", "exif", 90, 180, 270]
+Box = Annotated[tuple[Index, Index, Count, Count], Field(strict=False)]
 
 _UNITS = ("scale", "codes_per_unit")
 # Numbers that a quantity needs, and those that it may have beside them.
@@ -125,8 +126,12 @@ class Encoding(Settings):
         camera: Of the image.
         depth_camera: Of the depth map, where it is known apart.
         registration: `same`: depth pixel for colour pixel; `same_view`: the same field of view in
-            other numbers of pixels; `to_colour`: of another camera beside it, carried over by
-            `camera`, `depth_camera` and `extrinsics`; `unknown`: refused until somebody knows.
+            other numbers of pixels; `crop`: that of a part of the image, which `crop` says;
+            `to_colour`: of another camera beside it, carried over by `camera`, `depth_camera` and
+            `extrinsics`; `unknown`: refused until somebody knows.
+        crop: Where in the image a depth map lies that shows a part of it: left, top, width and
+            height in pixels of the image as it is stored, or `centre` for the largest part of the
+            depth map's proportions in its middle. The rest of the image has no depth.
         extrinsics: From the depth camera to the colour camera.
         orientation: Turns image and depth clockwise, by degrees or as the image's EXIF says.
     """
@@ -159,7 +164,8 @@ class Encoding(Settings):
     metadata: Unset[NonEmpty] = None
     camera: Unset[CameraSettings] = None
     depth_camera: Unset[CameraSettings] = None
-    registration: Unset[Literal["same", "same_view", "to_colour", "unknown"]] = None
+    registration: Unset[Literal["same", "same_view", "crop", "to_colour", "unknown"]] = None
+    crop: Unset[Literal["centre"] | Box] = None
     extrinsics: Unset[ExtrinsicsSettings] = None
     orientation: Unset[Turn] = None
 
@@ -210,6 +216,11 @@ class Encoding(Settings):
             )
         if self.extrinsics is not None and self.registration != "to_colour":
             raise ValueError("extrinsics are of registration to_colour; set that, too")
+        if (self.crop is None) == (self.registration == "crop"):
+            raise ValueError(
+                "registration crop and crop go together: give both, crop as centre or as left, "
+                "top, width and height"
+            )
         return self
 
     def require_complete(self) -> None:

@@ -18,6 +18,7 @@ import pytest
 import tiny_jobs
 from fenced import ROOT, Block, of_page
 from PIL import Image
+from video_files import write_video
 
 from mfsynth.cli import main
 from mfsynth.config import RunConfig
@@ -58,7 +59,6 @@ NOT_RUN: dict[str, str] = {
     "export": "of a shell; tests/runs/test_alerts.py tells both kinds",
     "accelerate launch": "starts processes; tests/training/test_processes.py does",
     "torchrun": "starts processes; tests/training/test_processes.py does",
-    "mfsynth annotate --set source={kind: video": "not tried small; tests/sources reads videos",
     "mfsynth retexture": "not tried small; tests/runs/test_jobs.py makes such runs",
     "mfsynth train embedded": "not tried small; tests/training has small ones",
     "mfsynth train estimator": "not tried small; tests/training has small ones",
@@ -179,3 +179,4 @@ def furnish(folder: Path) -> None:
     for number, picture in enumerate(pictures):
         Image.fromarray(picture).save(parent / f"{number}.jpg")
         (parent / f"{number}.txt").write_text(f"picture {number}")
+    write_video(folder / "kitchen.mp4", pictures, "yuv420p", "mpeg4")

@@ -17,7 +17,10 @@ RUN = [
 OF_KITCHEN = ("docs/how-to/released_weights.md",)
 # What must lie in the reader's folder at the end, for pages that are about that.
 MADE = {
-    "README.md": ("out/mine/report.html", "out/mine/manifest.json", "out/hf/README.md"),
+    "README.md": (
+        *("out/mine/report.html", "out/mine/manifest.json", "out/hf/README.md"),
+        "out/kitchen/_commits/000000.json",
+    ),
     "docs/how-to/exports.md": ("out/scannet",),
     "docs/how-to/report.md": ("out/mine/report-strict.html", "mine.html"),
     "docs/how-to/resume-and-repair.md": ("pair",),

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -28,7 +23,6 @@ from mfsynth.runs.doctor.examination import is_whole, run_examination
 from mfsynth.runs.doctor.findings import Severity, examine
 from mfsynth.runs.driver import generate
 from mfsynth.runs.items import RunItems
-from mfsynth.runs.jobs import job_of
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
@@ -40,7 +34,6 @@ from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError
-from mfsynth.storage.store import ObjectStore
 
 CAPTURED = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
 
@@ -440,46 +433,6 @@ def test_all_that_looks_at_runs_takes_those_with_a_source(job, photographs):
     assert f"- licence of {manifest['models'][0]['id']}" in card
     assert verify_run(store).problems == ()
     assert read_run(store).candidates_in_all == 5
-
-
-# Ray starts and two processes load torch, twice: on a busy machine that takes longer than a test
-# may.
-@pytest.mark.timeout(900)
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["i2d", "d2i"])
-def test_a_killed_run_over_a_source_goes_on_to_the_same_pairs(job, photographs, tmp_path, mode):
-    """By the command, with the embedded model, on the sizes that the photographs have."""
-    sampler = {"mode": mode, "steps": 2, "guidance": 1.0}
-    changes = {"model": {"id": "embedded"}, "sampler": sampler, "shard_size": 2}
-    config = job(mode, photographs.add_depth(), output=str(tmp_path / "killed"), **changes)
-    path = tmp_path / "job.json"
-    path.write_text(config.model_dump_json(exclude={"runtime": {"on_event"}}))
-    command = [sys.executable, "-m", "mfsynth.cli", job_of(config), str(path)]
-    # Ray's workers are of low priority (15): beside busy processes they get hardly any time.
-    environment = {**os.environ, "RAY_worker_niceness": "0"}
-    process = subprocess.Popen(command, start_new_session=True, env=environment)
-    commits = tmp_path / "killed" / "_commits"
-    try:
-        while not commits.is_dir() or not [*commits.glob("*.json")]:
-            assert process.poll() is None
-            time.sleep(0.02)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
-    assert done.returncode == 0, done.stderr
-    whole = make(config.model_copy(update={"output": str(tmp_path / "whole")}), batch_size=4)
-    killed = ObjectStore.open(config.output)
-    assert verify_run(killed).problems == ()
-    assert len(rows_of(killed)) == len(SIZES)
-    # Another number of threads, or of images in a batch, rounds the last bit of a sum otherwise:
-    # to the neighbouring code of a depth, and a neighbouring level or two of a JPEG.
-    pairs = zip(RGBDDataset(killed.url), RGBDDataset(whole.url), strict=True)
-    for found, wanted in pairs:
-        assert found.ref == wanted.ref
-        assert np.abs(found.rgb.astype(int) - wanted.rgb).max() <= (0 if mode == "i2d" else 3)
-        assert np.array_equal(found.valid, wanted.valid)
-        assert np.abs(found.depth - wanted.depth).max() <= 1.01 * wanted.depth.max() / 65535
 
 
 @pytest.mark.parametrize("mode", ["i2d", "d2i"])

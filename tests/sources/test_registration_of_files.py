@@ -91,3 +91,72 @@ def test_both_cameras_and_extrinsics_are_needed():
         encoding = Encoding(scale=1, registration="to_colour", **half)
         with pytest.raises(ValueError, match=f"to_colour needs {name}; give it"):
             encoding.require_complete()
+
+
+PART = {"scale": 1, "registration": "crop"}
+BOX = [4, 3, 16, 12]
+
+
+def cropped_of(root, image_size, **encoding):
+    """An image, and beside it depth of 8x6 pixels that shows a part of it."""
+    write(root / "rgb.png", png(image(0, *image_size)))
+    write(root / "depth.npy", npy_of(Z))
+    generic = {"kind": "folder", "layout": "generic", "path": str(root)}
+    return source(**generic, images="rgb.png", depths="depth.npy", encoding=PART | encoding)[0]
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "rows", "columns"),
+    [
+        ("centre", (18, 32), (0, 18), (4, 28)),
+        ("centre", (20, 16), (4, 16), (0, 16)),
+        ("centre", (6, 8), (0, 6), (0, 8)),
+        (BOX, (18, 32), (3, 15), (4, 20)),
+    ],
+)
+def test_depth_of_a_part_of_the_image_lies_there_and_nowhere_else(
+    tmp_path, crop, size, rows, columns
+):
+    item = cropped_of(tmp_path, size, crop=crop)
+    assert item.rgb.shape[:2] == item.depth.shape == size
+    part = item.depth[slice(*rows), slice(*columns)]
+    down, across = part.shape[0] // 6, part.shape[1] // 8
+    np.testing.assert_array_equal(part, np.kron(Z, np.ones((down, across), np.float32)))
+    assert (item.depth > 0).sum() == part.size
+
+
+def test_the_camera_of_a_part_is_that_of_the_image_cut_and_resized(tmp_path):
+    camera = {"fx": 40.0, "fy": 40.0, "cx": 15.5, "cy": 8.5}
+    own = Intrinsics(**camera).cropped(BOX[1], BOX[0]).resized(0.5, 0.5)
+    own = {"fx": own.fx, "fy": own.fy, "cx": own.cx, "cy": own.cy}
+    both = {"camera": camera, "depth_camera": own}
+    item = cropped_of(tmp_path, (18, 32), crop=BOX, **both)
+    assert item.intrinsics == Intrinsics(**camera)
+    with one_line_error("depth of another camera than the image's"):
+        cropped_of(tmp_path, (18, 32), crop=[9, 3, 16, 12], **both)
+    # Rays of its pixels are those of the image's camera there.
+    rays = cropped_of(tmp_path, (18, 32), crop=BOX, camera=camera, axis="ray")
+    given = cropped_of(tmp_path, (18, 32), crop=BOX, depth_camera=own, axis="ray")
+    np.testing.assert_allclose(rays.depth, given.depth, rtol=1e-6)
+    assert (rays.depth < item.depth).any()
+
+
+@pytest.mark.parametrize(
+    ("crop", "problem"),
+    [
+        (
+            [20, 3, 16, 12],
+            "depth.npy: encoding.crop ends at column 36, row 15 of an image of 32",
+        ),
+        ([0, 0, 16, 16], "depth of 8x6 pixels for a part of the image .*rgb.png of 16x16; mend"),
+    ],
+)
+def test_a_part_that_can_not_be_is_one_line(tmp_path, crop, problem):
+    with one_line_error(problem):
+        cropped_of(tmp_path, (18, 32), crop=crop)
+
+
+@pytest.mark.parametrize("half", [{"crop": "centre"}, {"registration": "crop"}])
+def test_that_depth_is_of_a_part_and_of_which_are_said_together(half):
+    with pytest.raises(ValidationError, match="registration crop and crop go together"):
+        Encoding(scale=1, **half)
