@@ -5,7 +5,8 @@
 The pairs of `loader.py` lie in moto's S3 on loopback, a process of its own. mfsynth's loader reads
 them from there by ranges, webdataset the same objects by signed HTTP addresses, whole, with curl.
 All on one thread with the same decoders, in batches, taking turns; medians over rounds. CPU seconds
-are those of the reader and its child processes, which curl is, not the server's.
+are those of the reader and its child processes, which curl is, not the server's; pairs a second
+are of wall time, which hangs on what else the machine does.
 """
 
 from __future__ import annotations
@@ -86,17 +87,20 @@ def main() -> None:
             "webdataset, HTTP, batches": webdataset_loader(tars, batched=True),
         }
         cpu: dict[str, list[float]] = {reader: [] for reader in readers}
+        wall: dict[str, list[float]] = {reader: [] for reader in readers}
         for _ in range(args.rounds):
             for reader, read in readers.items():
-                begun = cpu_seconds()
+                begun, at = cpu_seconds(), time.perf_counter()
                 read()
                 cpu[reader].append(cpu_seconds() - begun)
+                wall[reader].append(time.perf_counter() - at)
     print(f"{args.pairs} pairs of {args.side}x{args.side}\n")
-    print("| reader | pairs a CPU second | of the ceiling |")
-    print("|---|---|---|")
+    print("| reader | pairs a CPU second | of the ceiling | pairs a second |")
+    print("|---|---|---|---|")
     for reader, took in cpu.items():
         share = statistics.median(a / b for a, b in zip(cpu["ceiling"], took, strict=True))
-        print(f"| {reader} | {args.pairs / statistics.median(took):.0f} | {share:.0%} |")
+        rate, of_wall = (args.pairs / statistics.median(s) for s in (took, wall[reader]))
+        print(f"| {reader} | {rate:.0f} | {share:.0%} | {of_wall:.0f} |")
 
 
 if __name__ == "__main__":
