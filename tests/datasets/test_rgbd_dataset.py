@@ -131,7 +131,7 @@ def test_a_transform_is_applied_to_every_sample(run_store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (1, "forkserver")])
+@pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (1, "spawn")])
 def test_torch_loads_it_with_any_workers(run_store, workers, start):
     from torch.utils.data import DataLoader
 
