@@ -51,7 +51,7 @@ SCORES = ("registration",)
 Read = Callable[[], None]
 
 
-def write_run(folder: Path, pairs: int, side: int) -> ObjectStore:
+def write_run(folder: str | Path, pairs: int, side: int) -> ObjectStore:
     frames = real_frames(side, crops=3)
     contents = contents_of_run(dict.fromkeys(SCORES, ""))
     manifest = RunManifest(

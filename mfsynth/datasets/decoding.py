@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from mfsynth.config.limits import Limit
@@ -17,6 +17,7 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards import codecs
+from mfsynth.shards.inflating import Bytes
 from mfsynth.shards.labels import as_matrix, decode_mask, decode_poses, suffix_of
 from mfsynth.shards.layout import ADDED_MEMBERS, OFFSET, members_of
 from mfsynth.shards.quantisation import DepthEncoding, DepthScale
@@ -25,18 +26,25 @@ from mfsynth.shards.tables import scores_of, slots_of
 
 Row = Mapping[str, Any]
 
-_LATER = ("slots", "source", "copy")
-_REF = [field.name for field in fields(CandidateRef) if field.name not in _LATER]
 PIXELS = ("rgb", "depth")
 """Members that every sample is read with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Member(NamedTuple):
+    """A member of a sample, and where in its span it lies."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+class Span(NamedTuple):
     """Where the members of a sample lie in a tar: neighbours, so that they are read at once."""
 
     start: int
     length: int
+    members: tuple[Member, ...]
 
 
 class ChangedError(ValueError):
@@ -65,31 +73,30 @@ def span_of(row: Row, tar: StoredObject, names: Sequence[str] = PIXELS) -> Span:
         ValueError: Not in this tar.
     """
     start = end = row["rgb_offset"]
+    found = []
     for name in names:
         offset, size = row[f"{name}_offset"], row[f"{name}_size"]
         if not start <= offset <= offset + size <= tar.size or offset < 0:
             raise ValueError(f"the {name} doesn't lie in its tar")
         end = max(end, offset + size)
-    return Span(start, end - start)
+        found.append(Member(name, offset - start, size, row[f"{name}_crc32"]))
+    return Span(start, end - start, tuple(found))
 
 
-def members(
-    row: Row, span: Span, data: bytes, names: Sequence[str] = PIXELS
-) -> dict[str, memoryview]:
+def members(sample_id: str, span: Span, data: Bytes) -> dict[str, memoryview]:
     """Members of a sample by their names, views of what was read of its span.
 
     Raises:
         ChangedError: They are not those of the index.
     """
     if len(data) != span.length:
-        raise ChangedError(f"truncated: {row['sample_id']} ends early")
+        raise ChangedError(f"truncated: {sample_id} ends early")
     found = {}
     whole = memoryview(data)
-    for name in names:
-        offset = row[f"{name}_offset"] - span.start
-        member = whole[offset : offset + row[f"{name}_size"]]
-        if zlib.crc32(member) != row[f"{name}_crc32"]:
-            raise ChangedError(f"the {name} of {row['sample_id']} changed (CRC-32 differs)")
+    for name, offset, size, crc32 in span.members:
+        member = whole[offset : offset + size]
+        if isal_zlib.crc32(member) != crc32:
+            raise ChangedError(f"the {name} of {sample_id} changed (CRC-32 differs)")
         found[name] = member
     return found
 
@@ -124,10 +131,14 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
     pose = row.get("camera_to_world")
     return RGBDSample(
         ref=CandidateRef(
-            **{name: row[name] for name in _REF},
-            slots=slots_of(row),
-            source=row.get("source"),
-            copy=row.get("copy"),
+            row["sample_id"],
+            row["candidate"],
+            row["seed"],
+            row["prompt"],
+            row["prompt_id"],
+            slots_of(row),
+            row.get("source"),
+            row.get("copy"),
         ),
         rgb=pixels.rgb,
         depth=pixels.depth,

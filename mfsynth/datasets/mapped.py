@@ -47,7 +47,7 @@ class Index:
         self._path, self._parts = path, parts
         self._batches = table.to_batches()
         self._ends = [*accumulate(batch.num_rows for batch in self._batches)]
-        self._values: dict[int, dict[str, Callable[[int], Any]]] = {}
+        self._columns: dict[int, _Columns] = {}
 
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[Any, ...]]:
         if self._path is not None and self._path.exists():
@@ -62,36 +62,44 @@ class Index:
     def row(self, number: int) -> dict[str, Any]:
         """The values of a row by column."""
         at = bisect_right(self._ends, number)
-        place = number - (self._ends[at] - self._batches[at].num_rows)
-        return {name: value(place) for name, value in self._readers(at).items()}
-
-    def _readers(self, at: int) -> dict[str, Callable[[int], Any]]:
-        """What gives a column's value in a row of a batch."""
-        found = self._values.get(at)
-        if found is None:
-            batch = self._batches[at]
-            columns = zip(batch.schema.names, batch.columns, strict=True)
-            found = self._values[at] = {name: _reader(column) for name, column in columns}
-        return found
+        columns = self._columns.get(at)
+        if columns is None:
+            columns = self._columns[at] = _Columns(self._batches[at])
+        return columns.row(number - (self._ends[at] - self._batches[at].num_rows))
 
 
-def _reader(column: pa.Array) -> Callable[[int], Any]:
-    kind = column.type
-    if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        # Of the same memory, and ten times as fast as Arrow's own.
-        return column.to_numpy().item
-    if not column.null_count and pa.types.is_string(kind):
-        return _text_reader(column)
-    return lambda place: column[place].as_py()
+class _Columns:
+    """Columns of a batch; values are taken from its memory, ten times as fast as by Arrow."""
 
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._nothing = dict.fromkeys(batch.schema.names)
+        self._numbers: dict[str, Callable[[int], Any]] = {}
+        self._texts: dict[str, tuple[Callable[[int], int], memoryview]] = {}
+        self._others: dict[str, pa.Array] = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            kind = column.type
+            if column.null_count == len(column):
+                continue
+            if column.null_count:
+                self._others[name] = column
+            elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+                self._numbers[name] = column.to_numpy().item
+            elif pa.types.is_string(kind):
+                _, ends, text = column.buffers()
+                at = np.frombuffer(ends, np.int32)[column.offset :].item
+                self._texts[name] = at, memoryview(text or b"")
+            else:
+                self._others[name] = column
 
-def _text_reader(column: pa.StringArray) -> Callable[[int], str]:
-    _, ends, text = column.buffers()
-    if text is None:
-        return lambda place: ""
-    at = np.frombuffer(ends, np.int32)[column.offset :].item
-    view = memoryview(text)
-    return lambda place: str(view[at(place) : at(place + 1)], "utf-8")
+    def row(self, place: int) -> dict[str, Any]:
+        row = self._nothing.copy()
+        for name, value in self._numbers.items():
+            row[name] = value(place)
+        for name, (at, text) in self._texts.items():
+            row[name] = str(text[at(place) : at(place + 1)], "utf-8")
+        for name, column in self._others.items():
+            row[name] = column[place].as_py()
+        return row
 
 
 def joined(indexes: Sequence[Index], schema: pa.Schema) -> Index:

@@ -11,8 +11,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import starmap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mfsynth.errors import MfsynthError
@@ -57,11 +56,11 @@ class RangeReader:
 
     def read(
         self, store: ObjectStore, stored: StoredObject, ranges: Sequence[Range]
-    ) -> Iterable[bytes]:
+    ) -> Iterable[bytes | memoryview]:
         """Ranges of an object, each with fewer bytes if the object ends before.
 
-        Of a file each is read when it is asked for. Neighbours are read at once from a remote
-        store.
+        Of a file each is read when it is asked for, into the memory of the one before it, which is
+        still in the processor's caches. Neighbours are read at once from a remote store.
 
         Raises:
             FileNotFoundError: There is no such object.
@@ -74,11 +73,11 @@ class RangeReader:
             path = str(root / stored.key)
             file = self._file(path, lambda: os.open(path, os.O_RDONLY))
             assert file is not None
-            return starmap(file.read, ranges)
+            return file.read(ranges)
         if (cache := self._cache) is not None:
             kept = self._file(_name(stored), lambda: self._kept(cache, store, stored))
             if kept is not None:
-                return starmap(kept.read, ranges)
+                return kept.read(ranges)
         found: dict[Range, bytes] = {}
         for group in _coalesced(ranges):
             first = group[0][0]
@@ -155,10 +154,13 @@ class _OpenFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def read(self, start: int, length: int) -> bytes:
-        # A method, so that `self` lives until pread is back: a descriptor that was closed
+    def read(self, ranges: Sequence[Range]) -> Iterator[memoryview]:
+        # A method, so that `self` lives until the last is read: a descriptor that was closed
         # meanwhile could by then be another file's.
-        return os.pread(self._descriptor, length, start)
+        memory = memoryview(bytearray(max((length for _, length in ranges), default=0)))
+        for start, length in ranges:
+            room = memory[:length]
+            yield room[: os.preadv(self._descriptor, [room], start)]
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):

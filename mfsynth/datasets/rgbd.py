@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import accumulate
-from typing import Any, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,7 @@ from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.inflating import Bytes
 from mfsynth.shards.quantisation import DepthEncoding
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
@@ -242,7 +243,7 @@ class RGBDDataset:
             MfsynthError: The shard is missing, truncated or damaged.
         """
         files: dict[str, bytes] = {}
-        wanted = self._locate(0, number)
+        [wanted] = self._locate([number])
         if isinstance(wanted, MfsynthError):
             raise wanted
         sample = self._read([wanted], None, files)[0]
@@ -263,8 +264,7 @@ class RGBDDataset:
         """
         found: dict[int, RGBDSample | MfsynthError] = {}
         wanted: dict[tuple[int, str], list[_Wanted]] = defaultdict(list)
-        for place, number in enumerate(numbers):
-            each = self._locate(place, number)
+        for place, each in enumerate(self._locate(numbers)):
             if isinstance(each, MfsynthError):
                 found[place] = each
             else:
@@ -273,18 +273,19 @@ class RGBDDataset:
             found |= self._read(group, frames)
         return [found[place] for place in range(len(numbers))]
 
-    def _locate(self, place: int, number: int) -> _Wanted | MfsynthError:
-        at = number if self._chosen is None else int(self._chosen[number])
-        part = self._parts[bisect_right(self._ends, at)]
-        row = self._rows.row(at)
-        tar = part.tars.get((row["shard"], bool(row.get(RETURNED))))
-        if tar is None:
-            return _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
-        try:
-            names = (*PIXELS, *labels_of(row)) if self._labels else PIXELS
-            return _Wanted(place, part, tar, row, span_of(row, tar, names), names)
-        except (ValueError, TypeError) as error:
-            return _unreadable(part, tar, row, error)
+    def _locate(self, numbers: Sequence[int]) -> Iterator[_Wanted | MfsynthError]:
+        rows = numbers if self._chosen is None else self._chosen[numbers].tolist()
+        for place, at in enumerate(rows):
+            part, row = self._parts[bisect_right(self._ends, at)], self._rows.row(at)
+            tar = part.tars.get((row["shard"], bool(row.get(RETURNED))))
+            if tar is None:
+                yield _damaged(part, layout.COMMITS_FOLDER, f"{row['sample_id']}: has no tar")
+                continue
+            try:
+                names = (*PIXELS, *labels_of(row)) if self._labels else PIXELS
+                yield _Wanted(place, part, tar, row, span_of(row, tar, names))
+            except (ValueError, TypeError) as error:
+                yield _unreadable(part, tar, row, error)
 
     def _read(
         self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
@@ -320,7 +321,7 @@ class RGBDDataset:
     def _filled(
         self,
         wanted: _Wanted,
-        data: bytes,
+        data: Bytes,
         sample: RGBDSample,
         pixels: Pixels,
         encoding: DepthEncoding,
@@ -329,14 +330,14 @@ class RGBDDataset:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
             try:
-                found = members(row, span, data, wanted.names)
+                found = members(sample.sample_id, span, data)
             except ChangedError:
                 if part.store.local_root is not None:
                     raise
                 # On the way from a store, once in very many reads; or on the disk of the cache.
                 self._reader.forget(tar)
                 [again] = self._reader.read(part.store, tar, [(span.start, span.length)])
-                found = members(row, span, again, wanted.names)
+                found = members(sample.sample_id, span, again)
         except ChangedError as error:
             return _damaged(part, tar.key, str(error))
         except (OSError, MfsynthError) as error:
@@ -350,22 +351,14 @@ class RGBDDataset:
             return _unreadable(part, tar, row, error)
 
 
-class _Wanted:
+class _Wanted(NamedTuple):
     """A sample that is to be read, and its place among others."""
 
-    __slots__ = ("names", "part", "place", "row", "span", "tar")
-
-    def __init__(
-        self,
-        place: int,
-        part: Part,
-        tar: StoredObject,
-        row: Row,
-        span: Span,
-        names: Sequence[str] = PIXELS,
-    ) -> None:
-        self.place, self.part, self.tar, self.row, self.span = place, part, tar, row, span
-        self.names = names
+    place: int
+    part: Part
+    tar: StoredObject
+    row: Row
+    span: Span
 
 
 def _tar_cache(limit: int) -> LocalCache | None:

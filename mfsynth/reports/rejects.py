@@ -138,7 +138,7 @@ def pixels_of(
         try:
             span = span_of(row, tar)
             [data] = reader.read(store, tar, [(span.start, span.length)])
-            files, pixels = members(row, span, data), room_for(row)
+            files, pixels = members(row["sample_id"], span, data), room_for(row)
             decode_into(pixels, encoding_of(row), files["rgb"], files["depth"])
             found[row["candidate"]] = described(row, pixels)
         except (OSError, ValueError, KeyError, TypeError) as error:

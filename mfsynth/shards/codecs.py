@@ -8,6 +8,7 @@ import simplejpeg
 
 from mfsynth.config.limits import Limit
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
+from mfsynth.shards.inflating import Bytes, inflated
 from mfsynth.shards.quantisation import (
     MAX_CODE,
     Codes,
@@ -16,7 +17,6 @@ from mfsynth.shards.quantisation import (
     quantise_depth,
 )
 
-Bytes = bytes | memoryview
 Shape = tuple[int, int]
 """Rows and columns."""
 
@@ -114,7 +114,7 @@ def decode_codes(png: Bytes, shape: Shape | None = None) -> Codes:
     # OpenCV gives a picture with grey in place of what is missing for some truncated files.
     if png[-8:] != b"IEND\xaeB`\x82":
         raise ValueError("not a whole PNG")
-    codes = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    codes = cv2.imdecode(np.frombuffer(inflated(png), np.uint8), cv2.IMREAD_UNCHANGED)
     if codes is None or codes.dtype != np.uint16 or codes.ndim != 2:
         raise ValueError("not a 16-bit greyscale PNG")
     return codes.view(np.uint16)

@@ -131,9 +131,7 @@ def test_a_transform_is_applied_to_every_sample(run_store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("workers", "start"), [(0, None), (2, "fork"), (2, "spawn"), (2, "forkserver")]
-)
+@pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (1, "spawn")])
 def test_torch_loads_it_with_any_workers(run_store, workers, start):
     from torch.utils.data import DataLoader
 
@@ -231,12 +229,12 @@ def test_reading_a_run_needs_no_torch():
 
 
 def test_no_flipped_bit_of_an_index_gives_a_wrong_sample(run_store):
-    """1,000 flips: each is told when the data set is opened, in a line that names the file."""
+    """100 flips: each is told when the data set is opened, in a line that names the file."""
     receipt = read_commits(run_store)[0]
     path = run_store.local_root / receipt.objects["index"].key
     whole = path.read_bytes()
     generator = np.random.default_rng(0)
-    for bit in generator.choice(8 * len(whole), 1000, replace=False):
+    for bit in generator.choice(8 * len(whole), 100, replace=False):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(flipped)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mfsynth.shards import codecs
+from mfsynth.shards.inflating import inflated
 from mfsynth.shards.quantisation import (
     FORMULAS,
     MAX_CODE,
@@ -140,6 +142,33 @@ def test_a_truncated_png_is_refused(cut):
     png, encoding = codecs.encode_depth(np.ones((16, 16), np.float32))
     with pytest.raises(ValueError, match="PNG"):
         codecs.decode_depth(png[:cut], encoding)
+
+
+def damaged_pngs():
+    """Each the first of two files, of which OpenCV alone may be asked."""
+    depth = np.random.default_rng(0).uniform(1, 5, (40, 30)).astype(np.float32)
+    png, _ = codecs.encode_depth(depth)
+    for at in range(8, len(png), 7):
+        yield png[:at] + bytes([png[at] ^ 4]) + png[at + 1 :]
+    text = png.index(b"IDAT") - 4
+    for kind in (b"tEXt", b"tRNS", b"aaAa"):
+        chunk = kind + b"\0\1"
+        yield png[:text] + b"\0\0\0\2" + chunk + zlib.crc32(chunk).to_bytes(4) + png[text:]
+    yield png + b"\0"
+    yield png[:text] + png[text + 12 :]
+
+
+def test_inflating_beforehand_changes_neither_codes_nor_what_is_damaged():
+    """A picture of more than one block, and one with whatever may have happened to it."""
+    wide, _ = codecs.encode_depth(np.random.default_rng(1).uniform(1, 90, (90, 700)))
+    assert len(inflated(wide)) > 90 * 700 * 2
+    for png in (wide, *damaged_pngs()):
+        alone, ours = (
+            cv2.imdecode(np.frombuffer(each, np.uint8), cv2.IMREAD_UNCHANGED)
+            for each in (png, inflated(memoryview(png)))
+        )
+        assert (alone is None) == (ours is None)
+        np.testing.assert_array_equal(alone, ours)
 
 
 def test_an_8_bit_png_is_refused():
