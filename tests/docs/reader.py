@@ -138,6 +138,11 @@ def size_of(words: list[str]) -> str | None:
     return next((name for name in names if name in SMALL), None)
 
 
+def joins_cluster(block: Block) -> bool:
+    """Whether a command of a block wants a cluster to join."""
+    return any(CLUSTER in word for _, meant in commands(block) for word in meant)
+
+
 def small(words: list[str]) -> list[str]:
     """A command with what makes it small."""
     name = size_of(words)
