@@ -50,7 +50,6 @@ SMALL: dict[str, tuple[str, ...]] = {
         *("--set", "sampler={steps: 1, height: 64, width: 64}", "--set", "model.dtype=float32"),
         *("--set", "prompts.allow_unknown=true"),
     ),
-    "generate my.yaml": (*_RUN, "--set", "target.candidates=4", *_JOINING),
     "doctor local": (*_RUN, *_JOINING),
     "doctor my.yaml": _JOINING,
     "annotate": _RUN,
@@ -89,6 +88,7 @@ INSTEAD: dict[str, str] = {
     "source.scenes=512": "source.scenes=1",
     "--start 1000": "--start 1",
     "/data/": "data/",
+    "generate my.yaml --dry-run": f"generate my.yaml --dry-run {' '.join(_JOINING)}",
     # The cluster was there before the bucket, and has no key for it.
     "doctor my.yaml --out s3://bucket/kitchen": "doctor my.yaml --out out/kitchen",
     # Of a processor nobody is told what it costs on GPUs.
