@@ -39,7 +39,7 @@ typecheck: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/site/build_site.py
 
-# Tables and picture of the embedded model, anew. Half an hour.
+# Tables and pictures of the embedded model, anew. Half an hour.
 figures: SHELL := /bin/bash -o pipefail
 figures: PAGE := $(BIN)/python benchmarks/into_page.py
 figures: $(VENV)/.installed-dev
@@ -48,7 +48,7 @@ figures: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
 		| $(PAGE) docs/results/embedded_model.md few-steps
 	$(MAKE) demo
-	$(BIN)/python benchmarks/demo_picture.py
+	$(BIN)/python benchmarks/gallery.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/mfsynth calibrate benchmarks/real_frames.yaml

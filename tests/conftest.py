@@ -146,6 +146,24 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Address of a small Ray cluster: to join one is faster than to start one a test."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
+    from ray.cluster_utils import Cluster
+
+    from mfsynth.config import RuntimeConfig
+    from mfsynth.runs.cluster import RayCluster
+
+    # A process in which Ray was first started after this cluster can't start actors there.
+    RayCluster(RuntimeConfig(workers=1)).disconnect()
+    node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    started = Cluster(initialize_head=True, head_node_args=node)
+    yield started.address
+    started.shutdown()
+
+
+@pytest.fixture(scope="session")
 def _s3_server() -> Iterator[S3Server]:
     from s3_server import S3Server
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import reader
+from furnishing import furnish
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Path:
     """Their folder. Tests may add to it, and change nothing that is there."""
     folder = tmp_path_factory.mktemp("reader")
-    reader.furnish(folder)
+    furnish(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         reader.follow("docs/tutorial.md")

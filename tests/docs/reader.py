@@ -1,4 +1,4 @@
-"""What a reader of the pages has on the disk, and how their commands are run: here, and small.
+"""How the commands of pages are run: here, and small; `furnishing.py` has what lies on the disk.
 
 A command is called in this process. What Ray's workers would make of a run, one of this process
 makes; then the command drives the run, and finds it finished.
@@ -6,36 +6,76 @@ makes; then the command drives the run, and finds it finished.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_jobs
-from fenced import ROOT, Block, of_page
-from PIL import Image
-from video_files import write_video
+from fenced import Block, of_page
+from furnishing import DESK
 
 from mfsynth.cli import main
 from mfsynth.config import RunConfig
 from mfsynth.runs import driver
 from mfsynth.runs.settings import complete
+from mfsynth.simulation.gl import gl_context
 
 _LOOSE = (
     "{validity: {min_valid_fraction: 0, min_dynamic_range: 1}, registration: {min: -100}, "
     "flying_pixels: {max: 1}}"
 )
 _RUN = ("--set", f"checks={_LOOSE}", "--set", "shard_size=4")
+_DESK = ("--set", f"data={json.dumps([DESK])}")
+_STEPS = ("--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1")
+# Stands for the address of a cluster, which is joined sooner than one of a command's own is there.
+CLUSTER = "CLUSTER"
+_JOINING = ("--set", f"runtime.ray_address={CLUSTER}")
 # What makes a command small; what the page says comes after it, and counts.
 SMALL: dict[str, tuple[str, ...]] = {
     "generate": (*_RUN, "--set", "target.candidates=4"),
+    "generate released": (
+        *(
+            "--set",
+            "checks={validity: {}}",
+            "--set",
+            "target.candidates=1",
+            "--set",
+            "shard_size=1",
+        ),
+        *("--set", "sampler={steps: 1, height: 64, width: 64}", "--set", "model.dtype=float32"),
+        *("--set", "prompts.allow_unknown=true"),
+    ),
+    "doctor local": (*_RUN, *_JOINING),
+    "doctor my.yaml": _JOINING,
     "annotate": _RUN,
-    "train desk_network.yaml": (
-        *("--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1"),
+    "retexture": (
+        *("--set", "checks={validity: {}}", "--set", "shard_size=2", "--set", "sampler.steps=1"),
+        *("--set", "source.scenes=1"),
+    ),
+    "train desk_network.yaml": _STEPS,
+    "train estimator": (*_STEPS, *_DESK),
+    "train embedded": (
+        *("--set", "optimiser.image_steps=1", "--set", "optimiser.joint_steps=1"),
+        *("--set", "optimiser.batch_size=2", "--set", "optimiser.warmup_steps=1"),
+        *("--set", "transformer.layers=1", "--set", "transformer.single_layers=1"),
+        *("--set", "transformer.heads=1", *_DESK),
+    ),
+    "distill": (
+        *("--set", "optimiser.steps=1", "--set", "optimiser.batch_size=1"),
+        *("--set", "optimiser.warmup_steps=0", "--set", "teacher.steps=5"),
+    ),
+    "evaluate": ("--set", "steps=1", "--set", "data=[{kind: mfsynth, url: out/mine}]"),
+    "evaluate published": ("--set", "steps=1", "--set", "model={id: embedded}"),
+    "calibrate": (
+        *("--set", "checks={estimator_agreement: {}}", *_DESK),
+        *("--set", "held_out=null", "--set", "draws=20"),
+        # What five images are enough for.
+        *("--set", "alpha=0.8", "--set", "delta=0.8"),
     ),
 }
 # What pages say, and what stands for it here: small runs have few candidates.
@@ -44,6 +84,16 @@ INSTEAD: dict[str, str] = {
     "registration>=2": "registration>=-100",
     "flying_pixels<=0.3": "flying_pixels<=1",
     "reproduce out/mine 123": "reproduce out/mine 1",
+    "target={candidates: 1024}": "target={candidates: 4}",
+    "source.scenes=512": "source.scenes=1",
+    "--start 1000": "--start 1",
+    "/data/": "data/",
+    "generate my.yaml --dry-run": f"generate my.yaml --dry-run {' '.join(_JOINING)}",
+    # The cluster was there before the bucket, and has no key for it.
+    "doctor my.yaml --out s3://bucket/kitchen": "doctor my.yaml --out out/kitchen",
+    # Of a processor nobody is told what it costs on GPUs.
+    "--from out/mine --gpus 64 --price 2.50": "--from out/mine",
+    "convert bartduis/modality_forcing": "convert --text-encoder text_encoder released",
 }
 # What is not run, by how it begins, and why. Whatever isn't named here or by a comment is run.
 NOT_RUN: dict[str, str] = {
@@ -59,34 +109,8 @@ NOT_RUN: dict[str, str] = {
     "export": "of a shell; tests/runs/test_alerts.py tells both kinds",
     "accelerate launch": "starts processes; tests/training/test_processes.py does",
     "torchrun": "starts processes; tests/training/test_processes.py does",
-    "mfsynth retexture": "not tried small; tests/runs/test_jobs.py makes such runs",
-    "mfsynth train embedded": "not tried small; tests/training has small ones",
-    "mfsynth train estimator": "not tried small; tests/training has small ones",
-    "mfsynth train klein-4b": "not tried; tests/training/test_requirements.py says as much",
-    "mfsynth distill": "not tried small; tests/training has small ones",
-    "mfsynth generate local --set model.few_steps=": "wants what distill makes; tests/models does",
-    "mfsynth config": "not tried yet; tests/cli/test_config_command.py does",
-    "mfsynth data inspect": "not tried yet; tests/cli/test_data_command.py looks at such files",
-    "mfsynth generate local --log json": "not tried yet; tests/runs/test_watching_a_run.py does",
-    "mfsynth generate local --set keep_rejects=": "not tried yet; tests/shards/test_views.py does",
-    "mfsynth export s3://": "not tried yet; tests/datasets/exports does",
-    "mfsynth push s3://": "not tried yet; tests/cli/test_push_command.py does",
-    "mfsynth push out/mine out/": "not tried yet; tests/cli/test_push_command.py does",
-    "mfsynth finalize out/mine --energon": "not tried yet; tests/shards/test_energon.py does",
-    "mfsynth calibrate": "hundreds of scenes; tests/cli/test_calibrate_command.py has few",
-    "mfsynth evaluate": "not tried small; tests/cli/test_evaluate_command.py has few images",
-    "mfsynth doctor local": "starts Ray; tests/runs/test_doctor.py does",
-    "mfsynth doctor my.yaml": "starts Ray; tests/runs/test_doctor.py does",
-    "mfsynth generate my.yaml --dry-run": "starts Ray; tests/runs/test_dry_run.py does",
-    "mfsynth generate local --set checks.calibration=": "wants what calibrate makes; "
-    "tests/runs/test_calibrated_runs.py does",
-    "mfsynth plan": "wants a run that GPUs made; tests/cli/test_plan_command.py has its receipts",
-    "mfsynth generate released": "needs released weights and a GPU",
-    "mfsynth model convert": "needs released weights; tests/models has small ones",
-    "mfsynth model info models/": "needs released weights; tests/models has small ones",
-    "mfsynth view": "needs Rerun, which no test installs; tests/reports/test_recordings.py looks",
-    "mfsynth export out/mine --format bop --out out/bop --assume-fov 69 --metres-per-unit 1.4 "
-    "--c2pa": "wants a certificate; tests/datasets/exports/test_signing.py has one",
+    "mfsynth train klein-4b": "ten seconds to count its operations; "
+    "tests/training/test_requirements.py counts those of klein-4b-lora",
 }
 # What is not wrong but to be said: `doctor` leaves with 1 for warnings.
 _ENDS = {"doctor": (0, 1)}
@@ -114,6 +138,11 @@ def size_of(words: list[str]) -> str | None:
     return next((name for name in names if name in SMALL), None)
 
 
+def joins_cluster(block: Block) -> bool:
+    """Whether a command of a block wants a cluster to join."""
+    return any(CLUSTER in word for _, meant in commands(block) for word in meant)
+
+
 def small(words: list[str]) -> list[str]:
     """A command with what makes it small."""
     name = size_of(words)
@@ -137,12 +166,12 @@ def run(words: list[str]) -> None:
     assert (ended.value.code or 0) in _ENDS.get(arguments[0], (0,)), words
 
 
-def follow(page: str, place: str = "") -> list[list[str]]:
+def follow(page: str, here: Mapping[str, str] = MappingProxyType({})) -> list[list[str]]:
     """Run what a page says in this folder.
 
     Args:
         page: Of the repository.
-        place: What stands for `s3://bucket`.
+        here: What stands for `s3://bucket` and `CLUSTER`.
 
     Returns:
         What was run.
@@ -155,9 +184,15 @@ def follow(page: str, place: str = "") -> list[list[str]]:
             continue
         for said, meant in commands(block):
             if why_not(said) is None:
-                run([word.replace("s3://bucket", place) for word in meant])
+                run([_replaced(word, here) for word in meant])
                 done.append(said)
     return done
+
+
+def _replaced(word: str, here: Mapping[str, str]) -> str:
+    for said, meant in here.items():
+        word = word.replace(said, meant)
+    return word
 
 
 def _without_streams(words: list[str]) -> list[str]:
@@ -166,17 +201,8 @@ def _without_streams(words: list[str]) -> list[str]:
 
 
 def _made_here(drive: Any, config: RunConfig, **how: Any) -> Any:
+    # A context of OpenGL serves one thread, and a worker has one for loading.
+    gl_context.cache_clear()
     tiny_jobs.make(complete(config))
+    gl_context.cache_clear()
     return drive(config, **how)
-
-
-def furnish(folder: Path) -> None:
-    """Write the files that pages take to be there."""
-    shutil.copy(ROOT / "configs" / "local.yaml", folder / "my.yaml")
-    pictures = [np.full((32, 48, 3), 40 * number, np.uint8) for number in range(2)]
-    parent = folder / "photographs"
-    parent.mkdir()
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(parent / f"{number}.jpg")
-        (parent / f"{number}.txt").write_text(f"picture {number}")
-    write_video(folder / "kitchen.mp4", pictures, "yuv420p", "mpeg4")

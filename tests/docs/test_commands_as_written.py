@@ -14,7 +14,7 @@ RUN = [
     if not block.not_run and any(reader.why_not(said) is None for said, _ in reader.commands(block))
 ]
 # Pages about a run that they don't make.
-OF_KITCHEN = ("docs/how-to/released_weights.md",)
+OF_KITCHEN = ("docs/how-to/training.md",)
 # What must lie in the reader's folder at the end, for pages that are about that.
 MADE = {
     "README.md": (
@@ -43,19 +43,24 @@ def test_what_a_page_says_is_to_be_typed_does_it(page, place, tmp_path, monkeypa
     text = "".join(block.text for block in RUN if block.page == page)
     if "hf://" in text:
         request.getfixturevalue("hub")
+    if "mfsynth retexture" in text:
+        request.getfixturevalue("opengl")
     folder = tmp_path / "reader"
     shutil.copytree(place, folder)
     if page in OF_KITCHEN:
         shutil.copytree(place / "out" / "mine", folder / "out" / "kitchen")
     monkeypatch.chdir(folder)
-    bucket = ""
+    here = {}
+    if any(map(reader.joins_cluster, (b for b in RUN if b.page == page))):
+        here[reader.CLUSTER] = request.getfixturevalue("cluster")
     if "s3://" in text:
         bucket = request.getfixturevalue("s3").new_bucket()
         for name in ("mine", "kitchen"):
             reader.run(["mfsynth", "copy", "out/mine", f"{bucket}/{name}"])
+        here["s3://bucket"] = bucket
     if "mfsynth refilter" in text:
         shutil.rmtree(folder / "out" / "mine" / "_views")
-    assert reader.follow(page, bucket)
+    assert reader.follow(page, here)
     for name in MADE.get(page, ()):
         assert (folder / name).exists(), name
 

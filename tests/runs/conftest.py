@@ -13,9 +13,8 @@ from standin import accepted
 from started import plan_of
 from tiny_jobs import Photographs
 
-from mfsynth.config import RunConfig, RuntimeConfig
+from mfsynth.config import RunConfig
 from mfsynth.prompts import derive_seed
-from mfsynth.runs.cluster import RayCluster
 from mfsynth.runs.settings import complete
 from mfsynth.shards.layout import sample_id
 from mfsynth.simulation.gl import gl_context
@@ -66,21 +65,6 @@ class RunFolder:
             for i in range(shard * size, (shard + 1) * size)
             if i not in without and accepted(derive_seed(0, "noise", i))
         ]
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """Address of a small Ray cluster: to join one is faster than to start one a test."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
-    from ray.cluster_utils import Cluster
-
-    # A process in which Ray was first started after this cluster can't start actors there.
-    RayCluster(RuntimeConfig(workers=1)).disconnect()
-    node = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    started = Cluster(initialize_head=True, head_node_args=node)
-    yield started.address
-    started.shutdown()
 
 
 @pytest.fixture

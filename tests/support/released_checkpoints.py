@@ -15,11 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import Qwen3ForCausalLM
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.conversion import convert
 from mfsynth.models.released.names import transformer_layout
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.training.config import TransformerConfig
+from mfsynth.training.small_text_encoder import build_text_encoder, build_tokenizer
 
 GRID = (3, 4)
 PROMPTS = ["a red cube on a table", "a blue ball"]
@@ -97,3 +100,27 @@ def write_hollow_transformer(path: Path, **sizes: Any) -> None:
         model = ModalityForcingTransformer2DModel(**sizes)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     write_hollow(path, transformer_layout(shapes))
+
+
+def save_text_encoder(folder: Path) -> Path:
+    """A language model with the 27 layers that the release reads, of 16 channels."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(PROMPTS)
+    sizes = TransformerConfig(
+        patch=8,
+        rgb_bands=(4, 2),
+        layers=1,
+        single_layers=1,
+        depth_decoder_layers=1,
+        heads=2,
+        head_dim=16,
+        rope_axes=(4, 4, 4, 4),
+        rope_theta=100,
+        text_length=512,
+        text_layers=28,
+        text_channels=16,
+    )
+    config = build_text_encoder(sizes, len(tokenizer)).config
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
