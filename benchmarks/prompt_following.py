@@ -54,12 +54,11 @@ def named(caption: str) -> list[tuple[int, int]]:
     ]
 
 
-def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> ObjectJudge:
+def train_judge(scenes: CachedScenes, folder: Path, seed: int = 0) -> ObjectJudge:
     """Train the judge, or load what an earlier call has trained.
 
-    What it writes into `cache` is a folder that the check `prompt_objects` takes.
+    What it writes is a folder that the check `prompt_objects` takes, in bfloat16.
     """
-    folder = cache / f"judge-{seed}"
     if folder.exists():
         return load_judge(folder)
     torch.manual_seed(seed)
@@ -77,15 +76,17 @@ def train_judge(scenes: CachedScenes, cache: Path, seed: int = 0) -> ObjectJudge
             images = _as_input(scenes.rgb[rows])
             if generator.random() < 0.5:
                 images = images.flip(3)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = judge(images)
             loss = nn.functional.binary_cross_entropy_with_logits(
-                judge(images), labels[rows].flatten(1), reduction="sum"
+                logits.float(), labels[rows].flatten(1), reduction="sum"
             )
             (loss / BATCH).backward()
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
-    judge.save_pretrained(folder)
-    return judge.eval()
+    judge.bfloat16().save_pretrained(folder)
+    return load_judge(folder)
 
 
 @torch.no_grad()

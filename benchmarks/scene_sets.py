@@ -9,11 +9,15 @@ from pathlib import Path
 
 from prompt_following import train_judge
 
-from mfsynth.models.recognition.judge import ObjectJudge
+from mfsynth.models.recognition.catalogue import EMBEDDED_JUDGE, JUDGE, find_recogniser
+from mfsynth.models.recognition.judge import ObjectJudge, load_judge
 from mfsynth.simulation import STYLES, CachedScenes, render_dataset
 
 SCENES = {"shapes": ("tabletop_shapes", "close"), "rooms": ("tabletop_rooms", "plain")}
 """Library and style; the embedded model is trained on the first."""
+
+EMBEDDED_JUDGES = ("shapes", 64)
+"""The set and the size of images that the judge in the package knows."""
 
 HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
 _JUDGE_SEED, _JUDGE_SCENES = 1002, 8000
@@ -41,9 +45,16 @@ def folder_of(name: str, count: int, size: int, seed: int, cache: Path) -> Path:
 
 
 def judge_of(name: str, size: int, cache: Path) -> ObjectJudge:
-    """What tells whether things are in images of a set, trained where it isn't there yet.
+    """What tells whether things are in images of a set.
 
-    It learns from scenes of its own, whatever a model was trained on.
+    The embedded judge, where it has learnt those; another is trained, where it isn't there yet.
     """
+    if (name, size) == EMBEDDED_JUDGES:
+        return load_judge(find_recogniser(EMBEDDED_JUDGE, None, (JUDGE,)).path)
+    return trained_judge(name, size, cache, cache / f"judge-{name}-{size}")
+
+
+def trained_judge(name: str, size: int, cache: Path, folder: Path) -> ObjectJudge:
+    """A judge of a set, which learns from scenes of its own, whatever a model was trained on."""
     scenes = rendered(name, _JUDGE_SCENES, size, _JUDGE_SEED, cache)
-    return train_judge(scenes, cache / f"judge-{name}-{size}")
+    return train_judge(scenes, folder)

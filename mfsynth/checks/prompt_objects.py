@@ -38,8 +38,8 @@ class PromptObjects(Check):
     where things are, nor how many of them: two red cubes are found where there is one.
 
     Attributes:
-        model: OWLv2, OWL-ViT or Grounding DINO of transformers, or the judge of the embedded
-            model's images: a folder, or a hub id.
+        model: OWLv2, OWL-ViT or Grounding DINO of transformers, or a judge of coloured solids: a
+            folder, a hub id, or `embedded`, the judge of the embedded model's images.
         revision: Of a hub id; its newest if unset.
         things: What a thing is called, of the slots of the prompt library, such as
             `{colour} {shape}` or `{tool}`. Slots in one name are taken together in their order.

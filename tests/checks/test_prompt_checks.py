@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.checks.prompt_objects import named_things
 from mfsynth.checks.registry import load_checks, networks_of
 from mfsynth.errors import MfsynthError
+from mfsynth.models.recognition.catalogue import EMBEDDED_JUDGE
 from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.models.recognition.opening import open_detector, open_text_image
+from mfsynth.simulation import STYLES, render_dataset
 
 DETECTORS = ["owl", "grounding_dino", "judge"]
 SLOTS = {"colour": ("red", "blue"), "shape": ("cube", "ball"), "table": ("white",)}
@@ -193,3 +196,28 @@ def test_the_judge_knows_what_it_is_shown_by_its_colours(network):
     assert judge.confidences(rgb, ["a big red cube"]) == judge.confidences(rgb, ["red cube"])
     unknown = judge.confidences(rgb, ["cube", "red thing", "red blue cube"])
     assert all(math.isnan(one) for one in unknown)
+
+
+def test_the_judge_that_comes_with_the_package_finds_what_scenes_were_rendered_from(tmp_path):
+    pytest.importorskip("mujoco")
+    scenes = render_dataset(
+        tmp_path,
+        scenes=16,
+        views=1,
+        size=64,
+        seed=1001,
+        library="tabletop_shapes",
+        style=STYLES["close"],
+    )
+    judge = open_detector(EMBEDDED_JUDGE, None)
+    named = [re.findall(r"(\w+ (?:cube|ball|cylinder|cone|bowl))\b", c) for c in scenes.captions]
+    own, others = (
+        [
+            sure > 0.5
+            for rgb, things in zip(scenes.rgb, of, strict=True)
+            for sure in judge.confidences(rgb, things)
+        ]
+        for of in (named, named[1:] + named[:1])
+    )
+    assert np.mean(own) > 0.8
+    assert np.mean(others) < 0.3

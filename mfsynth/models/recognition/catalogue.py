@@ -21,6 +21,11 @@ from mfsynth.models.locations import (
 TEXT_IMAGE = ("CLIPModel", "SiglipModel")
 """Classes of transformers that set a text beside an image."""
 
+EMBEDDED_JUDGE = "embedded"
+"""The judge of the embedded model's images that comes with the package."""
+
+_EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_judge"
+
 JUDGE = "ObjectJudge"
 DETECTORS = (
     JUDGE,
@@ -68,7 +73,7 @@ def find_recogniser(
     """Find a network's files.
 
     Args:
-        name: A folder, or a hub id.
+        name: `EMBEDDED_JUDGE`, a folder, or a hub id.
         revision: Of a hub id; None for its newest.
         kinds: Classes that will do.
         weights: Whether a hub repository's weights are fetched, or only the small files about them.
@@ -76,7 +81,8 @@ def find_recogniser(
     Raises:
         MfsynthError: There is no such folder or repository, or it holds something else.
     """
-    folder, commit = Path(name).expanduser(), None
+    folder = _EMBEDDED_FOLDER if name == EMBEDDED_JUDGE else Path(name).expanduser()
+    commit = None
     if not folder.is_dir():
         folder = download(name, revision, _FILES if weights else _SMALL_FILES)
         commit = folder.name
