@@ -3,6 +3,7 @@
 ```yaml
 checks: {calibration: FILE}                            # all its checks, with its limits
 checks: {calibration: FILE, registration: {min: 2}}    # this limit by hand
+checks: {calibration: embedded}                        # one that comes with mfsynth
 ```
 """
 
@@ -27,6 +28,7 @@ from mfsynth.checks.registry import check_names, find_check
 from mfsynth.config.base import Items, NonEmpty, Settings
 from mfsynth.config.documents import read_bytes, strict_json
 from mfsynth.config.explain import explain
+from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 
@@ -112,7 +114,7 @@ def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
     named = checks.get(CALIBRATION)
     if not (isinstance(named, Mapping) and isinstance(named.get("path"), str)):
         return None
-    url = named["path"]
+    url = resolve_resource("configs/calibrations", named["path"], ".json")
     where = f"checks.{CALIBRATION}: {without_credentials(url)}"
     data = read_bytes(url, _WHAT)
     found = _parse(data, where)

@@ -25,32 +25,33 @@ def resource_dir(kind: str) -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / kind
 
 
-def resource_names(kind: str) -> tuple[str, ...]:
+def resource_names(kind: str, suffix: str = ".yaml") -> tuple[str, ...]:
     """The names of the shipped resources of one kind, sorted."""
-    return tuple(sorted(path.stem for path in resource_dir(kind).glob("*.yaml")))
+    return tuple(sorted(path.stem for path in resource_dir(kind).glob(f"*{suffix}")))
 
 
 def is_path(name_or_path: str) -> bool:
     """Whether the argument is a path or URL, not the name of a shipped resource."""
-    return "/" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+    return "/" in name_or_path or name_or_path.endswith((".yaml", ".yml", ".json"))
 
 
-def resolve_resource(kind: str, name_or_path: str) -> str:
+def resolve_resource(kind: str, name_or_path: str, suffix: str = ".yaml") -> str:
     """The path or URL of a resource given by its name, its path or its URL.
 
     Args:
-        kind: `"prompts"` or `"configs"`.
+        kind: `"prompts"`, `"configs"`, or a folder in one of them.
         name_or_path: `"tabletop"`, `"my/own.yaml"` or `"s3://bucket/own.yaml"`.
+        suffix: Of the files of this kind.
 
     Raises:
         MfsynthError: There is no shipped resource of that name.
     """
     if is_path(name_or_path):
         return name_or_path
-    path = resource_dir(kind) / f"{name_or_path}.yaml"
+    path = resource_dir(kind) / f"{name_or_path}{suffix}"
     if path.is_file():
         return str(path)
-    names = resource_names(kind)
+    names = resource_names(kind, suffix)
     hint = nearest(name_or_path, names)
     suggestion = f"did you mean {hint}?" if hint else f"give a path, or one of: {', '.join(names)}"
     raise MfsynthError(f"{name_or_path!r}: no such name in {resource_dir(kind)}; {suggestion}")

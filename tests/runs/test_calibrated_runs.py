@@ -160,6 +160,16 @@ def test_a_configuration_names_a_file_by_its_path(save):
     assert check.max_fused == 2.5
 
 
+def test_the_calibration_that_comes_with_mfsynth_is_of_the_estimator_that_does():
+    config = load_run_config("local", ["checks={calibration: embedded}", "estimator.id=embedded"])
+    assert run_estimator(complete(config)) is not None
+    assert loosened_limits(run_scores(complete(config))) == []
+
+
+def test_a_calibration_of_no_such_name_is_told_in_one_line():
+    assert "'embeded': no such name in" in error("embeded")
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
