@@ -19,6 +19,10 @@ from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
 
 
+# What transformers keeps of how a tokenizer was opened.
+_OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
+
+
 @dataclass(frozen=True, slots=True)
 class InitialModel:
     """A Modality Forcing model that training goes on from, in diffusers' layout.
@@ -65,9 +69,12 @@ class InitialModel:
         # The hollow model has what wasn't a setting yet when the model was written.
         hollow = require_weights(ModalityForcingTransformer2DModel, folder)
         check_sizes(hollow.config, expected, folder)
-        return ModalityForcingTransformer2DModel.from_pretrained(
+        transformer = ModalityForcingTransformer2DModel.from_pretrained(
             self.path, subfolder="transformer", torch_dtype=dtype
         )
+        # Whoever gets the model that comes out of this has no use for folders of this machine.
+        transformer.register_to_config(_name_or_path="")
+        return transformer
 
     def text_components(self, sizes: TransformerConfig) -> tuple[Any, Any]:
         """Load the text encoder of a small model, in float32, and its tokenizer.
@@ -86,7 +93,10 @@ class InitialModel:
             )
         require_weights(AutoModel, self.path / "text_encoder")
         text_encoder = AutoModel.from_pretrained(self.path / "text_encoder", dtype=torch.float32)
-        return text_encoder, AutoTokenizer.from_pretrained(self.path / "tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(self.path / "tokenizer")
+        for name in _OF_THIS_MACHINE:
+            tokenizer.init_kwargs.pop(name, None)
+        return text_encoder, tokenizer
 
     def depth_codec(self, patch: int, normalisation: DepthNormalisation) -> DepthCodec:
         """Between depth maps and its depth tokens.

@@ -92,6 +92,9 @@ def test_training_goes_on_and_what_comes_out_can_be_gone_on_from(first, tmp_path
     assert any("text_encoder" in name for name in moved)
     export(settings, random_mixture(), tmp_path / "model")
     build_components(further(tmp_path / "b", tmp_path / "model"), [])
+    for written in (tmp_path / "model").rglob("*.json"):
+        assert str(first[0]) not in written.read_text()
+        assert "is_local" not in written.read_text()
 
 
 def test_the_first_model_is_the_base_of_distillation(first, tmp_path):
