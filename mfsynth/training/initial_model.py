@@ -18,7 +18,6 @@ from mfsynth.models.weights import require_weights
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
 
-
 # What transformers keeps of how a tokenizer was opened.
 _OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
 
