@@ -166,7 +166,8 @@ def test_a_pair_is_zoomed_with_its_pixels_and_left_by_keys(page):
     assert page.read("location.hash").endswith("000000001")
     page.press("Escape")
     assert not page.read(f"{VIEWER}.open")
-    assert page.read("document.activeElement.closest('.card').id").endswith("000000001")
+    # The event of closing comes when the page has time for it.
+    page.wait_for("document.activeElement.closest('.card')?.id.endsWith('000000001')")
 
 
 def test_the_command_that_reproduces_a_candidate_is_copied(page, run):
