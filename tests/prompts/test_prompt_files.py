@@ -115,7 +115,7 @@ def test_a_library_is_opened_with_the_seed_of_the_run() -> None:
         ("p.csv", 'id,prompt\n1,"x\n', "FILE:2: not valid CSV"),
         ("p.parquet", "PAR0", "FILE: not a readable Parquet file"),
         ("p.parquet", "", "FILE: not a readable Parquet file"),
-        ("p.jsonl.gz", "{}", "FILE: prompt file cannot be read (BadGzipFile)"),
+        ("p.jsonl.gz", "{}", "FILE: prompt file cannot be read (EOFError)"),
         ("p.doc", "x", "FILE: not a prompt file; it must end in .txt, .jsonl, .csv, .parquet"),
     ],
 )
