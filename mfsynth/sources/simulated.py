@@ -6,6 +6,7 @@ The simulator is imported where it is used, so that reading settings doesn't wai
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -69,7 +70,7 @@ class RenderSettings(Settings):
             views=self.views,
             size=size,
             seed=self.seed,
-            workers=2,
+            workers=os.cpu_count() or 1,
             progress=progress,
         )
 

@@ -73,6 +73,7 @@ class EstimatorConfig(Settings):
         on_error: Of runs alone, what becomes of pairs that can't be read: the training ends
             (`raise`, or unset), or others take their places and they are counted (`skip`).
         precision: Of the forward, float32 if unset; weights stay in float32.
+        workers: Processes that load items ahead, for every process that trains; none if unset.
         steps: To take.
         batch_size: Samples of a step, of all processes together.
         learning_rate: Of AdamW.
@@ -91,6 +92,7 @@ class EstimatorConfig(Settings):
     metric: Unset[bool] = None
     on_error: Unset[Literal["raise", "skip"]] = None
     precision: Unset[Literal["float32", "bfloat16"]] = None
+    workers: Unset[Count] = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -265,6 +267,8 @@ class EstimatorTrainer:
             range(self.state.step, config.steps),
             rank=processes.process_index,
             ranks=processes.num_processes,
+            workers=config.workers or 0,
+            start_method="spawn",
             log=log,
         )
 

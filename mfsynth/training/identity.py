@@ -15,8 +15,14 @@ from mfsynth.training.data import Mixture
 from mfsynth.training.optimisers import learning_rate_factor
 
 # Where and how fast weights are made, what is said of them, and what helps a damaged run.
-_OPERATIONAL = {"name", "licence", "samples", "output", "checkpoint_every", "on_error"}
-_OPERATIONAL_OF_LOOPS = {"sharding", "workers", "gradient_checkpointing", "checkpoint_every"}
+_OPERATIONAL = {"name", "licence", "samples", "output", "checkpoint_every", "on_error", "workers"}
+_OPERATIONAL_OF_LOOPS = {
+    "sharding",
+    "workers",
+    "compile",
+    "gradient_checkpointing",
+    "checkpoint_every",
+}
 _BATCHES = {"batch_size", "accumulate"}
 # When a training's phases end, and from when on its rates fall.
 _SCHEDULE = ("steps", "image_steps", "joint_steps", "decay_share")

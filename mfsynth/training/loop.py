@@ -90,7 +90,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         """This process's batches, from the present step on; what is left out is logged."""
 
     @abstractmethod
-    def _prepare(self, loaded: Sequence[_Loaded]) -> list[_Prepared]:
+    def _prepare(self, loaded: Sequence[_Loaded], step: int) -> list[_Prepared]:
         """Make every random choice of a step's batches, on the device."""
 
     @abstractmethod
@@ -143,9 +143,11 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         progress = Progress(state.step, config.total_steps)
         stream = self._stream(data, log)
         with fast_on(self._processes.device):
+            prepared = self._next(stream, state.step)
             while state.step < config.total_steps:
                 self._begin_step()
-                progress.add(self._train_step([next(stream) for _ in range(config.accumulate)]))
+                losses, prepared = self._train_step(prepared, stream)
+                progress.add(losses)
                 is_last = state.step == config.total_steps
                 is_saved = is_last or state.step % config.checkpoint_every == 0
                 if state.step % STEPS_PER_LINE == 0 or is_saved:
@@ -178,8 +180,16 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
             if board is not None:
                 board.images(self.state.step, grids)
 
-    def _train_step(self, loaded: Sequence[_Loaded]) -> dict[str, float]:
-        prepared = self._prepare(loaded)
+    def _next(self, stream: Iterator[_Loaded], step: int) -> list[_Prepared]:
+        """What a step takes; nothing after the last."""
+        if step >= self._loop.total_steps:
+            return []
+        return self._prepare([next(stream) for _ in range(self._loop.accumulate)], step)
+
+    def _train_step(
+        self, prepared: Sequence[_Prepared], stream: Iterator[_Loaded]
+    ) -> tuple[dict[str, float], list[_Prepared]]:
+        """Take a step; its mean losses, and what the next one takes."""
         counts = self._total([self._counts(batch) for batch in prepared])
         counts = {name: count.clamp(min=1) for name, count in counts.items()}
         totals: list[dict[str, Tensor]] = []
@@ -191,8 +201,11 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
                 # Gradients are averaged over the processes, and each has its share of the mean.
                 (torch.stack(shares).sum() * self._processes.num_processes).backward()
             totals.append({name: loss.detach() for name, loss in sums.items()})
+        losses = self._total(totals)
+        # While a GPU is at the gradients, which the update waits for.
+        following = self._next(stream, self.state.step + 1)
         self._update()
-        return {name: (total / counts[name]).item() for name, total in self._total(totals).items()}
+        return {name: (total / counts[name]).item() for name, total in losses.items()}, following
 
     def _total(self, values: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Sums over this step's batches in all processes."""

@@ -70,6 +70,27 @@ def sample_generators(seed: int, numbers: Sequence[int]) -> tuple[torch.Generato
     return tuple(torch.Generator().manual_seed(int(state[0])) for state in states)
 
 
+def generators_on(
+    device: torch.device, generators: Sequence[torch.Generator]
+) -> Sequence[torch.Generator]:
+    """What each sample's noise is drawn from on a device.
+
+    A CPU goes on with the generators themselves. Others have generators of their own, of the same
+    seeds, which give other numbers: drawn on the CPU, noise would be what a GPU waits for.
+    """
+    if device.type == "cpu":
+        return generators
+    seeds = (one.initial_seed() for one in generators)
+    return tuple(torch.Generator(device).manual_seed(seed) for seed in seeds)
+
+
+def draw_noise(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal of a shape (B, …) on the device of B generators, one for each sample."""
+    return torch.stack(
+        [torch.randn(shape[1:], generator=one, device=one.device) for one in generators]
+    )
+
+
 def draw_noise_levels(
     valid_share: Tensor, config: NoiseConfig, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,14 @@ from mfsynth.training.losses import (
     self_distillation_loss,
     velocity_loss,
 )
-from mfsynth.training.noise import NoiseConfig, add_noise, draw_noise_levels, sample_generators
+from mfsynth.training.noise import (
+    NoiseConfig,
+    add_noise,
+    draw_noise,
+    draw_noise_levels,
+    generators_on,
+    sample_generators,
+)
 
 Forward = Callable[..., Prediction]
 """`JointModel.forward`, in whatever it is wrapped in."""
@@ -129,6 +136,7 @@ class Objective:
         self._seed = seed
         self._device = device
         self._patch = components.depth_codec.patch
+        self._tokens: dict[str, dict[str, Tensor]] = {}
         self._predicts_velocity = components.model.transformer.config.rgb_prediction == "velocity"
 
     def prepare(
@@ -149,12 +157,13 @@ class Objective:
             for caption, one in zip(batch.captions, generators, strict=True)
         ]
         rgb = self._encode_images(batch.rgb)
+        on_device = generators_on(self._device, generators)
         return NoisyBatch(
             rgb=rgb,
-            rgb_noise=_draw_noise(rgb.shape, generators).to(self._device),
+            rgb_noise=draw_noise(rgb.shape, on_device),
             t_rgb=t_rgb.to(self._device),
             text=self._encode_text(captions),
-            depth=None if image_only else self._noisy_depth(batch.depth, t_depth, generators),
+            depth=None if image_only else self._noisy_depth(batch, t_depth, on_device),
             grid=self._grid(batch),
         )
 
@@ -166,14 +175,14 @@ class Objective:
             numbers: Of the B samples, for their noise.
             level: Of all depth.
         """
-        generators = sample_generators(self._seed, numbers)
+        generators = generators_on(self._device, sample_generators(self._seed, numbers))
         rgb = self._encode_images(batch.rgb)
         return NoisyBatch(
             rgb=rgb,
             rgb_noise=torch.zeros_like(rgb),
             t_rgb=torch.zeros(len(rgb), device=self._device),
             text=self._encode_text([""] * len(rgb)),
-            depth=self._noisy_depth(batch.depth, torch.full((len(rgb),), level), generators),
+            depth=self._noisy_depth(batch, torch.full((len(rgb),), level), generators),
             grid=self._grid(batch),
         )
 
@@ -307,7 +316,8 @@ class Objective:
         if not len(rows):
             # Processes that share the weights have to make the same forwards.
             rows = rows.new_zeros(1)
-        with self.precision():
+        # How many there are is chance: compiled blocks would be compiled again for each number.
+        with self.precision(), torch.compiler.set_stance("force_eager"):
             predicted = self._components.model(
                 rgb=batch.rgb[rows],
                 t_rgb=torch.zeros_like(batch.t_rgb[rows]),
@@ -331,26 +341,33 @@ class Objective:
     def _encode_text(self, captions: Sequence[str]) -> Text:
         """Encode captions, or tokenise them where the model encodes text itself."""
         of = self._components
-        tokens = {
-            name: ids.to(self._device)
-            for name, ids in tokenize(of.tokenizer, captions, of.text_length).items()
-        }
+        tokens = self._tokenised(captions)
         if of.text_is_trained:
             return tokens
         with torch.no_grad():
             return encode_tokens(of.text_encoder, tokens, of.text_layers).float()
 
+    def _tokenised(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Tokens of captions, of which training sees each many times."""
+        of = self._components
+        if new := sorted({*captions} - self._tokens.keys()):
+            tokens = tokenize(of.tokenizer, new, of.text_length)
+            for row, caption in enumerate(new):
+                self._tokens[caption] = {name: ids[row] for name, ids in tokens.items()}
+        rows = [self._tokens[caption] for caption in captions]
+        return {name: torch.stack([row[name] for row in rows]).to(self._device) for name in rows[0]}
+
     def _noisy_depth(
-        self, depth: Tensor, t: Tensor, generators: Sequence[torch.Generator]
+        self, batch: TrainingBatch, t: Tensor, generators: Sequence[torch.Generator]
     ) -> NoisyDepth:
-        """Fill invalid depth of (B, H, W), encode it, and draw its noise for levels t, (B,)."""
-        clean = self._components.depth_codec.encode(fill_invalid(depth))
-        measured = depth > 0
+        """Fill and encode depth, and draw its noise for levels t, (B,)."""
+        filled = fill_invalid(batch.depth) if batch.filled is None else batch.filled
+        clean = self._components.depth_codec.encode(filled.to(self._device))
+        measured = batch.depth.to(self._device) > 0
         valid = patchify(measured[:, None], self._patch)
-        noise = _draw_noise(clean.shape, generators)
+        noise = draw_noise(clean.shape, generators)
         seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean
-        placed = (part.to(self._device) for part in (clean, measured, seen, valid, noise, t))
-        return NoisyDepth(*placed)
+        return NoisyDepth(clean, measured, seen, valid, noise, t.to(self._device))
 
     def _grid(self, batch: TrainingBatch) -> tuple[int, int]:
         """(rows, columns) of a batch's tokens."""
@@ -362,7 +379,3 @@ def _rows_of(text: Text, rows: Tensor) -> Text:
     if isinstance(text, Tensor):
         return text[rows]
     return {name: tokens[rows] for name, tokens in text.items()}
-
-
-def _draw_noise(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
-    return torch.stack([torch.randn(shape[1:], generator=one) for one in generators])

@@ -62,8 +62,8 @@ class TrainingState:
                 initial weights must not linger in the average.
         """
         decay = min(memory, (1 + self.step) / (10 + self.step))
-        for name, parameter in self.trained.items():
-            self.average[name].lerp_(parameter.detach(), 1 - decay)
+        present = [parameter.detach() for parameter in self.trained.values()]
+        torch._foreach_lerp_([self.average[name] for name in self.trained], present, 1 - decay)
 
     def save(
         self, folder: Path, *, is_main: bool = True, base: Mapping[str, Tensor] | None = None

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mfsynth.models.acceleration.compilation import compile_blocks, compiles
 from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import OptimiserConfig
 from mfsynth.training.data import Mixture, TrainingBatch, batches
@@ -56,6 +57,8 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         model = components.model
         if config.gradient_checkpointing:
             model.transformer.enable_gradient_checkpointing()
+        if compiles(bool(config.compile), processes.device, "optimiser.compile"):
+            compile_blocks(model.transformer)
         forward = distribute(model, config, processes)
         # After sharding, which takes block by block there: the whole may not fit.
         components.to(processes.device)
@@ -89,6 +92,11 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         self, data: Mixture, log: Log, board: Board | None, sampler: Sampler | None
     ) -> None:
         """Probe the model, and sample from its average."""
+        # Compiled blocks would be compiled again for batches of other sizes.
+        with torch.compiler.set_stance("force_eager"):
+            self._look(data, log, board, sampler)
+
+    def _look(self, data: Mixture, log: Log, board: Board | None, sampler: Sampler | None) -> None:
         step = self.state.step
         if step > self._config.image_steps:
             probe = health_probe(self._objective, data, self._seed)
@@ -121,6 +129,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
                 ranks=processes.num_processes,
                 workers=config.workers,
                 start_method="spawn",
+                filled=True,
                 log=log,
             )
             for step, batch in zip(steps, loaded, strict=True):
@@ -145,8 +154,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
             if is_depth(name):
                 self.state.average[name].copy_(parameter.detach())
 
-    def _prepare(self, loaded: Sequence[Numbered]) -> list[NoisyBatch]:
-        step = self.state.step
+    def _prepare(self, loaded: Sequence[Numbered], step: int) -> list[NoisyBatch]:
         generator = torch.Generator().manual_seed(torch_seed(self._seed * 1_000_003 + step))
         drawn = torch.rand((), generator=generator).item() < self._config.image_only_share
         image_only = drawn or step < self._config.image_steps

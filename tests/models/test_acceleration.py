@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from compiling import graphs
 from diffusers.hooks import HookRegistry
 from torch import nn
 
@@ -182,22 +183,6 @@ def test_group_offloading_gives_the_same_pairs_with_and_without_a_step_cache(pip
     with step_cache(transformer, 1e9, depth_level=0.5):
         assert np.isfinite(sample(pipeline).depth).all()
     assert_close(sample(pipeline), plain)
-
-
-def graphs():
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
-
-
-@pytest.fixture
-def dynamo():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Graphs as with inductor, which takes a minute to compile them."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
 
 
 def test_hooks_stay_out_of_the_graphs_of_blocks(pipeline, dynamo, eager):

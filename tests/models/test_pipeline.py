@@ -411,6 +411,7 @@ def test_a_folder_that_is_no_model_is_one_clear_error(tmp_path):
 def test_the_pipeline_takes_every_setting_of_the_sampler() -> None:
     sampler = SamplerConfig.model_validate({"preset": "fast", "steps": 7, "guidance": 2.0})
     arguments = sampler.pipeline_arguments()
-    assert len(arguments) == len(SamplerConfig.model_fields) - len(["preset", "mode", "tile_overlap"])
+    not_of_a_roll_out = ["preset", "mode", "tile_overlap"]
+    assert len(arguments) == len(SamplerConfig.model_fields) - len(not_of_a_roll_out)
     assert arguments.keys() <= inspect.signature(ModalityForcingPipeline.__call__).parameters.keys()
     assert (arguments["num_inference_steps"], arguments["guidance_scale"]) == (7, 2.0)

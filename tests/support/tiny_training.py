@@ -194,9 +194,10 @@ def record_losses(trainer: Trainer) -> list[dict[str, float]]:
     losses: list[dict[str, float]] = []
     original = trainer._train_step
 
-    def record(loaded):
-        losses.append(original(loaded))
-        return losses[-1]
+    def record(*given):
+        of_step, following = original(*given)
+        losses.append(of_step)
+        return of_step, following
 
     trainer._train_step = record
     return losses
@@ -210,10 +211,10 @@ def stop_before(trainer: Trainer, step: int) -> None:
     """Have a run end as if it were killed."""
     original = trainer._train_step
 
-    def until(loaded):
+    def until(*given):
         if trainer.state.step == step:
             raise KeyboardInterrupt
-        return original(loaded)
+        return original(*given)
 
     trainer._train_step = until
 

@@ -28,12 +28,15 @@ without depth tokens, guided and unguided, and the depth decoder, guided and ung
 _RECOMPILE_LIMIT = 256
 
 
-def compiles(setting: bool | str, device: torch.device | str) -> bool:
-    """Whether `runtime.compile` asks for compilation on a device.
+def compiles(
+    setting: bool | str, device: torch.device | str, place: str = "runtime.compile"
+) -> bool:
+    """Whether a setting asks for compilation on a device.
 
     Args:
         setting: True, False, or `auto`: on a GPU, where there are a compiler and Triton.
         device: Where the model runs.
+        place: Of the setting, for the error.
 
     Raises:
         MfsynthError: It is asked for, and there is no compiler.
@@ -45,7 +48,7 @@ def compiles(setting: bool | str, device: torch.device | str) -> bool:
         return on_gpu and has_compiler and find_spec("triton") is not None
     if setting and not has_compiler:
         raise MfsynthError(
-            f"runtime.compile: there is no C++ compiler {compiler}; install one, or set it to false"
+            f"{place}: there is no C++ compiler {compiler}; install one, or set it to false"
         )
     return bool(setting)
 

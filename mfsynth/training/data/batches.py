@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from mfsynth.errors import MfsynthError
 from mfsynth.training.data.mixture import Mixture
 from mfsynth.training.data.resize_crop import SkippedItem, TrainingSample
+from mfsynth.training.invalid_depth import fill_invalid
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -31,6 +32,7 @@ class TrainingBatch:
         focals: float32 (B,): focal length in units of the image's width; nan where the camera isn't
             known.
         skipped: Items that can't be read, in whose place others are.
+        filled: float32 (B, H, W), depth as by `fill_invalid`; None where nobody asked for it.
     """
 
     rgb: Tensor
@@ -38,6 +40,7 @@ class TrainingBatch:
     captions: tuple[str, ...]
     focals: Tensor
     skipped: tuple[SkippedItem, ...] = ()
+    filled: Tensor | None = None
 
     @property
     def has_depth(self) -> Tensor:
@@ -81,6 +84,7 @@ def batches(
     ranks: int = 1,
     workers: int = 0,
     start_method: StartMethod | None = None,
+    filled: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> Iterator[TrainingBatch]:
     """The batch of each step.
@@ -99,6 +103,7 @@ def batches(
         workers: Processes that load ahead; 0 for this process itself.
         start_method: How they start; None for torch's way. Simulator images rendered on demand
             need spawn where this process has rendered before.
+        filled: Whether depth is to be there filled, too.
         log: Takes a line for each item that is left out, for it can't be read.
 
     Raises:
@@ -109,7 +114,7 @@ def batches(
         _Stream(mixture, seed),
         batch_sampler=_Rows(steps, batch_size, rank, ranks),
         num_workers=workers,
-        collate_fn=_collate_or_fail,
+        collate_fn=_CollateOrFail(filled),
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=_be_one_thread,
     )
@@ -140,15 +145,20 @@ class _Stream(torch.utils.data.Dataset[TrainingSample | MfsynthError]):
             return error
 
 
-def _collate_or_fail(
-    rows: Sequence[TrainingSample | MfsynthError],
-) -> TrainingBatch | MfsynthError:
-    samples: list[TrainingSample] = []
-    for row in rows:
-        if isinstance(row, MfsynthError):
-            return row
-        samples.append(row)
-    return collate(samples)
+@dataclass(frozen=True, slots=True)
+class _CollateOrFail:
+    filled: bool
+
+    def __call__(
+        self, rows: Sequence[TrainingSample | MfsynthError]
+    ) -> TrainingBatch | MfsynthError:
+        samples: list[TrainingSample] = []
+        for row in rows:
+            if isinstance(row, MfsynthError):
+                return row
+            samples.append(row)
+        batch = collate(samples)
+        return replace(batch, filled=fill_invalid(batch.depth)) if self.filled else batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
             numbers = range(row, row + config.batch_size)
             yield numbers, [data.prompt(number).text for number in numbers]
 
-    def _prepare(self, loaded: Sequence[Numbered]) -> list[PromptBatch]:
+    def _prepare(self, loaded: Sequence[Numbered], step: int) -> list[PromptBatch]:
         return [self._objective.prepare(prompts, numbers) for numbers, prompts in loaded]
 
     def _counts(self, batch: PromptBatch) -> dict[str, Tensor]:
