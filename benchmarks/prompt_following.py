@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mfsynth.geometry.resizing import resize_image
 from mfsynth.models.recognition.judge import ObjectJudge, load_judge
 from mfsynth.simulation import CachedScenes
 from mfsynth.simulation.scene import COLOURS
@@ -73,7 +74,7 @@ def train_judge(scenes: CachedScenes, folder: Path, seed: int = 0) -> ObjectJudg
     with click.progressbar(range(STEPS), label="training the judge") as steps:
         for _ in steps:
             rows = np.sort(generator.choice(len(scenes), BATCH, replace=False))
-            images = _as_input(scenes.rgb[rows])
+            images = _as_input(scenes.rgb[rows], judge.config.size)
             if generator.random() < 0.5:
                 images = images.flip(3)
             with torch.autocast("cpu", torch.bfloat16):
@@ -99,7 +100,7 @@ def follow(judge: ObjectJudge, images: NDArray[np.uint8], captions: Sequence[str
     right = {"objects": 0, "colours": 0, "shapes": 0}
     asked = 0
     for start in range(0, len(images), BATCH):
-        logits = judge(_as_input(images[start : start + BATCH]))
+        logits = judge(_as_input(images[start : start + BATCH], judge.config.size))
         for row, caption in zip(logits, captions[start : start + BATCH], strict=True):
             wanted = named(caption)
             asked += len(wanted)
@@ -121,5 +122,7 @@ def _shared(wanted: Sequence[object], found: Sequence[object]) -> int:
     return count
 
 
-def _as_input(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2) / 127.5 - 1
+def _as_input(images: NDArray[np.uint8], size: int) -> Tensor:
+    # Of another size things are other things to it.
+    seen = np.stack([resize_image(image, size, size) for image in images])
+    return torch.from_numpy(seen).permute(0, 3, 1, 2) / 127.5 - 1

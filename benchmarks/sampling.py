@@ -168,7 +168,7 @@ def main(
     settings = Acceleration(compile=compiled, quantization="fp8" if fp8 else "none")
     pipeline: Any
     if architecture:
-        pipeline = _RandomReleased(device)
+        pipeline = _RandomReleased()
     else:
         pipeline = ModalityForcingPipeline.from_pretrained(find_model(model).path)
     accelerate(pipeline, settings, device)
@@ -205,10 +205,10 @@ def main(
 class _RandomReleased(ModalityForcingPipeline):
     """The 12 B architecture with random weights, and random prompts of its text encoder's shape."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self) -> None:
         torch.set_default_dtype(torch.bfloat16)
         # A GPU draws 12 B numbers in a second, a core in minutes.
-        with torch.device(device):
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
             transformer = ModalityForcingTransformer2DModel()
         torch.set_default_dtype(torch.float32)
         super().__init__(transformer, None, None)

@@ -17,7 +17,7 @@ SCENES = {"shapes": ("tabletop_shapes", "close"), "rooms": ("tabletop_rooms", "p
 """Library and style; the embedded model is trained on the first."""
 
 EMBEDDED_JUDGES = ("shapes", 64)
-"""The set and the size of images that the judge in the package knows."""
+"""The set of which the judge in the package is, and the size that it brings images to."""
 
 HELD_OUT_SEED, BASELINE_SEED = 1001, 1002
 _JUDGE_SEED, _JUDGE_SCENES = 1002, 8000
@@ -49,7 +49,7 @@ def judge_of(name: str, size: int, cache: Path) -> ObjectJudge:
 
     The embedded judge, where it has learnt those; another is trained, where it isn't there yet.
     """
-    if (name, size) == EMBEDDED_JUDGES:
+    if name == EMBEDDED_JUDGES[0]:
         return load_judge(find_recogniser(EMBEDDED_JUDGE, None, (JUDGE,)).path)
     return trained_judge(name, size, cache, cache / f"judge-{name}-{size}")
 

@@ -31,7 +31,10 @@ _LOOSE = (
 )
 _RUN = ("--set", f"checks={_LOOSE}", "--set", "shard_size=4")
 _DESK = ("--set", f"data={json.dumps([DESK])}")
-_STEPS = ("--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1")
+_STEPS = (
+    *("--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1"),
+    *("--set", "workers=null"),
+)
 # Stands for the address of a cluster, which is joined sooner than one of a command's own is there.
 CLUSTER = "CLUSTER"
 _JOINING = ("--set", f"runtime.ray_address={CLUSTER}")

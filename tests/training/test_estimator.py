@@ -45,7 +45,10 @@ from mfsynth.training.estimator import (
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import quiet
 
-TINY = ("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4")
+TINY = (
+    *("size=16", "estimator.widths=[8, 16]", "estimator.blocks=1", "batch_size=4"),
+    *("precision=float32", "workers=null"),
+)
 
 
 def ramp_mixture(**part):
@@ -156,6 +159,18 @@ def test_a_training_killed_in_mid_epoch_and_resumed_equals_one_that_was_not(tmp_
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in whole.state.average.items():
         assert torch.equal(value, resumed.state.average[name]), name
+
+
+def test_what_workers_load_is_what_is_loaded_without(tmp_path):
+    trainers = [
+        trainer_of(ramp_mixture(), tmp_path / workers, "steps=2", f"workers={workers}")
+        for workers in ("null", "1")
+    ]
+    for trainer in trainers:
+        trainer.run(quiet)
+    alone, loaded = (trainer.model.state_dict() for trainer in trainers)
+    for name, value in alone.items():
+        assert torch.equal(value, loaded[name]), name
 
 
 def test_a_training_of_other_settings_or_data_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from training_files import (
@@ -24,6 +25,7 @@ from mfsynth.sources.base import Item
 from mfsynth.training.data import Mixture, PartSettings, batches, open_mixture
 from mfsynth.training.data.mixture import Part
 from mfsynth.training.data.sparsity import AtMostPattern
+from mfsynth.training.invalid_depth import fill_invalid
 
 
 class Numbered:
@@ -166,8 +168,10 @@ def test_two_workers_load_the_same_batches_as_none(mixture):
 
 @pytest.mark.slow
 def test_workers_that_are_spawned_load_the_same_batches(mixture):
-    spawned = batches(mixture, 3, 4, range(4), workers=2, start_method="spawn")
-    assert_same_batches(list(spawned), list(batches(mixture, 3, 4, range(4))))
+    spawned = list(batches(mixture, 3, 4, range(4), workers=2, start_method="spawn", filled=True))
+    for batch in spawned:
+        assert torch.equal(batch.filled, fill_invalid(batch.depth))
+    assert_same_batches(spawned, list(batches(mixture, 3, 4, range(4))))
 
 
 def test_rows_of_a_batch_are_the_samples_of_the_stream(mixture):
