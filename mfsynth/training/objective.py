@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ from mfsynth.training.noise import (
     generators_on,
     sample_generators,
 )
+
+# Training sees each many times, and a GPU has done with a sample before a tokenizer has.
+_KNOWN_CAPTIONS = 2**16
 
 Forward = Callable[..., Prediction]
 """`JointModel.forward`, in whatever it is wrapped in."""
@@ -136,7 +140,7 @@ class Objective:
         self._seed = seed
         self._device = device
         self._patch = components.depth_codec.patch
-        self._tokens: dict[str, dict[str, Tensor]] = {}
+        self._tokens_of = lru_cache(_KNOWN_CAPTIONS)(self._tokenise)
         self._predicts_velocity = components.model.transformer.config.rgb_prediction == "velocity"
 
     def prepare(
@@ -341,21 +345,16 @@ class Objective:
     def _encode_text(self, captions: Sequence[str]) -> Text:
         """Encode captions, or tokenise them where the model encodes text itself."""
         of = self._components
-        tokens = self._tokenised(captions)
+        rows = [self._tokens_of(caption) for caption in captions]
+        tokens = {name: torch.cat([row[name] for row in rows]).to(self._device) for name in rows[0]}
         if of.text_is_trained:
             return tokens
         with torch.no_grad():
             return encode_tokens(of.text_encoder, tokens, of.text_layers).float()
 
-    def _tokenised(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Tokens of captions, of which training sees each many times."""
+    def _tokenise(self, caption: str) -> dict[str, Tensor]:
         of = self._components
-        if new := sorted({*captions} - self._tokens.keys()):
-            tokens = tokenize(of.tokenizer, new, of.text_length)
-            for row, caption in enumerate(new):
-                self._tokens[caption] = {name: ids[row] for name, ids in tokens.items()}
-        rows = [self._tokens[caption] for caption in captions]
-        return {name: torch.stack([row[name] for row in rows]).to(self._device) for name in rows[0]}
+        return tokenize(of.tokenizer, [caption], of.text_length)
 
     def _noisy_depth(
         self, batch: TrainingBatch, t: Tensor, generators: Sequence[torch.Generator]
