@@ -3,8 +3,8 @@
     make demo && python benchmarks/gallery.py
 
 Interrupted, it goes on; with other weights it wants another folder for `--runs`. What is drawn is
-each run's first, in order: nothing is picked. Pixels of 64×64 pairs are shown as they are. Depth is
-in the report's colours: near is red, far is blue, each map over its own range.
+each run's first, in order: nothing is picked. Pixels of 128×128 pairs are shown as they are. Depth
+is in the report's colours: near is red, far is blue, each map over its own range.
 """
 
 from __future__ import annotations

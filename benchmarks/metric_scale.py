@@ -37,7 +37,7 @@ BATCH = 16
 @click.command()
 @click.argument("estimator")
 @click.option("--scenes", default=512, help="Held-out scenes, one view each.")
-@click.option("--size", default=64, help="Rows and columns of their images.")
+@click.option("--size", default=128, help="Rows and columns of their images.")
 @click.option("--library", default="tabletop_rooms")
 @click.option("--style", type=click.Choice([*STYLES]), default=next(iter(STYLES)))
 @click.option("--workers", default=1, help="Processes that render.")

@@ -74,7 +74,7 @@ def test_the_embedded_model_on_scenes_real_frames_and_a_run(evaluate, real_scann
     assert [row["data_set"] for row in rows] == [name for name in names for _ in range(2)]
     assert [row["alignment"] for row in rows] == ["affine", "scale"] * 3
     for row in rows:
-        assert (row["model"], row["steps"], row["input_size"]) == ("embedded", 2, [64, 64])
+        assert (row["model"], row["steps"], row["input_size"]) == ("embedded", 2, [128, 128])
         assert len(row["revision"]) == 64
         assert 0 < row["abs_rel"] < 1
         assert 0 < row["delta1"] <= row["delta2"] <= row["delta3"] <= 1

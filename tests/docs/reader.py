@@ -90,6 +90,7 @@ INSTEAD: dict[str, str] = {
     "target={candidates: 1024}": "target={candidates: 4}",
     "source.scenes=512": "source.scenes=1",
     "--start 1000": "--start 1",
+    "metric=true --set steps=1500": "metric=true --set steps=2",
     "/data/": "data/",
     "generate my.yaml --dry-run": f"generate my.yaml --dry-run {' '.join(_JOINING)}",
     # The cluster was there before the bucket, and has no key for it.

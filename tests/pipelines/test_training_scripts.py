@@ -101,7 +101,7 @@ def test_a_step_that_processes_cannot_share_is_told():
     class Three:
         num_processes = 3
 
-    with pytest.raises(MfsynthError, match="batch_size 32 can't be shared by 3 processes; give"):
+    with pytest.raises(MfsynthError, match="batch_size 64 can't be shared by 3 processes; give"):
         share_of_step(load_estimator_config("estimator"), Three())
 
 

@@ -227,8 +227,8 @@ def test_a_run_has_the_estimator_that_its_calibration_was_made_with(save):
 
 def test_a_run_makes_pairs_of_the_size_that_its_calibration_was_made_of(save):
     found = error(save(settings={"height": 512, "width": 640}))
-    assert "made of pairs of 640x512 pixels, and the run makes 64x64; calibrate anew" in found
-    assert config(save(settings={"height": 64, "width": 64})).checks["registration"]["min"] == 0.7
+    assert "made of pairs of 640x512 pixels, and the run makes 128x128; calibrate anew" in found
+    assert config(save(settings={"height": 128, "width": 128})).checks["registration"]["min"] == 0.7
 
 
 def test_a_check_that_the_fused_score_looks_at_stays_on(save):

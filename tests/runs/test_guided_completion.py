@@ -18,7 +18,7 @@ SHARE = 0.02
 @pytest.fixture
 def measured(tmp_path, opengl_of_any_thread):
     """Frames of the simulator with a few pixels of their depth, but of one, and the whole of it."""
-    rendered = LiveScenesSource("tabletop", FRAMES, 64, 5)
+    rendered = LiveScenesSource("tabletop", FRAMES, 128, 5)
     rng, truth = np.random.default_rng(0), []
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -123,7 +123,7 @@ def test_the_notebook_runs_as_it_is_written(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     outcome, pairs, *rest = done.stdout.splitlines()[-1].split(maxsplit=2)
-    assert (outcome, rest) == ("FINISHED", ["(1, 64, 64) True"])
+    assert (outcome, rest) == ("FINISHED", ["(1, 128, 128) True"])
     assert int(pairs) >= 2
     assert (tmp_path / "out" / "notebook" / "report.html").exists()
 
