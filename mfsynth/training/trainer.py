@@ -92,19 +92,16 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         self, data: Mixture, log: Log, board: Board | None, sampler: Sampler | None
     ) -> None:
         """Probe the model, and sample from its average."""
+        step = self.state.step
         # Compiled blocks would be compiled again for batches of other sizes.
         with torch.compiler.set_stance("force_eager"):
-            self._look(data, log, board, sampler)
-
-    def _look(self, data: Mixture, log: Log, board: Board | None, sampler: Sampler | None) -> None:
-        step = self.state.step
-        if step > self._config.image_steps:
-            probe = health_probe(self._objective, data, self._seed)
-            if probe is not None:
-                log(f"step {step} health probe {probe:.2f} (1: blind to RGB)")
-                if board is not None:
-                    board.scalars(step, {"health_probe": probe})
-        super()._evaluate(data, log, board, sampler)
+            if step > self._config.image_steps:
+                probe = health_probe(self._objective, data, self._seed)
+                if probe is not None:
+                    log(f"step {step} health probe {probe:.2f} (1: blind to RGB)")
+                    if board is not None:
+                        board.scalars(step, {"health_probe": probe})
+            super()._evaluate(data, log, board, sampler)
 
     def _stream(self, data: Mixture, log: Log) -> Iterator[Numbered]:
         """This process's batches."""
@@ -114,10 +111,10 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
             for step in (self.state.step, config.image_steps, config.total_steps)
         )
         phases = (
-            (range(first, depth_starts), data.images_alone()),
-            (range(max(first, depth_starts), last), data),
+            (range(first, depth_starts), data.images_alone(), False),
+            (range(max(first, depth_starts), last), data, True),
         )
-        for steps, mixture in phases:
+        for steps, mixture, has_depth in phases:
             if not steps:
                 continue
             loaded = batches(
@@ -129,7 +126,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
                 ranks=processes.num_processes,
                 workers=config.workers,
                 start_method="spawn",
-                filled=True,
+                filled=has_depth,
                 log=log,
             )
             for step, batch in zip(steps, loaded, strict=True):
