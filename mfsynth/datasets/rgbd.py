@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
@@ -126,17 +127,20 @@ class RGBDDataset:
         row = number if self._chosen is None else int(self._chosen[number])
         return self._parts[bisect_right(self._ends, row)].run
 
-    def filter(self, condition: str) -> Self:
+    def filter(self, condition: str | pc.Expression) -> Self:
         """The samples that meet a condition on their columns.
 
         Args:
             condition: Such as `registration > 2 and 'mug' in objects`; a score or slot needs no
                 prefix. Of a check that abstained neither a comparison nor its opposite is true.
+                Or an expression of pyarrow's, on whole names of columns, by pyarrow's rules.
 
         Raises:
             MfsynthError: See `mfsynth.datasets.conditions.matching`.
         """
-        return self.select(np.flatnonzero(matching(self.index, condition)))
+        # Of all rows, for none of their columns is copied then.
+        met = matching(self._rows.table, condition)
+        return self.select(np.flatnonzero(met if self._chosen is None else met[self._chosen]))
 
     def select(self, numbers: Sequence[int] | NDArray[np.integer]) -> Self:
         """The samples of these numbers, in this order.
@@ -164,7 +168,7 @@ class RGBDDataset:
         other._labels = wanted
         return other
 
-    def split(self, shares: Mapping[str, float], by: str = "prompt_id") -> dict[str, Self]:
+    def split(self, shares: Mapping[str, float], by: str | None = None) -> dict[str, Self]:
         """Parts that share no value of a column, each of about a share of these values.
 
         Where a sample goes hangs on its value alone: it stays there when the run grows, and in
@@ -172,14 +176,15 @@ class RGBDDataset:
 
         Args:
             shares: Share of each part by its name, such as `{"train": 0.9, "val": 0.1}`.
-            by: The column: `prompt_id`, so that no prompt is in two parts, or `sample_id`.
+            by: The column, such as `sample_id`; samples without a value go each by itself. By
+                default what must stay together: the `episode` of a sample that is of one, else the
+                `source` of one that was made of an item, else its `prompt_id`.
 
         Raises:
             MfsynthError: Shares are not positive, or come to more than 1; or no such column.
         """
-        return {
-            name: self.select(rows) for name, rows in split_rows(self.index, shares, by).items()
-        }
+        parts = split_rows(self._rows.table, shares, by, self._chosen)
+        return {name: self.select(rows) for name, rows in parts.items()}
 
     def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
         """In which an epoch of a loader goes through it."""
