@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 import tiny_run
 
-from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets import RGBDDataset, open_dataset
 from mfsynth.datasets.conditions import matching
 from mfsynth.datasets.mapped import Index
 from mfsynth.datasets.splits import split_rows
@@ -121,6 +121,13 @@ def test_filters_and_selections_narrow_each_other(run_store):
     assert len(dataset.filter("valid_fraction is None")) == 0
     with pytest.raises(IndexError, match="0 to 4"):
         some.select([5])
+    for read in (dataset.load, some.load, open_dataset({run_store.url: 1}).load):
+        for number in (-1, 8, 10**6):
+            with pytest.raises(IndexError, match=f"no sample {number}: "):
+                read([0, number])
+    for read in (dataset.run_of, dataset.with_files):
+        with pytest.raises(IndexError, match="no sample -1: "):
+            read(-1)
     for mask in (np.array([True, False]), [0.5]):
         with pytest.raises(MfsynthError, match=r"of a mask those are np\.flatnonzero"):
             some.select(mask)
