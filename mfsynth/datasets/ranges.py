@@ -103,9 +103,9 @@ class RangeReader:
             for data in self._opened(path).read(ranges):
                 yield data
                 done += 1
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except FileNotFoundError:
+            raise
+        except OSError:
             # A descriptor may outlive what it is of: a mount that was made anew, a server's file.
             self._drop(path)
             yield from self._opened(path).read(ranges[done:])
@@ -134,7 +134,6 @@ class RangeReader:
             yield from _requested(store, stored, ranges[done:])
 
     def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int | None:
-
         def fetch(path: Path) -> None:
             with store.local_copy(stored.key) as copy:
                 with copy.open("rb") as file:
