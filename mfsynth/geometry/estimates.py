@@ -83,7 +83,9 @@ class DepthEstimate:
             depth: float32 (H, W), z-depth; 0 = invalid.
 
         Returns:
-            float32 (H, W), 0 = invalid; None where the two share fewer than 64 valid pixels.
+            float32 (H, W), 0 where the estimator says nothing; inf where a disparity, as fitted,
+            lies at infinity or beyond it, which is farther than anything, not unknown. None where
+            the two share fewer than 64 valid pixels.
         """
         shared = np.flatnonzero(self.valid & np.isfinite(depth) & (depth > 0))
         if shared.size < MIN_SHARED_PIXELS:
@@ -98,7 +100,7 @@ class DepthEstimate:
         scale_of_disparity, shift = disparity_l1(said, given, every)
         values = np.where(self.valid, self.values, np.float32(0)).astype(np.float64)
         disparity = scale_of_disparity * values + shift
-        # What would lie farther than any depth that float32 has lies nowhere.
-        known = self.valid & (disparity > 1 / np.finfo(np.float32).max)
-        fitted = np.divide(1, disparity, out=np.zeros_like(disparity), where=known)
-        return fitted.astype(np.float32)
+        # As far as any depth that float32 has.
+        finite = disparity > 1 / np.finfo(np.float32).max
+        fitted = np.divide(1, disparity, out=np.full_like(disparity, np.inf), where=finite)
+        return np.where(self.valid, fitted, 0).astype(np.float32)
