@@ -111,7 +111,7 @@ def relative_error(
         return None
     estimated, shared = found
     given = np.where(shared, depth, np.float32(1))
-    error = np.abs(estimated - given) / given
+    error: NDArray[np.float32] = np.divide(np.abs(estimated - given), given)
     if estimate.kind is EstimateKind.AFFINE_INVARIANT_DISPARITY:
-        error = np.minimum(error, np.float32(1))
+        np.minimum(error, 1, out=error)
     return error, shared

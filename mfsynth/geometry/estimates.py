@@ -37,8 +37,6 @@ class DepthEstimate:
         intrinsics: The camera that it sees, in pixels of the image; None if it says nothing of it.
         normals: float32 (H, W, 3): of the surfaces, of length 1, in the camera's axes (x right,
             y down, z forward), towards the camera; 0 where there is none. None if it gives none.
-        confidence: float32 (H, W), higher is surer, comparable within one estimator; None if it
-            gives none.
     """
 
     values: NDArray[np.float32]
@@ -46,7 +44,6 @@ class DepthEstimate:
     kind: EstimateKind
     intrinsics: Intrinsics | None = None
     normals: NDArray[np.float32] | None = None
-    confidence: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what is no estimate.
@@ -59,7 +56,6 @@ class DepthEstimate:
             "values": (self.values, np.float32, shape),
             "valid": (self.valid, np.bool_, shape),
             "normals": (self.normals, np.float32, (*shape, 3)),
-            "confidence": (self.confidence, np.float32, shape),
         }
         for name, (array, dtype, wanted) in arrays.items():
             if array is not None and (array.dtype != dtype or array.shape != wanted):
