@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 
-from mfsynth.checks import CheckedPair, open_checks
+from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import TrustedPart
 from mfsynth.evaluation.calibration.scoring import score_pairs
@@ -116,6 +117,39 @@ def test_a_perturbed_copy_is_seeded_and_about_five_percent_off():
     assert off.mean() == pytest.approx(0.05, rel=0.05)
     assert 0.8 < one.pair.estimate.intrinsics.fx / one.pair.intrinsics.fx < 1.2
     np.testing.assert_array_equal(one.pair.estimate.values, again.pair.estimate.values)
+
+
+def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
+    asked = Counter()
+
+    class Counting(Check):
+        scores = (Score("seen", "seen", "lower", "how often"),)
+
+        def measure(self, pair):
+            asked[self.inputs] += 1
+            return {self.scores[0].name: float(asked[self.inputs])}
+
+    def looking_at(*names):
+        score = replace(Counting.scores[0], name=names[0])
+        return type(names[0], (Counting,), {"inputs": names, "scores": (score,)})()
+
+    checks = {name: looking_at(name) for name in ("rgb", "depth", "intrinsics", "camera", "text")}
+    pairs = read(item(0), item(1)).pairs
+    found = score_pairs(pairs, checks, 0, lambda *_: None)
+    spoilt = Counter()
+    for corruption, there in found.applied.items():
+        spoilt[corruption.spoils] += int(there.sum())
+    assert spoilt["depth"] > 20
+    assert spoilt["intrinsics"] == 2
+    assert asked == {
+        ("rgb",): 2,
+        ("text",): 2,
+        ("depth",): 2 + spoilt["depth"],
+        ("intrinsics",): 4,
+        ("camera",): 4,
+    }
+    for rows in found.spoilt.values():
+        np.testing.assert_array_equal(rows[:, [0, 4]], found.clean[:, [0, 4]])
 
 
 def test_other_depth_is_of_the_same_prompt_where_there_is_one():
