@@ -12,6 +12,7 @@ import pytest
 from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import TrustedPart
+from mfsynth.evaluation.calibration.figures import split
 from mfsynth.evaluation.calibration.scoring import score_pairs
 from mfsynth.evaluation.calibration.trusted import (
     TrustedPair,
@@ -72,6 +73,30 @@ def test_windows_lie_side_by_side_and_have_their_camera():
         np.testing.assert_array_equal(pair.rgb, given.rgb[:, left : left + 40])
         np.testing.assert_array_equal(pair.depth, given.depth[:, left : left + 40])
         assert pair.intrinsics.cx == pytest.approx(29.5 - left)
+
+
+@pytest.mark.usefixtures("opengl")
+def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
+    render = {"library": "tabletop_shapes", "scenes": 2, "views": 2, "seed": 5}
+    scenes = {"kind": "cached_scenes", "path": str(tmp_path / "scenes"), "render": render}
+    ListSettings.held[:] = [item(0), item(1)]
+    parts = [
+        TrustedPart.model_validate(scenes | {"limit": 3, "crops": 2}),
+        TrustedPart(source=ListSettings()),
+        TrustedPart.model_validate(scenes),
+    ]
+    found = read_pairs(parts, 16, 16, lambda *_: None)
+    images = [pair.image for pair in found.pairs]
+    assert images == [0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]
+    assert [pair.item for pair in found.pairs] == [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8]
+    assert found.images == 6
+    assert [source["images"] for source in found.sources] == [2, 2, 2]
+    # What is drawn and halved is images.
+    fits = split(np.array(images), seed=0)
+    assert all(len({*fits[np.array(images) == image]}) == 1 for image in images)
+    # Each view meets the other one of its scene.
+    seen = score_pairs(found.pairs[8:], open_checks({"validity": {}}), 0, lambda *_: None)
+    assert seen.same_prompt == 4
 
 
 def test_windows_are_brought_to_the_size_of_the_pairs():
