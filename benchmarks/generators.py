@@ -39,11 +39,11 @@ from transformers import (
     Qwen3Model,
 )
 
+from mfsynth.checks.estimator_agreement import estimator_agreement, relative_error
 from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import abs_rel, delta
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.base import Estimator
 from mfsynth.models.estimators.opening import open_estimator
@@ -189,11 +189,10 @@ def consistency(rgb: Images, depth: Depths, judge: Estimator) -> tuple[float, fl
     scores = []
     for image, given in zip(rgb, depth, strict=True):
         [estimate] = judge(image[None])
-        seen = estimate.depth_like(given)
-        if seen is None:
+        if (found := relative_error(given, estimate)) is None:
             continue
-        valid = (given > 0) & (seen > 0)
-        scores.append((abs_rel(given, seen, valid), delta(given, seen, valid, 1)))
+        error, shared = found
+        scores.append((error[shared].mean(), estimator_agreement(given, estimate)[1]))
     absolute, close = np.mean(scores, axis=0)
     return float(absolute), float(close)
 

@@ -51,7 +51,8 @@ def boundary_f1(depth: DepthMap, estimate: DepthEstimate) -> float:
     times as far as the other; it is found if the other map has one in the same place, with the same
     side in front. The F1 score of precision and recall is averaged over t from 1.05 to 1.25, with
     weights in proportion to t. Source: Depth Pro (Bochkovskii et al., arXiv:2410.02073), section
-    3.2. No pixel of tolerance: an estimator that is soft, or off by one, lowers it.
+    3.2. No pixel of tolerance: an estimator that is soft, or off by one, lowers it. What a fitted
+    disparity puts at infinity is behind all that isn't, with no boundary inside of it.
 
     Args:
         depth: z-depth (H, W), any positive unit; 0 means invalid.
@@ -65,6 +66,8 @@ def boundary_f1(depth: DepthMap, estimate: DepthEstimate) -> float:
     if found is None:
         return float("nan")
     estimated, shared = found
+    # So that two pixels at infinity have a difference.
+    estimated = np.minimum(estimated, np.finfo(np.float32).max)
     mine, theirs = (np.log(np.where(shared, map_, np.float32(1))) for map_ in (depth, estimated))
     counts = _boundaries(mine, theirs, shared)
     counts += _boundaries(mine.T, theirs.T, shared.T)

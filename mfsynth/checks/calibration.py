@@ -84,12 +84,15 @@ class UsedEstimator(Settings):
     Attributes:
         name: As it was named.
         revision: Of its files, as a run has it; "" of a stand-in.
+        dtype: Of its weights and activations, as a run's `estimator.dtype`.
         stands_in: Whether it was no estimator but a perturbed copy of the trusted depth, so that
             what its checks see is an upper bound of what they would see by an estimator.
     """
 
     name: NonEmpty
     revision: str = ""
+    # It came later: what is the default is no part of what is stored, nor of any digest.
+    dtype: Annotated[str, Field(exclude_if=lambda dtype: dtype == "float32")] = "float32"
     stands_in: bool = False
 
 
@@ -105,6 +108,8 @@ class Calibration(Check):
         max_fused: Greatest log odds that a pair is spoilt.
         estimator: Whose estimates the checks looked at, which the run has to have, too; None
             without.
+        networks: By check, revisions of the networks that the checks asked, which the run has to
+            have, too; None without.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -114,6 +119,7 @@ class Calibration(Check):
     bias: float
     max_fused: float
     estimator: Unset[UsedEstimator] = None
+    networks: Unset[dict[str, str]] = None
 
     inputs = ("scores",)
     scores = (

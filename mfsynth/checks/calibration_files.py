@@ -25,7 +25,7 @@ from mfsynth.checks.calibration import (
     UsedEstimator,
 )
 from mfsynth.checks.registry import check_names, find_check
-from mfsynth.config.base import Items, NonEmpty, Settings
+from mfsynth.config.base import Items, NonEmpty, Settings, Unset
 from mfsynth.config.documents import read_bytes, strict_json
 from mfsynth.config.explain import explain
 from mfsynth.config.resources import resolve_resource
@@ -47,6 +47,7 @@ class CalibrationFile(Settings):
         terms: Of the fused score.
         bias: Of the fused score.
         estimator: Whose estimates the checks looked at; None without.
+        networks: By check, revisions of the networks that the checks asked; None without.
         settings: What it was made of.
         sources: Of the trusted pairs: what each was, and the SHA-256 of what it gave.
         figures: Power of each score against each corruption; see docs/how-to/calibration.md.
@@ -60,6 +61,7 @@ class CalibrationFile(Settings):
     terms: Items[Term]
     bias: float
     estimator: UsedEstimator | None
+    networks: Unset[dict[str, str]] = None
     settings: dict[str, Any]
     sources: Items[dict[str, Any]]
     figures: dict[str, Any]
@@ -139,6 +141,7 @@ def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
             "bias": found.bias,
             "max_fused": found.limits[FUSED],
             "estimator": None if found.estimator is None else found.estimator.model_dump(),
+            "networks": found.networks,
             **known,
         },
     }

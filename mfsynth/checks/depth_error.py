@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
+from mfsynth.checks.estimator_agreement import relative_error
 from mfsynth.checks.validity import valid_mask
 from mfsynth.config.base import Count
 from mfsynth.geometry.rgbd import DepthMap, Mask
@@ -60,14 +61,15 @@ class DepthError(Check):
     )
 
     def measure(self, pair: CheckedPair) -> dict[str, float]:
-        """Both scores, of one alignment by all pixels; nan where too few have both depths."""
+        """Both scores, of one alignment by all pixels; nan where too few have both depths.
+
+        Of disparity no pixel counts more than 1, and one that it puts at infinity counts 1.
+        """
         assert pair.estimate is not None  # it is one of the inputs
-        estimated = pair.estimate.depth_like(pair.depth)
-        if estimated is None:
+        found = relative_error(pair.depth, pair.estimate)
+        if found is None:
             return {"depth_error": math.nan, "depth_error_edges": math.nan}
-        shared = (estimated > 0) & valid_mask(pair.depth)
-        given = np.where(shared, pair.depth, 1)
-        error = np.abs(estimated - given) / given
+        error, shared = found
         return {
             "depth_error": _mean(error, shared),
             "depth_error_edges": _mean(error, shared & _near_edges(pair.depth)),

@@ -14,8 +14,7 @@ from pydantic import Field
 from mfsynth.checks.base import Check, CheckedPair, Score
 from mfsynth.checks.validity import valid_mask
 from mfsynth.config.base import Fraction
-from mfsynth.geometry import DepthEstimate
-from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
+from mfsynth.geometry import DepthEstimate, EstimateKind
 from mfsynth.geometry.rgbd import DepthMap, Mask
 
 _NAN = float("nan")
@@ -62,15 +61,17 @@ def estimator_agreement(depth: DepthMap, estimate: DepthEstimate) -> tuple[float
 
     The estimate e is fitted to the depth d by what its kind leaves open, as
     `DepthEstimate.depth_like` does. δ1 is that of Eigen et al., NeurIPS 2014. Both see geometry
-    that is bent, tilted, inverted or of another image, and share the estimator's mistakes.
+    that is bent, tilted, inverted or of another image, and share the estimator's mistakes. A pixel
+    that a fitted disparity puts at infinity, or beyond it, has e = inf: a relative difference of 1,
+    and a miss for δ1.
 
     Args:
         depth: z-depth (H, W), any positive unit; 0 means invalid.
         estimate: Of the same image.
 
     Returns:
-        The two, over the pixels valid in both, not changed by a constant scale of depth; nan
-        (abstain) with fewer than 64 of them.
+        The two, over the pixels that have a depth and of which the estimator speaks, not changed
+        by a constant scale of depth; nan (abstain) with fewer than 64 of them.
     """
     found = beside_estimate(depth, estimate)
     if found is None:
@@ -84,13 +85,33 @@ def estimator_agreement(depth: DepthMap, estimate: DepthEstimate) -> tuple[float
 def beside_estimate(
     depth: DepthMap, estimate: DepthEstimate
 ) -> tuple[NDArray[np.float32], Mask] | None:
-    """The estimated depth in the unit of `depth`, and where both are valid.
+    """The estimated depth in the unit of `depth`, and where both say something.
 
     Returns:
-        None where there are fewer than 64 such pixels, so that nothing is to be said of them.
+        As `DepthEstimate.depth_like`, inf among them; None where there are fewer than 64 such
+        pixels, so that nothing is to be said of them.
     """
     estimated = estimate.depth_like(depth)
-    if estimated is None:
+    return None if estimated is None else (estimated, estimate.valid & valid_mask(depth))
+
+
+def relative_error(
+    depth: DepthMap, estimate: DepthEstimate
+) -> tuple[NDArray[np.float32], Mask] | None:
+    """|e - d| / d of each pixel, of the estimate e fitted to the depth d, and where both are.
+
+    A disparity whose shift is fitted puts a pixel anywhere up to infinity, or beyond it: of such an
+    estimate no pixel counts more than 1, so that a few far ones don't make up a mean.
+
+    Returns:
+        float32 (H, W), of which only the second counts; None where fewer than 64 pixels have both.
+    """
+    found = beside_estimate(depth, estimate)
+    if found is None:
         return None
-    shared = valid_mask(depth) & valid_mask(estimated)
-    return (estimated, shared) if np.count_nonzero(shared) >= MIN_SHARED_PIXELS else None
+    estimated, shared = found
+    given = np.where(shared, depth, np.float32(1))
+    error: NDArray[np.float32] = np.divide(np.abs(estimated - given), given)
+    if estimate.kind is EstimateKind.AFFINE_INVARIANT_DISPARITY:
+        np.minimum(error, 1, out=error)
+    return error, shared

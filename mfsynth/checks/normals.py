@@ -60,7 +60,8 @@ def thinned_camera(camera: Intrinsics, step: int) -> Intrinsics:
 def normals_angle(depth: DepthMap, estimate: DepthEstimate, intrinsics: Intrinsics) -> float:
     """Median angle between the normals of depth and of the estimate.
 
-    The estimate's are those that it gives, else those of its depth, fitted to `depth`. Edges of
+    The estimate's are those that it gives, else those of its depth, fitted to `depth`; what a
+    fitted disparity puts at infinity, where no surface is, counts as turned by 180°. Edges of
     depth have no normals, and don't count. Of maps much larger than 256 pixels every second, third,
     ... row and column is looked at.
 
@@ -75,14 +76,16 @@ def normals_angle(depth: DepthMap, estimate: DepthEstimate, intrinsics: Intrinsi
     """
     step = thinning(*depth.shape)
     some, camera = np.s_[::step, ::step], thinned_camera(intrinsics, step)
+    mine = normals_from_depth(np.ascontiguousarray(depth[some]), camera)
     if estimate.normals is not None:
         theirs = estimate.normals[some]
     elif (found := beside_estimate(depth, estimate)) is not None:
-        theirs = normals_from_depth(np.ascontiguousarray(found[0][some]), camera)
+        estimated = np.ascontiguousarray(found[0][some])
+        theirs = normals_from_depth(estimated, camera)
+        theirs = np.where(np.isinf(estimated)[..., None], -mine, theirs)
     else:
         return float("nan")
     # Of unit vectors, or 0 where there is no normal: half the distance is the half angle's sine.
-    mine = normals_from_depth(np.ascontiguousarray(depth[some]), camera)
     both = mine.any(axis=-1) & theirs.any(axis=-1) & estimate.valid[some]
     if np.count_nonzero(both) < MIN_SHARED_PIXELS:
         return float("nan")

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
-from mfsynth.checks.validity import valid_mask
+from mfsynth.checks.estimator_agreement import relative_error
 from mfsynth.config.base import Count
 
 _MIN_PIXELS = 16
@@ -58,7 +58,10 @@ class ObjectDepthError(Check):
     )
 
     def measure(self, pair: CheckedPair) -> dict[str, float]:
-        """Both scores; nan where too few pixels of a region have both depths."""
+        """Both scores; nan where too few pixels of a region have both depths.
+
+        Of disparity no pixel counts more than 1, and one that it puts at infinity counts 1.
+        """
         found = _errors(pair)
         objects = [error for number, error in found.items() if number != _BACKGROUND]
         return {
@@ -84,12 +87,10 @@ def _errors(pair: CheckedPair) -> Mapping[int, float]:
     """Of each object by its number, and of the background as 0; of regions that say something."""
     assert pair.estimate is not None  # it is one of the inputs
     assert pair.mask is not None  # likewise
-    estimated = pair.estimate.depth_like(pair.depth)
-    if estimated is None:
+    found = relative_error(pair.depth, pair.estimate)
+    if found is None:
         return {}
-    shared = (estimated > 0) & valid_mask(pair.depth)
-    given = np.where(shared, pair.depth, 1)
-    error = np.abs(estimated - given) / given
+    error, shared = found
     regions = {_BACKGROUND: cv2.dilate((pair.mask > 0).astype(np.uint8), _AROUND) == 0}
     for number in np.unique(pair.mask[pair.mask > 0]).tolist():
         regions[number] = cv2.dilate((pair.mask == number).astype(np.uint8), _AROUND) > 0

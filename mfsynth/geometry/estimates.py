@@ -37,8 +37,6 @@ class DepthEstimate:
         intrinsics: The camera that it sees, in pixels of the image; None if it says nothing of it.
         normals: float32 (H, W, 3): of the surfaces, of length 1, in the camera's axes (x right,
             y down, z forward), towards the camera; 0 where there is none. None if it gives none.
-        confidence: float32 (H, W), higher is surer, comparable within one estimator; None if it
-            gives none.
     """
 
     values: NDArray[np.float32]
@@ -46,7 +44,6 @@ class DepthEstimate:
     kind: EstimateKind
     intrinsics: Intrinsics | None = None
     normals: NDArray[np.float32] | None = None
-    confidence: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what is no estimate.
@@ -59,7 +56,6 @@ class DepthEstimate:
             "values": (self.values, np.float32, shape),
             "valid": (self.valid, np.bool_, shape),
             "normals": (self.normals, np.float32, (*shape, 3)),
-            "confidence": (self.confidence, np.float32, shape),
         }
         for name, (array, dtype, wanted) in arrays.items():
             if array is not None and (array.dtype != dtype or array.shape != wanted):
@@ -83,7 +79,9 @@ class DepthEstimate:
             depth: float32 (H, W), z-depth; 0 = invalid.
 
         Returns:
-            float32 (H, W), 0 = invalid; None where the two share fewer than 64 valid pixels.
+            float32 (H, W), 0 where the estimator says nothing; inf where a disparity, as fitted,
+            lies at infinity or beyond it, which is farther than anything, not unknown. None where
+            the two share fewer than 64 valid pixels.
         """
         shared = np.flatnonzero(self.valid & np.isfinite(depth) & (depth > 0))
         if shared.size < MIN_SHARED_PIXELS:
@@ -98,7 +96,7 @@ class DepthEstimate:
         scale_of_disparity, shift = disparity_l1(said, given, every)
         values = np.where(self.valid, self.values, np.float32(0)).astype(np.float64)
         disparity = scale_of_disparity * values + shift
-        # What would lie farther than any depth that float32 has lies nowhere.
-        known = self.valid & (disparity > 1 / np.finfo(np.float32).max)
-        fitted = np.divide(1, disparity, out=np.zeros_like(disparity), where=known)
-        return fitted.astype(np.float32)
+        # As far as any depth that float32 has.
+        finite = disparity > 1 / np.finfo(np.float32).max
+        fitted = np.divide(1, disparity, out=np.full_like(disparity, np.inf), where=finite)
+        return np.where(self.valid, fitted, 0).astype(np.float32)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError, create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
+from mfsynth.checks.base import NetworkInfo
 from mfsynth.checks.calibration import CALIBRATION, Calibration
 from mfsynth.checks.calibration_files import with_calibration
 from mfsynth.checks.registry import (
@@ -59,6 +60,9 @@ _COLUMNS_OF_LABELS = {
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
+
+WHY_BLIND = "the run has no camera, and its estimator sees none"
+"""Of checks that look through a camera."""
 
 
 def load_run_config(
@@ -178,11 +182,28 @@ def abstaining_checks(config: RunConfig) -> dict[str, Check]:
     return {name: check for name, check in checks.items() if "joint_depth" in check.inputs}
 
 
+def blind_checks(config: RunConfig, estimator: EstimatorInfo | None) -> dict[str, Check]:
+    """The checks, by name, that have no camera to look at in any pair of a run."""
+    if config.camera is not None or config.source is not None:
+        return {}
+    if estimator is not None and estimator.gives_camera:
+        return {}
+    checks = open_checks(config.checks)
+    return {name: check for name, check in checks.items() if "camera" in check.inputs}
+
+
 def run_scores(config: RunConfig) -> dict[str, ScoreInfo]:
-    """What a run keeps of its scores, by name."""
+    """What a run keeps of its scores, by name.
+
+    Raises:
+        MfsynthError: There is no such network as a check asks, or limits were calibrated with
+            another one.
+    """
     checks = open_checks(config.checks)
     infos = score_infos(checks.values())
-    for name, network in networks_of(checks).items():
+    networks = networks_of(checks)
+    _require_calibrated_networks(checks, networks)
+    for name, network in networks.items():
         for score in checks[name].scores:
             note = f"{infos[score.name].note}, by {network.id} (licence {network.licence})"
             infos[score.name] = replace(infos[score.name], note=note)
@@ -196,12 +217,12 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
 
     Raises:
         MfsynthError: There is no such estimator, metres are asked of one that has none, or limits
-            were calibrated with another.
+            were calibrated with another, or with this one in another precision.
     """
     if config.estimator is None:
         return None
     info = estimator_info(config.estimator)
-    _require_calibrated_with(config, info)
+    _require_calibrated_with(config, config.estimator.dtype, info)
     gives = info.gives_with(config.camera is not None)
     if config.model.kind is not None:
         _require_depth(config, info, gives)
@@ -214,16 +235,37 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
     return info
 
 
-def _require_calibrated_with(config: RunConfig, info: EstimatorInfo) -> None:
-    """Refuses limits on what another estimator says."""
+def _require_calibrated_with(config: RunConfig, dtype: str, info: EstimatorInfo) -> None:
+    """Refuses limits on what another estimator says, or this one in another precision."""
     for check in open_checks(config.checks).values():
         used = check.estimator if isinstance(check, Calibration) else None
-        if used is not None and used.revision != info.revision:
+        if used is None:
+            continue
+        if used.revision != info.revision:
             raise MfsynthError(
                 f"estimator.id: {info.id} ({info.revision[:12]}), but checks.{CALIBRATION} was "
                 f"made with {used.name} ({used.revision[:12]}); take that one, or calibrate with "
                 "this one"
             )
+        if used.dtype != dtype:
+            raise MfsynthError(
+                f"estimator.dtype: {dtype}, but checks.{CALIBRATION} was made in {used.dtype}; set "
+                f"estimator.dtype={used.dtype}"
+            )
+
+
+def _require_calibrated_networks(
+    checks: Mapping[str, Check], networks: Mapping[str, NetworkInfo]
+) -> None:
+    """Refuses limits on what other networks say."""
+    for check in checks.values():
+        calibrated = (check.networks if isinstance(check, Calibration) else None) or {}
+        for name, found in networks.items():
+            if (wanted := calibrated.get(name, found.revision)) != found.revision:
+                raise MfsynthError(
+                    f"checks.{name}: {found.id} ({found.revision[:12]}), but checks.{CALIBRATION} "
+                    f"was made with {wanted[:12]}; take that one, or calibrate with this one"
+                )
 
 
 def _require_depth(config: RunConfig, info: EstimatorInfo, gives: EstimateKind) -> None:

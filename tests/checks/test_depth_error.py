@@ -50,6 +50,16 @@ def test_an_error_of_known_size_is_told_as_it_is():
     assert found["depth_error"] == pytest.approx(0.5 * share, rel=1e-4)
 
 
+def test_what_a_fitted_disparity_puts_at_infinity_counts_one():
+    depth, seen = scene(), scene() > 0
+    values = 1 / np.where(seen, depth, 1)
+    values[16:32, 20:40] = -0.05
+    estimate = DepthEstimate(values, seen, EstimateKind.AFFINE_INVARIANT_DISPARITY)
+    assert np.isinf(estimate.depth_like(depth)[20, 30])
+    found = DepthError().measure(CheckedPair(RGB, depth, estimate=estimate))
+    assert found["depth_error"] == pytest.approx(16 * 20 / np.count_nonzero(seen), rel=0.05)
+
+
 def test_it_abstains_without_an_estimate_and_with_few_shared_pixels():
     verdict = run_checks(CheckedPair(RGB, scene()), [DepthError()])
     assert verdict.accepted

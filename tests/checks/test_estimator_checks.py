@@ -11,9 +11,10 @@ from conftest_scenes import make_scene, moved
 
 from mfsynth.checks import CheckedPair, open_checks, run_checks
 from mfsynth.checks.boundary_f1 import RATIOS, boundary_f1
-from mfsynth.checks.estimator_agreement import estimator_agreement
+from mfsynth.checks.estimator_agreement import estimator_agreement, relative_error
+from mfsynth.checks.normals import normals_angle
 from mfsynth.checks.ordinal_agreement import ordinal_agreement
-from mfsynth.geometry import DepthEstimate, EstimateKind
+from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 
 KINDS = [*EstimateKind]
 
@@ -39,7 +40,7 @@ def inverted(depth: np.ndarray) -> np.ndarray:
 
 
 def verdict(name: str, depth: np.ndarray, seen: DepthEstimate, **settings):
-    rgb, _ = sloping_scene()
+    rgb = np.zeros((*depth.shape, 3), np.uint8)
     return run_checks(
         CheckedPair(rgb, depth, estimate=seen), open_checks({name: settings}).values()
     )
@@ -77,6 +78,67 @@ def test_a_constant_scale_of_depth_changes_nothing(kind):
     seen = estimate(depth, kind)
     for score in (estimator_agreement, ordinal_agreement, boundary_f1):
         assert score(depth * np.float32(37), seen) == pytest.approx(score(depth, seen), abs=2e-3)
+
+
+def upside_down(depth: np.ndarray) -> DepthEstimate:
+    """An estimate whose disparity has the wrong sign."""
+    return DepthEstimate(depth - 5, depth > 0, EstimateKind.AFFINE_INVARIANT_DISPARITY)
+
+
+def deep_scene(farthest: float, side: int = 96) -> np.ndarray:
+    """A ramp of which a disparity that is wrong, once fitted, has much beyond infinity."""
+    return np.geomspace(1, farthest, side, dtype=np.float32)[:, None].repeat(side, 1)
+
+
+BEYOND_INFINITY = [
+    (make_scene(96)[1], upside_down(make_scene(96)[1])),
+    (deep_scene(60), upside_down(deep_scene(60))),
+    (inverted(deep_scene(60)), estimate(deep_scene(60), KINDS[-1], noise=0)),
+]
+
+
+@pytest.mark.parametrize(("depth", "seen"), BEYOND_INFINITY)
+def test_what_a_fitted_disparity_puts_beyond_infinity_is_a_miss(depth, seen):
+    fitted = seen.depth_like(depth)
+    beyond = np.isinf(fitted)
+    assert beyond.mean() > 0.1
+    difference, delta1 = estimator_agreement(depth, seen)
+    ratio = depth / fitted
+    assert difference == pytest.approx(np.median(np.abs(ratio - 1)))
+    assert delta1 == pytest.approx(np.mean((ratio < 1.25) & (ratio > 0.8)))
+    assert not verdict("estimator_agreement", depth, seen).accepted
+    error, shared = relative_error(depth, seen)
+    assert shared.all()
+    assert np.all(error[beyond] == 1)
+    assert error.max() == 1
+
+
+def test_a_check_abstains_where_the_estimator_is_silent_and_not_where_it_is_wrong():
+    depth = deep_scene(1e5, side=24)
+    seen = upside_down(depth)
+    assert np.isfinite(seen.depth_like(depth)).sum() < 64
+    assert not verdict("estimator_agreement", depth, seen).accepted
+    silent = DepthEstimate(seen.values, np.arange(24 * 24).reshape(24, 24) < 63, seen.kind)
+    assert np.isnan(estimator_agreement(depth, silent)).all()
+    assert relative_error(depth, silent) is None
+
+
+def test_a_surface_that_a_disparity_puts_beyond_infinity_is_turned_the_wrong_way():
+    depth, seen = BEYOND_INFINITY[1]
+    assert np.isinf(seen.depth_like(depth)).mean() > 0.5
+    camera = Intrinsics.from_vertical_fov(*depth.shape, 45.0)
+    assert normals_angle(depth, seen, camera) == pytest.approx(180)
+
+
+def test_what_a_disparity_puts_at_infinity_has_its_boundary_behind_the_rest():
+    depth = deep_scene(4)
+    thing = np.s_[30:60, 30:60]
+    depth[thing] = 0.5
+    values = 1 / depth
+    values[thing] = -0.05
+    seen = DepthEstimate(values, depth > 0, EstimateKind.AFFINE_INVARIANT_DISPARITY)
+    assert np.array_equal(np.isinf(seen.depth_like(depth)), values < 0)
+    assert boundary_f1(depth, seen) == 0
 
 
 def test_the_difference_and_delta_1_are_those_of_the_pixels():

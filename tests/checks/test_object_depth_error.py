@@ -66,6 +66,17 @@ def test_a_background_that_bends_is_no_fault_of_the_objects():
     assert found.scores["depth_error_background"] > found.scores["depth_error_object"]
 
 
+def test_an_object_that_a_disparity_puts_at_infinity_is_named():
+    depth, mask = scene()
+    depth *= np.linspace(0.8, 1.5, 64, dtype=np.float32)
+    values = np.where(mask == 4, -0.05, 1 / depth).astype(np.float32)
+    estimate = DepthEstimate(values, depth > 0, EstimateKind.AFFINE_INVARIANT_DISPARITY)
+    pair = CheckedPair(RGB, depth, estimate=estimate, mask=mask, names={4: "red box"})
+    found = run_checks(pair, [ObjectDepthError()])
+    assert found.parted == ("4 red box",)
+    assert found.scores["depth_error_object"] > 0.5
+
+
 def test_it_abstains_without_mask_estimate_or_pixels():
     depth, mask = scene()
     for pair in (CheckedPair(RGB, depth), CheckedPair(RGB, depth, mask=mask)):

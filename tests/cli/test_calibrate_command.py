@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import tiny_recognisers
+import tiny_run
 
-from mfsynth.checks import Check, Score, registry
+from mfsynth.checks import Check, Score, open_checks, registry
 from mfsynth.checks.calibration_files import CalibrationFile
 from mfsynth.cli import main
 from mfsynth.config.resources import resource_names
@@ -118,6 +120,35 @@ def test_a_run_names_what_it_writes(calibrate, tmp_path):
     run = load_run_config("local", [f"checks.calibration={path}", "checks.flying_pixels={}"])
     assert run.checks["flying_pixels"]["max"] == found.limits["flying_pixels"]
     assert run.checks["calibration"]["max_fused"] == found.limits["fused"]
+
+
+@pytest.mark.usefixtures("opengl")
+def test_scenes_are_rendered_and_their_views_are_one_draw(calibrate, tmp_path):
+    render = {"library": "tabletop_shapes", "style": "close", "scenes": 5, "views": 2, "seed": 7}
+    scenes = {"kind": "cached_scenes", "path": str(tmp_path / "scenes"), "render": render}
+    status, shown = calibrate(data=[scenes], height=32, width=32, **LOOSE)
+    assert status == 0, shown.err
+    found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
+    assert (found.figures["pairs"], found.figures["images"]) == (10, 5)
+    assert found.figures["same_prompt"] == 10
+    # Two of the five fit the fused score.
+    assert found.guarantee.images == 3
+    assert found.sources[0]["settings"]["render"]["views"] == 2
+
+
+def test_a_run_is_trusted_and_the_networks_that_are_asked_are_recorded(calibrate, tmp_path):
+    url = str(tmp_path / "run")
+    tiny_run.make_run(url)
+    model = str(tiny_recognisers.clip(tmp_path / "clip"))
+    checks = {"flying_pixels": {}, "prompt_agreement": {"model": model}}
+    data = [{"kind": "mfsynth", "url": url}]
+    status, shown = calibrate(checks=checks, data=data, height=24, width=32, alpha=None, delta=None)
+    assert status == 0, shown.err
+    found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
+    assert (found.figures["pairs"], found.figures["images"]) == (8, 8)
+    assert found.sources[0]["settings"]["url"] == url
+    asked = open_checks(checks)["prompt_agreement"].network()
+    assert found.networks == {"prompt_agreement": asked.revision}
 
 
 def test_the_same_pairs_and_settings_make_the_same_file(calibrate, tmp_path):

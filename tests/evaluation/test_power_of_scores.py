@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mfsynth.evaluation.calibration.power import Bootstrap, Draws
 
@@ -20,6 +24,35 @@ def test_the_auc_is_the_share_of_couples_where_the_clean_one_is_better():
     clean, spoilt = rng.integers(0, 8, 60), rng.integers(0, 6, 60)
     couples = [(a > b) + (a == b) / 2 for a in clean for b in spoilt]
     assert power(clean, spoilt).auc[0] == pytest.approx(np.mean(couples), abs=1e-6)
+
+
+SCORE = st.one_of(st.integers(-2, 2).map(float), st.just(float("nan")))
+
+
+@given(st.lists(st.tuples(SCORE, SCORE, st.integers(0, 2), st.booleans()), min_size=1, max_size=9))
+def test_the_auc_of_each_draw_is_that_of_its_couples_however_scores_tie(rows):
+    clean, spoilt, images, applied = map(np.array, zip(*rows, strict=True))
+    assume(applied.any())
+    draws = Bootstrap(images, 20, seed=0)
+    found = draws.power(clean, spoilt, applied).auc
+    best = [np.where(np.isnan(scores), np.inf, scores) for scores in (clean, spoilt)]
+    better = (best[0][:, None] > best[1]) + (best[0][:, None] == best[1]) / 2
+    for times, auc in zip(draws._weights, found, strict=True):
+        couples = np.outer(times, times * applied)
+        if couples.any():
+            assert auc == pytest.approx(np.average(better, weights=couples), abs=1e-12)
+        else:
+            assert np.isnan(auc)
+
+
+def test_many_pairs_need_no_table_of_all_couples():
+    rng = np.random.default_rng(4)
+    clean, spoilt = rng.normal(size=(2, 3000))
+    tracemalloc.start()
+    power(clean, spoilt, draws=20)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 3000**2
 
 
 def test_the_tpr_is_that_of_the_strictest_limit_that_rejects_few_enough():

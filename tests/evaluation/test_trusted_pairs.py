@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 
-from mfsynth.checks import CheckedPair, open_checks
+from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import TrustedPart
+from mfsynth.evaluation.calibration.figures import split
 from mfsynth.evaluation.calibration.scoring import score_pairs
 from mfsynth.evaluation.calibration.trusted import (
     TrustedPair,
@@ -73,6 +75,30 @@ def test_windows_lie_side_by_side_and_have_their_camera():
         assert pair.intrinsics.cx == pytest.approx(29.5 - left)
 
 
+@pytest.mark.usefixtures("opengl")
+def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
+    render = {"library": "tabletop_shapes", "scenes": 2, "views": 2, "seed": 5}
+    scenes = {"kind": "cached_scenes", "path": str(tmp_path / "scenes"), "render": render}
+    ListSettings.held[:] = [item(0), item(1)]
+    parts = [
+        TrustedPart.model_validate(scenes | {"limit": 3, "crops": 2}),
+        TrustedPart(source=ListSettings()),
+        TrustedPart.model_validate(scenes),
+    ]
+    found = read_pairs(parts, 16, 16, lambda *_: None)
+    images = [pair.image for pair in found.pairs]
+    assert images == [0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]
+    assert [pair.item for pair in found.pairs] == [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8]
+    assert found.images == 6
+    assert [source["images"] for source in found.sources] == [2, 2, 2]
+    # What is drawn and halved is images.
+    fits = split(np.array(images), seed=0)
+    assert all(len({*fits[np.array(images) == image]}) == 1 for image in images)
+    # Each view meets the other one of its scene.
+    seen = score_pairs(found.pairs[8:], open_checks({"validity": {}}), 0, lambda *_: None)
+    assert seen.same_prompt == 4
+
+
 def test_windows_are_brought_to_the_size_of_the_pairs():
     [one] = read(item(0), height=20, width=20).pairs
     assert one.pair.depth.shape == (20, 20)
@@ -116,6 +142,39 @@ def test_a_perturbed_copy_is_seeded_and_about_five_percent_off():
     assert off.mean() == pytest.approx(0.05, rel=0.05)
     assert 0.8 < one.pair.estimate.intrinsics.fx / one.pair.intrinsics.fx < 1.2
     np.testing.assert_array_equal(one.pair.estimate.values, again.pair.estimate.values)
+
+
+def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
+    asked = Counter()
+
+    class Counting(Check):
+        scores = (Score("seen", "seen", "lower", "how often"),)
+
+        def measure(self, pair):
+            asked[self.inputs] += 1
+            return {self.scores[0].name: float(asked[self.inputs])}
+
+    def looking_at(*names):
+        score = replace(Counting.scores[0], name=names[0])
+        return type(names[0], (Counting,), {"inputs": names, "scores": (score,)})()
+
+    checks = {name: looking_at(name) for name in ("rgb", "depth", "intrinsics", "camera", "text")}
+    pairs = read(item(0), item(1)).pairs
+    found = score_pairs(pairs, checks, 0, lambda *_: None)
+    spoilt = Counter()
+    for corruption, there in found.applied.items():
+        spoilt[corruption.spoils] += int(there.sum())
+    assert spoilt["depth"] > 20
+    assert spoilt["intrinsics"] == 2
+    assert asked == {
+        ("rgb",): 2,
+        ("text",): 2,
+        ("depth",): 2 + spoilt["depth"],
+        ("intrinsics",): 4,
+        ("camera",): 4,
+    }
+    for rows in found.spoilt.values():
+        np.testing.assert_array_equal(rows[:, [0, 4]], found.clean[:, [0, 4]])
 
 
 def test_other_depth_is_of_the_same_prompt_where_there_is_one():

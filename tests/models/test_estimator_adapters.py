@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind, Intrinsics
-from mfsynth.models.estimators.catalogue import estimator_info
+from mfsynth.models.estimators.catalogue import estimator_info, find_estimator
 from mfsynth.models.estimators.opening import open_estimator, require_estimator
 
 HEIGHT, WIDTH = 40, 60
+EMBEDDED = find_estimator(DepthEstimatorConfig()).path
 KNOWN = Intrinsics(fx=45.0, fy=45.0, cx=29.5, cy=19.5)
 
 
@@ -219,6 +221,50 @@ def test_a_model_whose_numbers_are_not_known_is_one_line(config, message, tmp_pa
     with pytest.raises(MfsynthError, match=message) as caught:
         estimator_info(DepthEstimatorConfig(id=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "key", "value"),
+    [
+        ("dpt", "config.json", "backbone_config", "dinov2"),
+        ("dpt", "config.json", "architectures", 5),
+        ("embedded", "config.json", "focal", "x"),
+        ("embedded", "config.json", "focal", -1.0),
+        *(
+            (name, "preprocessor_config.json", key, value)
+            for name in ("depth_anything", "dpt", "zoedepth", "depth_pro")
+            for key, value in (
+                ("size", {"shortest_edge": 32}),
+                ("size", None),
+                ("size", "x"),
+                ("size", 0),
+                ("ensure_multiple_of", 0),
+                ("resample", 99),
+                ("image_mean", [0.5]),
+                ("image_std", [0.5, 0.5, 0]),
+                ("do_resize", "no"),
+            )
+        ),
+    ],
+)
+def test_a_file_with_a_value_that_is_none_is_one_line_before_any_image(
+    name, file, key, value, folder, tmp_path
+):
+    path = tmp_path / "model"
+    source = EMBEDDED if name == "embedded" else folder(name)
+    shutil.copytree(source, path)
+    values = json.loads((path / file).read_text())
+    (path / file).write_text(json.dumps(values | {key: value}))
+    config = DepthEstimatorConfig(id=str(path))
+    with pytest.raises(MfsynthError) as caught:
+        open_estimator(config, "cpu")
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(f"estimator.id: {path / file}: {key}")
+    assert said.endswith("; take the file that came with the weights")
+    # A run knows it before it starts.
+    with pytest.raises(MfsynthError, match=key):
+        estimator_info(config)
 
 
 def test_a_kind_that_the_files_are_not_of_is_one_line(folder):

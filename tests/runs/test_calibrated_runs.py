@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import standin
+import tiny_recognisers
 
 from mfsynth.checks import open_checks
 from mfsynth.checks.calibration_files import CalibrationFile
+from mfsynth.checks.registry import networks_of
 from mfsynth.config import RunConfig, fingerprint
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
@@ -223,6 +227,54 @@ def test_a_run_has_the_estimator_that_its_calibration_was_made_with(save):
     assert run_estimator(run(info.revision)) == info
     with pytest.raises(MfsynthError, match=r"calibration was made with mine \(other\);"):
         run_estimator(run("other"))
+
+
+def test_a_run_has_its_estimator_in_the_precision_of_its_calibration(save):
+    info = estimator_info(DepthEstimatorConfig())
+
+    def run(dtype: str, used: dict[str, str]) -> RunConfig:
+        path = save(estimator={"name": "embedded", "revision": info.revision, **used})
+        checks = {"calibration": path, "ordinal_agreement": {}}
+        estimator = {"id": "embedded", "dtype": dtype}
+        return complete(RunConfig.model_validate(RUN | {"checks": checks, "estimator": estimator}))
+
+    # A file that says nothing of it is of float32.
+    assert run_estimator(run("float32", {})) == info
+    assert run_estimator(run("bfloat16", {"dtype": "bfloat16"})) == info
+    for dtype, used in (("bfloat16", {}), ("float32", {"dtype": "bfloat16"})):
+        with pytest.raises(MfsynthError, match=rf"^estimator\.dtype: {dtype}, but .* was made in"):
+            run_estimator(run(dtype, used))
+
+
+def test_a_run_asks_the_networks_that_its_calibration_asked(save, tmp_path):
+    folder = str(tiny_recognisers.clip(tmp_path / "clip"))
+    checks = {"prompt_agreement": {"model": folder, "min": 0.1}}
+
+    def run(**changes: Any) -> RunConfig:
+        return config(save(checks=FILE["checks"] | checks, **changes))
+
+    revision = networks_of(open_checks(checks))["prompt_agreement"].revision
+    for same in ({}, {"networks": {"prompt_agreement": revision}}):
+        assert run_scores(run(**same))["prompt_agreement"].limit == 0.1
+    with pytest.raises(MfsynthError, match=r"^checks\.prompt_agreement: .* was made with other;"):
+        run_scores(run(networks={"prompt_agreement": "other"}))
+
+
+def test_a_calibration_with_cameras_for_a_run_without_is_told(save):
+    planarity = {"planarity": {"max": 0.02}}
+    changes = {"checks": FILE["checks"] | planarity, "limits": FILE["limits"] | {"planarity": 0.02}}
+    values = RUN | {"checks": {"calibration": save(**changes), "ordinal_agreement": {}}}
+    found = complete(RunConfig.model_validate(values | {"estimator": {"id": "embedded"}}))
+    seen = checks_look(found, run_estimator(found))
+    assert seen.severity is Severity.NOTE
+    assert seen.seen == (
+        "checks.planarity abstains: the run has no camera, and its estimator sees none; the "
+        "calibration was made with cameras"
+    )
+    with_camera = found.model_copy(update={"camera": CameraConfig(preset="d435")})
+    assert checks_look(with_camera, run_estimator(found)).severity is Severity.OK
+    with_eyes = replace(run_estimator(found), gives_camera=True)
+    assert checks_look(found, with_eyes).severity is Severity.OK
 
 
 def test_a_run_makes_pairs_of_the_size_that_its_calibration_was_made_of(save):

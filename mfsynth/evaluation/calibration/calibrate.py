@@ -12,7 +12,7 @@ import mfsynth
 from mfsynth.checks.base import Check, Input
 from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term, UsedEstimator
 from mfsynth.checks.calibration_files import CalibrationFile, limit_settings
-from mfsynth.checks.registry import open_checks
+from mfsynth.checks.registry import networks_of, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import PERTURBED, CalibrateConfig, TrustedPart
 from mfsynth.evaluation.calibration.estimates import Estimate, open_estimator, perturbed
@@ -85,6 +85,7 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         terms=terms,
         bias=bias,
         estimator=used,
+        networks={name: one.revision for name, one in networks_of(checks).items()} or None,
         settings=config.model_dump(
             mode="json", exclude={"data", "held_out", "output"}, exclude_none=True
         ),

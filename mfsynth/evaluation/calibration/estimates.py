@@ -39,7 +39,8 @@ def open_estimator(name: str) -> tuple[UsedEstimator, Estimate]:
     from mfsynth.models.estimators.opening import open_estimator as load
 
     config = DepthEstimatorConfig(id=name)
-    used = UsedEstimator(name=name, revision=estimator_info(config).revision)
+    revision = estimator_info(config).revision
+    used = UsedEstimator(name=name, revision=revision, dtype=config.dtype)
     estimator = load(config, "cuda" if torch.cuda.is_available() else "cpu")
 
     def estimate(pairs: Sequence[CheckedPair]) -> Iterator[DepthEstimate]:

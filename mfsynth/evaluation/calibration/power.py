@@ -96,10 +96,13 @@ def _auc(
     weights: NDArray[np.float32],
     drawn: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    better = (clean[:, None] > spoilt[None, :]).astype(np.float32)
-    better += 0.5 * (clean[:, None] == spoilt[None, :])
-    wins = ((weights @ better) * drawn).sum(axis=1, dtype=np.float64)
-    return np.asarray(wins / weights.sum(axis=1) / drawn.sum(axis=1), np.float64)
+    order = np.argsort(clean)
+    ranked, mass = clean[order], weights[:, order].cumsum(axis=1, dtype=np.float64)
+    mass = np.pad(mass, ((0, 0), (1, 0)))
+    # Of the clean pairs below each spoilt one, and of those up to it: of equal ones half.
+    below, up_to = (mass[:, np.searchsorted(ranked, spoilt, side)] for side in ("left", "right"))
+    wins = ((mass[:, -1:] - (below + up_to) / 2) * drawn).sum(axis=1)
+    return np.asarray(wins / mass[:, -1] / drawn.sum(axis=1), np.float64)
 
 
 def _tpr(

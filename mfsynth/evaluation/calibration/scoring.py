@@ -57,17 +57,17 @@ def score_pairs(
         raise MfsynthError("data: one image alone; give more, for each meets the depth of another")
     used = tuple(checks.values())
     infos = score_infos(used)
-    looked_at = {name for check in used for name in check.inputs}
-    if "camera" in looked_at:
-        looked_at.add("intrinsics")
-    corruptions = [one for one in CORRUPTIONS if one.spoils in looked_at]
+    # What a check doesn't look at is spoilt in vain: its scores are those of the clean pair.
+    seeing = {one: tuple(check for check in used if _sees(check, one)) for one in CORRUPTIONS}
+    corruptions = [one for one, looking in seeing.items() if looking]
     shape = len(pairs), len(infos)
     clean = np.full(shape, np.nan)
     spoilt = {corruption: np.full(shape, np.nan) for corruption in corruptions}
     applied = {corruption: np.zeros(len(pairs), bool) for corruption in corruptions}
     partners = _partners(pairs, seed)
     for number, one in enumerate(pairs):
-        clean[number] = [*run_checks(one.pair, used).scores.values()]
+        scores = run_checks(one.pair, used).scores
+        clean[number] = [*scores.values()]
         other = pairs[partners[number]].pair.depth
         for corruption in corruptions:
             # By name, so that a new corruption doesn't change the others.
@@ -75,7 +75,8 @@ def score_pairs(
             rng = np.random.default_rng([seed, 3, number, name])
             bad = corruption.apply(one.pair, other, rng)
             if bad is not None:
-                spoilt[corruption][number] = [*run_checks(bad, used).scores.values()]
+                found = run_checks(bad, seeing[corruption]).scores
+                spoilt[corruption][number] = [*(scores | found).values()]
                 applied[corruption][number] = True
         report("pairs scored", number + 1, len(pairs))
     texts = [pair.pair.text for pair in pairs]
@@ -92,6 +93,11 @@ def score_pairs(
         applied={one: there for one, there in applied.items() if there.any()},
         same_prompt=same,
     )
+
+
+def _sees(check: Check, corruption: Corruption) -> bool:
+    spoilt = {"intrinsics", "camera"} if corruption.spoils == "intrinsics" else {corruption.spoils}
+    return not spoilt.isdisjoint(check.inputs)
 
 
 def _partners(pairs: Sequence[TrustedPair], seed: int) -> list[int]:

@@ -49,7 +49,6 @@ def as_estimate(
     valid: Tensor | None = None,
     intrinsics: Intrinsics | None = None,
     normals: NDArray[np.float32] | None = None,
-    confidence: Tensor | None = None,
 ) -> DepthEstimate:
     """An estimate of one image, (H, W); what is not finite, or a depth not above 0, is invalid."""
     sound = values.isfinite()
@@ -63,7 +62,6 @@ def as_estimate(
         kind=kind,
         intrinsics=intrinsics,
         normals=normals,
-        confidence=None if confidence is None else confidence.float().cpu().numpy(),
     )
 
 

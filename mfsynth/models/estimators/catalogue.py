@@ -11,6 +11,7 @@ from typing import Any
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import EstimateKind
+from mfsynth.models.estimators.files import PREPROCESSOR, read_model_file, read_preprocessing
 from mfsynth.models.locations import (
     CARD,
     CONFIG,
@@ -18,11 +19,9 @@ from mfsynth.models.locations import (
     card_licence,
     digest_of,
     download,
-    read_json,
 )
 
 EMBEDDED_ESTIMATOR = "embedded"
-PREPROCESSOR = "preprocessor_config.json"
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded_estimator"
 
 # A checkpoint of MoGe or of others that is a pickle is not among them.
@@ -127,7 +126,8 @@ def find_estimator(
         local_files_only: Whether a hub repository must already be on this machine.
 
     Raises:
-        MfsynthError: There is no such folder or repository, or it holds no depth estimator.
+        MfsynthError: There is no such folder or repository, or it holds no depth estimator, or its
+            configuration has a value that is none.
     """
     name = config.id
     folder = _EMBEDDED_FOLDER if name == EMBEDDED_ESTIMATOR else Path(name).expanduser()
@@ -146,7 +146,7 @@ def find_estimator(
             "depth model of transformers, MoGe or Depth Anything 3, or the model folder that "
             "`mfsynth train estimator` wrote"
         )
-    found = read_json(folder / CONFIG)
+    found = read_model_file(folder)
     kind = _kind(found, name)
     if config.kind not in ("auto", kind):
         raise MfsynthError(f"{name} is of {kind}, not of {config.kind}; set kind to auto")
@@ -157,11 +157,14 @@ def estimator_info(config: DepthEstimatorConfig) -> EstimatorInfo:
     """Look an estimator up without loading it.
 
     Raises:
-        MfsynthError: There is no such estimator, or it isn't known what its numbers are.
+        MfsynthError: There is no such estimator, it isn't known what its numbers are, or a file
+            beside its weights has a value that is none.
     """
     try:
         folder = find_estimator(config, weights=False)
         gives, metric_with_camera, gives_camera = _gives(folder)
+        if folder.kind is EstimatorKind.TRANSFORMERS:
+            read_preprocessing(folder.path, architecture(folder))
         licence = card_licence(folder.path).get("license") or _LICENCES.get(
             config.id.lower(), UNKNOWN_LICENCE
         )
@@ -186,7 +189,7 @@ def architecture(folder: EstimatorFolder) -> str:
 def _kind(config: Mapping[str, Any], name: str) -> EstimatorKind:
     if config.get("_class_name") == "DepthEstimator":
         return EstimatorKind.EMBEDDED
-    if [str(a) for a in config.get("architectures") or []][:1] and "model_type" in config:
+    if config.get("architectures") and config.get("model_type"):
         return EstimatorKind.TRANSFORMERS
     if str(config.get("model_name", "")).startswith("da3"):
         return EstimatorKind.DEPTH_ANYTHING_3

@@ -29,13 +29,13 @@ from mfsynth.models.estimators.base import (
     brought_back,
     cameras_or_none,
 )
-from mfsynth.models.estimators.catalogue import (
-    PREPROCESSOR,
-    EstimatorFolder,
-    architecture,
+from mfsynth.models.estimators.catalogue import EstimatorFolder, architecture
+from mfsynth.models.estimators.files import (
+    DepthProPreprocessing,
+    ZoeDepthPreprocessing,
+    read_preprocessing,
 )
 from mfsynth.models.images import Letterbox
-from mfsynth.models.locations import read_json
 from mfsynth.models.weights import load_whole
 
 # What Depth Pro's own code takes for the nearest and farthest inverse depth, in 1/m.
@@ -55,7 +55,7 @@ def load_transformers_estimator(
 
     Raises:
         MfsynthError: Weights are not those of the architecture, or the image processor's settings
-            are not there.
+            are not there or none.
     """
     name = architecture(folder)
     # Their weights would come from another place, in whatever form it has them.
@@ -63,13 +63,13 @@ def load_transformers_estimator(
         raise MfsynthError(
             f"{folder.path}: its backbone is of another library; take a model that has its own"
         )
+    settings, every = read_preprocessing(folder.path, name)
     model = load_whole(getattr(transformers, name), folder.path, dtype).to(device)
-    settings = read_json(folder.path / PREPROCESSOR)
-    if name == "DepthProForDepthEstimation":
+    if isinstance(settings, DepthProPreprocessing):
         return DepthPro(model, settings)
-    if name == "ZoeDepthForDepthEstimation":
-        return ZoeDepth(model, ZoeDepthImageProcessorPil(**_known(settings)))
-    return DensePrediction(model, DPTImageProcessorPil(**_known(settings)), gives)
+    if isinstance(settings, ZoeDepthPreprocessing):
+        return ZoeDepth(model, ZoeDepthImageProcessorPil(**_known(every)))
+    return DensePrediction(model, DPTImageProcessorPil(**_known(every)), gives)
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,16 +145,13 @@ class DepthPro:
     that camera, of another of the one that it sees; without either it is right up to a scale.
     """
 
-    def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
+    def __init__(self, model: Any, settings: DepthProPreprocessing) -> None:
         self._model = model
-        try:
-            self._size = settings["size"]["height"], settings["size"]["width"]
-            self._mean, self._deviation = (
-                torch.tensor(settings[name], device=model.device).view(3, 1, 1)
-                for name in ("image_mean", "image_std")
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise MfsynthError(f"{PREPROCESSOR} of Depth Pro lacks {error}") from error
+        self._size = settings.size.height, settings.size.width
+        self._mean, self._deviation = (
+            torch.tensor(colour, device=model.device, dtype=torch.float32).view(3, 1, 1)
+            for colour in (settings.image_mean, settings.image_std)
+        )
 
     @torch.inference_mode()
     def __call__(self, rgb: RgbImage, cameras: Cameras | None = None) -> list[DepthEstimate]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+from mfsynth.checks import score_infos
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo
@@ -18,7 +19,9 @@ from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.settings import (
     WHY_ABSTAINING,
+    WHY_BLIND,
     abstaining_checks,
+    blind_checks,
     run_estimator,
     run_scores,
 )
@@ -26,7 +29,7 @@ from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.words import NO_GUARANTEE, limits_by_hand
+from mfsynth.shards.words import NO_GUARANTEE, calibrated_limits, limits_by_hand
 from mfsynth.storage.store import ObjectStore
 
 # To read all files of a model or the receipts of a large run, or to import torch from a slow disk.
@@ -92,7 +95,7 @@ def examine_at_start(
         if items is not None and source is not None:
             probes.append(Probe("source", lambda: is_whole(items)))
         probes += [
-            Probe("checks", lambda: checks_look(config)),
+            Probe("checks", lambda: checks_look(config, estimator)),
             Probe("conditional create", lambda: creates_once(scratch)),
             Probe("clock", lambda: clocks_agree(scratch)),
             Probe("space", lambda: has_room(place_of_run, wanted)),
@@ -123,11 +126,25 @@ def is_whole(items: RunItems) -> Finding:
     )
 
 
-def checks_look(config: RunConfig) -> Finding:
-    """Whether all checks have something to look at, and limits are those of the calibration."""
+def checks_look(config: RunConfig, estimator: EstimatorInfo | None = None) -> Finding:
+    """Whether all checks have something to look at, and limits are those of the calibration.
+
+    Args:
+        config: The run.
+        estimator: What is known of its estimator; None without.
+
+    Raises:
+        MfsynthError: Limits were calibrated with other networks.
+    """
     told = []
     if idle := [*abstaining_checks(config)]:
         told.append(f"checks.{', checks.'.join(idle)} abstains: {WHY_ABSTAINING}")
+    if blind := blind_checks(config, estimator):
+        # A score that always abstained has no limit.
+        limits = calibrated_limits({"checks": config.checks})
+        had_one = limits.keys() & score_infos(blind.values()).keys()
+        more = "; the calibration was made with cameras" if had_one else ""
+        told.append(f"checks.{', checks.'.join(blind)} abstains: {WHY_BLIND}{more}")
     if by_hand := limits_by_hand(run_scores(config), {"checks": config.checks}):
         told.append(f"{'; '.join(by_hand)}: set by hand, and {NO_GUARANTEE}")
     if told:
@@ -157,7 +174,7 @@ class _Run:
             *self._estimator_probes(),
             Probe("prompts", self._look_at_prompts, needs=("model",)),
             *([Probe("source", self._look_at_source, _SLOW_S)] if config.source else []),
-            Probe("checks", lambda: checks_look(config)),
+            Probe("checks", lambda: checks_look(config, self._estimator), needs=("estimator",)),
             *store_probes(scratch),
             Probe("run", self._look_at_place, _SLOW_S, needs=("model", "prompts")),
             Probe("drivers", lambda: place.other_drivers(scratch), needs=(STORE, "run")),
