@@ -79,6 +79,7 @@ COLUMNS = {
 # Of the judge of prompts.
 JUDGE_SEED, JUDGED_SCENES = HELD_OUT_SEED + 1, 8000
 
+PLAIN_SETTINGS = ("precision=float32", "workers=null")
 PLAIN = {"plain network, sparse": True, "plain network, dense": False}
 
 
@@ -300,7 +301,9 @@ def _plain(name: str, seed: int, base: TrainConfig, out: Path) -> EstimatorTrain
     """Train a plain network with the base's operations, or load it; its weights are averaged."""
     sparse = PLAIN[name]
     output = out / f"plain-{'sparse' if sparse else 'dense'}-{seed}"
-    config = load_estimator_config(ESTIMATOR, [f"seed={seed}", f"output={output}"])
+    config = load_estimator_config(
+        ESTIMATOR, [*PLAIN_SETTINGS, f"seed={seed}", f"output={output}", f"size={base.size}"]
+    )
     changes = {} if sparse else {"sparsity": ()}
     parts = tuple(part.model_copy(update=changes) for part in base.data)
     steps = round(_compute(base) / (config.batch_size * _plain_flops(config)))

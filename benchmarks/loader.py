@@ -129,11 +129,11 @@ def ceiling_of(tars: list[str]) -> Read:
     return read
 
 
-def mfsynth_loader(url: str, **order: Any) -> Read:
+def mfsynth_loader(url: str, workers: int = 0, **order: Any) -> Read:
     dataset = RGBDDataset(url)
 
     def read() -> None:
-        for batch in dataset.loader(BATCH, workers=0, **order):
+        for batch in dataset.loader(BATCH, workers=workers, **order):
             assert len(batch["rgb"]) == BATCH
 
     return read

@@ -4,9 +4,11 @@
 
 The pairs of `loader.py` lie in moto's S3 on loopback, a process of its own. mfsynth's loader reads
 them from there by ranges, webdataset the same objects by signed HTTP addresses, whole, with curl.
-All on one thread with the same decoders, in batches, taking turns; medians over rounds. CPU seconds
-are those of the reader and its child processes, which curl is, not the server's; pairs a second
-are of wall time, which hangs on what else the machine does.
+All with the same decoders, in batches, taking turns; medians over rounds. One thread decodes, and
+webdataset has a curl beside it that fetches; in the row of two threads one of ours fetches while
+the other decodes, as a loader does unless `workers` says otherwise. CPU seconds are those of the
+reader and its child processes, not the server's; pairs a second are of wall time, which hangs on
+what else the machine does.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ def main() -> None:
             "ceiling": ceiling_of(tars),
             "mfsynth, S3, in order": mfsynth_loader(store.url, shuffle=False),
             "mfsynth, S3, shuffled by blocks": mfsynth_loader(store.url),
+            "mfsynth, S3, shuffled by blocks, two threads": mfsynth_loader(store.url, workers=2),
             "webdataset, HTTP, batches": webdataset_loader(tars, batched=True),
         }
         cpu: dict[str, list[float]] = {reader: [] for reader in readers}

@@ -49,10 +49,18 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class OtherScene:
-    """RGB uint8 (H, W, 3), z-depth float32 (H, W) in metres at pixel centres, and the camera."""
+    """A rendered scene.
+
+    Attributes:
+        rgb: uint8 (H, W, 3).
+        depth: float32 (H, W), z-depth in metres at pixel centres.
+        things: bool (H, W), whether a pixel's centre shows a thing, not the room.
+        intrinsics: The camera.
+    """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
+    things: NDArray[np.bool_]
     intrinsics: Intrinsics
 
 
@@ -310,15 +318,34 @@ def render(
     everything = mujoco.mjtCatBit.mjCAT_ALL
     mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, eye, everything, drawn)
     area = mujoco.MjrRect(0, 0, side, side)
-    mujoco.mjr_render(area, drawn, context)
-    pixels, buffer = np.empty((side, side, 3), np.uint8), np.empty((side, side), np.float32)
-    mujoco.mjr_readPixels(pixels, buffer, area, context)
+
+    def draw() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        pixels, buffer = np.empty((side, side, 3), np.uint8), np.empty((side, side), np.float32)
+        mujoco.mjr_render(area, drawn, context)
+        mujoco.mjr_readPixels(pixels, buffer, area, context)
+        return pixels[::-1], buffer[::-1]
+
+    pixels, buffer = draw()
+    for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+        drawn.flags[flag] = 1
+    numbers, _ = draw()
     context.free()
-    rgb = cv2.resize(pixels[::-1], (size, size), interpolation=cv2.INTER_AREA)
-    middles = buffer[::-1][k // 2 :: k, k // 2 :: k].astype(np.float64)
+    middle = slice(k // 2, None, k)
+    rgb = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    things = np.isin(
+        numbers[middle, middle] @ np.array([1, 256, 65536]),
+        # Drawn in the colour of its number plus one; the room is the last of the bodies.
+        [
+            one.segid + 1
+            for one in drawn.geoms[: drawn.ngeom]
+            if one.objtype == mujoco.mjtObj.mjOBJ_GEOM
+            and model.geom_bodyid[one.objid] != model.nbody - 1
+        ],
+    )
+    middles = buffer[middle, middle].astype(np.float64)
     depth = NEAR * FAR / (NEAR + middles * (FAR - NEAR))  # reversed z, 1 at the near plane
     intrinsics = Intrinsics.from_vertical_fov(size, size, camera.fov_degrees)
-    return OtherScene(np.asarray(rgb, np.uint8), depth.astype(np.float32), intrinsics)
+    return OtherScene(np.asarray(rgb, np.uint8), depth.astype(np.float32), things, intrinsics)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What pairs are worth: the same small depth network, trained on one kind of them at a time.
+"""What pairs are worth: the same small networks, trained on one kind of them at a time.
 
     mfsynth generate local --set keep_rejects=all --set 'target={candidates: 1024}' \
         --out out/proof/pairs
@@ -15,16 +15,20 @@ Three comparisons; in each the networks have the same size, the same steps and t
   depth by `--estimator`) as their floating-point operations allow: an image costs what its steps
   take without depth. The run makes images first (`image_then_depth`).
 - **looks**: images by the model of depth of simulator scenes (`retextured`), and two renders of the
-  very same scenes in their place (`looks.py`). Masks are not tried.
+  very same scenes in their place (`looks.py`). Each arm has a mask network, too
+  (`mask_network.py`): the scenes, and so their masks, are the same.
 
 Each network is tested on held-out scenes of the simulator's own look, whose materials and lights
-the embedded model and the estimator have learnt from, on scenes of another generator
-(`other_scenes.py`), whose materials and lights nobody has, and on measured frames: squares of
-`--frames`, a folder as `tests/data/real_rgbd` is (`*/*.rgb.jpg`, `*/*.depth.png` in millimetres).
-Figures are AbsRel after scale-only alignment of each image, means over images.
+the embedded model and the estimator have learnt from, and on scenes of another generator
+(`other_scenes.py`). The latter's materials, lights, things and rooms are what counts as unseen: no
+arm, nor the model or the estimator, has learnt from any. Randomised renders of another seed would
+not be unseen, as one arm knows their kind. Depth networks are tested on measured frames, too, which
+have no masks: squares of `--frames`, a folder as `tests/data/real_rgbd` is (`*/*.rgb.jpg`,
+`*/*.depth.png` in millimetres). Figures are AbsRel after scale-only alignment of each image, and
+IoU of the pixels that show things; means over images.
 
-On one core of a busy machine, CPU time: a candidate 0.6 s, a retextured image 1.5 s, a step of a
-training 0.1 s, so all of it an hour: 10 and 13 minutes for the pairs, 32 for 27 trainings.
+A step of a training takes 0.2 s of CPU time on one core of a busy machine, so that the 36 trainings
+take an hour and a half, beside what the pairs take.
 
 A finished network is a line of the results file; called again, the script trains what is missing.
 Seeds (`--seed`) and comparisons (`--only`) may run side by side.
@@ -39,16 +43,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
 from looks import LOOKS, restyled
+from mask_network import Things, find_things, mask_as_depth, thing_iou, train_masks
 from model_card import Depths, Images, agreement, estimate
 from numpy.random import Generator
 from other_scenes import other_scenes
 from real_frames import FRAMES, real_frames
-from scene_sets import HELD_OUT_SEED, SCENES, rendered
+from scene_sets import HELD_OUT_SEED, SCENES, kept, rendered_with_things
 from torch.utils.flop_counter import FlopCounterMode
 
 from mfsynth.config import ModelConfig
@@ -69,9 +74,14 @@ from mfsynth.training.estimator import load_estimator_config, train_on
 from mfsynth.training.processes import join_processes
 
 NETWORK = (
-    *("estimator.widths=[16, 32, 64]", "estimator.blocks=1", "batch_size=16"),
-    *("warmup_steps=50", "ema=0.99"),
+    *("size=64", "estimator.widths=[16, 32, 64]", "estimator.blocks=1", "batch_size=16"),
+    *("warmup_steps=50", "ema=0.99", "precision=float32", "workers=null"),
 )
+Task = Literal["depth", "mask"]
+FIGURES: Mapping[Task, str] = {
+    "depth": "AbsRel, lower is better",
+    "mask": "IoU of things, higher is better",
+}
 EVERYTHING = "everything"
 _BEYOND = 1e12
 OTHER_SCENES, CROPS = 96, 3
@@ -87,6 +97,7 @@ class Arm:
         rgb: Images that take the place of the samples' own, by their ids.
         depth: The same of depth.
         gflop: That a pair cost; None where that is not compared.
+        tasks: What networks learn from it, one each.
     """
 
     url: str
@@ -94,6 +105,7 @@ class Arm:
     rgb: Mapping[str, RgbImage] = field(default_factory=dict)
     depth: Mapping[str, DepthMap] = field(default_factory=dict)
     gflop: float | None = None
+    tasks: tuple[Task, ...] = ("depth",)
 
     @property
     def digest(self) -> str:
@@ -119,17 +131,19 @@ class Row:
         comparison: Of which it is a part.
         arm: Its name.
         label: Of the model that made the pairs.
+        task: That it learnt.
         seed: Of weights and order.
         pairs: That it learnt from.
         steps: Of its training.
         gflop: As of `Arm`.
         of: Digest of what it learnt from and was tested on, so that nothing else passes for it.
-        scores: AbsRel by the name of the test.
+        scores: AbsRel, of a mask network IoU, by the name of the test.
     """
 
     comparison: str
     arm: str
     label: str
+    task: Task
     seed: int
     pairs: int
     steps: int
@@ -138,8 +152,23 @@ class Row:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class TestSet:
+    """Images and what networks are to say of them.
+
+    Attributes:
+        rgb: uint8 (N, H, W, 3).
+        depth: float32 (N, H, W), 0 = invalid.
+        things: bool (N, H, W); None where nobody knows.
+    """
+
+    rgb: Images
+    depth: Depths
+    things: Things | None = None
+
+
 Arms = Mapping[str, Arm]
-Tests = Mapping[str, tuple[Images, Depths]]
+Tests = Mapping[str, TestSet]
 
 
 @click.command()
@@ -148,7 +177,7 @@ Tests = Mapping[str, tuple[Images, Depths]]
 @click.option("--filter", "condition", help="Such as a loader's, in place of the run's limits.")
 @click.option("--estimator", default="embedded", help="Of two models; embedded, or a folder.")
 @click.option("--label", default="embedded", help="Of the model that made the pairs.")
-@click.option("--scenes", "held_out", type=click.Choice([*SCENES]), default="rooms")
+@click.option("--scenes", "held_out", type=click.Choice([*SCENES]), default="shapes")
 @click.option("--count", default=256, help="Held-out scenes.")
 @click.option("--frames", default=FRAMES, type=click.Path(path_type=Path))
 @click.option("--steps", default=700, help="Of each training.")
@@ -185,20 +214,24 @@ def main(
     for seed in seeds:
         for name in (name for name in comparisons if not only or name in only):
             for arm, what in comparisons[name](seed).items():
-                of = digest_of([what.digest, steps, held_out, count, str(frames)])
-                before = done(results).get((name, arm, label, seed))
-                if before == of:
-                    continue
-                if before is not None:
-                    raise MfsynthError(
-                        f"{results}: {label}, {name}, {arm}, seed {seed} is there with other pairs "
-                        "or options; give another --label or --results"
-                    )
-                tests = tests or open_tests(held_out, count, frames, out)
-                where = out / f"{label}-{name}-{arm}-{seed}-{of}".replace(" ", "-")
-                scores = tested(learn(what, seed, steps, where), tests)
-                size = len(what.pairs)
-                add(results, Row(name, arm, label, seed, size, steps, what.gflop, of, scores))
+                digest, size = what.digest, len(what.pairs)
+                for task in what.tasks:
+                    of = digest_of([digest, task, steps, held_out, count, str(frames)])
+                    key = name, arm, label, task, seed
+                    before = done(results).get(key)
+                    if before == of:
+                        continue
+                    words = f"{label}, {name}, {arm}, {task}, seed {seed}"
+                    if before is not None:
+                        raise MfsynthError(
+                            f"{results}: {words} is there with other pairs or options; give "
+                            "another --label or --results"
+                        )
+                    tests = tests or open_tests(held_out, count, frames, out)
+                    click.echo(words)
+                    where = out / f"{label}-{name}-{arm}-{task}-{seed}-{of}".replace(" ", "-")
+                    scores = tested(learn(what, task, seed, steps, where), task, tests)
+                    add(results, Row(*key, size, steps, what.gflop, of, scores))
     click.echo(tables(rows_of(results)))
 
 
@@ -281,13 +314,16 @@ def looks(url: str, out: Path) -> Arms:
     """The comparison `looks`: the pairs of a run, and its scenes in other looks."""
     pairs = RGBDDataset(url)
     source = read_run(ObjectStore.open(url)).config["source"]
-    if source["kind"] != "live_scenes":
-        raise MfsynthError(f"{url}: is of {source['kind']}; retexture live_scenes")
+    if source["kind"] != "live_scenes" or not source.get("masks"):
+        raise MfsynthError(f"{url}: is of {source}; retexture live_scenes with masks: true")
     ids = pairs.index.column("sample_id").to_pylist()
     numbers = [int(name.split()[-1]) for name in pairs.index.column("source").to_pylist()]
+    own = Arm(url, pairs, tasks=("depth", "mask"))
     images = {look: renders(pairs, source, numbers, look, out) for look in LOOKS}
-    others = {look: Arm(url, pairs, dict(zip(ids, of, strict=True))) for look, of in images.items()}
-    return {"retextured": Arm(url, pairs), **others}
+    others = {
+        look: replace(own, rgb=dict(zip(ids, of, strict=True))) for look, of in images.items()
+    }
+    return {"retextured": own, **others}
 
 
 def renders(
@@ -298,57 +334,69 @@ def renders(
     Raises:
         MfsynthError: Their depth is not that of the pairs.
     """
-    kept = out / f"{look}-{pairs.digest[:12]}.npy"
-    if kept.exists():
-        return np.asarray(np.load(kept), np.uint8)
-    library, seed = load_library(source["library"], source["seed"]), source["seed"]
-    images = []
-    given = scenes(library, seed, numbers, STYLES[source["style"]])
-    for number, (_, scene) in enumerate(given):
-        other = restyled(scene, look, np.random.default_rng([seed, number]))
-        [view] = render_scene(other, 1, source["size"], source["size"])
-        if not np.allclose(view.depth, pairs[number].depth, rtol=1e-3):
-            raise MfsynthError(f"{pairs[number].sample_id}: {look} is of other depth")
-        images.append(view.rgb)
-    out.mkdir(parents=True, exist_ok=True)
-    np.save(kept, np.stack(images))
-    return np.stack(images)
+
+    def render() -> Mapping[str, Images]:
+        library, seed = load_library(source["library"], source["seed"]), source["seed"]
+        images = []
+        given = scenes(library, seed, numbers, STYLES[source["style"]])
+        for number, (_, scene) in enumerate(given):
+            other = restyled(scene, look, np.random.default_rng([seed, number]))
+            [view] = render_scene(other, 1, source["size"], source["size"])
+            if not np.allclose(view.depth, pairs[number].depth, rtol=1e-3):
+                raise MfsynthError(f"{pairs[number].sample_id}: {look} is of other depth")
+            images.append(view.rgb)
+        return {"rgb": np.stack(images)}
+
+    return kept(out / f"{look}-{pairs.digest[:12]}.npz", render)["rgb"]
 
 
 # --- training and tests -----------------------------------------------------------------------
 
 
-def learn(arm: Arm, seed: int, steps: int, output: Path) -> DepthEstimator:
-    """Train a network, or load it."""
+def learn(arm: Arm, task: Task, seed: int, steps: int, output: Path) -> DepthEstimator:
+    """Train a network, or go on where an interrupted training was."""
     processes = join_processes()
     data = json.dumps([{"kind": "mfsynth", "url": arm.url}])
     settings = [f"seed={seed}", f"steps={steps}", f"output={output}", f"data={data}"]
     config = load_estimator_config("estimator", [*NETWORK, *settings])
     fitted = Fitted(config.size, config.size, mirror=True)
-    loader = arm.pairs.loader(config.batch_size, seed=seed, augment=[arm, fitted], workers=0)
-    return load_estimator(str(train_on(config, loader, processes, click.echo)))
+    if task == "depth":
+        loader = arm.pairs.loader(config.batch_size, seed=seed, augment=[arm, fitted], workers=0)
+        return load_estimator(str(train_on(config, loader, processes, click.echo)))
+    augment = [arm, mask_as_depth, fitted]
+    labelled = arm.pairs.with_labels()
+    loader = labelled.loader(config.batch_size, seed=seed, augment=augment, workers=0)
+    return load_estimator(str(train_masks(config, loader, processes, click.echo)))
 
 
-def tested(network: DepthEstimator, tests: Tests) -> dict[str, float]:
-    """AbsRel on all tests."""
+def tested(network: DepthEstimator, task: Task, tests: Tests) -> dict[str, float]:
+    """AbsRel on all tests, or IoU on those with masks."""
+    if task == "depth":
+        return {
+            name: agreement(estimate(network, test.rgb), test.depth)[0]
+            for name, test in tests.items()
+        }
     return {
-        name: agreement(estimate(network, rgb), depth)[0] for name, (rgb, depth) in tests.items()
+        name: thing_iou(find_things(network, test.rgb), test.things)
+        for name, test in tests.items()
+        if test.things is not None
     }
 
 
 def open_tests(held_out: str, count: int, frames: Path, out: Path) -> Tests:
-    """Images and depth of all tests, by name."""
-    size = load_estimator_config("estimator").size
-    own = rendered(held_out, count, size, HELD_OUT_SEED, out)
+    """All tests, by name."""
+    size = load_estimator_config("estimator", NETWORK).size
+    own = rendered_with_things(held_out, count, size, HELD_OUT_SEED, out)
     others = list(other_scenes(OTHER_SCENES, size, seed=0))
     measured = real_frames(size, CROPS, frames)
     return {
-        f"held-out {held_out}, {count}": (np.array(own.rgb), np.array(own.depth)),
-        f"other scenes, {OTHER_SCENES}": (
+        f"held-out {held_out}, {count}": TestSet(**own),
+        f"other scenes, {OTHER_SCENES}": TestSet(
             np.stack([scene.rgb for scene in others]),
             np.stack([scene.depth for scene in others]),
+            np.stack([scene.things for scene in others]),
         ),
-        f"squares of measured frames, {len(measured)}": (
+        f"squares of measured frames, {len(measured)}": TestSet(
             np.stack([rgb for rgb, _ in measured]),
             np.stack([depth for _, depth in measured]),
         ),
@@ -365,10 +413,10 @@ def rows_of(results: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in results.read_text().splitlines()]
 
 
-def done(results: Path) -> dict[tuple[str, str, str, int], str]:
+def done(results: Path) -> dict[tuple[str, str, str, Task, int], str]:
     """What need not be done, and what it is of."""
     rows = rows_of(results)
-    return {(row.comparison, row.arm, row.label, row.seed): row.of for row in rows}
+    return {(row.comparison, row.arm, row.label, row.task, row.seed): row.of for row in rows}
 
 
 def digest_of(what: Sequence[Any]) -> str:
@@ -387,22 +435,30 @@ def tables(rows: Sequence[Row]) -> str:
     made = []
     for comparison in dict.fromkeys(row.comparison for row in rows):
         of = [row for row in rows if row.comparison == comparison]
-        tests = list(dict.fromkeys(test for row in of for test in row.scores))
-        lines = [f"{comparison}:\n", f"| pairs of | arm | seeds | pairs | {' | '.join(tests)} |"]
+        tests = sorted(dict.fromkeys((row.task, test) for row in of for test in row.scores))
+        headings = " | ".join(f"{test}: {FIGURES[task]}" for task, test in tests)
+        lines = [f"{comparison}:\n", f"| pairs of | arm | seeds | pairs | {headings} |"]
         lines += ["|---|---|---|---|" + "---|" * len(tests)]
         for label, arm in dict.fromkeys((row.label, row.arm) for row in of):
             group = [row for row in of if (row.label, row.arm) == (label, arm)]
             cost = group[0].gflop
             name = arm if cost is None else f"{arm}, {cost:.2f} GFLOP a pair"
-            cells = [spread([row.scores[test] for row in group]) for test in tests]
-            pairs = group[0].pairs
-            lines += [f"| {label} | {name} | {len(group)} | {pairs:,} | {' | '.join(cells)} |"]
+            cells = [
+                spread(
+                    [row.scores[test] for row in group if row.task == task and test in row.scores]
+                )
+                for task, test in tests
+            ]
+            pairs, seeds = group[0].pairs, len({row.seed for row in group})
+            lines += [f"| {label} | {name} | {seeds} | {pairs:,} | {' | '.join(cells)} |"]
         made.append("\n".join(lines))
     return "\n\n".join(made)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean; of several the lowest and the highest, too."""
+    """Mean; of several the lowest and the highest, too; of none a dash."""
+    if not values:
+        return "–"
     mean = f"{statistics.mean(values):.4f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.4f}–{max(values):.4f})"
 

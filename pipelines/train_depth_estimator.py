@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 8 pipelines/train_depth_estimator.py s3://bucket/kitchen \
         out/train/kitchen_depth size=256 batch_size=64 steps=50000
 
-One prompt in ten is held out; its pairs tell at the end how far depth is off. Run again after an
+A tenth is held out, and tells at the end how far depth is off. Run again after an
 interruption, it goes on in mid-epoch where it was, also in another number of processes. A pair that
 can't be read ends it; with on_error=skip others take its place.
 """

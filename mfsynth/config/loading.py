@@ -188,16 +188,32 @@ def _parse_override(override: str) -> tuple[str, Any]:
     return key, value if value.startswith("*") else parse_yaml(value, f"{_COMMAND_LINE} {key}")
 
 
-def _with_setting(values: Mapping[Any, Any], key: str, value: Any) -> dict[Any, Any]:
+def _with_setting(values: Mapping[Any, Any], key: str, value: Any) -> Mapping[Any, Any]:
     """A copy of nested values with one of them set."""
-    head, _, tail = key.partition(".")
-    alternatives = _ALTERNATIVES.get(key, ())
+    alternatives, head = _ALTERNATIVES.get(key, ()), key.partition(".")[0]
     if alternatives and isinstance(values.get(head), Mapping):
         rest = {name: kept for name, kept in values[head].items() if name not in alternatives}
         values = {**values, head: rest}
+    return _replaced(values, key.split("."), value, key)
+
+
+def _replaced(values: Any, path: Sequence[str], value: Any, key: str) -> Any:
+    """A copy of nested values with what is at a path replaced; lists have numbers for names."""
+    head, *tail = path
+    if isinstance(values, list):
+        if not (head.isdecimal() and int(head) < len(values)):
+            raise MfsynthError(
+                f"{_COMMAND_LINE} {key}: {head} is no item of a list of {len(values)}; they are "
+                "numbered from 0"
+            )
+        item = _deeper(values[int(head)], head, tail, value, key)
+        return [*values[: int(head)], item, *values[int(head) + 1 :]]
+    return {**values, head: _deeper(values.get(head), head, tail, value, key)}
+
+
+def _deeper(current: Any, head: str, tail: Sequence[str], value: Any, key: str) -> Any:
     if not tail:
-        return {**values, head: value}
-    section_values = values.get(head)
-    if section_values is not None and not isinstance(section_values, Mapping):
+        return value
+    if current is not None and not isinstance(current, Mapping | list):
         raise MfsynthError(f"{_COMMAND_LINE} {key}: {head} is a value, not a section")
-    return {**values, head: _with_setting(section_values or {}, tail, value)}
+    return _replaced({} if current is None else current, tail, value, key)

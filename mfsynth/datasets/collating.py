@@ -27,13 +27,22 @@ def to_arrays(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
         found["intrinsics"] = np.full((3, 3), np.nan)
     if found.get("camera_to_world", ...) is None:
         found["camera_to_world"] = np.full((4, 4), np.nan)
+    require_labels(sample, fields)
+    return found
+
+
+def require_labels(sample: RGBDSample, fields: Sequence[str]) -> None:
+    """Refuses a sample that lacks one of the labels among some fields.
+
+    Raises:
+        MfsynthError: A mask or a sensor's depth is asked for, and it has none.
+    """
     for name in ("mask", "sensor"):
-        if found.get(name, ...) is None:
+        if name in fields and getattr(sample, name) is None:
             raise MfsynthError(
                 f"{sample.sample_id}: no {name}; open the data set with labels=True, or leave "
                 f"{name} out of fields"
             )
-    return found
 
 
 def to_tensors(sample: RGBDSample, fields: Sequence[str] = FIELDS) -> Batch:
@@ -81,11 +90,16 @@ def stacked(samples: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> B
 
 
 def tensors_of(batch: Batch, *, pin_memory: bool = False) -> Batch:
-    """A batch of arrays as `to_tensors` has them, with B in front."""
-    tensors = _as_tensors(batch)
-    if pin_memory:
-        import torch
+    """A batch of arrays as `to_tensors` has them, with B in front.
 
+    Args:
+        batch: Of arrays.
+        pin_memory: Whether they lie in pinned memory, where there is a GPU that gains by it.
+    """
+    import torch
+
+    tensors = _as_tensors(batch)
+    if pin_memory and torch.cuda.is_available():
         return {
             name: value.pin_memory() if isinstance(value, torch.Tensor) else value
             for name, value in tensors.items()

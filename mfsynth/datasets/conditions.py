@@ -1,7 +1,7 @@
 """Conditions on the columns of an index, as people write them: `registration > 2 and ...`.
 
 The text is parsed as a Python expression and evaluated over pyarrow arrays; nothing of it is ever
-executed.
+executed. Whoever needs more than it can say gives an expression of pyarrow's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
@@ -32,7 +33,7 @@ _ALLOWED = (
 )
 
 
-def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
+def matching(index: pa.Table, condition: str | pc.Expression) -> NDArray[np.bool_]:
     """Which rows of an index meet a condition.
 
     A score or slot can be written without its prefix. What is said of a value that is missing, such
@@ -41,7 +42,8 @@ def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
 
     Args:
         index: Of N rows.
-        condition: Such as `registration > 2 and 'mug' in objects`.
+        condition: Such as `registration > 2 and 'mug' in objects`. An expression of pyarrow's
+            names columns in full, and goes by its rules: NaN is not missing there.
 
     Returns:
         bool (N,).
@@ -49,8 +51,13 @@ def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
     Raises:
         MfsynthError: It can't be read, names no column, or compares what can't be compared.
     """
+    if isinstance(condition, pc.Expression):
+        return _met(index, condition)
     if not isinstance(condition, str):
-        raise MfsynthError(f"filter {condition!r:.200}: give a text, such as 'registration > 2'")
+        raise MfsynthError(
+            f"filter {condition!r:.200}: give a text, such as 'registration > 2', or an expression "
+            "of pyarrow's"
+        )
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -63,8 +70,27 @@ def matching(index: pa.Table, condition: str) -> NDArray[np.bool_]:
         raise MfsynthError(f"filter {condition!r:.200}: is nested too deeply") from error
     # Numbers beyond 64 bits, and text that is none.
     except (pa.ArrowException, TypeError, OverflowError, UnicodeError) as error:
-        what = " ".join(str(error).split())
-        raise MfsynthError(f"filter {condition!r:.200}: {what:.200}") from error
+        raise _failed(condition, error) from error
+
+
+def _met(index: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
+    try:
+        rows = pyarrow.dataset.dataset(index)
+        found = rows.to_table(columns={"met": expression}).column("met")
+    except (pa.ArrowException, TypeError) as error:
+        raise _failed(expression, error) from error
+    if not pa.types.is_boolean(found.type):
+        raise MfsynthError(f"filter {_shown(expression)}: gives {found.type}, not true or false")
+    return _known(found)
+
+
+def _failed(condition: str | pc.Expression, error: Exception) -> MfsynthError:
+    what = " ".join(str(error).split())
+    return MfsynthError(f"filter {_shown(condition)}: {what:.200}")
+
+
+def _shown(condition: str | pc.Expression) -> str:
+    return " ".join(f"{condition!r:.200}".split())
 
 
 class _Truth(NamedTuple):

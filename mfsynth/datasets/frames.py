@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mfsynth.config.limits import Limit
+from mfsynth.datasets.forks import lock_anew_in_forks
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 
 # Three arrays a batch, of batches of some shapes.
@@ -38,11 +39,16 @@ class BufferPool:
     """Lends memory for arrays; it comes back when nothing looks at the array any more.
 
     Of the sizes asked for last, it keeps what batches need that are made while others are used;
-    the rest goes back to the system. Safe for threads. Another process begins with an empty pool.
+    the rest goes back to the system. Safe for threads and forks. Sent to another process, it is
+    empty there.
     """
 
     def __init__(self) -> None:
         self._free: OrderedDict[int, deque[NDArray[np.uint8]]] = OrderedDict()
+        lock_anew_in_forks(self)
+
+    def make_locks(self) -> None:
+        """See `mfsynth.datasets.forks`."""
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[BufferPool], tuple[()]]:

@@ -23,15 +23,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import get_context
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from mfsynth.datasets.augmentations import Augmentation
-from mfsynth.datasets.collating import FIELDS, Batch, stacked, tensors_of, to_arrays
+from mfsynth.datasets.collating import (
+    FIELDS,
+    Batch,
+    require_labels,
+    stacked,
+    tensors_of,
+    to_arrays,
+)
 from mfsynth.datasets.frames import BufferPool, Frames
-from mfsynth.datasets.order import Rows
+from mfsynth.datasets.order import LastTwo, Rows
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 
@@ -79,6 +87,7 @@ class Work:
         skips: Whether another sample takes the place of one that can't be read.
         requires_depth: Whether one without any valid depth counts as such.
         pool: Memory for batches.
+        orders: Of the epochs that are gone through.
     """
 
     dataset: Loadable
@@ -90,11 +99,14 @@ class Work:
     skips: bool
     requires_depth: bool
     pool: BufferPool = field(default_factory=BufferPool)
+    orders: LastTwo[Order] = field(default_factory=LastTwo)
 
     def rows(self, epoch: int, start: int, stop: int) -> list[int]:
         """Numbers of the samples at positions of an epoch."""
-        order = self.dataset.order(self.seed, epoch, self.block, self.shuffle)
-        return order.rows(start, stop).tolist()
+        return self.orders.of(epoch, self._order).rows(start, stop).tolist()
+
+    def _order(self, epoch: int) -> Order:
+        return self.dataset.order(self.seed, epoch, self.block, self.shuffle)
 
     def batch(self, epoch: int, positions: range) -> tuple[Batch, list[str]]:
         """The batch at positions of an epoch's order, and what was skipped, in words."""
@@ -119,8 +131,17 @@ class Work:
         return stacked(samples, {} if together is None else together._asdict()), skipped
 
     def _usable(self, sample: RGBDSample | MfsynthError) -> RGBDSample | MfsynthError:
-        """As it is; an error if depth is required and it has none: its loss may be no number."""
-        if isinstance(sample, MfsynthError) or not self.requires_depth or sample.valid.any():
+        """As it is; an error if it lacks a label that is wanted, or depth that is required.
+
+        Without any, its loss may be no number.
+        """
+        if isinstance(sample, MfsynthError):
+            return sample
+        try:
+            require_labels(sample, self.fields)
+        except MfsynthError as error:
+            return error
+        if not self.requires_depth or sample.valid.any():
             return sample
         return MfsynthError(
             f"{sample.sample_id} has no valid depth; on_error='skip' takes another in its place, "
@@ -161,7 +182,7 @@ class Loader:
         fields: Of `RGBDSample`, what a batch has.
         augment: What is done to samples, in order; its chance is of seed, epoch and position.
         to: `numpy`; or `torch`, as `mfsynth.datasets.to_tensors` has it.
-        pin_memory: For `torch`: whether batches lie in pinned memory.
+        pin_memory: For `torch`: whether batches lie in pinned memory, where there is a GPU.
 
     Attributes:
         epoch: The epoch that the next batch is of, from 0.
@@ -287,8 +308,9 @@ class Loader:
         return {
             "version": _STATE_VERSION,
             "epoch": self.epoch,
-            "position": self._position,
-            "order": self._order_digest(),
+            # Without what a step was padded with: how much that is hangs on its size.
+            "position": min(self._position, len(self._work.dataset)),
+            "order": self._order_digest,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -306,14 +328,14 @@ class Loader:
             raise MfsynthError(f"no state of a loader: it lacks {error}") from error
         if version != _STATE_VERSION:
             raise MfsynthError(f"a state of version {version}, which this mfsynth can't read")
-        if order != self._order_digest():
+        if order != self._order_digest:
             raise MfsynthError(
                 "the state is of other samples, or of another order: open the same runs in the "
                 "same state (view, filter, split), with the same seed, shuffle and block"
             )
         size = len(self._work.dataset)
-        # A padded step may end behind the last sample.
         is_count = type(epoch) is int and type(position) is int and epoch >= 0
+        # Some states count the padding of a step, too.
         if not is_count or not 0 <= position <= size + max(size, self._step):
             raise MfsynthError(f"no state of a loader: epoch {epoch!r}, position {position!r}")
         if not self._steps(size - position):
@@ -333,6 +355,7 @@ class Loader:
         first = start + self._rank * self._batch_size
         return range(first, first + self._batch_size)
 
+    @cached_property
     def _order_digest(self) -> str:
         work = self._work
         what = [work.dataset.digest, work.seed, work.block, work.shuffle]
@@ -390,8 +413,10 @@ def _result(future: Future[tuple[Batch, list[str]]]) -> tuple[Batch, list[str]]:
 
 def _process_died() -> MfsynthError:
     return MfsynthError(
-        "a process of the loader died, perhaps for want of memory; take fewer workers, a smaller "
-        "prefetch, or kind='threads'"
+        "a process of the loader died. For want of memory? Take fewer workers, a smaller prefetch, "
+        "or kind='threads'. At its start? A script that uses kind='processes' does so below "
+        '`if __name__ == "__main__":`, and what it was sent must be there: open the data set '
+        "anew if its index went from the cache folder"
     )
 
 

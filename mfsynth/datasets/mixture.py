@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from numbers import Real
-from typing import Any
+from typing import Any, overload
 
 from mfsynth.datasets.frames import Frames
 from mfsynth.datasets.loader import Loader
 from mfsynth.datasets.order import MixedOrder, shares_of
-from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.rgbd import RGBDDataset, require_numbers
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 
@@ -61,10 +62,29 @@ class MixedDataset:
         parts = zip(self._datasets, self._weights, strict=True)
         return " + ".join(f"{weight / total:.1%} {dataset!r}" for dataset, weight in parts)
 
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Sample `index`, or a list of samples, as `RGBDDataset` gives it; weights don't count."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        number %= len(self)
+        part = bisect_right(self._ends, number)
+        # Counted from the end of its part.
+        return self._datasets[part][number - self._ends[part]]
+
     def load(
         self, numbers: Sequence[int], frames: Frames | None = None
     ) -> list[RGBDSample | MfsynthError]:
         """As `RGBDDataset.load`, but that it has no use for `frames`."""
+        require_numbers(numbers, len(self))
         found: dict[int, RGBDSample | MfsynthError] = {}
         for part, dataset in enumerate(self._datasets):
             first = self._ends[part] - len(dataset)

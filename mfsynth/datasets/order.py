@@ -8,9 +8,11 @@ version of NumPy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +84,31 @@ class Order:
         return self.seed, self.epoch, self.part
 
 
-@lru_cache(maxsize=16)
-def kept_order(
-    count: int, seed: int, epoch: int, block: int, shuffle: bool, part: int = 0
-) -> Order:
-    """An `Order`, whose blocks are not put in order again for every batch."""
-    return Order(count, seed, epoch, block, shuffle, part)
+_Made = TypeVar("_Made")
+
+
+class LastTwo(Generic[_Made]):
+    """The orders of two epochs, which go on being used, and are not made again for every batch.
+
+    Safe for threads: at worst two of them make the same one. Sent to another process, it is empty
+    there.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[int, _Made], ...] = ()
+
+    def __reduce__(self) -> tuple[type[LastTwo[_Made]], tuple[()]]:
+        return LastTwo, ()
+
+    def of(self, epoch: int, make: Callable[[int], _Made]) -> _Made:
+        """That of an epoch; made if it isn't one of the last two that were asked for."""
+        kept = self._kept
+        for known, order in kept:
+            if known == epoch:
+                return order
+        order = make(epoch)
+        self._kept = (*kept[-1:], (epoch, order))
+        return order
 
 
 @dataclass(frozen=True)
@@ -146,10 +167,17 @@ class MixedOrder:
         while start < stop:
             again, at = divmod(start, count)
             size = min(stop - start, count - at)
-            order = kept_order(count, self.seed, again, self.block, self.shuffle, part)
+            order = self._orders[part].of(again, partial(self._pass, part))
             pieces.append(order.rows(at, at + size))
             start += size
         return np.concatenate(pieces) + sum(self.counts[:part])
+
+    @cached_property
+    def _orders(self) -> tuple[LastTwo[Order], ...]:
+        return tuple(LastTwo() for _ in self.counts)
+
+    def _pass(self, part: int, again: int) -> Order:
+        return Order(self.counts[part], self.seed, again, self.block, self.shuffle, part)
 
 
 def shares_of(weights: tuple[float, ...]) -> tuple[int, ...]:

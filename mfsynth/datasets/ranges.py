@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
+import logging
 import math
 import os
 import shutil
+import stat
 import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mfsynth.datasets.forks import lock_anew_in_forks
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import one_line
 from mfsynth.shards.records import StoredObject
 from mfsynth.storage.errors import StoreFullError
 from mfsynth.storage.local_cache import LocalCache
 from mfsynth.storage.store import ObjectStore
 
+_log = logging.getLogger(__name__)
+
 # A run may have more shards than a process may have open files (often 1024).
 _MAX_OPEN_FILES = 64
-# A cache without room is not looked through again for each pair.
-_FULL_S = 60.0
+# A cache that is of no use is not tried again for each pair.
+_IDLE_S = 60.0
 # Of a remote store: what lies between two ranges costs less than another request.
 _MAX_GAP = 256 * 2**10
 _MAX_REQUEST = 32 * 2**20
@@ -35,21 +40,27 @@ Range = tuple[int, int]
 class RangeReader:
     """Reads ranges of runs' objects: `pread` on local files, ranged requests elsewhere.
 
-    Safe for threads and forks, because `pread` uses no file position; pickles without its open
-    files, which every process opens for itself when it first needs them.
+    Safe for threads and forks, because `pread` uses no file position, and a fork has locks of its
+    own; pickles without its open files, which every process opens for itself when it first needs
+    them.
 
     Args:
         cache: Keeps whole objects of remote stores; ranges of those that it has no room for, or
-            None of all, are read from there each time.
+            can't read or write, or None of all, are read from there each time.
     """
 
     def __init__(self, cache: LocalCache | None = None) -> None:
         self._cache = cache
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._idle_until = -math.inf
+        self._has_told = False
+        lock_anew_in_forks(self)
+
+    def make_locks(self) -> None:
+        """See `mfsynth.datasets.forks`."""
         self._lock = threading.Lock()
         # One for each object that is being opened: it is fetched once, and others needn't wait.
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._full_until = -math.inf
 
     def __reduce__(self) -> tuple[type[RangeReader], tuple[LocalCache | None]]:
         return RangeReader, (self._cache,)
@@ -70,34 +81,59 @@ class RangeReader:
         """
         root = store.local_root
         if root is not None:
-            path = str(root / stored.key)
-            file = self._file(path, lambda: os.open(path, os.O_RDONLY))
-            assert file is not None
-            return file.read(ranges)
+            return self._of_file(str(root / stored.key), ranges)
         if (cache := self._cache) is not None:
             kept = self._file(_name(stored), lambda: self._kept(cache, store, stored))
             if kept is not None:
-                return kept.read(ranges)
-        found: dict[Range, bytes] = {}
-        for group in _coalesced(ranges):
-            first = group[0][0]
-            end = max(start + length for start, length in group)
-            data = store.read_range(stored.key, first, end - first)
-            for start, length in group:
-                found[start, length] = data[start - first : start - first + length]
-        return [found[each] for each in ranges]
+                return self._of_kept(cache, kept, store, stored, ranges)
+        return _requested(store, stored, ranges)
 
     def forget(self, stored: StoredObject) -> None:
         """Let go of what is kept of an object, which is damaged."""
         if self._cache is not None:
-            self._cache.forget(_name(stored))
-            with self._lock:
-                self._files.pop(_name(stored), None)
+            self._drop(_name(stored))
+            try:
+                self._cache.forget(_name(stored))
+            except OSError as error:
+                self._do_without(self._cache, error)
+
+    def _of_file(self, path: str, ranges: Sequence[Range]) -> Iterator[memoryview]:
+        done = 0
+        try:
+            for data in self._opened(path).read(ranges):
+                yield data
+                done += 1
+        except FileNotFoundError:
+            raise
+        except OSError:
+            # A descriptor may outlive what it is of: a mount that was made anew, a server's file.
+            self._drop(path)
+            yield from self._opened(path).read(ranges[done:])
+
+    def _opened(self, path: str) -> _OpenFile:
+        file = self._file(path, lambda: _descriptor(path))
+        assert file is not None
+        return file
+
+    def _of_kept(
+        self,
+        cache: LocalCache,
+        kept: _OpenFile,
+        store: ObjectStore,
+        stored: StoredObject,
+        ranges: Sequence[Range],
+    ) -> Iterator[bytes | memoryview]:
+        done = 0
+        try:
+            for data in kept.read(ranges):
+                yield data
+                done += 1
+        except OSError as error:
+            self.forget(stored)
+            self._do_without(cache, error)
+            yield from _requested(store, stored, ranges[done:])
 
     def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int | None:
-        if (found := cache.find(_name(stored))) is not None or time.monotonic() < self._full_until:
-            return found
-
         def fetch(path: Path) -> None:
             with store.local_copy(stored.key) as copy:
                 with copy.open("rb") as file:
@@ -110,15 +146,33 @@ class RangeReader:
                 shutil.copyfile(copy, path)
 
         try:
-            kept = cache.keep(_name(stored), stored.size, fetch)
+            kept = cache.find(_name(stored))
+            if kept is None and time.monotonic() >= self._idle_until:
+                kept = cache.keep(_name(stored), stored.size, fetch)
+                if kept is None:
+                    self._idle_until = time.monotonic() + _IDLE_S
+            return kept
         except (OSError, StoreFullError) as error:
-            # Not the store: the disk is full that the cache is on, or temporary files.
-            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            # What the store itself says comes without a number: then the object is missing.
+            if isinstance(error, OSError) and error.errno is None:
                 raise
-            kept = None
-        if kept is None:
-            self._full_until = time.monotonic() + _FULL_S
-        return kept
+            self._do_without(cache, error)
+            return None
+
+    def _do_without(self, cache: LocalCache, error: OSError | StoreFullError) -> None:
+        """Not the store: the cache's disk can't be used, or has no room, or that of temporaries."""
+        self._idle_until = time.monotonic() + _IDLE_S
+        if not self._has_told:
+            self._has_told = True
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            _log.warning(
+                "%s",
+                one_line(f"{cache.folder}: no cache for now, the store is read instead: {reason}"),
+            )
+
+    def _drop(self, name: str) -> None:
+        with self._lock:
+            self._files.pop(name, None)
 
     def _file(self, name: str, opened: Callable[[], int | None]) -> _OpenFile | None:
         if (file := self._known(name)) is not None:
@@ -165,6 +219,27 @@ class _OpenFile:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._descriptor)
+
+
+def _descriptor(path: str) -> int:
+    """Of a file; whoever opens a pipe waits for somebody who writes to it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise MfsynthError(f"{path} is no file; remove it, and copy the run's own there again")
+
+
+def _requested(store: ObjectStore, stored: StoredObject, ranges: Sequence[Range]) -> list[bytes]:
+    """From the store itself, neighbours at once."""
+    found: dict[Range, bytes] = {}
+    for group in _coalesced(ranges):
+        first = group[0][0]
+        end = max(start + length for start, length in group)
+        data = store.read_range(stored.key, first, end - first)
+        for start, length in group:
+            found[start, length] = data[start - first : start - first + length]
+    return [found[each] for each in ranges]
 
 
 def _name(stored: StoredObject) -> str:

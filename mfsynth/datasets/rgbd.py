@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import operator
 import os
 from bisect import bisect_right
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfsynth.datasets.conditions import matching
@@ -34,7 +36,7 @@ from mfsynth.datasets.decoding import (
 )
 from mfsynth.datasets.frames import Frames, Pixels
 from mfsynth.datasets.loader import Loader
-from mfsynth.datasets.order import Order, kept_order
+from mfsynth.datasets.order import Order
 from mfsynth.datasets.parts import Part, open_parts
 from mfsynth.datasets.ranges import RangeReader
 from mfsynth.datasets.samples import RGBDSample
@@ -47,6 +49,8 @@ from mfsynth.shards.quantisation import DepthEncoding
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
 from mfsynth.storage.local_cache import LocalCache, cache_folder
+
+_log = logging.getLogger(__name__)
 
 
 class RGBDDataset:
@@ -122,21 +126,28 @@ class RGBDDataset:
 
         Args:
             number: Of the sample, from 0.
+
+        Raises:
+            IndexError: There is no such sample.
         """
+        require_numbers([number], len(self))
         row = number if self._chosen is None else int(self._chosen[number])
         return self._parts[bisect_right(self._ends, row)].run
 
-    def filter(self, condition: str) -> Self:
+    def filter(self, condition: str | pc.Expression) -> Self:
         """The samples that meet a condition on their columns.
 
         Args:
             condition: Such as `registration > 2 and 'mug' in objects`; a score or slot needs no
                 prefix. Of a check that abstained neither a comparison nor its opposite is true.
+                Or an expression of pyarrow's, on whole names of columns, by pyarrow's rules.
 
         Raises:
             MfsynthError: See `mfsynth.datasets.conditions.matching`.
         """
-        return self.select(np.flatnonzero(matching(self.index, condition)))
+        # Of all rows, for none of their columns is copied then.
+        met = matching(self._rows.table, condition)
+        return self.select(np.flatnonzero(met if self._chosen is None else met[self._chosen]))
 
     def select(self, numbers: Sequence[int] | NDArray[np.integer]) -> Self:
         """The samples of these numbers, in this order.
@@ -152,8 +163,7 @@ class RGBDDataset:
                 "np.flatnonzero(mask)"
             )
         chosen = given.astype(np.int64).reshape(-1)
-        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
-            raise IndexError(f"a number is not of 0 to {len(self) - 1}")
+        require_numbers(chosen, len(self))
         other = copy(self)
         other._chosen = chosen if self._chosen is None else self._chosen[chosen]
         return other
@@ -164,7 +174,7 @@ class RGBDDataset:
         other._labels = wanted
         return other
 
-    def split(self, shares: Mapping[str, float], by: str = "prompt_id") -> dict[str, Self]:
+    def split(self, shares: Mapping[str, float], by: str | None = None) -> dict[str, Self]:
         """Parts that share no value of a column, each of about a share of these values.
 
         Where a sample goes hangs on its value alone: it stays there when the run grows, and in
@@ -172,18 +182,19 @@ class RGBDDataset:
 
         Args:
             shares: Share of each part by its name, such as `{"train": 0.9, "val": 0.1}`.
-            by: The column: `prompt_id`, so that no prompt is in two parts, or `sample_id`.
+            by: The column, such as `sample_id`; samples without a value go each by itself. By
+                default what must stay together: the `episode` of a sample that is of one, else the
+                `source` of one that was made of an item, else its `prompt_id`.
 
         Raises:
             MfsynthError: Shares are not positive, or come to more than 1; or no such column.
         """
-        return {
-            name: self.select(rows) for name, rows in split_rows(self.index, shares, by).items()
-        }
+        parts = split_rows(self._rows.table, shares, by, self._chosen)
+        return {name: self.select(rows) for name, rows in parts.items()}
 
     def order(self, seed: int, epoch: int, block: int, shuffle: bool) -> Order:
         """In which an epoch of a loader goes through it."""
-        return kept_order(len(self), seed, epoch, block, shuffle)
+        return Order(len(self), seed, epoch, block, shuffle)
 
     def loader(self, batch_size: int, **settings: Any) -> Loader:
         """Batches for a training; for the settings see `mfsynth.datasets.Loader`.
@@ -240,6 +251,7 @@ class RGBDDataset:
             number: Of the sample, from 0.
 
         Raises:
+            IndexError: There is no such sample.
             MfsynthError: The shard is missing, truncated or damaged.
         """
         files: dict[str, bytes] = {}
@@ -261,6 +273,9 @@ class RGBDDataset:
         Args:
             numbers: Of the samples.
             frames: Room for their pixels, in the order of `numbers`; None for arrays of their own.
+
+        Raises:
+            IndexError: There is no such sample; none is counted from the end.
         """
         found: dict[int, RGBDSample | MfsynthError] = {}
         wanted: dict[tuple[int, str], list[_Wanted]] = defaultdict(list)
@@ -274,6 +289,7 @@ class RGBDDataset:
         return [found[place] for place in range(len(numbers))]
 
     def _locate(self, numbers: Sequence[int]) -> Iterator[_Wanted | MfsynthError]:
+        require_numbers(numbers, len(self))
         rows = numbers if self._chosen is None else self._chosen[numbers].tolist()
         for place, at in enumerate(rows):
             part, row = self._parts[bisect_right(self._ends, at)], self._rows.row(at)
@@ -351,6 +367,17 @@ class RGBDDataset:
             return _unreadable(part, tar, row, error)
 
 
+def require_numbers(numbers: Sequence[int] | NDArray[np.integer], count: int) -> None:
+    """Refuses numbers of samples that there aren't.
+
+    Raises:
+        IndexError: One isn't of range(count).
+    """
+    if len(numbers) and not 0 <= (least := np.min(numbers)) <= (most := np.max(numbers)) < count:
+        wrong = least if least < 0 else most
+        raise IndexError(f"no sample {wrong}: their numbers are 0 to {count - 1}")
+
+
 class _Wanted(NamedTuple):
     """A sample that is to be read, and its place among others."""
 
@@ -366,14 +393,24 @@ def _tar_cache(limit: int) -> LocalCache | None:
         raise MfsynthError(
             f"cache_bytes is {limit!r:.80}; give a whole number of bytes, such as 50 * 10**9, or 0"
         )
-    folder = cache_folder("tars") if limit else None
-    return None if folder is None else LocalCache(folder, limit)
+    if not limit:
+        return None
+    folder = cache_folder("tars")
+    if folder is None:
+        _log.warning(
+            "cache_bytes: tars are read from the store each time, for there is no folder to keep "
+            "them in that you alone may write; name one by MFSYNTH_CACHE"
+        )
+        return None
+    return LocalCache(folder, limit)
 
 
 def _unread(wanted: _Wanted, error: OSError | MfsynthError) -> MfsynthError:
-    if isinstance(error, MfsynthError) and not isinstance(error, OSError):
-        return error
     sample_id = wanted.row["sample_id"]
+    if isinstance(error, MfsynthError):
+        named = type(error)(f"{sample_id}: {error}")
+        named.__cause__ = error
+        return named
     return _damaged(wanted.part, wanted.tar.key, f"{sample_id}: {error.strerror or error}")
 
 

@@ -61,12 +61,19 @@ class LocalCache:
     since: float = field(default_factory=time.time)
 
     def find(self, name: str) -> int | None:
-        """A descriptor to read the file of a name; None if it isn't here."""
-        with contextlib.suppress(FileNotFoundError):
+        """A descriptor to read the file of a name; None if it isn't here.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        try:
             descriptor = os.open(self.folder / name, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        # Where nothing can be written it may be read all the same.
+        with contextlib.suppress(OSError):
             os.utime(descriptor)
-            return descriptor
-        return None
+        return descriptor
 
     def keep(self, name: str, size: int, fetch: Callable[[Path], None]) -> int | None:
         """Fetch a file, and give a descriptor to read it; None if there is no room for it.

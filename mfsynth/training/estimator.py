@@ -277,7 +277,7 @@ class EstimatorTrainer:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._in_bfloat16):
             prediction = self._forward(images)
-        loss = self._losses(prediction.float(), batch).mean()
+        loss = self.losses(prediction.float(), batch).mean()
         # Gradients are averaged over the processes, too, and all of them stop together.
         of_all = self._processes.reduce(loss.detach(), "mean")
         if not of_all.isfinite():
@@ -289,7 +289,8 @@ class EstimatorTrainer:
         self._update()
         return of_all.item()
 
-    def _losses(self, prediction: Tensor, batch: TrainingBatch) -> Tensor:
+    def losses(self, prediction: Tensor, batch: TrainingBatch) -> Tensor:
+        """What is to become small: (B,), of the network's output, float32 (B, H, W)."""
         depth = batch.depth.to(self._device)
         if self.model.config.focal is None:
             return log_depth_loss(prediction, depth)

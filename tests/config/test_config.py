@@ -149,6 +149,7 @@ def test_setting_one_of_two_alternatives_takes_the_other_away(save: Callable[[An
         ("=3", "--set '=3': write it as key.path=value"),
         ("sampler..steps=3", "--set 'sampler..steps=3': write it as key.path=value"),
         ("name.x=3", "--set name.x: name is a value, not a section"),
+        ("target.pairs.x=3", "--set target.pairs.x: pairs is a value, not a section"),
         ("seed=[1", "--set seed:1:3: not valid YAML"),
     ],
 )

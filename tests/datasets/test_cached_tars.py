@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from mfsynth.datasets import RGBDDataset, open_dataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage import atomic
+from mfsynth.storage.errors import StoreRefusedError
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.local_cache import LocalCache
 from mfsynth.storage.store import ObjectStore
@@ -219,3 +221,106 @@ def test_what_killed_fetches_left_is_removed_and_takes_no_room(tmp_path):
     assert descriptor is not None
     os.close(descriptor)
     assert (left.exists(), lives.exists()) == (False, True)
+
+
+def broken(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def no_folder(cache, monkeypatch):
+    shutil.rmtree(cache)
+
+
+def unreadable_file(cache, monkeypatch):
+    for path in cache.iterdir():
+        path.unlink()
+        path.symlink_to(path.name)
+
+
+def disk_fails_to_write(cache, monkeypatch):
+    shutil.rmtree(cache)
+    monkeypatch.setattr("mfsynth.datasets.ranges.shutil.copyfile", broken)
+
+
+def folder_is_a_file(cache, monkeypatch):
+    shutil.rmtree(cache)
+    cache.write_bytes(b"")
+
+
+def disk_fails_to_read(cache, monkeypatch):
+    monkeypatch.setattr("mfsynth.datasets.ranges.os.preadv", broken)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (unreadable_file, "Too many levels of symbolic links"),
+        (disk_fails_to_write, "Input/output error"),
+        (folder_is_a_file, "Not a directory"),
+        (disk_fails_to_read, "Input/output error"),
+        (no_folder, ""),
+    ],
+)
+def test_a_broken_cache_is_told_once_and_is_no_damaged_run(
+    tars, monkeypatch, tmp_path, caplog, trouble, reason
+):
+    store, objects = tars
+    RGBDDataset(store.url, cache_bytes=10**9)[0]
+    dataset = RGBDDataset(store.url, cache_bytes=10**9)
+    trouble(tmp_path / "cache" / "tars", monkeypatch)
+    for _ in range(2):
+        assert candidates(dataset) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert [reason in record.getMessage() for record in caplog.records] == [True] * bool(reason)
+    # What the store lacks is told as such, whatever the cache is.
+    for each in objects:
+        store.delete(each.key)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    with pytest.raises(MfsynthError, match="it is missing"):
+        RGBDDataset(store.url, cache_bytes=10**9)[0]
+
+
+def test_a_cache_that_nobody_may_write_is_read_all_the_same(tars, monkeypatch):
+    store, _ = tars
+    assert len([*RGBDDataset(store.url, cache_bytes=10**9)]) == 8
+    requests = Requests(monkeypatch)
+    monkeypatch.setattr("mfsynth.storage.local_cache.os.utime", broken)
+    assert candidates(RGBDDataset(store.url, cache_bytes=10**9)) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert not requests
+
+
+def test_a_cache_without_a_folder_is_told(tars, monkeypatch, tmp_path, caplog):
+    store, _ = tars
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "file"))
+    assert len(RGBDDataset(store.url, cache_bytes=10**9)) == 8
+    [record] = caplog.records
+    assert "there is no folder to keep them in" in record.getMessage()
+
+
+def test_an_error_of_a_store_names_the_pair(tars, monkeypatch):
+    store, _ = tars
+    dataset = RGBDDataset(store.url)
+
+    def refused(*_: object) -> bytes:
+        raise StoreRefusedError(f"can't read {store.url}: Access Denied")
+
+    monkeypatch.setattr(ObjectStore, "read_range", refused)
+    sample_id = dataset.index["sample_id"][5].as_py()
+    with pytest.raises(StoreRefusedError, match=f"^{sample_id}: can't read .*: Access Denied$"):
+        dataset[5]
+
+
+def test_a_range_that_was_spoilt_on_the_way_is_asked_for_again(tars, monkeypatch):
+    store, _ = tars
+    dataset = RGBDDataset(store.url)
+    whole = ObjectStore.read_range
+    asked = []
+
+    def read_range(store, key, start, length):
+        asked.append(start)
+        data = whole(store, key, start, length)
+        return data if len(asked) > 1 else data[:99] + bytes([data[99] ^ 8]) + data[100:]
+
+    monkeypatch.setattr(ObjectStore, "read_range", read_range)
+    assert dataset[2].candidate == 2
+    assert len(asked) == 2

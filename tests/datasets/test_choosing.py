@@ -8,8 +8,10 @@ import pyarrow.compute as pc
 import pytest
 import tiny_run
 
-from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets import RGBDDataset, open_dataset
 from mfsynth.datasets.conditions import matching
+from mfsynth.datasets.mapped import Index
+from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 
 INDEX = pa.concat_tables(
@@ -79,7 +81,10 @@ def test_a_condition_finds_its_rows(condition, rows):
         ("candidate > 99999999999999999999", ""),
         ("candidate in [99999999999999999999]", ""),
         ("prompt == '\\ud800'", ""),
-        (pc.field("candidate") > 1, "give a text, such as"),
+        (1, "give a text, such as"),
+        (pc.field("candidates") > 1, "No match for FieldRef"),
+        (pc.field("candidate") > "high", "has no kernel"),
+        (pc.field("candidate"), "gives int64, not true or false"),
     ],
 )
 def test_what_is_no_condition_is_one_line_and_nothing_is_executed(condition, said):
@@ -90,6 +95,20 @@ def test_what_is_no_condition_is_one_line_and_nothing_is_executed(condition, sai
     assert len(str(error.value)) < 600
 
 
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        (pc.field("candidate") * 2 > pc.field("candidate") + 1, [2, 3]),
+        (pc.field("check_registration") > 2, [1]),
+        (~(pc.field("check_registration") > 2), [0, 3]),
+        (pc.match_substring(pc.field("prompt"), "mug") & (pc.field("candidate") > 0), [1]),
+    ],
+)
+def test_an_expression_of_pyarrow_is_a_condition(expression, rows):
+    found = np.flatnonzero(matching(INDEX, expression))
+    assert found.tolist() == [*rows, *(row + 4 for row in rows)]
+
+
 def test_filters_and_selections_narrow_each_other(run_store):
     dataset = RGBDDataset(run_store.url)
     some = dataset.filter("registration >= 4").filter("candidate < 9")
@@ -98,9 +117,17 @@ def test_filters_and_selections_narrow_each_other(run_store):
     assert some.index.column("candidate").to_pylist() == [2, 3, 6, 7, 8]
     assert repr(some) == f"RGBDDataset({run_store.url}: 5 pairs of 8)"
     assert repr(dataset) == f"RGBDDataset({run_store.url}: 8 pairs)"
+    assert [s.candidate for s in some.filter(pc.field("candidate") * 2 > 10)] == [6, 7, 8]
     assert len(dataset.filter("valid_fraction is None")) == 0
     with pytest.raises(IndexError, match="0 to 4"):
         some.select([5])
+    for read in (dataset.load, some.load, open_dataset({run_store.url: 1}).load):
+        for number in (-1, 8, 10**6):
+            with pytest.raises(IndexError, match=f"no sample {number}: "):
+                read([0, number])
+    for read in (dataset.run_of, dataset.with_files):
+        with pytest.raises(IndexError, match="no sample -1: "):
+            read(-1)
     for mask in (np.array([True, False]), [0.5]):
         with pytest.raises(MfsynthError, match=r"of a mask those are np\.flatnonzero"):
             some.select(mask)
@@ -126,13 +153,74 @@ def test_a_split_shares_no_prompt_and_stays_when_the_run_grows(tmp_path):
 
 
 def test_each_part_of_a_split_has_about_its_share():
-    from mfsynth.datasets.splits import split_rows
-
     index = pa.table({"prompt_id": [f"{i // 2:016x}" for i in range(4000)]})
     parts = split_rows(index, {"a": 0.7, "b": 0.3}, "prompt_id")
     assert len(parts["a"]) == pytest.approx(2800, rel=0.05)
     assert len(parts["a"]) + len(parts["b"]) == 4000
     assert not {*parts["a"] // 2} & {*parts["b"] // 2}
+
+
+def with_columns(dataset, **columns):
+    table = dataset._rows.table
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    dataset._rows = Index(table)
+    return dataset
+
+
+HALVES = {"a": 0.5, "b": 0.5}
+
+
+def values_by_part(dataset, column, **how):
+    return [
+        [*part.index.column(column).to_pylist()] for part in dataset.split(HALVES, **how).values()
+    ]
+
+
+def test_what_was_made_of_one_item_or_episode_is_in_one_part(tmp_path):
+    """Whatever their prompts are: each pair of the tiny run has one of its own."""
+    dataset = RGBDDataset(tiny_run.make_run(str(tmp_path / "run"), 8).url)
+    alone = dataset.split(HALVES)
+    assert all(map(len, alone.values()))
+    # Three of an item, as `copies: 3` makes them; the first 12 are frames, two items an episode.
+    sources = [f"{i // 3}.png" for i in range(len(dataset))]
+    episodes = [f"walk {i // 6}" if i < 12 else None for i in range(len(dataset))]
+    with_columns(dataset, source=sources, episode=episodes)
+    first, second = values_by_part(dataset, "source")
+    assert first
+    assert second
+    assert not {*first} & {*second}
+    first, second = values_by_part(dataset, "episode")
+    assert not {*first} & {*second} - {None}
+    # Of a job without episodes, and of a run of prompts beside it.
+    plain = [None if i < 14 else value for i, value in enumerate(sources)]
+    others = RGBDDataset(tmp_path / "run")
+    with_columns(others, source=plain, episode=[None] * len(others))
+    for name, part in others.select(range(14)).split(HALVES).items():
+        assert part.digest == dataset.select(range(14)).split(HALVES, by="prompt_id")[name].digest
+        kept = alone[name].filter("candidate < 26")
+        assert {*part.index["sample_id"].to_pylist()} == {*kept.index["sample_id"].to_pylist()}
+    first, second = values_by_part(others.select(range(14, 28)), "source")
+    assert not {*first} & {*second}
+
+
+def test_a_pair_without_a_value_goes_by_itself(tmp_path):
+    dataset = RGBDDataset(tiny_run.make_run(str(tmp_path / "run"), 8).url)
+    room = ["kitchen" if i % 2 else None for i in range(len(dataset))]
+    with_columns(dataset, room=room, number=[None if i % 2 else float("nan") for i in range(28)])
+    first, second = values_by_part(dataset, "room", by="room")
+    assert ("kitchen" in first) != ("kitchen" in second)
+    assert None in first
+    assert None in second
+    by_number, by_id = (dataset.split(HALVES, by=name) for name in ("number", "sample_id"))
+    assert all(by_number[name].digest == by_id[name].digest for name in HALVES)
+
+
+def test_no_column_is_copied_but_the_one_that_is_asked_for(run_store, monkeypatch):
+    some = RGBDDataset(run_store.url).select([5, 1, 2])
+    monkeypatch.setattr(RGBDDataset, "index", property(lambda _: pytest.fail("all are copied")))
+    assert [sample.candidate for sample in some.filter("registration > 3.5")] == [7, 2]
+    assert sum(map(len, some.split(HALVES).values())) == 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from mfsynth.datasets import (
     RandomCrop,
     RGBDDataset,
     open_dataset,
+    order,
     to_tensors,
 )
 from mfsynth.datasets.collating import stacked
@@ -102,6 +103,16 @@ def test_it_goes_on_with_another_number_of_processes_and_another_batch(dataset):
     assert seen == whole
 
 
+@pytest.mark.parametrize("tail", ["drop", "pad"])
+def test_a_state_behind_a_padded_step_of_many_is_one_of_few(dataset, tail):
+    many = dataset.loader(16, world_size=4, tail="pad", workers=0)
+    [_] = islice(many, 1)
+    state = many.state_dict()
+    few = dataset.loader(1, world_size=4, tail=tail, workers=0)
+    few.load_state_dict(state)
+    assert (few.epoch, few.state_dict()["position"]) == (1, 0)
+
+
 def test_a_state_behind_the_last_batch_is_that_of_the_next_epoch(dataset):
     first = dataset.loader(8, workers=0)
     for batch in first:
@@ -158,7 +169,8 @@ def test_a_process_that_is_killed_is_one_line(dataset):
     for child in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(MfsynthError, match="a process of the loader died"):
+    said = "a process of the loader died. .*__main__.*if its index went"
+    with pytest.raises(MfsynthError, match=said):
         for _ in batches:
             pass
 
@@ -202,6 +214,34 @@ def test_a_batch_is_arrays_or_tensors(dataset):
         assert np.isfinite(camera).all() == is_known
     # A number that one of them hasn't is no array.
     assert stacked([{"timestamp": 0.5}, {"timestamp": None}], {}) == {"timestamp": [0.5, None]}
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_batches_are_pinned_where_there_is_a_gpu(dataset, monkeypatch, has_gpu):
+    """Of each tensor it is asked; pinned memory itself needs a driver."""
+    import torch
+
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: pinned.append(id(t)) or t)
+    batch = next(iter(dataset.loader(2, to="torch", pin_memory=True, workers=0)))
+    tensors = [name for name, value in batch.items() if isinstance(value, torch.Tensor)]
+    assert tensors == ["rgb", "depth", "valid", "intrinsics"]
+    assert pinned == [id(batch[name]) for name in tensors] * has_gpu
+
+
+def test_batches_of_arrays_are_made_where_there_is_no_torch(dataset):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import mfsynth\n"
+        "loader = mfsynth.open_dataset(sys.argv[1]).loader(4, workers=2)\n"
+        "print(sum(len(batch['rgb']) for batch in loader))"
+    )
+    url = dataset._parts[0].store.url
+    done = subprocess.run(
+        [sys.executable, "-c", code, url], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "28\n"
 
 
 @pytest.fixture
@@ -353,6 +393,70 @@ def test_a_state_of_other_samples_or_of_nothing_is_refused(dataset):
         with pytest.raises(MfsynthError, match="state"):
             loader.load_state_dict(broken)
     assert loader.state_dict() == state
+
+
+def test_which_samples_there_are_is_looked_at_once(dataset, monkeypatch):
+    """Though each step may save a state."""
+    looked = []
+    whole = RGBDDataset.digest.fget
+    monkeypatch.setattr(RGBDDataset, "digest", property(lambda d: looked.append(d) or whole(d)))
+    loader = dataset.loader(4, workers=0)
+    states = [loader.state_dict() for _ in loader]
+    loader.load_state_dict(states[2])
+    assert len(looked) == 1
+
+
+def test_a_pair_without_a_label_that_is_wanted_is_named_or_skipped(dataset, monkeypatch):
+    load, name = RGBDDataset.load, dataset.index["sample_id"][9].as_py()
+
+    def labelled(self, numbers, frames=None):
+        return [
+            replace(s, mask=None if s.sample_id == name else s.valid.astype(np.uint16))
+            for s in load(self, numbers, frames)
+        ]
+
+    monkeypatch.setattr(RGBDDataset, "load", labelled)
+    how = {"fields": ("rgb", "mask", "sample_id"), "workers": 0}
+    with pytest.raises(MfsynthError, match=f"{name}: no mask; "):
+        [*dataset.loader(4, **how)]
+    loader = dataset.loader(4, on_error="skip", **how)
+    found = ids(loader)
+    assert len(found) == 28
+    assert name not in found
+    assert loader.skipped == 1
+    assert loader.last_skipped.startswith(f"{name}: no mask")
+
+
+def test_the_orders_of_a_mixture_of_many_are_made_once_an_epoch(dataset, monkeypatch):
+    made = []
+    permutation = order._permutation
+
+    def counted(count, *key):
+        made.extend([key] if key[0] == "blocks" else [])
+        return permutation(count, *key)
+
+    monkeypatch.setattr(order, "_permutation", counted)
+    mixture = MixedDataset([dataset] * 20, [1] * 20)
+    loader = mixture.loader(8, workers=0, seed=9)
+    for _ in islice(loader, 40):
+        pass
+    # Each is gone through not quite once meanwhile, or begins again.
+    assert len(made) == len({*made})
+    [(_, kept)] = loader._work.orders._kept
+    assert max(len(each._kept) for each in kept._orders) <= 2
+    assert ids(loader) == ids(islice(mixture.loader(8, workers=0, seed=9), 40, None))
+
+
+def test_the_pairs_of_a_mixture_are_those_of_its_parts(dataset):
+    parts = [dataset.select([3, 1]), dataset.select([7])]
+    mixture = MixedDataset(parts, [1, 9])
+    names = [sample.sample_id for part in parts for sample in part]
+    assert [sample.sample_id for sample in mixture] == names
+    assert [mixture[at].sample_id for at in (-1, -3, 1)] == [names[2], names[0], names[1]]
+    assert [sample.sample_id for sample in mixture[1:]] == names[1:]
+    for number in (3, -4):
+        with pytest.raises(IndexError, match=f"sample {number} of 3"):
+            mixture[number]
 
 
 def test_a_mixture_is_loaded_by_weights_and_resumed(dataset):

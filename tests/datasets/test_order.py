@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,7 +74,7 @@ def test_a_mixture_is_the_same_in_pieces_and_over_the_end_of_an_epoch(order, sta
     middle = start + cut % (size + 1)
     pieces = [order.rows(start, middle), order.rows(middle, start + size)]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
-    following = MixedOrder(**{**vars(order), "epoch": order.epoch + 1})
+    following = replace(order, epoch=order.epoch + 1)
     np.testing.assert_array_equal(
         order.rows(order.length, order.length + 50), following.rows(0, 50)
     )

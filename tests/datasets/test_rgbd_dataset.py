@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from tiny_run import RUN_ID, make_sample
 
 from mfsynth.config.limits import Limit
 from mfsynth.datasets import RGBDDataset, ranges
+from mfsynth.datasets.frames import BufferPool
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import layout
@@ -177,6 +180,60 @@ def test_threads_may_share_it(run_store, monkeypatch):
 
 def tar_of(store, shard=0):
     return store.local_root / read_commits(store)[shard].objects["tar"].key
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_has_no_locks_of_threads_that_it_has_not(run_store):
+    dataset = RGBDDataset(run_store.url)
+    pool = BufferPool()
+    reader = dataset._reader
+    with reader._lock, pool._lock:
+        child = os.fork()
+        if child == 0:
+            # Killed if it waits for somebody who isn't here.
+            signal.alarm(60)
+            done = dataset[0].candidate == 0 and pool.empty((3,), np.uint8).shape == (3,)
+            os._exit(0 if done else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    # The locks of its parent are as they were.
+    assert not reader._lock.locked()
+
+
+def test_a_file_that_its_server_made_anew_is_opened_again(run_store, monkeypatch):
+    dataset = RGBDDataset(run_store.url)
+    dataset[0]
+    [stale] = [file._descriptor for file in dataset._reader._files.values()]
+    preadv, stale_reads = os.preadv, []
+
+    def read(descriptor, *rest):
+        if descriptor == stale and len(stale_reads) < 1:
+            stale_reads.append(descriptor)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return preadv(descriptor, *rest)
+
+    monkeypatch.setattr(ranges.os, "preadv", read)
+    assert [s.candidate for s in dataset.load(range(4))] == CANDIDATES[:4]
+    assert stale_reads == [stale]
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ranges.os, "preadv", broken)
+    with pytest.raises(MfsynthError, match=rf"{RUN_ID}-000000000: Input/output error"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(run_store, kind):
+    path = tar_of(run_store)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(MfsynthError, match=rf"{RUN_ID}-000000000: .*{path.name} is no file"):
+        RGBDDataset(run_store.url)[0]
 
 
 def test_a_truncated_shard_is_one_clear_line_and_the_others_are_read(run_store):

@@ -98,7 +98,6 @@ REPLACED: dict[str, dict[str, str]] = {
         "registration > 2 and 'mug' in dish": "registration > -100 or 'mug' in shape",
         '{"train": 0.9, "val": 0.1}': '{"train": 1.0}',
         "batch_size=32": "batch_size=1",
-        "pin_memory=True": "pin_memory=False",
     },
     "docs/how-to/exports.md": {"out/demo": "out/mine", "s3://bucket/mine": "out/desk"},
     "docs/how-to/own-model.md": {"seeds=[0]": "seeds=[0], num_inference_steps=2"},

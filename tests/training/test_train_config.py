@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.simulated import CachedScenesSettings
 from mfsynth.training.config import load_train_config
 from mfsynth.training.estimator import load_estimator_config
 from mfsynth.training.kinds import describes_estimator
@@ -109,3 +111,26 @@ def test_a_value_of_another_type_or_range_is_refused_in_one_line(name, override,
     assert key in str(caught.value)
     assert f"must be {said}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_setting_reaches_into_the_parts_of_the_data() -> None:
+    before = load_train_config("embedded-128")
+    first, second = load_train_config("embedded-128", ["data.1.render.scenes=7"]).data
+    assert first == before.data[0]
+    assert isinstance(second.source, CachedScenesSettings)
+    assert second.source.render is not None
+    assert second.source.render.scenes == 7
+    assert second.weight == before.data[1].weight
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.2.weight=3", "--set data.2.weight: 2 is no item of a list of 2; they are numbered"),
+        ("data.first.weight=3", "--set data.first.weight: first is no item of a list of 2"),
+        ("data.0.weight=-3", "--set: data.0.weight: must be above 0"),
+    ],
+)
+def test_an_item_that_is_not_there_is_named(override: str, message: str) -> None:
+    with pytest.raises(MfsynthError, match=re.escape(message)):
+        load_train_config("embedded-128", [override])
