@@ -94,8 +94,8 @@ def _told(kind: type) -> str:
 
     assert issubclass(kind, Exporter)
     parts = [kind.holds]
-    if kind.loses:
-        parts.append(f"loses {kind.loses}")
+    if loses := kind.loses():
+        parts.append(f"loses {loses}")
     if kind.means_metres:
         parts.append("metres")
     if kind.needs_camera:

@@ -2,6 +2,7 @@
 
 A large index is read from the store once, and kept as an Arrow file in the user's cache folder,
 under the digest of what it was made of. To send it to another process is to send the file's name.
+Files that nobody has open go, the least used first, when they are too many, or old.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MIN_ROWS = 50_000
 """Smaller indexes are kept in memory: to read them again costs no second."""
 
 _FORGOTTEN_S = 60 * 24 * 3600
+_MOST_BYTES = 20 * 10**9
 _SUFFIX, _CHECKSUM = ".arrow", ".crc32"
 
 
@@ -38,12 +40,18 @@ class Index:
         table: Its rows.
         path: Of the Arrow file that they are mapped from; None for others.
         parts: The indexes of whose memory they are; none for others.
+        use: Keeps the file in its place as long as the index lives.
     """
 
     def __init__(
-        self, table: pa.Table, path: Path | None = None, parts: Sequence[Index] = ()
+        self,
+        table: pa.Table,
+        path: Path | None = None,
+        parts: Sequence[Index] = (),
+        use: _Use | None = None,
     ) -> None:
         self.table = table
+        self._use = use
         self._path, self._parts = path, parts
         self._batches = table.to_batches()
         self._ends = [*accumulate(batch.num_rows for batch in self._batches)]
@@ -66,6 +74,20 @@ class Index:
         if columns is None:
             columns = self._columns[at] = _Columns(self._batches[at])
         return columns.row(number - (self._ends[at] - self._batches[at].num_rows))
+
+
+class _Use:
+    """A file that nobody removes as long as this lives, here or in a process forked since."""
+
+    def __init__(self, path: Path) -> None:
+        # Not on Windows, where there is no cache.
+        from mfsynth.storage.locks import share
+
+        self._descriptor = share(path)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._descriptor)
 
 
 class _Columns:
@@ -138,21 +160,23 @@ def mapped(digest: str, pieces: Callable[[], Iterable[pa.Table]]) -> Index:
         return Index(pa.concat_tables([*pieces()]))
     path = folder / f"{digest}{_SUFFIX}"
     with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+        use = _Use(path)
         if _checksum(path) == path.with_suffix(_CHECKSUM).read_text():
             os.utime(path)
-            return _map(str(path))
+            return _map(str(path), use)
     try:
-        _write(path, pieces())
+        use = _write(path, pieces())
     except OSError:
         # The disk is full, or the like: then without.
         return Index(pa.concat_tables([*pieces()]))
-    _forget_old(folder)
+    _forget(folder)
     remove_left_parts(folder)
-    return _map(str(path))
+    return _map(str(path), use)
 
 
-def _map(path: str) -> Index:
+def _map(path: str, use: _Use | None = None) -> Index:
     try:
+        use = use or _Use(Path(path))
         file = pa.memory_map(path)
     except OSError as error:
         raise MfsynthError(
@@ -160,10 +184,10 @@ def _map(path: str) -> Index:
             "machine; open the data set here"
         ) from error
     # Kept open by the table's buffers.
-    return Index(pa.ipc.open_file(file).read_all(), Path(path))
+    return Index(pa.ipc.open_file(file).read_all(), Path(path), use=use)
 
 
-def _write(path: Path, pieces: Iterable[pa.Table]) -> None:
+def _write(path: Path, pieces: Iterable[pa.Table]) -> _Use:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
         writer: pa.RecordBatchFileWriter | None = None
@@ -172,9 +196,10 @@ def _write(path: Path, pieces: Iterable[pa.Table]) -> None:
             writer.write_table(piece.combine_chunks())
         assert writer is not None
         writer.close()
-        checksum = _checksum(part)
+        checksum, use = _checksum(part), _Use(part)
         part.replace(path)
         path.with_suffix(_CHECKSUM).write_text(checksum)
+        return use
     finally:
         part.unlink(missing_ok=True)
 
@@ -188,14 +213,36 @@ def _checksum(path: Path) -> str:
     return f"{path.stat().st_size} {checksum:08x}"
 
 
-def _forget_old(folder: Path) -> None:
+def _forget(folder: Path) -> None:
+    """Remove what is old, and of the rest what is too much: never what somebody has open."""
+    from mfsynth.storage.locks import remove_unused
+
+    found = []
     for path in folder.iterdir():
+        # Another process may remove it.
         with contextlib.suppress(OSError):
-            # A checksum is in use as long as what it is of: that alone is touched.
-            index = path.with_suffix(_SUFFIX)
-            used = index if path.suffix == _CHECKSUM and index.exists() else path
-            if time.time() - used.stat().st_mtime > _FORGOTTEN_S:
+            status = path.stat()
+            if path.suffix == _SUFFIX:
+                found.append((status.st_mtime, status.st_size, path))
+            elif _is_old(status.st_mtime) and _is_alone(path):
                 path.unlink()
+    excess = sum(size for _, size, _ in found) - _MOST_BYTES
+    for used, size, path in sorted(found):
+        if excess <= 0 and not _is_old(used):
+            break
+        with contextlib.suppress(OSError):
+            if remove_unused(path):
+                excess -= size
+                path.with_suffix(_CHECKSUM).unlink(missing_ok=True)
+
+
+def _is_alone(path: Path) -> bool:
+    """Whether it is the checksum of an index that isn't there."""
+    return path.suffix == _CHECKSUM and not path.with_suffix(_SUFFIX).exists()
+
+
+def _is_old(used: float) -> bool:
+    return time.time() - used > _FORGOTTEN_S
 
 
 def groups(numbers: Sequence[int], size: int = 1024) -> list[slice]:

@@ -13,7 +13,13 @@ from mfsynth.geometry.alignment import (
     scale_l1,
     scale_median,
 )
-from mfsynth.geometry.cameras import CameraAxes, DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.geometry.cameras import (
+    CameraAxes,
+    DepthKind,
+    Intrinsics,
+    IntrinsicsSource,
+    quaternion,
+)
 from mfsynth.geometry.estimates import DepthEstimate, EstimateKind
 from mfsynth.geometry.metrics import abs_rel, delta, seam_ratio, silog
 from mfsynth.geometry.projection import backproject, pixel_rays, project, z_of_distances
@@ -37,6 +43,7 @@ __all__ = [
     "metric_scale",
     "pixel_rays",
     "project",
+    "quaternion",
     "scale_l1",
     "scale_median",
     "seam_ratio",

@@ -48,6 +48,27 @@ class CameraAxes(StrEnum):
         return np.array(_TO_OPENCV[self], np.float64)
 
 
+def quaternion(turn: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """A rotation as x, y, z, w of a unit quaternion with w >= 0.
+
+    Of one that is none to its last digits it is the closest (Bar-Itzhack, 2000).
+
+    Args:
+        turn: float64 (3, 3).
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn.tolist()
+    found = np.linalg.eigh(
+        [
+            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
+            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
+            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    ).eigenvectors[:, -1]
+    x, y, z, w = (found if found[3] >= 0 else -found).tolist()
+    return x, y, z, w
+
+
 _Y_UP_Z_BACK = ((1, 0, 0), (0, -1, 0), (0, 0, -1))
 _TO_OPENCV: Final = {
     CameraAxes.OPENCV: ((1, 0, 0), (0, 1, 0), (0, 0, 1)),

@@ -6,13 +6,15 @@ import tempfile
 from pathlib import Path
 
 from mfsynth.shards import layout
-from mfsynth.shards.documents.energon import FOLDER, INFO_KEY, SQLITE_KEY, EnergonIndex
+from mfsynth.shards.documents.energon import FOLDER, SQLITE_KEY, EnergonIndex
 from mfsynth.storage.store import ObjectStore
 
 
 def has_energon(store: ObjectStore) -> bool:
-    """Whether a run has what Energon reads."""
-    return store.exists(INFO_KEY)
+    """Whether a run has anything of what Energon reads, also what a killed writer has begun."""
+    if store.list(FOLDER):
+        return True
+    return any(layout.tar_of_index(key) for key in store.list(layout.FOLDERS["tar"]))
 
 
 def write_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:

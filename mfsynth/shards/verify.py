@@ -31,6 +31,7 @@ from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
 _MAX_THREADS = 8
+_MISSING = "is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def _object_problems(
         if name is None or (name.kind, name.run, name.shard, name.attempt) != expected:
             problems.append(f"{stored.key}: is not the {kind} of this attempt")
         if stored.key not in sizes:
-            problems.append(f"{stored.key}: is missing")
+            problems.append(f"{stored.key}: {_MISSING}")
         elif sizes[stored.key] != stored.size:
             problems.append(
                 f"{stored.key}: {sizes[stored.key]} bytes, the receipt says {stored.size}: "
@@ -236,6 +237,26 @@ def _contents(
 
 
 def _deep(
+    store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """What is wrong with the objects of a shard, and the ids of its samples."""
+    try:
+        problems, ids = _of_contents(store, manifest, receipt, sizes)
+        vanished = False
+    except FileNotFoundError:
+        problems, ids, vanished = [], [], True
+    # What was listed may be gone by now; of what is left of a shard then nothing is said.
+    if problems or vanished:
+        gone = [each.key for each in receipt.objects.values() if store.size(each.key) is None]
+        if gone:
+            return [f"{key}: {_MISSING}" for key in gone], []
+        if vanished:
+            # It is there again, or was put there anew.
+            return _of_contents(store, manifest, receipt, sizes)
+    return problems, ids
+
+
+def _of_contents(
     store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Folders that belong to a process for as long as it lives, however it ends.
+"""Folders and files that are a process' for as long as it lives, however it ends.
 
 The kernel frees a lock with its process. Where a file system has no locks, the file itself says
 whose it is: then a folder is given up when that process is known to be gone, which only the
@@ -57,6 +57,39 @@ def alone(path: Path) -> Iterator[None]:
     try:
         _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def share(path: Path) -> int:
+    """Say that a file is in use, until the descriptor that comes back is closed.
+
+    Raises:
+        OSError: It isn't there.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, fcntl.LOCK_SH)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove a file unless a process shares it; where there are no locks it is not removed.
+
+    Raises:
+        OSError: It isn't there, or can't be removed.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        unused = _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if unused:
+            path.unlink()
+        return unused
+    except BlockingIOError:
+        return False
     finally:
         os.close(descriptor)
 

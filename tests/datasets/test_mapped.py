@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -101,6 +103,57 @@ def test_what_was_not_used_for_months_is_forgotten(cache, run_store):
     assert sorted(p.suffix for p in cache.iterdir()) == [".arrow", ".arrow", ".crc32", ".crc32"]
     assert path.exists()
     assert not any(each.exists() for each in old)
+
+
+def test_of_too_many_the_least_used_go_but_none_that_is_in_use(cache, run_store, monkeypatch):
+    """Of seven states of a run the first is open all the time, and the third was used again."""
+
+    def grown(shard):
+        commit(run_store, tiny_run.upload_shard(run_store, shard))
+        return RGBDDataset(run_store.url)
+
+    def age(hours):
+        for path in cache.glob("*.arrow"):
+            status = path.stat()
+            os.utime(path, (status.st_mtime - 3600 * hours,) * 2)
+
+    opened = RGBDDataset(run_store.url)
+    [in_use] = cache.glob("*.arrow")
+    kept = [in_use]
+    for shard in range(3, 8):
+        age(1)
+        before = {*cache.glob("*.arrow")}
+        grown(shard)
+        kept += {*cache.glob("*.arrow")} - before
+    os.utime(kept[2])
+    # Room for four: one that is used, and of the others those that were used last.
+    sizes = [path.stat().st_size for path in (kept[0], kept[2], kept[5])]
+    monkeypatch.setattr(mapped, "_MOST_BYTES", sum(sizes) + 2 * max(sizes))
+    age(1)
+    grown(8)
+    left = {*cache.glob("*.arrow")}
+    assert {kept[0], kept[2], kept[5]} < left
+    assert not {kept[1], kept[3], kept[4]} & left
+    assert {path.with_suffix(".crc32") for path in left} == {*cache.glob("*.crc32")}
+    assert candidates(pickle.loads(pickle.dumps(opened))) == [0, 1, 2, 3, 6, 7, 8, 9]
+    # The file is in use as long as it is mapped, also by others.
+    code = (
+        "import pickle, sys; dataset = pickle.load(sys.stdin.buffer); print(1, flush=True); "
+        "sys.stdin.buffer.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        pickle.dump(opened, other.stdin)
+        other.stdin.flush()
+        assert other.stdout.readline() == b"1\n"
+        del opened
+        monkeypatch.setattr(mapped, "_MOST_BYTES", 0)
+        grown(9)
+        assert kept[0].exists()
+        other.stdin.close()
+    grown(10)
+    assert not kept[0].exists()
 
 
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfsynth.geometry import DepthKind, Intrinsics, backproject, pixel_rays, project
+from mfsynth.geometry import DepthKind, Intrinsics, backproject, pixel_rays, project, quaternion
 
 SIZES = st.integers(1, 40)
 FOVS = st.floats(5.0, 150.0)
@@ -132,3 +132,14 @@ def test_a_mirrored_camera_sees_a_point_in_the_mirrored_column(height, width, fo
     seen = project(point * [-1, 1, 1], camera.mirrored(width))
     np.testing.assert_allclose(seen, [width - 1 - column, row], atol=1e-9)
     assert camera.mirrored(width).mirrored(width) == camera
+
+
+def test_a_quaternion_turns_as_its_matrix_does():
+    turns = np.random.default_rng(3).normal(size=(50, 4))
+    half_turns = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0.6, 0, 0.8, 0]]
+    for turn in [*turns, *half_turns]:
+        x, y, z, w = wanted = np.divide(turn, np.linalg.norm(turn))
+        cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+        found = quaternion(np.eye(3) + 2 * w * cross + 2 * cross @ cross)
+        assert found[3] >= 0
+        assert abs(np.dot(found, wanted)) == pytest.approx(1, abs=1e-12)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import rerun
 from metric_run import make_metric_run
 from rerun.chunk import RrdReader
 
@@ -29,12 +30,7 @@ def run(tmp_path):
 def test_a_recording_has_each_pair_with_its_camera_and_depth(run, tmp_path, capsys):
     code, out, _ = called(capsys, run.url, "--save", tmp_path / "pairs.rrd", "--start", 1)
     assert (code, out) == (0, f"2 of 3 pairs: {tmp_path}/pairs.rrd\n")
-    found = {}
-    for chunk in RrdReader(tmp_path / "pairs.rrd").stream():
-        for row in chunk.to_record_batch().to_pylist():
-            for name, value in row.items():
-                if value is not None and ":" in name:
-                    found[chunk.entity_path, name.rpartition(":")[2], row.get("pair")] = value
+    found = read(tmp_path / "pairs.rrd")
     dataset = RGBDDataset(run.url)
     for number in (1, 2):
         sample, files = dataset.with_files(number)
@@ -55,6 +51,40 @@ def test_a_recording_has_each_pair_with_its_camera_and_depth(run, tmp_path, caps
     np.testing.assert_array_equal(
         np.frombuffer(bytes(buffer), np.float32).reshape(24, 32), dataset[2].depth
     )
+
+
+def read(path):
+    found = {}
+    for chunk in RrdReader(path).stream():
+        for row in chunk.to_record_batch().to_pylist():
+            for name, value in row.items():
+                if value is not None and ":" in name:
+                    found[chunk.entity_path, name.rpartition(":")[2], row.get("pair")] = value
+    return found
+
+
+def test_a_window_is_sent_what_a_recording_has(run, tmp_path, capsys, monkeypatch):
+    shown = tmp_path / "shown.rrd"
+    # In place of a window, which is a process that listens, a file takes what it would be sent.
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", lambda stream: stream.save(shown))
+    assert called(capsys, run.url, "--count", 2)[:2] == (0, "2 of 3 pairs\n")
+    called(capsys, run.url, "--count", 2, "--save", tmp_path / "saved.rrd")
+    found, saved = read(shown), read(tmp_path / "saved.rrd")
+    assert {pair for _, _, pair in found} == {None, 0, 1}
+    for key in (key for key in saved if key[2] is not None):
+        assert found[key] == saved[key], key
+    assert found["/camera/rgb", "blob", 1] == saved["/camera/rgb", "blob", 1]
+
+
+def test_where_no_window_opens_it_is_said_how_else(run, capsys, monkeypatch):
+    def spawn(stream):
+        raise RuntimeError("Failed to find Rerun Viewer executable in PATH")
+
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", spawn)
+    code, _, err = called(capsys, run.url)
+    assert code == 1
+    assert "viewer can't be opened here (Failed to find" in err
+    assert "--save FILE.rrd" in err
 
 
 def test_without_rerun_it_is_said_how_to_get_it(run, capsys, monkeypatch):

@@ -118,6 +118,43 @@ def test_verify_names_what_is_not_what_the_receipts_come_to(run_store, damage):
     assert verify_run(run_store, deep=True).problems == ()
 
 
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def test_a_killed_writer_is_found_out_and_the_next_finalize_ends_what_it_began(
+    tmp_path, monkeypatch
+):
+    written, most = 0, 0
+    bytes_put, file_put = ObjectStore.put_bytes, ObjectStore.put_file
+
+    def counted(put):
+        def put_unless_killed(store, *what):
+            nonlocal written
+            if written == most:
+                raise Killed
+            written += 1
+            put(store, *what)
+
+        return put_unless_killed
+
+    for most in range(1, 7):
+        store = tiny_run.make_run(str(tmp_path / str(most)))
+        finalize(store)
+        # Behind the three documents.
+        written = -3
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStore, "put_bytes", counted(bytes_put))
+            patched.setattr(ObjectStore, "put_file", counted(file_put))
+            with pytest.raises(Killed):
+                finalize(store, energon=True)
+        lines = verify_run(store, deep=True).problems
+        assert any(".nv-meta/.info.json: is not what" in line for line in lines)
+        finalize(store)
+        assert verify_run(store, deep=True).problems == ()
+        assert {*TEXTS, ".nv-meta/index.sqlite"} <= {*store.list(".nv-meta")}
+
+
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_a_copy_has_it_too(run_store, tmp_path, request, kind):
     finalize(run_store, energon=True)

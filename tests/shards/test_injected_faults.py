@@ -49,6 +49,15 @@ def sound(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def for_energon(sound, tmp_path_factory):
+    root = tmp_path_factory.mktemp("faults") / "energon"
+    store = ObjectStore.open(shutil.copytree(sound, root))
+    finalize(store, energon=True)
+    assert verify_run(store).problems == ()
+    return root
+
+
+@pytest.fixture(scope="module")
 def with_a_view(tmp_path_factory):
     """A run that keeps the pixels of what it rejects, with a view that brings them back."""
     manifest = tiny_run.make_manifest(keeps_rejects=True)
@@ -519,6 +528,46 @@ VIEWS: dict[str, Fault] = {
     "agreed: view's candidates": other_candidate,
 }
 
+# --- what Energon reads --------------------------------------------------------------------
+
+
+def lost_key(key: str) -> Fault:
+    def inject(store, rng):
+        path_of(store, key).unlink()
+        return key
+
+    return inject
+
+
+def tar_index(change: Callable[[Path, Any], object]) -> Fault:
+    def inject(store, rng):
+        key = layout.tar_index_key(a_receipt(store, rng).objects["tar"].key)
+        change(path_of(store, key), rng)
+        return key
+
+    return inject
+
+
+def all_but_tar_indexes(store, rng):
+    shutil.rmtree(path_of(store, ".nv-meta"))
+    return ".nv-meta/.info.json"
+
+
+ENERGON_KEYS = ("index.sqlite", "index.uuid", "split.yaml", "dataset.yaml", ".info.json")
+ENERGON: dict[str, Fault] = {
+    **{f"energon: {name} lost": lost_key(f".nv-meta/{name}") for name in ENERGON_KEYS},
+    **{
+        f"energon: {name}: {how}": changed_document(f".nv-meta/{name}", BYTES[how])
+        for name in ENERGON_KEYS
+        for how in ("cut", "empty")
+    },
+    "energon: tar index lost": tar_index(lambda path, rng: path.unlink()),
+    "energon: tar index: a bit": tar_index(
+        lambda path, rng: path.write_bytes(flip(path.read_bytes(), rng))
+    ),
+    "energon: all but tar indexes lost": all_but_tar_indexes,
+}
+
 KINDS: dict[str, Fault] = {
     **{
         f"{kind}: {name}": changed_object(kind, change)
@@ -533,6 +582,7 @@ KINDS: dict[str, Fault] = {
     **SEGMENTS,
     **OF_REJECTS,
     **VIEWS,
+    **ENERGON,
 }
 
 
@@ -542,8 +592,9 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_fault_is_found_and_its_file_named(sound, with_a_view, tmp_path, name):
+def test_a_fault_is_found_and_its_file_named(sound, with_a_view, for_energon, tmp_path, name):
     whole = with_a_view if name in {**OF_REJECTS, **VIEWS} else sound
+    whole = for_energon if name in ENERGON else whole
     for repeat in range(REPEATS):
         folder = tmp_path / str(repeat)
         shutil.copytree(whole, folder)

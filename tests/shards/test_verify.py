@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.store import ObjectStore
 
 
 def key_of(store, kind, shard=0):
@@ -64,6 +66,31 @@ def test_a_missing_object_is_one_line_with_shard_and_key(run_store, kind, deep):
     key = key_of(run_store, kind, 1)
     run_store.delete(key)
     assert problems(run_store, deep) == (f"shard 000001: {key}: is missing",)
+
+
+@pytest.mark.parametrize("place", ["folder", "store"])
+@pytest.mark.parametrize("kind", layout.OBJECT_KINDS)
+@pytest.mark.parametrize("when", ["before it is copied", "while it is read"])
+def test_an_object_that_goes_after_it_was_listed_is_missing(
+    run_store, kind, place, when, monkeypatch
+):
+    store = run_store
+    if place == "store":
+        store = tiny_run.make_run(f"memory://{uuid.uuid4().hex}/run")
+    key, whole = key_of(store, kind, 1), ObjectStore.local_copy
+
+    @contextmanager
+    def local_copy(place, wanted):
+        if wanted == key and when == "before it is copied":
+            store.delete(key)
+        with whole(place, wanted) as path:
+            if wanted == key and when != "before it is copied":
+                store.delete(key)
+                path.unlink(missing_ok=True)
+            yield path
+
+    monkeypatch.setattr(ObjectStore, "local_copy", local_copy)
+    assert problems(store) == (f"shard 000001: {key}: is missing",)
 
 
 @pytest.mark.parametrize("kind", layout.OBJECT_KINDS)

@@ -10,8 +10,19 @@ import numpy as np
 import tiny_run
 
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
+from mfsynth.shards.codecs import encode_metres
 from mfsynth.shards.commits import commit, open_run
-from mfsynth.shards.labels import MASK, POSES, Labels, Moment, ObjectPose, encode_mask, encode_poses
+from mfsynth.shards.labels import (
+    MASK,
+    POSES,
+    Labels,
+    Matrix,
+    Moment,
+    ObjectPose,
+    SensorFile,
+    encode_mask,
+    encode_poses,
+)
 from mfsynth.shards.records import Sample
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -77,6 +88,59 @@ def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
             files = {MASK: encode_mask(mask_of(candidate)), POSES: encode_poses(objects)}
             sample = replace(sample, labels=Labels.of(files, sample.depth.shape))
         made.append(sample)
+    rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
+    return store
+
+
+MEMBERS = tuple(
+    f"{member}_{part}"
+    for member in ("sensor", "mask", "poses")
+    for part in ("offset", "size", "crc32")
+)
+
+
+def pose_of(number: int) -> Matrix:
+    """Where the camera of a frame is: it turns about an axis of no special kind, and moves."""
+    x, y, z = np.array([1.0, 2.0, -2.0]) / 3
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = 0.4 + 1.3 * number
+    pose = np.eye(4)
+    pose[:3, :3] += np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    pose[:3, 3] = 0.25 * number, -1.5, 2.0
+    return tuple(pose.ravel().tolist())
+
+
+def make_full_run(url: str) -> ObjectStore:
+    """Metric pairs with all that runs can have: frames of two episodes, as they were made.
+
+    Frame 3 of the second has neither a pose nor any other label; the last pair is no frame.
+    """
+    objects = (ObjectPose(300, "mug", TURNED), ObjectPose(2, "block"))
+    moments = [Moment("pour", 4, 0.5), Moment("stack", 2, 7.0), Moment("pour", 0, 0.125)]
+    moments += [Moment("stack", 3, 7.25)]
+    store = ObjectStore.open(url)
+    added = (*tiny_run.ADDED, *MEMBERS, "sensor_unit_per_code", "objects", "camera_to_world")
+    added += ("episode", "frame", "timestamp")
+    scores = dict.fromkeys(tiny_run.SCORES, "")
+    others = ("normals_npy",)
+    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, added, others=others)
+    open_run(store, replace(tiny_run.make_manifest(), **contents))
+    made = []
+    for candidate, moment in enumerate([*moments, None]):
+        sample = replace(metric_sample(candidate), intrinsics=CAMERAS[0])
+        labels = Labels(moment=moment)
+        if candidate != 3:
+            files = {MASK: encode_mask(mask_of(candidate)), POSES: encode_poses(objects)}
+            files |= {"normals.npy": b"normals of %d" % candidate}
+            sensor = np.where(sample.depth > 1.5, sample.depth, 0)
+            png, unit = encode_metres(sensor)
+            labels = replace(
+                Labels.of(files, sample.depth.shape, pose_of(candidate), moment),
+                sensor=SensorFile(png, unit),
+            )
+            sample = replace(sample, sensor_file=labels.sensor)
+        made.append(replace(sample, labels=labels))
     rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
     assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
     return store

@@ -2,7 +2,8 @@
 
     class Plain(Exporter):
         holds = "an image a pair, and no depth"
-        loses = "depth"
+        cuts = "depth"
+        keeps = IN_METADATA
         means_metres = False
 
         def encode(self, frames, pairs):
@@ -20,21 +21,45 @@ import importlib.util
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from enum import StrEnum
+from math import isnan
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.config.base import Settings
+from mfsynth.datasets.exports.episodes import COLUMNS
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import DepthMap
+from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX, scores_of, slots_of
 
 Facts = Mapping[str, Any]
 
+
+class Content(StrEnum):
+    """What a run may have beside image, depth, K, prompt and licences; as people are told of it."""
+
+    SCORES = "scores"
+    SLOTS = "slots of prompts"
+    TIMES = "episodes and times"
+    CAMERAS = "poses of cameras"
+    MASKS = "masks of instances"
+    OBJECTS = "names and poses of objects"
+    SENSOR = "a sensor's depth"
+    OTHERS = "other files of the source"
+
+
+IN_METADATA: Final = frozenset(
+    {Content.SCORES, Content.SLOTS, Content.TIMES, Content.CAMERAS},
+)
+"""What `described` writes of each pair."""
+
 _BLOCK = 16
+_MOMENTS: Final = (*COLUMNS, "camera_to_world")
 HIGHEST_CODE = 65534
 """Of 16 bits: readers of many formats take 65535 for the background."""
 
@@ -64,7 +89,8 @@ class Exporter(Settings, ABC):
 
     Attributes:
         holds: What is in it, in a line.
-        loses: What it has no place for, in a line; "" for nothing.
+        keeps: What of a run is in it beside image, depth, K, prompt and licences.
+        cuts: What is lost of what is in it, in a line; "" for nothing.
         reach: Nearest and furthest depth that it has codes for, in metres; None for all.
         means_metres: Whether its readers take depth for metres.
         has_pictures: Whether images and depth are files of their own that show pictures.
@@ -75,7 +101,8 @@ class Exporter(Settings, ABC):
     """
 
     holds: ClassVar[str]
-    loses: ClassVar[str] = ""
+    keeps: ClassVar[Set[Content]] = IN_METADATA
+    cuts: ClassVar[str] = ""
     reach: ClassVar[tuple[float, float] | None] = None
     means_metres: ClassVar[bool] = True
     has_pictures: ClassVar[bool] = False
@@ -83,6 +110,12 @@ class Exporter(Settings, ABC):
     needs_camera: ClassVar[bool] = False
     needs_module: ClassVar[str | None] = None
     extra: ClassVar[str | None] = None
+
+    @classmethod
+    def loses(cls) -> str:
+        """What of a run is not in it, in a line; "" for nothing."""
+        lacking = ", ".join(content for content in Content if content not in cls.keeps)
+        return "; ".join(filter(None, [cls.cuts, lacking]))
 
     @property
     def block_size(self) -> int:
@@ -156,21 +189,30 @@ class Exporter(Settings, ABC):
 def described(pairs: Pairs, image: Callable[[int], str]) -> bytes:
     """`metadata.jsonl`: a line a pair with its prompt, and what the format has no place for.
 
+    Episodes and poses are there of runs that have them, null of pairs that don't.
+
     Args:
         pairs: All of the export.
         image: Path of the image of a pair by its number.
     """
-    columns = ["sample_id", "prompt", "intrinsics_source", "model_id", "licence"]
+    names = pairs.schema.names
+    own = ["model_id", "licence", "digital_source_type"]
+    moments = [name for name in _MOMENTS if name in names]
+    scored = [name for name in names if name.startswith((SCORE_PREFIX, SLOT_PREFIX))]
     lines = []
-    for number, row in enumerate(pairs.rows([*columns, "digital_source_type"])):
-        camera = pairs.camera(number)
+    for number, row in enumerate(pairs.rows(["sample_id", "prompt", *own, *moments, *scored])):
         about = {
             "file_name": image(number),
-            "text": row.pop("prompt"),
-            **row,
+            "text": row["prompt"],
+            "sample_id": row["sample_id"],
+            "intrinsics_source": pairs.camera(number).source,
+            **{name: row[name] for name in own},
             **pairs.origin(number),
-            "intrinsics_source": camera.source,
             "depth_unit": pairs.unit(number),
+            **{name: row[name] for name in moments},
+            # As `KEY.json` has them.
+            "slots": slots_of(row),
+            "scores": {name: None if isnan(of) else of for name, of in scores_of(row).items()},
         }
         lines.append(json.dumps(about, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines).encode()

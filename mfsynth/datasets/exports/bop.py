@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
@@ -13,7 +13,9 @@ from pydantic import Field
 from mfsynth.config.base import Count
 from mfsynth.datasets.exports.base import (
     HIGHEST_CODE,
+    IN_METADATA,
     Block,
+    Content,
     Exporter,
     Facts,
     described,
@@ -31,6 +33,7 @@ _METRES: Final = 0.001
 class Bop(Exporter):
     """Scenes of a split: rgb/, depth/, scene_camera.json; of pairs with posed objects their labels.
 
+    A scene is of one recording; scene_camera.json has poses of cameras where there are any.
     mask_visib/ has what is seen of each object, scene_gt.json its pose, scene_gt_info.json its box
     and how many pixels are seen; objects.json says what the numbers of objects are called.
 
@@ -40,11 +43,13 @@ class Bop(Exporter):
     """
 
     holds: ClassVar[str] = (
-        "the JPEG as it is, 16-bit PNG, cam_K and depth_scale of each image; masks and poses of "
-        "objects where a source has them"
+        "the JPEG as it is, 16-bit PNG, cam_K, depth_scale and pose of the camera of each image; "
+        "masks and poses of objects where a source has them"
     )
-    loses: ClassVar[str] = (
-        "depth beyond 65.534 m (becomes invalid); up to .05 mm, or .5 mm in images beyond 6.55 m"
+    keeps: ClassVar[Set[Content]] = IN_METADATA | {Content.MASKS, Content.OBJECTS}
+    cuts: ClassVar[str] = (
+        "depth beyond 65.534 m (becomes invalid); up to .05 mm, or .5 mm in images beyond 6.55 m; "
+        "masks and names of objects that have no pose"
     )
     reach: ClassVar[tuple[float, float] | None] = (
         reach_of(1 / (_FINE * _METRES))[0],
@@ -57,13 +62,17 @@ class Bop(Exporter):
     split: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]+$")] = "train_mfsynth"
     images_per_scene: Count = 1000
 
+    def arranged(self, pairs: Pairs) -> Pairs:
+        """See `Exporter`."""
+        return pairs.by_frames
+
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
         files, lost, seen, photographs = {}, 0, [], []
         for frame in frames:
             codes, beyond = whole_codes(frame.depth, 1 / (_scale(frame.number, pairs) * _METRES))
             lost += beyond
-            scene, image = self._place(frame.number)
+            scene, image = self._place(frame.number, pairs)
             picture = f"{scene}/rgb/{image:06d}.jpg"
             files[picture] = frame.files["rgb"]
             photographs += frame.photograph(picture)
@@ -77,25 +86,26 @@ class Bop(Exporter):
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
         scenes: dict[str, dict[str, Any]] = {}
-        for number in range(len(pairs)):
-            scene, image = self._place(number)
+        for number, pose in enumerate(pairs.poses()):
+            scene, image = self._place(number, pairs)
             intrinsics = pairs.camera(number).intrinsics
             assert intrinsics is not None
             scenes.setdefault(scene, {})[str(image)] = {
                 "cam_K": intrinsics.matrix().ravel().tolist(),
                 "depth_scale": _scale(number, pairs),
+                **({} if pose is None else _motion(np.linalg.inv(pose), "w2c")),
             }
         documents = {
             f"{scene}/scene_camera.json": _lines(cameras) for scene, cameras in scenes.items()
         }
         documents |= _labels([each for block in facts for each in block.get("objects", ())], scenes)
         documents["metadata.jsonl"] = described(
-            pairs, lambda number: "{}/rgb/{:06d}.jpg".format(*self._place(number))
+            pairs, lambda number: "{}/rgb/{:06d}.jpg".format(*self._place(number, pairs))
         )
         return documents
 
-    def _place(self, number: int) -> tuple[str, int]:
-        scene, image = divmod(number, self.images_per_scene)
+    def _place(self, number: int, pairs: Pairs) -> tuple[str, int]:
+        scene, image = pairs.scenes.stretch_of(number, self.images_per_scene)
         return f"{self.split}/{scene:06d}", image
 
 
@@ -111,13 +121,17 @@ def _objects(frame: Frame) -> Iterator[tuple[NDArray[np.bool_], dict[str, Any]]]
             visible,
             {
                 "name": each.name,
-                "gt": {
-                    "cam_R_m2c": pose[:3, :3].ravel().tolist(),
-                    "cam_t_m2c": (pose[:3, 3] / _METRES).tolist(),
-                },
+                "gt": _motion(pose, "m2c"),
                 "info": {"bbox_visib": box_of(visible), "px_count_visib": int(visible.sum())},
             },
         )
+
+
+def _motion(pose: NDArray[np.floating], kind: str) -> dict[str, list[float]]:
+    return {
+        f"cam_R_{kind}": pose[:3, :3].ravel().tolist(),
+        f"cam_t_{kind}": (pose[:3, 3] / _METRES).tolist(),
+    }
 
 
 def _labels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from mfsynth import __version__
 from mfsynth.config.documents import json_document
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described, npy
+from mfsynth.datasets.exports.base import (
+    IN_METADATA,
+    Block,
+    Content,
+    Exporter,
+    Facts,
+    described,
+    npy,
+)
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import box_of
 from mfsynth.errors import MfsynthError
@@ -25,7 +33,8 @@ class Coco(Exporter):
         "the JPEG as it is, instances as run-length masks with box, area and name; depth as "
         "float32 .npy, unit and K in the image's record"
     )
-    loses: ClassVar[str] = "poses of objects"
+    keeps: ClassVar[Set[Content]] = IN_METADATA | {Content.MASKS}
+    cuts: ClassVar[str] = "names of objects that no mask shows"
     means_metres: ClassVar[bool] = False
     has_pictures: ClassVar[bool] = True
     wants_labels: ClassVar[bool] = True

@@ -1,9 +1,12 @@
-"""Which pairs of an export are frames of one recording, for formats that go from frame to frame."""
+"""Which pairs of an export are frames of one recording: where, when and next to which they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 COLUMNS = ("episode", "frame", "copy", "timestamp")
+# What formats write of a time.
+_MICROSECONDS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +70,80 @@ class Episodes:
         """Which stretch the pair at a place of `order` is in, and its number there."""
         number = int(np.searchsorted(self.starts, place, side="right")) - 1
         return number, place - int(self.starts[number])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenes:
+    """Pairs by their recordings, for formats in which all of a folder or file is of one place.
+
+    Those that are no frames are a scene together. The pairs are in the order of `Episodes`.
+
+    Attributes:
+        numbers: (N,) of each pair's scene, in the order in which they are first met.
+        places: (N,) how many pairs of its scene come before.
+        seconds: (N,) time in its scene: the frames' own if all of them have one and no two are
+            equal, else a second from pair to pair.
+        since: (N,) the same from the first of its scene on.
+    """
+
+    numbers: NDArray[np.int64]
+    places: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    since: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, index: pa.Table, cameras: NDArray[np.int64] | None = None) -> Scenes:
+        """Those of the rows of an index.
+
+        Args:
+            index: The rows.
+            cameras: (N,) of what each was seen with, where a scene has one camera.
+        """
+        keys: list[Any] = [None] * len(index)
+        times = np.full(len(index), np.nan)
+        if "episode" in index.column_names:
+            names = [name for name in ("sample_id", *COLUMNS) if name in index.column_names]
+            rows = index.select(names).to_pylist()
+            keys = [*map(recording_of, rows)]
+            if "timestamp" in names:
+                times = index.column("timestamp").to_numpy().astype(np.float64)
+        if cameras is not None:
+            keys = [*zip(keys, cameras.tolist(), strict=True)]
+        known: dict[Any, int] = {}
+        numbers = np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
+        order = np.argsort(numbers, kind="stable")
+        starts = np.searchsorted(numbers[order], np.arange(len(known) + 1))
+        places, seconds, since = np.empty_like(numbers), np.empty(len(keys)), np.empty(len(keys))
+        for start, end in pairwise(starts.tolist()):
+            of_scene = order[start:end]
+            places[of_scene] = np.arange(end - start)
+            own = np.round(times[of_scene], _MICROSECONDS)
+            # False of NaN, too.
+            rising = np.isfinite(own[0]) and bool(np.all(np.diff(own) > 0))
+            seconds[of_scene] = own if rising else places[of_scene]
+            since[of_scene] = seconds[of_scene] - seconds[of_scene[0]]
+        return cls(numbers, places, seconds, since)
+
+    def stretches(self, most: int) -> Sequence[range]:
+        """Pairs of one scene that follow each other, so many at most, in order."""
+        return _stretches(self, most)
+
+    def stretch_of(self, number: int, most: int) -> tuple[int, int]:
+        """Which of the stretches a pair is in, and its number there."""
+        found = self.stretches(most)
+        stretch = bisect_right(found, number, key=lambda each: each.start) - 1
+        return stretch, number - found[stretch].start
+
+
+# Asked for with each pair, and the same for all of an export.
+@lru_cache(maxsize=1)
+def _stretches(scenes: Scenes, most: int) -> tuple[range, ...]:
+    ends = [0, *(1 + np.flatnonzero(np.diff(scenes.numbers))).tolist(), len(scenes.numbers)]
+    return tuple(
+        range(begin, min(begin + most, end))
+        for start, end in pairwise(ends)
+        for begin in range(start, end, most)
+    )
 
 
 def recording_of(row: Mapping[str, Any]) -> tuple[str, str, int] | None:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+import json
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, ClassVar
 
-from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
+import numpy as np
+from numpy.typing import NDArray
+
+from mfsynth.datasets.exports.base import Block, Content, Exporter, Facts, described
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 
 
 class Hdf5(Exporter):
-    """N.hdf5 with `colors`, `depth`, and attributes: K, size, unit, prompt, licence."""
+    """N.hdf5 with `colors`, `depth`, and attributes: K, size, unit, prompt, licence, pose.
 
-    holds: ClassVar[str] = "`colors` uint8, `depth` float32 with 0 for invalid; K as attribute"
-    loses: ClassVar[str] = "NUL in texts (becomes U+FFFD; `metadata.jsonl` has it)"
+    Of pairs that have them `instance_segmaps` and `instance_attribute_maps` as BlenderProc writes
+    them, with `object_to_camera` of each object, and `sensor_depth`.
+    """
+
+    holds: ClassVar[str] = (
+        "`colors` uint8, `depth` float32 with 0 for invalid; K and pose of the camera as "
+        "attributes; masks, objects and a sensor's depth where a source has them"
+    )
+    keeps: ClassVar[Set[Content]] = frozenset(Content) - {Content.OTHERS}
+    cuts: ClassVar[str] = "NUL in texts (becomes U+FFFD; `metadata.jsonl` has it)"
+    wants_labels: ClassVar[bool] = True
     needs_module: ClassVar[str | None] = "h5py"
     extra: ClassVar[str | None] = "hdf5"
 
@@ -33,9 +46,14 @@ def _file(frame: Frame, pairs: Pairs) -> bytes:
     stream = io.BytesIO()
     # Without times, so that the same pair has the same bytes.
     with h5py.File(stream, "w", track_order=True) as file:
-        for name, array in (("colors", frame.sample.rgb), ("depth", frame.depth)):
+        for name, array in _arrays(frame).items():
             file.create_dataset(
                 name, data=array, compression="gzip", shuffle=True, track_times=False
+            )
+        if (objects := _objects(frame)) is not None:
+            # Bytes of a fixed length, as BlenderProc has them; NUL is escaped there.
+            file.create_dataset(
+                "instance_attribute_maps", data=np.bytes_(objects.encode()), track_times=False
             )
         for name, value in _attributes(frame, pairs).items():
             if isinstance(value, str):
@@ -44,6 +62,25 @@ def _file(frame: Frame, pairs: Pairs) -> bytes:
             if value is not None:
                 file.attrs[name] = value
     return stream.getvalue()
+
+
+def _arrays(frame: Frame) -> dict[str, NDArray[Any]]:
+    sample = frame.sample
+    arrays: dict[str, NDArray[Any] | None] = {
+        "colors": sample.rgb,
+        "depth": frame.depth,
+        "sensor_depth": sample.sensor,
+        "instance_segmaps": sample.mask,
+    }
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _objects(frame: Frame) -> str | None:
+    objects = [
+        {"idx": one.id, "name": one.name, "object_to_camera": one.object_to_camera}
+        for one in frame.sample.objects
+    ]
+    return json.dumps(objects) if objects else None
 
 
 def _attributes(frame: Frame, pairs: Pairs) -> dict[str, object]:
@@ -55,6 +92,7 @@ def _attributes(frame: Frame, pairs: Pairs) -> dict[str, object]:
         "height": camera.height,
         "K": None if camera.intrinsics is None else camera.intrinsics.matrix(),
         "intrinsics_source": camera.source,
+        "camera_to_world": frame.sample.camera_to_world,
         "pixel_centres": "integer",
         "depth_unit": frame.unit,
         "depth_invalid": 0.0,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar, Final
@@ -24,7 +24,7 @@ from mfsynth import __version__
 from mfsynth.config.base import Count
 from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
-from mfsynth.datasets.exports.base import Block, Exporter, Facts
+from mfsynth.datasets.exports.base import Block, Content, Exporter, Facts
 from mfsynth.datasets.exports.episodes import COLUMNS, Episodes, recording_of
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
@@ -65,7 +65,8 @@ class LeRobot(Exporter):
     """
 
     holds: ClassVar[str] = "the JPEG as it is, depth as TIFF of float32 metres, K as a column"
-    loses: ClassVar[str] = "an episode's gaps (it is cut there); pairs of other sizes (refused)"
+    keeps: ClassVar[Set[Content]] = frozenset({Content.TIMES})
+    cuts: ClassVar[str] = "an episode's gaps (it is cut there); pairs of other sizes (refused)"
 
     pairs_per_file: Count = 256
     fps: Count | None = None
@@ -87,7 +88,7 @@ class LeRobot(Exporter):
 
     def arranged(self, pairs: Pairs) -> Pairs:
         """See `Exporter`: episode by episode."""
-        return pairs.ordered(pairs.episodes.order)
+        return pairs.by_frames
 
     def blocks(self, pairs: Pairs) -> Sequence[range]:
         """See `Exporter`: a file has whole episodes."""

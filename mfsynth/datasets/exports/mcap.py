@@ -19,7 +19,9 @@ _FRAME_ID = "camera"
 
 
 class Mcap(Exporter):
-    """N.mcap: image, depth, calibration and prompt; a second from pair to pair.
+    """N.mcap: image, depth, calibration and prompt of pairs of one recording.
+
+    Times are the frames' own, from a second on; without these it is a second from pair to pair.
 
     Attributes:
         messages: Whose: `foxglove` (/rgb, /depth, /calibration, /prompt) or `ros2` (see
@@ -35,30 +37,38 @@ class Mcap(Exporter):
     pairs_per_file: Count = 256
 
     @property
-    def block_size(self) -> int:
-        """See `Exporter`."""
-        return self.pairs_per_file
-
-    @property
     def module(self) -> str | None:
         """See `Exporter`."""
         return "mcap_ros2" if self.messages == "ros2" else self.needs_module
 
+    def arranged(self, pairs: Pairs) -> Pairs:
+        """See `Exporter`."""
+        return pairs.by_frames
+
+    def blocks(self, pairs: Pairs) -> Sequence[range]:
+        """See `Exporter`: a file has pairs of one recording."""
+        return pairs.scenes.stretches(self.pairs_per_file)
+
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
-        stream, first = io.BytesIO(), None
+        stream, path = io.BytesIO(), ""
         with _WRITERS[self.messages](stream) as write:
             for frame in frames:
-                first = frame.number if first is None else first
-                # Not from 0, which ROS takes for no time.
-                write(frame, (frame.number + 1) * _SECOND)
-        assert first is not None
-        return Block({f"{first // self.pairs_per_file:06d}.mcap": stream.getvalue()})
+                path = self._file(frame.number, pairs)
+                write(frame, _time(frame.number, pairs))
+        return Block({path: stream.getvalue()})
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
-        per = self.pairs_per_file
-        return {"metadata.jsonl": described(pairs, lambda number: f"{number // per:06d}.mcap")}
+        return {"metadata.jsonl": described(pairs, lambda number: self._file(number, pairs))}
+
+    def _file(self, number: int, pairs: Pairs) -> str:
+        return f"{pairs.scenes.stretch_of(number, self.pairs_per_file)[0]:06d}.mcap"
+
+
+def _time(number: int, pairs: Pairs) -> int:
+    """Of a pair, nanoseconds. Its recording's begin not with 0, which ROS takes for no time."""
+    return _SECOND + round(float(pairs.scenes.since[number]) * 1e6) * 1000
 
 
 Write = Callable[[Frame, int], None]
@@ -86,7 +96,7 @@ def _ros2(stream: BinaryIO) -> Iterator[Write]:
         schemas = {name: writer.register_msgdef(name, text) for name, text in DEFINITIONS.items()}
 
         def write(frame: Frame, time: int) -> None:
-            for topic, (name, message) in ros2_messages(frame, time // _SECOND).items():
+            for topic, (name, message) in ros2_messages(frame, time).items():
                 writer.write_message(topic, schemas[name], message, time, time, frame.number)
 
         yield write
@@ -106,7 +116,7 @@ def _messages(frame: Frame, time: int) -> dict[str, Any]:
     from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    stamp = Timestamp(seconds=time // _SECOND)
+    stamp = Timestamp(seconds=time // _SECOND, nanos=time % _SECOND)
     camera = frame.camera
     depth = depth_with_nan(frame)
     messages = {

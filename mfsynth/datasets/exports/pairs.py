@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mfsynth.datasets.exports.episodes import Episodes
+from mfsynth.datasets.exports.episodes import Episodes, Scenes
 from mfsynth.datasets.rgbd import RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
 from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.labels import as_matrix
 from mfsynth.shards.layout import MEMBERS, members_of
 
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
@@ -85,7 +86,7 @@ class Pairs:
 
     Raises:
         MfsynthError: There is no depth that `metres_per_unit` could make metres of, or some with
-            an unknown shift, or it is none; or a camera of the index is none.
+            an unknown shift, or it is none; or a camera of the index, or `assume_fov`, is none.
 
     Attributes:
         metres_per_unit: As given.
@@ -104,12 +105,14 @@ class Pairs:
         self._index = _with_licences(dataset)
         self.metres_per_unit = metres_per_unit
         self.assume_fov = assume_fov
+        if assume_fov is not None:
+            # Also where no camera is lacking.
+            _assumed(1, 1, assume_fov)
         columns = [self._index.column(name).to_pylist() for name in _CAMERA]
         known: dict[tuple[Any, ...], int] = {}
         groups = [known.setdefault(key, len(known)) for key in zip(*columns, strict=True)]
         self.cameras = tuple(_camera(key, assume_fov) for key in known)
         self._groups = np.array(groups, np.int64)
-        self._places = _counted(self._groups, len(known))
         self._near = self._index.column("depth_near").to_numpy()
         self._far = self._index.column("depth_far").to_numpy()
         self._relative = pc.invert(
@@ -148,6 +151,21 @@ class Pairs:
         """Which of them are frames of one recording."""
         return Episodes.of(self._index)
 
+    @cached_property
+    def scenes(self) -> Scenes:
+        """By their recordings."""
+        return Scenes.of(self._index)
+
+    @cached_property
+    def scenes_of_cameras(self) -> Scenes:
+        """By their recordings, and in these by their cameras."""
+        return Scenes.of(self._index, self._groups)
+
+    @property
+    def by_frames(self) -> Pairs:
+        """The same, recording by recording, each in the order of its frames."""
+        return self.ordered(self.episodes.order)
+
     def ordered(self, order: NDArray[np.int64]) -> Pairs:
         """The same in another order."""
         if np.array_equal(order, np.arange(len(self))):
@@ -157,10 +175,6 @@ class Pairs:
             metres_per_unit=self.metres_per_unit,
             assume_fov=self.assume_fov,
         )
-
-    def group(self, number: int) -> tuple[int, int]:
-        """Which of the cameras a pair has, and how many pairs of it come before."""
-        return int(self._groups[number]), int(self._places[number])
 
     def camera(self, number: int) -> Camera:
         """Of a pair."""
@@ -208,6 +222,12 @@ class Pairs:
         for batch in self._index.select(there).to_batches():
             for row in batch.to_pylist():
                 yield {**row, **lacking}
+
+    def poses(self) -> Iterator[NDArray[np.float64] | None]:
+        """`camera_to_world` of each pair, float64 (4, 4); None where there is none."""
+        for row in self.rows(["camera_to_world"]):
+            pose = row["camera_to_world"]
+            yield None if pose is None else as_matrix(pose)
 
     def _require_scalable(self) -> None:
         factor = self.metres_per_unit
@@ -318,15 +338,16 @@ def _camera(key: tuple[Any, ...], assume_fov: float | None) -> Camera:
             ) from error
     if assume_fov is None:
         return Camera(width, height, None, None)
-    focal = 0.5 * width / math.tan(math.radians(assume_fov) / 2)
-    assumed = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2)
+    assumed = _assumed(width, height, assume_fov)
     return Camera(width, height, assumed, str(IntrinsicsSource.ASSUMED))
 
 
-def _counted(groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """How many elements of its own group come before each."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.searchsorted(groups[order], np.arange(count))
-    places = np.empty_like(groups)
-    places[order] = np.arange(len(groups)) - starts[groups[order]]
-    return places
+def _assumed(width: int, height: int, fov: float) -> Intrinsics:
+    try:
+        focal = 0.5 * width / math.tan(math.radians(fov) / 2) if 0 < fov < 180 else math.nan
+        return Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2)
+    # Of angles that are all but none, too.
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise MfsynthError(
+            f"--assume-fov {fov!r:.40}: no horizontal field of view; give degrees between 0 and 180"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
 import cv2
@@ -14,7 +14,7 @@ import simplejpeg
 
 from mfsynth import __version__
 from mfsynth.config.base import Count
-from mfsynth.datasets.exports.base import Block, Exporter, Facts
+from mfsynth.datasets.exports.base import Block, Content, Exporter, Facts
 from mfsynth.datasets.exports.cards import CARD, card
 from mfsynth.datasets.exports.pairs import Frame, Pairs, labels_in
 from mfsynth.datasets.exports.pictures import PICTURE, depth_jpeg
@@ -52,6 +52,7 @@ class Parquet(Exporter):
     holds: ClassVar[str] = (
         "the JPEG, the 16-bit PNG and files of labels as they are, columns of the index, preview"
     )
+    keeps: ClassVar[Set[Content]] = frozenset(Content)
     means_metres: ClassVar[bool] = False
     wants_labels: ClassVar[bool] = True
 

@@ -30,7 +30,7 @@ class _Points(Exporter):
         stride: Of pixels, in rows and columns: 2 keeps one of four.
     """
 
-    loses: ClassVar[str] = "pixels without depth; the image where it is not seen as points"
+    cuts: ClassVar[str] = "pixels without depth; the image where it is not seen as points"
     needs_camera: ClassVar[bool] = True
     suffix: ClassVar[str]
 

@@ -51,15 +51,16 @@ DEFINITIONS: Final[Mapping[str, str]] = {
 """Of messages, by name."""
 
 
-def ros2_messages(frame: Frame, second: int) -> dict[str, tuple[str, dict[str, Any]]]:
+def ros2_messages(frame: Frame, time: int) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name and content of each message of a pair, by topic.
 
     Args:
         frame: The pair.
-        second: Its time.
+        time: Its own, nanoseconds.
     """
     camera, depth = frame.camera, depth_with_nan(frame)
-    header = {"stamp": {"sec": second, "nanosec": 0}, "frame_id": _FRAME_ID}
+    second, nanosecond = divmod(time, 10**9)
+    header = {"stamp": {"sec": second, "nanosec": nanosecond}, "frame_id": _FRAME_ID}
     size = {"height": camera.height, "width": camera.width}
     image: dict[str, Any] = {
         "header": header,

@@ -318,3 +318,11 @@ def test_an_export_that_keeps_no_depth_at_all_is_refused(tmp_path, out):
     for _ in range(2):
         with pytest.raises(MfsynthError, match="no pair keeps any depth, for all of it is where"):
             export(pairs, "tum", open_exporter("tum"), out)
+
+
+@pytest.mark.parametrize("angle", [0, -5, 180, 270, 400, 1e-320, float("nan"), float("inf"), "60"])
+def test_an_angle_that_no_camera_has_is_one_line(run_store, metric_run, angle):
+    # In the second run every pair has a camera.
+    for run in (run_store, metric_run):
+        with pytest.raises(MfsynthError, match=r"^--assume-fov .*: no horizontal field of view"):
+            Pairs(RGBDDataset(run.url), assume_fov=angle)
