@@ -45,6 +45,6 @@ def view(
     )
     if start >= len(pairs):
         raise MfsynthError(f"--start {start}: there are {len(pairs)} pairs; give a smaller number")
-    frames = map(pairs.frame, range(start, min(start + count, len(pairs))))
+    frames = pairs.frames(range(start, min(start + count, len(pairs))))
     shown = show(frames) if save is None else record(frames, Path(save))
     echo(f"{shown} of {len(pairs)} pairs" + ("" if save is None else f": {save}"))

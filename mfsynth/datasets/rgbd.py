@@ -53,6 +53,10 @@ from mfsynth.storage.local_cache import LocalCache, cache_folder
 _log = logging.getLogger(__name__)
 
 
+Files = dict[int, Mapping[str, bytes]]
+"""Members of samples by their names, by the place of each sample."""
+
+
 class RGBDDataset:
     """The committed pairs of a run, in the order of their candidates, or of several runs.
 
@@ -254,17 +258,17 @@ class RGBDDataset:
             IndexError: There is no such sample.
             MfsynthError: The shard is missing, truncated or damaged.
         """
-        files: dict[str, bytes] = {}
-        [wanted] = self._locate([number])
-        if isinstance(wanted, MfsynthError):
-            raise wanted
-        sample = self._read([wanted], None, files)[0]
+        files: Files = {}
+        [sample] = self.load([number], files=files)
         if isinstance(sample, MfsynthError):
             raise sample
-        return sample, files
+        return sample, files[0]
 
     def load(
-        self, numbers: Sequence[int], frames: Frames | None = None
+        self,
+        numbers: Sequence[int],
+        frames: Frames | None = None,
+        files: Files | None = None,
     ) -> list[RGBDSample | MfsynthError]:
         """Several samples, not transformed; in place of one that can't be read, why.
 
@@ -273,6 +277,8 @@ class RGBDDataset:
         Args:
             numbers: Of the samples.
             frames: Room for their pixels, in the order of `numbers`; None for arrays of their own.
+            files: Takes the files of each as they are stored (`rgb`, `depth`, labels), by its place
+                in `numbers`.
 
         Raises:
             IndexError: There is no such sample; none is counted from the end.
@@ -285,7 +291,7 @@ class RGBDDataset:
             else:
                 wanted[id(each.part), each.tar.key].append(each)
         for group in wanted.values():
-            found |= self._read(group, frames)
+            found |= self._read(group, frames, files)
         return [found[place] for place in range(len(numbers))]
 
     def _locate(self, numbers: Sequence[int]) -> Iterator[_Wanted | MfsynthError]:
@@ -304,7 +310,7 @@ class RGBDDataset:
                 yield _unreadable(part, tar, row, error)
 
     def _read(
-        self, group: Sequence[_Wanted], frames: Frames | None, files: dict[str, bytes] | None = None
+        self, group: Sequence[_Wanted], frames: Frames | None, files: Files | None
     ) -> dict[int, RGBDSample | MfsynthError]:
         part, tar = group[0].part, group[0].tar
         found: dict[int, RGBDSample | MfsynthError] = {}
@@ -341,7 +347,7 @@ class RGBDDataset:
         sample: RGBDSample,
         pixels: Pixels,
         encoding: DepthEncoding,
-        files: dict[str, bytes] | None,
+        files: Files | None,
     ) -> RGBDSample | MfsynthError:
         part, tar, row, span = wanted.part, wanted.tar, wanted.row, wanted.span
         try:
@@ -359,7 +365,7 @@ class RGBDDataset:
         except (OSError, MfsynthError) as error:
             return _unread(wanted, error)
         if files is not None:
-            files |= {name: bytes(member) for name, member in found.items()}
+            files[wanted.place] = {name: bytes(member) for name, member in found.items()}
         try:
             decode_into(pixels, encoding, found["rgb"], found["depth"])
             return labelled(row, sample, found)

@@ -18,7 +18,12 @@ from threading import Barrier
 import pytest
 import tiny_run
 
+from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset, open_dataset
+from mfsynth.datasets.exports.exporting import export
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.datasets.exports.pushing import Folder, plan, push
+from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.storage import atomic
@@ -111,6 +116,26 @@ def tars(tmp_path, monkeypatch):
     monkeypatch.setenv("MFSYNTH_CACHE", str(tmp_path / "cache"))
     store = tiny_run.make_run(f"memory://{uuid.uuid4().hex}/run")
     return store, [r.objects["tar"] for r in read_commits(store).values() if r.accepted]
+
+
+def test_what_exports_pushes_and_views_read_is_a_request_for_neighbours(
+    tars, monkeypatch, tmp_path
+):
+    store, objects = tars
+    requests = Requests(monkeypatch)
+    once = {("part", each.key): 1 for each in objects}
+    pairs = Pairs(RGBDDataset(store.url))
+    export(pairs, "folder", open_exporter("folder"), tmp_path / "out")
+    assert requests == once
+    requests.clear()
+    place = Folder(tmp_path / "pushed")
+    push(pairs, place, plan(pairs, place, view=None, condition=None))
+    assert requests == once
+    requests.clear()
+    with pytest.raises(SystemExit):
+        main(["view", store.url, "--save", str(tmp_path / "pairs.rrd")])
+    assert requests == once
+    assert [frame.sample.candidate for frame in pairs.frames([5, 0, 1])] == [7, 0, 1]
 
 
 def test_of_a_cache_smaller_than_one_tar_only_ranges_are_read(tars, monkeypatch):

@@ -179,7 +179,7 @@ def _write(
         mark = _read_mark(path)
         if mark is None or not _has(folder, mark.sizes):
             was_there = False
-            block = exporter.encode(map(pairs.frame, block_of), pairs)
+            block = exporter.encode(pairs.frames(block_of), pairs)
             sizes = {}
             for key, data in block.files.items():
                 if signer is not None and key not in block.photographs:

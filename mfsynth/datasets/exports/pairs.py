@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfsynth.datasets.exports.episodes import Episodes, Scenes
-from mfsynth.datasets.rgbd import RGBDDataset
+from mfsynth.datasets.rgbd import Files, RGBDDataset
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
@@ -25,6 +25,8 @@ from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.labels import as_matrix
 from mfsynth.shards.layout import MEMBERS, members_of
 
+# Pairs in memory; with more a request is hardly longer than what it waits for.
+_AT_ONCE = 16
 _CAMERA = ("width", "height", "fx", "fy", "cx", "cy", "intrinsics_source")
 # Of float32, with all its digits.
 _LEAST, _GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -270,13 +272,20 @@ class Pairs:
         """That they are of."""
         return self._dataset.runs
 
-    def frame(self, number: int) -> Frame:
-        """Read a pair.
+    def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
+        """Read pairs as they are taken, neighbours in a store in one request.
 
         Raises:
-            MfsynthError: It is missing or damaged.
+            MfsynthError: One is missing or damaged.
         """
-        sample, files = self._dataset.with_files(number)
+        for start in range(0, len(numbers), _AT_ONCE):
+            some, files = numbers[start : start + _AT_ONCE], Files()
+            for place, sample in enumerate(self._dataset.load(some, files=files)):
+                if isinstance(sample, MfsynthError):
+                    raise sample
+                yield self._frame(some[place], sample, files[place])
+
+    def _frame(self, number: int, sample: RGBDSample, files: Mapping[str, bytes]) -> Frame:
         factor = self.factor(number)
         depth = sample.depth
         if factor != 1.0:

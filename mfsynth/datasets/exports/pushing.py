@@ -222,7 +222,7 @@ def push(pairs: Pairs, place: Place, todo: Push, report: Report | None = None) -
     while True:
         group = [*islice(missing, _FILES_A_COMMIT)]
         for block in group:
-            frames = (pairs.frame(number) for number in range(block.start, block.end))
+            frames = pairs.frames(range(block.start, block.end))
             [data] = exporter.encode(frames, pairs).files.values()
             place.send(block.path, data)
             done += 1
