@@ -3,13 +3,15 @@
 A worker that has made all candidates of a shard and only has to write and upload it takes the next
 shard already. Near the end, when workers are left without a shard, a shard that is late
 (`STRAGGLER_FACTOR`) is given to another one as well: whichever attempt is made first counts, the
-other's objects are garbage. Places for workers may come and go with the nodes of a cluster.
+other's objects are garbage. One that is made and waits for a store that takes nobody's is not late:
+another would wait, too. Places for workers may come and go with the nodes of a cluster.
 
 Every worker that owes an answer has a deadline.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,6 +38,8 @@ class Attempt:
         candidate: First one of the batch in work; None before the first and after the last.
         done: Candidates made so far.
         writing: All are made.
+        waits_since: How many shards workers had written when it first couldn't be; None before.
+        shut_out: It still couldn't be when others were since.
     """
 
     batch_size: int
@@ -44,6 +48,13 @@ class Attempt:
     candidate: int | None = None
     done: int = 0
     writing: bool = False
+    waits_since: int | None = None
+    shut_out: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is made, and waits for a store that takes nobody's, for all one knows."""
+        return self.waits_since is not None and not self.shut_out
 
     @property
     def culprit(self) -> int | None:
@@ -111,6 +122,7 @@ class WorkerRoster:
         self._deserted_since: float | None = None  # since when there is neither worker nor place
         # Of attempts, and of starts with no shard in the key.
         self._deadlines: Timers[tuple[int, int | None]] = Timers()
+        self._written = 0
         self._shards_timed = 0
         self._seconds = 0.0
 
@@ -243,6 +255,10 @@ class WorkerRoster:
         worker = self._workers.get(number)
         if worker is None or shard not in worker.attempts:
             return False
+        attempt = worker.attempts[shard]
+        if attempt.waits_since is None:
+            attempt.waits_since = self._written
+        attempt.shut_out = self._written > attempt.waits_since
         self._deadlines.set((number, shard), now + self._deadline_s)
         return True
 
@@ -286,10 +302,12 @@ class WorkerRoster:
         for number, _ in self._deadlines.due(now):
             yield number
 
-    def note_time(self, attempt: Attempt, now: float) -> None:
-        """It made its shard: that is how long one takes."""
-        self._shards_timed += 1
-        self._seconds += now - attempt.began
+    def note_written(self, attempt: Attempt, now: float) -> None:
+        """Its shard is made and written: that is how long one takes, unless it had to wait."""
+        self._written += 1
+        if attempt.waits_since is None:
+            self._shards_timed += 1
+            self._seconds += now - attempt.began
 
     def second_attempts(self, may_repeat: MayRepeat, now: float) -> list[tuple[int, int]]:
         """Workers that are left without a shard, each with a late one, lowest first."""
@@ -305,7 +323,7 @@ class WorkerRoster:
         if self._deserted_since is not None:
             yield self._deserted_since + self._patience_s
         if self._has_time_to_spare():
-            yield from self._late_at(may_repeat).values()
+            yield from filter(math.isfinite, self._late_at(may_repeat).values())
 
     def _has_time_to_spare(self) -> bool:
         """Whether someone is idle, and it is known how long a shard takes."""
@@ -320,6 +338,8 @@ class WorkerRoster:
         return late_at
 
     def _overdue_at(self, attempt: Attempt) -> float:
-        """When the batch in work, or at last the whole shard, is overdue."""
+        """When the batch in work, or at last the whole shard, is overdue; what is kept never is."""
+        if attempt.is_kept:
+            return math.inf
         due = min(1.0, (attempt.done + attempt.batch_size) / self._shard_size)
         return attempt.began + STRAGGLER_FACTOR * due * self._seconds / self._shards_timed

@@ -209,7 +209,7 @@ class Supervisor:
 
     def _made(self, number: int, receipt: Receipt) -> None:
         if (attempt := self._end_attempt(number, receipt.shard)) is not None:
-            self._roster.note_time(attempt, self._now)
+            self._roster.note_written(attempt, self._now)
             self._retries.written(receipt.shard)
             self._ledger.hold(receipt)
 

@@ -46,7 +46,7 @@ from mfsynth.shards.records import (
 )
 from mfsynth.shards.tar import TarWriter
 from mfsynth.storage import locks
-from mfsynth.storage.errors import StoreError
+from mfsynth.storage.errors import StoreError, StoreFullError
 from mfsynth.storage.store import ObjectStore
 
 _FOLDER_PREFIX = "mfsynth-spool-"
@@ -285,7 +285,7 @@ class ShardSpool:
             ValueError: The candidate is not of this shard, was added before, has pixels and is out
                 of order (the bytes of a tar must not depend on timing), or has an undeclared score,
                 or other slots than were declared, or is a reject with pixels and none are kept.
-            MfsynthError: The local disk is full.
+            StoreFullError: The local disk is full.
         """
         if isinstance(record, Sample):
             record = encode_sample(record, self._declared)
@@ -326,7 +326,8 @@ class ShardSpool:
 
         Raises:
             ValueError: A candidate of the shard was never added.
-            MfsynthError: The local disk is full, or did not keep what was written.
+            StoreFullError: The local disk is full.
+            MfsynthError: It did not keep what was written.
         """
         if missing := sorted({*self._range} - self._seen):
             raise ValueError(f"shard {self._shard}: candidate {missing[0]} has no outcome")
@@ -432,7 +433,7 @@ def _on_disk(folder: Path | None) -> Iterator[None]:
     except OSError as error:
         where = folder or tempfile.gettempdir()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MfsynthError(
+            raise StoreFullError(
                 f"no space left in the spool folder {where}; free some, or set TMPDIR to a "
                 "larger disk, and run the same command again"
             ) from error

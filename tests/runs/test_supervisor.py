@@ -797,6 +797,44 @@ def test_a_shard_that_comes_along_as_others_do_is_not_made_twice():
     assert commit.receipt.shard == 1
 
 
+def one_waits_for_the_store():
+    """Worker 1 keeps shard 2 since 8 s; worker 0 wrote its own at 10 s, and is idle."""
+    supervisor = new(workers=2, target=24, counts_pairs=False)
+    first, second = ready(supervisor, supervisor.begin(0.0))
+    supervisor.handle(ShardMade(second.worker, receipt(1, 8)), 5.0)
+    supervisor.handle(BatchStarted(second.worker, 2, None, 8), 6.0)
+    supervisor.handle(ShardWaits(second.worker, 2, "disk full"), 8.0)
+    supervisor.handle(ShardMade(first.worker, receipt(0, 8)), 10.0)
+    return supervisor, second
+
+
+def test_a_shard_that_is_made_and_waits_for_the_store_is_not_made_twice():
+    supervisor, second = one_waits_for_the_store()
+    assert supervisor.handle(Tick(), 50.0) == []
+    assert supervisor.wake_at() == 108.0  # its deadline, and nothing before
+    made = ShardMade(second.worker, receipt(2, 8, "kept"))
+    assert one(supervisor.handle(made, 60.0), Commit).receipt.attempt == "kept"
+
+
+def test_a_worker_that_can_not_write_while_others_can_is_a_straggler():
+    supervisor, second = one_waits_for_the_store()
+    copy = one(supervisor.handle(ShardWaits(second.worker, 2, "no route"), 50.0), Assign)
+    assert copy.assignment.shard == 2
+    assert copy.worker != second.worker
+
+
+def test_how_long_the_store_was_away_says_nothing_of_how_long_a_shard_takes():
+    supervisor = new(workers=2, target=32, counts_pairs=False, batch_size=8)
+    first, second = ready(supervisor, supervisor.begin(0.0))
+    supervisor.handle(ShardMade(second.worker, receipt(1, 8)), 10.0)
+    supervisor.handle(ShardWaits(first.worker, 0, "disk full"), 20.0)
+    supervisor.handle(ShardWaits(second.worker, 2, "disk full"), 20.0)
+    last = one(supervisor.handle(ShardMade(first.worker, receipt(0, 8)), 90.0), Assign)
+    assert last.assignment.shard == 3
+    supervisor.handle(ShardMade(second.worker, receipt(2, 8)), 91.0)
+    assert supervisor.wake_at() == 102.0  # 1.2 times the 10 s that shard 1 took
+
+
 def test_the_death_of_one_of_two_attempts_costs_the_shard_nothing():
     supervisor, second, actions = two_shards_one_late(15.0, max_attempts=1)
     copy = one(actions, Assign)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -210,6 +212,19 @@ def test_what_a_part_refuses_is_no_trouble_of_the_store(run_folder, monkeypatch,
     failed = make(worker, config)[-1]
     assert failed.cause is FailureCause.ERROR
     assert failed.message.endswith("an image of 64x64 can't be brought to the network")
+
+
+def test_a_full_spool_disk_is_waited_for_as_a_full_store_is(run_folder, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = run_folder.config()
+    worker = standin(config)
+    monkeypatch.setattr(os, "fsync", fail)
+    failed = make(worker, config)[-1]
+    # Any other cause would kill the worker, and with it a shard that it keeps.
+    assert (failed.cause, failed.may_pass) == (FailureCause.STORE, True)
+    assert "no space left in the spool folder" in failed.message
 
 
 def test_running_out_of_memory_is_told_apart_and_the_worker_goes_on(run_folder):

@@ -28,7 +28,7 @@ from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import encode_sample
-from mfsynth.storage.errors import StoreError
+from mfsynth.storage.errors import StoreError, StoreFullError
 from mfsynth.storage.store import ObjectStore
 
 
@@ -210,7 +210,7 @@ def test_a_full_local_disk_is_one_clear_line(monkeypatch, tmp_path):
     with open_spool(folder=tmp_path) as spool:
         for record in make_records(0):
             spool.add(record)
-        with pytest.raises(MfsynthError, match=r"no space left in the spool folder .*TMPDIR"):
+        with pytest.raises(StoreFullError, match=r"no space left in the spool folder .*TMPDIR"):
             spool.close()
     assert list(tmp_path.iterdir()) == []
 
