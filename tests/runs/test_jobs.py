@@ -165,6 +165,65 @@ def test_a_broken_folder_among_several_is_in_quarantine_however_many_shards_it_f
         loader.require_there(plan.shard(1), dict.fromkeys(range(5, 9), "lost"))
 
 
+def test_many_items_that_nothing_can_be_made_of_are_in_quarantine_and_the_run_goes_on(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    folder = photographs.folder
+    for number in range(5):
+        Image.fromarray(picture(number, 10, 100)).save(folder / f"long{number}.jpg")
+    config = job("i2d", photographs.settings(max_skipped=0.9), shard_size=10)
+    store = make(config)
+    assert [(r.accepted, r.quarantined) for r in read_commits(store).values()] == [(5, 5)]
+    assert all("cut it into parts" in row["reasons"][0] for row in rows_of(store, "rejects"))
+
+
+def test_many_items_of_little_depth_or_none_are_in_quarantine_and_the_run_goes_on(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    folder = photographs.folder
+    for number in range(5):
+        for name in ("bare", "holes"):
+            Image.fromarray(picture(number, 32, 32)).save(folder / f"{name}{number}.jpg")
+        codes = np.where(np.arange(32) < 20, 0, 1000 * depth_of(number, 32, 32))
+        cv2.imwrite(str(folder / f"holes{number}.depth.png"), codes.astype(np.uint16))
+    source = photographs.add_depth() | {"depth": "optional", "max_skipped": 0.9}
+    store = make(job("d2i", source, shard_size=15))
+    assert [(r.accepted, r.quarantined) for r in read_commits(store).values()] == [(5, 10)]
+    reasons = {row["source"]: row["reasons"][0] for row in rows_of(store, "rejects")}
+    assert all("has no depth" in reasons[f"bare{number}.jpg"] for number in range(5))
+    assert all("depth in 38%" in reasons[f"holes{number}.jpg"] for number in range(5))
+
+
+def test_a_folder_that_is_away_during_the_last_small_shard_loses_nothing(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    config = job("i2d", photographs.settings(max_skipped=0.9))
+    start(config)
+    worker, last = open_shard_worker(config, "cpu"), plan_of(config).shard(1)
+    assert len(last) == 2
+    away = photographs.folder.rename(photographs.folder.with_name("away"))
+    *_, end = worker.make_shard(Assignment(1, "a", 2), last)
+    assert (end.cause, end.may_pass) == ("store", True)
+    away.rename(photographs.folder)
+    *_, end = worker.make_shard(Assignment(1, "b", 2), last)
+    assert (end.receipt.accepted, end.receipt.quarantined) == (2, 0)
+
+
+def test_one_lost_item_is_looked_for_again_before_it_is_given_up(job, photographs):
+    config = job("i2d", photographs.settings(), shard_size=8)
+    loader, shard = Loader(config), plan_of(config).shard(0)
+    with pytest.raises(StoreError, match=r"1 of 5 items of a shard .*; now it can"):
+        loader.require_there(shard, {4: "lost"})
+    (photographs.folder / "4.jpg").write_bytes(b"\xff\xd8 no picture")
+    loader.require_there(shard, {4: "lost"})
+    photographs.folder.rename(photographs.folder.with_name("away"))
+    with pytest.raises(StoreError, match="1 of 5 items of a shard can't be used, the first: lost"):
+        loader.require_there(shard, {4: "lost"})
+
+
 def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photographs, tmp_path):
     tars = [tmp_path / f"{number}.tar" for number in range(3)]
     for number, tar in enumerate(tars):
