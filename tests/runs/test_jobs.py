@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from started import plan_of, start
+from test_driver import Lines
 from tiny_jobs import SIZES, depth_of, make, members, picture, rows_of
 from training_files import write_tar
 
@@ -19,10 +21,11 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.budget import plan_budget
-from mfsynth.runs.doctor.examination import is_whole, run_examination
+from mfsynth.runs.doctor.examination import looks_right, run_examination
 from mfsynth.runs.doctor.findings import Severity, examine
 from mfsynth.runs.driver import generate
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
@@ -234,8 +237,9 @@ def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photogr
     config = job("i2d", source)
     tars[1].write_bytes(whole[:700])
     items = RunItems(config)
-    assert is_whole(items).severity is Severity.WARNING
-    assert re.match(r"2 items, and 1 left out .*/1\.tar: truncated", is_whole(items).line)
+    found = looks_right(items, require_usable(items, config), config)
+    assert found.severity is Severity.WARNING
+    assert re.match(r"2 items, and 1 left out .*/1\.tar: truncated", found.line)
     store = make(config)
     assert [row["source"] for row in rows_of(store)] == ["0", "2"]
     # Where another tar can't be opened, other items have these numbers.
@@ -437,6 +441,30 @@ def test_every_command_refuses_what_is_anothers_and_a_source_without_depth(job, 
         generate(job("d2i", photographs.settings()), job="retexture")
     with pytest.raises(MfsynthError, match=r"source: .*: no such folder of images; check the path"):
         generate(job("i2d", photographs.settings(path="/nowhere")), job="annotate")
+
+
+def test_a_run_says_when_it_begins_what_may_be_wrong_with_its_depth(job, photographs, monkeypatch):
+    source = photographs.add_depth()
+    metres = depth_of(3, *SIZES[3]) / 1000
+    cv2.imwrite(str(photographs.folder / "3.depth.png"), np.rint(metres * 1000).astype(np.uint16))
+
+    def said(mode: str, **encoding) -> list[str]:
+        display = Lines()
+        more = {"codes_per_unit": None, "encoding": {"codes_per_unit": 1000.0, **encoding}}
+        config = job(mode, source | more, output=f"{photographs.folder}.{mode}{len(encoding)}")
+        # It ends before any worker.
+        with pytest.raises(MfsynthError, match="can't write to the spool folder"):
+            generate(config, job={"i2d": "annotate", "d2i": "retexture"}[mode], display=display)
+        return [note for note in display.notes if "items; of" in note]
+
+    monkeypatch.setattr(tempfile, "tempdir", str(photographs.folder / "gone"))
+    [note] = said("d2i")
+    assert "registration: nobody said that depth is of the image's camera; it is taken so" in note
+    assert re.search(r"units: the median depth of .*0\.00.*, make two sources of them", note)
+    [note] = said("d2i", registration="same")
+    assert "registration" not in note
+    # Nothing of that depth goes into the pairs.
+    assert said("i2d") == []
 
 
 def test_a_fingerprint_knows_what_a_source_holds_and_not_where(job, photographs, tmp_path):
