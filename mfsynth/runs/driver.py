@@ -143,7 +143,7 @@ def _generate(
     estimator = run_estimator(config)
     read = understanding(vocabulary_of(config.model), items.texts(PROMPTS_LOOKED_AT))
     require_understood(read, config.prompts)
-    require_usable(items, config)
+    seen = require_usable(items, config)
     store = ObjectStore.open(config.output)
     identity = items.fingerprint(model.revision, estimator)
     described = run_manifest(config, identity, model, items, estimator)
@@ -152,7 +152,9 @@ def _generate(
     plan = RunPlan.of(config, items, manifest.fingerprint)
     # Workers may be in other folders, where a relative path is another place.
     config = pinned(config, identity.settings).model_copy(update={"output": store.location})
-    examine = partial(examine_at_start, config, store, model, estimator=estimator, items=items)
+    examine = partial(
+        examine_at_start, config, store, model, estimator=estimator, items=items, seen=seen
+    )
     return _Session(config, plan, store, manifest, examine, read, display, somebody).run(
         open_worker
     )

@@ -41,6 +41,11 @@ def job_of(config: RunConfig) -> str:
     return next(job for job, mode in JOBS.items() if mode == config.sampler.mode)
 
 
+def takes_depth(config: RunConfig) -> bool:
+    """Whether depth of a run's source goes into its pairs."""
+    return config.sampler.mode == "d2i" or config.metres_per_unit == "source"
+
+
 def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
     """Look at some items of a run's source.
 
@@ -58,8 +63,7 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
         found = survey(items.source.items, _ITEMS_LOOKED_AT)
     except MfsynthError as error:
         raise MfsynthError(f"source: {error}") from error
-    wants_depth = config.sampler.mode == "d2i" or config.metres_per_unit == "source"
-    if wants_depth and not found.has_depth:
+    if takes_depth(config) and not found.has_depth:
         setting = "sampler.mode: d2i" if config.sampler.mode == "d2i" else "metres_per_unit: source"
         raise MfsynthError(
             f"{setting}: of {found.frames} items of the source none has depth; name its depth, or "

@@ -30,20 +30,26 @@ class _OtherItemsError(StoreError):
     """A source has other items than where the run began; no item's own fault."""
 
 
+class _RefusedError(MfsynthError):
+    """An item that can be loaded, and nothing can be made of."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedBatch:
     """Candidates of a batch, with the images of their items.
 
     Attributes:
-        candidates: As many as were asked for; in place of each that can't be loaded another one of
-            the batch, so that batches keep their sizes. None at all if none can be loaded.
+        candidates: As many as were asked for; in place of each that can't be used another one of
+            the batch, so that batches keep their sizes. None at all if none can be.
         rows: Numbers of those that are what was asked for.
-        unloaded: Why the others aren't, by their indices in the run.
+        lost: Why others can't be loaded, by their indices in the run.
+        refused: Why nothing can be made of others, which can be loaded; likewise.
     """
 
     candidates: Sequence[Candidate]
     rows: Sequence[int]
-    unloaded: Mapping[int, str] = field(default_factory=dict)
+    lost: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 class Loader:
@@ -80,35 +86,36 @@ class Loader:
                 coming = self._thread.submit(self._load, following)
             yield loaded
 
-    def require_there(self, candidates: Sequence[Candidate], unloaded: Mapping[int, str]) -> None:
-        """Refuse a shard of which many can't be loaded, unless a part of the source is broken.
+    def require_there(self, candidates: Sequence[Candidate], lost: Mapping[int, str]) -> None:
+        """Refuse a shard of which some can't be loaded, unless a part of the source is broken.
 
-        It is broken if what couldn't be loaded still can't, and, where that is most of the shard,
-        something else of the source can: where a share is not mounted, nothing can.
+        It is broken if what couldn't be loaded still can't, and something else of the source can:
+        where a share is not mounted, nothing can.
 
         Args:
             candidates: Of the shard.
-            unloaded: Why some can't be, by their indices in the run.
+            lost: Why some can't be loaded, by their indices in the run.
 
         Raises:
-            StoreError: So many can't that it is no accident, and can again; or most can't, and the
-                source isn't there.
+            StoreError: They can again, or the source isn't there.
         """
-        count = len(candidates)
-        if self._source is None or len(unloaded) <= _ACCIDENTS:
-            return
+        if lost:
+            # Where all else is loaded: some of what a source holds is one thread's own.
+            self._thread.submit(self._require_there, len(candidates), lost).result()
+
+    def _require_there(self, count: int, lost: Mapping[int, str]) -> None:
+        assert self._source is not None  # else nothing is lost
         said = (
-            f"source: {len(unloaded)} of {count} items of a shard can't be used, the first: "
-            f"{next(iter(unloaded.values()))}"
+            f"source: {len(lost)} of {count} items of a shard can't be used, the first: "
+            f"{next(iter(lost.values()))}"
         )
-        if any(map(self._can_load, _spread([*unloaded], _ACCIDENTS))):
-            raise StoreError(f"{said}; now it can, so the shard is made again")
-        if len(unloaded) <= count // 2:
-            return
-        first = candidates[0].index
-        others = _spread(range(self._source.candidates - count), _PROBES)
-        if not any(self._can_load(at if at < first else at + count) for at in others):
+        spread = _spread(range(self._source.candidates), _PROBES + len(lost))
+        others = [index for index in spread if index not in lost]
+        if not any(map(self._can_load, _spread(others, _PROBES))):
             raise StoreError(said)
+        # All of them: after failures in a row each had one try.
+        if any(map(self._can_load, lost)):
+            raise StoreError(f"{said}; now it can, so the shard is made again")
 
     def _can_load(self, index: int) -> bool:
         assert self._source is not None  # else nothing is loaded
@@ -120,7 +127,8 @@ class Loader:
 
     def _load(self, part: Sequence[Candidate]) -> LoadedBatch:
         found: list[Candidate | None] = []
-        unloaded: dict[int, str] = {}
+        lost: dict[int, str] = {}
+        refused: dict[int, str] = {}
         for candidate in part:
             try:
                 found.append(self._loaded(candidate))
@@ -128,18 +136,22 @@ class Loader:
                 raise
             except MfsynthError as error:
                 found.append(None)
-                unloaded[candidate.index] = str(error)
+                why = refused if isinstance(error, _RefusedError) else lost
+                why[candidate.index] = str(error)
         rows = [row for row, candidate in enumerate(found) if candidate is not None]
         if not rows:
-            return LoadedBatch((), (), unloaded)
+            return LoadedBatch((), (), lost, refused)
         filled = [candidate or found[rows[0]] for candidate in found]
-        return LoadedBatch([c for c in filled if c is not None], rows, unloaded)
+        return LoadedBatch([c for c in filled if c is not None], rows, lost, refused)
 
     def _loaded(self, candidate: Candidate) -> Candidate:
         known = candidate.item
         self._require_same(candidate)
         item = self._read(candidate.index)
-        require_given(self.sampler.mode, item, self.sampler)
+        try:
+            require_given(self.sampler.mode, item, self.sampler)
+        except MfsynthError as error:
+            raise _RefusedError(str(error)) from error
         origin = replace(item.origin, key=known.origin.key)
         # What a library or the source said before is what is recorded of it.
         item = replace(item, text=known.text, slots=known.slots, origin=origin)

@@ -70,7 +70,7 @@ def measured(
             with np.errstate(over="ignore", invalid="ignore"):
                 dense, unit = completed(depth, sensor)
                 kind, metres = DepthKind.ESTIMATED_METRIC_Z, dense * np.float32(unit)
-            return Measured(metres, kind, found.metres_per_unit, found.error)
+            return Measured(metres, kind, unit, found.error)
     elif metres_per_unit == "estimator":
         assert estimate is not None  # a configuration without an estimator is refused
         if estimate.kind is not EstimateKind.METRIC_Z:

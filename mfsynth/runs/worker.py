@@ -175,7 +175,8 @@ class ShardWorker:
             RecordQueue(partial(self._record, assignment, clock), spool) as records,
         ):
             embeds: Any = None
-            unloaded: dict[int, str] = {}
+            lost: dict[int, str] = {}
+            refused: dict[int, str] = {}
             with self._model_turn:
                 batches = self._loader.batches(todo, size)
                 for at in range(0, len(todo), size):
@@ -185,15 +186,16 @@ class ShardWorker:
                     part = embeds[at % ahead : at % ahead + size]
                     with clock("load"):
                         loaded = next(batches)
-                    unloaded |= loaded.unloaded
+                    lost |= loaded.lost
+                    refused |= loaded.refused
                     if loaded.rows:
                         batch = self._sample(loaded.candidates, part, clock)
                         records.put(batch.rows(loaded.rows))
                     records.wait(waiting)
             yield Progress(None, len(todo))
             records.wait(0)
-            self._loader.require_there(candidates, unloaded)
-            quarantined = {**assignment.quarantined, **unloaded}
+            self._loader.require_there(candidates, lost)
+            quarantined = {**assignment.quarantined, **lost, **refused}
             for candidate in candidates:
                 if (reason := quarantined.get(candidate.index)) is not None:
                     spool.add(self._quarantine(candidate, reason))

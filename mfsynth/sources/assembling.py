@@ -94,7 +94,7 @@ def assemble(
     if files.rgb is not None:
         rgb = decode_rgb(files.rgb, files.rgb_name, upright=upright, key=encoding.rgb_key)
         shape = (rgb.shape[0], rgb.shape[1])
-    depth, facts = None, DepthFacts()
+    depth, facts, stored = None, DepthFacts(), None
     if files.depth is not None:
         depth, facts = _depth(files, files.depth, encoding, cameras, shape)
         if needs_depth and not depth.any():
@@ -102,7 +102,8 @@ def assemble(
                 f"{files.depth_name}: no pixel has valid depth; check encoding (scale, invalid, "
                 "clip), or set depth: optional to use such images without"
             )
-        shape = shape or (depth.shape[0], depth.shape[1])
+        stored = depth.shape[0], depth.shape[1]
+        shape = shape or stored
         depth = _of_the_image(depth, files, encoding, cameras, shape)
     if shape is None:
         raise MfsynthError(f"{files.rgb_name}: neither an image nor depth; leave it out")
@@ -110,6 +111,8 @@ def assemble(
     told = encoding.camera.told if encoding.camera is not None else ""
     if camera is None and files.own is not None:
         camera, told = files.own.camera, files.own.camera_from
+    if camera is None and stored is not None and encoding.depth_camera is not None:
+        camera, told = cameras.as_of_depth(shape, stored), encoding.depth_camera.told
     turned = upright and _exif_orientation(files) != 1
     if not upright and encoding.orientation not in (None, "stored"):
         quarters = _quarters(files, encoding)
@@ -136,6 +139,13 @@ class _Cameras:
 
     def of_image(self, shape: Shape) -> Intrinsics | None:
         return self._read(self.encoding.camera, shape)
+
+    def as_of_depth(self, shape: Shape, depth: Shape) -> Intrinsics | None:
+        """That of the depth map, in pixels of an image that shows the same."""
+        if self.encoding.registration in ("to_colour", "crop"):
+            return None
+        own = self._read(self.encoding.depth_camera, depth)
+        return None if own is None else own.resized(shape[0] / depth[0], shape[1] / depth[1])
 
     def of_depth(self, shape: Shape, image: Shape) -> Intrinsics | None:
         """That of the depth map's own pixels, if it is no other than the image's."""

@@ -67,6 +67,8 @@ def decode_rgb(
 ) -> RgbImage:
     """An image uint8 (H, W, 3) of a picture, or of an array in NPY, NPZ, HDF5 or MAT.
 
+    An alpha channel goes, if all is opaque.
+
     Args:
         data: The file's content, or an image that was decoded before.
         name: The file's name, for the error message.
@@ -77,8 +79,8 @@ def decode_rgb(
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
-        MfsynthError: Corrupt, not an image of 8 bits a channel, not RGB though it must be, or of
-            more than `Limit.PIXELS`.
+        MfsynthError: Corrupt, not an image of 8 bits a channel, not RGB though it must be, with
+            transparent pixels, or of more than `Limit.PIXELS`.
     """
     if not isinstance(data, bytes) or is_array(data):
         image = read_array(data, name, key, remedy) if isinstance(data, bytes) else data
@@ -87,7 +89,7 @@ def decode_rgb(
                 f"{name}: an array {image.dtype} {image.shape}, an image is uint8 (H, W, 3) or "
                 f"(H, W, 4); {remedy}"
             )
-        return np.ascontiguousarray(image[..., :3])
+        return _opaque(image, name)
     with decoding(name, "an image", remedy):
         with open_picture(data, name) as picture:
             # Only this looks at the checksums of a PNG; the file is of no use afterwards.
@@ -100,7 +102,15 @@ def decode_rgb(
                     f"{name}: an image of more than 8 bits a channel; convert it to 8 bits"
                 )
             turned = ImageOps.exif_transpose(picture) if upright else picture
-            return np.asarray(turned.convert("RGB"))
+            mode = "RGBA" if turned.has_transparency_data else "RGB"
+            return _opaque(np.asarray(turned.convert(mode)), name)
+
+
+def _opaque(image: RgbImage, name: str) -> RgbImage:
+    """The colours of an image with or without alpha: as `mfsynth.models.images` takes them."""
+    if image.shape[2] == 4 and (image[..., 3] < 255).any():
+        raise MfsynthError(f"{name}: an image with transparent pixels; put it on a background")
+    return np.ascontiguousarray(image[..., :3])
 
 
 def decode_depth(

@@ -124,7 +124,8 @@ class Encoding(Settings):
         unit: `relative` where a scaled code is no metre; such depth never leaves as metres.
         metadata: The file with the numbers of a frame.
         camera: Of the image.
-        depth_camera: Of the depth map, where it is known apart.
+        depth_camera: Of the depth map, where it is known apart; without `camera` that of the image,
+            too, unless it shows something else (`crop`, `to_colour`).
         registration: `same`: depth pixel for colour pixel; `same_view`: the same field of view in
             other numbers of pixels; `crop`: that of a part of the image, which `crop` says;
             `to_colour`: of another camera beside it, carried over by `camera`, `depth_camera` and

@@ -288,12 +288,12 @@ def _as_mask(data: bytes, name: str) -> bytes:
         with decoding(name, "a picture", "replace it"):
             values = _numbers_of(data, name)
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    if values.ndim != 2 or values.dtype.kind not in "biu":
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biu":
         raise MfsynthError(
             f"{name}: a mask is whole numbers in rows and columns, this is {values.dtype} "
             f"{values.shape}; replace it"
         )
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) <= np.iinfo(np.uint16).max:
+    if not 0 <= int(values.min()) <= int(values.max()) <= np.iinfo(np.uint16).max:
         raise MfsynthError(f"{name}: numbers of instances are from 0 to 65535; mend it")
     return encode_mask(values.astype(np.uint16))
 

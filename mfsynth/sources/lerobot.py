@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from mfsynth.config.base import Count, NonEmpty
+from mfsynth.config.explain import explain
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
@@ -26,7 +27,14 @@ from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.guards import decoding
-from mfsynth.sources.lerobot_tables import INFO, Frames, read_info, read_tasks, videos_of
+from mfsynth.sources.lerobot_tables import (
+    INFO,
+    Frames,
+    number_in,
+    read_info,
+    read_tasks,
+    videos_of,
+)
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
@@ -75,9 +83,12 @@ class LeRobotSettings(StoredDepthSettings):
                 are meant.
         """
         tree = open_tree(self.path)
-        info = read_info(tree)
+        info, told = read_info(tree), tree.told(INFO)
         features = info["features"]
         pictures = [key for key, one in features.items() if one.get("dtype") in ("image", "video")]
+        for key in pictures:
+            if not isinstance(features[key].get("info") or {}, dict):
+                raise MfsynthError(f"{told}: info of {key} is no object of names; mend it")
         maps = [key for key in pictures if _is_depth(features[key])]
         images = [key for key in pictures if key not in maps]
         image = _chosen(self.image_key, images, "image_key", tree)
@@ -85,8 +96,13 @@ class LeRobotSettings(StoredDepthSettings):
         lenses = [key for key, one in features.items() if one.get("names") == _K]
         camera = _chosen(self.intrinsics_key, lenses, "intrinsics_key", tree) if lenses else None
         if image is None:
-            raise MfsynthError(f"{tree.told(INFO)}: no feature of images; choose another data set")
-        encoding = self._encoding(features[depth]) if depth is not None else self.stored
+            raise MfsynthError(f"{told}: no feature of images; choose another data set")
+        fps = number_in(info, "fps", 30.0, told)
+        if fps <= 0:
+            raise MfsynthError(f"{told}: fps is {fps:g}; mend it")
+        encoding = self.stored
+        if depth is not None:
+            encoding = self._encoding(features[depth], f"{told}: {depth}")
         cells = [
             key
             for key in (image, depth, camera)
@@ -108,34 +124,35 @@ class LeRobotSettings(StoredDepthSettings):
             intrinsics=camera,
             frames=frames,
             tasks=read_tasks(tree),
-            slack=0.5 / float(info.get("fps") or 30),
+            slack=0.5 / fps,
             skipped=tuple(skipped),
         )
 
-    def _encoding(self, feature: Mapping[str, Any]) -> Encoding:
-        """As the settings say, or else as lerobot's depth_utils.py has it."""
-        stored = self.stored
+    def _encoding(self, feature: Mapping[str, Any], told: str) -> Encoding:
+        """As the settings say, or else as lerobot's depth_utils.py has it.
+
+        Raises:
+            MfsynthError: Neither says what a code is, or they contradict each other.
+        """
+        stored, about = self.stored, feature.get("info") or {}
         if stored.scale is not None or stored.codes_per_unit is not None:
             return stored
         given = {name: getattr(stored, name) for name in stored.model_fields_set}
-        about = feature.get("info") or {}
         if feature["dtype"] == "image":
             scale = _UNITS.get(str(about.get("depth_unit")))
-            if scale is None:
-                stored.require_complete()
-            return Encoding(**{"scale": scale, **given})
-        near, far, shift = (
-            float(about.get(f"video.{name}", default))
-            for name, default in (("depth_min", 0.01), ("depth_max", 10.0), ("shift", 3.5))
-        )
-        if "video.depth_max" not in about:
-            stored.require_complete()
-        if about.get("video.use_log", True):
-            found: dict[str, Any] = {"quantity": "log", "near": near, "far": far, "shift": shift}
-            found["scale"] = 1 / _CODES
+            lacking = "depth_unit, m or mm," if scale is None else ""
+            found: dict[str, Any] = {"scale": scale}
         else:
-            found = {"scale": (far - near) / _CODES, "offset": near}
-        return Encoding(**{"invalid": (0.0, _CODES), **found, **given})
+            lacking = "" if "video.depth_max" in about else "video.depth_max"
+            found = _of_video(about, told)
+        try:
+            if lacking:
+                stored.require_complete()
+            return Encoding(**{**found, **given})
+        except ValidationError as error:
+            raise MfsynthError(f"{told}: encoding: {explain(error, Encoding)[1]}") from error
+        except ValueError as error:
+            raise MfsynthError(f"{told}: its info has no {lacking} and {error}") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,6 +282,28 @@ class LeRobotSource:
 def _is_depth(feature: Mapping[str, Any]) -> bool:
     about = feature.get("info") or {}
     return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
+
+
+def _of_video(about: Mapping[str, Any], told: str) -> dict[str, Any]:
+    """Settings of an encoding, by what is said of a video."""
+    near, far, shift = (
+        number_in(about, f"video.{name}", default, told)
+        for name, default in (("depth_min", 0.01), ("depth_max", 10.0), ("shift", 3.5))
+    )
+    is_log = about.get("video.use_log", True)
+    if not isinstance(is_log, bool):
+        raise MfsynthError(
+            f"{told}: video.use_log is {is_log!r:.40}, neither true nor false; mend it"
+        )
+    if near >= far or (is_log and near + shift <= 0):
+        raise MfsynthError(
+            f"{told}: video.depth_min {near:g}, video.depth_max {far:g} and video.shift {shift:g} "
+            "are no range; mend them"
+        )
+    found: dict[str, Any] = {"scale": (far - near) / _CODES, "offset": near}
+    if is_log:
+        found = {"quantity": "log", "near": near, "far": far, "shift": shift, "scale": 1 / _CODES}
+    return {"invalid": (0.0, _CODES), **found}
 
 
 def _chosen(key: str | None, known: list[str], setting: str, tree: Tree) -> str | None:

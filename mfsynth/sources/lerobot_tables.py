@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.guards import decoding
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped, Tolerance
 from mfsynth.sources.trees import Tree
@@ -143,6 +144,24 @@ def read_info(tree: Tree) -> dict[str, Any]:
     return dict(found)
 
 
+def number_in(found: Mapping[str, Any], key: str, default: float, told: str) -> float:
+    """A number that a description has.
+
+    Args:
+        found: What it is in.
+        key: What it is called there.
+        default: If it isn't.
+        told: Where it is, for messages.
+
+    Raises:
+        MfsynthError: It is something else.
+    """
+    value = found.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MfsynthError(f"{told}: {key} is {value!r:.40}, which is no number; mend it")
+    return float(value)
+
+
 def videos_of(
     tree: Tree, info: Mapping[str, Any], key: str, tolerance: Tolerance
 ) -> tuple[dict[int, tuple[str, float]], list[Skipped]]:
@@ -154,10 +173,12 @@ def videos_of(
     def read(file: TableFile) -> dict[int, tuple[str, float]]:
         _require(file, ("episode_index", *places, begins))
         found = {}
-        for row in file.columns(("episode_index", *places, begins)).to_pylist():
-            numbers = {"chunk_index": row[places[0]], "file_index": row[places[1]]}
-            path = _path(template, {"video_key": key, **numbers}, tree)
-            found[int(row["episode_index"])] = path, float(row[begins])
+        rows = file.columns(("episode_index", *places, begins)).to_pylist()
+        with decoding(file.told, "a table of episodes", "restore it"):
+            for row in rows:
+                numbers = {"chunk_index": row[places[0]], "file_index": row[places[1]]}
+                path = _path(template, {"video_key": key, **numbers}, tree)
+                found[int(row["episode_index"])] = path, float(row[begins])
         return found
 
     files = [TableFile(tree, name) for name in sorted(tree.glob("meta/episodes/**/*.parquet"))]
@@ -168,8 +189,8 @@ def videos_of(
 def _path(template: str, values: Mapping[str, Any], tree: Tree) -> str:
     def filled(match: re.Match[str]) -> str:
         value = values.get(match[1])
-        if value is None:
-            raise MfsynthError(f"{tree.told(INFO)}: video_path names {match[1]}; restore it")
+        if value is None or (match[2] and not isinstance(value, int)):
+            raise MfsynthError(f"{tree.told(INFO)}: video_path names {match[0]}; restore it")
         return f"{int(value):0{match[2]}d}" if match[2] else str(value)
 
     path = _FIELD.sub(filled, template)

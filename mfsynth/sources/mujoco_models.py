@@ -230,7 +230,8 @@ class MujocoSource:
 
     def _begun(self, scene: int) -> tuple[Episode, list[Camera]]:
         """A scene, which stays until another is asked for: frames come one after the other."""
-        if self._scene is None or self._scene[0] != scene:
+        begun = self._scene
+        if begun is None or begun[0] != scene:
             from mfsynth.simulation.mjcf.cameras import draw_camera
             from mfsynth.simulation.mjcf.states import begin
 
@@ -250,18 +251,19 @@ class MujocoSource:
                 )
                 for number, rule in enumerate(self._cameras)
             ]
-            self._scene = (scene, episode, cameras)
-        return self._scene[1], self._scene[2]
+            self._scene = begun = (scene, episode, cameras)
+        return begun[1], begun[2]
 
     def _drawing(self) -> ModelRenderer:
         """This thread's renderer, which keeps the model's meshes and textures on the device."""
         from mfsynth.simulation.mjcf.rendering import ModelRenderer
 
-        if self._renderer is None or self._renderer[0] != get_ident():
+        drawing = self._renderer
+        if drawing is None or drawing[0] != get_ident():
             settings = self._settings
             renderer = ModelRenderer(self._own, settings.height, settings.width)
-            self._renderer = (get_ident(), renderer)
-        return self._renderer[1]
+            self._renderer = drawing = (get_ident(), renderer)
+        return drawing[1]
 
 
 def _as_png(normals: NDArray[np.float32]) -> bytes:

@@ -153,7 +153,7 @@ class RunSource:
         return str(self._column("sample_id", index))
 
     def contents(self) -> Iterator[bytes]:
-        """Ids, and CRC-32s of images and depth maps."""
+        """Ids, and CRC-32s of images, depth maps and descriptions, which hash the rest."""
         columns = [self.pairs.index.column(name) for name in _CONTENTS]
         for row in zip(*(column.to_pylist() for column in columns), strict=True):
             yield repr(row).encode()

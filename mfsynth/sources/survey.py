@@ -95,6 +95,18 @@ class Survey:
         """Whether a pixel of a frame has."""
         return self.depth is not None and self.depth.valid > 0
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may be wrong with its depth, as far as the frames tell."""
+        said = []
+        if self.with_depth and not self.registered:
+            said.append(
+                "registration: nobody said that depth is of the image's camera; it is taken so"
+            )
+        if self.apart:
+            said.append(f"units: {self.apart}")
+        return tuple(said)
+
     def lines(self, most: int | None = _SKIPPED_SHOWN) -> Iterator[str]:
         """What to say of it.
 
@@ -105,10 +117,7 @@ class Survey:
         if self.depth is not None:
             yield f"depth: {self.depth}"
         yield f"camera: {'; '.join(self.cameras) or 'not known'}"
-        if self.with_depth and not self.registered:
-            yield "registration: nobody said that depth is of the image's camera; it is taken so"
-        if self.apart:
-            yield f"units: {self.apart}"
+        yield from self.doubts
         if self.labels:
             counted = (f"{name} ({count})" for name, count in self.labels.items())
             yield f"labels: {', '.join(counted)}"
@@ -162,7 +171,7 @@ def survey_of(
             f"{camera} (in {number} of {len(items)})" if len(cameras) > 1 else camera
             for camera, number in cameras.most_common(3)
         ),
-        registered=_registered(encoding) if isinstance(encoding, Encoding) else "the source",
+        registered=_registered(encoding, items),
         apart=_apart(items),
         skipped=(*getattr(source, "skipped", ()), *failed),
         labels={name: sum(_has_label(item, name) for item in items) for name in labels_of(source)},
@@ -238,9 +247,13 @@ def _has_label(item: Item, name: str) -> bool:
     return name in item.labels.files
 
 
-def _registered(encoding: Encoding) -> str:
+def _registered(encoding: object, items: Sequence[Item]) -> str:
+    if not isinstance(encoding, Encoding):
+        return "the source"
     if encoding.registration is not None:
         return "the settings"
+    if not any(item.rgb is not None and item.depth is not None for item in items):
+        return "depth alone"
     return "" if encoding.camera is None or encoding.depth_camera is None else "the cameras"
 
 

@@ -8,7 +8,11 @@ import pytest
 from tiny_jobs import make, rows_of
 
 from mfsynth.datasets import RGBDDataset
+from mfsynth.geometry import DepthKind
+from mfsynth.geometry.completion import completed
+from mfsynth.runs.metres import measured as measured_of
 from mfsynth.shards.verify import verify_run
+from mfsynth.sources.base import DepthFacts, Item
 from mfsynth.sources.simulated import LiveScenesSource
 
 FRAMES, MISSED = 4, 2
@@ -63,6 +67,21 @@ def test_measurements_are_kept_and_lead_the_rest_closer_than_their_scale_does(
                 assert np.quantile(difference[codes > 0], 0.97) < 1e-3
         errors[completion] = np.mean(found)
     assert errors["guided"] < 0.8 * errors[None]
+
+
+def test_the_stored_unit_is_the_one_that_depth_was_multiplied_by():
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(0.5, 1.5, (64, 64)).astype(np.float32)
+    # Dense in a corner that is of another scale, sparse in the rest: tiles and pixels differ.
+    scale = np.where(np.indices(depth.shape).max(axis=0) < 24, 2.1, 2.0)
+    there = (scale > 2.05) | (rng.random(depth.shape) < 0.05)
+    sensor = (depth * scale * there).astype(np.float32)
+    item = Item(depth=sensor, facts=DepthFacts("metres"))
+    kind = DepthKind.SCALE_INVARIANT_Z
+    found = measured_of(depth, kind, "source", None, item, guided=True)
+    dense, unit = completed(depth, sensor)
+    np.testing.assert_allclose(found.depth / found.metres_per_unit, dense, rtol=1e-6)
+    assert found.metres_per_unit == unit
 
 
 @pytest.mark.parametrize("metres", [None, 2.0, "estimator"])

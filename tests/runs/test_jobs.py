@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from started import plan_of, start
+from test_driver import Lines
 from tiny_jobs import SIZES, depth_of, make, members, picture, rows_of
 from training_files import write_tar
 
@@ -19,10 +21,11 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.budget import plan_budget
-from mfsynth.runs.doctor.examination import is_whole, run_examination
+from mfsynth.runs.doctor.examination import looks_right, run_examination
 from mfsynth.runs.doctor.findings import Severity, examine
 from mfsynth.runs.driver import generate
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
@@ -165,6 +168,65 @@ def test_a_broken_folder_among_several_is_in_quarantine_however_many_shards_it_f
         loader.require_there(plan.shard(1), dict.fromkeys(range(5, 9), "lost"))
 
 
+def test_many_items_that_nothing_can_be_made_of_are_in_quarantine_and_the_run_goes_on(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    folder = photographs.folder
+    for number in range(5):
+        Image.fromarray(picture(number, 10, 100)).save(folder / f"long{number}.jpg")
+    config = job("i2d", photographs.settings(max_skipped=0.9), shard_size=10)
+    store = make(config)
+    assert [(r.accepted, r.quarantined) for r in read_commits(store).values()] == [(5, 5)]
+    assert all("cut it into parts" in row["reasons"][0] for row in rows_of(store, "rejects"))
+
+
+def test_many_items_of_little_depth_or_none_are_in_quarantine_and_the_run_goes_on(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    folder = photographs.folder
+    for number in range(5):
+        for name in ("bare", "holes"):
+            Image.fromarray(picture(number, 32, 32)).save(folder / f"{name}{number}.jpg")
+        codes = np.where(np.arange(32) < 20, 0, 1000 * depth_of(number, 32, 32))
+        cv2.imwrite(str(folder / f"holes{number}.depth.png"), codes.astype(np.uint16))
+    source = photographs.add_depth() | {"depth": "optional", "max_skipped": 0.9}
+    store = make(job("d2i", source, shard_size=15))
+    assert [(r.accepted, r.quarantined) for r in read_commits(store).values()] == [(5, 10)]
+    reasons = {row["source"]: row["reasons"][0] for row in rows_of(store, "rejects")}
+    assert all("has no depth" in reasons[f"bare{number}.jpg"] for number in range(5))
+    assert all("depth in 38%" in reasons[f"holes{number}.jpg"] for number in range(5))
+
+
+def test_a_folder_that_is_away_during_the_last_small_shard_loses_nothing(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    config = job("i2d", photographs.settings(max_skipped=0.9))
+    start(config)
+    worker, last = open_shard_worker(config, "cpu"), plan_of(config).shard(1)
+    assert len(last) == 2
+    away = photographs.folder.rename(photographs.folder.with_name("away"))
+    *_, end = worker.make_shard(Assignment(1, "a", 2), last)
+    assert (end.cause, end.may_pass) == ("store", True)
+    away.rename(photographs.folder)
+    *_, end = worker.make_shard(Assignment(1, "b", 2), last)
+    assert (end.receipt.accepted, end.receipt.quarantined) == (2, 0)
+
+
+def test_one_lost_item_is_looked_for_again_before_it_is_given_up(job, photographs):
+    config = job("i2d", photographs.settings(), shard_size=8)
+    loader, shard = Loader(config), plan_of(config).shard(0)
+    with pytest.raises(StoreError, match=r"1 of 5 items of a shard .*; now it can"):
+        loader.require_there(shard, {4: "lost"})
+    (photographs.folder / "4.jpg").write_bytes(b"\xff\xd8 no picture")
+    loader.require_there(shard, {4: "lost"})
+    photographs.folder.rename(photographs.folder.with_name("away"))
+    with pytest.raises(StoreError, match="1 of 5 items of a shard can't be used, the first: lost"):
+        loader.require_there(shard, {4: "lost"})
+
+
 def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photographs, tmp_path):
     tars = [tmp_path / f"{number}.tar" for number in range(3)]
     for number, tar in enumerate(tars):
@@ -175,8 +237,9 @@ def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photogr
     config = job("i2d", source)
     tars[1].write_bytes(whole[:700])
     items = RunItems(config)
-    assert is_whole(items).severity is Severity.WARNING
-    assert re.match(r"2 items, and 1 left out .*/1\.tar: truncated", is_whole(items).line)
+    found = looks_right(items, require_usable(items, config), config)
+    assert found.severity is Severity.WARNING
+    assert re.match(r"2 items, and 1 left out .*/1\.tar: truncated", found.line)
     store = make(config)
     assert [row["source"] for row in rows_of(store)] == ["0", "2"]
     # Where another tar can't be opened, other items have these numbers.
@@ -378,6 +441,30 @@ def test_every_command_refuses_what_is_anothers_and_a_source_without_depth(job, 
         generate(job("d2i", photographs.settings()), job="retexture")
     with pytest.raises(MfsynthError, match=r"source: .*: no such folder of images; check the path"):
         generate(job("i2d", photographs.settings(path="/nowhere")), job="annotate")
+
+
+def test_a_run_says_when_it_begins_what_may_be_wrong_with_its_depth(job, photographs, monkeypatch):
+    source = photographs.add_depth()
+    metres = depth_of(3, *SIZES[3]) / 1000
+    cv2.imwrite(str(photographs.folder / "3.depth.png"), np.rint(metres * 1000).astype(np.uint16))
+
+    def said(mode: str, **encoding) -> list[str]:
+        display = Lines()
+        more = {"codes_per_unit": None, "encoding": {"codes_per_unit": 1000.0, **encoding}}
+        config = job(mode, source | more, output=f"{photographs.folder}.{mode}{len(encoding)}")
+        # It ends before any worker.
+        with pytest.raises(MfsynthError, match="can't write to the spool folder"):
+            generate(config, job={"i2d": "annotate", "d2i": "retexture"}[mode], display=display)
+        return [note for note in display.notes if "items; of" in note]
+
+    monkeypatch.setattr(tempfile, "tempdir", str(photographs.folder / "gone"))
+    [note] = said("d2i")
+    assert "registration: nobody said that depth is of the image's camera; it is taken so" in note
+    assert re.search(r"units: the median depth of .*0\.00.*, make two sources of them", note)
+    [note] = said("d2i", registration="same")
+    assert "registration" not in note
+    # Nothing of that depth goes into the pairs.
+    assert said("i2d") == []
 
 
 def test_a_fingerprint_knows_what_a_source_holds_and_not_where(job, photographs, tmp_path):

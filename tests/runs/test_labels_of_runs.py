@@ -12,6 +12,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from depth_files import npy_of
 from PIL import Image
 from tiny_jobs import SIZES, make, members, rows_of
 
@@ -269,6 +270,7 @@ def test_verify_sees_a_mask_that_changed(job, labelled):
         ("1.mask.png", encoded("JPEG"), "1.mask.png: a JPEG of this kind does not keep numbers"),
         ("1.mask.png", encoded("WEBP"), "1.mask.png: a WEBP of this kind does not keep numbers"),
         ("1.mask.png", encoded("TIFF", compression="jpeg"), "a TIFF of this kind does not keep"),
+        ("1.mask.png", npy_of(np.zeros((0, 5), np.uint16)), r"numbers .*, this is uint16 \(0, 5\)"),
         ("1.poses.json", b'[{"id": 0, "name": "mug"}]', "object 0: id is no number from 1"),
         ("1.poses.json", b'[{"id": 1}, {"id": 1}]', "two objects have one id"),
         ("1.poses.json", b"{}", "not a list of objects"),

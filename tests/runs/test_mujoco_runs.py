@@ -11,6 +11,7 @@ from started import plan_of, start
 
 from mfsynth.config import RunConfig
 from mfsynth.datasets import RGBDDataset
+from mfsynth.runs.loading import Loader
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
@@ -18,6 +19,7 @@ from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE
 from mfsynth.shards.verify import verify_run
 from mfsynth.simulation.gl import gl_context
+from mfsynth.storage.errors import StoreError
 
 
 @pytest.fixture
@@ -74,3 +76,20 @@ def test_views_of_a_model_get_images_and_what_a_sensor_would_have_returned(run_f
         assert not (pair.sensor[~pair.valid] > 0).any()
         both = (pair.sensor > 0) & pair.valid
         assert np.median(np.abs(pair.sensor - pair.depth)[both]) < 0.02
+
+
+@pytest.mark.usefixtures("opengl_of_any_thread")
+def test_views_are_looked_for_again_by_the_thread_that_draws_them(run_folder):
+    values = {name: value for name, value in run_folder.values.items() if name != "prompts"}
+    camera = {"around": [0.4, 0.0, 0.15], "distance": [0.9, 1.3]}
+    source = {"kind": "mujoco", "model": "arm_on_table", "scenes": 6, "cameras": [camera]}
+    own = {
+        "source": source | {"height": 32, "width": 32},
+        "sampler": {"mode": "d2i", "steps": 1, "guidance": 1.0},
+        "target": {"all": True},
+    }
+    config = complete(RunConfig.model_validate(values | own))
+    loader, shard = Loader(config), plan_of(config).shard(0)
+    assert [batch.lost for batch in loader.batches(shard, 6)] == [{}]
+    with pytest.raises(StoreError, match="now it can, so the shard is made again"):
+        loader.require_there(shard, dict.fromkeys(range(4), "lost"))

@@ -93,6 +93,23 @@ def test_a_camera_of_other_pixels_is_brought_to_the_images(tmp_path):
         camera_of(tmp_path, given, (8, 8))
 
 
+@pytest.mark.parametrize("beside", ["ray_camera", "depth_camera"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_camera_of_a_depth_map_is_that_of_its_image(tmp_path, beside, times):
+    z, own = z_map(), {"fx": 7.0, "fy": 6.5, "cx": 3.4, "cy": 2.6}
+    rows, columns = np.mgrid[: z.shape[0], : z.shape[1]]
+    rays = z * np.sqrt(1 + ((columns - 3.4) / 7) ** 2 + ((rows - 2.6) / 6.5) ** 2)
+    write(tmp_path / "0.png", png(image(0, *(times * side for side in z.shape))))
+    write(tmp_path / "0.npy", npy_of(rays))
+    encoding = {"scale": 1.0} | ({"axis": "ray", beside: own} if beside == "depth_camera" else {})
+    given = {"encoding": encoding} | ({beside: own} if beside == "ray_camera" else {})
+    folder = {"kind": "folder", "layout": "generic", "path": str(tmp_path)}
+    item = source(**folder, images="*.png", depths="*.npy", **given)[0]
+    np.testing.assert_allclose(item.depth[::times, ::times], z, rtol=1e-5)
+    assert item.intrinsics == WANTED.resized(times, times)
+    assert item.camera_from == "the settings"
+
+
 def test_centres_at_halves_become_integers(tmp_path):
     given = {"fx": 7.0, "fy": 6.5, "cx": 3.9, "cy": 3.1, "pixel_centre": "half"}
     camera = camera_of(tmp_path, given)

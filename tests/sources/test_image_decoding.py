@@ -41,6 +41,29 @@ def test_images_of_common_kinds_are_read_as_rgb():
     assert decode_rgb(palette, "a", upright=False).shape == rgb.shape
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "array"])
+def test_alpha_goes_where_all_is_opaque_and_transparent_pixels_are_refused(kind):
+    rgba = np.dstack([image(0), np.full(image(0).shape[:2], 255, np.uint8)])
+    if kind in ("LA", "P"):
+        rgba[..., :3] = rgba[..., :1] // 64 * 64
+
+    def stored(pixels):
+        if kind == "array":
+            return pixels
+        picture, stream = Image.fromarray(pixels), io.BytesIO()
+        if kind == "P":
+            picture = picture.quantize(8, method=Image.Quantize.FASTOCTREE)
+        (picture.convert(kind) if kind == "LA" else picture).save(stream, "PNG")
+        return stream.getvalue()
+
+    np.testing.assert_allclose(
+        decode_rgb(stored(rgba), "a.png", upright=True), rgba[..., :3], atol=1
+    )
+    rgba[0, 0, 3] = 0
+    with one_line_error("a.png: an image with transparent pixels; put it on a background"):
+        decode_rgb(stored(rgba), "a.png", upright=True)
+
+
 def test_codes_become_depth_exactly_and_code_0_is_invalid():
     stored = codes(1)
     depth = depth_of(png(stored), "a", 5000)

@@ -16,7 +16,6 @@ from depth_files import png_of, tiff_of
 from training_files import image, one_line_error, png, source, write
 from video_files import write_video
 
-from mfsynth.errors import MfsynthError
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 
@@ -185,14 +184,37 @@ def test_the_content_has_the_files_that_encoding_names(tmp_path):
         ({"wrist": depth_video()}, {}, {"image_key": "x"}, "no feature 'x' for image_key"),
         ({"wrist": {"dtype": "video"}}, {}, {}, "set image_key to one of .*front, wrist"),
         ({}, {"video_path": "../../{video_key}"}, {}, "video_path is no path in the folder"),
-        ({}, {"video_path": "{nobody}.mp4"}, {}, "video_path names nobody"),
-        ({"d": {"dtype": "image", "info": {"is_depth_map": True}}}, {}, {}, "codes_per_unit is"),
-        ({"d": depth_video()}, {}, {}, "codes_per_unit is missing"),
+        ({}, {"video_path": "{nobody}.mp4"}, {}, "video_path names {nobody}; restore it"),
+        ({}, {"video_path": "{video_key:03d}.mp4"}, {}, "video_path names {video_key:03d}"),
+        ({}, {"fps": "ten"}, {}, "info.json: fps is 'ten', which is no number; mend it"),
+        ({}, {"fps": -1}, {}, "info.json: fps is -1; mend it"),
+        (
+            {"d": {"dtype": "image", "info": {"is_depth_map": True}}},
+            {},
+            {},
+            "info.json: d: its info has no depth_unit, m or mm, and codes_per_unit is missing; say",
+        ),
+        ({"d": depth_video()}, {}, {}, "d: its info has no video.depth_max and codes_per_unit is"),
+        (
+            {"d": depth_video(**SHIFT | {"video.depth_min": "near"})},
+            {},
+            {},
+            "info.json: d: video.depth_min is 'near', which is no number; mend it",
+        ),
+        ({"d": depth_video(**SHIFT | {"video.depth_min": 10})}, {}, {}, "are no range; mend them"),
+        ({"d": depth_video(**SHIFT, **{"video.use_log": "no"})}, {}, {}, "neither true nor false"),
+        ({"d": {"dtype": "video", "info": "depth"}}, {}, {}, "info of d is no object of names"),
+        (
+            {"d": depth_video(**SHIFT)},
+            {},
+            {"encoding": {"quantity": "inverse_depth"}},
+            "info.json: d: encoding: near is nothing of quantity inverse_depth; leave it out",
+        ),
     ],
 )
 def test_what_is_not_clear_is_one_line(tmp_path, features, more, settings, problem):
     made = lerobot(tmp_path, features, **more)
-    with pytest.raises((MfsynthError, ValueError), match=problem):
+    with one_line_error(problem):
         source(**made, **settings)
 
 

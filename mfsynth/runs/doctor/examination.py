@@ -11,12 +11,12 @@ from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.runs.doctor import machine, model_probes, nodes, place
-from mfsynth.runs.doctor.findings import Finding, Probe, examine, note, ok, warning
+from mfsynth.runs.doctor.findings import Finding, Probe, Severity, examine, note, ok, warning
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
 from mfsynth.runs.items import RunItems
-from mfsynth.runs.jobs import require_usable
+from mfsynth.runs.jobs import require_usable, takes_depth
 from mfsynth.runs.settings import (
     WHY_ABSTAINING,
     WHY_BLIND,
@@ -30,6 +30,7 @@ from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.words import NO_GUARANTEE, calibrated_limits, limits_by_hand
+from mfsynth.sources.survey import Survey
 from mfsynth.storage.store import ObjectStore
 
 # To read all files of a model or the receipts of a large run, or to import torch from a slow disk.
@@ -76,6 +77,7 @@ def examine_at_start(
     receipts: Sequence[Receipt],
     estimator: EstimatorInfo | None = None,
     items: RunItems | None = None,
+    seen: Survey | None = None,
 ) -> Iterator[tuple[str, Finding]]:
     """What is cheap to look at, of a run that has its `run.json`.
 
@@ -86,14 +88,15 @@ def examine_at_start(
         receipts: Of its committed shards.
         estimator: Of its estimator.
         items: What its candidates begin with; None of a run of prompts.
+        seen: What items of its source are; likewise.
     """
     source = None if items is None else items.source
     end = None if source is None else source.candidates
     wanted = demand(config, pixels(config, info), receipts, end)
     with Scratch(place_of_run) as scratch:
         probes = [*_estimator_probes(estimator)]
-        if items is not None and source is not None:
-            probes.append(Probe("source", lambda: is_whole(items)))
+        if items is not None and seen is not None:
+            probes.append(Probe("source", lambda: looks_right(items, seen, config)))
         probes += [
             Probe("checks", lambda: checks_look(config, estimator)),
             Probe("conditional create", lambda: creates_once(scratch)),
@@ -111,19 +114,28 @@ def _estimator_probes(info: EstimatorInfo | None) -> Sequence[Probe]:
     return [Probe("estimator", lambda: model_probes.may_be_used(info))]
 
 
-def is_whole(items: RunItems) -> Finding:
-    """Whether all of a run's source could be opened."""
-    assert items.source is not None  # else nobody asks
-    count, left_out = len(items.source.items), items.left_out
-    if not left_out:
-        return ok(f"{count} items")
-    more = len(left_out) - _NAMED
-    return warning(
-        f"{count} items, and {len(left_out)} left out that can't be opened: "
-        + "; ".join(one.reason for one in left_out[:_NAMED])
-        + (f"; and {more} more" if more > 0 else ""),
-        "mend it first: with what is mended later it is another run",
-    )
+def looks_right(items: RunItems, seen: Survey, config: RunConfig) -> Finding:
+    """Whether all of a run's source could be opened, and its depth is what it is taken for.
+
+    Args:
+        items: What the run's candidates begin with.
+        seen: What some of them are.
+        config: The run.
+    """
+    doubts = seen.doubts if takes_depth(config) else ()
+    if left_out := items.left_out:
+        more = len(left_out) - _NAMED
+        told = f"{seen.items} items, and {len(left_out)} left out that can't be opened: "
+        told += "; ".join(one.reason for one in left_out[:_NAMED])
+        told += f"; and {more} more" if more > 0 else ""
+        return warning(
+            "; ".join((told, *doubts)),
+            "mend it first: with what is mended later it is another run",
+        )
+    severity = Severity.OK
+    if doubts:
+        severity = Severity.WARNING if seen.apart else Severity.NOTE
+    return Finding(severity, "; ".join(seen.lines()))
 
 
 def checks_look(config: RunConfig, estimator: EstimatorInfo | None = None) -> Finding:
@@ -255,9 +267,7 @@ class _Run:
     def _look_at_source(self) -> Finding:
         found = require_usable(self._items, self._config)
         assert found is not None  # asked for where there is a source
-        if self._items.left_out:
-            return is_whole(self._items)
-        return ok("; ".join(found.lines()))
+        return looks_right(self._items, found, self._config)
 
     def _look_at_place(self) -> Finding:
         identity = self._items.fingerprint(self._info.revision, self._estimator)
