@@ -40,7 +40,8 @@ def pairs_of(tars: Iterable[str]) -> Iterator[Pair]:
 
 
 def decoded(pair: Pair) -> tuple[Any, Any]:
-    depth = json.loads(pair["json"])["depth"]
+    # Some hand out views of their memory.
+    depth = json.loads(bytes(pair["json"]))["depth"]
     codes: Any = cv2.imdecode(np.frombuffer(pair["depth"], np.uint8), cv2.IMREAD_UNCHANGED)
     unit = np.float32(depth["unit_per_code"])
     if depth["encoding"] == "linear":

@@ -16,6 +16,8 @@ _DEVIATIONS, _LEAST_DOUBT = 4.0, 0.1
 _AROUND = np.ones((5, 5), np.uint8)
 _DOUBTS = (1.0, 4.0, 16.0)
 _LEAST_WEIGHT = 1e-3
+# The widest Gaussian, in pixels, that is not made of sums of blocks of them.
+_WIDEST = 8.0
 
 
 def completed(depth: DepthMap, sensor: DepthMap) -> tuple[DepthMap, float]:
@@ -113,6 +115,26 @@ def _doubt(
 
 
 def _sums(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Of the values under a Gaussian whose peak is 1; beyond the border there are none."""
-    mean = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(mean * np.float32(2 * math.pi * sigma**2), np.float32)
+    """Of the values under a Gaussian whose peak is 1; beyond the border there are none.
+
+    A wide one is of sums of blocks, linear between their centres, so that time doesn't grow with
+    its width. Both widen it, by a variance of a quarter of a block squared, which it is short of.
+    """
+    block = 2 ** max(0, math.ceil(math.log2(sigma / _WIDEST)))
+    if block == 1:
+        return _blurred(values, sigma) * np.float32(2 * math.pi * sigma**2)
+    height, width = values.shape
+    # A block more on each side, so that there are lines up to the border.
+    ends = (block, block + -height % block, block, block + -width % block)
+    padded = cv2.copyMakeBorder(values, *ends, cv2.BORDER_CONSTANT, value=0)
+    columns, rows = padded.shape[1] // block, padded.shape[0] // block
+    means = cv2.resize(padded, (columns, rows), interpolation=cv2.INTER_AREA)
+    sums = _blurred(np.asarray(means, np.float32), math.sqrt((sigma / block) ** 2 - 0.25))
+    sums *= np.float32(2 * math.pi * sigma**2)
+    between = cv2.resize(sums, padded.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(between[block : block + height, block : block + width], np.float32)
+
+
+def _blurred(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    blurred = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(blurred, np.float32)

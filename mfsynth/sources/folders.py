@@ -394,6 +394,8 @@ def files_beside(beside: InFolder, names: Collection[str], shared: set[str]) -> 
 
 def _description(image: str, depth: str) -> str | None:
     """Where mfsynth describes a sample, if the files are named as its own."""
+    if image == depth and depth.endswith(own_shards.DEPTH):
+        return depth.removesuffix(own_shards.DEPTH) + own_shards.DESCRIPTION
     key = image.removesuffix(own_shards.IMAGE)
     files = image, posixpath.basename(depth)
     if files != (key + own_shards.IMAGE, posixpath.basename(key) + own_shards.DEPTH):

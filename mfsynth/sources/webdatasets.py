@@ -43,7 +43,7 @@ class WebDatasetSettings(StoredDepthSettings):
     Attributes:
         shards: Path or URL of uncompressed tar files, with {000..127} or wildcards.
         image_key: The image's extension, or several, as `jpg;png`: the first that is there. So for
-            the others.
+            the others. None where there is depth alone.
         depth_key: The depth map's extension; None where there is no depth.
         codes_per_unit: See above; it or a unit in `encoding` must be given with `depth_key`.
         caption_key: The extension of the caption's file; None for empty captions.
@@ -54,13 +54,15 @@ class WebDatasetSettings(StoredDepthSettings):
 
     kind: Literal["webdataset"]
     shards: NonEmpty
-    image_key: NonEmpty = "jpg"
+    image_key: NonEmpty | None = "jpg"
     depth_key: NonEmpty | None = None
     caption_key: NonEmpty | None = "txt"
     caption_field: NonEmpty | None = None
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
+        if self.image_key is None and self.depth_key is None:
+            raise ValueError("give image_key, depth_key, or both: extensions of the files")
         if self.depth_key is not None:
             self.stored.require_complete()
         if self.labels is not None and self.labels.preset is not None:
@@ -135,16 +137,17 @@ class WebDatasetSettings(StoredDepthSettings):
             MfsynthError: It has no depth, though all must have it.
         """
         depth = self.depth_key
-        if depth is not None and self.depth != "optional" and not _has(files, depth):
+        needed = self.depth != "optional" or self.image_key is None
+        if depth is not None and needed and not _has(files, depth):
             raise MfsynthError(
                 f"{name}: no file .{depth}; set depth_key or depth: optional; "
                 f"({did_you_mean(depth.lower(), files)})"
             )
-        if not _has(files, self.image_key):
+        if self.image_key is not None and not _has(files, self.image_key):
             hint = did_you_mean(self.image_key.lower(), files)
             return f"{name}: no file .{self.image_key}; set image_key ({hint})"
         if self.caption_key is not None and not _has(files, self.caption_key):
-            others = [key for key in files if key not in _alternatives(self.image_key)]
+            others = [key for key in files if key not in _alternatives(self.image_key or "")]
             hint = did_you_mean_caption(self.caption_key.lower(), others)
             return f"{name}: no file .{self.caption_key}; set caption_key ({hint})"
         return None
@@ -183,10 +186,9 @@ class WebDatasetSource:
     def __getitem__(self, index: int) -> Item:
         settings = self.settings
         image, depth = self._read(index, _IMAGE), self._read(index, _DEPTH)
-        assert image is not None
         files = Files(
             rgb=image,
-            rgb_name=self.name(index, settings.image_key),
+            rgb_name="" if image is None else self.name(index, settings.image_key),
             text=self._caption(index),
             beside=_InSample(self, index),
             depth=depth,
@@ -200,8 +202,8 @@ class WebDatasetSource:
 
     @property
     def _named_as_own(self) -> bool:
-        keys = self.settings.image_key, self.settings.depth_key
-        return keys == (own_shards.IMAGE[1:], own_shards.DEPTH[1:])
+        image, depth = self.settings.image_key, self.settings.depth_key
+        return image in (own_shards.IMAGE[1:], None) and depth == own_shards.DEPTH[1:]
 
     def _own(self, index: int) -> OwnDepth | None:
         about = self.beside(index, _DESCRIPTION) if self._named_as_own else None
@@ -243,13 +245,17 @@ class WebDatasetSource:
         return None if labels is None else labels.moment(self.ids[index])
 
     def contents(self) -> Iterator[bytes]:
-        """Names, places and sizes of all files in the tars; of each tar the first image's bytes."""
+        """Names, places and sizes of all files in the tars; of each tar the first image's bytes.
+
+        Of depth alone, the first map's.
+        """
+        first = _DEPTH if self.settings.image_key is None else _IMAGE
         for tar in np.unique(self.shards).tolist():
             of_this = np.flatnonzero(self.shards == tar)
             yield self.tars[tar].name.rpartition("/")[2].encode()
             yield "\0".join(self.ids[index] for index in of_this.tolist()).encode()
             yield self.spans[of_this].astype("<i8").tobytes()
-            yield self._read(int(of_this[0]), _IMAGE) or b""
+            yield self._read(int(of_this[0]), first) or b""
 
     def _read(self, index: int, part: int) -> bytes | None:
         start, size = self.spans[index, part].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from mfsynth.cli import main
 from mfsynth.config import RunConfig
+from mfsynth.config.resources import resource_dir
 from mfsynth.formatting import size as in_words
 from mfsynth.runs import budget
 from mfsynth.runs.jobs import job_of
@@ -187,32 +189,31 @@ def test_nothing_is_planned_from_a_run_that_has_lost_a_receipt(values, plan, tmp
     assert "3 receipts in _commits/, but 4 shards were committed" in err
 
 
-# Of the configuration's own run, what another machine sets differently.
-MACHINES = {
-    "one GPU or eight": (),
-    "24 GB": ("runtime.offload=group", "runtime.batch_size=1"),
-    "a cluster over night": ("runtime.ray_address=auto", "output=memory://bucket/run"),
-}
+MACHINES = ("local, on CPUs", "one GPU", "a GPU of 24 GB", "eight H100", "a cluster overnight")
 
 
-@pytest.mark.parametrize(
-    ("name", "job", "candidates"),
-    [
-        ("annotate", "annotate", 3),
-        ("annotate_gpu", "annotate", 3),
-        ("retexture", "retexture", 64),
-        ("retexture_gpu", "retexture", 4000),
-    ],
-)
+def settings_for(machine: str, name: str) -> tuple[str, list[str]]:
+    """The configuration and settings that the comments of one name for a machine."""
+    text = (resource_dir("configs") / f"{name}.yaml").read_text()
+    line = re.search(rf"^#   {machine}: +(.*)$", text, re.MULTILINE)[1]
+    if other := re.search(r"configs/(\w+)[.]yaml", line):
+        return other[1], []
+    settings = re.findall(r"--set (\S+)", line.replace("s3://BUCKET/RUN", "memory://bucket/run"))
+    assert settings
+    return name, settings
+
+
+@pytest.mark.parametrize("job", ["annotate", "retexture"])
 @pytest.mark.parametrize("machine", MACHINES)
-def test_configurations_of_jobs_are_planned_for_every_machine(
-    values, tmp_path, capsys, name, job, candidates, machine
+def test_configurations_of_jobs_are_planned_for_every_machine_that_they_name(
+    values, tmp_path, capsys, job, machine
 ):
     make_run(values)
     (tmp_path / "photographs").mkdir()
     for number in range(3):
         (tmp_path / "photographs" / f"{number}.jpg").write_bytes(b"not looked at yet")
-    settings = list(MACHINES[machine])
+    name, settings = settings_for(machine, f"{job}_gpu")
+    candidates = {"annotate": 3, "annotate_gpu": 3, "retexture": 64, "retexture_gpu": 4000}[name]
     if job == "annotate":
         settings.append(f"source.path={tmp_path / 'photographs'}")
     overrides = [part for setting in settings for part in ("--set", setting)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfsynth.geometry.completion import binned, completed
+from mfsynth.geometry.completion import _sums, binned, completed
 
 RNG = np.random.default_rng(3)
 TRUTH = np.linspace(1, 3, 64, dtype=np.float32) * np.ones((48, 1), np.float32)
@@ -27,6 +27,28 @@ def test_measurements_are_kept_and_what_lies_between_follows_them():
     assert np.allclose((dense * unit)[sensor > 0], sensor[sensor > 0], rtol=1e-6)
     alone = error(PREDICTED, unit, sensor == 0)
     assert error(dense, unit, sensor == 0) < 0.3 * alone
+
+
+def test_it_is_as_right_in_large_images_as_in_small_ones():
+    shape, rng = (720, 1280), np.random.default_rng(4)
+    rows, columns = np.indices(shape, np.float32) / 1280
+    truth = 1 + columns + np.sin(9 * rows) / 4
+    predicted = truth * np.exp(np.sin(5 * columns + 7 * rows) / 5) / 7
+    sensor = np.where(rng.random(shape) < 0.002, truth, 0).astype(np.float32)
+    dense, unit = completed(predicted, sensor)
+    assert np.allclose((dense * unit)[sensor > 0], sensor[sensor > 0], rtol=1e-6)
+    assert np.abs(dense * unit / truth - 1).max() < 0.05
+    assert np.abs(dense * unit / truth - 1).mean() < 0.001
+    assert np.abs(predicted * unit / truth - 1).mean() > 0.1
+
+
+@pytest.mark.parametrize("sigma", [9.0, 32.0, 45.5])
+def test_a_wide_gaussian_of_blocks_is_that_of_pixels(sigma):
+    values = np.where(RNG.random((130, 187)) < 0.02, 1, 0).astype(np.float32)
+    rows, columns = (np.arange(side, dtype=np.float64) for side in values.shape)
+    weights = [np.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) for at in (rows, columns)]
+    exact = weights[0] @ values @ weights[1]
+    assert np.abs(_sums(values, sigma) - exact).max() < 0.02 * exact.max()
 
 
 def test_a_measurement_that_is_a_mistake_is_neither_kept_nor_followed():

@@ -10,7 +10,7 @@ import pytest
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.geometry import DepthKind
 from mfsynth.prompts import derive_seed
-from mfsynth.runs.making import MODES, joint, with_own_depth
+from mfsynth.runs.making import MODES, depth_to_images, joint, with_own_depth
 from mfsynth.runs.plan import Candidate
 from mfsynth.sources.base import Item
 
@@ -27,8 +27,9 @@ class Recorder:
     def __call__(self, **asked):
         self.asked.append(asked)
         count = len(asked["seeds"])
-        depth = np.full((count, 4, 4), len(self.asked), np.float32)
-        return SimpleNamespace(rgb=np.zeros((count, 4, 4, 3), np.uint8), depth=depth)
+        size = asked.get("height") or 4, asked.get("width") or 4
+        depth = np.full((count, *size), len(self.asked), np.float32)
+        return SimpleNamespace(rgb=np.zeros((count, *size, 3), np.uint8), depth=depth)
 
 
 @pytest.fixture
@@ -60,6 +61,26 @@ def test_the_models_own_depth_is_of_the_same_images_from_other_noise_without_gui
     assert (found.depth == 2).all()
     assert (found.joint_depth == 1).all()
     assert found.rgb is batch.rgb
+
+
+def test_the_model_sees_holes_and_what_is_beside_a_map_as_their_nearest_depth(model):
+    maps = [np.full((32, 64), 2, np.float32), np.full((64, 64), 3, np.float32)]
+    maps[0][:, 32:] = 5
+    # At the border, within, and about where both depths meet.
+    for hole in (np.s_[:9, :], np.s_[20:24, 7:12], np.s_[:, 28:36]):
+        maps[0][hole] = 0
+    given = [one.copy() for one in maps]
+    candidates = [
+        Candidate(number, f"run-{number}", Item(depth=one), number)
+        for number, one in enumerate(maps)
+    ]
+    batch = depth_to_images(model, SamplerConfig(mode="d2i", height=64, width=64), candidates, [])
+    (asked,) = model.asked
+    halves = np.broadcast_to(np.where(np.arange(64) < 32, np.float32(2), np.float32(5)), (64, 64))
+    assert np.array_equal(asked["depth"], [halves, maps[1]])
+    # What is stored has its holes.
+    assert all(np.array_equal(one, own) for one, own in zip(batch.depth, given, strict=True))
+    assert [one.shape for one in batch.rgb] == [(32, 64, 3), (64, 64, 3)]
 
 
 def test_modes_have_the_names_that_configurations_give_them():

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from started import plan_of, start
+from tiny_jobs import make, rows_of
 
 from mfsynth.config import RunConfig
 from mfsynth.datasets import RGBDDataset
@@ -93,3 +94,22 @@ def test_views_are_looked_for_again_by_the_thread_that_draws_them(run_folder):
     assert [batch.lost for batch in loader.batches(shard, 6)] == [{}]
     with pytest.raises(StoreError, match="now it can, so the shard is made again"):
         loader.require_there(shard, dict.fromkeys(range(4), "lost"))
+
+
+@pytest.mark.usefixtures("opengl_of_any_thread")
+def test_frames_of_a_trajectory_keep_one_prompt_and_one_seed_in_order(job, run_folder):
+    source = {
+        **{"kind": "mujoco", "model": "arm_on_table", "scenes": 2, "height": 32, "width": 32},
+        "cameras": [{"around": [0.4, 0.0, 0.1], "distance": [1.0, 1.2]}],
+        "trajectory": {"frames": 2, "fps": 10},
+    }
+    store = make(job("d2i", source, prompts=run_folder.values["prompts"]))
+    assert verify_run(store).problems == ()
+    rows = rows_of(store)
+    # The second episode begins in the first shard, of three, and ends in the next.
+    assert [(row["shard"], row["episode"], row["frame"]) for row in rows] == [
+        (number // 3, f"scene {number // 2} camera 0", number % 2) for number in range(4)
+    ]
+    assert [row["prompt"] for row in rows] == ["a red cube"] * 2 + ["a blue ball"] * 2
+    seeds = [row["seed"] for row in rows]
+    assert seeds[0] == seeds[1] != seeds[2] == seeds[3]

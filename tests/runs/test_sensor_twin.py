@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from started import plan_of, start
+from tiny_jobs import make
 
 from mfsynth.config import RunConfig
 from mfsynth.datasets import RGBDDataset, to_tensors
@@ -22,12 +22,10 @@ from mfsynth.geometry.sensors.presets import SENSORS
 from mfsynth.geometry.sensors.sensing import sense
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable
-from mfsynth.runs.pool import open_shard_worker
-from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.runs.settings import added_columns, complete
 from mfsynth.shards.codecs import decode_codes
-from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.verify import verify_run
 
 CAMERA = {"fx": 60.0, "fy": 60.0, "cx": 31.5, "cy": 23.5}
@@ -62,16 +60,6 @@ def job(run_folder, tmp_path):
         return complete(RunConfig.model_validate(values | own | changes))
 
     return config
-
-
-def make(config):
-    store, plan = start(config), plan_of(config)
-    worker = open_shard_worker(config, "cpu")
-    for shard in range(-(-plan.end // plan.shard_size)):
-        *_, end = worker.make_shard(Assignment(shard, f"attempt-{shard}", 2), plan.shard(shard))
-        assert isinstance(end, Made), end
-        assert commit(store, end.receipt)
-    return store
 
 
 def pairs(store):
@@ -116,6 +104,21 @@ def test_a_run_stores_what_the_sensor_of_a_preset_would_have_returned(job, mode,
         assert sensor.shape == (row["height"], row["width"])
         assert sensor.any()
         assert not sensor[decode_codes(files["depth"]) == 0].any()
+
+
+def test_pairs_of_prompts_have_it_where_their_depth_is_made_metres(run_folder):
+    metric = {"metres_per_unit": 1.5, "camera": {"fov": 60.0}, "sensor": {"preset": "d435"}}
+    config = run_folder.config(target={"candidates": 3}, shard_size=3, checks={}, **metric)
+    store = make(config)
+    assert verify_run(store).problems == ()
+    [*found] = pairs(store)
+    assert len(found) == 3
+    for (row, files), pair in zip(found, RGBDDataset(store.url, labels=True), strict=True):
+        assert (row["sensor"], row["depth_kind"]) == ("d435", "estimated_metric_z")
+        assert np.array_equal(pair.sensor, metres(row, files).astype(np.float32))
+        both = (pair.sensor > 0) & pair.valid
+        # In the unit of the depth, 1.5 times the model's.
+        assert np.median(np.abs(pair.sensor / pair.depth - 1)[both]) < 0.05
 
 
 def test_readers_get_it_who_ask_for_it(job):

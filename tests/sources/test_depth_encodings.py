@@ -410,19 +410,26 @@ def test_unpacked_shards_of_our_own_are_known_and_refused_without_their_descript
     tiny_run.make_run(str(tmp_path / "run"))
     pairs = RGBDDataset(tmp_path / "run")
     whole = unpacked(tmp_path / "run", tmp_path / "whole", described=True)
-    for item, pair in zip(source(**whole, codes_per_unit=1000), pairs, strict=True):
-        np.testing.assert_array_equal(item.depth, pair.depth)
+    alone = {**whole, "images": None}
+    for settings in (whole, alone):
+        for item, pair in zip(source(**settings, codes_per_unit=1000), pairs, strict=True):
+            np.testing.assert_array_equal(item.depth, pair.depth)
+            assert (item.rgb is None) == (settings is alone)
     bare = unpacked(tmp_path / "run", tmp_path / "bare", described=False)
-    with one_line_error("seems to be one of mfsynth's own, whose encoding is in a .json beside it"):
-        source(**bare, codes_per_unit=1000)[0]
+    for settings in (bare, {**bare, "images": None}):
+        with one_line_error(
+            "seems to be one of mfsynth's own, whose encoding is in a .json beside"
+        ):
+            source(**settings, codes_per_unit=1000)[0]
     named = {"invalid": [0, "max"], "codes_per_unit": 1000}
     assert source(**bare, encoding=named)[0].depth.any()
     members = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "bare").iterdir())]
     write_tar(tmp_path / "bare.tar", members)
     keys = {"image_key": "rgb.jpg", "depth_key": "depth.png", "caption_key": None}
     tars = {"kind": "webdataset", "shards": str(tmp_path / "bare.tar"), "codes_per_unit": 1000}
-    with one_line_error("seems to be one of mfsynth's own"):
-        source(**tars, **keys)[0]
+    for more in (keys, {**keys, "image_key": None}):
+        with one_line_error("seems to be one of mfsynth's own"):
+            source(**tars, **more)[0]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 import webdataset
+from pydantic import ValidationError
 from training_files import (
     assert_same_items,
     codes,
@@ -159,6 +160,27 @@ def test_a_sample_without_depth_is_an_error_or_an_image_or_left_out(shards, tmp_
     paired = source(**shards, **UNIT, depth="paired")
     assert len(paired) == 5
     assert_sample(paired[2], 3, "cup 3")
+
+
+@pytest.mark.parametrize("depth", ["required", "paired", "optional"])
+def test_depth_alone_is_taken_where_no_image_is_named(tmp_path, depth):
+    members = [("a.depth.png", png(codes(0))), ("b.depth.png", png(codes(1))), ("b.txt", b"cup")]
+    write_tar(tmp_path / "0.tar", members)
+    settings = {"kind": "webdataset", "shards": str(tmp_path / "0.tar"), "image_key": None}
+    settings |= {"caption_key": None, "depth": depth}
+    opened = source(**settings, **UNIT)
+    for number, item in enumerate(opened):
+        assert (item.rgb, item.text) == (None, "")
+        assert item.name.endswith("0.tar/" + "ab"[number] + ".depth.png")
+        np.testing.assert_array_equal(item.depth, (codes(number) / 1000).astype(np.float32))
+    write_tar(tmp_path / "0.tar", [*members, ("c.txt", b"a bowl")])
+    if depth == "paired":
+        assert source(**settings, **UNIT).ids == ("a", "b")
+    else:
+        with one_line_error(r"0.tar/c: no file .depth.png; set depth_key"):
+            source(**settings, **UNIT)
+    with pytest.raises(ValidationError, match="give image_key, depth_key, or both"):
+        source(**settings)
 
 
 def test_a_misspelt_extension_is_told_the_right_one(shards):
