@@ -141,11 +141,12 @@ def mfsynth_loader(url: str, workers: int = 0, **order: Any) -> Read:
 
 def mfsynth_of_a_million(url: str, count: int, **order: Any) -> Read:
     few = RGBDDataset(url)
-    dataset = few.select(np.arange(MILLION) % len(few))
+    loader = few.select(np.arange(MILLION) % len(few)).loader(BATCH, workers=0, **order)
+    # The order of an epoch is made once, and taken from then on.
+    next(iter(loader))
 
     def read() -> None:
-        # The order of an epoch is made once, and taken from then on.
-        for _ in itertools.islice(dataset.loader(BATCH, workers=0, **order), count // BATCH):
+        for _ in itertools.islice(loader, count // BATCH):
             pass
 
     return read
