@@ -27,7 +27,7 @@ from mfsynth.training.estimator import load_estimator_config, share_of_step
 SUPPORT = Path(__file__).parents[1] / "support"
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "pipelines" / "train_depth_estimator.py"
-PAGE = ROOT / "docs" / "how-to" / "loading.md"
+PAGE = ROOT / "README.md"
 # Of eight pairs six are trained on, in three steps an epoch.
 TINY = (
     *("size=16", "estimator.widths=[16]", "estimator.blocks=1", "batch_size=2"),
@@ -157,7 +157,7 @@ def test_the_loop_to_copy_goes_on_in_mid_epoch_and_fits_into_thirty_lines(
             samples = [tiny_run.make_sample(i, height=64, width=64) for i in numbers]
             assert commit(store, tiny_run.upload_shard(store, shard, samples))
     whole = run_loop(folders[0], monkeypatch)
-    # Ten of twelve pairs, in two steps an epoch: the first of the third is saved.
+    # Nine of twelve pairs, in two steps an epoch: the first of the third is saved.
     with pytest.raises(KeyboardInterrupt):
         run_loop(folders[1], monkeypatch, kill_at=5)
     parts = run_loop(folders[1], monkeypatch)

@@ -74,15 +74,16 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(metric_run, tmp_path, 
 def test_what_is_marked_is_not_read_again_and_what_is_through_not_at_all(
     metric_run, tmp_path, monkeypatch
 ):
-    frame, read = Pairs.frame, []
+    frames, read = Pairs.frames, []
 
-    def counted(self, number):
-        read.append(number)
-        if len(read) == 4:
-            raise Killed
-        return frame(self, number)
+    def counted(self, numbers):
+        for frame in frames(self, numbers):
+            read.append(frame.number)
+            if len(read) == 4:
+                raise Killed
+            yield frame
 
-    monkeypatch.setattr(Pairs, "frame", counted)
+    monkeypatch.setattr(Pairs, "frames", counted)
     with pytest.raises(Killed):
         run_export(metric_run, tmp_path)
     told = []
@@ -156,21 +157,20 @@ def test_a_marked_block_is_read_again_only_if_a_file_of_it_is_lost(
     metric_run, tmp_path, monkeypatch, lost
 ):
     run_export(metric_run, tmp_path / "whole")
-    frame = Pairs.frame
+    frames, read = Pairs.frames, []
 
-    def dying(self, number):
-        if number == 3:
+    def dying(self, numbers):
+        if 3 in numbers:
             raise Killed
-        return frame(self, number)
+        return frames(self, numbers)
 
-    monkeypatch.setattr(Pairs, "frame", dying)
+    monkeypatch.setattr(Pairs, "frames", dying)
     with pytest.raises(Killed):
         run_export(metric_run, tmp_path / "out")
     if lost:
         next(tmp_path.glob("out/data/*.parquet")).unlink()
-    read = []
     monkeypatch.setattr(
-        Pairs, "frame", lambda self, number: (read.append(number), frame(self, number))[1]
+        Pairs, "frames", lambda self, numbers: (read.extend(numbers), frames(self, numbers))[1]
     )
     run_export(metric_run, tmp_path / "out")
     assert read == ([0, 1, 2, 3] if lost else [3])
