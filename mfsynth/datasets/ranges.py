@@ -207,6 +207,7 @@ class _OpenFile:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._turn = threading.Lock()
 
     def read(self, ranges: Sequence[Range]) -> Iterator[memoryview]:
         # A method, so that `self` lives until the last is read: a descriptor that was closed
@@ -214,7 +215,17 @@ class _OpenFile:
         memory = memoryview(bytearray(max((length for _, length in ranges), default=0)))
         for start, length in ranges:
             room = memory[:length]
-            yield room[: os.preadv(self._descriptor, [room], start)]
+            yield room[: self._read_into(room, start)]
+
+    def _read_into(self, room: memoryview, start: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._descriptor, [room], start)
+        # Where files have only a position that all threads share, which is where nothing forks.
+        with self._turn:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            data = os.read(self._descriptor, len(room))
+        room[: len(data)] = data
+        return len(data)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
@@ -223,7 +234,8 @@ class _OpenFile:
 
 def _descriptor(path: str) -> int:
     """Of a file; whoever opens a pipe waits for somebody who writes to it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kind = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, os.O_RDONLY | kind)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
