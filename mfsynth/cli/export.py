@@ -80,6 +80,8 @@ def export(
         done = write(pairs, name, exporter, folder, partial(report, "exported"), signer)
     there = " (all were there)" if done.was_there else ""
     echo(f"{folder}: {done.pairs} pairs as {name}{there}")
+    if done.left_out:
+        echo(done.left_out, err=True)
     if done.lost:
         share = done.lost / done.pixels
         echo(

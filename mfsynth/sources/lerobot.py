@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from mfsynth.config.explain import explain
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
+from mfsynth.shards.frame_columns import FRAME, FrameColumn
 from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
@@ -30,12 +31,15 @@ from mfsynth.sources.guards import decoding
 from mfsynth.sources.lerobot_tables import (
     INFO,
     Frames,
+    columns_of,
+    frame_file,
     number_in,
     read_info,
     read_tasks,
     videos_of,
 )
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
+from mfsynth.sources.table_files import cell_of
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
 from mfsynth.sources.video_frames import Video
@@ -48,6 +52,7 @@ _K = ["fx", "fy", "cx", "cy"]
 class LeRobotSettings(StoredDepthSettings):
     """A LeRobot data set: a frame is an item, its task the caption.
 
+    Its other plain values (actions, states, rewards) are a file of the item, `KEY.lerobot.json`.
     How depth is stored is taken from `meta/info.json` where `encoding` doesn't say it. Its videos
     have no code for holes: the nearest and the farthest code are taken to be none.
 
@@ -108,7 +113,8 @@ class LeRobotSettings(StoredDepthSettings):
             for key in (image, depth, camera)
             if key is not None and features[key].get("dtype") != "video"
         ]
-        frames, skipped = Frames.of(tree, self.every, cells, self.tolerance)
+        columns = columns_of(features, (*pictures, camera), told)
+        frames, skipped = Frames.of(tree, self.every, [*cells, *columns], self.tolerance)
         videos = {}
         for key in (image, depth):
             if key is not None and key not in cells:
@@ -122,6 +128,7 @@ class LeRobotSettings(StoredDepthSettings):
             image=_Feature(image, videos.get(image)),
             depth=None if depth is None else _Feature(depth, videos.get(depth)),
             intrinsics=camera,
+            columns=columns,
             frames=frames,
             tasks=read_tasks(tree),
             slack=0.5 / fps,
@@ -179,6 +186,7 @@ class LeRobotSource:
         image: The feature of the images.
         depth: That of the depth maps.
         intrinsics: That of cameras.
+        columns: Those of plain values that items hand on.
         frames: The items.
         tasks: Words by number.
         slack: How far a frame of a video may be from its time, in seconds.
@@ -192,6 +200,7 @@ class LeRobotSource:
     image: _Feature
     depth: _Feature | None
     intrinsics: str | None
+    columns: Mapping[str, FrameColumn]
     frames: Frames
     tasks: Mapping[int, str]
     slack: float
@@ -205,10 +214,14 @@ class LeRobotSource:
         rgb = self._picture(index, self.image, name)
         depth = None if self.depth is None else self._codes(index, self.depth, name)
         encoding = self.encoding
-        if self.intrinsics is not None and encoding.camera is None:
-            values = np.asarray(self.frames.cell(index, self.intrinsics, name), np.float64)
+        wanted = self.intrinsics if encoding.camera is None else None
+        # Together: each set of columns is a part in memory.
+        keys = (*self.columns, *(() if wanted is None else (wanted,)))
+        cells = self.frames.cells(index, keys) if keys else {}
+        if wanted is not None:
+            values = np.asarray(cell_of(cells[wanted], f"{name}: {wanted}"), np.float64)
             if np.isfinite(values).all():
-                with decoding(f"{name}: {self.intrinsics}", "a camera", "leave the frame out"):
+                with decoding(f"{name}: {wanted}", "a camera", "leave the frame out"):
                     Intrinsics(*values.tolist())
                 camera = CameraSettings(**dict(zip(_K, values.tolist(), strict=True)))
                 encoding = encoding.model_copy(update={"camera": camera})
@@ -222,7 +235,11 @@ class LeRobotSource:
             moment=self.moment(index),
         )
         needs_depth = self.depth is not None and self.settings.depth != "optional"
-        return assemble(files, encoding, needs_depth=needs_depth)
+        item = assemble(files, encoding, needs_depth=needs_depth)
+        if not self.columns:
+            return item
+        file = {FRAME: frame_file(self.columns, cells, name)}
+        return replace(item, labels=replace(item.labels, files=file))
 
     def texts(self) -> Iterator[str]:
         """The task of every frame."""
@@ -235,7 +252,7 @@ class LeRobotSource:
     @property
     def labels(self) -> tuple[str, ...]:
         """See `LabelledSource`."""
-        return (EPISODE,)
+        return (EPISODE, *([FRAME] if self.columns else []))
 
     def moment(self, index: int) -> Moment:
         """See `LabelledSource`."""
@@ -246,6 +263,9 @@ class LeRobotSource:
     def contents(self) -> Iterator[bytes]:
         """The description, where episodes are in videos, and what files of frames end with."""
         yield self.tree.read(INFO, "a LeRobot data set has it")
+        if self.columns:
+            # Runs from before they were handed on have no place for them.
+            yield json.dumps([FRAME, *self.columns]).encode()
         names = {file.name for file in self.frames.files}
         for feature in (self.image, self.depth):
             if feature is not None and feature.videos is not None:

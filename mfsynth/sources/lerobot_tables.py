@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.frame_columns import FrameColumn, encode_frame
 from mfsynth.sources.guards import decoding
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped, Tolerance
@@ -21,6 +22,7 @@ from mfsynth.sources.trees import Tree
 
 INFO = "meta/info.json"
 _COUNTERS = ("episode_index", "frame_index", "task_index", "timestamp")
+_INDEX = "index"
 _FIELD = re.compile(r"\{(\w+)(?::0(\d)d)?\}", re.ASCII)
 
 
@@ -118,8 +120,12 @@ class Frames:
 
     def cell(self, index: int, key: str, name: str) -> Any:
         """What a frame has in a column."""
+        return cell_of(self.cells(index, (key,))[key], f"{name}: {key}")
+
+    def cells(self, index: int, keys: tuple[str, ...]) -> Mapping[str, pa.Scalar]:
+        """Cells of a frame, read together."""
         file, part, row = self.rows[index].tolist()
-        return cell_of(self.files[file].row(part, row, (key,))[key], f"{name}: {key}")
+        return self.files[file].row(part, row, keys)
 
 
 def read_info(tree: Tree) -> dict[str, Any]:
@@ -197,6 +203,60 @@ def _path(template: str, values: Mapping[str, Any], tree: Tree) -> str:
     if not path or path.startswith("/") or ".." in path.split("/"):
         raise MfsynthError(f"{tree.told(INFO)}: video_path is no path in the folder; restore it")
     return path
+
+
+def columns_of(
+    features: Mapping[str, Mapping[str, Any]], but: Collection[str | None], told: str
+) -> dict[str, FrameColumn]:
+    """Features of plain values that no other part of an item has.
+
+    Args:
+        features: Of the description.
+        but: Those that others have.
+        told: Where the description is, for messages.
+
+    Raises:
+        MfsynthError: One has no shape.
+    """
+    found = {}
+    for name, about in features.items():
+        if name in but or name in _COUNTERS or name == _INDEX:
+            continue
+        try:
+            column = FrameColumn.of(about)
+        except ValueError as error:
+            raise MfsynthError(f"{told}: {name}: {error}; mend it") from error
+        if column is not None:
+            found[name] = column
+    return found
+
+
+def frame_file(
+    columns: Mapping[str, FrameColumn], cells: Mapping[str, pa.Scalar], name: str
+) -> bytes:
+    """What a frame has in columns, as `KEY.lerobot.json`; without those in which it has nothing.
+
+    Args:
+        columns: By name.
+        cells: Of the frame.
+        name: Of it, for messages.
+
+    Raises:
+        MfsynthError: A cell is not what is said of its column.
+    """
+    values = {}
+    for key, column in columns.items():
+        cell = cells[key]
+        found = cell.value if isinstance(cell, pa.ExtensionScalar) else cell
+        value = None if found is None else found.as_py()
+        if value is None:
+            continue
+        try:
+            values[key] = column.value(value)
+        except ValueError as error:
+            remedy = "mend it, or leave the frame out"
+            raise MfsynthError(f"{name}: {key}: {error}; {remedy}") from error
+    return encode_frame({key: columns[key] for key in values}, values)
 
 
 def read_tasks(tree: Tree) -> dict[int, str]:

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import tiny_run
+from metric_run import make_episode_run
 
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
+from mfsynth.shards.frame_columns import FrameColumn, encode_frame
+from mfsynth.shards.labels import Moment
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
 
@@ -34,6 +37,17 @@ def test_the_same_command_exports_and_then_finds_everything_there(tmp_path, caps
     code, out, err = called(capsys, *command)
     assert (code, out) == (0, f"{tmp_path}/out: 4 pairs as scannet (all were there)\n")
     assert told in err
+
+
+def test_columns_that_a_format_leaves_out_are_told(tmp_path, capsys):
+    frame = encode_frame(
+        {"action": (one := FrameColumn("bool", (1,)))}, {"action": one.value(True)}
+    )
+    moments = [Moment("pour", 0), Moment("pour", 1)]
+    store = make_episode_run(str(tmp_path / "run"), moments, [frame, None])
+    code, out, err = called(capsys, store.url, "--format", "lerobot", "--out", tmp_path / "out")
+    assert (code, out) == (0, f"{tmp_path}/out: 2 pairs as lerobot\n")
+    assert "action of a LeRobot source: not in the export, for not all of its pairs" in err
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,29 @@ def test_depth_of_every_layout_gets_images_and_is_stored_in_the_metres_that_it_h
         assert (pair.depth_kind, pair.rgb.shape) == ("metric_z", (32, 32, 3))
 
 
+def with_columns(folder):
+    """A data set of an arm: what it was told and what it was, each frame; in float32."""
+    rng = np.random.default_rng(0)
+    about = {
+        "action": {"dtype": "float32", "shape": [6], "names": [f"joint{n}" for n in range(6)]},
+        "observation.state": {"dtype": "float32", "shape": [6], "names": None},
+        "next.reward": {"dtype": "float32", "shape": [1], "names": None},
+        "next.done": {"dtype": "bool", "shape": [1], "names": None},
+    }
+    info = folder / "meta/info.json"
+    described = json.loads(info.read_text())
+    info.write_text(json.dumps(described | {"features": described["features"] | about}))
+    [path] = (folder / "data").glob("*/*.parquet")
+    rows = pq.read_table(path, partitioning=None)
+    for name, feature in about.items():
+        values = rng.normal(size=(len(rows), *feature["shape"])).astype(np.float32)
+        values = values > 0 if feature["dtype"] == "bool" else values
+        cells = pa.array([value[0] if value.size == 1 else value for value in values])
+        rows = rows.append_column(name, cells)
+    pq.write_table(rows, path)
+    return about
+
+
 def test_a_lerobot_data_set_is_annotated_and_is_one_again_that_says_whence(job, tmp_path):
     moments = [Moment("pour", 0, 0.0), Moment("pour", 1, 0.1), Moment("stack", 0, 0.0)]
     first = make_episode_run(str(tmp_path / "first"), moments)
@@ -160,8 +183,9 @@ def test_a_lerobot_data_set_is_annotated_and_is_one_again_that_says_whence(job, 
         export(Pairs(RGBDDataset(url)), "lerobot", open_exporter("lerobot", []), tmp_path / name)
         return {"kind": "lerobot", "path": str(tmp_path / name)}
 
-    config = job("i2d", exported(first.url, "lerobot"), metres_per_unit="source")
-    store = make(config)
+    settings = exported(first.url, "lerobot")
+    about = with_columns(tmp_path / "lerobot")
+    store = make(job("i2d", settings, metres_per_unit="source"))
     assert verify_run(store).problems == ()
     made = RGBDDataset(store.url)
     assert [(pair.episode, pair.frame) for pair in made] == [("0", 0), ("0", 1), ("1", 0)]
@@ -174,3 +198,15 @@ def test_a_lerobot_data_set_is_annotated_and_is_one_again_that_says_whence(job, 
     [run] = told["runs"]
     assert (run["mode"], run["fingerprint"]) == ("i2d", read_run(store).fingerprint)
     assert [(one["episode"], one["frames"]) for one in told["episodes"]] == [("0", 2), ("1", 1)]
+    info = json.loads((tmp_path / "annotated/meta/info.json").read_text())
+    [before], [after] = (
+        (tmp_path / name / "data").glob("*/*.parquet") for name in ("lerobot", "annotated")
+    )
+    before, after = (pq.read_table(path, partitioning=None) for path in (before, after))
+    for name, feature in about.items():
+        assert info["features"][name] == feature
+        # To the bit, also of what float64 would round.
+        assert after.column(name).to_pylist() == before.column(name).to_pylist()
+    assert after.schema.field("action").type.value_type == pa.float32()
+    stats = json.loads((tmp_path / "annotated/meta/stats.json").read_text())
+    assert np.shape(stats["action"]["mean"]) == (6,)

@@ -16,6 +16,7 @@ from depth_files import png_of, tiff_of
 from training_files import image, one_line_error, png, source, write
 from video_files import write_video
 
+from mfsynth.shards.frame_columns import decode_frame
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 
@@ -263,3 +264,105 @@ def test_pictures_in_rows_are_read_from_their_parts(tmp_path):
     frames = source(**lerobot(tmp_path, {RGB: {"dtype": "image"}}, {RGB: cells}))
     for index in (4, 0, 2):
         np.testing.assert_array_equal(frames[index].rgb, IMAGES[index])
+
+
+PLAIN = {
+    "action": {"dtype": "float32", "shape": [2], "names": {"motors": ["x", "y"]}},
+    "grid": {"dtype": "float64", "shape": [2, 2], "names": None},
+    "next.reward": {"dtype": "float32", "shape": [1], "names": None},
+    "next.done": {"dtype": "bool", "shape": [1], "names": None},
+    "code": {"dtype": "uint64", "shape": [1], "names": None},
+    "note": {"dtype": "string", "shape": [1], "names": None},
+}
+VALUES = {
+    "action": [np.array([0.1 * n, -0.0], np.float32).tolist() for n in range(5)],
+    "grid": [[[n, math.nan], [math.inf, -math.inf]] for n in np.arange(5.0) / 3],
+    "next.reward": np.array([0.1, np.nan, 1e-45, 3e38, 0], np.float32),
+    "next.done": [False, False, True, False, True],
+    "code": pa.array([2**64 - 1 - n for n in range(5)], pa.uint64()),
+    "note": ["NaN", "a\0", "", "ä", "x"],
+}
+
+
+def test_the_other_plain_columns_of_a_frame_are_a_file_of_it_to_the_bit(tmp_path):
+    counters = {"index": {"dtype": "int64", "shape": [1], "names": None}}
+    lens = {"lens": {"dtype": "float64", "shape": [4], "names": ["fx", "fy", "cx", "cy"]}}
+    columns = {**VALUES, "lens": [[40.0, 41, 23, 15]] * 5}
+    frames = source(**lerobot(tmp_path, {**counters, **lens, **PLAIN}, columns))
+    assert frames.labels == ("episode", "lerobot.json")
+    assert frames[3].intrinsics.fx == 40
+    for number in (3, 0, 4, 1, 2):
+        labels = frames[number].labels
+        assert labels.moment == frames.moment(number)
+        told, values = decode_frame(labels.files["lerobot.json"])
+        assert {name: column.described for name, column in told.items()} == PLAIN
+        for name, about in PLAIN.items():
+            wanted = VALUES[name][number]
+            wanted = wanted.as_py() if isinstance(wanted, pa.Scalar) else wanted
+            dtype = object if about["dtype"] == "string" else about["dtype"]
+            assert values[name].dtype == dtype
+            np.testing.assert_array_equal(values[name], np.array(wanted, dtype))
+    assert np.signbit(decode_frame(frames[0].labels.files["lerobot.json"])[1]["action"][1])
+    # Of a data set without any, there is no such file.
+    assert source(**lerobot(tmp_path / "b", lens, columns)).labels == ("episode",)
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        ([[1.0, None]] * 5, "action: is no whole float32 of the shape .2.; mend it, or"),
+        ([[1.0, 2.0, 3.0]] * 5, "action: is no whole float32 of the shape"),
+        ([[1.0, 2.0]] * 3 + [[1.0]] * 2, "action: is no whole float32"),
+        ([["a", "b"]] * 5, "action: is no whole float32"),
+        ([[1e300, 0.0]] * 5, "action: is beyond float32"),
+    ],
+)
+def test_a_column_that_is_not_what_is_said_of_it_is_one_line(tmp_path, column, problem):
+    about = {"dtype": "float32", "shape": [2], "names": None}
+    cells = pa.array(column)
+    columns = {"action": pa.chunked_array([cells])}
+    frames = source(**lerobot(tmp_path, {"action": about}, columns))
+    with one_line_error(f"episode_000001/000000: {problem}"):
+        frames[3]
+
+
+def test_what_a_frame_has_nothing_in_is_left_out_of_its_file(tmp_path):
+    about = {"dtype": "float32", "shape": [2], "names": None}
+    cells = pa.array([[1.0, 2.0], None, [3.0, 4.0], None, None], pa.list_(pa.float32()))
+    columns = {"action": pa.chunked_array([cells])}
+    frames = source(**lerobot(tmp_path, {"action": about}, columns))
+    files = [frames[number].labels.files["lerobot.json"] for number in range(5)]
+    have = ["action" in decode_frame(file)[1] for file in files]
+    assert have == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("shape", [None, [], [0], [True], 2])
+def test_a_column_without_a_shape_is_one_line(tmp_path, shape):
+    about = {"dtype": "float32", "shape": shape, "names": None}
+    with one_line_error("info.json: action: shape is .*; mend it"):
+        source(**lerobot(tmp_path, {"action": about}, {"action": [1.0] * 5}))
+
+
+def test_a_column_that_the_rows_lack_is_one_line(tmp_path):
+    with one_line_error("file-000.parquet: no column 'grid'"):
+        source(**lerobot(tmp_path, {"grid": PLAIN["grid"]}))
+
+
+def test_the_content_has_which_columns_are_handed_on(tmp_path):
+    before = digest(lerobot(tmp_path, {}, {"note": VALUES["note"]}))
+    assert digest(lerobot(tmp_path, {"note": PLAIN["note"]}, {"note": VALUES["note"]})) != before
+
+
+def test_columns_are_read_of_the_parts_that_frames_lie_in_and_together(tmp_path, monkeypatch):
+    frames = source(**lerobot(tmp_path, PLAIN, VALUES))
+    parts = []
+    read = pq.ParquetFile.read_row_group
+
+    def counted(self, part, columns):
+        parts.append((part, columns))
+        return read(self, part, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    assert frames[2].labels.files
+    assert frames[3].labels.files
+    assert parts == [(1, [*PLAIN])]

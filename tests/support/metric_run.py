@@ -12,6 +12,7 @@ import tiny_run
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards.codecs import encode_metres
 from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.frame_columns import FRAME
 from mfsynth.shards.labels import (
     MASK,
     POSES,
@@ -22,7 +23,9 @@ from mfsynth.shards.labels import (
     SensorFile,
     encode_mask,
     encode_poses,
+    member_of,
 )
+from mfsynth.shards.layout import sample_id
 from mfsynth.shards.records import Sample
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -146,18 +149,37 @@ def make_full_run(url: str) -> ObjectStore:
     return store
 
 
-def make_episode_run(url: str, moments: Sequence[Moment | None]) -> ObjectStore:
-    """Metric pairs of one camera and task, a frame of an episode each, or none."""
+def make_episode_run(
+    url: str,
+    moments: Sequence[Moment | None],
+    frames: Sequence[bytes | None] = (),
+    seed: int = 0,
+) -> ObjectStore:
+    """Metric pairs of one camera and task, a frame of an episode each, or none.
+
+    Args:
+        url: Of the run.
+        moments: Of each pair.
+        frames: Of each the `lerobot.json`, of a run that has them.
+        seed: Of runs that make other samples.
+    """
     store = ObjectStore.open(url)
-    plain = tiny_run.make_manifest()
+    plain = tiny_run.make_manifest(seed=seed)
     added = (*tiny_run.ADDED, "episode", "frame", "timestamp")
     scores = dict.fromkeys(tiny_run.SCORES, "")
-    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, added)
+    others = (member_of(FRAME),) if frames else ()
+    contents: dict[str, Any] = contents_of_run(scores, tiny_run.SLOTS, added, others=others)
     open_run(store, replace(plain, **contents))
-    made = [
-        replace(metric_sample(candidate), labels=Labels(moment=moment))
-        for candidate, moment in enumerate(moments)
+    made: list[Any] = []
+    for candidate, moment in enumerate(moments):
+        sample = metric_sample(candidate)
+        file = frames[candidate] if frames else None
+        labels = Labels({} if file is None else {FRAME: file}, moment=moment)
+        made.append(replace(sample, labels=labels))
+    made += [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
+    of_this_run = [
+        replace(one, ref=replace(one.ref, sample_id=sample_id(plain.run_id, one.ref.candidate)))
+        for one in made
     ]
-    rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
-    assert commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
+    assert commit(store, tiny_run.upload_shard(store, 0, of_this_run, run_id=plain.run_id))
     return store

@@ -159,6 +159,7 @@ def upload_shard(
     shard: int,
     records: Sequence[Record] | None = None,
     attempt: str | None = None,
+    run_id: str = RUN_ID,
 ) -> Receipt:
     """An upload, into a store with or without a `run.json`, which says what is kept."""
     declared = DECLARED
@@ -172,8 +173,9 @@ def upload_shard(
     made: Sequence[Record | EncodedReject] = make_records(shard) if records is None else records
     if declared.keeps_rejects:
         made = [make_rejected_pair(r.ref.candidate) if isinstance(r, Reject) else r for r in made]
+    attempt = attempt or layout.new_attempt()
     with open_spool(
-        shard, run_sha256=run_hash, attempt=attempt or layout.new_attempt(), declared=declared
+        shard, run=run_id, run_sha256=run_hash, attempt=attempt, declared=declared
     ) as spool:
         for record in made:
             spool.add(record)

@@ -117,6 +117,10 @@ class Exporter(Settings, ABC):
         lacking = ", ".join(content for content in Content if content not in cls.keeps)
         return "; ".join(filter(None, [cls.cuts, lacking]))
 
+    def left_out(self, pairs: Pairs) -> str:
+        """What of these pairs is not in it though it could be, in a line; "" for nothing."""
+        return ""
+
     @property
     def block_size(self) -> int:
         """How many pairs are encoded and marked as done at a time."""

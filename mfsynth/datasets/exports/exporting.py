@@ -56,12 +56,14 @@ class Exported:
         pixels: With depth, of all of them.
         lost: Those of the pixels that the format has no code for.
         was_there: Whether everything was there before.
+        left_out: See `Exporter`.
     """
 
     pairs: int
     pixels: int
     lost: int
     was_there: bool
+    left_out: str = ""
 
 
 def export(
@@ -201,7 +203,7 @@ def _write(
             f"{folder}: no pair keeps any depth, for all of it is where the format has no code; "
             "take one that holds all depth (folder, hdf5, parquet)"
         )
-    return Exported(len(pairs), pairs.pixels, lost, was_there)
+    return Exported(len(pairs), pairs.pixels, lost, was_there, exporter.left_out(pairs))
 
 
 def _read_mark(path: Path) -> _Mark | None:

@@ -16,8 +16,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from mfsynth import __version__
@@ -26,6 +28,7 @@ from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
 from mfsynth.datasets.exports.base import Block, Content, Exporter, Facts
 from mfsynth.datasets.exports.episodes import COLUMNS, Episodes, recording_of
+from mfsynth.datasets.exports.lerobot_columns import Shared, arrow_type, has_columns
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
 from mfsynth.errors import MfsynthError
@@ -50,6 +53,7 @@ _PROVENANCE: Final = "meta/provenance.json"
 # Of an episode, in a row group.
 _FRAMES_TOGETHER: Final = 16
 _COUNTERS: Final = ("frame_index", "episode_index", "index", "task_index")
+_OWN: Final = frozenset({RGB, DEPTH, INTRINSICS, "timestamp", *_TEXTS, *_SOURCE, *_COUNTERS})
 
 
 class LeRobot(Exporter):
@@ -62,14 +66,23 @@ class LeRobot(Exporter):
     Attributes:
         pairs_per_file: How many a file has at most, but for a longer episode, which is in one file.
         fps: Frames a second; taken from the frames' times unless given, and 1 where they have none.
+        columns: Whether it has the columns of a LeRobot source, as actions and states, that all
+            pairs share.
     """
 
-    holds: ClassVar[str] = "the JPEG as it is, depth as TIFF of float32 metres, K as a column"
+    holds: ClassVar[str] = (
+        "the JPEG as it is, depth as TIFF of float32 metres, K as a column; actions, states and "
+        "other columns of a LeRobot source"
+    )
     keeps: ClassVar[Set[Content]] = frozenset({Content.TIMES})
-    cuts: ClassVar[str] = "an episode's gaps (it is cut there); pairs of other sizes (refused)"
+    cuts: ClassVar[str] = (
+        "an episode's gaps (it is cut there); pairs of other sizes (refused); columns that not all "
+        "pairs have in one shape"
+    )
 
     pairs_per_file: Count = 256
     fps: Count | None = None
+    columns: bool = True
 
     @property
     def block_size(self) -> int:
@@ -85,10 +98,24 @@ class LeRobot(Exporter):
                 f"pairs of {told} pixels, and a LeRobot data set has one size; export the runs of "
                 "each size by themselves"
             )
+        self._shared(pairs)
+
+    def left_out(self, pairs: Pairs) -> str:
+        """See `Exporter`."""
+        names = self._shared(pairs).others
+        if not names:
+            return ""
+        return (
+            f"{', '.join(names)} of a LeRobot source: not in the export, for not all of its pairs "
+            "have them in one type and shape; export those that do by themselves"
+        )
+
+    def _shared(self, pairs: Pairs) -> Shared:
+        return _shared(pairs) if self.columns else Shared({})
 
     def arranged(self, pairs: Pairs) -> Pairs:
         """See `Exporter`: episode by episode."""
-        return pairs.by_frames
+        return pairs.by_frames.with_labels(self.columns and has_columns(pairs))
 
     def blocks(self, pairs: Pairs) -> Sequence[range]:
         """See `Exporter`: a file has whole episodes."""
@@ -97,19 +124,23 @@ class LeRobot(Exporter):
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
         fps, rows, found = self._rate(pairs), list[dict[str, Any]](), list[stats.Stats]()
+        shared = self._shared(pairs)
+        schema = _schema(pairs, shared)
         stream, waiting = io.BytesIO(), list[dict[str, Any]]()
-        with pq.ParquetWriter(stream, _schema(pairs), compression="zstd") as writer:
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
 
             def write() -> None:
-                writer.write_table(pa.Table.from_pylist(waiting, _schema(pairs)))
+                writer.write_table(pa.Table.from_pylist(waiting, schema))
                 waiting.clear()
 
             for frame in frames:
+                values = shared.values(frame)
                 row = _row(frame, pairs, fps)
+                row |= {name: value.tolist() for name, value in values.items()}
                 if waiting and (row["frame_index"] == 0 or len(waiting) == _FRAMES_TOGETHER):
                     write()
                 waiting.append(row)
-                found.append(_stats_of(frame, row))
+                found.append(_stats_of(frame, row) | _stats_of_columns(values))
                 rows.append({name: row[name] for name in (*_COUNTERS, "sample_id")})
             write()
         file = bisect_right(self.blocks(pairs), rows[0]["index"], key=lambda block: block.start) - 1
@@ -145,7 +176,7 @@ class LeRobot(Exporter):
             "splits": {"train": f"0:{len(pairs.episodes)}"},
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": None,
-            "features": _features(camera.height, camera.width, pairs),
+            "features": _features(camera.height, camera.width, pairs, self._shared(pairs)),
         }
         more = {_PROVENANCE: json_document(_provenance(pairs))} if _has_episodes(pairs) else {}
         return {
@@ -169,6 +200,12 @@ def _files(episodes: Episodes, most: int) -> tuple[range, ...]:
     return (*found, range(begin, starts[-1]))
 
 
+# Likewise.
+@lru_cache(maxsize=1)
+def _shared(pairs: Pairs) -> Shared:
+    return Shared.of(pairs, _OWN)
+
+
 def _has_camera(pairs: Pairs) -> bool:
     return any(camera.intrinsics is not None for camera in pairs.cameras)
 
@@ -177,7 +214,7 @@ def _has_episodes(pairs: Pairs) -> bool:
     return "episode" in pairs.schema.names
 
 
-def _features(height: int, width: int, pairs: Pairs) -> dict[str, Any]:
+def _features(height: int, width: int, pairs: Pairs, shared: Shared) -> dict[str, Any]:
     picture = {"dtype": "image", "names": ["height", "width", "channels"]}
     depth = {"is_depth_map": True, "depth_unit": "m"}
     return {
@@ -190,6 +227,7 @@ def _features(height: int, width: int, pairs: Pairs) -> dict[str, Any]:
         ),
         **{name: _single("string") for name in _TEXTS},
         **({name: _single(kind) for name, kind in _SOURCE.items()} if _has_episodes(pairs) else {}),
+        **{name: column.described for name, column in shared.columns.items()},
         "timestamp": _single("float32"),
         **{name: _single("int64") for name in _COUNTERS},
     }
@@ -199,7 +237,7 @@ def _single(dtype: str) -> dict[str, Any]:
     return {"dtype": dtype, "shape": [1], "names": None}
 
 
-def _schema(pairs: Pairs) -> pa.Schema:
+def _schema(pairs: Pairs, shared: Shared) -> pa.Schema:
     about = {"info": {"features": {name: {"_type": "Image"} for name in (RGB, DEPTH)}}}
     source = _SOURCE if _has_episodes(pairs) else {}
     intrinsics = [pa.field(INTRINSICS, pa.list_(pa.float64(), len(_K)))]
@@ -210,6 +248,7 @@ def _schema(pairs: Pairs) -> pa.Schema:
             *(intrinsics if _has_camera(pairs) else []),
             *(pa.field(name, pa.string()) for name in _TEXTS),
             *(pa.field(name, _TYPES[kind]) for name, kind in source.items()),
+            *(pa.field(name, arrow_type(column)) for name, column in shared.columns.items()),
             pa.field("timestamp", pa.float32()),
             *(pa.field(name, pa.int64()) for name in _COUNTERS),
         ],
@@ -251,7 +290,7 @@ def _tiff(frame: Frame) -> bytes:
     return stream.getvalue()
 
 
-def _stats_of(frame: Frame, row: Mapping[str, Any]) -> stats.Stats:
+def _stats_of(frame: Frame, row: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         RGB: stats.of_picture(frame.sample.rgb, 255.0),
         DEPTH: stats.of_picture(frame.depth[..., None], 1.0),
@@ -260,6 +299,15 @@ def _stats_of(frame: Frame, row: Mapping[str, Any]) -> stats.Stats:
     if frame.camera.intrinsics is not None:
         found[INTRINSICS] = stats.of_values(row[INTRINSICS])
     return found
+
+
+def _stats_of_columns(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Of numbers, but of frames in which one is NaN or infinite."""
+    return {
+        name: stats.of_values(np.atleast_1d(value))
+        for name, value in values.items()
+        if value.dtype != object and np.isfinite(value).all()
+    }
 
 
 def _episode(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Stats = Mapping[str, Mapping[str, Any]]
 """By feature and statistic, as JSON has them."""
@@ -31,9 +31,9 @@ def of_picture(pixels: NDArray[Any], unit: float) -> dict[str, Any]:
     }
 
 
-def of_values(values: Sequence[float]) -> dict[str, Any]:
-    """Of one vector, by component."""
-    return _of(np.array([values], np.float64))
+def of_values(values: ArrayLike) -> dict[str, Any]:
+    """Of one vector, or array, by component."""
+    return _of(np.asarray(values, np.float64)[None])
 
 
 def joined(parts: Sequence[Stats]) -> dict[str, dict[str, Any]]:

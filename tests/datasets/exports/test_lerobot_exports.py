@@ -13,6 +13,7 @@ import pytest
 import tiny_run
 from metric_run import make_episode_run
 from PIL import Image
+from training_files import one_line_error
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.episodes import Episodes
@@ -21,6 +22,7 @@ from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import commit
+from mfsynth.shards.frame_columns import FrameColumn, decode_frame, encode_frame
 from mfsynth.shards.labels import Moment
 from mfsynth.sources.registry import source_settings
 
@@ -155,3 +157,108 @@ def test_pairs_of_two_sizes_are_refused(tmp_path, out):
     pairs = Pairs(RGBDDataset(store.url), metres_per_unit=1.0)
     with pytest.raises(MfsynthError, match="pairs of 32x24, 32x48 pixels"):
         export(pairs, "lerobot", open_exporter("lerobot"), out)
+
+
+MOMENTS = [Moment("pour", n) for n in range(3)]
+ACTION = FrameColumn("float32", (2,), ["x", "y"])
+REWARD, GRID = FrameColumn("float64", (1,)), FrameColumn("int16", (2, 3))
+DONE, NOTE = FrameColumn("bool", (1,)), FrameColumn("string", (1,))
+
+
+def frame_file(number, **columns):
+    """What a frame has: an action, and these columns."""
+    plain = {"float32": [0.1 * number, -0.0], "float64": number / 3, "bool": number == 1}
+    plain |= {"string": f"note {number}", "int16": [[number, 0, -1], [2, 3, 4]]}
+    columns = {"action": ACTION, **columns}
+    found = {
+        name: column.value(np.zeros(column.shape).tolist() if column.shape == (3,) else value)
+        for name, column in columns.items()
+        for value in [plain[column.dtype]]
+    }
+    return encode_frame(columns, found)
+
+
+def make_frames(tmp_path, name, files, **more):
+    return RGBDDataset(make_episode_run(str(tmp_path / name), MOMENTS, files, **more).url)
+
+
+def rows_in(out):
+    paths = sorted((out / "data").glob("*/*.parquet"))
+    return [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+
+def exported_columns(dataset, out, *options):
+    """What is said to be left out, features that pairs brought, and rows."""
+    done = export(Pairs(dataset), "lerobot", open_exporter("lerobot", options), out)
+    features = json.loads((out / "meta/info.json").read_text())["features"]
+    rows = rows_in(out)
+    assert all(row.keys() == features.keys() for row in rows)
+    return done.left_out, features, rows
+
+
+def test_columns_of_a_lerobot_source_are_columns_again_with_statistics(tmp_path, out):
+    more = {"reward": REWARD, "grid": GRID, "done": DONE, "note": NOTE, "licence": NOTE}
+    files = [frame_file(number, **more) for number in range(3)]
+    files[2] = files[2].replace(b'"value": 0.6666666666666666', b'"value": "NaN"')
+    left_out, features, rows = exported_columns(make_frames(tmp_path, "run", files), out)
+    assert left_out == ""
+    wanted = {"action": ACTION, **more}
+    del wanted["licence"]
+    for name, column in wanted.items():
+        assert features[name] == column.described
+        for file, row in zip(files, rows, strict=True):
+            value = decode_frame(file)[1][name]
+            np.testing.assert_array_equal(np.array(row[name], value.dtype), value)
+    # The export's own.
+    assert {row["licence"] for row in rows} == {"apache-2.0"}
+    schema = pq.read_schema(next((out / "data").glob("*/*.parquet")))
+    assert schema.field("action").type == pa.list_(pa.float32(), 2)
+    assert schema.field("reward").type == pa.float64()
+    assert schema.field("grid").type == pa.list_(pa.list_(pa.int16()))
+    stats = json.loads((out / "meta/stats.json").read_text())
+    np.testing.assert_allclose(stats["action"]["mean"], [0.1, 0], rtol=1e-6)
+    assert stats["grid"]["max"] == [[2, 0, -1], [2, 3, 4]]
+    assert (stats["reward"]["count"], stats["done"]["count"]) == ([2], [3])
+    assert not stats.keys() & {"note", "licence"}
+
+
+def test_columns_that_pairs_do_not_share_are_left_out_and_named(tmp_path, out):
+    here = make_frames(tmp_path, "a", [frame_file(n, reward=REWARD, grid=GRID) for n in range(3)])
+    renamed = FrameColumn("float64", (1,), ["r"])
+    other = {"grid": FrameColumn("float32", (3,)), "reward": renamed, "done": DONE}
+    make_frames(tmp_path, "b", [frame_file(n, **other) for n in range(3)], seed=1)
+    both = RGBDDataset([str(tmp_path / "a"), str(tmp_path / "b")])
+    left_out, features, _ = exported_columns(both, out)
+    assert left_out.startswith("grid, done of a LeRobot source: not in the export, for not all")
+    assert features["action"] == ACTION.described
+    assert features["reward"] == REWARD.described
+    assert not features.keys() & {"grid", "done"}
+    # Of pairs of which some have no columns at all, none are left.
+    make_frames(tmp_path, "c", (), seed=2)
+    three = RGBDDataset([str(tmp_path / "a"), str(tmp_path / "c")])
+    left_out, features, _ = exported_columns(three, tmp_path / "c-out")
+    assert left_out.startswith("action, reward, grid of a LeRobot source: not in the export")
+    assert "action" not in features
+    left_out, features, _ = exported_columns(here, tmp_path / "none", "columns=false")
+    assert left_out == ""
+    assert "action" not in features
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        (encode_frame({}, {}), "lerobot.json has no action of float32 .2., as others of its run"),
+        (b"{", "lerobot.json: not valid JSON"),
+        (b"[]", "lerobot.json: no object of columns by name"),
+        (b'{"action": 1}', "lerobot.json: action: no object with dtype, shape and value"),
+        (b'{"action": {"dtype": "image"}}', "action: dtype is 'image', which is none of a column"),
+        (
+            b'{"action": {"dtype": "float32", "shape": [2], "value": [1, "2"]}}',
+            "action: is no whole float32 of the shape .2.; leave it out, or set columns=false",
+        ),
+    ],
+)
+def test_a_pair_that_has_not_what_others_of_its_run_have_is_one_line(tmp_path, out, file, problem):
+    dataset = make_frames(tmp_path, "run", [frame_file(0), file, frame_file(2)])
+    with one_line_error(f"{dataset[1].sample_id}: .*{problem}"):
+        export(Pairs(dataset), "lerobot", open_exporter("lerobot"), out)
