@@ -22,8 +22,10 @@ from mfsynth.storage.errors import StoreError
 _TRIES = 3
 _PAUSE_S = 1.0
 _ACCIDENTS = 3
-# Items by which one sees whether a source is there.
+# Items by which one sees whether a source is there, where a shard of it says nothing.
 _PROBES = 16
+# Lost items that are looked for again: a broken part may be slow, and be all of a shard.
+_LOST_PROBES = 4
 
 
 class _OtherItemsError(StoreError):
@@ -89,11 +91,13 @@ class Loader:
     def require_there(self, candidates: Sequence[Candidate], lost: Mapping[int, str]) -> None:
         """Refuse a shard of which some can't be loaded, unless a part of the source is broken.
 
-        It is broken if what couldn't be loaded still can't, and something else of the source can:
-        where a share is not mounted, nothing can.
+        It is broken if of what couldn't be loaded a few still can't, and something else can: what
+        the shard itself loaded, else something of the source. Where a share is not mounted, nothing
+        can. A shard is made again as a whole, be it for a single item that can be loaded only
+        now and then: it costs the time of one, and an item given up is given up for good.
 
         Args:
-            candidates: Of the shard.
+            candidates: What was to be made of the shard; all that isn't lost was loaded.
             lost: Why some can't be loaded, by their indices in the run.
 
         Raises:
@@ -101,20 +105,22 @@ class Loader:
         """
         if lost:
             # Where all else is loaded: some of what a source holds is one thread's own.
-            self._thread.submit(self._require_there, len(candidates), lost).result()
+            self._thread.submit(self._require_there, candidates, lost).result()
 
-    def _require_there(self, count: int, lost: Mapping[int, str]) -> None:
+    def _require_there(self, candidates: Sequence[Candidate], lost: Mapping[int, str]) -> None:
         assert self._source is not None  # else nothing is lost
         said = (
-            f"source: {len(lost)} of {count} items of a shard can't be used, the first: "
+            f"source: {len(lost)} of {len(candidates)} items of a shard can't be used, the first: "
             f"{next(iter(lost.values()))}"
         )
-        spread = _spread(range(self._source.candidates), _PROBES + len(lost))
-        others = [index for index in spread if index not in lost]
+        # Again: a share may have gone since.
+        others = [c.index for c in candidates if c.index not in lost]
+        if not others:
+            spread = _spread(range(self._source.candidates), _PROBES + len(lost))
+            others = [index for index in spread if index not in lost]
         if not any(map(self._can_load, _spread(others, _PROBES))):
             raise StoreError(said)
-        # All of them: after failures in a row each had one try.
-        if any(map(self._can_load, lost)):
+        if any(map(self._can_load, _spread([*lost], _LOST_PROBES))):
             raise StoreError(f"{said}; now it can, so the shard is made again")
 
     def _can_load(self, index: int) -> bool:

@@ -38,8 +38,8 @@ class Attempt:
         candidate: First one of the batch in work; None before the first and after the last.
         done: Candidates made so far.
         writing: All are made.
-        waits_since: How many shards workers had written when it first couldn't be; None before.
-        shut_out: It still couldn't be when others were since.
+        waits_since: How many shards workers had written when it last couldn't be; None before.
+        shut_out: It couldn't be, though others were since the time before.
     """
 
     batch_size: int
@@ -256,9 +256,12 @@ class WorkerRoster:
         if worker is None or shard not in worker.attempts:
             return False
         attempt = worker.attempts[shard]
-        if attempt.waits_since is None:
-            attempt.waits_since = self._written
-        attempt.shut_out = self._written > attempt.waits_since
+        if attempt.waits_since is not None:
+            # One that was under way is no sign for good. But before its shard is late nobody could
+            # take it over, and there may be no others after.
+            others = self._written > attempt.waits_since
+            attempt.shut_out = others or (attempt.shut_out and now < self._due_at(attempt))
+        attempt.waits_since = self._written
         self._deadlines.set((number, shard), now + self._deadline_s)
         return True
 
@@ -339,7 +342,10 @@ class WorkerRoster:
 
     def _overdue_at(self, attempt: Attempt) -> float:
         """When the batch in work, or at last the whole shard, is overdue; what is kept never is."""
-        if attempt.is_kept:
+        return math.inf if attempt.is_kept else self._due_at(attempt)
+
+    def _due_at(self, attempt: Attempt) -> float:
+        if not self._shards_timed:
             return math.inf
         due = min(1.0, (attempt.done + attempt.batch_size) / self._shard_size)
         return attempt.began + STRAGGLER_FACTOR * due * self._seconds / self._shards_timed

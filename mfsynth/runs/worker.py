@@ -194,7 +194,7 @@ class ShardWorker:
                     records.wait(waiting)
             yield Progress(None, len(todo))
             records.wait(0)
-            self._loader.require_there(candidates, lost)
+            self._loader.require_there(todo, lost)
             quarantined = {**assignment.quarantined, **lost, **refused}
             for candidate in candidates:
                 if (reason := quarantined.get(candidate.index)) is not None:

@@ -227,6 +227,40 @@ def test_one_lost_item_is_looked_for_again_before_it_is_given_up(job, photograph
         loader.require_there(shard, {4: "lost"})
 
 
+def test_one_lost_item_of_a_shard_is_in_quarantine_where_most_of_the_source_is_broken(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    folder = photographs.folder / "many"
+    folder.mkdir()
+    for number in range(84):
+        Image.fromarray(picture(number, 32, 32)).save(folder / f"{number:02}.jpg")
+    source = photographs.settings(images="many/*.jpg", max_skipped=0.99)
+    config = job("i2d", source, shard_size=4)
+    start(config)
+    worker, plan = open_shard_worker(config, "cpu"), plan_of(config)
+    loaded = {37, 38, 39}  # None of them is among a few items at equal distances.
+    for number in set(range(84)) - loaded:
+        (folder / f"{number:02}.jpg").write_bytes(b"\xff\xd8 no picture")
+    *_, end = worker.make_shard(Assignment(9, "a", 2), plan.shard(9))
+    assert isinstance(end, Made), end
+    assert (end.receipt.accepted, end.receipt.quarantined) == (3, 1)
+
+
+def test_few_of_many_lost_items_are_looked_for_again(job, photographs, monkeypatch):
+    for number in range(40):
+        (photographs.folder / f"b{number:02}.jpg").write_bytes(b"\xff\xd8 no picture")
+    config = job("i2d", photographs.settings(max_skipped=0.9), shard_size=45)
+    loader, shard = Loader(config), plan_of(config).shard(0)
+    asked: list[int] = []
+    can_load = Loader._can_load
+    monkeypatch.setattr(
+        Loader, "_can_load", lambda self, index: asked.append(index) or can_load(self, index)
+    )
+    loader.require_there(shard, dict.fromkeys(range(5, 45), "lost"))
+    assert asked == [0, 5, 18, 31, 44]
+
+
 def test_a_tar_that_can_not_be_opened_is_left_out_of_a_run_and_told(job, photographs, tmp_path):
     tars = [tmp_path / f"{number}.tar" for number in range(3)]
     for number, tar in enumerate(tars):

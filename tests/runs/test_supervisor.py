@@ -823,6 +823,35 @@ def test_a_worker_that_can_not_write_while_others_can_is_a_straggler():
     assert copy.worker != second.worker
 
 
+def test_a_worker_is_no_straggler_for_good_by_one_write_that_was_under_way():
+    supervisor = new(workers=3, target=24, counts_pairs=False, patience_s=600.0)
+    *two, late = supervisor.begin(0.0)
+    first, second = ready(supervisor, two)
+    supervisor.handle(BatchStarted(second.worker, 1, None, 8), 6.0)
+    supervisor.handle(ShardWaits(second.worker, 1, "disk full"), 8.0)
+    supervisor.handle(ShardMade(first.worker, receipt(0, 8)), 10.0)
+    supervisor.handle(BatchStarted(first.worker, 2, None, 8), 40.0)
+    for now in (50.0, 60.0):
+        supervisor.handle(ShardWaits(first.worker, 2, "disk full"), now)
+        supervisor.handle(ShardWaits(second.worker, 1, "disk full"), now)
+    assert supervisor.handle(WorkerReady(late.worker), 61.0) == []
+    assert supervisor.handle(Tick(), 90.0) == []
+
+
+def test_a_worker_that_can_not_write_is_a_straggler_though_it_is_late_only_later():
+    supervisor = new(workers=2, target=24, counts_pairs=False, patience_s=600.0)
+    first, second = ready(supervisor, supervisor.begin(0.0))
+    supervisor.handle(ShardMade(second.worker, receipt(1, 8)), 5.0)
+    supervisor.handle(BatchStarted(second.worker, 2, None, 8), 6.0)
+    supervisor.handle(ShardWaits(second.worker, 2, "no route"), 8.0)
+    supervisor.handle(ShardMade(first.worker, receipt(0, 8)), 10.0)
+    # 1.2 times the 7.5 s that a shard takes, from 5 s on.
+    for now in (11.0, 12.0, 13.0):
+        assert supervisor.handle(ShardWaits(second.worker, 2, "no route"), now) == []
+    assert supervisor.wake_at() == 14.0
+    assert one(supervisor.handle(Tick(), 14.0), Assign).assignment.shard == 2
+
+
 def test_how_long_the_store_was_away_says_nothing_of_how_long_a_shard_takes():
     supervisor = new(workers=2, target=32, counts_pairs=False, batch_size=8)
     first, second = ready(supervisor, supervisor.begin(0.0))
