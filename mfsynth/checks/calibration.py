@@ -85,6 +85,8 @@ class UsedEstimator(Settings):
         name: As it was named.
         revision: Of its files, as a run has it; "" of a stand-in.
         dtype: Of its weights and activations, as a run's `estimator.dtype`.
+        counts_infinite: Whether it gives disparity up to a shift, and the scores count the pixels
+            that the fit puts at infinity; older files of such estimators left them out.
         stands_in: Whether it was no estimator but a perturbed copy of the trusted depth, so that
             what its checks see is an upper bound of what they would see by an estimator.
     """
@@ -93,6 +95,8 @@ class UsedEstimator(Settings):
     revision: str = ""
     # It came later: what is the default is no part of what is stored, nor of any digest.
     dtype: Annotated[str, Field(exclude_if=lambda dtype: dtype == "float32")] = "float32"
+    # Likewise.
+    counts_infinite: Annotated[bool, Field(exclude_if=lambda counts: not counts)] = False
     stands_in: bool = False
 
 

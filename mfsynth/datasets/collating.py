@@ -13,6 +13,9 @@ from mfsynth.errors import MfsynthError
 FIELDS = ("rgb", "depth", "valid", "intrinsics", "sample_id", "prompt")
 """Of `RGBDSample`, what a batch has unless others are named."""
 
+LABELS = ("mask", "sensor")
+"""Those that a batch has of all its samples or not at all."""
+
 Batch = dict[str, Any]
 
 
@@ -37,7 +40,7 @@ def require_labels(sample: RGBDSample, fields: Sequence[str]) -> None:
     Raises:
         MfsynthError: A mask or a sensor's depth is asked for, and it has none.
     """
-    for name in ("mask", "sensor"):
+    for name in LABELS:
         if name in fields and getattr(sample, name) is None:
             raise MfsynthError(
                 f"{sample.sample_id}: no {name}; open the data set with labels=True, or leave "

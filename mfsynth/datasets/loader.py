@@ -32,6 +32,7 @@ import numpy as np
 from mfsynth.datasets.augmentations import Augmentation
 from mfsynth.datasets.collating import (
     FIELDS,
+    LABELS,
     Batch,
     require_labels,
     stacked,
@@ -61,6 +62,10 @@ class Loadable(Protocol):
     @property
     def digest(self) -> str:
         """Of which samples these are, and in which order."""
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether samples come with their labels, where they have some."""
 
     def __len__(self) -> int: ...
 
@@ -225,6 +230,11 @@ class Loader:
             name for name in fields if name.startswith("_") or not hasattr(RGBDSample, name)
         ]:
             raise MfsynthError(f"fields: a sample has no {unknown[0]!r:.80}")
+        if not dataset.reads_labels and (labels := [f for f in fields if f in LABELS]):
+            raise MfsynthError(
+                f"fields: {labels[0]}, but the data set was opened without labels; open it with "
+                f"labels=True, or leave {labels[0]} out"
+            )
         for name, value, allowed in (
             ("tail", tail, ("drop", "pad")),
             ("kind", kind, ("threads", "processes")),

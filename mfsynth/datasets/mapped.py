@@ -214,7 +214,10 @@ def _checksum(path: Path) -> str:
 
 
 def _forget(folder: Path) -> None:
-    """Remove what is old, and of the rest what is too much: never what somebody has open."""
+    """Remove what is old, and of the rest what is too much: never what somebody has open.
+
+    Where a file system has no locks, nobody knows what is open: then only what is old goes.
+    """
     from mfsynth.storage.locks import remove_unused
 
     found = []
@@ -231,7 +234,7 @@ def _forget(folder: Path) -> None:
         if excess <= 0 and not _is_old(used):
             break
         with contextlib.suppress(OSError):
-            if remove_unused(path):
+            if remove_unused(path, is_old=_is_old(used)):
                 excess -= size
                 path.with_suffix(_CHECKSUM).unlink(missing_ok=True)
 

@@ -54,6 +54,11 @@ class MixedDataset:
         parts = [*(dataset.digest for dataset in self._datasets), repr(self._weights)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether all of them were opened with `labels=True`."""
+        return all(dataset.reads_labels for dataset in self._datasets)
+
     def __len__(self) -> int:
         return self._ends[-1]
 

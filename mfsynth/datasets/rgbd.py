@@ -172,6 +172,11 @@ class RGBDDataset:
         other._chosen = chosen if self._chosen is None else self._chosen[chosen]
         return other
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it was opened with `labels=True`."""
+        return self._labels
+
     def with_labels(self, wanted: bool = True) -> Self:
         """The same samples, as if opened with `labels=wanted`."""
         other = copy(self)

@@ -217,7 +217,7 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
 
     Raises:
         MfsynthError: There is no such estimator, metres are asked of one that has none, or limits
-            were calibrated with another, or with this one in another precision.
+            were calibrated with another, with this one in another precision, or by older scores.
     """
     if config.estimator is None:
         return None
@@ -251,6 +251,11 @@ def _require_calibrated_with(config: RunConfig, dtype: str, info: EstimatorInfo)
             raise MfsynthError(
                 f"estimator.dtype: {dtype}, but checks.{CALIBRATION} was made in {used.dtype}; set "
                 f"estimator.dtype={used.dtype}"
+            )
+        if info.gives is EstimateKind.AFFINE_INVARIANT_DISPARITY and not used.counts_infinite:
+            raise MfsynthError(
+                f"checks.{CALIBRATION}: made by scores that left out what the disparity of "
+                f"{info.id} puts at infinity, which they count by now; calibrate again"
             )
 
 

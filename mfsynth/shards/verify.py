@@ -240,43 +240,49 @@ def _deep(
     store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
     """What is wrong with the objects of a shard, and the ids of its samples."""
+    problems: list[str] = []
+    ids: list[str] = []
+    vanished = False
     try:
-        problems, ids = _of_contents(store, manifest, receipt, sizes)
-        vanished = False
+        ids = _of_contents(store, manifest, receipt, sizes, problems)
     except FileNotFoundError:
-        problems, ids, vanished = [], [], True
-    # What was listed may be gone by now; of what is left of a shard then nothing is said.
+        vanished = True
+    # What was listed may be gone by now: then that is said of it, and nothing else.
     if problems or vanished:
         gone = [each.key for each in receipt.objects.values() if store.size(each.key) is None]
         if gone:
-            return [f"{key}: {_MISSING}" for key in gone], []
+            others = [each for each in problems if not any(key in each for key in gone)]
+            return [*(f"{key}: {_MISSING}" for key in gone), *others], []
         if vanished:
             # It is there again, or was put there anew.
-            return _of_contents(store, manifest, receipt, sizes)
+            problems = []
+            ids = _of_contents(store, manifest, receipt, sizes, problems)
     return problems, ids
 
 
 def _of_contents(
-    store: ObjectStore, manifest: RunManifest, receipt: Receipt, sizes: Mapping[str, int]
-) -> tuple[list[str], list[str]]:
+    store: ObjectStore,
+    manifest: RunManifest,
+    receipt: Receipt,
+    sizes: Mapping[str, int],
+    problems: list[str],
+) -> list[str]:
+    """The ids of a shard's samples; what is wrong is added to the problems as it is found."""
     with ExitStack() as stack:
-        paths = {
-            kind: stack.enter_context(store.local_copy(stored.key))
-            for kind, stored in receipt.objects.items()
-        }
-        problems = [
-            f"{stored.key}: its bytes changed (SHA-256 differs)"
-            for kind, stored in receipt.objects.items()
+        paths = {}
+        for kind, stored in receipt.objects.items():
+            paths[kind] = stack.enter_context(store.local_copy(stored.key))
             # Of another size it was reported before, and its hash differs of course.
-            if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256
-        ]
+            if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256:
+                problems.append(f"{stored.key}: its bytes changed (SHA-256 differs)")
         problems += shard_problems(receipt, paths, decode=True, run=manifest)
         try:
             key = receipt.objects["index"].key
-            ids = read_moderate(str(paths["index"]), key, ["sample_id"]).column(0).to_pylist()
+            found = read_moderate(str(paths["index"]), key, ["sample_id"])
+            ids: list[str] = found.column(0).to_pylist()
         except (pa.ArrowException, OSError, ValueError, LookupError, MfsynthError):
-            return problems, []
-        return problems, ids
+            return []
+        return ids
 
 
 def _segment_problems(

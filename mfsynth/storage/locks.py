@@ -76,15 +76,15 @@ def share(path: Path) -> int:
     return descriptor
 
 
-def remove_unused(path: Path) -> bool:
-    """Remove a file unless a process shares it; where there are no locks it is not removed.
+def remove_unused(path: Path, *, is_old: bool) -> bool:
+    """Remove a file unless a process shares it; where there are no locks, if it is old.
 
     Raises:
         OSError: It isn't there, or can't be removed.
     """
     descriptor = os.open(path, os.O_RDWR)
     try:
-        unused = _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unused = _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) or is_old
         if unused:
             path.unlink()
         return unused

@@ -417,6 +417,7 @@ def test_a_pair_without_a_label_that_is_wanted_is_named_or_skipped(dataset, monk
 
     monkeypatch.setattr(RGBDDataset, "load", labelled)
     how = {"fields": ("rgb", "mask", "sample_id"), "workers": 0}
+    dataset = dataset.with_labels()
     with pytest.raises(MfsynthError, match=f"{name}: no mask; "):
         [*dataset.loader(4, **how)]
     loader = dataset.loader(4, on_error="skip", **how)
@@ -425,6 +426,13 @@ def test_a_pair_without_a_label_that_is_wanted_is_named_or_skipped(dataset, monk
     assert name not in found
     assert loader.skipped == 1
     assert loader.last_skipped.startswith(f"{name}: no mask")
+
+
+@pytest.mark.parametrize("name", ["mask", "sensor"])
+def test_labels_of_a_data_set_that_was_opened_without_are_refused_at_once(dataset, name):
+    for one in (dataset, MixedDataset([dataset.with_labels(), dataset], [1, 1])):
+        with pytest.raises(MfsynthError, match=rf"^fields: {name}, but .* with labels=True"):
+            one.loader(4, fields=("rgb", name), on_error="skip")
 
 
 def test_the_orders_of_a_mixture_of_many_are_made_once_an_epoch(dataset, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import pickle
 import subprocess
@@ -154,6 +156,22 @@ def test_of_too_many_the_least_used_go_but_none_that_is_in_use(cache, run_store,
         other.stdin.close()
     grown(10)
     assert not kept[0].exists()
+
+
+def test_without_locks_only_what_is_old_is_forgotten(cache, run_store, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(mapped, "_MOST_BYTES", 0)
+    RGBDDataset(run_store.url)
+    [young] = cache.glob("*.arrow")
+    old = young.with_name("old.arrow")
+    old.write_bytes(b"")
+    os.utime(old, (time.time() - 100 * 24 * 3600,) * 2)
+    commit(run_store, tiny_run.upload_shard(run_store, 3))
+    RGBDDataset(run_store.url)
+    assert (young.exists(), old.exists()) == (True, False)
 
 
 def test_a_folder_that_others_may_write_is_no_cache(tmp_path, monkeypatch):

@@ -267,6 +267,30 @@ def test_a_file_with_a_value_that_is_none_is_one_line_before_any_image(
         estimator_info(config)
 
 
+@pytest.mark.parametrize("name", ["dpt", "depth_anything", "zoedepth"])
+def test_a_null_of_the_image_processor_is_the_default_of_its_class(name, folder, tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (1, 56, 56, 3), np.uint8)
+    nulls = ("image_mean", "image_std", "rescale_factor", "ensure_multiple_of")
+    found = []
+    for given in ({}, dict.fromkeys(nulls)):
+        path = tmp_path / str(len(given))
+        shutil.copytree(folder(name), path)
+        file = path / "preprocessor_config.json"
+        values = {k: v for k, v in json.loads(file.read_text()).items() if k not in nulls}
+        file.write_text(json.dumps(values | given))
+        found += open_estimator(DepthEstimatorConfig(id=str(path)), "cpu")(rgb)
+    np.testing.assert_array_equal(found[0].values, found[1].values)
+
+
+def test_depth_pro_leaves_no_colour_to_a_default(folder, tmp_path):
+    path = tmp_path / "model"
+    shutil.copytree(folder("depth_pro"), path)
+    file = path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_mean": None}))
+    with pytest.raises(MfsynthError, match="image_mean"):
+        estimator_info(DepthEstimatorConfig(id=str(path)))
+
+
 def test_a_kind_that_the_files_are_not_of_is_one_line(folder):
     with pytest.raises(MfsynthError, match=r"is of transformers, not of moge; set kind to auto"):
         estimator_info(DepthEstimatorConfig(id=str(folder("dpt")), kind="moge"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import standin
+import tiny_estimators
 import tiny_recognisers
 
 from mfsynth.checks import open_checks
@@ -18,6 +19,7 @@ from mfsynth.config import RunConfig, fingerprint
 from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.calibration.estimates import open_estimator
 from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.runs.doctor.examination import checks_look
@@ -244,6 +246,24 @@ def test_a_run_has_its_estimator_in_the_precision_of_its_calibration(save):
     for dtype, used in (("bfloat16", {}), ("float32", {"dtype": "bfloat16"})):
         with pytest.raises(MfsynthError, match=rf"^estimator\.dtype: {dtype}, but .* was made in"):
             run_estimator(run(dtype, used))
+
+
+def test_a_calibration_by_scores_that_left_out_infinity_is_refused(save, tmp_path):
+    folder = str(tiny_estimators.dpt(tmp_path / "dpt"))
+    info = estimator_info(DepthEstimatorConfig(id=folder))
+
+    def run(**used: bool) -> RunConfig:
+        path = save(estimator={"name": folder, "revision": info.revision, **used})
+        checks = {"calibration": path, "ordinal_agreement": {}}
+        values = RUN | {"checks": checks, "estimator": {"id": folder}}
+        return complete(RunConfig.model_validate(values))
+
+    found, _ = open_estimator(folder)
+    assert found.model_dump()["counts_infinite"]
+    assert "counts_infinite" not in open_estimator("embedded")[0].model_dump()
+    assert run_estimator(run(counts_infinite=True)) == info
+    with pytest.raises(MfsynthError, match=r"^checks\.calibration: .*; calibrate again$"):
+        run_estimator(run())
 
 
 def test_a_run_asks_the_networks_that_its_calibration_asked(save, tmp_path):

@@ -93,6 +93,30 @@ def test_an_object_that_goes_after_it_was_listed_is_missing(
     assert problems(store) == (f"shard 000001: {key}: is missing",)
 
 
+@pytest.mark.parametrize("when", ["before it is copied", "while it is read"])
+def test_what_is_wrong_with_others_is_said_beside_one_that_went(run_store, when, monkeypatch):
+    key, whole = key_of(run_store, "rejects", 1), ObjectStore.local_copy
+    damaged = path_of(run_store, "tar", 1)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+
+    @contextmanager
+    def local_copy(place, wanted):
+        if wanted == key and when == "before it is copied":
+            run_store.delete(key)
+        with whole(place, wanted) as path:
+            if wanted == key:
+                path.unlink()
+            yield path
+
+    monkeypatch.setattr(ObjectStore, "local_copy", local_copy)
+    found = problems(run_store)
+    assert found[0] == f"shard 000001: {key}: is missing"
+    assert f"shard 000001: {key_of(run_store, 'tar', 1)}: its bytes changed" in found[1]
+    assert all(key not in line for line in found[1:])
+
+
 @pytest.mark.parametrize("kind", layout.OBJECT_KINDS)
 def test_a_truncated_object_is_found_by_its_size_alone(run_store, kind):
     path = path_of(run_store, kind)

@@ -44,7 +44,8 @@ class Episodes:
         if "episode" not in index.column_names:
             return cls(np.arange(count), np.arange(count + 1), 1, None)
         recordings, frames, times = _columns(index)
-        # Recordings as they are first met; of two pairs of one frame, in their order.
+        # Recordings as they are first met, then pairs that are no frames; of two pairs of one
+        # frame, in their order.
         order = np.lexsort((np.arange(count), frames, recordings))
         recordings, frames, times = recordings[order], frames[order], times[order]
         same, steps = recordings[1:] == recordings[:-1], np.diff(frames)
@@ -162,7 +163,9 @@ def _columns(
     recordings, frames, times = [], [], []
     for number, row in enumerate(index.select(names).to_pylist()):
         recording = recording_of(row)
-        recordings.append(known.setdefault(number if recording is None else recording, len(known)))
+        # A pair that is no frame is one by itself, after all recordings.
+        alone = recording is None
+        recordings.append(len(index) + number if alone else known.setdefault(recording, len(known)))
         frames.append(0 if recording is None else row["frame"])
         time = row.get("timestamp")
         times.append(np.nan if time is None else time)

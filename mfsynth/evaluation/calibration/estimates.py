@@ -39,8 +39,13 @@ def open_estimator(name: str) -> tuple[UsedEstimator, Estimate]:
     from mfsynth.models.estimators.opening import open_estimator as load
 
     config = DepthEstimatorConfig(id=name)
-    revision = estimator_info(config).revision
-    used = UsedEstimator(name=name, revision=revision, dtype=config.dtype)
+    info = estimator_info(config)
+    used = UsedEstimator(
+        name=name,
+        revision=info.revision,
+        dtype=config.dtype,
+        counts_infinite=info.gives is EstimateKind.AFFINE_INVARIANT_DISPARITY,
+    )
     estimator = load(config, "cuda" if torch.cuda.is_available() else "cpu")
 
     def estimate(pairs: Sequence[CheckedPair]) -> Iterator[DepthEstimate]:

@@ -44,13 +44,16 @@ class Size(_File):
 
 
 class Preprocessing(_File):
-    """`preprocessor_config.json` of Depth Anything and DPT: settings of their image processor."""
+    """`preprocessor_config.json` of Depth Anything and DPT: settings of their image processor.
+
+    None, as what isn't given, is the default of the processor's class.
+    """
 
     size: Size = Size(height=384, width=384)
-    image_mean: _Colour = (0.5, 0.5, 0.5)
-    image_std: _Deviation = (0.5, 0.5, 0.5)
-    rescale_factor: Positive = 1 / 255
-    ensure_multiple_of: Positive = 1
+    image_mean: _Colour | None = None
+    image_std: _Deviation | None = None
+    rescale_factor: Positive | None = None
+    ensure_multiple_of: Positive | None = None
     resample: Literal[0, 1, 2, 3, 4, 5] = 3
     keep_aspect_ratio: bool | None = None
     do_resize: bool | None = None

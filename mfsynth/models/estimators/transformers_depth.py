@@ -38,6 +38,7 @@ from mfsynth.models.estimators.files import (
 from mfsynth.models.images import Letterbox
 from mfsynth.models.weights import load_whole
 
+_DEFAULTED = ("image_mean", "image_std", "rescale_factor", "ensure_multiple_of")
 # What Depth Pro's own code takes for the nearest and farthest inverse depth, in 1/m.
 _INVERSE_DEPTHS = (1e-4, 1e4)
 
@@ -73,8 +74,12 @@ def load_transformers_estimator(
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an image processor, without the names of classes."""
-    return {name: value for name, value in settings.items() if not name.endswith("processor_type")}
+    """Settings of an image processor, without the names of classes, and nulls for defaults."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if not name.endswith("processor_type") and not (value is None and name in _DEFAULTED)
+    }
 
 
 @dataclass(frozen=True, slots=True)

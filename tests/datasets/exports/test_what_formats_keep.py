@@ -387,3 +387,11 @@ def test_frames_without_times_of_their_own_are_a_second_apart(tmp_path, out):
     assert scenes.seconds.tolist() == scenes.since.tolist() == [0, 1, 0, 1, 0, 1]
     assert scenes.stretch_of(4, 1) == (4, 0)
     assert [*map(len, scenes.stretches(9))] == [2, 2, 2]
+
+
+def test_pairs_that_are_no_frames_are_together_wherever_they_lie(tmp_path):
+    moments = [None, Moment("pour", 0), None, Moment("stack", 0), None, Moment("pour", 1)]
+    store = make_episode_run(str(tmp_path / "run"), moments)
+    pairs = Pairs(RGBDDataset(store.url)).by_frames
+    assert [*map(len, pairs.scenes.stretches(9))] == [2, 1, 3]
+    assert pairs.scenes.numbers.tolist() == [0, 0, 1, 2, 2, 2]
