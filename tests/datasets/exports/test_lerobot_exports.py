@@ -97,7 +97,7 @@ def test_episodes_are_stretches_of_frames_without_a_gap_whatever_stands_between_
     table = pa.Table.from_pylist([dict(zip(names, row, strict=False)) for row in rows])
     found = Episodes.of(table)
     assert [ids.tolist() for ids in np.split(found.order, found.starts[1:-1])] == [
-        *([2, 4, 0], [5], [1], [3], [6])
+        *([2, 4, 0], [5], [3], [6], [1])
     ]
     assert (found.step, found.seconds) == (3, pytest.approx(0.1))
     assert found.episode_of(2) == (0, 2)
