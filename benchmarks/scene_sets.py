@@ -81,7 +81,8 @@ def kept(path: Path, make: Callable[[], Mapping[str, NDArray[Any]]]) -> Mapping[
     """Arrays of a file, which are made where it isn't there yet; it is whole or absent."""
     if not path.exists():
         file = io.BytesIO()
-        np.savez(file, **make())
+        arrays: Any = make()
+        np.savez(file, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace(path, file.getvalue())
     with np.load(path) as arrays:
