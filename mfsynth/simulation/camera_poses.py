@@ -37,13 +37,19 @@ class CameraPose:
             distance: Metres from the target.
         """
         a, e = math.radians(azimuth), math.radians(elevation)
-        outward = np.array([math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)])
-        right = np.array([-math.sin(a), math.cos(a), 0.0])
-        forward = -outward
-        return cls(
-            position=np.asarray(target, dtype=np.float64) + distance * outward,
-            rotation=np.stack([right, np.cross(forward, right), forward], axis=1),
+        x, y, z = math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)
+        right_x, right_y = -math.sin(a), math.cos(a)
+        # Columns: right, down = forward × right, forward. Many cameras are tried for each scene,
+        # and numpy's cross product takes as long as all else of them.
+        rotation = np.array(
+            [
+                [right_x, z * right_y, -x],
+                [right_y, -z * right_x, -y],
+                [0.0, y * right_x - x * right_y, -z],
+            ]
         )
+        outward = np.array([x, y, z])
+        return cls(np.asarray(target, dtype=np.float64) + distance * outward, rotation)
 
     def moved(self, right: float, down: float, forward: float) -> CameraPose:
         """A camera that looks the same way from elsewhere; metres along this one's axes."""

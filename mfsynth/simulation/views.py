@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -81,7 +82,7 @@ def choose_cameras(settled: SettledScene, count: int, height: int, width: int) -
     return chosen
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Framing:
     """Puts cameras of one lens where they show all points."""
 
@@ -133,16 +134,16 @@ class _Framing:
         reach = (np.copysign(_WITHIN_WALLS * self.half_width, ahead) - position) / ahead
         return float(np.where(backward == 0, np.inf, reach).min())
 
-    def rays(self, pose: CameraPose) -> NDArray[np.float64]:
-        """World directions (N, 3) of rays that are spread over the image, of length 1."""
+    @cached_property
+    def rays(self) -> NDArray[np.float64]:
+        """Directions (N, 3) of rays that are spread over the image, in camera axes, of length 1."""
         columns = np.linspace(0, self.width - 1, self.style.rays)
         rows = np.linspace(0, self.height - 1, self.style.rays)
         camera = self.intrinsics
         u, v = np.meshgrid((columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy)
-        rays = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
+        rays: NDArray[np.float64] = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        directions: NDArray[np.float64] = rays @ pose.rotation.T
-        return directions
+        return rays
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +159,7 @@ class _Sight:
 
 def _look(settled: SettledScene, pose: CameraPose, framing: _Framing) -> _Sight:
     objects = range(len(settled.scene.objects))
-    directions = framing.rays(pose)
+    directions = framing.rays @ pose.rotation.T
     hits = first_hits(settled, pose.position, directions, [*objects, CLUTTER_GROUP])
     owners = np.append(settled.model.geom_group, -1)[hits]
     smallest = min(np.count_nonzero(owners == i) for i in objects) / len(directions)
