@@ -168,7 +168,7 @@ def main(
     settings = Acceleration(compile=compiled, quantization="fp8" if fp8 else "none")
     pipeline: Any
     if architecture:
-        pipeline = _RandomReleased()
+        pipeline = _RandomReleased(_random_transformer(), None, None)
     else:
         pipeline = ModalityForcingPipeline.from_pretrained(find_model(model).path)
     accelerate(pipeline, settings, device)
@@ -202,16 +202,18 @@ def main(
     _print(table, is_judged)
 
 
-class _RandomReleased(ModalityForcingPipeline):
-    """The 12 B architecture with random weights, and random prompts of its text encoder's shape."""
+def _random_transformer() -> ModalityForcingTransformer2DModel:
+    """Of the 12 B architecture."""
+    torch.set_default_dtype(torch.bfloat16)
+    # A GPU draws 12 B numbers in a second, a core in minutes.
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        transformer = ModalityForcingTransformer2DModel()
+    torch.set_default_dtype(torch.float32)
+    return transformer
 
-    def __init__(self) -> None:
-        torch.set_default_dtype(torch.bfloat16)
-        # A GPU draws 12 B numbers in a second, a core in minutes.
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            transformer = ModalityForcingTransformer2DModel()
-        torch.set_default_dtype(torch.float32)
-        super().__init__(transformer, None, None)
+
+class _RandomReleased(ModalityForcingPipeline):
+    """Takes random prompts of the released text encoder's shape."""
 
     def encode_prompts(self, prompts: Any, batch_size: int = 16) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
