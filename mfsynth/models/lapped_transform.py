@@ -51,19 +51,29 @@ class LappedTransformCodec:
 
     def encode(self, images: Tensor) -> Tensor:
         """Transform, drop high frequencies, and weigh the rest."""
-        index, gain = (part.to(images.device) for part in _kept(self.patch, self.bands))
-        colours = torch.einsum("oc,bchw->bohw", _COLOURS.to(images), images)
-        rows, columns = (lapped_transform(n, self.patch).to(images) for n in images.shape[2:])
-        return patchify(rows @ colours @ columns.T, self.patch)[..., index] * gain.to(images.dtype)
+        index, gain, colours = self._constants(images)
+        mixed = torch.einsum("oc,bchw->bohw", colours, images)
+        rows, columns = (_on(lapped_transform(n, self.patch), images) for n in images.shape[2:])
+        return patchify(rows @ mixed @ columns.T, self.patch)[..., index] * gain
 
     def decode(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Invert what `encode` kept."""
-        index, gain = (part.to(tokens.device) for part in _kept(self.patch, self.bands))
+        index, gain, colours = self._constants(tokens)
         full = tokens.new_zeros(*tokens.shape[:2], 3 * self.patch**2)
-        full[..., index] = tokens / gain.to(tokens.dtype)
-        rows, columns = (lapped_transform(n * self.patch, self.patch).to(tokens) for n in grid)
-        colours = rows.T @ unpatchify(full, self.patch, grid) @ columns
-        return torch.einsum("oc,bohw->bchw", _COLOURS.to(tokens), colours)
+        full[..., index] = tokens / gain
+        rows, columns = (_on(lapped_transform(n * self.patch, self.patch), tokens) for n in grid)
+        mixed = rows.T @ unpatchify(full, self.patch, grid) @ columns
+        return torch.einsum("oc,bohw->bchw", colours, mixed)
+
+    def _constants(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of what is kept, its gains, and the colours' matrix, where a tensor is."""
+        index, gain = _kept(self.patch, self.bands)
+        return index.to(like.device, non_blocking=True), _on(gain, like), _on(_COLOURS, like)
+
+
+def _on(constant: Tensor, like: Tensor) -> Tensor:
+    # A copy that waits for a GPU would wait for all that the GPU has to do before.
+    return constant.to(like, non_blocking=True)
 
 
 # What a first call in inference mode keeps must serve training, too: tensors of that mode can't

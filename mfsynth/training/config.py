@@ -157,6 +157,8 @@ class OptimiserConfig(LoopConfig):
         muon_learning_rate: Of the matrices inside of blocks, moved by Muon; None for AdamW.
         depth_learning_rate: Of the depth modules, where it differs; with AdamW alone.
         edge_weight: See `depth_loss`.
+        i2d_error_limit: Of a depth token's error where the image is given; see `depth_loss`. None
+            for the square alone, which is what the paper has.
         distillation: Keeps images near the text-to-image model's; None for not at all.
         text_dropout: Share of samples that see the empty caption.
         depth_normalisation: The mean of a map, filled where it is invalid, that it is divided by.
@@ -177,6 +179,7 @@ class OptimiserConfig(LoopConfig):
     muon_learning_rate: Positive | None = None
     depth_learning_rate: Positive | None = None
     edge_weight: float = Field(ge=0)
+    i2d_error_limit: Unset[Positive] = None
     distillation: DistillationConfig | None = None
     text_dropout: Fraction
     depth_normalisation: DepthNormalisation = "mean"

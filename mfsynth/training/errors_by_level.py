@@ -36,7 +36,7 @@ def sum_by_level(error: Tensor, untouched: Tensor, t: Tensor, counts: Tensor) ->
         counts: (B,) bool, whether a sample counts.
     """
     values = torch.stack([error, untouched, torch.ones_like(error)])
-    level = torch.bucketize(t, torch.tensor(EDGES, device=t.device))
+    level = torch.bucketize(t, torch.tensor(EDGES).to(t.device, non_blocking=True))
     sums = values.new_zeros(3, len(_NAMES))
     return sums.index_add_(1, level, torch.where(counts, values, 0.0))
 

@@ -45,28 +45,36 @@ def clean_token_loss(prediction: Tensor, clean: Tensor, t: Tensor) -> Tensor:
     return _as_velocity((prediction - clean).square().mean(dim=(1, 2)), t)
 
 
-def depth_loss(errors: Tensor, valid: Tensor, t: Tensor, edge_weight: float) -> Tensor:
-    """Σ m·(x̂ − x)² / max(t, 0.05)² ÷ max(Σ m, 64) for each sample; 0 where t = 0.
+def depth_loss(
+    errors: Tensor, valid: Tensor, t: Tensor, edge_weight: float, limit: Tensor | None = None
+) -> Tensor:
+    """Σ m·ρ(x̂ − x) / max(t, 0.05)² ÷ max(Σ m, 64) for each sample; 0 where t = 0.
 
-    The edge term adds the same for differences of the error between neighbouring valid pixels.
-    Both terms have the conditional mean as their minimiser, so the edge term changes what is
-    learnt first, not what is learnt; it penalises errors that jump between patches.
+    ρ is the square, up to a limit of the error; from there on it goes on in a straight line
+    (Huber). The edge term adds the same for differences of the error between neighbouring valid
+    pixels; it penalises errors that jump between patches.
+
+    Without limits both terms have the conditional mean as their minimiser, so the edge term changes
+    what is learnt first, not what is learnt. Beside an edge whose place is not certain the mean
+    hangs between near and far, where no surface is; with a limit that is small beside the step it
+    is the median that is learnt there, which is one of the two.
 
     Args:
         errors: (B, H, W) x̂ − x; anything where invalid.
         valid: (B, H, W) bool, m.
         t: (B,) noise level.
         edge_weight: Of the edge term.
+        limit: (B,) of the error, inf for none; None for none of any sample.
 
     Returns:
         (B,)
     """
     errors = torch.where(valid, errors, 0.0)
-    losses = _mean_square(errors, valid)
+    losses = _mean_penalty(errors, valid, limit)
     for axis in (1, 2) if edge_weight else ():
         size = errors.shape[axis] - 1
         both = valid.narrow(axis, 0, size) & valid.narrow(axis, 1, size)
-        losses = losses + edge_weight * _mean_square(errors.diff(dim=axis), both)
+        losses = losses + edge_weight * _mean_penalty(errors.diff(dim=axis), both, limit)
     return _as_velocity(losses, t)
 
 
@@ -74,9 +82,11 @@ def _as_velocity(losses: Tensor, t: Tensor) -> Tensor:
     return losses / t.clamp(min=MIN_T).square() * (t > 0)
 
 
-def _mean_square(errors: Tensor, valid: Tensor) -> Tensor:
-    squares = torch.where(valid, errors.square(), 0.0)
-    return squares.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=MIN_VALID_PIXELS)
+def _mean_penalty(errors: Tensor, valid: Tensor, limit: Tensor | None) -> Tensor:
+    size = errors.abs()
+    squared = size if limit is None else size.minimum(limit[:, None, None])
+    penalties = torch.where(valid, squared * (2 * size - squared), 0.0)
+    return penalties.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=MIN_VALID_PIXELS)
 
 
 def self_distillation_loss(

@@ -165,7 +165,7 @@ class Objective:
         return NoisyBatch(
             rgb=rgb,
             rgb_noise=draw_noise(rgb.shape, on_device),
-            t_rgb=t_rgb.to(self._device),
+            t_rgb=t_rgb.to(self._device, non_blocking=True),
             text=self._encode_text(captions),
             depth=None if image_only else self._noisy_depth(batch, t_depth, on_device),
             grid=self._grid(batch),
@@ -235,7 +235,11 @@ class Objective:
         assert output.depth is not None
         assert depth is not None
         errors = unpatchify(output.depth - depth.clean, self._patch, batch.grid)[:, 0]
-        return depth_loss(errors, depth.measured, depth.t, self._config.edge_weight)
+        limit = self._config.i2d_error_limit
+        limits = None
+        if limit is not None:
+            limits = torch.where(batch.t_rgb == 0, limit, torch.inf)
+        return depth_loss(errors, depth.measured, depth.t, self._config.edge_weight, limits)
 
     def precision(self) -> torch.autocast:
         """The precision of every forward."""
@@ -338,7 +342,7 @@ class Objective:
 
     def _encode_images(self, images: Tensor) -> Tensor:
         """Uint8 (B, H, W, 3) to (B, N, C) float32 clean tokens."""
-        images = images.to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
+        images = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
             return self._components.rgb_codec.encode(images).float()
 
@@ -346,7 +350,10 @@ class Objective:
         """Encode captions, or tokenise them where the model encodes text itself."""
         of = self._components
         rows = [self._tokens_of(caption) for caption in captions]
-        tokens = {name: torch.cat([row[name] for row in rows]).to(self._device) for name in rows[0]}
+        tokens = {
+            name: torch.cat([row[name] for row in rows]).to(self._device, non_blocking=True)
+            for name in rows[0]
+        }
         if of.text_is_trained:
             return tokens
         with torch.no_grad():
@@ -361,12 +368,13 @@ class Objective:
     ) -> NoisyDepth:
         """Fill and encode depth, and draw its noise for levels t, (B,)."""
         filled = fill_invalid(batch.depth) if batch.filled is None else batch.filled
-        clean = self._components.depth_codec.encode(filled.to(self._device))
-        measured = batch.depth.to(self._device) > 0
+        clean = self._components.depth_codec.encode(filled.to(self._device, non_blocking=True))
+        measured = batch.depth.to(self._device, non_blocking=True) > 0
         valid = patchify(measured[:, None], self._patch)
         noise = draw_noise(clean.shape, generators)
         seen = torch.where(valid, clean, noise) if self._config.invalid_depth == "noise" else clean
-        return NoisyDepth(clean, measured, seen, valid, noise, t.to(self._device))
+        t = t.to(self._device, non_blocking=True)
+        return NoisyDepth(clean, measured, seen, valid, noise, t)
 
     def _grid(self, batch: TrainingBatch) -> tuple[int, int]:
         """(rows, columns) of a batch's tokens."""

@@ -127,6 +127,7 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
                 workers=config.workers,
                 start_method="spawn",
                 filled=has_depth,
+                pinned=processes.device.type == "cuda",
                 log=log,
             )
             for step, batch in zip(steps, loaded, strict=True):

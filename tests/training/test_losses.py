@@ -40,6 +40,36 @@ def test_invalid_pixels_neither_change_the_loss_nor_get_a_gradient(seed, edge_we
     torch.testing.assert_close(loss_of(prediction, garbage, valid, t, edge_weight), loss)
 
 
+def test_errors_beyond_the_limit_count_linearly():
+    valid, t = torch.ones(3, 16, 16, dtype=torch.bool), torch.ones(3)
+    errors = torch.tensor([0.2, -0.5, 3.0])[:, None, None].expand(3, 16, 16)
+    limit = torch.tensor([0.5, 0.5, 0.5])
+    losses = depth_loss(errors, valid, t, 0.0, limit)
+    expected = torch.nn.functional.huber_loss(
+        errors[:, 0, 0], torch.zeros(3), reduction="none", delta=0.5
+    )
+    torch.testing.assert_close(losses, 2 * expected)
+    assert torch.equal(
+        depth_loss(errors, valid, t, 0.5, torch.full((3,), torch.inf)),
+        depth_loss(errors, valid, t, 0.5),
+    )
+
+
+def test_with_a_limit_an_uncertain_edge_is_near_or_far_and_not_between():
+    # Two of three maps have the far side where one prediction has to serve them all.
+    clean = torch.tensor([1.0, 2.0, 2.0])[:, None, None].expand(3, 16, 16)
+    valid, t = torch.ones_like(clean, dtype=torch.bool), torch.ones(3)
+
+    def best(limit: float) -> float:
+        guesses = torch.linspace(0.9, 2.1, 121)
+        limits = torch.full((3,), limit)
+        losses = [depth_loss(guess - clean, valid, t, 0.0, limits).sum() for guess in guesses]
+        return guesses[torch.stack(losses).argmin()].item()
+
+    assert best(torch.inf) == pytest.approx(5 / 3, abs=0.01)
+    assert best(0.05) == pytest.approx(2.0, abs=0.05)
+
+
 def test_a_clean_stream_has_no_loss():
     prediction = torch.randn(2, 16, 16, requires_grad=True)
     valid = torch.ones(2, 16, 16, dtype=torch.bool)

@@ -90,6 +90,18 @@ def test_depth_that_is_generated_and_dense_depth_stay_as_they_are(sparse):
     assert torch.equal(shown(objective, forward, dense, average), dense.depth.noisy)
 
 
+def test_large_errors_are_limited_where_the_image_is_given_and_only_there(sparse):
+    plain, _, _ = make_objective()
+    limited, _, _ = make_objective(i2d_error_limit=0.1)
+    batch = plain.prepare_i2d(sparse, range(4), 1.0)
+    output = plain.predict(batch)
+    given = plain.depth_loss(output, batch), limited.depth_loss(output, batch)
+    assert (given[1] < 0.8 * given[0]).all()
+    mixed = replace(batch, t_rgb=torch.tensor([0.0, 0.5, 0.0, 1.0]))
+    losses = limited.depth_loss(output, mixed)
+    assert torch.equal(losses, torch.stack([given[1][0], given[0][1], given[1][2], given[0][3]]))
+
+
 def test_a_condition_has_no_loss(sparse):
     objective, forward, average = make_objective(complete_depth=True)
     batch = objective.prepare(sparse, range(4))

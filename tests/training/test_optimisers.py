@@ -50,6 +50,27 @@ def test_muon_gives_each_stacked_map_orthogonal_steps_of_adamws_size():
         assert torch.linalg.eigvalsh(product).min() > 0
 
 
+@pytest.mark.parametrize("at_once", [1, 2 * 12 * 8, 2**24])
+def test_matrices_that_muon_moves_together_move_as_each_alone(monkeypatch, at_once):
+    monkeypatch.setattr("mfsynth.training.muon._MOVED_AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(3)
+    starts = [torch.randn(12, columns, generator=generator) for columns in (8, 8, 20, 8, 20)]
+    gradients = [[torch.randn_like(start) for start in starts] for _ in range(2)]
+    gradients[1][1] = None
+
+    def moved(numbers):
+        matrices = [nn.Parameter(starts[number].clone()) for number in numbers]
+        muon = Muon([{"params": matrices, "rows": (4, 8)}], lr=0.1, weight_decay=0.1)
+        for of in gradients:
+            for matrix, number in zip(matrices, numbers, strict=True):
+                matrix.grad = of[number]
+            muon.step()
+        return [matrix.detach() for matrix in matrices]
+
+    alone = [moved([number])[0] for number in range(5)]
+    torch.testing.assert_close(moved(range(5)), alone, rtol=1e-4, atol=1e-5)
+
+
 # In bfloat16 both round, each in its own order.
 @pytest.mark.parametrize(("precision", "apart"), [(torch.float32, 0.03), (torch.bfloat16, 0.05)])
 @pytest.mark.parametrize("shape", [(8, 8), (8, 20), (20, 8)])

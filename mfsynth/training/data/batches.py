@@ -42,6 +42,15 @@ class TrainingBatch:
     skipped: tuple[SkippedItem, ...] = ()
     filled: Tensor | None = None
 
+    def pin_memory(self) -> TrainingBatch:
+        """The same, from where a GPU copies while this process goes on."""
+        return replace(
+            self,
+            rgb=self.rgb.pin_memory(),
+            depth=self.depth.pin_memory(),
+            filled=None if self.filled is None else self.filled.pin_memory(),
+        )
+
     @property
     def has_depth(self) -> Tensor:
         """Bool (B,): whether a sample has a valid depth anywhere."""
@@ -85,6 +94,7 @@ def batches(
     workers: int = 0,
     start_method: StartMethod | None = None,
     filled: bool = False,
+    pinned: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> Iterator[TrainingBatch]:
     """The batch of each step.
@@ -104,6 +114,7 @@ def batches(
         start_method: How they start; None for torch's way. Simulator images rendered on demand
             need spawn where this process has rendered before.
         filled: Whether depth is to be there filled, too.
+        pinned: Whether a GPU is to get them.
         log: Takes a line for each item that is left out, for it can't be read.
 
     Raises:
@@ -117,6 +128,7 @@ def batches(
         collate_fn=_CollateOrFail(filled),
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=_be_one_thread,
+        pin_memory=pinned,
     )
     skipped: dict[SkippedItem, None] = {}
     for batch in loader:
