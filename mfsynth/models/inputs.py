@@ -16,6 +16,7 @@ from mfsynth.geometry.filling import fill_nearest
 from mfsynth.models.images import Given, Letterbox, read_depth, read_images
 from mfsynth.models.schedules import Mode
 from mfsynth.models.token_codecs import DepthCodec, RGBCodec
+from mfsynth.models.weighted_median import weighted_median
 
 # A condition with less is not the dense depth that the model was trained on.
 _MIN_GIVEN_DEPTH = 0.5
@@ -92,17 +93,36 @@ class Condition:
         rgb_codec: RGBCodec,
         depth_codec: DepthCodec,
         grid: tuple[int, int],
+        median_radius: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) images in [0, 1] and (B, H, W) depth, on the grid of what is given."""
+        """(B, 3, H, W) images in [0, 1] and (B, H, W) depth, on the grid of what is given.
+
+        Args:
+            rgb_tokens: (B, N, C), the end of a roll-out.
+            depth_tokens: (B, N, p²), likewise.
+            rgb_codec: Of RGB tokens.
+            depth_codec: Of depth tokens.
+            grid: (rows, columns) of tokens.
+            median_radius: See `weighted_median`; 0 for depth as it is.
+        """
         device = rgb_tokens.device
         if self.images is not None:
-            images = torch.tensor(self.images, device=device).permute(0, 3, 1, 2) / 255
+            images = _as_shares(self.images, device)
+            seen = _as_shares(self.box.frame_images(self.images), device)
         else:
-            decoded = rgb_codec.decode(rgb_tokens, grid).float().clamp(-1, 1)
-            images = self.box.unframe((decoded + 1) / 2)
+            seen = (rgb_codec.decode(rgb_tokens, grid).float().clamp(-1, 1) + 1) / 2
+            images = self.box.unframe(seen)
         if self.maps is not None:
             return images, torch.tensor(self.maps, device=device)
-        return images, self.box.unframe_depth(depth_codec.decode(depth_tokens, grid))
+        depth = depth_codec.decode(depth_tokens, grid)
+        if median_radius:
+            depth = weighted_median(depth, seen, median_radius)
+        return images, self.box.unframe_depth(depth)
+
+
+def _as_shares(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(B, H, W, 3) bytes as (B, 3, H, W) in [0, 1]."""
+    return torch.tensor(images, device=device).permute(0, 3, 1, 2) / 255
 
 
 def _one_each(name: str, given: Given | None, mode: Mode) -> Given:

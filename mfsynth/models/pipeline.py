@@ -56,6 +56,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         mixes_without_depth: Whether RGB sees depth's noise level, 1, in steps whose depth tokens
             are left out: in the release's training depth was always there, in ours images alone
             are without its tokens and its level.
+        depth_median_radius: Of the windows of the weighted median that brings edges of depth to
+            those of the image; 0 for depth as the transformer has it.
     """
 
     _optional_components = ["vae"]  # noqa: RUF012 (diffusers' interface)
@@ -78,6 +80,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         width: int = 512,
         rgb_bands: tuple[int, int] | list[int] | None = None,
         mixes_without_depth: bool = False,
+        depth_median_radius: int = 0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -95,6 +98,7 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
             width=width,
             rgb_bands=rgb_bands,
             mixes_without_depth=mixes_without_depth,
+            depth_median_radius=depth_median_radius,
         )
         self._null: tuple[Any, Tensor] | None = None
 
@@ -298,7 +302,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
                 )
         if output_type == "latent":
             return ModalityForcingPipelineOutput(rgb=rgb_tokens, depth=depth_tokens)
-        images, maps = given.pair(rgb_tokens, depth_tokens, *codecs, grid)
+        median_radius = self.config.depth_median_radius
+        images, maps = given.pair(rgb_tokens, depth_tokens, *codecs, grid, median_radius)
         return as_output(images, maps, output_type, seeds)
 
     def _roll(

@@ -90,6 +90,7 @@ class ModelComponents:
             height=config.size,
             width=config.size,
             rgb_bands=config.transformer.rgb_bands,
+            depth_median_radius=config.transformer.depth_median_radius or 0,
         )
 
 

@@ -31,6 +31,7 @@ class TransformerConfig(Settings):
         depth_decoder_layers: Blocks over the depth tokens alone.
         depth_head: "patches" predicts each patch of depth by itself, as the released model;
             "windows" windows of twice the patch that overlap, so that borders show less.
+        depth_median_radius: Of the pipeline that comes out; see `ModalityForcingPipeline`.
         heads: Attention heads.
         head_dim: Channels of a head; the sum of `rope_axes`.
         rope_axes: Rotary channels of time, row, column and sequence.
@@ -48,6 +49,7 @@ class TransformerConfig(Settings):
     single_layers: Count
     depth_decoder_layers: Count
     depth_head: Literal["patches", "windows"] = "patches"
+    depth_median_radius: Unset[Count] = None
     heads: Count
     head_dim: Count
     rope_axes: Annotated[tuple[int, int, int, int], Field(strict=False)]
