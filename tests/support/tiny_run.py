@@ -44,7 +44,7 @@ SEGMENTS = (2, 4)
 SLOTS = ("colour", "view")
 ADDED = ("camera", "phash")
 DECLARED = Declared(SCORES, SLOTS, ADDED, layout.FORMAT_VERSION)
-_Made = TypeVar("_Made", Sample, Reject, Quarantine)
+_Made = TypeVar("_Made", bound=Record)
 
 
 def make_ref(
