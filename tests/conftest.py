@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from gcs_server import GcsServer
     from hub_server import HubServer
     from s3_server import S3Server
+
+    from mfsynth.storage.store import ObjectStore
 
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -161,6 +164,25 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny random model\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tiny_run
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    tiny_run.make_run(str(folder))
+    return folder
+
+
+@pytest.fixture
+def run_store(_made_run: Path, tmp_path: Path) -> ObjectStore:
+    """A local run of three committed shards, which a test may change."""
+    from mfsynth.storage.store import ObjectStore
+
+    # Its files are as old as the test.
+    shutil.copytree(_made_run, tmp_path / "run", copy_function=shutil.copyfile)
+    return ObjectStore.open(tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

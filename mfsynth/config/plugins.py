@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Container
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TypeVar
 
 from mfsynth.errors import MfsynthError
@@ -22,7 +25,7 @@ def find_plugins(group: str, own: Container[str]) -> dict[str, EntryPoint]:
         MfsynthError: A name is there twice.
     """
     found: dict[str, EntryPoint] = {}
-    for plugin in sorted(entry_points(group=group), key=lambda point: point.name):
+    for plugin in _installed(group, tuple((path, _changed(path)) for path in sys.path)):
         other = "mfsynth" if plugin.name in own else None
         if plugin.name in found:
             other = distribution(found[plugin.name])
@@ -65,6 +68,20 @@ def load_plugin(plugin: EntryPoint, base: type[_Class]) -> type[_Class]:
 def distribution(plugin: EntryPoint) -> str:
     """Name and version of the package that a plug-in is in."""
     return f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else plugin.value
+
+
+@functools.lru_cache(maxsize=8)
+def _installed(group: str, where: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """By name; to look through all packages takes longer than all else of a configuration."""
+    return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
+
+
+def _changed(folder: str) -> int:
+    """When a package came or went there last, in nanoseconds; 0 for what is no folder."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _key(plugin: EntryPoint) -> str:

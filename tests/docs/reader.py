@@ -30,6 +30,8 @@ _LOOSE = (
     "flying_pixels: {max: 1}}"
 )
 _RUN = ("--set", f"checks={_LOOSE}", "--set", "shard_size=4")
+_SIZE = ("--set", "sampler.height=64", "--set", "sampler.width=64")
+_ESTIMATOR = ("--set", "estimator={widths: [8, 16, 24], blocks: 1}", "--set", "size=64")
 _DESK = ("--set", f"data={json.dumps([DESK])}")
 _STEPS = (
     *("--set", "steps=2", "--set", "batch_size=2", "--set", "warmup_steps=1"),
@@ -40,7 +42,7 @@ CLUSTER = "CLUSTER"
 _JOINING = ("--set", f"runtime.ray_address={CLUSTER}")
 # What makes a command small; what the page says comes after it, and counts.
 SMALL: dict[str, tuple[str, ...]] = {
-    "generate": (*_RUN, "--set", "target.candidates=4"),
+    "generate": (*_RUN, *_SIZE, "--set", "target.candidates=4"),
     "generate released": (
         *(
             "--set",
@@ -53,15 +55,15 @@ SMALL: dict[str, tuple[str, ...]] = {
         *("--set", "sampler={steps: 1, height: 64, width: 64}", "--set", "model.dtype=float32"),
         *("--set", "prompts.allow_unknown=true"),
     ),
-    "doctor local": (*_RUN, *_JOINING),
+    "doctor local": (*_RUN, *_SIZE, *_JOINING),
     "doctor my.yaml": _JOINING,
-    "annotate": _RUN,
+    "annotate": (*_RUN, "--set", "sampler.steps=1"),
     "retexture": (
         *("--set", "checks={validity: {}}", "--set", "shard_size=2", "--set", "sampler.steps=1"),
         *("--set", "source.scenes=1"),
     ),
     "train desk_network.yaml": _STEPS,
-    "train estimator": (*_STEPS, *_DESK),
+    "train estimator": (*_STEPS, *_ESTIMATOR, *_DESK),
     "train embedded": (
         *("--set", "optimiser.image_steps=1", "--set", "optimiser.joint_steps=1"),
         *("--set", "optimiser.batch_size=2", "--set", "optimiser.warmup_steps=1"),
@@ -71,6 +73,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "distill": (
         *("--set", "optimiser.steps=1", "--set", "optimiser.batch_size=1"),
         *("--set", "optimiser.warmup_steps=0", "--set", "teacher.steps=5"),
+        *("--set", "samples.prompts=1"),
     ),
     "evaluate": ("--set", "steps=1", "--set", "data=[{kind: mfsynth, url: out/mine}]"),
     "evaluate published": ("--set", "steps=1", "--set", "model={id: embedded}"),
@@ -87,8 +90,11 @@ INSTEAD: dict[str, str] = {
     "registration>=2": "registration>=-100",
     "flying_pixels<=0.3": "flying_pixels<=1",
     "reproduce out/mine 123": "reproduce out/mine 1",
+    # Calibrations are of one size.
+    "estimator.id=embedded": "estimator.id=embedded --set 'sampler={preset: distilled}'",
     "target={candidates: 1024}": "target={candidates: 4}",
-    "source.scenes=512": "source.scenes=1",
+    "target={candidates: 128}' --set sampler.steps=12": "target={candidates: 2}'",
+    "source.scenes=256": "source.scenes=2",
     "--start 1000": "--start 1",
     "metric=true --set steps=1500": "metric=true --set steps=2",
     "/data/": "data/",

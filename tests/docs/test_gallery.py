@@ -37,6 +37,8 @@ def test_the_gallery_has_what_its_runs_have(gallery, place, tmp_path, monkeypatc
         "pairs": [
             "target={candidates: 4}",
             "shard_size=4",
+            "sampler.height=64",
+            "sampler.width=64",
             f"checks={{validity: {{}}, registration: {{min: {np.median(scores)}}}}}",
         ],
     }

@@ -137,7 +137,7 @@ def test_a_reader_gets_labels_if_it_asks_for_them(job, labelled):
     flipped = HorizontalFlip(p=1)(pairs[0], np.random.default_rng(0))
     assert np.array_equal(flipped.mask, mask_of(0)[:, ::-1])
     assert (flipped.camera_to_world, flipped.objects) == (None, ())
-    with pytest.raises(MfsynthError, match="no mask; open the data set with labels=True"):
+    with pytest.raises(MfsynthError, match=r"mask, but .* without labels; open it with labels"):
         next(iter(RGBDDataset(store.url).loader(2, fields=fields)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import tiny_run
 
 from mfsynth.storage.store import ObjectStore
 
@@ -12,9 +11,3 @@ from mfsynth.storage.store import ObjectStore
 def store(tmp_path) -> ObjectStore:
     """An empty place for a run."""
     return ObjectStore.open(tmp_path / "run")
-
-
-@pytest.fixture
-def run_store(tmp_path) -> ObjectStore:
-    """A local run of three committed shards."""
-    return tiny_run.make_run(str(tmp_path / "run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import struct
 import tarfile
@@ -123,8 +124,9 @@ class Killed(BaseException):
 
 
 def test_a_killed_writer_is_found_out_and_the_next_finalize_ends_what_it_began(
-    tmp_path, monkeypatch
+    run_store, tmp_path, monkeypatch
 ):
+    finalize(run_store)
     written, most = 0, 0
     bytes_put, file_put = ObjectStore.put_bytes, ObjectStore.put_file
 
@@ -139,8 +141,8 @@ def test_a_killed_writer_is_found_out_and_the_next_finalize_ends_what_it_began(
         return put_unless_killed
 
     for most in range(1, 7):
-        store = tiny_run.make_run(str(tmp_path / str(most)))
-        finalize(store)
+        shutil.copytree(run_store.local_root, tmp_path / str(most))
+        store = ObjectStore.open(tmp_path / str(most))
         # Behind the three documents.
         written = -3
         with monkeypatch.context() as patched:

@@ -201,9 +201,7 @@ def other_run(folder, shards):
     manifest = tiny_run.make_manifest(seed=7)
     open_run(store, manifest)
     for shard in range(shards):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiny_run, "RUN_ID", manifest.run_id)
-            assert commit(store, tiny_run.upload_shard(store, shard))
+        assert commit(store, tiny_run.upload_shard(store, shard, run_id=manifest.run_id))
     return store
 
 

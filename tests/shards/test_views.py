@@ -48,23 +48,15 @@ EVERYTHING = Rules()
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A run of three shards, and one that keeps the pixels of rejects."""
+    """A run of three shards that keeps the pixels of rejects."""
     folder = tmp_path_factory.mktemp("made")
-    tiny_run.make_run(str(folder / "plain"))
     tiny_run.make_run(str(folder / "keeping"), 3, tiny_run.make_manifest(keeps_rejects=True))
     return folder
 
 
 @pytest.fixture
-def run_store(made, tmp_path) -> ObjectStore:
-    """A copy of the first."""
-    shutil.copytree(made / "plain", tmp_path / "run")
-    return ObjectStore.open(tmp_path / "run")
-
-
-@pytest.fixture
 def keeping(made, tmp_path) -> ObjectStore:
-    """A copy of the second."""
+    """A copy of it."""
     shutil.copytree(made / "keeping", tmp_path / "run")
     return ObjectStore.open(tmp_path / "run")
 

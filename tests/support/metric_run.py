@@ -25,7 +25,6 @@ from mfsynth.shards.labels import (
     encode_poses,
     member_of,
 )
-from mfsynth.shards.layout import sample_id
 from mfsynth.shards.records import Sample
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
@@ -177,9 +176,6 @@ def make_episode_run(
         labels = Labels({} if file is None else {FRAME: file}, moment=moment)
         made.append(replace(sample, labels=labels))
     made += [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]
-    of_this_run = [
-        replace(one, ref=replace(one.ref, sample_id=sample_id(plain.run_id, one.ref.candidate)))
-        for one in made
-    ]
+    of_this_run = [tiny_run.of_run(one, plain.run_id) for one in made]
     assert commit(store, tiny_run.upload_shard(store, 0, of_this_run, run_id=plain.run_id))
     return store

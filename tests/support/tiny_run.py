@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,7 @@ SEGMENTS = (2, 4)
 SLOTS = ("colour", "view")
 ADDED = ("camera", "phash")
 DECLARED = Declared(SCORES, SLOTS, ADDED, layout.FORMAT_VERSION)
+_Made = TypeVar("_Made", bound=Record)
 
 
 def make_ref(
@@ -112,13 +113,20 @@ def make_quarantine(candidate: int) -> Quarantine:
     )
 
 
-def make_records(shard: int) -> list[Record]:
+def make_records(shard: int, run_id: str = RUN_ID) -> list[Record]:
     """Four samples, a reject and a quarantine; shard 2 has no sample at all."""
     first = shard * SHARD_SIZE
-    if shard == 2:
-        return [make_reject(first + i) for i in range(SHARD_SIZE)]
-    samples: list[Record] = [make_sample(first + i) for i in range(4)]
-    return [*samples, make_reject(first + 4), make_quarantine(first + 5)]
+    records: list[Record] = [make_reject(first + i) for i in range(SHARD_SIZE)]
+    if shard != 2:
+        records[:4] = [make_sample(first + i) for i in range(4)]
+        records[5] = make_quarantine(first + 5)
+    return [of_run(record, run_id) for record in records]
+
+
+def of_run(record: _Made, run_id: str) -> _Made:
+    """A record of the tiny run as one of another run."""
+    sample_id = layout.sample_id(run_id, record.ref.candidate)
+    return replace(record, ref=replace(record.ref, sample_id=sample_id))
 
 
 def make_manifest(*, keeps_rejects: bool = False, **settings: object) -> RunManifest:
@@ -170,7 +178,9 @@ def upload_shard(
         declared = Declared.by(names[0], run.format_version, names[1])
     except MfsynthError:
         run_hash = ""
-    made: Sequence[Record | EncodedReject] = make_records(shard) if records is None else records
+    made: Sequence[Record | EncodedReject] = (
+        make_records(shard, run_id) if records is None else records
+    )
     if declared.keeps_rejects:
         made = [make_rejected_pair(r.ref.candidate) if isinstance(r, Reject) else r for r in made]
     attempt = attempt or layout.new_attempt()
@@ -200,11 +210,6 @@ def make_other(
     manifest = make_manifest(seed=1)
     open_run(store, manifest)
 
-    def of_this_run(record: Sample) -> Sample:
-        sample_id = layout.sample_id(manifest.run_id, record.ref.candidate)
-        slots = {"room": ("kitchen",)}
-        return replace(record, ref=replace(record.ref, sample_id=sample_id, slots=slots))
-
     with ShardSpool(
         run=manifest.run_id,
         run_sha256=run_sha256(store),
@@ -215,8 +220,10 @@ def make_other(
         declared=Declared((*scores,), ("room",)),
     ) as spool:
         for candidate in range(4):
-            sample = of_this_run(make_sample(candidate, height=16, width=16))
-            spool.add(replace(sample, depth_kind=kind, scores=dict.fromkeys(scores, 0.5)))
+            sample = of_run(make_sample(candidate, height=16, width=16), manifest.run_id)
+            ref = replace(sample.ref, slots={"room": ("kitchen",)})
+            scored = dict.fromkeys(scores, 0.5)
+            spool.add(replace(sample, ref=ref, depth_kind=kind, scores=scored))
         spool.close()
         assert commit(store, spool.upload(store, seconds={}, worker="here"))
     return store
