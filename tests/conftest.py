@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -38,13 +39,21 @@ settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
 DATA = Path(__file__).parent / "data"
-# Each of their tests has all cores with the processes that Ray starts.
+# Each test of these, where its file names Ray or a cluster, has all cores with the processes that
+# Ray starts.
 WITH_RAY = {
     *("docs", "pipelines", "runs", "soak"),
     *("test_others_readers.py", "test_ray_train.py", "test_processes.py"),
 }
+NAMES_RAY = re.compile(r"\b(ray|cluster)\b", re.IGNORECASE)
 # Of which each test takes long and shares little.
 ONE_BY_ONE = {"test_crash_matrix.py"}
+
+
+@functools.cache
+def names_ray(path: Path) -> bool:
+    """Whether a file of tests names Ray."""
+    return NAMES_RAY.search(path.read_text(encoding="utf-8")) is not None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -56,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
             parts = {*path.split("/")}
-            if WITH_RAY & parts:
+            if WITH_RAY & parts and names_ray(config.rootpath / path):
                 return "with Ray"
             return nodeid if ONE_BY_ONE & parts else path
 

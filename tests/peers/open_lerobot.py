@@ -4,9 +4,9 @@
     /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1' embodied-data==0.3.1
     .venv/bin/python tests/peers/open_lerobot.py /tmp/lerobot/bin/python
 
-Makes a run of four metric pairs, and one of frames of episodes with a gap, exports both, and says
-for each pair what the reader returns, and where in which episode; then has a third party's checker
-of such folders, embodied-data, look at them.
+Makes a run of four metric pairs, and one of frames of episodes with a gap, an action each, exports
+both, and says for each pair what the reader returns, and where in which episode; then has a third
+party's checker of such folders, embodied-data, look at them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+ACTIONS = [[0.1 * number, -number / 3] for number in range(6)]
 PROBES = [(0, 0), (10, 12), (12, 5), (23, 31)]
 """Rows and columns; the first is a hole."""
 
@@ -29,14 +32,17 @@ def main(python: str) -> None:
     from mfsynth.datasets.exports.exporting import export
     from mfsynth.datasets.exports.pairs import Pairs
     from mfsynth.datasets.exports.registry import open_exporter
+    from mfsynth.shards.frame_columns import FrameColumn, encode_frame
     from mfsynth.shards.labels import Moment
 
     moments = [Moment("pour", 2, 0.2), Moment("stack", 0), Moment("pour", 9, 0.9), None]
     moments += [Moment("pour", 10, 1.0), Moment("pour", 11, 1.1)]
+    action = FrameColumn("float32", (2,), ["x", "y"])
+    frames = [encode_frame({"action": action}, {"action": np.float32(a)}) for a in ACTIONS]
     with tempfile.TemporaryDirectory() as root:
         stores = {
             "pairs": make_metric_run(f"{root}/run", [None, None, 20.0, 70.0]),
-            "episodes": make_episode_run(f"{root}/frames", moments),
+            "episodes": make_episode_run(f"{root}/frames", moments, frames),
         }
         # Pairs of the run, episode by episode: frames 3 to 8 of the first are missing.
         episodes = {
@@ -52,6 +58,7 @@ def main(python: str) -> None:
                     "episode": episode,
                     "frame": frame,
                     "task": sample.prompt,
+                    "action": ACTIONS[numbers[frame]] if name == "episodes" else None,
                     "millimetres": [1000 * float(sample.depth[at]) for at in PROBES],
                     "rgb": [int(value) for value in sample.rgb[10, 12]],
                     "k": [float(sample.intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))],
@@ -89,6 +96,9 @@ def open_there(folder: str, wanted: str) -> None:
         rgb = item["observation.images.rgb"][:, 10, 12] * 255
         assert max(abs(float(rgb[i]) - pair["rgb"][i]) for i in range(3)) < 6
         assert item["task"] == pair["task"]
+        if pair["action"] is not None:
+            assert item["action"].tolist() == np.float32(pair["action"]).tolist()
+            assert dataset.meta.features["action"]["names"] == ["x", "y"]
         assert item["camera.intrinsics"].tolist() == pair["k"]
         print(
             f"{place}, {item['sample_id']}: {[round(mm, 2) for mm in found]} mm, {item['task']!r}"
