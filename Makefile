@@ -43,7 +43,7 @@ docs: $(VENV)/.installed-dev
 figures: SHELL := /bin/bash -o pipefail
 figures: PAGE := $(BIN)/python benchmarks/into_page.py
 figures: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/goals.py --model embedded --label "version 5" --scenes shapes \
+	$(BIN)/python benchmarks/goals.py --model embedded --label "version 6" --scenes shapes \
 		| $(PAGE) docs/results/embedded_model.md goals
 	$(BIN)/python benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
 		| $(PAGE) docs/results/embedded_model.md few-steps
