@@ -56,7 +56,7 @@ def test_each_setting_says_where_it_comes_from():
         "target.pairs": "--pairs",
         "output": "--out",
         "checks.registration.min": "--set",
-        "checks.flying_pixels.max": "local.yaml",
+        "checks.flying_pixels.max": "default",
         "checks.validity.max_far_fraction": "default",
         "model.few_steps": "local.yaml",
         "sampler.guidance": "preset distilled",
