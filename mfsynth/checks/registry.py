@@ -26,6 +26,7 @@ from mfsynth.checks.planarity import Planarity
 from mfsynth.checks.prompt_agreement import PromptAgreement
 from mfsynth.checks.prompt_objects import PromptObjects
 from mfsynth.checks.registration import Registration
+from mfsynth.checks.right_angles import RightAngles
 from mfsynth.checks.self_agreement import SelfAgreement
 from mfsynth.checks.tiles import Tiles
 from mfsynth.checks.validity import Validity
@@ -52,6 +53,7 @@ BUILT_IN: Mapping[str, type[Check]] = MappingProxyType(
         "boundary_f1": BoundaryF1,
         "normals": Normals,
         "planarity": Planarity,
+        "right_angles": RightAngles,
         "exposure": Exposure,
         "blur": Blur,
         "prompt_agreement": PromptAgreement,

@@ -16,9 +16,16 @@ SIDE = 96
 CAMERA = Intrinsics.from_vertical_fov(SIDE, SIDE, 60.0)
 
 
-def room(side: int = SIDE) -> np.ndarray:
-    """A floor and two walls, as a camera of 60 degrees sees them."""
+def turned_down(degrees: float) -> np.ndarray:
+    """Turns the rays of a camera that looks down by so much to those of a level one."""
+    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    return np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
+
+
+def room(side: int = SIDE, degrees: float = 0) -> np.ndarray:
+    """A floor and two walls, as a camera of 60 degrees sees them that looks down by so much."""
     rays = pixel_rays(side, side, Intrinsics.from_vertical_fov(side, side, 60.0))
+    rays = rays @ turned_down(degrees).T
     surfaces = [((0, 1, 0), 1.0), ((0, 0, 1), 4.0), ((-1, 0, 0.3), 1.5)]
     facing = [rays @ np.asarray(normal, float) for normal, _ in surfaces]
     far = [
@@ -54,6 +61,24 @@ def test_flat_walls_are_flat_and_bent_or_tilted_ones_are_not(side):
         assert score("planarity", spoil(room(side)), intrinsics=camera) > 0.008
 
 
+@pytest.mark.parametrize("side", [64, SIDE, 300, 512])
+def test_walls_are_upright_with_their_own_lens_and_lean_with_another(side):
+    depth = room(side, degrees=25)
+    cameras = (Intrinsics.from_vertical_fov(side, side, fov) for fov in (60, 45, 78))
+    right, *wrong = (score("right_angles", depth, intrinsics=camera) for camera in cameras)
+    assert right < 0.2
+    # The wall in front leans more than what is taken for upright; the one at the side is left.
+    assert min(wrong) > 3
+
+
+def test_without_ground_or_walls_right_angles_abstain():
+    level = pixel_rays(SIDE, SIDE, CAMERA)
+    wall = np.full((SIDE, SIDE), 2.0, np.float32)
+    assert math.isnan(score("right_angles", wall, intrinsics=CAMERA))
+    ground = (1 / np.maximum(level @ turned_down(40)[1], 1e-9)).astype(np.float32)
+    assert math.isnan(score("right_angles", ground, intrinsics=CAMERA))
+
+
 def test_a_limit_rejects_what_is_bent():
     checks = open_checks({"planarity": {"max": 0.005}}).values()
     rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -80,7 +105,7 @@ def test_normals_that_the_estimator_gives_go_before_those_of_its_depth():
     assert score("normals", room(), estimate=seen, intrinsics=CAMERA) < 0.1
 
 
-@pytest.mark.parametrize("name", ["normals", "planarity"])
+@pytest.mark.parametrize("name", ["normals", "planarity", "right_angles"])
 def test_the_camera_is_the_estimators_where_the_pair_has_none(name):
     _, depth = make_scene(SIDE)
     assert math.isnan(score(name, depth, estimate=estimate(depth)))
@@ -91,7 +116,7 @@ def test_the_camera_is_the_estimators_where_the_pair_has_none(name):
     assert score(name, bent(room()), estimate=seen, intrinsics=other) != own
 
 
-@pytest.mark.parametrize("name", ["normals", "planarity"])
+@pytest.mark.parametrize("name", ["normals", "planarity", "right_angles"])
 def test_a_constant_scale_of_depth_changes_nothing(name):
     given = {"estimate": estimate(room()), "intrinsics": CAMERA}
     depth = bent(room())

@@ -95,7 +95,7 @@ def test_a_run_names_what_it_writes(calibrate, tmp_path):
     path = tmp_path / "found.json"
     found = CalibrationFile.model_validate_json(path.read_text())
     assert {*found.limits} == {"fused", "flying_pixels"}
-    assert found.guarantee.images == 3
+    assert found.guarantee.images == 4
     assert found.checks == {"flying_pixels": {"max": found.limits["flying_pixels"]}}
     [trusted, held_out] = found.sources
     assert (trusted["images"], trusted["pairs"], held_out["images"]) == (5, 10, 2)
@@ -112,7 +112,7 @@ def test_a_run_names_what_it_writes(calibrate, tmp_path):
 
     table, plot = path.with_suffix(".md").read_text(), path.with_suffix(".svg").read_text()
     assert table.strip() in shown.out
-    assert "all such limits together reject at most 0.5 of pairs like the 3 trusted ones" in table
+    assert "all such limits together reject at most 0.5 of pairs like the 4 trusted ones" in table
     shown_rows = [node.text for node in ElementTree.fromstring(plot) if node.text]
     assert shown_rows.count("other sample's depth") == 1
     assert "pper bound" not in table + plot
@@ -131,8 +131,8 @@ def test_scenes_are_rendered_and_their_views_are_one_draw(calibrate, tmp_path):
     found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
     assert (found.figures["pairs"], found.figures["images"]) == (10, 5)
     assert found.figures["same_prompt"] == 10
-    # Two of the five fit the fused score.
-    assert found.guarantee.images == 3
+    # One of the five fits the fused score.
+    assert found.guarantee.images == 4
     assert found.sources[0]["settings"]["render"]["views"] == 2
 
 
@@ -170,7 +170,7 @@ def test_too_few_images_are_told_with_how_many_are_needed(calibrate, tmp_path):
     assert status == 1
     assert error(shown) == (
         "error: data: 5 images are too few for limits on 5 scores at alpha 0.05 and delta 0.05: "
-        "361 are needed; give more, a larger alpha or delta, fewer checks, or null for both for "
+        "241 are needed; give more, a larger alpha or delta, fewer checks, or null for both for "
         "figures without limits"
     )
     assert not (tmp_path / "found.json").exists()
@@ -213,7 +213,9 @@ def test_the_camera_is_spoilt_where_a_check_looks_at_it(calibrate, more_checks, 
     assert calibrate(checks=("lens",), data=[with_camera], **LOOSE)[0] == 0
     found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
     by_name = {row["corruption"]: row["scores"] for row in found.figures["corruptions"]}
-    assert by_name["wrong field of view"]["lens"]["auc"][0] == 1.0
+    # The longer one is what this check turns down.
+    assert by_name["focal length ×1.4"]["lens"]["auc"][0] == 1.0
+    assert by_name["focal length ÷1.4"]["lens"]["auc"][0] == 0.0
 
     # Pairs without a camera: the check says nothing of them, and there is no camera to spoil.
     status, shown = calibrate(checks=("lens",), **LOOSE)
@@ -221,7 +223,7 @@ def test_the_camera_is_spoilt_where_a_check_looks_at_it(calibrate, more_checks, 
     assert error(shown).startswith("error: checks: none tells clean pairs from spoilt ones")
     assert calibrate(checks=("lens",), alpha=None, delta=None)[0] == 0
     table = (tmp_path / "found.md").read_text()
-    assert "wrong field of view" not in table
+    assert "focal length" not in table
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,11 @@ def test_the_least_number_of_pairs_is_the_least(scores):
 
 
 def test_a_limit_is_the_value_of_the_last_pair_that_was_taken_away_for_it():
-    scores = np.array([[1.0, 40.0], [2.0, 10.0], [3.0, 30.0], [4.0, 20.0]])
-    # The first pair, then the second, then the third.
-    np.testing.assert_array_equal(limits(scores, 3), [3.0, 10.0])
+    scores = np.array([[1.0, 40.0], [3.0, 10.0], [2.0, 30.0], [4.0, 20.0]])
+    # The first pair and the third; of those left the second.
+    np.testing.assert_array_equal(limits(scores, 3), [2.0, 10.0])
+    # The first and the second.
+    np.testing.assert_array_equal(limits(scores, 2), [1.0, 10.0])
 
 
 def test_a_score_that_always_abstains_has_no_limit():

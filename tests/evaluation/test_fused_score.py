@@ -89,7 +89,7 @@ def test_tails_of_two_lengths_have_two_deviations():
 def test_halves_of_two_scales_are_as_good_as_of_one(fitted):
     clean, (rows, _), (terms, bias) = fitted
     images = np.arange(len(clean))
-    half = split(images, seed=0)
+    half = split(images, seed=0, parts=2)
     assert half.sum() == len(clean) // 2
     scored = Scored(NAMES, np.ones(2), images, clean, {}, {}, 0)
     tenfold = tuple(
@@ -114,6 +114,6 @@ def test_halves_of_two_scales_are_as_good_as_of_one(fitted):
 
 
 def test_windows_of_an_image_are_in_one_half():
-    half = split(np.repeat(np.arange(20), 3), seed=0)
+    half = split(np.repeat(np.arange(20), 3), seed=0, parts=2)
     np.testing.assert_array_equal(half[::3], half[1::3])
     assert half.sum() == 30

@@ -12,7 +12,7 @@ import pytest
 from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import TrustedPart
-from mfsynth.evaluation.calibration.figures import split
+from mfsynth.evaluation.calibration.figures import one_of_each, split
 from mfsynth.evaluation.calibration.scoring import score_pairs
 from mfsynth.evaluation.calibration.trusted import (
     TrustedPair,
@@ -92,8 +92,12 @@ def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
     assert found.images == 6
     assert [source["images"] for source in found.sources] == [2, 2, 2]
     # What is drawn and halved is images.
-    fits = split(np.array(images), seed=0)
+    fits = split(np.array(images), seed=0, parts=2)
     assert all(len({*fits[np.array(images) == image]}) == 1 for image in images)
+    # Any of its pairs speaks for an image, not the first of each.
+    chosen = np.stack([one_of_each(np.array(images), seed) for seed in range(20)])
+    assert (np.array(images)[chosen] == range(6)).all()
+    assert [*np.ptp(chosen, axis=0)] == [3, 1, 0, 0, 1, 1]
     # Each view meets the other one of its scene.
     seen = score_pairs(found.pairs[8:], open_checks({"validity": {}}), 0, lambda *_: None)
     assert seen.same_prompt == 4
@@ -165,13 +169,13 @@ def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
     for corruption, there in found.applied.items():
         spoilt[corruption.spoils] += int(there.sum())
     assert spoilt["depth"] > 20
-    assert spoilt["intrinsics"] == 2
+    assert spoilt["intrinsics"] == 4
     assert asked == {
         ("rgb",): 2,
         ("text",): 2,
         ("depth",): 2 + spoilt["depth"],
-        ("intrinsics",): 4,
-        ("camera",): 4,
+        ("intrinsics",): 6,
+        ("camera",): 6,
     }
     for rows in found.spoilt.values():
         np.testing.assert_array_equal(rows[:, [0, 4]], found.clean[:, [0, 4]])

@@ -20,6 +20,7 @@ from mfsynth.evaluation.calibration.figures import (
     clean_figures,
     fit_on,
     held_out_figures,
+    one_of_each,
     power_figures,
     split,
 )
@@ -30,13 +31,15 @@ from mfsynth.evaluation.calibration.trusted import Report, read_pairs, with_esti
 
 # Of `CheckedPair`, what trusted pairs can have.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "camera", "estimate", "text")
+# Of the images; one fits the fused score, which has few weights, and the others give limits.
+_PARTS = 4
 
 
 def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
     """Measure checks on trusted pairs, and set limits on their scores.
 
-    Half of the images, by chance, fit the fused score; the other half gives the limits, with one
-    pair of each image. Figures are of all pairs.
+    A quarter of the images, by chance, fits the fused score; the others give the limits, with one
+    pair of each image. Without limits all fit it. Figures are of all pairs.
 
     Args:
         config: All that decides it; the same settings and files give the same calibration.
@@ -58,7 +61,8 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         return score_pairs(found.pairs, checks, config.seed, report), found.sources
 
     scored, sources = scored_of(config.data)
-    fits = split(scored.images, config.seed)
+    limited = config.alpha is not None and config.delta is not None
+    fits = split(scored.images, config.seed, _PARTS if limited else 1)
     terms, bias = fit_on(scored, fits)
     found = _limits(scored, fits, terms, bias, checks, config)
     figures: dict[str, Any] = {
@@ -66,12 +70,12 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         "images": len(np.unique(scored.images)),
         "same_prompt": scored.same_prompt,
         "clean": clean_figures(scored),
-        **power_figures(scored, fits, config.draws, config.seed),
+        **power_figures(scored, config.draws, config.seed),
     }
     if config.held_out is not None and found:
         others, more = scored_of(config.held_out)
         sources += tuple(one | {"held_out": True} for one in more)
-        figures["held_out"] = held_out_figures(others, found, terms, bias)
+        figures["held_out"] = held_out_figures(others, found, terms, bias, config.seed)
     guarantee = None
     if config.alpha is not None and config.delta is not None:
         images = len(np.unique(scored.images[~fits]))
@@ -142,8 +146,9 @@ def _require_enough(images: int, checks: Mapping[str, Check], config: CalibrateC
     if config.alpha is None or config.delta is None:
         return
     scores = len(_limited(checks))
-    # The other half, which is the smaller one of an odd number, fits the fused score.
-    least = 2 * needed(scores, config.alpha, config.delta) - 1
+    left = needed(scores, config.alpha, config.delta)
+    # Those that fit the fused score, a part rounded down, come on top.
+    least = left + (left - 1) // (_PARTS - 1)
     if images < least:
         raise MfsynthError(
             f"data: {images} images are too few for limits on {scores} scores at alpha "
@@ -162,9 +167,8 @@ def _limits(
 ) -> dict[str, float]:
     if config.alpha is None or config.delta is None:
         return {}
-    # One pair of each image: others of it are no new draw.
-    _, first = np.unique(scored.images, return_index=True)
-    rows = first[~fits[first]]
+    some = one_of_each(scored.images, config.seed)
+    rows = some[~fits[some]]
     order = _limited(checks)
     columns = {
         name: scored.signs[column] * scored.clean[rows, column]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mfsynth.checks.base import CheckedPair, Input
 from mfsynth.checks.validity import valid_mask
 from mfsynth.evaluation.calibration.objects import move_object, rescale_object
-from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.rgbd import DepthMap as Depth
 
 Spoil = Callable[[Depth, np.random.Generator], Depth | None]
@@ -27,16 +26,21 @@ class Corruption:
     Attributes:
         name: As tables have it; pixels are those of the pair.
         family: Corruptions of one kind: the fused score that is tried on one of them has seen none.
-        spoil: The depth map; None where the whole pair, or its camera, is another's.
-        spoils: The field that is not as it was.
+        spoil: The depth map; None where it is another's, or as it was.
         mild: Whether it is so little that nobody need notice.
+        lens: How many times as long the focal length is that the pair is said to have.
     """
 
     name: str
     family: str
     spoil: Spoil | None
-    spoils: Input = "depth"
     mild: bool = False
+    lens: float = 1.0
+
+    @property
+    def spoils(self) -> Input:
+        """The field that is not as it was."""
+        return "depth" if self.lens == 1 else "intrinsics"
 
     def apply(
         self, pair: CheckedPair, other: Depth, rng: np.random.Generator
@@ -53,7 +57,10 @@ class Corruption:
         """
         if self.spoils == "intrinsics":
             camera = pair.intrinsics
-            return None if camera is None else replace(pair, intrinsics=_other_lens(camera))
+            if camera is None:
+                return None
+            other_lens = replace(camera, fx=self.lens * camera.fx, fy=self.lens * camera.fy)
+            return replace(pair, intrinsics=other_lens)
         depth = other if self.spoil is None else self.spoil(pair.depth, rng)
         return None if depth is None else replace(pair, depth=depth)
 
@@ -224,14 +231,11 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     Corruption("seams of 8 px", "seams", seams(8)),
     Corruption("seams of 14 px", "seams", seams(14)),
     Corruption("seams of 16 px", "seams", seams(16)),
-    Corruption("wrong field of view", "camera", None, spoils="intrinsics"),
+    # A field of view of 69° is said to be one of 52°, or of 88°.
+    Corruption("focal length ×1.4", "camera", None, lens=1.4),
+    Corruption("focal length ÷1.4", "camera", None, lens=1 / 1.4),
 )
 """All; the camera's only where a check looks at it."""
-
-
-def _other_lens(camera: Intrinsics) -> Intrinsics:
-    """Of 1.4 times the focal length: 69° becomes 52°."""
-    return replace(camera, fx=1.4 * camera.fx, fy=1.4 * camera.fy)
 
 
 def _on_valid(depth: Depth, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Depth:

@@ -22,10 +22,16 @@ _Fused = tuple[tuple[Term, ...], float]
 _DIGITS = 4
 
 
-def split(images: NDArray[np.intp], seed: int) -> NDArray[np.bool_]:
-    """Which pairs fit the fused score: those of half of the images, by chance."""
+def split(images: NDArray[np.intp], seed: int, parts: int) -> NDArray[np.bool_]:
+    """The pairs of one of so many equal parts of the images, by chance."""
     numbers = np.random.default_rng([seed, 5]).permutation(np.unique(images))
-    return np.isin(images, numbers[: len(numbers) // 2])
+    return np.isin(images, numbers[: len(numbers) // parts])
+
+
+def one_of_each(images: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """The number of one pair of each image, by chance: others of it are no new draw."""
+    order = np.random.default_rng([seed, 6]).permutation(len(images))
+    return order[np.unique(images[order], return_index=True)[1]]
 
 
 def fit_on(scored: Scored, rows: NDArray[np.bool_], without: str = "") -> _Fused:
@@ -38,7 +44,7 @@ def fit_on(scored: Scored, rows: NDArray[np.bool_], without: str = "") -> _Fused
     return fit(scored.names, scored.clean[rows], spoilt)
 
 
-def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int) -> dict[str, Any]:
+def power_figures(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     """AUC and TPR of each score against each corruption, those of the fused score among them.
 
     The fused score of a pair is by weights of the other half of the images, so that none is scored
@@ -49,8 +55,9 @@ def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int
         mildest.
     """
     bootstrap = Bootstrap(scored.images, draws, seed)
-    halves = (fits, ~fits)
-    known = [fit_on(scored, half) for half in halves]
+    half = split(scored.images, seed, 2)
+    halves = (half, ~half)
+    known = [fit_on(scored, part) for part in halves]
     rows = []
     means: dict[str, list[Draws]] = {}
     unseen: dict[str, Sequence[_Fused]] = {}
@@ -62,7 +69,7 @@ def power_figures(scored: Scored, fits: NDArray[np.bool_], draws: int, seed: int
         }
         family = corruption.family
         if family not in unseen:
-            unseen[family] = [fit_on(scored, half, without=family) for half in halves]
+            unseen[family] = [fit_on(scored, part, without=family) for part in halves]
         for name, models in ((FUSED, known), (UNSEEN, unseen[family])):
             columns[name] = crossed(scored, spoilt, halves, models)
         found = {
@@ -135,21 +142,21 @@ def _rejected(
 
 
 def held_out_figures(
-    scored: Scored, limits: dict[str, float], terms: Sequence[Term], bias: float
+    scored: Scored, limits: dict[str, float], terms: Sequence[Term], bias: float, seed: int
 ) -> dict[str, Any]:
     """What limits reject of pairs that nothing was fitted on, one of each image."""
-    _, first = np.unique(scored.images, return_index=True)
+    some = one_of_each(scored.images, seed)
 
     def share(rows: NDArray[np.float64]) -> tuple[int, int]:
         whole = np.column_stack([rows, fused(scored.names, rows, terms, bias)])
         return int(_rejected(scored, limits, whole).sum()), len(rows)
 
     def of(corruption: Corruption) -> dict[str, Any]:
-        there = first[scored.applied[corruption][first]]
+        there = some[scored.applied[corruption][some]]
         bad, all_of_them = share(scored.spoilt[corruption][there])
         return {"corruption": corruption.name, "rejected": bad, "pairs": all_of_them}
 
-    bad, all_of_them = share(scored.clean[first])
+    bad, all_of_them = share(scored.clean[some])
     return {
         "clean_rejected": bad,
         "clean_pairs": all_of_them,

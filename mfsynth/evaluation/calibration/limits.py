@@ -1,8 +1,9 @@
 """Limits on several scores at once that reject few good pairs, however scores are distributed.
 
-Of n trusted pairs, drawn as good pairs to come are, the worst in one score is taken away, then the
-worst in the next score of those that are left, and so on round the scores, k pairs in all. A
-score's limit is the value of the last pair that was taken away for it, and rejects what is worse.
+Of n trusted pairs, drawn as good pairs to come are, those that are worst in one score are taken
+away, then those of the pairs that are left that are worst in the next score, and so on, k pairs in
+all; how many for which score is fixed before anything is looked at. A score's limit is the value of
+the last pair that was taken away for it, and rejects what is worse.
 These are the statistically equivalent blocks of J. W. Tukey (Non-parametric estimation II, Annals
 of Mathematical Statistics 18, 1947, 529-539): whatever the scores, and however they depend on each
 other, the probability R that a good pair lies in one of k blocks, which is what all limits together
@@ -14,7 +15,8 @@ for the largest k with P(Binomial(n, alpha) <= k - 1) <= delta. With one score i
 limit of S. S. Wilks (Annals of Mathematical Statistics 12, 1941) and what split conformal
 prediction holds for most sets of calibration data (V. Vovk, Conditional validity of inductive
 conformal predictors, ACML 2012). It costs no factor for the number of scores, as Bonferroni's bound
-does, but each score needs a block of its own: k of them at least.
+does, but each score needs a block of its own: k of them at least. What is left over goes to the
+first score, which is the one that sees most.
 
 The law is exact where scores have no ties, and an upper bound with them: pairs of equal scores are
 in an order that has nothing to do with their scores, and a limit passes its own value. A score that
@@ -62,7 +64,8 @@ def limits(scores: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """The limits on scores; see above.
 
     Args:
-        scores: (n, m): m scores of n pairs, higher is better; nan where a score abstains.
+        scores: (n, m): m scores of n pairs, higher is better, the one that sees most first; nan
+            where a score abstains.
         count: k, at least m and at most n.
 
     Returns:
@@ -70,9 +73,9 @@ def limits(scores: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         always abstained.
     """
     left = np.where(np.isnan(scores), np.inf, scores)
-    found = np.full(scores.shape[1], -np.inf)
-    for block in range(count):
-        column = block % len(found)
+    others = scores.shape[1] - 1
+    found = np.full(1 + others, -np.inf)
+    for column in (0,) * (count - others) + (*range(1, 1 + others),):
         worst = int(left[:, column].argmin())
         if np.isfinite(left[worst, column]):
             found[column] = left[worst, column]
