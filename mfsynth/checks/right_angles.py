@@ -56,10 +56,10 @@ class RightAngles(Check):
 def off_upright(depth: DepthMap, intrinsics: Intrinsics) -> float:
     """Median angle between the vertical and the surfaces that are within 20 degrees of it.
 
-    Most things that people make stand upright on a level ground: walls, boxes, cups, legs of tables,
-    whichever way they face (the "Atlanta world" of G. Schindler and F. Dellaert, CVPR 2004). A plane
-    of a depth map is a plane with any camera, but the angles between planes are right with the
-    right one alone: another focal length makes them lean. The ground is that of
+    Most things that people make stand upright on a level ground, whichever way they face: walls,
+    boxes, cups, legs of tables (the "Atlanta world" of G. Schindler and F. Dellaert, CVPR 2004). A
+    plane of a depth map is a plane with any camera, but the angles between planes are right with
+    the right one alone: another focal length makes them lean. The ground is that of
     `mfsynth.geometry.planes.gravity_direction`. Of maps much larger than 256 pixels every second,
     third, ... row and column is looked at.
 

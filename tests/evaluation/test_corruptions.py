@@ -32,30 +32,38 @@ def pair() -> CheckedPair:
 
 
 def spoilt(name: str, pair: CheckedPair, seed: int = 0) -> CheckedPair:
-    other = np.full((SIDE, SIDE), 3.0, np.float32)
+    other = CheckedPair(pair.rgb, np.full((SIDE, SIDE), 3.0, np.float32), text="a mug")
     return BY_NAME[name].apply(pair, other, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_corruption_spoils_its_field_and_no_other(pair, name):
     before = pair.depth.copy()
+    seen = pair.rgb.copy()
     bad = spoilt(name, pair)
     np.testing.assert_array_equal(pair.depth, before)
-    assert bad.rgb is pair.rgb
-    assert bad.text == pair.text
-    if BY_NAME[name].spoils == "depth":
-        assert bad.intrinsics == pair.intrinsics
+    np.testing.assert_array_equal(pair.rgb, seen)
+    spoils = BY_NAME[name].spoils
+    for kept in {"rgb", "depth", "intrinsics", "text"} - {spoils}:
+        assert getattr(bad, kept) is getattr(pair, kept)
+    if spoils == "depth":
         assert (bad.depth != pair.depth).mean() > 0.01
         assert np.isfinite(bad.depth).all()
         assert (bad.depth >= 0).all()
-    else:
-        assert bad.depth is pair.depth
+    elif spoils == "intrinsics":
         assert bad.intrinsics.fx == bad.intrinsics.fy != pair.intrinsics.fx
+    elif spoils == "rgb":
+        assert bad.rgb.dtype == np.uint8
+        assert (bad.rgb != pair.rgb).mean() > 0.5
+    else:
+        assert bad.text == "a mug"
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_corruption_is_a_function_of_its_seed(pair, name):
-    np.testing.assert_array_equal(spoilt(name, pair).depth, spoilt(name, pair).depth)
+    one, two = spoilt(name, pair), spoilt(name, pair)
+    np.testing.assert_array_equal(one.depth, two.depth)
+    np.testing.assert_array_equal(one.rgb, two.rgb)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

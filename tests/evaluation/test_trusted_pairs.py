@@ -163,22 +163,24 @@ def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
         return type(names[0], (Counting,), {"inputs": names, "scores": (score,)})()
 
     checks = {name: looking_at(name) for name in ("rgb", "depth", "intrinsics", "camera", "text")}
-    pairs = read(item(0), item(1)).pairs
+    pairs = read(item(0), item(1), item(2, text="a mug")).pairs
     found = score_pairs(pairs, checks, 0, lambda *_: None)
     spoilt = Counter()
     for corruption, there in found.applied.items():
         spoilt[corruption.spoils] += int(there.sum())
-    assert spoilt["depth"] > 20
-    assert spoilt["intrinsics"] == 4
+    assert spoilt["depth"] > 30
+    assert (spoilt["intrinsics"], spoilt["rgb"], spoilt["text"]) == (6, 9, 3)
     assert asked == {
-        ("rgb",): 2,
-        ("text",): 2,
-        ("depth",): 2 + spoilt["depth"],
-        ("intrinsics",): 6,
-        ("camera",): 6,
+        ("rgb",): 12,
+        ("text",): 6,
+        ("depth",): 3 + spoilt["depth"],
+        ("intrinsics",): 9,
+        ("camera",): 9,
     }
-    for rows in found.spoilt.values():
-        np.testing.assert_array_equal(rows[:, [0, 4]], found.clean[:, [0, 4]])
+    for corruption, rows in found.spoilt.items():
+        kept = [name != corruption.spoils for name in ("rgb", "text")]
+        columns = np.array([0, 4])[kept]
+        np.testing.assert_array_equal(rows[:, columns], found.clean[:, columns])
 
 
 def test_other_depth_is_of_the_same_prompt_where_there_is_one():

@@ -30,7 +30,7 @@ from mfsynth.evaluation.calibration.scoring import Scored, score_pairs
 from mfsynth.evaluation.calibration.trusted import Report, read_pairs, with_estimates
 
 # Of `CheckedPair`, what trusted pairs can have.
-_INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "camera", "estimate", "text")
+_INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "camera", "estimate", "text", "slots")
 # Of the images; one fits the fused score, which has few weights, and the others give limits.
 _PARTS = 4
 

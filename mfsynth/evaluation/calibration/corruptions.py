@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import cv2
@@ -14,9 +14,12 @@ from mfsynth.checks.validity import valid_mask
 from mfsynth.evaluation.calibration.objects import move_object, rescale_object
 from mfsynth.geometry.rgbd import DepthMap as Depth
 
-Spoil = Callable[[Depth, np.random.Generator], Depth | None]
+DepthSpoil = Callable[[Depth, np.random.Generator], Depth | None]
 """Takes a depth map (H, W), 0 = invalid, and returns a spoilt one of the same shape; None where it
 can't be applied."""
+Spoil = Callable[[CheckedPair, CheckedPair, np.random.Generator], CheckedPair | None]
+"""Takes a good pair and that of another image, and returns a spoilt copy of the first; None where
+it can't be made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,46 +29,81 @@ class Corruption:
     Attributes:
         name: As tables have it; pixels are those of the pair.
         family: Corruptions of one kind: the fused score that is tried on one of them has seen none.
-        spoil: The depth map; None where it is another's, or as it was.
+        apply: Makes the spoilt copy.
+        spoils: What is not as it was.
         mild: Whether it is so little that nobody need notice.
-        lens: How many times as long the focal length is that the pair is said to have.
     """
 
     name: str
     family: str
-    spoil: Spoil | None
+    apply: Spoil
+    spoils: Input = "depth"
     mild: bool = False
-    lens: float = 1.0
 
-    @property
-    def spoils(self) -> Input:
-        """The field that is not as it was."""
-        return "depth" if self.lens == 1 else "intrinsics"
+    def seen_by(self, inputs: Collection[Input]) -> bool:
+        """Whether it is tried on a check that looks at these.
 
-    def apply(
-        self, pair: CheckedPair, other: Depth, rng: np.random.Generator
-    ) -> CheckedPair | None:
-        """A spoilt copy of a pair.
-
-        Args:
-            pair: A good one.
-            other: The depth of another image.
-            rng: Of the draws.
-
-        Returns:
-            The copy; None where it can't be made of this pair.
+        A spoilt image is, on checks of images alone: those that hold it against depth are measured
+        by spoilt depth.
         """
-        if self.spoils == "intrinsics":
-            camera = pair.intrinsics
-            if camera is None:
-                return None
-            other_lens = replace(camera, fx=self.lens * camera.fx, fy=self.lens * camera.fy)
-            return replace(pair, intrinsics=other_lens)
-        depth = other if self.spoil is None else self.spoil(pair.depth, rng)
+        if self.spoils == "rgb":
+            return "rgb" in inputs and "depth" not in inputs
+        alike = {"intrinsics": "camera", "text": "slots"}
+        return not {self.spoils, alike.get(self.spoils)}.isdisjoint(inputs)
+
+
+def of_depth(name: str, family: str, spoil: DepthSpoil, *, mild: bool = False) -> Corruption:
+    """A corruption of the depth map alone."""
+
+    def apply(pair: CheckedPair, _: CheckedPair, rng: np.random.Generator) -> CheckedPair | None:
+        depth = spoil(pair.depth, rng)
         return None if depth is None else replace(pair, depth=depth)
 
+    return Corruption(name, family, apply, mild=mild)
 
-def shift(pixels: int) -> Spoil:
+
+def other_depth(pair: CheckedPair, other: CheckedPair, _: np.random.Generator) -> CheckedPair:
+    """Takes the depth of the other image."""
+    return replace(pair, depth=other.depth)
+
+
+def other_prompt(
+    pair: CheckedPair, other: CheckedPair, _: np.random.Generator
+) -> CheckedPair | None:
+    """Takes the prompt of the other image, if that is another one."""
+    if pair.text is None or other.text in (None, pair.text):
+        return None
+    return replace(pair, text=other.text, slots=other.slots)
+
+
+def lens(times: float) -> Spoil:
+    """Says that the focal length is so many times as long."""
+
+    def apply(pair: CheckedPair, _: CheckedPair, rng: np.random.Generator) -> CheckedPair | None:
+        camera = pair.intrinsics
+        if camera is None:
+            return None
+        changed = replace(camera, fx=times * camera.fx, fy=times * camera.fy)
+        return replace(pair, intrinsics=changed)
+
+    return apply
+
+
+def brightness(times: float) -> Spoil:
+    """Multiplies the image's linear light, and clips what is too bright."""
+    levels = ((np.arange(256) / 255) ** 2.2 * times) ** (1 / 2.2)
+    table = np.rint(255 * levels.clip(0, 1)).astype(np.uint8)
+    return lambda pair, other, rng: replace(pair, rgb=table[pair.rgb])
+
+
+def blurred_image(sigma: float) -> Spoil:
+    """Blurs the image, `sigma` in its pixels."""
+    return lambda pair, other, rng: replace(
+        pair, rgb=cv2.GaussianBlur(pair.rgb, (0, 0), sigma).astype(np.uint8)
+    )
+
+
+def shift(pixels: int) -> DepthSpoil:
     """Moves the depth map in a random direction."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -85,7 +123,7 @@ def flip(depth: Depth, rng: np.random.Generator) -> Depth:
     return np.ascontiguousarray(depth[:, ::-1])
 
 
-def warp(share: float) -> Spoil:
+def warp(share: float) -> DepthSpoil:
     """Bends the depth map by a smooth random field of up to a share of the shorter side."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -108,7 +146,7 @@ def warp(share: float) -> Spoil:
     return corrupt
 
 
-def blur(sigma: float) -> Spoil:
+def blur(sigma: float) -> DepthSpoil:
     """Blurs the depth map over its valid pixels, `sigma` in pixels of the map itself."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -120,7 +158,7 @@ def blur(sigma: float) -> Spoil:
     return corrupt
 
 
-def gamma(power: float) -> Spoil:
+def gamma(power: float) -> DepthSpoil:
     """Bends the depth curve: d becomes d ** power around its median."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -133,7 +171,7 @@ def _curve(power: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]
     return lambda d: float(np.median(d)) * (d / np.median(d)) ** power
 
 
-def tilt(strength: float) -> Spoil:
+def tilt(strength: float) -> DepthSpoil:
     """Multiplies depth by a ramp from 1 - strength to 1 + strength in a random direction."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -156,7 +194,7 @@ def flatten(depth: Depth, rng: np.random.Generator) -> Depth:
     return _on_valid(depth, _curve(0.1))
 
 
-def far_bound(share: float) -> Spoil:
+def far_bound(share: float) -> DepthSpoil:
     """Throws a random rectangle with `share` of the pixels out to a thousand times the median."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -171,7 +209,7 @@ def far_bound(share: float) -> Spoil:
     return corrupt
 
 
-def holes(share: float) -> Spoil:
+def holes(share: float) -> DepthSpoil:
     """Invalidates blotches that cover `share` of the pixels."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -182,7 +220,7 @@ def holes(share: float) -> Spoil:
     return corrupt
 
 
-def quantise(levels: int) -> Spoil:
+def quantise(levels: int) -> DepthSpoil:
     """Rounds disparity to so many levels between its nearest and its farthest."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -197,7 +235,7 @@ def quantise(levels: int) -> Spoil:
     return corrupt
 
 
-def seams(pixels: int) -> Spoil:
+def seams(pixels: int) -> DepthSpoil:
     """Blocks of so many pixels, each off by its own factor of some 3 %, as of a model's patches."""
 
     def corrupt(depth: Depth, rng: np.random.Generator) -> Depth:
@@ -210,32 +248,36 @@ def seams(pixels: int) -> Spoil:
 
 
 CORRUPTIONS: tuple[Corruption, ...] = (
-    Corruption("other sample's depth", "other", None),
-    Corruption("flip", "flip", flip),
-    Corruption("shift 1 px", "shift", shift(1), mild=True),
-    Corruption("shift 2 px", "shift", shift(2), mild=True),
-    Corruption("shift 4 px", "shift", shift(4)),
-    Corruption("shift 8 px", "shift", shift(8)),
-    Corruption("shift 16 px", "shift", shift(16)),
-    Corruption("warp 3.5 %", "warp", warp(0.035)),
-    Corruption("blur σ 2 px", "blur", blur(2)),
-    Corruption("gamma 2", "gamma", gamma(2)),
-    Corruption("tilt ±30 %", "tilt", tilt(0.3)),
-    Corruption("inverted", "inverted", invert),
-    Corruption("flattened", "flattened", flatten),
-    Corruption("object rescaled ×1.3", "object", rescale_object),
-    Corruption("object moved 10 %", "object", move_object),
-    Corruption("holes 30 %", "holes", holes(0.3)),
-    Corruption("far bound 2 %", "far bound", far_bound(0.02)),
-    Corruption("64 levels", "levels", quantise(64), mild=True),
-    Corruption("seams of 8 px", "seams", seams(8)),
-    Corruption("seams of 14 px", "seams", seams(14)),
-    Corruption("seams of 16 px", "seams", seams(16)),
+    Corruption("other sample's depth", "other", other_depth),
+    of_depth("flip", "flip", flip),
+    of_depth("shift 1 px", "shift", shift(1), mild=True),
+    of_depth("shift 2 px", "shift", shift(2), mild=True),
+    of_depth("shift 4 px", "shift", shift(4)),
+    of_depth("shift 8 px", "shift", shift(8)),
+    of_depth("shift 16 px", "shift", shift(16)),
+    of_depth("warp 3.5 %", "warp", warp(0.035)),
+    of_depth("blur σ 2 px", "blur", blur(2)),
+    of_depth("gamma 2", "gamma", gamma(2)),
+    of_depth("tilt ±30 %", "tilt", tilt(0.3)),
+    of_depth("inverted", "inverted", invert),
+    of_depth("flattened", "flattened", flatten),
+    of_depth("object rescaled ×1.3", "object", rescale_object),
+    of_depth("object moved 10 %", "object", move_object),
+    of_depth("holes 30 %", "holes", holes(0.3)),
+    of_depth("far bound 2 %", "far bound", far_bound(0.02)),
+    of_depth("64 levels", "levels", quantise(64), mild=True),
+    of_depth("seams of 8 px", "seams", seams(8)),
+    of_depth("seams of 14 px", "seams", seams(14)),
+    of_depth("seams of 16 px", "seams", seams(16)),
     # A field of view of 69° is said to be one of 52°, or of 88°.
-    Corruption("focal length ×1.4", "camera", None, lens=1.4),
-    Corruption("focal length ÷1.4", "camera", None, lens=1 / 1.4),
+    Corruption("focal length ×1.4", "camera", lens(1.4), "intrinsics"),
+    Corruption("focal length ÷1.4", "camera", lens(1 / 1.4), "intrinsics"),
+    Corruption("image ÷16", "dark", brightness(1 / 16), "rgb"),
+    Corruption("image ×16", "burnt", brightness(16), "rgb"),
+    Corruption("image blurred σ 2 px", "blurred image", blurred_image(2), "rgb"),
+    Corruption("other sample's prompt", "prompt", other_prompt, "text"),
 )
-"""All; the camera's only where a check looks at it."""
+"""All; each is tried where a check looks at what it spoils."""
 
 
 def _on_valid(depth: Depth, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Depth:

@@ -58,22 +58,24 @@ def score_pairs(
     used = tuple(checks.values())
     infos = score_infos(used)
     # What a check doesn't look at is spoilt in vain: its scores are those of the clean pair.
-    seeing = {one: tuple(check for check in used if _sees(check, one)) for one in CORRUPTIONS}
+    seeing = {
+        one: tuple(check for check in used if one.seen_by(check.inputs)) for one in CORRUPTIONS
+    }
     corruptions = [one for one, looking in seeing.items() if looking]
     shape = len(pairs), len(infos)
     clean = np.full(shape, np.nan)
     spoilt = {corruption: np.full(shape, np.nan) for corruption in corruptions}
     applied = {corruption: np.zeros(len(pairs), bool) for corruption in corruptions}
-    partners = _partners(pairs, seed)
+    partners, strangers = _partners(pairs, seed), _strangers(pairs, seed)
     for number, one in enumerate(pairs):
         scores = run_checks(one.pair, used).scores
         clean[number] = [*scores.values()]
-        other = pairs[partners[number]].pair.depth
         for corruption in corruptions:
             # By name, so that a new corruption doesn't change the others.
             name = zlib.crc32(corruption.name.encode())
             rng = np.random.default_rng([seed, 3, number, name])
-            bad = corruption.apply(one.pair, other, rng)
+            other = strangers[number] if corruption.spoils == "text" else partners[number]
+            bad = corruption.apply(one.pair, pairs[other].pair, rng)
             if bad is not None:
                 found = run_checks(bad, seeing[corruption]).scores
                 spoilt[corruption][number] = [*(scores | found).values()]
@@ -95,11 +97,6 @@ def score_pairs(
     )
 
 
-def _sees(check: Check, corruption: Corruption) -> bool:
-    spoilt = {"intrinsics", "camera"} if corruption.spoils == "intrinsics" else {corruption.spoils}
-    return not spoilt.isdisjoint(check.inputs)
-
-
 def _partners(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
     """For each pair one of another item, of the same prompt if there is one."""
     by_text: dict[str | None, list[int]] = {}
@@ -113,3 +110,13 @@ def _partners(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
         ]
         partners.append(int(np.random.default_rng([seed, 4, number]).choice(candidates)))
     return partners
+
+
+def _strangers(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
+    """For each pair one of another prompt; itself where there is none."""
+    texts = np.array([pair.pair.text or "" for pair in pairs])
+    return [
+        int(np.random.default_rng([seed, 7, number]).choice(others)) if others.size else number
+        for number, text in enumerate(texts)
+        for others in [np.flatnonzero(texts != text)]
+    ]

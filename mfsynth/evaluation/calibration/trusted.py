@@ -162,5 +162,9 @@ def _windows(item: Item, crops: int, height: int, width: int) -> Iterator[Checke
             camera = camera.resized(height / window_rows, width / window_columns)
         rgb = np.ascontiguousarray(resize_image(item.rgb[window], height, width))
         yield CheckedPair(
-            rgb, np.ascontiguousarray(depth), intrinsics=camera, text=item.text or None
+            rgb,
+            np.ascontiguousarray(depth),
+            intrinsics=camera,
+            text=item.text or None,
+            slots=item.slots or None,
         )
