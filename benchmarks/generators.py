@@ -1,17 +1,17 @@
 """A joint model beside two models, an image by one and its depth by another, on the same prompts.
 
     mfsynth train estimator --set seed=1 --set output=out/train/judge
-    python benchmarks/generators.py --judge out/train/judge/model [--training CACHED_SCENES]
-    python benchmarks/generators.py --image HUB_ID --estimator HUB_ID --judge HUB_ID --size 512
+    python benchmarks/generators.py --judge out/train/judge/model
+    python benchmarks/generators.py --model ID --preset image_then_depth --image HUB_ID \
+      --estimator HUB_ID --judge HUB_ID --size 512
     python benchmarks/generators.py --flops    (the large ones at 512×512, on the meta device)
 
 Prints a row for each way: how far its depth is from what a third network, which neither used, sees
-in its image (AbsRel and δ1, scale-aligned), which share of the objects that the prompts name a
-judge finds (`--training` scenes teach it; benchmarks/prompt_following.py), and seconds and TFLOP a
-pair.
-Without `--image` both ways have the embedded model's images: made without depth tokens, then with
-depth by the model itself or by the estimator. So only depth differs; the row's seconds and TFLOP of
-two models have one step of the model's own depth in them, which it can't leave out.
+in its image (AbsRel and δ1, scale-aligned), which share of the objects that the prompts name the
+embedded judge finds (benchmarks/prompt_following.py), and seconds and TFLOP a pair.
+Without `--image` both ways have the joint model's images, and only depth differs: by the model
+itself, or by the estimator. The row's seconds and TFLOP of two models have the model's own depth in
+them, which it can't leave out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from meta_model import META, flops_of, on_meta
 from numpy.typing import NDArray
-from prompt_following import follow, train_judge
+from prompt_following import follow
+from scene_sets import SCENES, judge_of
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     DepthAnythingConfig,
@@ -47,13 +48,11 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.base import Estimator
 from mfsynth.models.estimators.opening import open_estimator
-from mfsynth.models.recognition.judge import ObjectJudge
 from mfsynth.models.two_models import load_two_models
 from mfsynth.prompts import load_library
-from mfsynth.simulation import CachedScenes
 
-LIBRARY, SEED = "tabletop_rooms", 1001
-IMAGE_FIRST = SamplerConfig.model_validate({"preset": "image_then_depth"})
+SET, SEED = "shapes", 1001
+LIBRARY, _ = SCENES[SET]
 
 Images = NDArray[np.uint8]
 Depths = NDArray[np.float32]
@@ -72,18 +71,17 @@ class Row:
 
 @click.command()
 @click.option("--model", default="embedded", help="The joint model.")
-@click.option("--preset", default="balanced", help="How it samples.")
+@click.option("--preset", default="distilled", help="How it samples.")
 @click.option("--image", help="A text-to-image pipeline; by default the joint model's own images.")
 @click.option("--steps", default=4, help="Of that pipeline.")
 @click.option("--guidance", default=1.0, help="Of that pipeline.")
 @click.option("--estimator", default="embedded", help="That two models take depth from.")
 @click.option("--judge", help="Estimator that neither used.")
-@click.option("--size", default=64, help="Rows and columns.")
+@click.option("--size", default=128, help="Rows and columns.")
 @click.option("--pairs", default=64)
 @click.option("--batch", default=16)
 @click.option("--device", default="cpu")
-@click.option("--training", type=click.Path(path_type=Path), help="Scenes that teach the judge.")
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("out/generators"))
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("out/benchmarks"))
 @click.option("--flops", is_flag=True, help="Only work, of the large ones.")
 def main(
     model: str,
@@ -97,7 +95,6 @@ def main(
     pairs: int,
     batch: int,
     device: str,
-    training: Path | None,
     cache: Path,
     flops: bool,
 ) -> None:
@@ -110,24 +107,20 @@ def main(
     assert judge is not None
     prompts = load_library(LIBRARY, SEED)
     texts = [prompts.prompt(number).text for number in range(pairs)]
-    joint = load_pipeline(ModelConfig(id=model), device)
-    opinion = open_estimator(DepthEstimatorConfig(id=estimator), device)
-    asked = SamplerConfig.model_validate({"preset": preset})
-    ways: dict[str, Make] = {
-        f"joint, {preset}": sampled(joint, asked, size),
-        "joint, image_then_depth": sampled(joint, IMAGE_FIRST, size),
-    }
+    few_steps = "few_steps" if preset == "distilled" else None
+    joint = load_pipeline(ModelConfig(id=model, few_steps=few_steps), device)
+    own = sampled(joint, SamplerConfig.model_validate({"preset": preset}), size)
+    ways = {f"joint, {preset}": own}
     if image is None:
-        ways["two models"] = then(sampled(joint, IMAGE_FIRST, size), opinion)
+        ways["two models"] = then(own, open_estimator(DepthEstimatorConfig(id=estimator), device))
     else:
         config = ModelConfig.model_validate({"kind": "two_models", "image": image})
         settings = DepthEstimatorConfig(id=estimator)
         two = load_two_models(config, settings, device, RuntimeConfig(compile=False))
         sampler = SamplerConfig.model_validate({"steps": steps, "guidance": guidance})
         ways["two models"] = sampled(two, sampler, size)
-    finder = None if training is None else train_judge(CachedScenes.open(training), cache)
     rows = {name: run(make, texts, batch) for name, make in ways.items()}
-    print_rows(rows, texts, open_estimator(DepthEstimatorConfig(id=judge), device), finder)
+    print_rows(rows, texts, open_estimator(DepthEstimatorConfig(id=judge), device), cache)
 
 
 def sampled(pipeline: Any, sampler: SamplerConfig, size: int) -> Make:
@@ -168,18 +161,16 @@ def run(make: Make, texts: Sequence[str], batch: int) -> Row:
     return row
 
 
-def print_rows(
-    rows: dict[str, Row], texts: Sequence[str], judge: Estimator, finder: ObjectJudge | None
-) -> None:
+def print_rows(rows: dict[str, Row], texts: Sequence[str], judge: Estimator, cache: Path) -> None:
     click.echo(f"{len(texts)} prompts of {LIBRARY}, seed {SEED}\n")
     click.echo("| way | AbsRel | δ1 | objects found | s a pair | TFLOP a pair |")
     click.echo("|---|---|---|---|---|---|")
     for name, row in rows.items():
         rgb, depth = np.concatenate(row.rgb), np.concatenate(row.depth)
         absolute, close = consistency(rgb, depth, judge)
-        found = "–" if finder is None else f"{follow(finder, rgb, texts).objects:.0%}"
+        found = follow(judge_of(SET, rgb.shape[1], cache), rgb, texts).objects
         click.echo(
-            f"| {name} | {absolute:.4f} | {close:.4f} | {found} | {row.seconds:.3f} | "
+            f"| {name} | {absolute:.4f} | {close:.4f} | {found:.0%} | {row.seconds:.3f} | "
             f"{row.flops / 1e12:.4f} |"
         )
 
