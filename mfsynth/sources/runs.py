@@ -92,6 +92,7 @@ class RunSource:
             rgb=pair.rgb,
             depth=pair.depth,
             text=pair.prompt,
+            slots=pair.slots,
             intrinsics=None if camera is None else Intrinsics.from_matrix(camera),
             name=name,
             camera_from=pair.intrinsics_source or "",

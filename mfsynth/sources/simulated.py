@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from mfsynth.geometry import Intrinsics, IntrinsicsSource
 from mfsynth.prompts import load_library
 from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, Labels, Moment
 from mfsynth.sources.base import DepthFacts, Item, Origin
+from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.settings import SourceSettings
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class CachedScenesSource:
             rgb=np.asarray(images.rgb[index]),
             depth=np.asarray(images.depth[index]),
             text=images.captions[index],
+            slots=self._slots(index),
             intrinsics=Intrinsics.from_matrix(images.intrinsics[index]),
             name=f"{self._folder}: image {index}",
             camera_from="the simulator",
@@ -168,6 +170,19 @@ class CachedScenesSource:
                 moment=self.moment(index),
             ),
         )
+
+    def _slots(self, index: int) -> Mapping[str, tuple[str, ...]]:
+        return {} if self._prompts is None else self._prompts[index // self.rendered.views].slots
+
+    @cached_property
+    def _prompts(self) -> PromptItems | None:
+        """What the scenes show, where their library is still what it was."""
+        made = self.rendered
+        try:
+            library = load_library(made.library, made.seed)
+        except MfsynthError:
+            return None
+        return PromptItems(library) if library.digest == made.library_digest else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -248,6 +263,7 @@ class LiveScenesSource:
             rgb=view.rgb,
             depth=view.depth,
             text=view.caption,
+            slots=PromptItems(self._library)[index].slots,
             intrinsics=view.intrinsics,
             name=f"{self._arguments[0]}: scene {index}",
             camera_from="the simulator",

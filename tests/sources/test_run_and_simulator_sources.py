@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +15,12 @@ from training_files import assert_same_items, one_line_error, source
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
+from mfsynth.prompts import load_library
 from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import STYLES, render_dataset
+from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.simulated import RenderSettings
 from mfsynth.storage.store import ObjectStore
 
@@ -43,6 +47,7 @@ def test_the_pairs_of_a_run_are_samples_with_their_prompts(tmp_path):
         np.testing.assert_array_equal(opened[index].rgb, pairs[index].rgb)
         np.testing.assert_array_equal(opened[index].depth, pairs[index].depth)
         assert opened[index].text == pairs[index].prompt
+        assert opened[index].slots == pairs[index].slots != {}
     assert list(opened.texts()) == [pair.prompt for pair in pairs]
     assert_same_items(pickle.loads(pickle.dumps(opened))[2], opened[2])
 
@@ -85,6 +90,17 @@ def test_cached_scenes_are_samples_and_pickle_without_their_images(cached):
     data = pickle.dumps(opened)
     assert len(data) < 500
     assert_same_items(pickle.loads(data)[1], opened[1])
+
+
+def test_cached_scenes_have_the_slots_of_a_library_that_is_what_it_was(cached, tmp_path):
+    item = source(kind="cached_scenes", path=cached)[2]
+    assert item.slots == PromptItems(load_library("tabletop", 3))[2].slots
+    assert all(word in item.text for word in item.slots["colour"])
+    changed = shutil.copytree(cached, tmp_path / "changed")
+    about = json.loads((changed / "dataset.json").read_text())
+    for key, value in (("library_digest", "0" * 16), ("library", "no such library")):
+        (changed / "dataset.json").write_text(json.dumps(about | {key: value}))
+        assert source(kind="cached_scenes", path=str(changed))[2].slots == {}
 
 
 def test_a_folder_without_rendered_scenes_is_told(tmp_path):

@@ -74,6 +74,7 @@ def assert_same_items(a, b):
     assert_same_pixels(a, b)
     assert a.text == b.text
     assert a.intrinsics == b.intrinsics
+    assert a.slots == b.slots
 
 
 def assert_same_samples(a, b):
