@@ -135,3 +135,26 @@ def test_a_bare_wall_has_no_object():
     wall = np.full((SIDE, SIDE), 2.0, np.float32)
     rng = np.random.default_rng(0)
     assert find_object(wall, rng) is rescale_object(wall, rng) is move_object(wall, rng) is None
+
+
+@pytest.mark.parametrize(
+    ("spoils", "seen", "not_seen"),
+    [
+        ("depth", ("rgb", "depth"), ("rgb", "text")),
+        ("intrinsics", ("depth", "camera"), ("depth", "estimate")),
+        ("rgb", ("rgb", "text"), ("rgb", "depth")),
+        ("text", ("rgb", "slots"), ("rgb",)),
+    ],
+)
+def test_a_corruption_is_tried_on_checks_that_look_at_what_it_spoils(spoils, seen, not_seen):
+    for corruption in (one for one in CORRUPTIONS if one.spoils == spoils):
+        assert corruption.seen_by(seen)
+        assert not corruption.seen_by(not_seen)
+
+
+def test_another_prompt_comes_with_its_slots_and_is_another(pair):
+    other = CheckedPair(pair.rgb, pair.depth, text="a mug", slots={"shape": ("mug",)})
+    bad = BY_NAME["other sample's prompt"].apply(pair, other, np.random.default_rng(0))
+    assert (bad.text, bad.slots) == ("a mug", {"shape": ("mug",)})
+    for same in (pair, CheckedPair(pair.rgb, pair.depth)):
+        assert BY_NAME["other sample's prompt"].apply(pair, same, np.random.default_rng(0)) is None
