@@ -264,8 +264,8 @@ def test_a_wrong_setting_is_told_in_one_line(calibrate, settings, problem):
 
 
 def test_every_shipped_calibration_is_valid():
-    assert resource_names("configs/calibrate") == ("simulator",)
+    assert resource_names("configs/calibrate") == ("images", "simulator")
     shipped = load_calibrate_config("simulator", output="elsewhere.json", estimator="perturbed")
     assert (shipped.output, shipped.estimator) == ("elsewhere.json", "perturbed")
     real = Path(__file__).parents[2] / "benchmarks" / "real_frames.yaml"
-    assert load_calibrate_config(str(real)).alpha is None
+    assert load_calibrate_config(str(real)).alpha is load_calibrate_config("images").alpha is None
