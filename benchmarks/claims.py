@@ -194,6 +194,8 @@ def arms(base: TrainConfig) -> Mapping[str, Arm]:
         "patches": Arm(("transformer.depth_head=patches",)),
         "AdamW alone": Arm(("optimiser.muon_learning_rate=null",)),
         "early alignment with the estimator": Arm(aligned=True),
+        "large errors linear": Arm(("optimiser.i2d_error_limit=0.1",)),
+        "median at edges": Arm(("transformer.depth_median_radius=3",)),
     }
 
 

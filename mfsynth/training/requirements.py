@@ -18,12 +18,15 @@ Workspaces, fragmentation, and the forwards of frozen models come on top: leave 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,6 +55,8 @@ _QWEN3_COMMON = {
     "num_key_value_heads": 8,
     "head_dim": 128,
 }
+# What a transformer has several of.
+_BLOCKS = ("layers", "single_layers", "depth_decoder_layers")
 # A small text encoder knows the words of its captions; some hundred is what they have.
 _SMALL_VOCABULARY = 128
 
@@ -204,13 +209,7 @@ def estimate_requirements(config: TrainConfig, gpus: int) -> Requirements:
     with torch.device("meta"):
         model, text_encoder, vae = _build(config)
     parameters = _count(model, text_encoder, vae)
-    # Autocast knows no meta device; fake tensors have no memory either, and say that they are on
-    # the CPU.
-    with FakeTensorMode():
-        for part in (model, text_encoder, vae):
-            _fake(part)
-        flops = _flops(config, model, text_encoder, vae)
-    return Requirements(config, gpus, parameters, flops)
+    return Requirements(config, gpus, parameters, _flops(config, text_encoder, vae))
 
 
 def _build(config: TrainConfig) -> tuple[JointModel, Any, Any]:
@@ -232,15 +231,6 @@ def _build(config: TrainConfig) -> tuple[JointModel, Any, Any]:
     for part in (text_encoder, vae):
         part.requires_grad_(False)
     return JointModel(transformer), text_encoder, vae
-
-
-def _fake(module: nn.Module | None) -> None:
-    for part in module.modules() if module is not None else ():
-        for name, weight in part.named_parameters(recurse=False):
-            empty = torch.empty(weight.shape, dtype=weight.dtype)
-            setattr(part, name, nn.Parameter(empty, weight.requires_grad))
-        for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _tokens(config: TrainConfig) -> tuple[int, int, int]:
@@ -282,50 +272,98 @@ def _size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _flops(config: TrainConfig, model: JointModel, text_encoder: Any, vae: Any) -> Flops:
-    sizes = config.transformer
+def _flops(config: TrainConfig, text_encoder: nn.Module, vae: nn.Module | None) -> Flops:
+    forward, image_forward, step, image_step = _transformer_flops(config).tolist()
+    if config.optimiser.distillation is not None:
+        step += image_forward
+    if config.optimiser.invalid_depth == "prediction":
+        step += forward
+    if config.optimiser.complete_depth:
+        step += config.noise.d2i_share * forward
+    encoding = 0.0 if vae is None else _encoding_flops(config, text_encoder, vae)
+    return Flops(forward, step + encoding, image_step + encoding)
+
+
+def _transformer_flops(config: TrainConfig) -> NDArray[np.float64]:
+    """Of the forward with depth, without it, and of both with their backward passes.
+
+    Counted for few blocks, as each takes a second: of a kind of more than two, the second one's
+    operations are those of all that follow. The first may take less, where nothing before it is
+    trained.
+    """
+    counts = {kind: getattr(config.transformer, kind) for kind in _BLOCKS}
+    fewest = {kind: 1 if count > 2 else count for kind, count in counts.items()}
+    base = _flops_of(config, fewest)
+    further = [
+        (count - 1) * (_flops_of(config, fewest | {kind: 2}) - base)
+        for kind, count in counts.items()
+        if count > 2
+    ]
+    return np.sum([base, *further], axis=0)
+
+
+def _flops_of(config: TrainConfig, blocks: Mapping[str, int]) -> NDArray[np.float64]:
+    sizes = config.transformer.model_copy(update=blocks)
+    with torch.device("meta"):
+        model, _, _ = _build(config.model_copy(update={"transformer": sizes}))
     length, cells, _ = _tokens(config)
     side = config.size // sizes.patch
-    channels = model.transformer.config.in_channels
-    ids = torch.zeros(1, length, dtype=torch.int64)
-    tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    text: Any = torch.zeros(1, length, sizes.text_layers * sizes.text_channels)
-    if model.text_encoder is not None:
-        text = tokens
-    image = {
-        "rgb": torch.zeros(1, cells, channels),
-        "t_rgb": torch.ones(1),
-        "text": text,
-        "grid": (side, side),
-    }
-    both = image | {"depth": torch.zeros(1, cells, sizes.patch**2), "t_depth": torch.ones(1)}
-    states = config.pretrained.text_states if config.pretrained is not None else ()
-    # Attention is counted where it is made of products.
-    with sdpa_kernel(SDPBackend.MATH):
-        with torch.no_grad():
-            forward = _counted(lambda: model(**both))
-            encoding = frozen = 0.0
-            if config.optimiser.distillation is not None:
-                frozen += _counted(lambda: model(**image))
-            if config.optimiser.invalid_depth == "prediction":
-                frozen += forward
-            if config.optimiser.complete_depth:
-                frozen += config.noise.d2i_share * forward
-            if vae is not None:
-                encoding += _counted(lambda: encode_tokens(text_encoder, tokens, states))
-                encoding += _counted(
-                    lambda: vae.encode(torch.zeros(1, 3, config.size, config.size))
-                )
+    with FakeTensorMode():
+        _fake(model)
+        text: Any = torch.zeros(1, length, sizes.text_layers * sizes.text_channels)
+        if model.text_encoder is not None:
+            text = _text_tokens(length)
+        image = {
+            "rgb": torch.zeros(1, cells, model.transformer.config.in_channels),
+            "t_rgb": torch.ones(1),
+            "text": text,
+            "grid": (side, side),
+        }
+        both = image | {"depth": torch.zeros(1, cells, sizes.patch**2), "t_depth": torch.ones(1)}
 
         def step() -> None:
             output = model(**both)
             (output.rgb.sum() + output.depth.sum()).backward()
 
+        with torch.no_grad():
+            forwards = _counted(lambda: model(**both)), _counted(lambda: model(**image))
         image_step = _counted(lambda: model(**image).rgb.sum().backward())
-        return Flops(forward, _counted(step) + frozen + encoding, image_step + encoding)
+        return np.array([*forwards, _counted(step), image_step])
 
 
-def _counted(work: Any) -> float:
-    with FlopCounterMode(display=False) as counter:
+def _encoding_flops(config: TrainConfig, text_encoder: nn.Module, vae: Any) -> float:
+    assert config.pretrained is not None
+    states = config.pretrained.text_states
+    with FakeTensorMode(), torch.no_grad():
+        for part in (text_encoder, vae):
+            _fake(part)
+        tokens = _text_tokens(config.transformer.text_length)
+        image = torch.zeros(1, 3, config.size, config.size)
+        text = _counted(lambda: encode_tokens(text_encoder, tokens, states))
+        return text + _counted(lambda: vae.encode(image))
+
+
+def _text_tokens(length: int) -> dict[str, Tensor]:
+    ids = torch.zeros(1, length, dtype=torch.int64)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _fake(module: nn.Module) -> None:
+    """Give a module of the meta device fake weights.
+
+    Autocast knows no meta device; fake tensors have no memory either, and say that they are on the
+    CPU.
+    """
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            empty = torch.empty(weight.shape, dtype=weight.dtype)
+            setattr(part, name, nn.Parameter(empty, weight.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _counted(work: Callable[[], object]) -> float:
+    # Attention is counted where it is made of products.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
