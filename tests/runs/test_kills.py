@@ -119,27 +119,30 @@ def hang_up(process: Process) -> None:
     os.killpg(process.popen.pid, signal.SIGHUP)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stop", "status"),
-    [
-        (terminate, 128 + signal.SIGTERM),
-        (press_ctrl_c, 128 + signal.SIGINT),
-        (end_the_group, 128 + signal.SIGTERM),
-        (hang_up, 128 + signal.SIGHUP),
-    ],
+STOPS = (
+    (terminate, 128 + signal.SIGTERM),
+    (press_ctrl_c, 128 + signal.SIGINT),
+    (end_the_group, 128 + signal.SIGTERM),
+    (hang_up, 128 + signal.SIGHUP),
 )
-def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(
-    run_folder, stop, status
-):
-    run_folder.values["target"] = {"pairs": 200}
-    process = standin_process(run_folder, seconds=0.1)
-    process.wait_for(lambda: commits(run_folder) >= 2)
-    stop(process)
-    assert process.end() == status
-    assert "drained stopped on request" in process.log.read_text()
-    assert "worker died" not in process.log.read_text()
-    drained = sample_ids(run_folder.output)
+
+
+# Ray starts five times.
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(run_folder):
+    drained = []
+    for stop, status in STOPS:
+        run_folder.values["target"] = {"pairs": len(drained) + 200}
+        before = commits(run_folder)
+        process = standin_process(run_folder, f"{stop.__name__}.txt", seconds=0.1)
+        process.wait_for(lambda before=before: commits(run_folder) >= before + 2)
+        stop(process)
+        assert process.end() == status
+        assert "drained stopped on request" in process.log.read_text()
+        assert "worker died" not in process.log.read_text()
+        assert sample_ids(run_folder.output)[: len(drained)] == drained
+        drained = sample_ids(run_folder.output)
     run_folder.values["target"] = {"pairs": len(drained) + 5}
     last = standin_process(run_folder)
     assert last.end() == 0, last.log.read_text()

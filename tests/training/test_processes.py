@@ -7,7 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +39,13 @@ CHANGES = {
     "sharded": {"sharding": "fsdp", "depth_head": "windows"},
     "adapters": {"lora": {"rank": 2, "alpha": 2}, "image_steps": 0, "joint_steps": 6},
 }
+
+
+@dataclass(frozen=True)
+class Training:
+    folder: Path
+    model: str
+    settings: Mapping[str, Any]
 
 
 def launch(folder: Path, flux2: str, settings, *stop: int) -> int:
@@ -68,6 +78,16 @@ def flux2(tmp_path_factory):
     return str(save_flux2(tmp_path_factory.mktemp("flux2")))
 
 
+@pytest.fixture(scope="module", params=CHANGES)
+def two(request, tmp_path_factory, flux2) -> Training:
+    """A whole training in two processes."""
+    model = "" if request.param == "small" else flux2
+    folder = tmp_path_factory.mktemp("two")
+    training = Training(folder, model, SETTINGS | CHANGES[request.param])
+    launch(training.folder, model, training.settings)
+    return training
+
+
 def assert_close(one, other):
     assert set(one) == set(other) >= {"model", "average", "optimiser"}
     for part, tensors in one.items():
@@ -79,18 +99,14 @@ def assert_close(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CHANGES)
-def test_two_processes_are_one_with_twice_the_batch(tmp_path, flux2, kind):
-    changes = CHANGES[kind]
-    model, settings = "" if kind == "small" else flux2, SETTINGS | changes
-    alone = settings | {"batch_size": 4, "sharding": "none"}
-    trainer, data, sampler = trainer_data_sampler(model, alone)
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, two):
+    alone = two.settings | {"batch_size": 4, "sharding": "none"}
+    trainer, data, sampler = trainer_data_sampler(two.model, alone)
     losses = record_losses(trainer)
     board = Scalars()
-    trainer.run(data, tmp_path / "one", lambda _: None, board, sampler)
+    trainer.run(data, tmp_path, lambda _: None, board, sampler)
 
-    launch(tmp_path / "two", model, settings)
-    summary = json.loads((tmp_path / "two" / "losses.json").read_text())
+    summary = json.loads((two.folder / "losses.json").read_text())
     assert summary["processes"] == 2
     for step, expected in zip(summary["losses"], losses, strict=True):
         assert step == pytest.approx(expected, rel=1e-4)
@@ -99,18 +115,16 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, flux2, kind):
         assert errors
         found = {tag: summary["scalars"][str(step)].get(tag) for tag in errors}
         assert found == pytest.approx(errors, rel=1e-3)
-    assert_close(parts_of(tmp_path / "one"), parts_of(tmp_path / "two"))
+    assert_close(parts_of(tmp_path), parts_of(two.folder))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(tmp_path, flux2, sharding):
-    model, settings = flux2 if sharding == "fsdp" else "", SETTINGS | {"sharding": sharding}
-    launch(tmp_path / "whole", model, settings)
-    assert launch(tmp_path / "parts", model, settings, 3) != 0
-    assert latest_checkpoint(tmp_path / "parts").step == 3
-    launch(tmp_path / "parts", model, settings)
-    assert json.loads((tmp_path / "parts" / "losses.json").read_text())["resumed"]
-    whole, parts = parts_of(tmp_path / "whole"), parts_of(tmp_path / "parts")
+@pytest.mark.parametrize("two", ["small", "sharded"], indirect=True)
+def test_two_processes_killed_and_resumed_end_as_if_they_had_not_been(tmp_path, two):
+    assert launch(tmp_path, two.model, two.settings, 3) != 0
+    assert latest_checkpoint(tmp_path).step == 3
+    launch(tmp_path, two.model, two.settings)
+    assert json.loads((tmp_path / "losses.json").read_text())["resumed"]
+    whole, parts = parts_of(two.folder), parts_of(tmp_path)
     for part, tensors in whole.items():
         assert all(torch.equal(value, parts[part][name]) for name, value in tensors.items()), part
