@@ -17,7 +17,6 @@ that it is exact, also for another B or W.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -43,6 +42,7 @@ from mfsynth.datasets.frames import BufferPool, Frames
 from mfsynth.datasets.order import LastTwo, Rows
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
+from mfsynth.processes import usable_cores
 
 _STATE_VERSION = 1
 # For a sample that can't be read: of a data set of which so many in a row can't, nothing is fine.
@@ -268,7 +268,7 @@ class Loader:
         )
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._pads = tail == "pad"
-        self._workers = min(4, os.cpu_count() or 1) if workers is None else workers
+        self._workers = min(4, usable_cores()) if workers is None else workers
         self._spawns, self._prefetch = kind == "processes", prefetch
         self._to, self._pin_memory = to, pin_memory
         self._position = 0

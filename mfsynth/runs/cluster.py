@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mfsynth.config import RuntimeConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.processes import usable_cores
 from mfsynth.runs import local_ray
 from mfsynth.runs.events import WaitCause
 from mfsynth.runs.patience import Patience
@@ -166,13 +167,7 @@ def _refusal(address: str) -> OSError | None:
 
 def _cores_for(workers: int | str) -> int:
     """How many Ray gives out: more workers than cores is the user's choice, and not queued."""
-    return max(_cores(), workers) if isinstance(workers, int) else _cores()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(usable_cores(), workers) if isinstance(workers, int) else usable_cores()
 
 
 def _quieten_ray() -> None:

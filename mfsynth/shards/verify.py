@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
+from mfsynth.processes import usable_cores
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, read_run, run_sha256
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
@@ -216,7 +216,7 @@ def _contents(
     present = [r for r in receipts.values() if all(o.key in sizes for o in r.objects.values())]
     problems: list[str] = []
     shard_of: dict[str, int] = {}
-    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    threads = min(_MAX_THREADS, usable_cores())
     with ThreadPoolExecutor(threads) as pool:
         checked = pool.map(lambda receipt: _deep(store, manifest, receipt, sizes), present)
         for done, (receipt, (lines, ids)) in enumerate(zip(present, checked, strict=True), 1):

@@ -13,7 +13,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
+from mfsynth.processes import end_with_parent
 from mfsynth.prompts import load_library
 from mfsynth.simulation.rendering import render_scene
 from mfsynth.simulation.scene_sampling import scenes as number_scenes
@@ -307,7 +307,7 @@ def _rendered(
     context = multiprocessing.get_context("spawn")
     waiting = iter(chunks)
     with ProcessPoolExecutor(
-        min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent
+        min(workers, len(chunks)), mp_context=context, initializer=end_with_parent
     ) as pool:
 
         def submit(count: int) -> set[Future[int]]:
@@ -322,19 +322,6 @@ def _rendered(
             running |= submit(len(finished))
             for future in finished:
                 yield future.result()
-
-
-def _end_with_parent() -> None:
-    """Don't outlive a parent that was killed: nobody would ever end this process."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _render_chunk(root: Path, settings: CacheSettings, chunk: int, indices: range) -> int:

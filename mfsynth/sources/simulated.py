@@ -6,7 +6,6 @@ The simulator is imported where it is used, so that reading settings doesn't wai
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from mfsynth.config.base import Count, Index, NonEmpty, Settings, Unset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics, IntrinsicsSource
+from mfsynth.processes import usable_cores
 from mfsynth.prompts import load_library
 from mfsynth.shards.labels import CAMERA_TO_WORLD, EPISODE, MASK, POSES, Labels, Moment
 from mfsynth.sources.base import DepthFacts, Item, Origin
@@ -71,7 +71,7 @@ class RenderSettings(Settings):
             views=self.views,
             size=size,
             seed=self.seed,
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             progress=progress,
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -11,6 +13,7 @@ import pytest
 
 from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.calibration import scoring
 from mfsynth.evaluation.calibration.config import TrustedPart
 from mfsynth.evaluation.calibration.figures import one_of_each, split
 from mfsynth.evaluation.calibration.scoring import score_pairs
@@ -181,6 +184,38 @@ def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
         kept = [name != corruption.spoils for name in ("rgb", "text")]
         columns = np.array([0, 4])[kept]
         np.testing.assert_array_equal(rows[:, columns], found.clean[:, columns])
+
+
+class DeadlyCheck(Check):
+    inputs = ("depth",)
+    scores = (Score("seen", "seen", "lower", "nothing"),)
+
+    def measure(self, pair):
+        os._exit(1)
+
+
+def test_processes_score_what_one_does_and_their_death_is_told(monkeypatch):
+    pairs = read(*map(item, range(6))).pairs
+    checks = open_checks({"validity": {}, "registration": {}, "exposure": {}})
+    alone = score_pairs(pairs, checks, 0, lambda *_: None)
+    monkeypatch.setattr(scoring, "_WORTH_A_PROCESS", 3)
+    monkeypatch.setattr(scoring, "usable_cores", lambda: 3)
+    started = []
+
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, processes, *args):
+            started.append(processes)
+            super().__init__(processes, *args)
+
+    monkeypatch.setattr(scoring, "ProcessPoolExecutor", Pool)
+    together = score_pairs(pairs, checks, 0, lambda *_: None)
+    assert started == [2]
+    np.testing.assert_array_equal(alone.clean, together.clean)
+    assert [*alone.spoilt] == [*together.spoilt]
+    for corruption, rows in alone.spoilt.items():
+        np.testing.assert_array_equal(rows, together.spoilt[corruption])
+    with pytest.raises(MfsynthError, match="a process that scored pairs died"):
+        score_pairs(pairs, {"deadly": DeadlyCheck()}, 0, lambda *_: None)
 
 
 def test_other_depth_is_of_the_same_prompt_where_there_is_one():

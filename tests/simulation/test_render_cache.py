@@ -156,7 +156,7 @@ def test_a_rendering_process_that_dies_is_replaced(tmp_path, uninterrupted):
 
 def test_processes_that_always_die_end_the_rendering(tmp_path, monkeypatch, uninterrupted):
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_end_with_parent", partial(os._exit, 1))
+        patch.setattr(cache, "end_with_parent", partial(os._exit, 1))
         with pytest.raises(MfsynthError, match="killed 3 times in a row"):
             render_dataset(tmp_path / "scenes", **SETTINGS, workers=2)
     assert_same(render_dataset(tmp_path / "scenes", **SETTINGS), uninterrupted)

@@ -33,13 +33,14 @@ class CalibrateConfig(Settings):
     """Everything that decides a calibration.
 
     Attributes:
-        seed: Of corruptions, of the halves of the images, and of the bootstrap.
+        seed: Of corruptions, of the parts of the images, and of the bootstrap.
         height: Of the pairs, in pixels, as the runs make them that the calibration is for.
         width: Likewise.
         checks: Settings of each check by its name, as a run has them; their limits are replaced.
         estimator: For checks that look at estimates: `embedded`, a folder or a hub id, as a run's
             `estimator.id`; or `perturbed`, which makes all figures of such checks upper bounds.
-        data: The trusted pairs. Half of the images fit the fused score, the others give limits.
+        data: The trusted pairs. A quarter of the images fits the fused score, the others give
+            limits.
         held_out: More trusted pairs, to count what the limits reject of them; None for none.
         alpha: Share of good pairs that all limits together may reject; None, with `delta`, for
             figures without limits.

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.checks.base import Check
+from mfsynth.checks.base import Check, CheckedPair
+from mfsynth.checks.registry import networks_of
 from mfsynth.checks.verdict import run_checks, score_infos
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.corruptions import CORRUPTIONS, Corruption
 from mfsynth.evaluation.calibration.trusted import Report, TrustedPair
+from mfsynth.processes import end_with_parent, usable_cores
+
+# To start takes a process as long as it takes to score some pairs.
+_WORTH_A_PROCESS = 16
+
+Checks = tuple[Check, ...]
+Work = tuple[int, CheckedPair, CheckedPair, CheckedPair]
+"""Number of a pair, itself, its partner, and one of another prompt."""
+
+Scores = tuple[Sequence[float], Mapping[str, Sequence[float]]]
+"""Of a pair as it is, and spoilt, by the corruption's name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,28 +74,23 @@ def score_pairs(
         raise MfsynthError("data: one image alone; give more, for each meets the depth of another")
     used = tuple(checks.values())
     infos = score_infos(used)
-    # What a check doesn't look at is spoilt in vain: its scores are those of the clean pair.
-    seeing = {
-        one: tuple(check for check in used if one.seen_by(check.inputs)) for one in CORRUPTIONS
-    }
-    corruptions = [one for one, looking in seeing.items() if looking]
+    corruptions = [*_seeing(used)]
     shape = len(pairs), len(infos)
     clean = np.full(shape, np.nan)
     spoilt = {corruption: np.full(shape, np.nan) for corruption in corruptions}
     applied = {corruption: np.zeros(len(pairs), bool) for corruption in corruptions}
     partners, strangers = _partners(pairs, seed), _strangers(pairs, seed)
-    for number, one in enumerate(pairs):
-        scores = run_checks(one.pair, used).scores
-        clean[number] = [*scores.values()]
+    work = [
+        (number, one.pair, pairs[partner].pair, pairs[stranger].pair)
+        for number, (one, partner, stranger) in enumerate(
+            zip(pairs, partners, strangers, strict=True)
+        )
+    ]
+    for number, (scores, bad) in enumerate(_all_scores(checks, seed, work)):
+        clean[number] = scores
         for corruption in corruptions:
-            # By name, so that a new corruption doesn't change the others.
-            name = zlib.crc32(corruption.name.encode())
-            rng = np.random.default_rng([seed, 3, number, name])
-            other = strangers[number] if corruption.spoils == "text" else partners[number]
-            bad = corruption.apply(one.pair, pairs[other].pair, rng)
-            if bad is not None:
-                found = run_checks(bad, seeing[corruption]).scores
-                spoilt[corruption][number] = [*(scores | found).values()]
+            if (found := bad.get(corruption.name)) is not None:
+                spoilt[corruption][number] = found
                 applied[corruption][number] = True
         report("pairs scored", number + 1, len(pairs))
     texts = [pair.pair.text for pair in pairs]
@@ -95,6 +107,58 @@ def score_pairs(
         applied={one: there for one, there in applied.items() if there.any()},
         same_prompt=same,
     )
+
+
+def _all_scores(checks: Mapping[str, Check], seed: int, work: Sequence[Work]) -> Iterator[Scores]:
+    """Of each pair, in order; by all cores where there is work for them."""
+    scores = partial(_scores, tuple(checks.values()), seed)
+    processes = min(usable_cores(), len(work) // _WORTH_A_PROCESS)
+    # A network has all cores by itself, or a GPU that would have to hold one for each process.
+    if processes < 2 or networks_of(checks):
+        yield from map(scores, work)
+        return
+    # The caller may have threads, which no fork survives.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, context, _begin) as pool:
+            yield from pool.map(scores, work)
+    except BrokenProcessPool as error:
+        raise MfsynthError(
+            "a process that scored pairs died, perhaps for want of memory; run again on fewer "
+            "cores (with taskset -c)"
+        ) from error
+
+
+def _begin() -> None:
+    end_with_parent()
+    # There is a process for every core.
+    cv2.setNumThreads(1)
+
+
+def _scores(checks: Checks, seed: int, work: Work) -> Scores:
+    """Scores of a pair as it is, and by name of each corruption that can be applied to it."""
+    number, pair, partner, stranger = work
+    scores = run_checks(pair, checks).scores
+    spoilt = {}
+    for corruption, looking in _seeing(checks).items():
+        # By name, so that a new corruption doesn't change the others.
+        name = zlib.crc32(corruption.name.encode())
+        rng = np.random.default_rng([seed, 3, number, name])
+        bad = corruption.apply(pair, stranger if corruption.spoils == "text" else partner, rng)
+        if bad is not None:
+            spoilt[corruption.name] = [*(scores | run_checks(bad, looking).scores).values()]
+    return [*scores.values()], spoilt
+
+
+def _seeing(checks: Checks) -> Mapping[Corruption, Checks]:
+    """Corruptions, and the checks that look at what each spoils.
+
+    What none looks at is spoilt in vain, and is left out.
+    """
+    looking = {
+        one: tuple(check for check in checks if one.seen_by(check.inputs)) for one in CORRUPTIONS
+    }
+    return {one: some for one, some in looking.items() if some}
 
 
 def _partners(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
