@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from goals import depth_errors
 from model_card import BATCH, Depths, Images, agreement, estimate, generate
-from prompt_following import follow, train_judge
-from scene_sets import HELD_OUT_SEED, rendered
+from prompt_following import follow
+from scene_sets import HELD_OUT_SEED, judge_of, rendered
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,8 +76,6 @@ COLUMNS = {
     "d2i": "d2i",
     "objects": "objects found",
 }
-# Of the judge of prompts.
-JUDGE_SEED, JUDGED_SCENES = HELD_OUT_SEED + 1, 8000
 
 PLAIN_SETTINGS = ("precision=float32", "workers=null")
 PLAIN = {"plain network, sparse": True, "plain network, dense": False}
@@ -248,10 +246,7 @@ def main(
     base = load_train_config(BASE, miniature())
     render_scenes(base.data, base.size, click.echo)
     held_out = rendered("shapes", HELD_OUT, base.size, HELD_OUT_SEED, out)
-    judges = Judges(
-        load_estimator(judge),
-        train_judge(rendered("shapes", JUDGED_SCENES, base.size, JUDGE_SEED, out), out),
-    )
+    judges = Judges(load_estimator(judge), judge_of("shapes", base.size, out))
     trained = arms(base)
     for seed in seed_numbers:
         for name in (*PLAIN, *trained):
