@@ -57,6 +57,14 @@ class CameraPose:
             self.position + self.rotation @ np.array([right, down, forward]), self.rotation
         )
 
+    def rolled(self, degrees: float) -> CameraPose:
+        """A camera at the same place, turned about its axis by the clock."""
+        if not degrees:
+            return self
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        return CameraPose(self.position, self.rotation @ turn)
+
     def camera_to_world(self) -> NDArray[np.float64]:
         """The rigid transform as a 4x4 matrix."""
         matrix = np.eye(4)

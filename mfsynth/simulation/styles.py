@@ -54,7 +54,8 @@ class SceneStyle:
         gap: Between neighbours on the table, metres; at least 0.01.
         views: From where cameras look, degrees above the table.
         fov_degrees: Vertical field of view, drawn for each image.
-        margin: Share of the half frame that stays free at each edge.
+        margin: Share of the half frame that stays free at each edge; below 0, what of it lies
+            beyond an edge that may cut objects.
         nearest: Least distance of a camera, metres: from the objects' middle, or from their
             nearest point where they fill the frame.
         distance: Of a camera, in distances at which objects just fit the frame.
@@ -76,6 +77,7 @@ class SceneStyle:
         ambient: Of the light from everywhere.
         tint: Largest change of a light's red, green and blue.
         table_shade: How far a table's colour lies from that of its name.
+        roll: How far cameras are tilted to a side, degrees.
         any_room: Walls and floors have any surface and colour where a prompt names no room, and
             large rooms have furniture. Otherwise such a room is bare.
     """
@@ -105,6 +107,7 @@ class SceneStyle:
     tint: float
     table_shade: float
     any_room: bool
+    roll: Range = (0.0, 0.0)
 
     def document(self) -> dict[str, Any]:
         """What `from_document` reads: mappings, lists, numbers, as JSON has them."""
@@ -218,4 +221,28 @@ VARIED = replace(
     table_shade=0.20,
     any_room=True,
 )
-STYLES: Mapping[str, SceneStyle] = {style.name: style for style in (PLAIN, CLOSE, VARIED)}
+# Things of all sizes, cut by the frame and hidden by others, in rooms that are not much larger than
+# what stands in them, before cameras that nobody holds level: what an estimator is to know of.
+ROAMING = replace(
+    VARIED,
+    name="roaming",
+    shapes={
+        name: ShapeRange(
+            (0.6 * r.radius[0], 3.5 * r.radius[1]), (0.6 * r.height[0], 3.5 * r.height[1])
+        )
+        for name, r in _COMPACT.items()
+    },
+    gap=(0.010, 0.300),
+    views={"from above": View((30.0, 75.0)), "from the front": View((2.0, 35.0))},
+    margin=-0.7,
+    nearest=0.12,
+    clear=0.25,
+    tries=2,
+    rays=16,
+    room_half_width=(0.8, 4.0),
+    table_half_width=(0.6, 4.0),
+    table_height=(0.1, 1.1),
+    brightness=(0.4, 1.6),
+    roll=(-8.0, 8.0),
+)
+STYLES: Mapping[str, SceneStyle] = {style.name: style for style in (PLAIN, CLOSE, VARIED, ROAMING)}

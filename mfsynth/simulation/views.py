@@ -23,7 +23,7 @@ _DECENTRED = 0.7
 # Of the room's half width, from where it looks at what stands in its middle.
 _WITHIN_WALLS = 0.85
 # What a scene's random numbers are for: 1 are its textures.
-_POSES, _LENSES = 0, 2
+_POSES, _LENSES, _ROLLS = 0, 2, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,14 +57,15 @@ def choose_cameras(settled: SettledScene, count: int, height: int, width: int) -
         width: Columns of the image.
     """
     style = settled.scene.style
-    rng, lenses = settled.scene.rng(_POSES), settled.scene.rng(_LENSES)
+    rng, lenses, rolls = (settled.scene.rng(purpose) for purpose in (_POSES, _LENSES, _ROLLS))
     points = np.concatenate(settled.outlines)
     first = rng.uniform(0, 360)
     chosen = []
     for view in range(count):
         intrinsics = Intrinsics.from_vertical_fov(height, width, lenses.uniform(*style.fov_degrees))
         retreat, room = lenses.uniform(*style.retreat), settled.scene.room.half_width
-        framing = _Framing(points, intrinsics, height, width, style, retreat, room)
+        roll = rolls.uniform(*style.roll)
+        framing = _Framing(points, intrinsics, height, width, style, retreat, room, roll)
         best: RatedCamera | None = None
         for _ in range(style.tries):
             azimuth = first + 360 / count * (view + rng.uniform(-0.5, 0.5))
@@ -93,10 +94,11 @@ class _Framing:
     style: SceneStyle
     retreat: float
     half_width: float
+    roll: float
 
     def pose(self, azimuth: float, elevation: float, rng: Generator) -> CameraPose:
         near = self._filled if self.style.fills_frame else self._centred
-        return near(azimuth, elevation, rng)
+        return near(azimuth, elevation, rng).rolled(self.roll)
 
     def _centred(self, azimuth: float, elevation: float, rng: Generator) -> CameraPose:
         low, high = self.points.min(axis=0), self.points.max(axis=0)

@@ -29,7 +29,7 @@ RENDERED_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia
 """The IPTC's term for what an algorithm made, and no model that was trained."""
 
 # Of `mfsynth.simulation.STYLES`.
-StyleName = Literal["plain", "close", "varied"]
+StyleName = Literal["plain", "close", "varied", "roaming"]
 
 
 class RenderSettings(Settings):
@@ -39,7 +39,8 @@ class RenderSettings(Settings):
         library: Name or path of the prompt library.
         style: Within which limits scenes and cameras vary: plain is what the shipped models
             were trained on; close has larger things in the frame; varied is near to far, with
-            any room, light, height, size and field of view (35° to 75°).
+            any room, light, height, size and field of view (35° to 75°); roaming has things that
+            are cut or hidden, too, and cameras that aren't level.
         scenes: How many.
         views: Of each scene.
         seed: Of prompts and scenes.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Index, Items, Positive, Settings, Unset
+from mfsynth.config.base import Count, Index, Items, NonEmpty, Positive, Settings, Unset
 from mfsynth.datasets import Loader
 from mfsynth.errors import MfsynthError
-from mfsynth.models.estimators.embedded import DepthEstimator
+from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
 from mfsynth.sources.survey import first_with_depth
 from mfsynth.sources.tolerance import Tolerance
 from mfsynth.storage.atomic import staged_folder
@@ -69,6 +69,8 @@ class EstimatorConfig(Settings):
         data: The parts of the training set. Runs alone are read by the loader of
             `mfsynth.datasets`.
         estimator: Sizes of the network.
+        initial: An estimator that it starts as: `embedded`, or a folder that `mfsynth train` wrote;
+            random if unset. It may have fewer levels.
         metric: Whether it learns metres, which takes data that has them, and cameras.
         on_error: Of runs alone, what becomes of pairs that can't be read: the training ends
             (`raise`, or unset), or others take their places and they are counted (`skip`).
@@ -89,6 +91,7 @@ class EstimatorConfig(Settings):
     size: Count
     data: Annotated[Items[PartSettings], Field(min_length=1)]
     estimator: NetworkConfig
+    initial: Unset[NonEmpty] = None
     metric: Unset[bool] = None
     on_error: Unset[Literal["raise", "skip"]] = None
     precision: Unset[Literal["float32", "bfloat16"]] = None
@@ -168,6 +171,39 @@ def middle_focal(mixture: Mixture, seed: int) -> float:
     return float(np.nanmedian(focals))
 
 
+def start_as(model: DepthEstimator, name: str) -> None:
+    """Give an estimator another's weights; levels that the other lacks change nothing at first.
+
+    Args:
+        model: As it was built.
+        name: `embedded`, or a folder that `mfsynth train` wrote.
+
+    Raises:
+        MfsynthError: There is no such estimator, its weights are not whole, or it has other sizes.
+    """
+    try:
+        other = load_estimator(name)
+    except MfsynthError as error:
+        raise MfsynthError(f"initial: {error}") from error
+    sizes = model.config
+    theirs, ours = list(other.config.widths), list(sizes.widths)
+    if ours[: len(theirs)] != theirs or other.config.blocks != sizes.blocks:
+        raise MfsynthError(
+            f"initial: {name} has widths {theirs} and blocks {other.config.blocks}; set "
+            f"estimator.widths to these, and further levels after them if you want some, and "
+            "estimator.blocks to the same"
+        )
+    model.load_state_dict(other.state_dict(), strict=False)
+    further = range(len(theirs) - 1, len(ours) - 1)
+    added = {f"enlarge.{level}." for level in further}
+    # What residual blocks add is zero where these are.
+    added |= {f"up.{level}.{block}.conv2." for level in further for block in range(sizes.blocks)}
+    with torch.no_grad():
+        for weight_name, weight in model.named_parameters():
+            if weight_name.startswith(tuple(added)):
+                weight.zero_()
+
+
 Data = Mixture | Loader
 """What an estimator learns from: of a loader, in numpy's arrays, fitted to the network's size."""
 
@@ -215,6 +251,8 @@ class EstimatorTrainer:
         self._device = processes.device
         sizes = config.estimator
         self.model = DepthEstimator(sizes.widths, sizes.blocks, config.size, focal)
+        if config.initial is not None:
+            start_as(self.model, config.initial)
         self.model.to(self._device)
         self.model.to(memory_format=torch.channels_last)
         self._forward: nn.Module = self.model

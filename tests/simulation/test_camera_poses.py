@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +33,17 @@ def test_a_camera_is_level_and_upright(azimuth, elevation):
     pose = CameraPose.looking_at(TARGET, azimuth, elevation, 1.0)
     assert abs(pose.rotation[2, 0]) < 1e-12  # its x axis is horizontal
     assert pose.rotation[2, 1] < 0  # its y axis points down
+
+
+@settings(deadline=None)
+@given(AZIMUTHS, ELEVATIONS, st.floats(-90, 90))
+def test_a_rolled_camera_looks_the_same_way_with_its_right_side_down(azimuth, elevation, degrees):
+    pose = CameraPose.looking_at(TARGET, azimuth, elevation, 1.0)
+    rolled = pose.rolled(degrees)
+    np.testing.assert_array_equal(rolled.position, pose.position)
+    np.testing.assert_allclose(rolled.rotation[:, 2], pose.rotation[:, 2], atol=1e-12)
+    expected = math.sin(math.radians(degrees)) * pose.rotation[2, 1]
+    assert rolled.rotation[2, 0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_azimuth_and_elevation_say_where_the_camera_is():

@@ -318,6 +318,36 @@ def test_the_command_trains_what_the_configuration_describes(tmp_path):
     assert load_estimator(str(tmp_path / "out/model")).config.size == 16
 
 
+def test_a_training_begins_as_another_estimator_with_more_levels_or_none(tmp_path):
+    data = ramp_mixture()
+    first = trainer_of(data, tmp_path / "first", "steps=2", "estimator.widths=[8]")
+    first.run(quiet)
+    first.export(tmp_path / "initial")
+    began = load_estimator(str(tmp_path / "initial"))
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    for widths in ("[8]", "[8, 16, 24]"):
+        changes = ("seed=5", f"estimator.widths={widths}", f"initial={tmp_path / 'initial'}")
+        trainer = trainer_of(data, tmp_path / widths, *changes, "steps=3")
+        with torch.no_grad():
+            assert_close(trainer.model(images), began(images))
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.run(quiet)
+        # All of it learns.
+        after = trainer.model.state_dict()
+        assert all(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_an_initial_estimator_of_other_sizes_or_none_is_told(tmp_path):
+    initial = DepthEstimator(widths=(8, 16), blocks=1, size=16)
+    initial.save_pretrained(tmp_path / "initial")
+    given = f"initial={tmp_path / 'initial'}"
+    for sizes in ("estimator.widths=[8, 24]", "estimator.widths=[8]", "estimator.blocks=2"):
+        with pytest.raises(MfsynthError, match=r"^initial: .* has widths \[8, 16\] and blocks 1;"):
+            trainer_of(ramp_mixture(), tmp_path, given, sizes)
+    with pytest.raises(MfsynthError, match=r"^initial: .*nowhere"):
+        trainer_of(ramp_mixture(), tmp_path, f"initial={tmp_path / 'nowhere'}")
+
+
 def test_a_dry_run_is_not_for_estimators():
     with pytest.raises(MfsynthError, match="--dry-run is for transformers"):
         CliRunner().invoke(train, ["estimator", "--dry-run"], catch_exceptions=False)
