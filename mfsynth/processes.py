@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """How many cores this process may use, which are fewer than the machine's under a scheduler."""
+    """How many cores this process may use.
+
+    They are fewer than the machine's under a scheduler (affinity) and in a container or service
+    with a limit (Linux' control groups, of which a part of a core counts as one).
+    """
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError):  # nor are there control groups
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        cores = min([cores, *(math.ceil(limit) for limit in _cgroup_limits(own, _CGROUPS))])
+    return cores
+
+
+def _cgroup_limits(own: str, mounted: Path) -> Iterator[float]:
+    """Of a process' groups and all that these are in, where there is one: time over time.
+
+    Args:
+        own: What /proc/self/cgroup says: `NUMBER:CONTROLLERS:GROUP` a line, no controllers in
+            version 2.
+        mounted: Where groups are folders.
+    """
+    for line in own.splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # In a container what is mounted may begin at its own group, whatever that is called.
+        parts = PurePosixPath(group.lstrip("/"))
+        for folder in (parts, *parts.parents):
+            here = mounted / (controllers and "cpu") / folder
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                if controllers:
+                    quota, period = (
+                        (here / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+                    )
+                else:
+                    quota, period = (here / "cpu.max").read_text().split()
+                # "max" and -1 are no limit.
+                if quota != "max" and int(quota) > 0:
+                    yield int(quota) / int(period)
 
 
 def end_with_parent() -> None:
