@@ -33,6 +33,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 
 _WHAT = "calibration"
+# What a run says itself of a calibration that it names.
+_BESIDE_A_FILE = {"max_fused", "on_abstain"}
 
 
 class CalibrationFile(Settings):
@@ -110,8 +112,8 @@ def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
 
     Raises:
         MfsynthError: The file can't be read or is damaged, has no limits, comes from a stand-in
-            for an estimator, has two limits of one score, or is of checks with other settings than
-            the run's.
+            for an estimator, has values beside it that are the file's, has two limits of one score,
+            or is of checks with other settings than the run's.
     """
     named = checks.get(CALIBRATION)
     if not (isinstance(named, Mapping) and isinstance(named.get("path"), str)):
@@ -130,6 +132,12 @@ def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
             "have; calibrate with an estimator"
         )
     known = {name: value for name, value in named.items() if name != "path"}
+    if others := known.keys() - _BESIDE_A_FILE:
+        own = " and ".join(sorted(_BESIDE_A_FILE))
+        raise MfsynthError(
+            f"checks.{CALIBRATION}.{min(others)}: comes from the file that path names; beside it "
+            f"may be {own}, and a score's limit is set at its check"
+        )
     joined = {
         **checks,
         **{name: _joined(name, found, checks, where) for name in found.checks},

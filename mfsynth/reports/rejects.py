@@ -102,11 +102,11 @@ def read_rejects(
     passed = dict.fromkeys(outcomes, 0)
     for receipt in commits.values():
         table = reading.read_rejects(store, receipt)
+        if len(returned):
+            table = table.filter(pc.invert(pc.is_in(table["candidate"], pa.array(returned))))
         rows.slots.add(table, accepted=False)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
-            if len(returned):
-                part = part.filter(pc.invert(pc.is_in(part["candidate"], pa.array(returned))))
             numbers = wanted[name] - passed[name]
             inside = numbers[(numbers >= 0) & (numbers < part.num_rows)]
             chosen += part.take(pa.array(inside)).to_pylist()

@@ -53,5 +53,6 @@ def rejects_beside(
     index = read_index(store, receipts.values())
     outside = index.filter(pc.invert(pc.is_in(index["candidate"], rows["candidate"])))
     others.add_scores(outside)
+    others.slots.add(outside, accepted=False)
     others.reasons.update({_RULES.get(rule, rule): n for rule, n in view.left_out.items()})
     return others

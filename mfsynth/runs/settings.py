@@ -16,6 +16,7 @@ from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
 from mfsynth.checks.base import NetworkInfo
 from mfsynth.checks.calibration import CALIBRATION, Calibration
 from mfsynth.checks.calibration_files import with_calibration
+from mfsynth.checks.field_of_view import FieldOfView
 from mfsynth.checks.registry import (
     BUILT_IN,
     HOW_TO_ADD,
@@ -216,12 +217,15 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
     """What is known of a run's estimator before it is loaded; None where there is none.
 
     Raises:
-        MfsynthError: There is no such estimator, metres are asked of one that has none, or limits
-            were calibrated with another, with this one in another precision, or by older scores.
+        MfsynthError: There is no such estimator, metres or a camera are asked of one that has none,
+            or limits were calibrated with another, with this one in another precision, or by older
+            scores.
     """
     if config.estimator is None:
+        _require_calibrated_without(config)
         return None
     info = estimator_info(config.estimator)
+    _require_camera_seen(config, info)
     _require_calibrated_with(config, config.estimator.dtype, info)
     gives = info.gives_with(config.camera is not None)
     if config.model.kind is not None:
@@ -233,6 +237,25 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
             "name a metric estimator, give a number, or leave metres_per_unit out"
         )
     return info
+
+
+def _require_calibrated_without(config: RunConfig) -> None:
+    """Refuses limits on what an estimator says: the model's own depth is no such thing."""
+    for check in open_checks(config.checks).values():
+        if isinstance(check, Calibration) and check.estimator is not None:
+            raise MfsynthError(
+                f"checks.{CALIBRATION}: made with what {check.estimator.name} says of images, and "
+                "the run has no estimator; set estimator.id to it, or calibrate without one"
+            )
+
+
+def _require_camera_seen(config: RunConfig, info: EstimatorInfo) -> None:
+    for name, check in open_checks(config.checks).items():
+        if isinstance(check, FieldOfView) and not info.gives_camera:
+            raise MfsynthError(
+                f"checks.{name}: looks at what camera an estimator sees, and {info.id} sees none; "
+                "name one that does, such as MoGe-2, or leave this check out"
+            )
 
 
 def _require_calibrated_with(config: RunConfig, dtype: str, info: EstimatorInfo) -> None:

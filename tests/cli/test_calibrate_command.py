@@ -73,6 +73,7 @@ def calibrate(capsys, tmp_path):
             "checks": checks if isinstance(checks, dict) else {name: {} for name in checks},
             "data": list(data),
             "held_out": None,
+            "estimator": None,
             "draws": 20,
             **settings,
         }
@@ -242,7 +243,7 @@ def test_the_camera_is_spoilt_where_a_check_looks_at_it(calibrate, more_checks, 
 def test_checks_that_cannot_be_measured_are_told_in_one_line(
     calibrate, more_checks, checks, problem
 ):
-    status, shown = calibrate(checks=checks, estimator=None)
+    status, shown = calibrate(checks=checks)
     assert status == 1
     assert error(shown).startswith(f"error: {problem}")
 
@@ -253,12 +254,15 @@ def test_checks_that_cannot_be_measured_are_told_in_one_line(
         ({"alpha": None}, "give both alpha and delta"),
         ({"alpha": 1.0}, "alpha: must be below 1"),
         ({"data": []}, "data: "),
+        ({"alpha": None, "delta": None, "held_out": [REAL]}, "held_out is counted by limits"),
+        ({"estimator": "embedded"}, "estimator: embedded, but no check looks at what it says"),
+        ({"data": [REAL | {"limit": 3}], "alpha": 0.9, "delta": 0.9}, "data: 3 images are too few"),
         ({"data": [REAL | {"path": "/no/such"}]}, "/no/such: no such folder of images"),
         ({"data": [REAL | {"limit": 1}], "alpha": None, "delta": None}, "data: one image alone"),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_line(calibrate, settings, problem):
-    status, shown = calibrate(**{"estimator": None} | settings)
+    status, shown = calibrate(**settings)
     assert status == 1
     assert problem in error(shown)
 

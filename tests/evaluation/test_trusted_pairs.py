@@ -186,6 +186,16 @@ def test_a_check_is_asked_again_only_where_what_it_looks_at_is_spoilt():
         np.testing.assert_array_equal(rows[:, columns], found.clean[:, columns])
 
 
+def test_data_that_has_nothing_to_spoil_is_told():
+    pairs = read(item(0, intrinsics=None), item(1, intrinsics=None)).pairs
+    pairs, checks = (
+        with_estimates(TrustedPairs(pairs, ()), None, 0, lambda *_: None).pairs,
+        open_checks({"field_of_view": {}}),
+    )
+    with pytest.raises(MfsynthError, match=r"^checks: nothing that they look at is in the data"):
+        score_pairs(pairs, checks, 0, lambda *_: None)
+
+
 class DeadlyCheck(Check):
     inputs = ("depth",)
     scores = (Score("seen", "seen", "lower", "nothing"),)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -84,6 +85,25 @@ def test_a_report_shows_the_camera_of_a_pair_and_acceptance_by_slot(tmp_path):
     page = render_page(report)
     assert "d435, assumed: 69.5° × 55.0°" in page
     assert 'data-value="red">red</th><td>4 of 12</td><td>33 %</td>' in page
+
+
+@pytest.mark.parametrize("limit", [0.0, 3.0])
+def test_acceptance_by_slot_of_a_view_counts_each_candidate_once(tmp_path, limit):
+    """Pairs that come back are accepted, and those that the view leaves out were made, too."""
+    manifest = tiny_run.make_manifest(keeps_rejects=True)
+    store = tiny_run.make_run(str(tmp_path / "run"), shards=3, manifest=manifest)
+    rules = Rules({"registration": Bound(limit, is_minimum=True)})
+    view = refilter(store, "other", rules).view
+    assert view.returned if limit == 0.0 else sum(view.left_out.values())
+    [run], [other] = (collect_report(store.url, view=name).slots for name in (None, "other"))
+
+    def made(table):
+        return {one.value: one.made for one in table.values}
+
+    assert made(other) == made(run)
+    colours = RGBDDataset(store.url, view="other").index["slot_colour"].to_pylist()
+    taken = Counter(colour for each in colours for colour in {*(each or ())})
+    assert {one.value: one.accepted for one in other.values} == taken
 
 
 def test_a_report_shows_what_was_loosened(tmp_path):

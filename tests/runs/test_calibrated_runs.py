@@ -227,6 +227,9 @@ def test_a_run_has_the_estimator_that_its_calibration_was_made_with(save):
 
     info = estimator_info(DepthEstimatorConfig())
     assert run_estimator(run(info.revision)) == info
+    without = run(info.revision).model_copy(update={"estimator": None})
+    with pytest.raises(MfsynthError, match=r"^checks.calibration: made with what mine says"):
+        run_estimator(without)
     with pytest.raises(MfsynthError, match=r"calibration was made with mine \(other\);"):
         run_estimator(run("other"))
 
@@ -301,6 +304,20 @@ def test_a_run_makes_pairs_of_the_size_that_its_calibration_was_made_of(save):
     found = error(save(settings={"height": 512, "width": 640}))
     assert "made of pairs of 640x512 pixels, and the run makes 128x128; calibrate anew" in found
     assert config(save(settings={"height": 128, "width": 128})).checks["registration"]["min"] == 0.7
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"limits": {"registration": 0.1}}, {"bias": 9.0}, {"sha256": "0" * 64}, {"maxfused": 1}],
+)
+def test_what_is_of_the_file_is_not_said_beside_it(save, value):
+    path = save()
+    assert config({"path": path, "max_fused": 1.0}).checks["calibration"]["max_fused"] == 1.0
+    [key] = value
+    assert error({"path": path, **value}) == (
+        f"checks.calibration.{key}: comes from the file that path names; beside it may be "
+        "max_fused and on_abstain, and a score's limit is set at its check"
+    )
 
 
 def test_a_check_that_the_fused_score_looks_at_stays_on(save):

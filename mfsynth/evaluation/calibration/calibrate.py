@@ -126,9 +126,14 @@ def _open_checks(config: CalibrateConfig) -> dict[str, Check]:
 def _estimator(
     config: CalibrateConfig, checks: Mapping[str, Check]
 ) -> tuple[UsedEstimator | None, Estimate | None]:
-    """The estimator, if a check looks at what it says; without a function where one stands in."""
-    if config.estimator is None or all("estimate" not in one.inputs for one in checks.values()):
+    """The estimator, if there is one; without a function where a perturbed copy stands in."""
+    if config.estimator is None:
         return None, None
+    if all("estimate" not in one.inputs for one in checks.values()):
+        raise MfsynthError(
+            f"estimator: {config.estimator}, but no check looks at what it says; set it to null, "
+            "or add estimator_agreement to checks"
+        )
     return (
         (perturbed(), None) if config.estimator == PERTURBED else open_estimator(config.estimator)
     )
@@ -148,7 +153,7 @@ def _require_enough(images: int, checks: Mapping[str, Check], config: CalibrateC
     scores = len(_limited(checks))
     left = needed(scores, config.alpha, config.delta)
     # Those that fit the fused score, a part rounded down, come on top.
-    least = left + (left - 1) // (_PARTS - 1)
+    least = max(left + (left - 1) // (_PARTS - 1), _PARTS)
     if images < least:
         raise MfsynthError(
             f"data: {images} images are too few for limits on {scores} scores at alpha "

@@ -65,6 +65,11 @@ class CalibrateConfig(Settings):
     def _both_or_neither(self) -> Self:
         if (self.alpha is None) != (self.delta is None):
             raise ValueError("give both alpha and delta, or null for both for figures alone")
+        if self.alpha is None and self.held_out is not None:
+            raise ValueError(
+                "held_out is counted by limits, and without alpha and delta there are none; set "
+                "held_out to null, or give both"
+            )
         return self
 
 

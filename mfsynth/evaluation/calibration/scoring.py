@@ -68,7 +68,7 @@ def score_pairs(
         report: Told how far it is.
 
     Raises:
-        MfsynthError: There is one image only.
+        MfsynthError: There is one image only, or no corruption can be applied to any.
     """
     if len({pair.image for pair in pairs}) < 2:
         raise MfsynthError("data: one image alone; give more, for each meets the depth of another")
@@ -93,6 +93,11 @@ def score_pairs(
                 spoilt[corruption][number] = found
                 applied[corruption][number] = True
         report("pairs scored", number + 1, len(pairs))
+    if not any(there.any() for there in applied.values()):
+        raise MfsynthError(
+            "checks: nothing that they look at is in the data, so that no corruption spoils it; "
+            "add other checks, or data that has it"
+        )
     texts = [pair.pair.text for pair in pairs]
     same = sum(
         text is not None and text == texts[partner]

@@ -73,13 +73,13 @@ class MoGe:
     def _of(self, rgb: RgbImage, known: Intrinsics | None) -> DepthEstimate:
         height, width = rgb.shape[:2]
         image = torch.from_numpy(np.moveaxis(rgb, -1, 0).copy()) / 255
-        half = self.model.device.type == "cuda"
+        # In the precision of its weights, which is the one that the run records.
         with _computed_once(self.model):
-            said = self.model.infer(image, use_fp16=half)
+            said = self.model.infer(image, use_fp16=False)
             matrix = said["intrinsics"].double().cpu().numpy()
             if known is not None:
                 angle = float(np.rad2deg(2 * np.arctan(width / 2 / known.fx)))
-                said = self.model.infer(image, fov_x=angle, use_fp16=half)
+                said = self.model.infer(image, fov_x=angle, use_fp16=False)
         # Of an image that is 1 wide and 1 high, whose first pixel begins at 0.
         seen = Intrinsics(
             float(matrix[0, 0]) * width,
