@@ -16,11 +16,9 @@ from mfsynth.cli.output import echo
 @click.option(
     "--gpus",
     type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="How many the dry run counts with.",
+    help="How many the dry run counts with.  [default: 8]",
 )
-def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> None:
+def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int | None) -> None:
     """Train what CONFIG describes, or go on where an interrupted training was.
 
     CONFIG describes a Modality Forcing model or a depth estimator. It is a YAML file or the name
@@ -30,6 +28,8 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
     from mfsynth.errors import MfsynthError
     from mfsynth.training.kinds import describes_estimator
 
+    if gpus is not None and not dry_run:
+        raise MfsynthError("--gpus is for --dry-run; start a training with torchrun on as many")
     # Before anything waits for torch: a name that isn't there is told at once.
     if describes_estimator(config):
         if dry_run:
@@ -45,7 +45,7 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int) -> 
         from mfsynth.training.requirements import estimate_requirements
         from mfsynth.training.requirements_table import requirements_table
 
-        echo(requirements_table(estimate_requirements(settings, gpus)))
+        echo(requirements_table(estimate_requirements(settings, gpus or 8)))
         return
 
     from mfsynth.training.run import train as run_training

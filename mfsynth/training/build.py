@@ -51,6 +51,7 @@ class ModelComponents:
         vae: The frozen autoencoder; None where RGB tokens are a fixed transform of pixels.
         rgb_codec: Between images and RGB tokens.
         depth_codec: Between depth maps and depth tokens.
+        initial: The model that it goes on from, if there is one.
     """
 
     model: JointModel
@@ -61,6 +62,7 @@ class ModelComponents:
     vae: Any
     rgb_codec: RGBCodec
     depth_codec: DepthCodec
+    initial: InitialModel | None = None
 
     @property
     def text_is_trained(self) -> bool:
@@ -75,6 +77,10 @@ class ModelComponents:
 
     def pipeline(self, config: TrainConfig) -> ModalityForcingPipeline:
         """The same models as a pipeline to sample with."""
+        index = {} if self.initial is None else self.initial.index
+        radius = config.transformer.depth_median_radius
+        # Images alone are learnt without depth's noise level.
+        kept = config.optimiser.image_only_share == 0
         return ModalityForcingPipeline(
             transformer=self.model.transformer,
             text_encoder=self.text_encoder,
@@ -90,7 +96,8 @@ class ModelComponents:
             height=config.size,
             width=config.size,
             rgb_bands=config.transformer.rgb_bands,
-            depth_median_radius=config.transformer.depth_median_radius or 0,
+            depth_median_radius=index.get("depth_median_radius", 0) if radius is None else radius,
+            mixes_without_depth=kept and index.get("mixes_without_depth", False),
         )
 
 
@@ -119,8 +126,8 @@ def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> Mode
     folder = flux2_folder(pretrained)
     text_encoder, tokenizer, vae = load_frozen_components(folder, dtype)
     depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD, normalisation)
-    if config.initial is not None:
-        initial = InitialModel.find(config.initial)
+    initial = None if config.initial is None else InitialModel.find(config.initial)
+    if initial is not None:
         transformer = initial.transformer(_expected(config), dtype)
         depth_codec = initial.depth_codec(sizes.patch, normalisation)
     elif pretrained.transformer:
@@ -138,6 +145,7 @@ def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> Mode
         vae=vae,
         rgb_codec=LatentCodec(vae),
         depth_codec=depth_codec,
+        initial=initial,
     )
 
 
@@ -145,13 +153,13 @@ def _small_components(config: TrainConfig, captions: Iterable[str]) -> ModelComp
     """A model that is trained as a whole: new, or gone on from."""
     sizes, normalisation = config.transformer, config.optimiser.depth_normalisation
     assert sizes.rgb_bands is not None
-    if config.initial is None:
+    initial = None if config.initial is None else InitialModel.find(config.initial)
+    if initial is None:
         tokenizer = build_tokenizer(captions)
         text_encoder = build_text_encoder(sizes, len(tokenizer))
         transformer = new_transformer(config)
         depth_codec = DepthCodec(sizes.patch, DEPTH_MEAN, DEPTH_STD, normalisation)
     else:
-        initial = InitialModel.find(config.initial)
         transformer = initial.transformer(_expected(config), torch.float32)
         text_encoder, tokenizer = initial.text_components(sizes)
         depth_codec = initial.depth_codec(sizes.patch, normalisation)
@@ -165,6 +173,7 @@ def _small_components(config: TrainConfig, captions: Iterable[str]) -> ModelComp
         vae=None,
         rgb_codec=LappedTransformCodec(sizes.patch, sizes.rgb_bands),
         depth_codec=depth_codec,
+        initial=initial,
     )
 
 

@@ -31,7 +31,8 @@ class TransformerConfig(Settings):
         depth_decoder_layers: Blocks over the depth tokens alone.
         depth_head: "patches" predicts each patch of depth by itself, as the released model;
             "windows" windows of twice the patch that overlap, so that borders show less.
-        depth_median_radius: Of the pipeline that comes out; see `ModalityForcingPipeline`.
+        depth_median_radius: Of the pipeline that comes out; see `ModalityForcingPipeline`. That of
+            `initial`, or none, if unset.
         heads: Attention heads.
         head_dim: Channels of a head; the sum of `rope_axes`.
         rope_axes: Rotary channels of time, row, column and sequence.
@@ -58,6 +59,25 @@ class TransformerConfig(Settings):
     text_length: Count
     text_layers: Count
     text_channels: Count
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.head_dim != sum(self.rope_axes) or any(n < 0 or n % 2 for n in self.rope_axes):
+            raise ValueError(
+                f"head_dim is the sum of rope_axes, which are even numbers: {self.head_dim} is not "
+                f"that of {list(self.rope_axes)}"
+            )
+        if self.depth_decoder_layers > self.single_layers:
+            raise ValueError(
+                f"depth_decoder_layers: {self.depth_decoder_layers} blocks can't start as the last "
+                f"of {self.single_layers} single_layers; give as many or fewer"
+            )
+        if self.rgb_bands is not None:
+            if min(self.rgb_bands) < 1:
+                raise ValueError(f"rgb_bands: {list(self.rgb_bands)}, each must be at least 1")
+            if self.text_channels % 16:
+                raise ValueError(f"text_channels: {self.text_channels} is no multiple of 16")
+        return self
 
     @model_validator(mode="after")
     def _windows_are_centred(self) -> Self:

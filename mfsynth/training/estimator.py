@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,6 +20,7 @@ from mfsynth.config.base import Count, Index, Items, NonEmpty, Positive, Setting
 from mfsynth.datasets import Loader
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator, load_estimator
+from mfsynth.models.few_steps.student import weights_digest
 from mfsynth.sources.survey import first_with_depth
 from mfsynth.sources.tolerance import Tolerance
 from mfsynth.storage.atomic import staged_folder
@@ -53,7 +54,7 @@ _FOCALS_LOOKED_AT = 256
 class NetworkConfig(Settings):
     """Sizes of a `DepthEstimator`; see there."""
 
-    widths: Annotated[Items[Count], Field(min_length=1)]
+    widths: Annotated[Items[Annotated[int, Field(ge=8, multiple_of=8)]], Field(min_length=1)]
     blocks: Count
 
 
@@ -104,6 +105,15 @@ class EstimatorConfig(Settings):
     ema: float = Field(ge=0, lt=1)
     checkpoint_every: Count
     output: Annotated[Path, Field(strict=False)]
+
+    @model_validator(mode="after")
+    def _levels_halve_the_size(self) -> Self:
+        if self.size % (of := 2 ** len(self.estimator.widths)):
+            raise ValueError(
+                f"size {self.size} is no multiple of {of}, which {len(self.estimator.widths)} "
+                "levels (estimator.widths) halve it by; change either"
+            )
+        return self
 
 
 def load_estimator_config(name_or_path: str, overrides: Sequence[str] = ()) -> EstimatorConfig:
@@ -264,7 +274,11 @@ class EstimatorTrainer:
         )
         # A loader's state says of which samples it is.
         items = {} if isinstance(data, Loader) else items_of(data)
-        identity = Identity({**settings_of(config), "items": items})
+        # What it starts as may move, but must not change.
+        settings = {**settings_of(config, but={"initial"}), "items": items}
+        if config.initial is not None:
+            settings["initial"] = weights_digest(self.model)
+        identity = Identity(settings)
         self.state = TrainingState(trained, (self._optimiser,), identity)
 
     def run(self, log: Log) -> None:
@@ -320,8 +334,8 @@ class EstimatorTrainer:
         of_all = self._processes.reduce(loss.detach(), "mean")
         if not of_all.isfinite():
             raise MfsynthError(
-                f"the loss is infinite or NaN at step {self.state.step}; lower learning_rate and "
-                "run again from the last checkpoint"
+                f"the loss is infinite or NaN at step {self.state.step}; lower learning_rate, and "
+                "begin anew in another output"
             )
         loss.backward()
         self._update()

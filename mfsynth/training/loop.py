@@ -224,7 +224,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         if self._skipped == MAX_SKIPPED_STEPS:
             raise MfsynthError(
                 f"the gradient was infinite or NaN in {MAX_SKIPPED_STEPS} steps in a row, to step "
-                f"{state.step}; lower the learning rates and run again from the last checkpoint"
+                f"{state.step}; lower the learning rates, and begin anew in another output"
             )
         if finite:
             move_weights(state.optimisers, factor)

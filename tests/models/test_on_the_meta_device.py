@@ -72,6 +72,6 @@ def test_five_forwards_of_a_distilled_model_are_a_thirtieth_of_a_hundred(release
     """Four for the image without depth tokens, one for depth: `benchmarks/sampling.py --flops`."""
     import sampling
 
-    work = sample(released, **sampling.DISTILLED)
+    work = sample(released, **sampling._preset("distilled", guidance=4.0))
     assert (work.with_depth, work.without_depth) == (2, 8)
     assert work.flops / 2 < 100 * WITH_DEPTH * 1e12 / 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -335,6 +336,19 @@ def test_a_training_begins_as_another_estimator_with_more_levels_or_none(tmp_pat
         # All of it learns.
         after = trainer.model.state_dict()
         assert all(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_an_initial_estimator_may_move_but_not_change(tmp_path):
+    for seed in range(2):
+        torch.manual_seed(seed)
+        DepthEstimator(widths=(8, 16), blocks=1, size=16).save_pretrained(tmp_path / f"{seed}")
+    shutil.copytree(tmp_path / "0", tmp_path / "moved")
+    data, out = ramp_mixture(), tmp_path / "out"
+    first = trainer_of(data, out, f"initial={tmp_path / '0'}", "steps=2")
+    first.run(quiet)
+    assert trainer_of(data, out, f"initial={tmp_path / 'moved'}", "steps=2").resume()
+    with pytest.raises(MfsynthError, match=r"of other settings \(initial: "):
+        trainer_of(data, out, f"initial={tmp_path / '1'}", "steps=2").resume()
 
 
 def test_an_initial_estimator_of_other_sizes_or_none_is_told(tmp_path):

@@ -158,6 +158,28 @@ def test_a_model_keeps_what_its_depth_is_divided_by(first, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("share", "own", "radius", "mixes"), [(0.0, None, 3, True), (0.2, 2, 2, False)]
+)
+def test_a_model_keeps_its_median_and_how_its_streams_mix(
+    first, tmp_path, share, own, radius, mixes
+):
+    model = shutil.copytree(first[0], tmp_path / "other")
+    index = json.loads((model / "model_index.json").read_text())
+    kept = {"depth_median_radius": 3, "mixes_without_depth": True}
+    (model / "model_index.json").write_text(json.dumps(index | kept))
+    settings = further(
+        tmp_path,
+        model,
+        optimiser=optimiser(image_steps=0, image_only_share=share).model_dump(),
+        transformer=SIZES.model_dump() | {"depth_median_radius": own},
+    )
+    pipeline = build_components(settings, []).pipeline(settings)
+    assert pipeline.config.depth_median_radius == radius
+    # Images alone are learnt without depth's noise level.
+    assert pipeline.config.mixes_without_depth is mixes
+
+
 def test_what_was_no_setting_yet_when_it_was_written_has_its_default(first, tmp_path):
     model = shutil.copytree(first[0], tmp_path / "old")
     path = model / "transformer" / "config.json"

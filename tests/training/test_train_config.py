@@ -38,6 +38,24 @@ def test_each_is_valid_and_named_as_its_file(name):
         assert config.optimiser.precision == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("estimator.widths=[50, 100]", r"estimator\.widths\.0: "),
+        ("size=132", r"size 132 is no multiple of 8, which 3 levels \(estimator\.widths\) halve"),
+    ],
+)
+def test_sizes_that_make_no_estimator_are_told(override, said):
+    with pytest.raises(MfsynthError, match=said):
+        load_estimator_config("estimator", [override])
+
+
+def test_gpus_are_counted_by_a_dry_run_alone():
+    done = CliRunner().invoke(train, ["embedded", "--gpus", "3"])
+    assert done.exit_code == 1
+    assert str(done.exception).startswith("--gpus is for --dry-run;")
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_each_estimators_is_valid_and_named_as_its_file(name):
     config = load_estimator_config(name)
@@ -55,10 +73,15 @@ def test_each_estimators_is_valid_and_named_as_its_file(name):
         ("klein-4b", "optimiser.image_steps=3", "set optimiser.image_steps to 0"),
         ("embedded", "optimiser.depth_learning_rate=1e-3", "one of AdamW alone"),
         ("klein-4b", "pretrained.text_states=[9]", "text_layers is 3, but .* names 1"),
+        ("embedded", "transformer.head_dim=64", "64 is not that of"),
+        ("embedded", "transformer.rope_axes=[9, 21, 22, 8]", "which are even numbers"),
+        ("embedded", "transformer.depth_decoder_layers=6", "6 blocks can't start as the last of 5"),
+        ("embedded", "transformer.text_channels=8", "8 is no multiple of 16"),
+        ("embedded", "transformer.rgb_bands=[16, 0]", "each must be at least 1"),
         (
             "embedded",
             "transformer={depth_head: windows, patch: 7, layers: 1, single_layers: 1, "
-            "depth_decoder_layers: 1, heads: 1, head_dim: 4, rope_axes: [1, 1, 1, 1], "
+            "depth_decoder_layers: 1, heads: 1, head_dim: 8, rope_axes: [2, 2, 2, 2], "
             "rope_theta: 2, text_length: 1, text_layers: 1, text_channels: 1}",
             "use an even one",
         ),
@@ -101,7 +124,7 @@ def test_sharding_is_for_models_with_a_frozen_text_encoder():
         ("estimator", "weight_decay='0'", "a number, not '0'"),
         ("estimator", "seed='7'", "an integer, not '7'"),
         ("estimator", "size=true", "an integer, not True"),
-        ("estimator", "estimator.widths=[0]", "at least 1, not 0"),
+        ("estimator", "estimator.widths=[0]", "at least 8, not 0"),
     ],
 )
 def test_a_value_of_another_type_or_range_is_refused_in_one_line(name, override, said):

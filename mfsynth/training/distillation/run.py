@@ -73,7 +73,10 @@ def distill(config: DistillConfig, log: Log) -> Path:
         id=config.teacher.id, revision=config.teacher.revision, dtype=config.optimiser.precision
     )
     with processes.local_main_process_first():
-        pipeline = load_pipeline(model, str(processes.device))
+        try:
+            pipeline = load_pipeline(model, str(processes.device))
+        except MfsynthError as error:
+            raise MfsynthError(f"teacher.id: {str(error).removeprefix('model.id: ')}") from error
     few_steps = student_of(pipeline, config)
     distiller = Distiller(pipeline, config, few_steps, prompts.digest, processes)
     if distiller.resume(config.output):
