@@ -43,7 +43,8 @@ from mfsynth.simulation import CachedScenes
 from mfsynth.training.build import build_components
 from mfsynth.training.config import TrainConfig, load_train_config
 from mfsynth.training.data import TrainingBatch, open_mixture, render_scenes
-from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer, load_estimator_config
+from mfsynth.training.estimator import EstimatorTrainer
+from mfsynth.training.estimator_config import EstimatorConfig, load_estimator_config
 from mfsynth.training.given import given_to
 from mfsynth.training.joint_model import swapped_weights
 from mfsynth.training.objective import BatchLosses, NoisyBatch

@@ -24,7 +24,8 @@ from mfsynth.datasets import Loader, RGBDSample
 from mfsynth.geometry.rgbd import RgbImage
 from mfsynth.models.estimators.embedded import DepthEstimator
 from mfsynth.training.data import TrainingBatch
-from mfsynth.training.estimator import EstimatorConfig, EstimatorTrainer
+from mfsynth.training.estimator import EstimatorTrainer
+from mfsynth.training.estimator_config import EstimatorConfig
 from mfsynth.training.progress import Log
 
 Things = NDArray[np.bool_]

@@ -70,7 +70,8 @@ from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import STYLES, render_scene, scenes
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.data import Fitted
-from mfsynth.training.estimator import load_estimator_config, train_on
+from mfsynth.training.estimator import train_on
+from mfsynth.training.estimator_config import load_estimator_config
 from mfsynth.training.processes import join_processes
 
 NETWORK = (

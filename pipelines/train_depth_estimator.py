@@ -21,7 +21,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.evaluation import score_depth
 from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
 from mfsynth.training.data import Fitted
-from mfsynth.training.estimator import load_estimator_config, share_of_step, train_on
+from mfsynth.training.estimator import share_of_step, train_on
+from mfsynth.training.estimator_config import load_estimator_config
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import quiet
 

@@ -27,7 +27,7 @@ from mfsynth.sources.registry import built_in
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.distillation.config import DistillConfig
-from mfsynth.training.estimator import EstimatorConfig
+from mfsynth.training.estimator_config import EstimatorConfig
 
 _PLAIN = {
     bool: "`true`, `false`",

@@ -116,7 +116,7 @@ def _sources(source: str, overrides: tuple[str, ...]) -> Iterator[tuple[str, Sou
         yield source, load_settings(LoneSource, folder, source, overrides).source
     elif isinstance(document, dict) and "data" in document:
         from mfsynth.training.config import load_train_config
-        from mfsynth.training.estimator import load_estimator_config
+        from mfsynth.training.estimator_config import load_estimator_config
         from mfsynth.training.kinds import describes_estimator
 
         load = load_estimator_config if describes_estimator(source) else load_train_config

@@ -34,7 +34,8 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int | No
     if describes_estimator(config):
         if dry_run:
             raise MfsynthError("--dry-run is for transformers; an estimator trains on any machine")
-        from mfsynth.training.estimator import load_estimator_config, train_estimator
+        from mfsynth.training.estimator import train_estimator
+        from mfsynth.training.estimator_config import load_estimator_config
 
         train_estimator(load_estimator_config(config, overrides), echo)
         return

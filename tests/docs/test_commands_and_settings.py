@@ -30,7 +30,7 @@ from mfsynth.prompts import load_library
 from mfsynth.sources.registry import source_settings
 from mfsynth.training.config import TrainConfig, load_train_config
 from mfsynth.training.distillation.config import load_distill_config
-from mfsynth.training.estimator import EstimatorConfig, load_estimator_config
+from mfsynth.training.estimator_config import EstimatorConfig, load_estimator_config
 from mfsynth.training.kinds import describes_estimator
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -31,7 +31,7 @@ from mfsynth.shards.commits import commit, open_run, read_commits
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
 from mfsynth.training.distillation.config import load_distill_config
-from mfsynth.training.estimator import load_estimator_config
+from mfsynth.training.estimator_config import load_estimator_config
 from mfsynth.training.kinds import describes_estimator
 
 RECORDED = Path(__file__).parents[1] / "data" / "golden"

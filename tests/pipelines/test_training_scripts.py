@@ -22,7 +22,8 @@ from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth
 from mfsynth.shards.commits import commit, open_run
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.estimator import load_estimator_config, share_of_step
+from mfsynth.training.estimator import share_of_step
+from mfsynth.training.estimator_config import load_estimator_config
 
 SUPPORT = Path(__file__).parents[1] / "support"
 ROOT = Path(__file__).parents[2]

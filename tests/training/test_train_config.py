@@ -12,7 +12,7 @@ from mfsynth.cli.train import train
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.simulated import CachedScenesSettings
 from mfsynth.training.config import load_train_config
-from mfsynth.training.estimator import load_estimator_config
+from mfsynth.training.estimator_config import load_estimator_config
 from mfsynth.training.kinds import describes_estimator
 
 ALL = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
