@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 from standin import Behaviour, as_arguments
-from started import plan_of
 from test_driver import assert_sound, sample_ids
 
 from mfsynth.shards.commits import read_commits
@@ -78,12 +76,11 @@ def objects(run_folder) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run_folder, seed):
-    rng = random.Random(seed)
+def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run_folder):
+    rng = random.Random(0)
     run_folder.values["target"] = {"pairs": 60}
     killed = []
-    for moment in sorted(rng.sample(range(40), 4)):
+    for moment in sorted(rng.sample(range(40), 5)):
         # Another number of workers in each session: it must not matter.
         run_folder.values["runtime"]["workers"] = rng.randint(1, 3)
         process = standin_process(run_folder, seconds=0.05)
@@ -199,24 +196,3 @@ def test_two_drivers_on_one_run_share_the_work_and_make_every_sample_once(run_fo
     for driver in drivers:
         assert driver.end() == 0, driver.log.read_text()
     assert_sound(run_folder)
-
-
-@pytest.mark.slow
-def test_the_command_line_with_a_model_resumes_after_a_kill(run_folder):
-    command = [sys.executable, "-c", "from mfsynth.cli import main; main()", "generate"]
-    command.append(str(run_folder.file(checks={})))
-    first = Process(command, run_folder.folder / "first.txt")
-    first.wait_for(lambda: commits(run_folder) >= 1)
-    first.kill_group()
-    before = sample_ids(run_folder.output)
-    second = Process(command, run_folder.folder / "second.txt")
-    assert second.end() == 0, second.log.read_text()
-    ids = sample_ids(run_folder.output)
-    run = plan_of(run_folder.config(checks={})).run
-    assert ids == [f"{run}-{i:09d}" for i in range(24)]
-    assert {*before} <= {*ids}
-    log = second.log.read_text()
-    assert f"finished: {run_folder.output}" in log
-    summary = [line.split()[:2] for line in log.splitlines()]
-    assert ["shards", "3"] in summary
-    assert ["pairs", "24"] in summary

@@ -10,6 +10,7 @@ from functools import partial
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
+from run_folders import RunFolder
 from standin import Behaviour, accepted, opener
 from test_driver import drive
 
@@ -25,13 +26,23 @@ from mfsynth.storage.store import ObjectStore
 BAD = 5
 
 
-@pytest.fixture
-def finished(run_folder, cluster):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny_model_dir, cluster):
     """A finished run, made by the stand-in, with one candidate in quarantine."""
+    run_folder = RunFolder(tmp_path_factory.mktemp("made"), tiny_model_dir)
     run_folder.values["target"] = {"candidates": 8}
     run_folder.values["runtime"] |= {"ray_address": cluster, "max_attempts": 1}
     assert drive(run_folder.config(), raises=[BAD]).outcome is Outcome.FINISHED
     return run_folder
+
+
+@pytest.fixture
+def finished(made):
+    """The same for each test, though it changes files of it."""
+    files = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
+    yield made
+    for path, data in files.items():
+        path.write_bytes(data)
 
 
 def stored_files(run_folder) -> dict:

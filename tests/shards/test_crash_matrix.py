@@ -47,7 +47,7 @@ DISK_STEPS = (
     *((Path, "replace"), (Path, "rename"), (Path, "rmdir"), (Path, "unlink")),
 )
 # Of the steps on S3, so that the matrix takes a minute on one core; these are all tried.
-S3_SHARE = 0.15
+S3_SHARE = 0.07
 S3_ALWAYS = {"create", "begin upload", "part", "complete upload"}
 DOCUMENTS = {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
 

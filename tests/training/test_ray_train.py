@@ -31,7 +31,7 @@ TINY = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
