@@ -23,12 +23,13 @@ class Planarity(Check):
     """Limit on how far the largest planes of a scene are from flat.
 
     Attributes:
-        max: Greatest root mean square distance from the planes, as a share of depth. What is usual
-            depends on the scenes, so there is no limit unless one is given.
+        max: Greatest root mean square distance from the planes, as a share of depth, below that of
+            pixels that may belong to one: more there is not. What is usual depends on the scenes,
+            so there is no limit unless one is given.
         planes: How many are looked for.
     """
 
-    max: Unset[Annotated[float, Field(ge=0)]] = None
+    max: Unset[Annotated[float, Field(ge=0, lt=TOLERANCE)]] = None
     planes: Count = 3
 
     inputs = ("depth", "camera")

@@ -86,6 +86,11 @@ class PromptObjects(Check):
         found = sum(one >= self.confidence for one in sure)
         return {"objects_found": found / len(sure), "objects_confidence": min(sure)}
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Those that `things` are made of, each once."""
+        return (*dict.fromkeys(slot for thing in self.things for slot in _slots_of(thing)),)
+
     def network(self) -> NetworkInfo:
         """Of the setting `model`."""
         found = find_recogniser(self.model, self.revision, DETECTORS, weights=False)
@@ -109,10 +114,14 @@ def named_things(things: Sequence[str], slots: Mapping[str, tuple[str, ...]]) ->
     """
     named: dict[str, None] = {}
     for thing in things:
-        fields = [name for _, name, _, _ in Formatter().parse(thing) if name is not None]
+        fields = _slots_of(thing)
         taken = [slots.get(field, ()) for field in fields]
         if len({len(options) for options in taken}) != 1:
             continue
         for options in zip(*taken, strict=True):
             named[thing.format_map(dict(zip(fields, options, strict=True)))] = None
     return [*named]
+
+
+def _slots_of(thing: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(thing) if name is not None]

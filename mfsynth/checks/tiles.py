@@ -28,7 +28,7 @@ class Tiles(Check):
     """
 
     max: Positive = 1.5
-    periods: Items[Annotated[int, Field(ge=3)]] = (8, 14, 16)
+    periods: Annotated[Items[Annotated[int, Field(ge=3)]], Field(min_length=1)] = (8, 14, 16)
 
     inputs = ("depth",)
     scores = (

@@ -33,7 +33,7 @@ from mfsynth.reports.images import jpeg_uri
 from mfsynth.reports.pictures import PAGE_BYTES, Pictures, pictures_of
 from mfsynth.reports.rejects import choose, pixels_of, read_rejects, scores_in
 from mfsynth.reports.throughput import throughput_of
-from mfsynth.reports.viewed import about, age, rejects_beside
+from mfsynth.reports.viewed import about, age, rejects_beside, with_rules
 from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
@@ -139,7 +139,7 @@ def collect_report(
     else:
         own = {receipt.shard: receipt for receipt in wanted.receipts_of(commits)}
         sums, accepted = totals(own.values()), wanted.pairs
-        manifest = replace(manifest, scores=limits_of(manifest, wanted))
+        manifest = replace(manifest, scores=with_rules(limits_of(manifest, wanted)))
         others = rejects_beside(store, wanted, own, dataset.index, rejects, rng)
         reasons = others.reasons
         facts = (("view", about(wanted)), *facts_of(manifest, shown, sums))
@@ -252,7 +252,9 @@ def _card(
         pictures=pictures,
         thumbnail_uri=jpeg_uri(thumbnail) if thumbnail and pictures is None else None,
         reasons=tuple(
-            failure_in_words(manifest.score(name), row.get(f"{SCORE_PREFIX}{name}"))
+            failure_in_words(manifest.score(name), row[score])
+            if (score := f"{SCORE_PREFIX}{name}") in row
+            else manifest.score(name).label
             for name in names
         ),
         failed=tuple(manifest.score(name).label for name in names),

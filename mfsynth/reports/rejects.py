@@ -27,6 +27,8 @@ from mfsynth.shards import layout, reading, tables
 from mfsynth.shards.acceptance import SlotCounts
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.selection import why_left_out
+from mfsynth.shards.views import Rules
 from mfsynth.storage.store import ObjectStore
 
 _NONE = np.empty(0, np.int64)
@@ -79,6 +81,7 @@ def read_rejects(
     count: int,
     rng: np.random.Generator,
     returned: NDArray[np.int64] = _NONE,
+    rules: Rules | None = None,
 ) -> RejectedRows:
     """Reads the rejects of all committed shards, one shard at a time.
 
@@ -88,6 +91,7 @@ def read_rejects(
         count: How many rejected and how many quarantined candidates to choose, at random.
         rng: Makes the choice.
         returned: Rejected candidates that a view has; they are left out here.
+        rules: Of that view, which then say why others are rejected; None of the run itself.
 
     Raises:
         MfsynthError: The rejects of a committed shard are missing or damaged.
@@ -107,6 +111,8 @@ def read_rejects(
         rows.slots.add(table, accepted=False)
         for name, chosen in outcomes.items():
             part = table.filter(pc.equal(table["outcome"], name))
+            if name == REJECTED and rules is not None:
+                part = _with_reasons(part, why_left_out(part, rules))
             numbers = wanted[name] - passed[name]
             inside = numbers[(numbers >= 0) & (numbers < part.num_rows)]
             chosen += part.take(pa.array(inside)).to_pylist()
@@ -115,6 +121,12 @@ def read_rejects(
                 rows.reasons.update(pc.list_flatten(part["reasons"]).to_pylist())
                 rows.add_scores(part)
     return rows
+
+
+def _with_reasons(rejected: pa.Table, reasons: Sequence[Sequence[str]]) -> pa.Table:
+    column = rejected.schema.get_field_index("reasons")
+    kind = rejected.schema.field(column)
+    return rejected.set_column(column, kind, pa.array(reasons, kind.type))
 
 
 def pixels_of(

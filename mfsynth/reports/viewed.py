@@ -9,13 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth.reports.rejects import RejectedRows, read_rejects
+from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.selection import RETURNED
+from mfsynth.shards.selection import NO_PIXELS, RETURNED
 from mfsynth.shards.views import View
 from mfsynth.storage.store import ObjectStore
 
-_RULES = {"duplicates": "near-duplicate", "max_per_prompt": "one too many of its prompt"}
+_RULES = {
+    "duplicates": "near-duplicate",
+    "max_per_prompt": "one too many of its prompt",
+    NO_PIXELS: "its pixels were not kept",
+}
 
 
 def about(view: View) -> str:
@@ -38,7 +43,7 @@ def rejects_beside(
     count: int,
     rng: np.random.Generator,
 ) -> RejectedRows:
-    """What was made and is not in a view: rejected by the run, or by the view's own rules.
+    """What was made and is not in a view: why, by the view's own rules.
 
     Args:
         store: Of the run.
@@ -49,10 +54,15 @@ def rejects_beside(
         rng: As of `read_rejects`.
     """
     returned = rows.filter(rows[RETURNED])["candidate"].to_numpy()
-    others = read_rejects(store, receipts, count, rng, returned)
+    others = read_rejects(store, receipts, count, rng, returned, view.rules)
     index = read_index(store, receipts.values())
     outside = index.filter(pc.invert(pc.is_in(index["candidate"], rows["candidate"])))
     others.add_scores(outside)
     others.slots.add(outside, accepted=False)
-    others.reasons.update({_RULES.get(rule, rule): n for rule, n in view.left_out.items()})
+    others.reasons.update(view.left_out)
     return others
+
+
+def with_rules(scores: Mapping[str, ScoreInfo]) -> dict[str, ScoreInfo]:
+    """What is known of scores, and of the rules of views that leave pairs out, by their names."""
+    return {**scores, **{rule: ScoreInfo(label) for rule, label in _RULES.items()}}

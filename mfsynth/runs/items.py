@@ -8,7 +8,10 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from mfsynth.checks import open_checks
+from mfsynth.checks.prompt_objects import PromptObjects
 from mfsynth.config import Fingerprint, RunConfig
+from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
@@ -101,6 +104,7 @@ class RunItems:
         if config.prompts is not None:
             self.prompts = open_prompts(config.prompts, config.seed)
         self.source = RunSource.open(config)
+        _require_slots(config, self.slot_names)
 
     @cached_property
     def _texts(self) -> Sequence[str]:
@@ -156,15 +160,15 @@ class RunItems:
         return () if self.prompts is None else self.prompts.slot_names
 
     def texts(self, most: int) -> list[str]:
-        """Prompts, or texts of the source, of the first candidates.
+        """Prompts, or texts of the source, of the first candidates, each once.
 
         Args:
-            most: How many.
+            most: How many candidates.
         """
         if self.prompts is not None:
-            return [self.prompts.prompt(number).text for number in range(most)]
+            return [*dict.fromkeys(self.prompts.prompt(number).text for number in range(most))]
         assert self.source is not None  # one of the two is there
-        return [*islice(self.source.items.texts(), most)]
+        return [*dict.fromkeys(islice(self.source.items.texts(), most))]
 
     def fingerprint(
         self, model_revision: str, estimator: EstimatorInfo | None = None
@@ -183,3 +187,16 @@ class RunItems:
         return run_fingerprint(
             self._config, digest_of_prompts, model_revision, estimator, source=held
         )
+
+
+def _require_slots(config: RunConfig, slots: Sequence[str]) -> None:
+    """Refuses a check of things that no prompt of the run names."""
+    for name, check in open_checks(config.checks).items():
+        if not isinstance(check, PromptObjects):
+            continue
+        for slot in check.slots:
+            if slot not in slots:
+                raise MfsynthError(
+                    f"checks.{name}.things: names the slot {slot}, which the run's prompts don't "
+                    f"have; {did_you_mean(slot, slots)}"
+                )

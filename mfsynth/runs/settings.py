@@ -218,14 +218,15 @@ def run_estimator(config: RunConfig) -> EstimatorInfo | None:
 
     Raises:
         MfsynthError: There is no such estimator, metres or a camera are asked of one that has none,
-            or limits were calibrated with another, with this one in another precision, or by older
-            scores.
+            every pair would be turned down for the lack of a camera, or limits were calibrated
+            with another, with this one in another precision, or by older scores.
     """
     if config.estimator is None:
         _require_calibrated_without(config)
         return None
     info = estimator_info(config.estimator)
     _require_camera_seen(config, info)
+    _require_not_blind(config, info)
     _require_calibrated_with(config, config.estimator.dtype, info)
     gives = info.gives_with(config.camera is not None)
     if config.model.kind is not None:
@@ -255,6 +256,15 @@ def _require_camera_seen(config: RunConfig, info: EstimatorInfo) -> None:
             raise MfsynthError(
                 f"checks.{name}: looks at what camera an estimator sees, and {info.id} sees none; "
                 "name one that does, such as MoGe-2, or leave this check out"
+            )
+
+
+def _require_not_blind(config: RunConfig, info: EstimatorInfo) -> None:
+    for name, check in blind_checks(config, info).items():
+        if check.on_abstain == "reject":
+            raise MfsynthError(
+                f"checks.{name}.on_abstain: reject turns every pair down, for {WHY_BLIND}; set "
+                "camera, or leave this check out"
             )
 
 

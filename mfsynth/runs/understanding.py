@@ -15,8 +15,8 @@ from mfsynth.errors import MfsynthError
 from mfsynth.formatting import counts, one_line
 from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
 
-PROMPTS_LOOKED_AT = 500
-"""Of a run, before it begins."""
+PROMPTS_LOOKED_AT = 1000
+"""Of a run, before it begins; of later ones its receipts say what the model made of them."""
 _WORDS_SHOWN = 5
 _WORD_LENGTH = 30
 
@@ -57,10 +57,11 @@ class Understanding:
         parts, of = [], f" of {self.prompts} prompts"
         if self.unknown:
             words = f"words that the model doesn't know ({self._shown})"
-            parts.append(f"{self.unknown}{of} have {words}")
+            parts.append(f"{self.unknown}{of} {'has' if self.unknown == 1 else 'have'} {words}")
         if self.cut:
             of = "" if parts else of
-            parts.append(f"{self.cut}{of} are longer than the {self.length} tokens that it reads")
+            longer = "is longer" if self.cut == 1 else "are longer"
+            parts.append(f"{self.cut}{of} {longer} than the {self.length} tokens that it reads")
         return "; ".join(parts)
 
     @property

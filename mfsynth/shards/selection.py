@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.columns import PHASH
+from mfsynth.shards.columns import PHASH, REJECTED
 from mfsynth.shards.duplicates import without_near_duplicates
-from mfsynth.shards.reading import read_index, read_rejected_pairs
+from mfsynth.shards.reading import read_index, read_rejected_pairs, read_rejects
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.shards.views import Rules, View
@@ -24,6 +24,9 @@ from mfsynth.storage.store import ObjectStore
 
 RETURNED = "returned"
 """The column of a view's rows that an index hasn't: whether the run itself rejected the pair."""
+
+NO_PIXELS = "no_pixels"
+"""Why a pair is not in a view that is within its limits: the run rejected it, and kept none."""
 
 _Mask = NDArray[np.bool_]
 
@@ -60,15 +63,21 @@ def select(store: ObjectStore, receipts: Sequence[Receipt], rules: Rules) -> Sel
     names += [PHASH] * (rules.duplicates_within is not None)
     index = _columns(store, read_index(store, receipts), names)
     left_out: Counter[str] = Counter()
-    within = np.ones(len(index), bool)
+    stays = np.ones(len(index), bool)
     for score in rules.limits:
         passes = _passes(index, rules, score)
         left_out[score] = int(np.count_nonzero(~passes))
-        within &= passes
-    parts = [index.filter(within)]
+        stays &= passes
+    parts = [index.filter(stays)]
     if rules.limits:
         for table in read_rejected_pairs(store, receipts):
-            back = _columns(store, table.filter(_returns(table, rules)), names)
+            back = _columns(
+                store,
+                table.filter(
+                    pa.array([not each for each in failed_scores(table, rules)], pa.bool_())
+                ),
+                names,
+            )
             parts.append(_like(store, back, index.schema))
     accepted = np.repeat([True, False], [parts[0].num_rows, sum(len(t) for t in parts[1:])])
     rows = pa.concat_tables(parts).combine_chunks()
@@ -149,19 +158,86 @@ def _passes(table: pa.Table, rules: Rules, score: str, *, abstained: bool = True
     return passes
 
 
-def _returns(table: pa.Table, rules: Rules) -> pa.Array:
-    """Rejected pairs that are within all limits, with one for each score that they failed."""
-    returns = np.ones(len(table), bool)
+def failed_scores(table: pa.Table, rules: Rules) -> list[list[str]]:
+    """By which scores pairs that the run rejected are out of what rules select.
+
+    They are those that failed in the run and that the rules have no limit of, and those that are
+    beyond a limit of the rules; where the run rejected a pair because a check abstained, no limit
+    brings it back.
+
+    Args:
+        table: Rows of rejects, of rejected pairs alone.
+        rules: About scores that the table has.
+    """
     failed = table["reasons"].to_pylist()
+    found = [[score for score in reasons if score not in rules.limits] for reasons in failed]
     for score in rules.limits:
         of_this = np.array([score in reasons for reasons in failed], bool)
-        returns &= np.where(
+        passes = np.where(
             of_this,
             _passes(table, rules, score, abstained=False),
             _passes(table, rules, score),
         )
-    returns &= np.array([{*reasons} <= {*rules.limits} for reasons in failed], bool)
-    return pa.array(returns)
+        for row in np.flatnonzero(~passes):
+            found[row].append(score)
+    return found
+
+
+def why_left_out(rejected: pa.Table, rules: Rules) -> list[list[str]]:
+    """Why pairs that the run rejected, and that a view doesn't have, are not in it.
+
+    Args:
+        rejected: Their rows.
+        rules: Of the view.
+
+    Returns:
+        Of each the scores that it failed; of one that failed none `NO_PIXELS`, or what rule left it
+        out, as in `View.left_out`: both where it isn't known which.
+    """
+    others = {
+        "duplicates": rules.duplicates_within is not None,
+        "max_per_prompt": rules.max_per_prompt is not None,
+    }
+    by_rule = [rule for rule, is_set in others.items() if is_set]
+    failed, kept = failed_scores(rejected, rules), _keeps_pixels(rejected)
+    return [
+        scores or (by_rule if has_pixels else [NO_PIXELS])
+        for scores, has_pixels in zip(failed, kept, strict=True)
+    ]
+
+
+def reasons_in(store: ObjectStore, view: View, receipts: Iterable[Receipt]) -> Counter[str]:
+    """How many pairs are not in a view, by why: those that the run accepted, and those it didn't.
+
+    Args:
+        store: Of the run.
+        view: Of the run.
+        receipts: Of its shards.
+
+    Raises:
+        MfsynthError: A table is missing or damaged, or the view is of other shards.
+    """
+    own = [*receipts]
+    chosen, found = view.selected(_candidates(store, own)), Counter(view.left_out)
+    for receipt in own:
+        if receipt.rejected:
+            outside = rejected_outside(read_rejects(store, receipt), chosen)
+            for reasons in why_left_out(outside, view.rules):
+                found.update(reasons)
+    return found
+
+
+def rejected_outside(rejects: pa.Table, chosen: _Mask) -> pa.Table:
+    """Of rejects the rows of rejected pairs that are not among the chosen candidates."""
+    rejected = rejects.filter(pc.equal(rejects["outcome"], REJECTED))
+    return rejected.filter(pc.invert(_at(chosen, rejected)))
+
+
+def _keeps_pixels(rejected: pa.Table) -> _Mask:
+    if "rgb_offset" not in rejected.column_names:
+        return np.zeros(len(rejected), bool)
+    kept: _Mask = pc.is_valid(rejected["rgb_offset"]).to_numpy()
+    return kept
 
 
 def _ranks(values: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -23,7 +23,8 @@ from mfsynth.shards.documents.manifest import build_manifest
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.selection import RETURNED, view_rows
+from mfsynth.shards.selection import RETURNED, reasons_in, view_rows
+from mfsynth.shards.totals import by_count
 from mfsynth.shards.views import View, read_view
 from mfsynth.storage.store import ObjectStore
 
@@ -44,7 +45,7 @@ def finalize_view(store: ObjectStore, name: str) -> list[str]:
     rows = _rows(store, view, receipts)
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
-    made = _documents(run, view, view.receipts_of(receipts), rows, sink.getvalue().to_pybytes())
+    made = _documents(store, run, view, receipts, rows, sink.getvalue().to_pybytes())
     for key, data in made.items():
         store.put_bytes(key, data)
     return list(made)
@@ -86,7 +87,7 @@ def documents_of_view(
     rows = _rows(store, view, receipts)
     key = layout.view_document_keys(view.name)[layout.VIEW_ROWS]
     stored = found.get(key, b"")
-    made = _documents(run, view, view.receipts_of(receipts), rows, stored)
+    made = _documents(store, run, view, receipts, rows, stored)
     # Of the same rows another version of Parquet makes other bytes.
     sound = {name: data for name, data in found.items() if made[name] == data}
     if key in sound and not _holds(stored, rows):
@@ -113,24 +114,31 @@ def _rows(store: ObjectStore, view: View, receipts: Mapping[int, Receipt]) -> pa
 
 
 def _documents(
-    run: RunManifest, view: View, receipts: list[Receipt], rows: pa.Table, data: bytes
+    store: ObjectStore,
+    run: RunManifest,
+    view: View,
+    receipts: Mapping[int, Receipt],
+    rows: pa.Table,
+    data: bytes,
 ) -> dict[str, bytes]:
     """The documents by their keys.
 
     Args:
+        store: Of the run.
         run: What the run is.
         view: Of the run.
-        receipts: Of its shards.
+        receipts: Of all its shards.
         rows: Of the view.
         data: The same as Parquet.
     """
     keys = layout.view_document_keys(view.name)
-    manifest = build_manifest(run, {receipt.shard: receipt for receipt in receipts}, rows)
+    own = view.receipts_of(receipts)
+    manifest = build_manifest(run, {receipt.shard: receipt for receipt in own}, rows)
     counts = manifest["counts"]
     counts |= {
         "pairs": view.pairs,
         "rejected": counts["candidates"] - counts["quarantined"] - view.pairs,
-        "rejected_by_reason": dict(view.left_out),
+        "rejected_by_reason": dict(by_count(reasons_in(store, view, own))),
         "returned": view.returned,
     }
     manifest["view"] = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -24,6 +25,7 @@ from mfsynth.reports.rejects import scores_in
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.view_documents import finalize_view
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.store import ObjectStore
 
@@ -242,6 +244,43 @@ def test_damaged_rejects_are_a_clear_error(tmp_path, spoil):
     path.unlink() if spoil == "missing" else path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(MfsynthError, match=r"rejects/real-[0-9a-f]{8}-000000.*verify"):
         collect_report(url)
+
+
+@pytest.mark.parametrize(
+    ("limits", "keeps", "wanted"),
+    [
+        # Two rejects have .3 of registration, which is what they failed in the run.
+        ({"registration": 0.1}, False, {"no_pixels": 2}),
+        ({"registration": 0.4}, True, {"registration": 2}),
+        ({"valid_fraction": 0.0}, True, {"registration": 2}),
+        ({"registration": 0.1}, True, {}),
+        # They have one prompt.
+        ({"registration": 0.1, "a prompt": 1}, True, {"max_per_prompt": 1}),
+    ],
+)
+def test_why_pairs_are_not_in_a_view_is_its_own_limits_in_page_card_and_manifest(
+    tmp_path, limits, keeps, wanted
+):
+    most = limits.pop("a prompt", None)
+    manifest = tiny_run.make_manifest(keeps_rejects=keeps)
+    store = tiny_run.make_run(str(tmp_path / "run"), 2, manifest)
+    bounds = {score: Bound(value, is_minimum=True) for score, value in limits.items()}
+    refilter(store, "other", Rules(bounds, max_per_prompt=most))
+    finalize_view(store, "other")
+    counts = json.loads(store.read_bytes("_views/other/manifest.json"))["counts"]
+    assert counts["rejected_by_reason"] == wanted
+    card = store.read_bytes("_views/other/README.md").decode()
+    report = collect_report(store.url, view="other", rejects=10)
+    assert counts["rejected"] == report.rejected == sum(wanted.values())
+    words = {
+        "no_pixels": "its pixels were not kept",
+        "max_per_prompt": "one too many of its prompt",
+    }
+    named = {words.get(reason, reason): number for reason, number in wanted.items()}
+    assert {reason.label: reason.count for reason in report.reason_counts} == named
+    assert all(f"| {reason} | {number} |" in card for reason, number in wanted.items())
+    assert Counter(each for card in report.rejects for each in card.failed) == named
+    assert not any("abstained" in each for card in report.rejects for each in card.reasons)
 
 
 def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run, tmp_path):

@@ -49,8 +49,8 @@ def test_prompts_that_the_model_cannot_know(run_folder, refused):
     long = " ".join(["red"] * 20)
     (run_folder.folder / "prompts.txt").write_text(f"a red cube\na griddle\n{long}\na blue ball\n")
     assert refused(run_folder.file()) == (
-        "error: prompts: 125 of 500 prompts have words that the model doesn't know (griddle 125); "
-        "125 are longer than the 12 tokens that it reads; what is not read won't be seen; take "
+        "error: prompts: 1 of 4 prompts has words that the model doesn't know (griddle 1); "
+        "1 is longer than the 12 tokens that it reads; what is not read won't be seen; take "
         "prompts for this model (`mfsynth prompts preview` tells of a library), or another model; "
         "or allow them: prompts.allow_unknown=true"
     )

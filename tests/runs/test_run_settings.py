@@ -25,6 +25,7 @@ from mfsynth.models import ModelInfo
 from mfsynth.models.few_steps.files import FewSteps
 from mfsynth.prompts import open_prompts
 from mfsynth.reports.collect import collect_report
+from mfsynth.runs.items import RunItems
 from mfsynth.runs.settings import (
     abstaining_checks,
     complete,
@@ -329,6 +330,35 @@ def test_a_run_that_keeps_another_depth_than_before_has_another_fingerprint(save
     assert differences(before.settings, now.settings) == ["depth: not set -> of the finished image"]
     unchanged = load_run_config(path)
     assert run_fingerprint(unchanged, "p", "r") == fingerprint(unchanged, "p", "r")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ({"library": "tabletop_shapes"}, "names the slot tool, which .* have; known: "),
+        ({"file": "prompts.txt"}, "names the slot tool, which .* have; none is known here$"),
+    ],
+)
+def test_things_of_slots_that_no_prompt_has_are_refused(save, tmp_path, prompts, message):
+    (tmp_path / "prompts.txt").write_text("a red cube\n")
+    if "file" in prompts:
+        prompts = {"file": str(tmp_path / "prompts.txt")}
+    objects = {"model": "embedded", "things": ["a {tool}"]}
+    config = load_run_config(
+        save({**MINIMAL, "prompts": prompts, "checks": {"prompt_objects": objects}})
+    )
+    with pytest.raises(MfsynthError, match=rf"^checks\.prompt_objects\.things: {message}"):
+        RunItems(config)
+
+
+@pytest.mark.parametrize(
+    ("check", "settings", "message"),
+    [("tiles", {"periods": []}, "periods: "), ("planarity", {"max": 0.03}, "max: must be below 0")],
+)
+def test_checks_that_can_not_fail_are_refused(save, check, settings, message):
+    path = save({**MINIMAL, "camera": {"fov": 60}, "checks": {check: settings}})
+    with pytest.raises(MfsynthError, match=rf"checks\.{check}\.{message}"):
+        load_run_config(path)
 
 
 def test_the_network_of_a_check_is_part_of_what_a_run_is(save, tmp_path) -> None:

@@ -11,6 +11,7 @@ from started import manifest_of, plan_of, start
 from training_files import one_line_error
 
 from mfsynth.checks import Check, Score, registry
+from mfsynth.config.cameras import CameraConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
@@ -151,6 +152,14 @@ def test_metres_of_an_estimator_that_gives_none_are_refused(run_folder):
     config = run_folder.config(estimator={"id": "embedded"}, metres_per_unit="estimator")
     with one_line_error("metres_per_unit: embedded gives scale invariant z, no metres; name a"):
         run_estimator(config)
+
+
+def test_a_check_that_would_turn_every_pair_down_for_lack_of_a_camera_is_refused(run_folder):
+    checks = {"estimator_agreement": {}, "planarity": {"on_abstain": "reject"}}
+    config = run_folder.config(estimator={"id": "embedded"}, checks=checks)
+    with one_line_error(r"checks\.planarity\.on_abstain: reject turns .* set camera, or leave"):
+        run_estimator(config)
+    run_estimator(config.model_copy(update={"camera": CameraConfig(fov=60.0)}))
 
 
 def test_what_a_check_looks_at_is_the_estimate_of_its_own_pair(near, run_folder):

@@ -96,8 +96,8 @@ def test_prompts_that_are_allowed_though_the_model_does_not_know_them_are_told(j
     result = drive(joined.config(prompts=allowed), lines, start="error")
     assert result.outcome is Outcome.FAILED
     assert lines.notes[1] == (
-        "warning: 333 of 500 prompts have words that the model doesn't know (griddle 3340, "
-        "saucepan 166); 167 are longer than the 12 tokens that it reads: what is not read won't "
+        "warning: 2 of 3 prompts have words that the model doesn't know (griddle 20, "
+        "saucepan 1); 1 is longer than the 12 tokens that it reads: what is not read won't "
         "be seen; take prompts for this model (`mfsynth prompts preview` tells of a library), or "
         "another model"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from standin import accepted
@@ -20,7 +21,7 @@ class RunFolder:
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
         self.output = folder / "out"
-        self.values: dict = {
+        self.values: dict[str, Any] = {
             "name": "small",
             "target": {"pairs": 20},
             "shard_size": 8,
@@ -33,10 +34,10 @@ class RunFolder:
         }
         (folder / "prompts.txt").write_text("a red cube\na blue ball\na blue cube\n")
 
-    def config(self, **changes) -> RunConfig:
+    def config(self, **changes: Any) -> RunConfig:
         return complete(RunConfig.model_validate(self.values | changes))
 
-    def file(self, **changes) -> Path:
+    def file(self, **changes: Any) -> Path:
         path = self.folder / "run.yaml"
         path.write_text(yaml.safe_dump(self.values | changes))
         return path

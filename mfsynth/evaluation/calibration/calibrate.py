@@ -199,6 +199,8 @@ def _limits(
 def _with_limits(check: Check, found: Mapping[str, float]) -> dict[str, Any]:
     values = check.model_dump(mode="json")
     names = limit_settings(type(check))
+    # The check's own limit of a score that always abstained is in the guarantee, too: a block was
+    # spent for it, in which every pair lies that it says anything of.
     calibrated = {name: found[score] for name, score in names.items() if score in found}
     complete = type(check).model_validate(values | calibrated)
     return complete.model_dump(mode="json")
