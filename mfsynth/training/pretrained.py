@@ -40,6 +40,11 @@ def flux2_folder(pretrained: PretrainedConfig) -> Path:
 def load_frozen_components(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Text encoder, tokenizer and autoencoder of a FLUX.2 pipeline.
 
+    Args:
+        folder: Of the pipeline.
+        dtype: Of the text encoder. The autoencoder is in float32, as in the released code and in
+            the pipeline that is made.
+
     Raises:
         MfsynthError: It is none.
     """
@@ -48,7 +53,7 @@ def load_frozen_components(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, 
     try:
         text_encoder = AutoModel.from_pretrained(folder / "text_encoder", dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
+        vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise _not_flux2(folder, error) from error
     for part in (text_encoder, vae):

@@ -3,7 +3,7 @@
 Memory per GPU, of P trained parameters over N GPUs:
 
 - weights: 4 P in float32; in bfloat16 autocast's copies besides, 2 P. Frozen ones in the precision
-  of the forward.
+  of the forward, but for the autoencoder, which is in float32.
 - gradients 4 P; AdamW's moments 8 P, Muon's 4 P; the average 4 P; the base of distillation 4 for
   every text-to-image parameter, where it isn't the model without its adapters.
 - FSDP divides all of these by N, but for what is frozen; it has no copies, but gathers what is in
@@ -174,7 +174,7 @@ class Requirements:
             in_use = 2 * of.trained if optimiser.precision == "bfloat16" else 0
         return Memory(
             weights=4 * of.trained * share + in_use,
-            frozen=size * of.frozen,
+            frozen=size * (of.frozen - of.autoencoder) + 4 * of.autoencoder,
             gradients=4 * of.trained * share + in_use_gradients,
             optimiser=(8 * (of.trained - muon) + 4 * muon) * share,
             average=4 * of.trained * share,

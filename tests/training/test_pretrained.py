@@ -128,7 +128,9 @@ def test_bfloat16_leaves_what_is_trained_in_float32(flux2, tmp_path):
     trainer, components = make_flux2_trainer(config)
     losses = record_losses(trainer)
     trainer.run(flux2_mixture(), tmp_path, lambda _: None)
-    assert components.text_encoder.dtype == components.vae.dtype == torch.bfloat16
+    assert components.text_encoder.dtype == torch.bfloat16
+    # As the pipeline decodes by it.
+    assert components.vae.dtype == torch.float32
     for parameter in trainer.model.parameters():
         assert parameter.requires_grad == (parameter.dtype == torch.float32)
     assert all(0 < value < 100 for step in losses for value in step.values())
