@@ -55,9 +55,10 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
     1, and one line, if something is to be mended.
     """
     from mfsynth.models import model_info
+    from mfsynth.runs.estimator import run_estimator
     from mfsynth.runs.items import RunItems
     from mfsynth.runs.jobs import job_of
-    from mfsynth.runs.settings import load_run_config, require_trained_for, run_estimator
+    from mfsynth.runs.settings import load_run_config, require_trained_for
 
     settings = load_run_config(config, overrides)
     model = model_info(settings.model)

@@ -25,6 +25,7 @@ from mfsynth.runs.committing import Committer
 from mfsynth.runs.compacting import Compactor
 from mfsynth.runs.doctor.examination import examine_at_start
 from mfsynth.runs.doctor.findings import Finding, Severity
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.events import (
     Action,
     Assign,
@@ -51,7 +52,7 @@ from mfsynth.runs.policy import Goal, Policy
 from mfsynth.runs.pool import OpenWorker, WorkerPool, open_shard_worker
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.revisions import pinned
-from mfsynth.runs.settings import complete, require_trained_for, run_estimator
+from mfsynth.runs.settings import complete, require_trained_for
 from mfsynth.runs.signals import StopRequests
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.understanding import (

@@ -18,11 +18,12 @@ from mfsynth.config.loading import GivenSettings
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import model_info
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
-from mfsynth.runs.settings import complete, run_estimator
+from mfsynth.runs.settings import complete
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import RUN_KEY, members_of, new_attempt

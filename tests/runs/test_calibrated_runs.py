@@ -24,17 +24,12 @@ from mfsynth.models import ModelInfo
 from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.runs.doctor.examination import checks_look
 from mfsynth.runs.doctor.findings import Severity
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import (
-    complete,
-    load_run_config,
-    run_estimator,
-    run_fingerprint,
-    run_scores,
-)
+from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, run_scores
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.words import NO_GUARANTEE, limits_by_hand, loosened_limits

@@ -10,9 +10,9 @@ from training_files import one_line_error
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.runs.settings import run_estimator
 from mfsynth.shards.commits import commit, read_run
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.verify import verify_run

@@ -25,11 +25,12 @@ from mfsynth.geometry import (
 from mfsynth.runs import settings
 from mfsynth.runs.doctor import model_probes
 from mfsynth.runs.doctor.findings import Severity
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.metres import NO_SCALE
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, FailureCause
 from mfsynth.runs.reproduce import find_candidate, make_again
-from mfsynth.runs.settings import load_run_config, run_estimator
+from mfsynth.runs.settings import load_run_config
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards.commits import commit, read_commits, read_run
 from mfsynth.shards.documents.card import first_card

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mfsynth.config import RunConfig
 from mfsynth.models import model_info
+from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
-from mfsynth.runs.settings import run_estimator
 from mfsynth.shards.commits import RunManifest, open_run
 from mfsynth.storage.store import ObjectStore
 

@@ -15,16 +15,10 @@ from mfsynth.runs.doctor.findings import Finding, Probe, Severity, examine, note
 from mfsynth.runs.doctor.scratch import Scratch
 from mfsynth.runs.doctor.space import Demand, demand, has_room
 from mfsynth.runs.doctor.store_probes import STORE, clocks_agree, creates_once, store_probes
+from mfsynth.runs.estimator import WHY_BLIND, blind_checks, run_estimator
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable, takes_depth
-from mfsynth.runs.settings import (
-    WHY_ABSTAINING,
-    WHY_BLIND,
-    abstaining_checks,
-    blind_checks,
-    run_estimator,
-    run_scores,
-)
+from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_scores
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
 from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
