@@ -31,17 +31,19 @@ def video(folder):
     return {"kind": "video", "path": str(path)}
 
 
-# Ray starts and two processes load torch, twice: on a busy machine that takes longer than a test
-# may.
+# Two processes load torch, twice: on a busy machine that takes longer than a test may.
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "of"), [("i2d", "video"), ("d2i", "files")])
-def test_a_killed_run_over_a_source_goes_on_to_the_same_pairs(job, photographs, tmp_path, mode, of):
+def test_a_killed_run_over_a_source_goes_on_to_the_same_pairs(
+    job, run_folder, cluster, photographs, tmp_path, mode, of
+):
     """By the command, with the embedded model: frames of a video, and depth maps of all sizes."""
     sampler = {"mode": mode, "steps": 2, "guidance": 1.0}
     changes = {"model": {"id": "embedded"}, "sampler": sampler, "shard_size": 2}
     source = photographs.add_depth() if of == "files" else video(tmp_path)
-    config = job(mode, source, output=str(tmp_path / "killed"), **changes)
+    runtime = run_folder.values["runtime"] | {"ray_address": cluster}
+    config = job(mode, source, output=str(tmp_path / "killed"), runtime=runtime, **changes)
     path = tmp_path / "job.json"
     path.write_text(config.model_dump_json(exclude={"runtime": {"on_event"}}))
     command = [sys.executable, "-m", "mfsynth.cli", job_of(config), str(path)]
