@@ -39,14 +39,27 @@ typecheck: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/site/build_site.py
 
-# Tables and pictures of the embedded model, anew. Half an hour.
+# Calibration, tables and pictures of the embedded model, anew. An afternoon of two slow cores.
 figures: SHELL := /bin/bash -o pipefail
+figures: PYTHON := OMP_NUM_THREADS=1 $(BIN)/python
 figures: PAGE := $(BIN)/python benchmarks/into_page.py
 figures: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/goals.py --model embedded --label "version 6" --scenes shapes \
+	$(BIN)/mfsynth calibrate simulator --out configs/calibrations/embedded.json
+	$(PYTHON) benchmarks/goals.py --model embedded --label "version 6" --scenes shapes \
 		| $(PAGE) docs/results/embedded_model.md goals
-	$(BIN)/python benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
+	$(PYTHON) benchmarks/few_steps.py --student mfsynth/models/embedded/few_steps \
 		| $(PAGE) docs/results/embedded_model.md few-steps
+	$(PYTHON) benchmarks/sampling.py --flops | $(PAGE) docs/reference/sampling.md flops
+	$(PYTHON) benchmarks/sampling.py --plans --pairs 4 --rounds 2 --batch-size 4 \
+		| $(PAGE) docs/reference/sampling.md plans
+	$(PYTHON) benchmarks/depth_errors.py --scenes 24 --size 128 | $(PAGE) docs/how-to/jobs.md depth-errors
+	$(PYTHON) benchmarks/completion.py | $(PAGE) docs/how-to/jobs.md completion
+	$(PYTHON) benchmarks/completion.py --library tabletop_rooms --style varied \
+		| $(PAGE) docs/how-to/jobs.md completion-elsewhere
+	$(PYTHON) benchmarks/episodes.py --scenes 4 --frames 5 | $(PAGE) docs/how-to/jobs.md episodes
+	$(BIN)/mfsynth train benchmarks/judge_estimator.yaml
+	$(PYTHON) benchmarks/generators.py --judge out/train/judge_estimator/model --pairs 128 \
+		| $(PAGE) docs/how-to/estimators.md generators
 	$(MAKE) demo
 	$(BIN)/python benchmarks/gallery.py
 

@@ -22,6 +22,7 @@ from mfsynth.geometry.completion import completed
 from mfsynth.models import load_pipeline
 from mfsynth.models.sensor_guidance import SensorGuidance
 from mfsynth.runs.making import given
+from mfsynth.simulation import STYLES
 from mfsynth.sources.base import Item
 from mfsynth.sources.simulated import LiveScenesSource
 
@@ -35,12 +36,15 @@ SENSORS = (
 )
 METHODS = ("scale", "afterwards", "guided")
 _LEAST_SHARE = 0.001
+SEED = 1011
+"""Of scenes, which is no training's."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--style", default="plain", choices=("plain", "close", "varied"))
+    parser.add_argument("--library", default="tabletop_shapes")
+    parser.add_argument("--style", default="close", choices=[*STYLES])
     parser.add_argument("--scenes", type=int, default=16)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--device", default="cpu")
@@ -48,7 +52,7 @@ def main() -> None:
     pipeline = load_pipeline(ModelConfig(id=options.model), options.device)
     pipeline.set_progress_bar_config(disable=True)
     size = pipeline.config.height
-    source = LiveScenesSource("tabletop", options.scenes, size, 11, options.style)
+    source = LiveScenesSource(options.library, options.scenes, size, SEED, options.style)
     items = [source[number] for number in range(options.scenes)]
     print("| measured | noise | where | " + " | ".join(METHODS) + " |")
     print("|---" * (3 + len(METHODS)) + "|")

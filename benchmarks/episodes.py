@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--step", type=float, default=0.01, help="Metres between frames.")
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=1012, help="Of scenes; no training's.")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     config = load_run_config(options.config)
@@ -68,9 +68,9 @@ def main() -> None:
 
 def episodes(options: argparse.Namespace) -> Iterator[list[Item]]:
     """Frames of each scene, with their camera's poses."""
-    library = load_library("tabletop", options.seed)
+    library = load_library("tabletop_shapes", options.seed)
     numbers = range(options.scenes)
-    for _, scene in scenes(library, options.seed, numbers, STYLES["plain"]):
+    for _, scene in scenes(library, options.seed, numbers, STYLES["close"]):
         settled = settle(scene)
         (camera,) = choose_cameras(settled, 1, options.size, options.size)
         frames = []

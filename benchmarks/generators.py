@@ -1,11 +1,7 @@
 r"""A joint model beside two models, an image by one and its depth by another, on the same prompts.
 
-    mfsynth train estimator --set seed=1 --set output=out/train/judge --set size=64 \
-      --set steps=900 --set batch_size=32 --set warmup_steps=50 \
-      --set precision=float32 --set workers=1 \
-      --set 'data=[{kind: cached_scenes, path: out/train/shapes64, mirror: true, render:
-      {library: tabletop_shapes, style: close, scenes: 12000, views: 2, seed: 1}}]'
-    python benchmarks/generators.py --judge out/train/judge/model --pairs 128
+    mfsynth train benchmarks/judge_estimator.yaml
+    python benchmarks/generators.py --judge out/train/judge_estimator/model --pairs 128
     python benchmarks/generators.py --model ID --preset image_then_depth --image HUB_ID \
       --estimator HUB_ID --judge HUB_ID --size 512
     python benchmarks/generators.py --flops    (the large ones at 512×512, on the meta device)

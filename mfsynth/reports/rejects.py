@@ -104,8 +104,7 @@ def read_rejects(
     }
     wanted = {name: choose(total, count, rng) for name, total in totals.items()}
     passed = dict.fromkeys(outcomes, 0)
-    for receipt in commits.values():
-        table = reading.read_rejects(store, receipt)
+    for table in reading.read_rejects(store, commits.values()):
         if len(returned):
             table = table.filter(pc.invert(pc.is_in(table["candidate"], pa.array(returned))))
         rows.slots.add(table, accepted=False)

@@ -83,8 +83,8 @@ def read_slot_acceptance(
     committed = [*receipts]
     counts = SlotCounts()
     counts.add(read_index(store, committed), accepted=True)
-    for receipt in committed:
-        counts.add(read_rejects(store, receipt), accepted=False)
+    for table in read_rejects(store, committed):
+        counts.add(table, accepted=False)
     return counts.by_slot()
 
 

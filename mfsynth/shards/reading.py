@@ -90,19 +90,24 @@ def parse_segment_rows(
     return table.replace_schema_metadata(metadata)
 
 
-def read_rejects(store: ObjectStore, receipt: Receipt) -> pa.Table:
-    """The candidates of a committed shard that gave no sample.
+def read_rejects(store: ObjectStore, receipts: Iterable[Receipt]) -> Iterator[pa.Table]:
+    """Of each committed shard, in the order given, the candidates that gave no sample.
+
+    Some shards are read at a time: a store far away answers many as fast as one.
 
     Raises:
-        MfsynthError: The table is missing or damaged.
+        MfsynthError: A table is missing or damaged.
     """
-    rows = receipt.rejected + receipt.quarantined
-    [table] = _read(store, [(receipt.objects["rejects"], rows)], _REJECTS)
-    return table
+    wanted = [*receipts]
+    for at in range(0, len(wanted), _SHARDS_AT_ONCE):
+        some = wanted[at : at + _SHARDS_AT_ONCE]
+        yield from _read(
+            store, [(r.objects["rejects"], r.rejected + r.quarantined) for r in some], _REJECTS
+        )
 
 
 def read_rejected_pairs(store: ObjectStore, receipts: Iterable[Receipt]) -> Iterator[pa.Table]:
-    """The rejected candidates of committed shards whose pixels were kept, some shards at a time.
+    """The rejected candidates of committed shards whose pixels were kept, shard by shard.
 
     Their tables have all columns of the index, and those of the rejects.
 
@@ -110,13 +115,11 @@ def read_rejected_pairs(store: ObjectStore, receipts: Iterable[Receipt]) -> Iter
         MfsynthError: A table is missing or damaged.
     """
     kept = [r for r in receipts if r.rejected and layout.REJECTED_TAR in r.objects]
-    for at in range(0, len(kept), _SHARDS_AT_ONCE):
-        some = kept[at : at + _SHARDS_AT_ONCE]
-        wanted = [(r.objects["rejects"], r.rejected + r.quarantined) for r in some]
-        for (stored, _), table in zip(wanted, _read(store, wanted, _REJECTS), strict=True):
-            if "rgb_offset" not in table.column_names:
-                raise _damaged(store, stored.key, "has no columns of pixels, the receipt says so")
-            yield table.filter(pc.is_valid(table["rgb_offset"]))
+    for receipt, table in zip(kept, read_rejects(store, kept), strict=True):
+        if "rgb_offset" not in table.column_names:
+            key = receipt.objects["rejects"].key
+            raise _damaged(store, key, "has no columns of pixels, the receipt says so")
+        yield table.filter(pc.is_valid(table["rgb_offset"]))
 
 
 def _read(

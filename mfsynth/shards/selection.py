@@ -219,15 +219,13 @@ def reasons_in(store: ObjectStore, view: View, receipts: Iterable[Receipt]) -> C
     """
     own = [*receipts]
     chosen, found = view.selected(_candidates(store, own)), Counter(view.left_out)
-    for receipt in own:
-        if receipt.rejected:
-            outside = rejected_outside(read_rejects(store, receipt), chosen)
-            for reasons in why_left_out(outside, view.rules):
-                found.update(reasons)
+    for table in read_rejects(store, [receipt for receipt in own if receipt.rejected]):
+        for reasons in why_left_out(_rejected_outside(table, chosen), view.rules):
+            found.update(reasons)
     return found
 
 
-def rejected_outside(rejects: pa.Table, chosen: _Mask) -> pa.Table:
+def _rejected_outside(rejects: pa.Table, chosen: _Mask) -> pa.Table:
     """Of rejects the rows of rejected pairs that are not among the chosen candidates."""
     rejected = rejects.filter(pc.equal(rejects["outcome"], REJECTED))
     return rejected.filter(pc.invert(_at(chosen, rejected)))
