@@ -3,7 +3,7 @@
     python benchmarks/claims.py [--seed 0] [--only sparse] [--only dense]
 
 Every arm trains a model of some two million parameters on the embedded model's images, some
-ten minutes each on a CPU core, and is measured on held-out scenes: the paper's claims, and each
+twenty minutes each on a CPU core, and is measured on held-out scenes: the paper's claims, and each
 lever of the recipe. A finished arm is a row of the results file, which is committed: called again,
 the script trains what is missing and prints the tables of `docs/results/claims.md` from all rows,
 also those of the recipe of its version 2 (commit a332f7b has their script). Seeds and arms

@@ -15,6 +15,8 @@ image, means over images.
 - objects: of those that the prompt names, found in the image by the judge of
   `prompt_following.py`, over the same in rendered images;
 - seams: `seam_ratio` of joint depth;
+- joint depth and d2i: the model's depth, or the given one, relative to what the estimator says of
+  the image (`model_card.py` has d2i the other way round, relative to the given depth);
 - edges: the error within 2 pixels of where neighbours of the true depth differ by over 5 %;
 - accepted: pairs that the default limits of validity, registration and flying_pixels let pass,
   over the same of rendered pairs;

@@ -25,7 +25,9 @@ from mfsynth.errors import MfsynthError
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--library", default="tabletop", show_default=True, help="Prompts of the scenes.")
-@click.option("--style", default="plain", show_default=True, help="plain, close or varied.")
+@click.option(
+    "--style", default="plain", show_default=True, help="plain, close, varied or roaming."
+)
 def main(
     scenes: int,
     views: int,

@@ -28,8 +28,6 @@ def calibrate(
     be good in many ways, and says how well each score tells. Writes FILE.json, which a run names
     as checks.calibration, and beside it FILE.md, the tables, and FILE.svg, a picture of them.
     """
-    from pathlib import Path
-
     from mfsynth.evaluation.calibration.config import load_calibrate_config
 
     settings = load_calibrate_config(config, overrides, output=out, estimator=estimator)
@@ -38,11 +36,12 @@ def calibrate(
     from mfsynth.evaluation.calibration.calibrate import calibrate as run_calibration
     from mfsynth.evaluation.calibration.plot import to_svg
     from mfsynth.evaluation.calibration.report import to_markdown
-    from mfsynth.storage.atomic import write_document
+    from mfsynth.storage.atomic import require_writable, write_document
 
+    path = settings.output
+    require_writable(path.parent)
     with bars() as report:
         found = run_calibration(settings, report)
-    path = Path(settings.output)
     table = to_markdown(found)
     echo(table)
     write_document(path, (found.model_dump_json(indent=1) + "\n").encode())

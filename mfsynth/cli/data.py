@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.local_paths import LocalPath
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line
 
@@ -28,7 +29,7 @@ def data() -> None:
 )
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(),
     help="Also write a PNG: image, depth, and depth's edges over the image.",
 )
 @click.option(

@@ -19,8 +19,6 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     CONFIG is a YAML file or the name of one in configs/evaluate/. Writes results.json and
     results.md, with a table for every protocol and alignment.
     """
-    from pathlib import Path
-
     from mfsynth.evaluation.config import load_evaluate_config
 
     settings = load_evaluate_config(config, overrides, output=out)
@@ -28,11 +26,12 @@ def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     # After the configuration, so that its errors don't wait for torch.
     from mfsynth.evaluation.evaluate import evaluate as run_evaluation
     from mfsynth.evaluation.results import to_json, to_markdown
-    from mfsynth.storage.atomic import write_document
+    from mfsynth.storage.atomic import require_writable, write_document
 
+    folder = settings.output
+    require_writable(folder)
     with bars() as report:
         results = run_evaluation(settings, report)
-    folder = Path(settings.output)
     table = to_markdown(results)
     echo(table)
     write_document(folder / "results.json", to_json(results).encode())

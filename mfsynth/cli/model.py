@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfsynth.cli.local_paths import LocalPath
 from mfsynth.cli.output import echo
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def model() -> None:
 
 @model.command()
 @click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=LocalPath(is_folder=True))
 @click.option(
     "--text-encoder",
     default="Qwen/Qwen3-8B",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mfsynth.cli.local_paths import LocalPath
 from mfsynth.cli.output import echo
 
 _PICTURE_PAIRS = 16
@@ -15,7 +16,7 @@ _PICTURE_PAIRS = 16
 @click.argument("url")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(),
     help="The page to write  [default: report.html, of a view report-NAME.html, in the run; here, "
     "named after the run, if that is not on a local disk]",
 )
@@ -29,7 +30,7 @@ _PICTURE_PAIRS = 16
 )
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(),
     help="Also write a contact sheet of 16 pairs, a PNG.",
 )
 @click.option("--view", metavar="NAME", help="Of a view (mfsynth refilter) instead of the run.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mfsynth.cli.local_paths import LocalPath
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line
 
@@ -20,7 +21,7 @@ _LEAST_SIDE = 384
 @click.option("--trust", is_flag=True, help="Open the prompts and the model that the run names.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(is_folder=True),
     help="Folder to save the pair in, as a run has it, accepted or not, with a picture.",
 )
 def reproduce(url: str, candidate: int, device: str, trust: bool, out: Path | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _Item = TypeVar("_Item")
 
@@ -26,6 +27,15 @@ class Settings(BaseModel):
     where_more_keys_are: ClassVar[str] = ""
     """Goes on from the list of known keys, in the error about one that is not."""
 
+
+def _require_local(value: object) -> object:
+    if "://" in str(value):
+        raise ValueError("must be a path of this machine, not a URL; copy what is there afterwards")
+    return value
+
+
+LocalPath = Annotated[Path, Field(strict=False), BeforeValidator(_require_local)]
+"""Of what is written: of a URL a path would make a folder of that name."""
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]

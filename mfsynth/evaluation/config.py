@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mfsynth.config import ModelConfig, load_settings
-from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
+from mfsynth.config.base import Count, Index, Items, LocalPath, NonEmpty, Settings
 from mfsynth.evaluation.protocols import Alignment
 from mfsynth.sources.runs import RunSettings
 from mfsynth.sources.simulated import CachedScenesSettings, RenderSettings
@@ -101,7 +101,7 @@ class EvaluateConfig(Settings):
     batch_size: Count
     data: Annotated[Items[SetSettings], Field(min_length=1)]
     alignments: Annotated[Items[Alignment], Field(min_length=1)]
-    output: NonEmpty
+    output: LocalPath
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

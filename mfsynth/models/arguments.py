@@ -24,6 +24,9 @@ JOINT_ONLY: Final[Mapping[str, float]] = {
 }
 """Arguments that mean something in `joint` alone, with their defaults."""
 
+_LEFT_OUT = {"depth_guidance_scale", "height", "width"}
+"""Arguments that mean something else where they are None."""
+
 _GIVEN = {"image": Mode.IMAGE_TO_DEPTH, "depth": Mode.DEPTH_TO_IMAGE}
 
 
@@ -102,9 +105,7 @@ def require_arguments(mode: Mode, **given: Any) -> None:
     Raises:
         MfsynthError: Names the argument, what was given, and what to give.
     """
-    for name, numbers in _RANGES.items():
-        if given[name] is not None:
-            numbers.require(name, given[name])
+    require_numbers(**{name: given[name] for name in _RANGES})
     _require_interval(given["guidance_interval"])
     output_type, callback = given["output_type"], given["callback_on_step_end"]
     if output_type not in (known := get_args(OutputType)):
@@ -126,8 +127,25 @@ def require_arguments(mode: Mode, **given: Any) -> None:
         )
 
 
+def require_numbers(**given: Any) -> None:
+    """Refuse numbers out of their range, or what is no number.
+
+    Args:
+        given: Arguments of the pipeline by name; others than numbers are not looked at.
+
+    Raises:
+        MfsynthError: Names the argument, what was given, and what to give.
+    """
+    for name, value in given.items():
+        if name in _RANGES and not (value is None and name in _LEFT_OUT):
+            _RANGES[name].require(name, value)
+
+
 def count_samples(
-    prompt: str | Sequence[str] | None, embeds: Tensor | None, seeds: Sequence[int], channels: int
+    prompt: str | Sequence[str] | None,
+    embeds: Tensor | None,
+    seeds: Sequence[int],
+    shape: tuple[int, int],
 ) -> int:
     """How many samples a call is for.
 
@@ -135,7 +153,7 @@ def count_samples(
         prompt: The prompts, or None.
         embeds: In their place (B, L, C).
         seeds: One each.
-        channels: C of the model.
+        shape: L and C of the model.
 
     Raises:
         MfsynthError: Both of the first two are given or neither is, something is of another type or
@@ -147,11 +165,11 @@ def count_samples(
     if embeds is None:
         if not isinstance(prompts, Sequence) or not all(isinstance(one, str) for one in prompts):
             raise MfsynthError(f"`prompt` is {prompt!r}; give a text or a list of texts")
-    elif not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[-1] != channels:
-        shape = f"of shape {tuple(embeds.shape)}" if isinstance(embeds, Tensor) else repr(embeds)
+    elif not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[1:] != shape:
+        found = f"of shape {tuple(embeds.shape)}" if isinstance(embeds, Tensor) else repr(embeds)
         raise MfsynthError(
-            f"`prompt_embeds` is {shape}, not a tensor (B, L, {channels}); take that of this "
-            "model's `encode_prompts`"
+            f"`prompt_embeds` is {found}, not a tensor (B, {shape[0]}, {shape[1]}); take that of "
+            "this model's `encode_prompts`"
         )
     batch = len(embeds) if embeds is not None else len(prompts or [])
     try:

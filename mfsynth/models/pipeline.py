@@ -256,7 +256,8 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         )
         require_depth_steps(mode, depth_start, refine_steps, refine_start)
         text_channels = self.transformer.config.joint_attention_dim
-        batch = count_samples(prompt, prompt_embeds, seeds, text_channels)
+        text_shape = (self.config.max_text_length, text_channels)
+        batch = count_samples(prompt, prompt_embeds, seeds, text_shape)
         frame = (height or self.config.height, width or self.config.width)
         given = Condition.of(mode, batch, image, depth, frame)
         codecs = self.rgb_codec, self.depth_codec
@@ -351,6 +352,10 @@ class ModalityForcingPipeline(Flux2LoraLoaderMixin, DiffusionPipeline):
         null_text = self._null_embeds() if guidance.is_on and not is_distilled else None
         mixes = self.config.mixes_without_depth
         return guided_prediction(self.transformer, text, null_text, guidance, mode, grid, mixes)
+
+    def forget_empty_prompt(self) -> None:
+        """Encode the empty prompt anew: the text encoder has other weights than before."""
+        self._null = None
 
     def _null_embeds(self) -> Tensor:
         """The empty prompt's (1, L, C), encoded once for as long as the text encoder stays."""

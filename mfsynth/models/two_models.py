@@ -87,8 +87,8 @@ class TwoModels:
         seeds: Sequence[int],
         num_inference_steps: int,
         guidance_scale: float,
-        height: int = 0,
-        width: int = 0,
+        height: int,
+        width: int,
         **joint: Any,
     ) -> EstimatedPairs:
         """Make a batch. An image depends on its own prompt and on all bits of its seed.
@@ -103,7 +103,7 @@ class TwoModels:
             **joint: What only a joint model knows of; not used.
 
         Raises:
-            MfsynthError: An image has values that are not finite.
+            MfsynthError: An image has values that are not finite, or another size.
         """
         given = {
             "prompt": [*prompt_embeds],
@@ -118,6 +118,13 @@ class TwoModels:
         images = np.asarray(made, np.float32)
         require_finite([bool(np.isfinite(one).all()) for one in images], seeds)
         rgb = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+        if (made_size := rgb.shape[1:3]) != (height, width):
+            # The camera that the estimator is told of would be of another image.
+            raise MfsynthError(
+                f"sampler: {type(self._image).__name__} made {made_size[1]}x{made_size[0]} pixels "
+                f"of {width}x{height}; set sampler.height={made_size[0]} and "
+                f"sampler.width={made_size[1]}, or another size that it can make"
+            )
         camera = None if self._camera is None else self._camera.intrinsics(height, width)
         estimates = self._estimator(rgb, [camera] * len(rgb))
         depth = np.stack([np.where(e.valid, e.values, np.float32(0)) for e in estimates])
@@ -127,7 +134,8 @@ class TwoModels:
         """See by one image of two steps that only its seed decides it.
 
         Raises:
-            MfsynthError: The pipeline draws noise that isn't the samples' own.
+            MfsynthError: The pipeline draws noise that isn't the samples' own, or makes images of
+                another size.
         """
         before = _noise_of_all(self._image.device)
         self(

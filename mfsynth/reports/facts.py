@@ -9,7 +9,13 @@ from mfsynth.datasets import RGBDSample
 from mfsynth.formatting import counts
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.totals import Totals, by_count
-from mfsynth.shards.words import NO_GUARANTEE, camera_in_words, limits_by_hand, loosened_limits
+from mfsynth.shards.words import (
+    NO_GUARANTEE,
+    camera_in_words,
+    licence_of_models,
+    limits_by_hand,
+    loosened_limits,
+)
 
 
 def facts_of(
@@ -38,7 +44,7 @@ def facts_of(
     facts = {
         "model": model.get("id"),
         "revision": model.get("revision"),
-        "licence": model.get("licence"),
+        "licence": licence_of_models(manifest),
         "mode": sampler.get("mode"),
         "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
         "prompts": prompts.get("library") or prompts.get("file"),

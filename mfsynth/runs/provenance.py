@@ -14,9 +14,8 @@ from mfsynth.runs.making import metres_beside
 from mfsynth.shards import codecs
 from mfsynth.shards.labels import SensorFile
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
+from mfsynth.shards.words import UNKNOWN_LICENCE, both_licences
 from mfsynth.sources.base import Item
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Provenance:
 
     Attributes:
         mode: Of the run.
-        model: The model's licence.
+        model: The licence of what the run's models made alone.
         source: The source's, where its settings have one; "" where not.
         keeps_sensor: Whether what made pairs metric is kept with them.
         has_sensor: Whether pairs have a sensor's depth that the run itself brings.
@@ -74,7 +73,7 @@ class Provenance:
 
         Args:
             config: The run.
-            model: The model's licence.
+            model: As above.
             source: What it begins with; None for prompts.
         """
         licence = None if source is None else source.settings.licence
@@ -87,15 +86,13 @@ class Provenance:
         own = self.source_licence(item)
         if own is None:
             return self.model
-        if self.mode == "i2d" or own.lower() == self.model.lower():
-            return own
-        return f"{own} AND {self.model}"
+        return own if self.mode == "i2d" else both_licences(own, self.model)
 
     def source_licence(self, item: Item) -> str | None:
         """Of the item of a source alone; None without a source."""
         if self.mode == "joint":
             return None
-        return item.origin.licence or self.source or UNKNOWN
+        return item.origin.licence or self.source or UNKNOWN_LICENCE
 
     def source_type(self, item: Item) -> str:
         """How its image came to be, a term of the IPTC; "" where a photograph doesn't say."""

@@ -31,6 +31,7 @@ from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo, model_info
 from mfsynth.models.estimators.catalogue import EstimatorInfo
+from mfsynth.models.few_steps.files import UNUSED_IN_FEW_STEPS
 from mfsynth.runs.revisions import network_revisions
 from mfsynth.shards.columns import PARTED, PHASH
 from mfsynth.shards.commits import ScoreInfo
@@ -229,6 +230,7 @@ def require_trained_for(sampler: SamplerConfig, model: ModelInfo) -> None:
             refine_steps=sampler.refine_steps,
             refine_start=sampler.refine_start,
             depth_start=sampler.depth_start,
+            unused={name: getattr(sampler, name) for name in UNUSED_IN_FEW_STEPS},
         )
     elif sampler.preset == "distilled":
         raise MfsynthError(

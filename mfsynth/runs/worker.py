@@ -58,6 +58,7 @@ from mfsynth.shards.commits import read_run, run_sha256
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
 from mfsynth.shards.tables import Declared
+from mfsynth.shards.words import UNKNOWN_LICENCE, licence_of_models
 from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
@@ -117,7 +118,8 @@ class ShardWorker:
         )
         self._loader = Loader(config)
         self._sampler = self._loader.sampler
-        self._provenance = Provenance.of(config, manifest.model["licence"], self._loader.source)
+        licence = licence_of_models(manifest) or UNKNOWN_LICENCE
+        self._provenance = Provenance.of(config, licence, self._loader.source)
         self._warm_up = warm_up
         self._warm_sizes: set[int] = set()
         self._device = device or Device()

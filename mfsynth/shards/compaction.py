@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
@@ -22,6 +21,7 @@ from mfsynth.shards.reading import (
 )
 from mfsynth.shards.records import parse_receipt
 from mfsynth.shards.segments import SIZES, believed, listed_segments, segment_document
+from mfsynth.shards.tables import write_parquet
 from mfsynth.storage.store import ObjectStore
 
 # Readers that want few columns or rows of a large table need not decode all of it.
@@ -126,9 +126,7 @@ def _texts(store: ObjectStore, shards: range, smaller: int | None) -> list[bytes
 
 def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
-        if len(table):
-            writer.write_table(table, row_group_size=_ROWS_A_GROUP)
+    write_parquet(table, sink, _ROWS_A_GROUP)
     return sink.getvalue().to_pybytes()
 
 

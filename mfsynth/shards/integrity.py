@@ -29,6 +29,7 @@ from mfsynth.shards.layout import (
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, depth_source_type
+from mfsynth.shards.words import licence_of_models
 
 
 def sha256_of(path: Path) -> str:
@@ -216,11 +217,14 @@ def _run_faults(run: RunManifest | None, rows: Sequence[dict[str, Any]], key: st
         # Items of a source have cameras and licences of their own.
         expected |= {
             "camera": _setting(run, "camera", "preset"),
-            "licence": run.model.get("licence"),
+            "licence": licence_of_models(run),
         }
+    # Before the estimator's licence counted for its depth, there was the model's alone.
+    earlier = {"licence": run.model.get("licence")}
     for row in rows:
         for name, value in expected.items():
-            if value is not None and row.get(name, value) != value:
+            known = (value, earlier.get(name, value))
+            if value is not None and row.get(name, value) not in known:
                 found = f"{row[name]!r:.80}"
                 yield f"{key}: {row['sample_id']}: {name} is {found}, of the run {value!r}"
 

@@ -208,11 +208,17 @@ def reject_row(placed: PlacedReject, declared: Declared) -> dict[str, Any]:
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as one Parquet file; a column that a row lacks is null."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    write_parquet(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
+
+
+def write_parquet(
+    table: pa.Table, sink: Path | pa.NativeFile, rows_a_group: int | None = None
+) -> None:
+    """Write a table as one Parquet file; its groups have so many rows, or as Arrow has them."""
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         # A row group without a row is more than `datasets` can read.
         if len(table):
-            writer.write_table(table)
+            writer.write_table(table, row_group_size=rows_a_group)
 
 
 def scores_of(row: Mapping[str, Any]) -> dict[str, float]:

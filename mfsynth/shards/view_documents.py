@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mfsynth.config.documents import json_document
 from mfsynth.errors import MfsynthError
@@ -24,6 +23,7 @@ from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.selection import RETURNED, reasons_in, view_rows
+from mfsynth.shards.tables import write_parquet
 from mfsynth.shards.totals import by_count
 from mfsynth.shards.views import View, read_view
 from mfsynth.storage.store import ObjectStore
@@ -44,7 +44,7 @@ def finalize_view(store: ObjectStore, name: str) -> list[str]:
     receipts = read_counted_commits(store)
     rows = _rows(store, view, receipts)
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
+    write_parquet(rows, sink)
     made = _documents(store, run, view, receipts, rows, sink.getvalue().to_pybytes())
     for key, data in made.items():
         store.put_bytes(key, data)

@@ -49,8 +49,10 @@ class Bound:
     is_minimum: bool
 
     def text(self, score: str) -> str:
-        """`registration>=2`."""
-        return f"{score}{'>=' if self.is_minimum else '<='}{self.value:g}"
+        """`registration>=2`, with as many digits as tell it from any other limit."""
+        short = f"{self.value:g}"
+        shown = short if float(short) == self.value else repr(self.value)
+        return f"{score}{'>=' if self.is_minimum else '<='}{shown}"
 
 
 @dataclass(frozen=True, slots=True)

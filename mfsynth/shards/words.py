@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.commits import RunManifest, ScoreInfo
+
+UNKNOWN_LICENCE = "unknown"
+"""Of what nobody states one of."""
 
 NO_GUARANTEE = "what the calibration guarantees doesn't hold with them"
 """Of limits that were set by hand beside a calibration."""
@@ -24,6 +27,11 @@ _MADE: Mapping[str, tuple[str, str]] = {
         "where it was checked, says how far.",
     ),
 }
+_TWO_MODELS = (
+    "Images were made by a generative model, not by a camera; their depth was estimated from them "
+    "by another model",
+    _MADE["i2d"][1].replace("the model", "the estimator"),
+)
 _JOINT = (
     "Image and depth were made by a generative model, not by a camera",
     _MADE["i2d"][1],
@@ -40,7 +48,29 @@ _JOINT_TAGS = ("generated", "synthetic", "trainedAlgorithmicMedia")
 
 def how_made(settings: Mapping[str, Any]) -> tuple[str, str]:
     """How the pairs of a run come about, and what their depth is good for, by its settings."""
-    return _MADE.get(mode_of(settings), _JOINT)
+    return _MADE.get(mode_of(settings), _TWO_MODELS if is_of_two_models(settings) else _JOINT)
+
+
+def is_of_two_models(settings: Mapping[str, Any]) -> bool:
+    """Whether the depth of a run's pairs is that of its estimator."""
+    model = settings.get("model")
+    return isinstance(model, Mapping) and model.get("kind") == "two_models"
+
+
+def licence_of_models(run: RunManifest) -> str | None:
+    """What pairs may be used for as far as models decide it: of two models, by both licences.
+
+    None where the model's isn't stated.
+    """
+    own = run.model.get("licence")
+    if own is None or not is_of_two_models(run.settings):
+        return own
+    return both_licences(own, run.estimator.get("licence") or UNKNOWN_LICENCE)
+
+
+def both_licences(first: str, second: str) -> str:
+    """The licence of what was made of two things, as SPDX has it."""
+    return first if first.lower() == second.lower() else f"{first} AND {second}"
 
 
 def tags_of(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -220,6 +220,14 @@ class LabelledSource(NamedSource, Protocol):
         ...
 
 
+class SceneSource(FiniteSource, Protocol):
+    """A source of several views of a scene, or of several items that began as one."""
+
+    def scene(self, index: int) -> str:
+        """What item `index` shows, without decoding anything: of views of one scene the same."""
+        ...
+
+
 def labels_of(source: object) -> tuple[str, ...]:
     """Labels that items of a source may have; none of one that doesn't say."""
     return tuple(getattr(source, "labels", ()))
@@ -229,3 +237,15 @@ def moment_of(source: object, index: int) -> Moment | None:
     """Where an item of a source stands in an episode; None of a source that doesn't say."""
     find: Callable[[int], Moment | None] | None = getattr(source, "moment", None)
     return None if find is None else find(index)
+
+
+def scene_of(source: object, index: int) -> str:
+    """What items of a source have in common that were not drawn independently of each other.
+
+    Of a source that doesn't say, that is their episode, or else nothing: each has its own.
+    """
+    find: Callable[[int], str] | None = getattr(source, "scene", None)
+    if find is not None:
+        return find(index)
+    moment = moment_of(source, index)
+    return f"item {index}" if moment is None else moment.episode

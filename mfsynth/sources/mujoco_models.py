@@ -222,6 +222,10 @@ class MujocoSource:
         pose = tuple(view.camera_to_world.ravel().tolist())
         return Labels(files, view.mask, objects, pose, self.moment(index))
 
+    def scene(self, index: int) -> str:
+        """See `SceneSource`: all cameras see one scene, in all frames."""
+        return f"scene {self._place(index)[0]}"
+
     def _place(self, index: int) -> tuple[int, int, int]:
         """Numbers of its scene, camera and frame."""
         view, frame = divmod(index, self._frames)

@@ -138,6 +138,13 @@ class RunSource:
         named = f"{episode}#{self._column('copy', index)}" if self._has_copies else episode
         return Moment(named, frame, self._column("timestamp", index))
 
+    def scene(self, index: int) -> str:
+        """See `SceneSource`: what an episode or an item of the run's own source became."""
+        for name in ("episode", "source"):
+            if (value := self._column(name, index)) is not None:
+                return f"{name} {value}"
+        return self.key(index)
+
     @cached_property
     def _has_copies(self) -> bool:
         import pyarrow.compute as pc

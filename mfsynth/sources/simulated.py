@@ -192,8 +192,12 @@ class CachedScenesSource:
 
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""
-        scene, view = divmod(index, self.rendered.views)
-        return Moment(f"scene {scene}", view) if self._episodes else None
+        view = index % self.rendered.views
+        return Moment(self.scene(index), view) if self._episodes else None
+
+    def scene(self, index: int) -> str:
+        """See `SceneSource`."""
+        return f"scene {index // self.rendered.views}"
 
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +89,21 @@ def write_document(path: Path, data: bytes) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise MfsynthError(f"{path} can't be written ({reason}); give another path") from error
+
+
+def require_writable(folder: Path) -> None:
+    """See that files can be written into a folder, before what they will hold is made; makes it.
+
+    Raises:
+        MfsynthError: They can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise MfsynthError(f"{folder} can't be written to ({reason}); give another path") from error
 
 
 @contextlib.contextmanager

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Fraction, Index, Items, Pair, Positive, Settings, Unset
+from mfsynth.config.base import (
+    Count,
+    Fraction,
+    Index,
+    Items,
+    LocalPath,
+    Pair,
+    Positive,
+    Settings,
+    Unset,
+)
 from mfsynth.models.token_codecs import DepthNormalisation
 from mfsynth.training.data import PartSettings
 from mfsynth.training.invalid_depth import InvalidDepth
@@ -95,13 +104,13 @@ class PretrainedConfig(Settings):
     Attributes:
         id: Folder or hub id.
         revision: Of a hub id; None for its newest.
-        text_states: Indices into the text encoder's hidden states.
+        text_states: Indices into the text encoder's hidden states, from 0.
         transformer: Whether training starts from its text-to-image weights, too.
     """
 
     id: str
     revision: str | None = None
-    text_states: Items[int] = (9, 18, 27)
+    text_states: Items[Index] = (9, 18, 27)
     transformer: bool = False
 
 
@@ -284,7 +293,7 @@ class TrainConfig(Settings):
     optimiser: OptimiserConfig
     samples: SamplesConfig = SamplesConfig()
     licence: str | None = None
-    output: Annotated[Path, Field(strict=False)]
+    output: LocalPath
 
     @property
     def from_image_model(self) -> bool:

@@ -383,6 +383,7 @@ def _loader(
         rank=processes.process_index,
         world_size=processes.num_processes,
         augment=[treatment(mixture, config.seed)],
+        workers=config.workers,
         on_error=config.on_error or "raise",
         require_depth=False,
     )

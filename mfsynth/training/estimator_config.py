@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Index, Items, NonEmpty, Positive, Settings, Unset
+from mfsynth.config.base import (
+    Count,
+    Index,
+    Items,
+    LocalPath,
+    NonEmpty,
+    Positive,
+    Settings,
+    Unset,
+)
 from mfsynth.training.data import PartSettings
 
 
@@ -66,7 +74,7 @@ class EstimatorConfig(Settings):
     weight_decay: float = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     checkpoint_every: Count
-    output: Annotated[Path, Field(strict=False)]
+    output: LocalPath
 
     @model_validator(mode="after")
     def _levels_halve_the_size(self) -> Self:

@@ -6,10 +6,11 @@ Source: arXiv 2606.13676, and the figures of its release.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mfsynth.config.base import Fraction, Settings
@@ -46,6 +47,12 @@ class NoiseConfig(Settings):
     depth_low_mu: float = -0.5
     sigma: float = Field(default=1.0, ge=0)
     d2i_min_valid: Fraction = 0.9
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> Self:
+        if (given := self.i2d_share + self.d2i_share) > 1:
+            raise ValueError(f"i2d_share and d2i_share come to {given:g}; give 1 together at most")
+        return self
 
 
 def torch_seed(seed: int) -> int:

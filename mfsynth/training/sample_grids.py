@@ -47,6 +47,7 @@ class GridSampler:
 
         Each (H, W, 3) uint8; one that has nothing to show is left out.
         """
+        self._pipeline.forget_empty_prompt()
         steps = self._settings.steps
         grids: dict[str, Image] = {}
         if self._prompts:

@@ -16,6 +16,7 @@ from mfsynth.checks.calibration_files import CalibrationFile
 from mfsynth.cli import main
 from mfsynth.config.resources import resource_names
 from mfsynth.errors import MfsynthError
+from mfsynth.evaluation.calibration import calibrate as calibration
 from mfsynth.evaluation.calibration.config import load_calibrate_config
 from mfsynth.evaluation.calibration.corruptions import CORRUPTIONS
 from mfsynth.runs.settings import load_run_config
@@ -267,9 +268,30 @@ def test_a_wrong_setting_is_told_in_one_line(calibrate, settings, problem):
     assert problem in error(shown)
 
 
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("s3://bucket/found.json", "output: must be a path of this machine, not a URL"),
+        ("found.yaml", "output: must end in .json"),
+        ("taken/found.json", "taken can't be written to (File exists)"),
+    ],
+)
+def test_what_can_not_be_written_to_is_told_before_anything_is_measured(
+    capsys, monkeypatch, tmp_path, out, problem
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr(calibration, "calibrate", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate", "--out", out])
+    assert ended.value.code == 1
+    assert problem in error(capsys.readouterr())
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_every_shipped_calibration_is_valid():
     assert resource_names("configs/calibrate") == ("images", "simulator")
     shipped = load_calibrate_config("simulator", output="elsewhere.json", estimator="perturbed")
-    assert (shipped.output, shipped.estimator) == ("elsewhere.json", "perturbed")
+    assert (shipped.output, shipped.estimator) == (Path("elsewhere.json"), "perturbed")
     real = Path(__file__).parents[2] / "benchmarks" / "real_frames.yaml"
     assert load_calibrate_config(str(real)).alpha is load_calibrate_config("images").alpha is None

@@ -38,7 +38,7 @@ def test_the_auc_of_each_draw_is_that_of_its_couples_however_scores_tie(rows):
     best = [np.where(np.isnan(scores), np.inf, scores) for scores in (clean, spoilt)]
     better = (best[0][:, None] > best[1]) + (best[0][:, None] == best[1]) / 2
     for times, auc in zip(draws._weights, found, strict=True):
-        couples = np.outer(times, times * applied)
+        couples = np.outer(times * applied, times * applied)
         if couples.any():
             assert auc == pytest.approx(np.average(better, weights=couples), abs=1e-12)
         else:
@@ -78,6 +78,14 @@ def test_pairs_that_a_corruption_cannot_be_applied_to_do_not_count():
     clean = np.arange(10.0)
     spoilt = np.where(clean < 5, -1, np.nan)
     assert power(clean, spoilt, applied=clean < 5).auc[0] == 1
+
+
+def test_what_changes_nothing_has_no_power_however_the_pairs_that_it_is_applied_to_score():
+    clean = np.arange(100.0)
+    found = power(clean, clean, applied=clean >= 60)
+    assert found.auc[0] == 0.5
+    # A run's limit doesn't know what can be spoilt.
+    assert found.tpr[0] == 0
 
 
 def test_many_windows_of_an_image_make_an_interval_no_narrower():

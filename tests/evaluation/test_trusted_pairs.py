@@ -24,6 +24,7 @@ from mfsynth.evaluation.calibration.trusted import (
     with_estimates,
 )
 from mfsynth.geometry import Intrinsics
+from mfsynth.shards.labels import Moment
 from mfsynth.sources.base import Item
 from mfsynth.sources.settings import SourceSettings
 
@@ -104,6 +105,32 @@ def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
     # Each view meets the other one of its scene.
     seen = score_pairs(found.pairs[8:], open_checks({"validity": {}}), 0, lambda *_: None)
     assert seen.same_prompt == 4
+
+
+def test_what_came_of_one_item_or_stands_in_one_episode_is_one_image():
+    """Copies are drawn together, and frames of a video: they are alike."""
+
+    class Copies(Items):
+        def scene(self, index):
+            return f"item {index // 2}"
+
+    class Frames(Items):
+        def moment(self, index):
+            return None if index == 0 else Moment("walk", index)
+
+    class Settings(ListSettings):
+        opened: ClassVar[type[Items]] = Copies
+
+        def open(self):
+            return self.opened([*self.held])
+
+    images = []
+    for Settings.opened in (Copies, Frames, Items):
+        ListSettings.held[:] = [item(seed) for seed in range(3)]
+        part = TrustedPart(source=Settings())
+        found = read_pairs([part, part], 40, 60, lambda *_: None)
+        images.append([pair.image for pair in found.pairs])
+    assert images == [[0, 0, 1, 2, 2, 3], [0, 1, 1, 2, 3, 3], [0, 1, 2, 3, 4, 5]]
 
 
 def test_windows_are_brought_to_the_size_of_the_pairs():
@@ -194,6 +221,20 @@ def test_data_that_has_nothing_to_spoil_is_told():
     )
     with pytest.raises(MfsynthError, match=r"^checks: nothing that they look at is in the data"):
         score_pairs(pairs, checks, 0, lambda *_: None)
+
+
+class EndlessCheck(Check):
+    inputs = ("depth",)
+    scores = (Score("endless", "endless", "lower", "a number without end"),)
+
+    def measure(self, pair):
+        return {"endless": float("inf")}
+
+
+def test_an_infinite_score_of_a_good_pair_is_told():
+    pairs = read(item(0), item(1)).pairs
+    with pytest.raises(MfsynthError, match="the score endless of a trusted pair is infinite"):
+        score_pairs(pairs, {"endless": EndlessCheck()}, 0, lambda *_: None)
 
 
 class DeadlyCheck(Check):

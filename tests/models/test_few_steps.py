@@ -150,6 +150,10 @@ def test_bfloat16_samples_too(tiny_model_dir, student):
         ({"depth_guidance_scale": 2.0}, r"^sampler\.guidance: "),
         ({"refine_steps": 0}, r"^sampler\.refine_steps: .* set it and refine_start"),
         ({"refine_start": 0.5}, r"^sampler\.refine_steps: "),
+        ({"depth_start": "x"}, "^`depth_start` is 'x'; give a number"),
+        ({"num_inference_steps": "3"}, "^`num_inference_steps` is '3'; give an integer"),
+        ({"depth_step_share": 0.4}, r"^sampler\.depth_step_share: 0\.4, .* leave it at 0"),
+        ({"guidance_interval": (0.5, 0.6)}, r"^sampler\.guidance_interval: "),
     ],
 )
 def test_sampling_that_the_weights_are_not_for_is_refused(

@@ -105,6 +105,8 @@ def flat(*shape: int) -> np.ndarray:
         ({"prompt": None}, "either `prompt` or `prompt_embeds`"),
         ({"prompt_embeds": torch.zeros(2, 12, 16)}, "either `prompt` or `prompt_embeds`"),
         ({"prompt": None, "prompt_embeds": torch.zeros(2, 5)}, "`prompt_embeds` .*encode_prompts"),
+        # What guidance adds is as long as the model reads.
+        ({"prompt": None, "prompt_embeds": torch.zeros(2, 5, 16)}, r"not a tensor \(B, 12, 16\)"),
         ({"height": 30}, "multiples of 8"),
         ({"height": 0}, "`height` is 0; give an integer of at least 1"),
         ({"mode": "i2"}, "`mode` is 'i2'; did you mean i2d?"),
@@ -113,6 +115,8 @@ def flat(*shape: int) -> np.ndarray:
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0; give an integer of at least 1"),
         ({"num_inference_steps": 2.0}, "give an integer"),
         ({"num_inference_steps": True}, "give an integer"),
+        ({"num_inference_steps": None}, "`num_inference_steps` is None; give an integer"),
+        ({"guidance_scale": None}, "`guidance_scale` is None; give a number"),
         ({"guidance_scale": -1}, "`guidance_scale` is -1; give a number of at least 0"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
         ({"depth_guidance_scale": "4"}, "`depth_guidance_scale` is '4'; give a number"),

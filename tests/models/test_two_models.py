@@ -140,6 +140,13 @@ def test_depth_of_an_image_is_what_its_own_estimate_is_whatever_stands_beside_it
     assert made.depth_kinds == [names[kind] for kind in kinds]
 
 
+def test_images_of_another_size_than_was_asked_for_are_refused(pipeline):
+    """What a pipeline rounds: the camera would be of another image."""
+    asked = {**SAMPLING, "height": 38, "width": 38}
+    with pytest.raises(MfsynthError, match=r"made 32x32 pixels of 38x38; set sampler\.height=32"):
+        pipeline(prompt_embeds=["a cube"], seeds=[1], mode="joint", **asked)
+
+
 def test_an_estimator_that_needs_the_camera_is_told_it(pipeline, tmp_path):
     folder = tiny_estimators.depth_pro(tmp_path / "pro", use_fov_model=False)
     knowing = with_estimator(pipeline, folder, CameraConfig(fov=60.0))

@@ -74,7 +74,11 @@ def test_a_run_of_two_models_is_a_run_as_any_other(two_models):
     assert run.model["id"] == config.model.id
     assert run.estimator["id"] == "embedded"
     assert run.settings["model"]["kind"] == "two_models"
-    assert "depth is estimated from them, not by a camera" in first_card(run)
+    card = first_card(run)
+    assert "by a generative model, not by a camera; their depth was estimated from them" in card
+    # The depth is the estimator's, so that its licence counts, too.
+    assert {sample.licence for sample in samples} == {"unknown AND apache-2.0"}
+    assert "licence: unknown AND apache-2.0" in card
 
 
 @pytest.mark.parametrize(

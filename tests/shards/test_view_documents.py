@@ -70,6 +70,15 @@ def test_croissant_is_valid_for_its_own_library_and_has_the_pairs_of_the_view(gi
     assert [record["pairs/candidate"] for record in records] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
 
 
+def test_rows_of_a_view_without_pairs_are_a_table_that_datasets_reads(given):
+    datasets = pytest.importorskip("datasets")
+    refilter(given, "none", Rules({"registration": Bound(1e6, is_minimum=True)}))
+    finalize_view(given, "none")
+    path = given.local_root / "_views" / "none" / "pairs.parquet"
+    found = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+    assert [*found] == []
+
+
 def test_they_are_verified_copied_kept_by_gc_and_made_again_alike(given, tmp_path):
     before = {key: given.read_bytes(key) for key in given.list()}
     assert verify_run(given).problems == ()

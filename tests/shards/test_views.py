@@ -488,6 +488,12 @@ def test_a_copy_has_the_views_byte_for_byte(keeping, tmp_path, there):
     assert verify_run(copy).problems == ()
 
 
+@pytest.mark.parametrize("value", [2.0, 3.00000123, 0.1 + 0.2])
+def test_the_text_of_a_limit_is_that_limit(value):
+    score, bound = parse_limit(Bound(value, is_minimum=True).text("registration"))
+    assert (score, bound.value) == ("registration", value)
+
+
 def test_gc_leaves_views_and_removes_what_a_killed_writer_left_of_one(keeping):
     refilter(keeping, "loose", AT_LEAST_0)
     before = {*keeping.list()}

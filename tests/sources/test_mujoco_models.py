@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import IntrinsicsSource
 from mfsynth.shards.labels import Labels, Moment
-from mfsynth.sources.base import labels_of, moment_of
+from mfsynth.sources.base import labels_of, moment_of, scene_of
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.simulated import RENDERED_TYPE
@@ -57,6 +57,7 @@ def test_items_are_scenes_then_cameras_then_frames_with_words_of_the_model(setti
     assert keys[3] == "scene 0 camera 1 frame 0"
     assert keys[6] == "scene 1 camera 0 frame 0"
     assert len(set(keys)) == len(source)
+    assert [scene_of(source, i) for i in range(12)] == ["scene 0"] * 6 + ["scene 1"] * 6
     assert {*source.texts()} == {"red cube, tin can"}
     assert {*settings(text="a cube").open().texts()} == {"a cube"}
     assert settings().open().key(1) == "scene 1 camera 0"

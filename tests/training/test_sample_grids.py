@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import yaml
 from tiny_training import (
     SIZE,
     flux2_config,
@@ -18,6 +19,8 @@ from tiny_training import (
 
 from mfsynth.models import lapped_transform
 from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.training.build import build_components
+from mfsynth.training.config import load_train_config
 from mfsynth.training.data import collate
 from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import Objective
@@ -39,6 +42,25 @@ def test_sampling_leaves_the_weights_as_they_were_and_is_the_same_again(tmp_path
         np.testing.assert_array_equal(one[name], other[name])
     trainer._evaluate(flux2_mixture(), lambda _: None, None, sampler)
     assert all((value == before[name]).all() for name, value in snapshot(trainer).items())
+
+
+def test_pictures_are_of_the_text_encoder_that_is_being_trained(tmp_path):
+    sizes = "{patch: 8, heads: 1, layers: 1, single_layers: 1, text_layers: 1, text_channels: 16}"
+    config = load_train_config(
+        "embedded",
+        [
+            *("size=32", f"output={tmp_path}", "samples={images: 1, steps: 2, guidance: 4.0}"),
+            *(f"transformer.{key}={value}" for key, value in yaml.safe_load(sizes).items()),
+        ],
+    )
+    components = build_components(config, ["a red cube"])
+    sampler = GridSampler(components, config, random_mixture())
+    sampler.grids()
+    with torch.no_grad():
+        for weight in components.text_encoder.parameters():
+            weight.mul_(1.5)
+    new = GridSampler(components, config, random_mixture()).grids()
+    np.testing.assert_array_equal(sampler.grids()["joint"], new["joint"])
 
 
 def test_near_is_red_far_is_blue_and_invalid_is_black():

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Index, Items, NonEmpty, Settings
+from mfsynth.config.base import Count, Index, Items, LocalPath, NonEmpty, Settings
 from mfsynth.sources.parts import SourcePart
 
 PERTURBED = "perturbed"
 """Names no estimator: a perturbed copy of the trusted depth stands in for what one would say."""
+
+
+def _require_json(path: Path) -> Path:
+    if path.suffix != ".json":
+        raise ValueError("must end in .json: the table and the plot lie beside it")
+    return path
+
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -59,7 +67,7 @@ class CalibrateConfig(Settings):
     alpha: _Share | None = 0.05
     delta: _Share | None = 0.05
     draws: Annotated[int, Field(ge=20)] = 500
-    output: Annotated[str, Field(pattern=r"\.json$")]
+    output: Annotated[LocalPath, AfterValidator(_require_json)]
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

@@ -257,10 +257,10 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     of_depth("shift 16 px", "shift", shift(16)),
     of_depth("warp 3.5 %", "warp", warp(0.035)),
     of_depth("blur σ 2 px", "blur", blur(2)),
-    of_depth("gamma 2", "gamma", gamma(2)),
+    of_depth("gamma 2", "curve", gamma(2)),
     of_depth("tilt ±30 %", "tilt", tilt(0.3)),
     of_depth("inverted", "inverted", invert),
-    of_depth("flattened", "flattened", flatten),
+    of_depth("flattened", "curve", flatten),
     of_depth("object rescaled ×1.3", "object", rescale_object),
     of_depth("object moved 10 %", "object", move_object),
     of_depth("holes 30 %", "holes", holes(0.3)),
@@ -272,8 +272,8 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     # A field of view of 69° is said to be one of 52°, or of 88°.
     Corruption("focal length ×1.4", "camera", lens(1.4), "intrinsics"),
     Corruption("focal length ÷1.4", "camera", lens(1 / 1.4), "intrinsics"),
-    Corruption("image ÷16", "dark", brightness(1 / 16), "rgb"),
-    Corruption("image ×16", "burnt", brightness(16), "rgb"),
+    Corruption("image ÷16", "exposure", brightness(1 / 16), "rgb"),
+    Corruption("image ×16", "exposure", brightness(16), "rgb"),
     Corruption("image blurred σ 2 px", "blurred image", blurred_image(2), "rgb"),
     Corruption("other sample's prompt", "prompt", other_prompt, "text"),
 )

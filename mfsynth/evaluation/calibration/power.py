@@ -24,10 +24,11 @@ class Draws:
     """Figures of one score against one corruption, for all pairs and for each draw of images.
 
     Attributes:
-        auc: (1 + draws,): probability that a clean pair scores better than a spoilt one; ties count
-            half. Of all pairs first; nan where a draw has no pair.
-        tpr: (1 + draws,): share of spoilt pairs that a limit rejects which rejects 5 % of clean
-            ones.
+        auc: (1 + draws,): probability that a clean pair scores better than a spoilt one, of those
+            that the corruption can be applied to; ties count half. Of all pairs first; nan where a
+            draw has no pair.
+        tpr: (1 + draws,): share of spoilt pairs that a limit rejects which rejects 5 % of all clean
+            ones, as a run's limit does.
         abstains: Share of spoilt pairs without a score.
     """
 
@@ -85,7 +86,8 @@ class Bootstrap:
         clean, spoilt = (np.where(np.isnan(scores), np.inf, scores) for scores in (clean, spoilt))
         drawn = self._weights[:, applied]
         with np.errstate(invalid="ignore"):
-            auc = _auc(clean, spoilt[applied], self._weights, drawn)
+            # Pairs that can be spoilt so may score unlike the others while they are clean.
+            auc = _auc(clean[applied], spoilt[applied], drawn, drawn)
             tpr = _tpr(clean, spoilt[applied], self._weights, drawn)
         return Draws(auc, tpr, abstains)
 

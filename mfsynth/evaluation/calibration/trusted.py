@@ -16,8 +16,8 @@ from mfsynth.evaluation.calibration.estimates import Estimate, perturbed_copy
 from mfsynth.geometry import DepthEstimate
 from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
 from mfsynth.geometry.resizing import resize_image, resize_nearest
-from mfsynth.sources.base import FiniteSource, Item
-from mfsynth.sources.simulated import CachedScenesSettings, CachedScenesSource
+from mfsynth.sources.base import FiniteSource, Item, scene_of
+from mfsynth.sources.simulated import CachedScenesSettings
 from mfsynth.storage.credentials import without_credentials
 
 Report = Callable[[str, int, int], None]
@@ -31,7 +31,8 @@ class TrustedPair:
     Attributes:
         pair: What the checks look at.
         item: Number of the item that it is a window of.
-        image: The same, but views of one scene have one number: what is drawn by chance.
+        image: The same, but views of one scene, and what else is of one, have one number: what is
+            drawn by chance.
     """
 
     pair: CheckedPair
@@ -75,20 +76,21 @@ def read_pairs(
     """
     pairs: list[TrustedPair] = []
     sources = []
-    items = 0
+    items = scenes = 0
     for part in parts:
         source = _open(part, max(height, width), report)
-        views = source.rendered.views if isinstance(source, CachedScenesSource) else 1
-        before, first = len(pairs), pairs[-1].image + 1 if pairs else 0
+        before, numbers = len(pairs), dict[str, int]()
         digest = hashlib.sha256()
         count = min(len(source), part.limit or len(source))
         for index in range(count):
             for pair in _windows(source[index], part.crops, height, width):
-                pairs.append(TrustedPair(pair, items + index, first + index // views))
+                image = scenes + numbers.setdefault(scene_of(source, index), len(numbers))
+                pairs.append(TrustedPair(pair, items + index, image))
                 digest.update(pair.rgb.tobytes() + pair.depth.tobytes())
                 digest.update(f"{pair.text}\0".encode())
             report("trusted images read", index + 1, count)
         items += count
+        scenes += len(numbers)
         own = pairs[before:]
         settings = part.model_dump(mode="json", exclude_none=True)
         sources.append(

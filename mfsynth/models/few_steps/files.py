@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from mfsynth.config.base import Count, Fraction, Index, Items, NonEmpty, Pair, Settings
+from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import ModelFolder, download
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 """The name that diffusers gives a file of adapters."""
+
+UNUSED_IN_FEW_STEPS = ("guidance_interval", "log2_alpha", "depth_step_share")
+"""Settings of the mode `joint` that few-step weights do without: their levels are their own."""
 
 _OURS, _DIFFUSERS = "mfsynth_few_steps", "lora_adapter_metadata"
 _PREFIX, _A = "transformer.", ".lora_A.weight"
@@ -68,6 +72,7 @@ class FewSteps(Settings):
         refine_steps: int,
         refine_start: float,
         depth_start: float,
+        unused: Mapping[str, object],
     ) -> None:
         """Check that they can make pairs with such a sampler.
 
@@ -77,6 +82,7 @@ class FewSteps(Settings):
             refine_steps: Of depth.
             refine_start: Level that they begin at.
             depth_start: Level of depth above which its tokens are left out of RGB's steps.
+            unused: Other settings of `joint`, by name, which make no difference to few steps.
 
         Raises:
             MfsynthError: They can't; says what to set.
@@ -101,6 +107,12 @@ class FewSteps(Settings):
                 f"sampler.depth_start: {depth_start:g}, but few-step weights make images without "
                 "depth tokens; set it to 0"
             )
+        for name, value in unused.items():
+            if value != (default := SAMPLER_PRESETS["distilled"][name]):
+                raise MfsynthError(
+                    f"sampler.{name}: {value}, but few-step weights have steps of their own, which "
+                    f"it doesn't change; leave it at {default}"
+                )
 
 
 def find_few_steps(model: ModelFolder, name: str) -> Path:

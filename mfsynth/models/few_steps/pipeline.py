@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from mfsynth.errors import MfsynthError
-from mfsynth.models.arguments import find_mode
-from mfsynth.models.few_steps.files import FewSteps, read_few_steps, read_weights
+from mfsynth.models.arguments import find_mode, require_numbers
+from mfsynth.models.few_steps.files import (
+    UNUSED_IN_FEW_STEPS,
+    FewSteps,
+    read_few_steps,
+    read_weights,
+)
 from mfsynth.models.few_steps.policy import Policy
 from mfsynth.models.few_steps.student import (
     acting_as,
@@ -106,12 +111,14 @@ class FewStepPipeline(ModalityForcingPipeline):
             sampling.setdefault("refine_steps", 1)
             sampling.setdefault("depth_guidance_scale", None)
             sampling.setdefault("depth_start", 0.0)
+            require_numbers(**sampling)
             self.few_steps.check(
                 steps=sampling["num_inference_steps"],
                 guidance=(sampling["guidance_scale"], sampling["depth_guidance_scale"]),
                 refine_steps=sampling["refine_steps"],
                 refine_start=sampling.get("refine_start", 1.0),
                 depth_start=sampling["depth_start"],
+                unused={name: sampling[name] for name in UNUSED_IN_FEW_STEPS if name in sampling},
             )
         return super().__call__(prompt, mode=mode, **sampling)
 

@@ -18,6 +18,7 @@ from mfsynth.shards.words import (
     NO_GUARANTEE,
     camera_in_words,
     how_made,
+    licence_of_models,
     limits_by_hand,
     loosened_limits,
     tags_of,
@@ -104,7 +105,7 @@ def first_card(run: RunManifest) -> str:
     Args:
         run: What the run is.
     """
-    licence, has_source = run.model.get("licence"), "source" in run.settings
+    licence, has_source = licence_of_models(run), "source" in run.settings
     made, _ = how_made(run.settings)
     lines = [
         *front_matter(
@@ -116,7 +117,7 @@ def first_card(run: RunManifest) -> str:
         f"# {as_text(run.run)}",
         "",
         ("RGB-D pairs. " if has_source else "Synthetic RGB-D pairs. ")
-        + (made if has_source else f"{_made(run.settings)}, not by a camera")
+        + made
         + (f": {as_text(model_name(run.model))}" if run.model else "")
         + ". Made with mfsynth, and not finished when this was written: `mfsynth status` says "
         "what there is, `mfsynth finalize` writes the whole card in place of this one. Before it, "
@@ -179,7 +180,7 @@ def data_card(
         "",
         f"{counts['pairs']} {kind} ({sizes} pixels) in {counts['shards']} shards, "
         f"kept of {counts['candidates']} candidates. "
-        f"{made if has_source else _made(manifest['settings']) + ', not by a camera'}: {models}. "
+        f"{made}: {models}. "
         "Made with mfsynth.",
         *(["", f"A view of the run: {as_text(view['rules'])}."] if view else []),
         "",
@@ -241,14 +242,6 @@ def data_card(
 
 def _terms(types: str) -> str:
     return ", ".join(f"<{term}>" for term in types.split(", ") if term) or "not stated"
-
-
-def _made(settings: Mapping[str, Any]) -> str:
-    """By what pairs came to be, as the beginning of a sentence."""
-    model = settings.get("model")
-    if isinstance(model, Mapping) and model.get("kind") == "two_models":
-        return "Images are made by a generative model and depth is estimated from them"
-    return "Image and depth are made by a generative model"
 
 
 def _licence_lines(manifest: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.totals import by_count, totals
+from mfsynth.shards.words import licence_of_models
 
 CONVENTIONS = {
     "rgb": "JPEG, 8 bits, sRGB",
@@ -75,9 +76,9 @@ def build_manifest(
 
 
 def _licence(run: RunManifest, index: pa.Table) -> str | None:
-    """That of the model, or of pairs that begin with a source those of all of them."""
+    """That of the models, or of pairs that begin with a source those of all of them."""
     if "source" not in run.settings:
-        return run.model.get("licence")
+        return licence_of_models(run)
     return ", ".join(_distinct(index, "licence"))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Fraction, Index, NonEmpty, Pair, Settings
+from mfsynth.config.base import Count, Fraction, Index, LocalPath, NonEmpty, Pair, Settings
 from mfsynth.config.schema import PromptsConfig
 from mfsynth.training.config import LoopConfig
 
@@ -104,7 +103,7 @@ class DistillConfig(Settings):
     student: StudentConfig
     optimiser: DistillOptimiserConfig
     samples: DistilledSamplesConfig = DistilledSamplesConfig()
-    output: Annotated[Path, Field(strict=False)]
+    output: LocalPath
 
     @model_validator(mode="after")
     def _fewer_steps(self) -> Self:
