@@ -92,14 +92,16 @@ def write_document(path: Path, data: bytes) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """See that files can be written into a folder, before what they will hold is made; makes it.
+    """See that files can be written into a folder, before what they will hold is made.
+
+    Of one that isn't there, whether it can be made; it isn't yet.
 
     Raises:
         MfsynthError: They can't.
     """
+    above = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error

@@ -273,7 +273,7 @@ def test_a_wrong_setting_is_told_in_one_line(calibrate, settings, problem):
     [
         ("s3://bucket/found.json", "output: must be a path of this machine, not a URL"),
         ("found.yaml", "output: must end in .json"),
-        ("taken/found.json", "taken can't be written to (File exists)"),
+        ("taken/found.json", "taken can't be written to (Not a directory)"),
     ],
 )
 def test_what_can_not_be_written_to_is_told_before_anything_is_measured(

@@ -121,7 +121,7 @@ def test_every_shipped_evaluation_is_valid():
     }
     assert published.alignments[0] == "affine"
     embedded = load_evaluate_config("embedded", output="elsewhere")
-    assert (embedded.model.id, embedded.output) == ("embedded", "elsewhere")
+    assert (embedded.model.id, embedded.output) == ("embedded", Path("elsewhere"))
 
 
 @pytest.mark.parametrize(
