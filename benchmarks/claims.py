@@ -1,6 +1,7 @@
 """The claims of Modality Forcing in miniature: the same training with one thing changed at a time.
 
     python benchmarks/claims.py [--seed 0] [--only sparse] [--only dense]
+    python benchmarks/claims.py --tables
 
 Every arm trains a model of some two million parameters on the embedded model's images, some
 twenty minutes each on a CPU core, and is measured on held-out scenes: the paper's claims, and each
@@ -238,12 +239,23 @@ class Judges:
     default="embedded",
     help="Judges generated depth: embedded, or an estimator's folder.",
 )
+@click.option(
+    "--tables", "only_tables", is_flag=True, help="Of the rows that are there; no training."
+)
 @click.option("--results", default="docs/results/claims.jsonl", type=click.Path(path_type=Path))
 @click.option("--out", default="out/claims", type=click.Path(path_type=Path))
 def main(
-    seed_numbers: tuple[int, ...], only: tuple[str, ...], judge: str, results: Path, out: Path
+    seed_numbers: tuple[int, ...],
+    only: tuple[str, ...],
+    judge: str,
+    only_tables: bool,
+    results: Path,
+    out: Path,
 ) -> None:
     """Train what is missing, and print the tables."""
+    if only_tables:
+        click.echo(tables(_rows(results)))
+        return
     base = load_train_config(BASE, miniature())
     render_scenes(base.data, base.size, click.echo)
     held_out = rendered("shapes", HELD_OUT, base.size, HELD_OUT_SEED, out)
