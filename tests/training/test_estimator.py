@@ -20,6 +20,7 @@ from training_files import image, one_line_error, png, write
 import mfsynth
 from mfsynth.cli.train import train
 from mfsynth.config.estimators import DepthEstimatorConfig
+from mfsynth.datasets.loader import Loader
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation import score_depth
 from mfsynth.geometry import DepthKind, EstimateKind, Intrinsics
@@ -200,17 +201,26 @@ def test_a_training_on_a_run_that_has_changed_is_refused(tmp_path):
         trainer_of(run_loader(url), out, "steps=2").resume()
 
 
-def test_runs_alone_are_learnt_from_through_their_loader(tmp_path):
+def test_runs_alone_are_learnt_from_through_their_loader(tmp_path, monkeypatch):
     urls = [str(tmp_path / name) for name in ("one", "two")]
     for url in urls:
         refilter(tiny_run.make_run(url), "strict", Rules({"registration": Bound(4, True)}))
     parts = [{"kind": "mfsynth", "url": url, "mirror": True} for url in urls]
     parts[1] |= {"view": "strict", "weight": 3.0}
     data = f"data={json.dumps(parts)}"
-    config = tiny_config(tmp_path / "out", "steps=3", "batch_size=2", data)
+    config = tiny_config(tmp_path / "out", "steps=3", "batch_size=2", "workers=1", data)
+    workers = []
+    begin = Loader.__init__
+
+    def noted(self, *args, **settings):
+        workers.append(settings["workers"])
+        begin(self, *args, **settings)
+
+    monkeypatch.setattr(Loader, "__init__", noted)
     said: list[str] = []
     folder = train_estimator(config, said.append)
     assert f"by mfsynth's loader: 25.0% RGBDDataset({urls[0]}: 8 pairs) + 75.0% " in "".join(said)
+    assert workers == [1]
     assert load_estimator(str(folder)).config.size == 16
     assert latest_checkpoint(tmp_path / "out").record.loader["position"] == 6
     with one_line_error(r"data\.1: mirror is not that of data\.0"):
