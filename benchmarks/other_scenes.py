@@ -10,7 +10,8 @@ them: they are the out-of-domain set.
 
 Prints AbsRel and δ1 (scale-only alignment of each image, means over images) of what knows nothing
 of the image (a constant, and the mean depth map of as many other scenes, each divided by its mean),
-of a model's image-to-depth in one step and of an estimator. `--sheet` draws the first scenes.
+of a model's image-to-depth in one step and of an estimator. Then, for what it costs to hold
+elsewhere, of the estimator on held-out scenes of the simulator. `--sheet` draws the first scenes.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-from model_card import agreement
+from model_card import agreement, estimate
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
+from scene_sets import HELD_OUT_SEED, rendered
 
 from mfsynth.config import ModelConfig
 from mfsynth.evaluation.depth import image_to_depth
 from mfsynth.geometry import Intrinsics
 from mfsynth.geometry.colour import colour_depth
 from mfsynth.models import load_pipeline, model_info
-from mfsynth.models.estimators.embedded import estimate_depth, load_estimator
+from mfsynth.models.estimators.embedded import load_estimator
 from mfsynth.simulation.gl import gl_context, load_mujoco
 
 OTHERS_SEED = 1_000_000
@@ -353,8 +355,20 @@ def render(
 @click.option("--estimator", default="embedded", help="embedded, or an estimator's folder.")
 @click.option("--scenes", default=96, help="How many.")
 @click.option("--seed", default=0, help="Of the scenes.")
+@click.option("--at-home", default=128, help="Held-out scenes of the simulator.")
+@click.option(
+    "--cache", default="out/benchmarks", type=click.Path(path_type=Path), help="Keeps them."
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Draws the first scenes here.")
-def main(model: str, estimator: str, scenes: int, seed: int, sheet: Path | None) -> None:
+def main(
+    model: str,
+    estimator: str,
+    scenes: int,
+    seed: int,
+    at_home: int,
+    cache: Path,
+    sheet: Path | None,
+) -> None:
     """Print depth figures on scenes of another generator."""
     config = ModelConfig(id=model, dtype="float32")
     size = model_info(config).height
@@ -369,15 +383,16 @@ def main(model: str, estimator: str, scenes: int, seed: int, sheet: Path | None)
         "constant depth": np.ones_like(depth),
         "mean depth map": np.broadcast_to(others.mean(axis=0), depth.shape),
         "i2d, 1 step": image_to_depth(load_pipeline(config, "cpu"), rgb, steps=1, batch_size=BATCH),
-        "estimator": np.concatenate(
-            [estimate_depth(network, rgb[i : i + BATCH]) for i in range(0, scenes, BATCH)]
-        ),
+        "estimator": estimate(network, rgb),
     }
     click.echo(f"{scenes} scenes of another generator, seed {seed}, {size}×{size}\n")
     click.echo("| depth | AbsRel | δ1 |\n|---|---|---|")
     for name, predicted in predictions.items():
         absolute, close = agreement(predicted, depth)
         click.echo(f"| {name} | {absolute:.4f} | {close:.4f} |")
+    held_out = rendered("shapes", at_home, size, HELD_OUT_SEED, cache)
+    absolute, close = agreement(estimate(network, held_out.rgb), held_out.depth)
+    click.echo(f"\nestimator on {at_home} held-out shapes: {absolute:.4f}, {close:.4f}")
 
 
 def draw(images: Sequence[OtherScene], path: Path) -> None:
