@@ -16,7 +16,11 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuses URLs."""
-        if "://" in str(value):
-            problem = "must be a path of this machine, not a URL; copy what is there afterwards"
-            self.fail(problem, param, ctx)
+        # Here, so that help doesn't wait for settings.
+        from mfsynth.config.base import require_local
+
+        try:
+            require_local(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)

@@ -28,13 +28,18 @@ class Settings(BaseModel):
     """Goes on from the list of known keys, in the error about one that is not."""
 
 
-def _require_local(value: object) -> object:
+def require_local(value: object) -> object:
+    """The value, which is to become a path.
+
+    Raises:
+        ValueError: It is a URL.
+    """
     if "://" in str(value):
         raise ValueError("must be a path of this machine, not a URL; copy what is there afterwards")
     return value
 
 
-LocalPath = Annotated[Path, Field(strict=False), BeforeValidator(_require_local)]
+LocalPath = Annotated[Path, Field(strict=False), BeforeValidator(require_local)]
 """Of what is written: of a URL a path would make a folder of that name."""
 
 NonEmpty = Annotated[str, Field(min_length=1)]

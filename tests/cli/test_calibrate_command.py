@@ -289,6 +289,16 @@ def test_what_can_not_be_written_to_is_told_before_anything_is_measured(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+def test_no_command_writes_a_file_of_this_machine_by_a_url(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for command in (["report", "run", "--out"], ["reproduce", "run", "0", "--out"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "s3://bucket/there"])
+        assert ended.value.code == 2
+        assert "must be a path of this machine, not a URL" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_every_shipped_calibration_is_valid():
     assert resource_names("configs/calibrate") == ("images", "simulator")
     shipped = load_calibrate_config("simulator", output="elsewhere.json", estimator="perturbed")
