@@ -142,7 +142,7 @@ def _generate(
     model = model_info(config.model)
     require_trained_for(config.sampler, model)
     estimator = run_estimator(config)
-    read = understanding(vocabulary_of(config.model), items.texts(PROMPTS_LOOKED_AT))
+    read = understanding(vocabulary_of(config.model), items.distinct_texts(PROMPTS_LOOKED_AT))
     require_understood(read, config.prompts)
     seen = require_usable(items, config)
     store = ObjectStore.open(config.output)

@@ -160,15 +160,23 @@ class RunItems:
         return () if self.prompts is None else self.prompts.slot_names
 
     def texts(self, most: int) -> list[str]:
-        """Prompts, or texts of the source, of the first candidates, each once.
+        """Prompts, or texts of the source, of the first candidates, in their order.
 
         Args:
             most: How many candidates.
         """
         if self.prompts is not None:
-            return [*dict.fromkeys(self.prompts.prompt(number).text for number in range(most))]
+            return [self.prompts.prompt(number).text for number in range(most)]
         assert self.source is not None  # one of the two is there
-        return [*dict.fromkeys(islice(self.source.items.texts(), most))]
+        return [*islice(self.source.items.texts(), most)]
+
+    def distinct_texts(self, most: int) -> list[str]:
+        """Those of the first candidates, each once.
+
+        Args:
+            most: How many candidates.
+        """
+        return [*dict.fromkeys(self.texts(most))]
 
     def fingerprint(
         self, model_revision: str, estimator: EstimatorInfo | None = None

@@ -255,7 +255,7 @@ class _Run:
         return model_probes.has_its_weights(self._config.model)
 
     def _look_at_prompts(self) -> Finding:
-        texts = self._items.texts(PROMPTS_LOOKED_AT)
+        texts = self._items.distinct_texts(PROMPTS_LOOKED_AT)
         return model_probes.knows_the_prompts(self._config.model, self._config.prompts, texts)
 
     def _look_at_source(self) -> Finding:
