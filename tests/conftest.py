@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 # The same examples in every run; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
+
+# Under nohup, programs that tests start would be deaf to the end of their terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 # Each test of these, where its file names Ray or a cluster, has all cores with the processes that

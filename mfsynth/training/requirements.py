@@ -36,7 +36,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.models.text import encode_tokens
 from mfsynth.training.build import choose_trained, new_transformer, rgb_channels
 from mfsynth.training.config import TrainConfig
-from mfsynth.training.joint_model import JointModel
+from mfsynth.training.joint_model import JointModel, Prediction
 from mfsynth.training.optimisers import is_block_matrix, is_depth
 from mfsynth.training.small_text_encoder import build_text_encoder, text_encoder_layers
 
@@ -321,14 +321,21 @@ def _flops_of(config: TrainConfig, blocks: Mapping[str, int]) -> NDArray[np.floa
         }
         both = image | {"depth": torch.zeros(1, cells, sizes.patch**2), "t_depth": torch.ones(1)}
 
-        def step() -> None:
-            output = model(**both)
-            (output.rgb.sum() + output.depth.sum()).backward()
+        forward, backward = _forward_and_backward(lambda: model(**both))
+        image_forward, image_backward = _forward_and_backward(lambda: model(**image))
+    return np.array([forward, image_forward, forward + backward, image_forward + image_backward])
 
-        with torch.no_grad():
-            forwards = _counted(lambda: model(**both)), _counted(lambda: model(**image))
-        image_step = _counted(lambda: model(**image).rgb.sum().backward())
-        return np.array([*forwards, _counted(step), image_step])
+
+def _forward_and_backward(forward: Callable[[], Prediction]) -> tuple[float, float]:
+    losses: list[Tensor] = []
+
+    def lose() -> None:
+        output = forward()
+        losses.append(output.rgb.sum())
+        if output.depth is not None:
+            losses.append(output.depth.sum())
+
+    return _counted(lose), _counted(lambda: torch.stack(losses).sum().backward())
 
 
 def _encoding_flops(config: TrainConfig, text_encoder: nn.Module, vae: Any) -> float:

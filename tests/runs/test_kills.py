@@ -80,7 +80,7 @@ def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run
     rng = random.Random(0)
     run_folder.values["target"] = {"pairs": 60}
     killed = []
-    for moment in sorted(rng.sample(range(40), 5)):
+    for moment in sorted(rng.sample(range(40), 4)):
         # Another number of workers in each session: it must not matter.
         run_folder.values["runtime"]["workers"] = rng.randint(1, 3)
         process = standin_process(run_folder, seconds=0.05)
@@ -99,16 +99,12 @@ def test_killed_at_any_moment_and_started_again_a_run_ends_with_the_same_ids(run
         assert not strays
 
 
-def terminate(process: Process) -> None:
-    process.popen.send_signal(signal.SIGTERM)
-
-
 def press_ctrl_c(process: Process) -> None:
     os.killpg(process.popen.pid, signal.SIGINT)  # a terminal sends it to the whole group
 
 
 def end_the_group(process: Process) -> None:
-    terminate(process)
+    process.popen.send_signal(signal.SIGTERM)
     os.killpg(process.popen.pid, signal.SIGTERM)  # as `timeout` does, the one after the other
 
 
@@ -117,14 +113,13 @@ def hang_up(process: Process) -> None:
 
 
 STOPS = (
-    (terminate, 128 + signal.SIGTERM),
     (press_ctrl_c, 128 + signal.SIGINT),
     (end_the_group, 128 + signal.SIGTERM),
     (hang_up, 128 + signal.SIGHUP),
 )
 
 
-# Ray starts five times.
+# Ray starts four times.
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_stopped_run_finishes_the_shards_in_work_and_the_same_command_goes_on(run_folder):

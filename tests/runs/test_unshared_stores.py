@@ -6,6 +6,7 @@ lies over the folder of the run's output. That takes the right to mount.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
@@ -62,7 +63,9 @@ def join(head, run_folder, monkeypatch) -> Iterator[Join]:
     yield add
     for process in started:
         for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
+            # Some end with others.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         process.kill()
         process.wait()
 

@@ -47,7 +47,7 @@ DISK_STEPS = (
     *((Path, "replace"), (Path, "rename"), (Path, "rmdir"), (Path, "unlink")),
 )
 # Of the steps on S3 these are all tried, and so many others, so that a matrix takes half a minute.
-S3_OTHERS = 8
+S3_OTHERS = 4
 S3_ALWAYS = {"create", "begin upload", "part", "complete upload"}
 DOCUMENTS = {layout.MANIFEST_KEY, layout.CROISSANT_KEY, layout.CARD_KEY}
 

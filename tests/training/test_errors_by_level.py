@@ -77,7 +77,8 @@ def assert_errors(found, errors, t):
 
 def test_given_streams_and_samples_without_depth_do_not_count():
     config = optimiser()
-    objective = Objective(make_components(config), config, NoiseConfig(i2d_share=1, d2i_share=0), 0, CPU)
+    noise = NoiseConfig(i2d_share=1, d2i_share=0)
+    objective = Objective(make_components(config), config, noise, 0, CPU)
     samples = collate([random_mixture().sample(0, index) for index in range(4)])
     samples.depth[:2] = 0
     batch = objective.prepare(samples, range(4))
