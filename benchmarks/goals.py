@@ -6,7 +6,8 @@
 
 Scenes are 512 held-out ones of the sets of `scene_sets.py`. A finished column is a line of the
 results file, which is committed, in place of that of the same label and scenes; then, and without
-`--model`, the script prints the table of all of them.
+`--model`, the script prints the table of all of them. What the model makes of scenes is kept in the
+cache, so that a measurement that was killed goes on; after a change of how it samples, empty it.
 Pairs are made as `configs/local.yaml` says, changed by `--set` (`model.few_steps=null` and another
 preset for a model without few-step weights), images for depth as `configs/retexture.yaml` says;
 depth of images in one step and in ten. All errors are AbsRel after scale-only alignment of each
@@ -25,10 +26,13 @@ image, means over images.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -38,6 +42,7 @@ from model_card import (
     Depths,
     Images,
     agreement,
+    batch_slices,
     estimate,
     generate,
     retexture,
@@ -45,7 +50,7 @@ from model_card import (
 from numpy.typing import NDArray
 from other_scenes import OTHERS_SEED, other_scenes
 from prompt_following import follow
-from scene_sets import HELD_OUT_SEED, SCENES, judge_of, rendered
+from scene_sets import HELD_OUT_SEED, SCENES, judge_of, kept, rendered
 
 from mfsynth.checks.base import CheckedPair
 from mfsynth.checks.registry import open_checks
@@ -56,9 +61,12 @@ from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import delta, seam_ratio
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import load_estimator
+from mfsynth.models.pipeline import ModalityForcingPipeline
+from mfsynth.simulation import CachedScenes
 
 EDGE_STEP, EDGE_PIXELS = 0.05, 2
 OTHER_SCENES, FEW_STEPS, MORE_STEPS = 96, 1, 10
+MADE = "rgb", "joint", "retextured", "few", "more"
 LIMITS: Mapping[str, Mapping[str, float]] = {
     "validity": {},
     "registration": {},
@@ -155,11 +163,19 @@ def measure(
     judge = judge_of(scenes, size, cache)
 
     captions, truth = held_out.captions, np.array(held_out.depth)
-    rgb, joint = generate(pipeline, captions, **shipped.sampler.pipeline_arguments())
-    retextured = retexture(pipeline, captions, truth)
-    few, more = (
-        image_to_depth(pipeline, held_out.rgb, steps=steps, batch_size=BATCH)
-        for steps in (FEW_STEPS, MORE_STEPS)
+    plans = shipped.sampler, load_config("retexture").sampler
+    settings = f"{model_info(config).revision} {scenes} {config} {plans}"
+    folder = cache / f"goals-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    blocks = [range(count)[rows] for rows in batch_slices(count)]
+    made = [
+        kept(
+            folder / f"{block.start}-{block.stop}.npz",
+            partial(make, pipeline, held_out, block, shipped.sampler.pipeline_arguments()),
+        )
+        for block in blocks
+    ]
+    rgb, joint, retextured, few, more = (
+        np.concatenate([block[name] for block in made]) for name in MADE
     )
     few_scores, more_scores = depth_errors(few, truth), depth_errors(more, truth)
     best = min(few_scores, more_scores, key=lambda scores: scores["i2d"])
@@ -185,6 +201,25 @@ def measure(
         "other_i2d": agreement(other_own, other_depth)[0] / uninformed,
         "other_estimator": agreement(estimate(network, other_rgb), other_depth)[0] / uninformed,
     }
+
+
+def make(
+    pipeline: ModalityForcingPipeline,
+    held_out: CachedScenes,
+    rows: range,
+    plan: Mapping[str, Any],
+) -> dict[str, NDArray[Any]]:
+    """What a model makes of some scenes: arrays by the names of `MADE`."""
+    images, first = np.array(held_out.rgb[rows.start : rows.stop]), rows.start
+    truth = np.array(held_out.depth[rows.start : rows.stop])
+    captions = held_out.captions[rows.start : rows.stop]
+    rgb, joint = generate(pipeline, captions, first=first, **plan)
+    retextured = retexture(pipeline, captions, truth, first)
+    few, more = (
+        image_to_depth(pipeline, images, steps=steps, batch_size=BATCH, seed=first)
+        for steps in (FEW_STEPS, MORE_STEPS)
+    )
+    return dict(zip(MADE, (rgb, joint, retextured, few, more), strict=True))
 
 
 def depth_errors(predictions: Depths, truths: Depths) -> dict[str, float]:

@@ -161,9 +161,10 @@ def generate(
     pipeline: ModalityForcingPipeline,
     captions: Sequence[str],
     depth: Depths | None = None,
+    first: int = 0,
     **sampling: Any,
 ) -> tuple[Images, Depths]:
-    """Joint samples, or images for given depth, sampled with `sampling`. Sample i has seed i."""
+    """Joint samples, or images for given depth, sampled with `sampling`; i has seed first + i."""
     rgb, made = [], []
     for rows in batch_slices(len(captions)):
         given: dict[str, Any] = {}
@@ -171,7 +172,7 @@ def generate(
             given = {"mode": "d2i", "depth": np.array(depth[rows])}
         pairs = pipeline(
             list(captions[rows]),
-            seeds=range(len(captions))[rows],
+            seeds=range(first, first + len(captions))[rows],
             **given,
             **sampling,
         )
@@ -180,13 +181,16 @@ def generate(
     return np.concatenate(rgb), np.concatenate(made)
 
 
-def retexture(pipeline: ModalityForcingPipeline, captions: Sequence[str], depth: Depths) -> Images:
-    """Images for given depth, as `configs/retexture.yaml` says."""
+def retexture(
+    pipeline: ModalityForcingPipeline, captions: Sequence[str], depth: Depths, first: int = 0
+) -> Images:
+    """Images for given depth, as `configs/retexture.yaml` says; i has seed first + i."""
     plan = load_config("retexture").sampler
     images, _ = generate(
         pipeline,
         captions,
         depth=depth,
+        first=first,
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance,
     )
