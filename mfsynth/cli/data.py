@@ -64,8 +64,7 @@ def inspect(source: str, frames: int, picture: Path | None, overrides: tuple[str
         from mfsynth.reports.depth_edges import edge_sheet
         from mfsynth.storage.atomic import write_document
 
-        pairs = [(item.rgb, item.depth) for item in shown if item.rgb is not None]
-        write_document(picture, edge_sheet(pairs))
+        write_document(picture, edge_sheet([(item.rgb, item.depth) for item in shown]))
         echo(f"picture: {picture}")
     if failures:
         raise MfsynthError(f"{failures} of {len(shown) + failures} frames can't be used; see above")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from mfsynth.cli import options
+from mfsynth.cli.local_paths import LocalPath
 from mfsynth.cli.output import echo
 
 
 @click.command()
 @click.argument("url")
-@click.option("--save", metavar="FILE", help="Write a recording (.rrd), and open no viewer.")
+@click.option(
+    "--save", metavar="FILE", type=LocalPath(), help="Write a recording (.rrd), and open no viewer."
+)
 @click.option("--view", metavar="NAME", help="Pairs of a view (mfsynth refilter).")
 @click.option(
     "--start", type=click.IntRange(min=0), default=0, show_default=True, help="First pair."
@@ -22,7 +27,7 @@ from mfsynth.cli.output import echo
 @options.assume_fov
 def view(
     url: str,
-    save: str | None,
+    save: Path | None,
     view: str | None,
     start: int,
     count: int,
@@ -33,8 +38,6 @@ def view(
 
     Wants rerun-sdk: pip install 'mfsynth[view]'. Points want a camera.
     """
-    from pathlib import Path
-
     from mfsynth.datasets import RGBDDataset
     from mfsynth.datasets.exports.pairs import Pairs
     from mfsynth.errors import MfsynthError
@@ -46,5 +49,5 @@ def view(
     if start >= len(pairs):
         raise MfsynthError(f"--start {start}: there are {len(pairs)} pairs; give a smaller number")
     frames = pairs.frames(range(start, min(start + count, len(pairs))))
-    shown = show(frames) if save is None else record(frames, Path(save))
+    shown = show(frames) if save is None else record(frames, save)
     echo(f"{shown} of {len(pairs)} pairs" + ("" if save is None else f": {save}"))

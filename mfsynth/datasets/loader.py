@@ -288,6 +288,7 @@ class Loader:
         """
         self._turn += 1
         turn = self._turn
+        self._go_to(self.epoch, self._position)
         left = len(self._work.dataset) - self._position
         starts = [self._position + step * self._step for step in range(self._steps(left))]
         with self._pool() as submit:
@@ -348,9 +349,13 @@ class Loader:
         # Some states count the padding of a step, too.
         if not is_count or not 0 <= position <= size + max(size, self._step):
             raise MfsynthError(f"no state of a loader: epoch {epoch!r}, position {position!r}")
-        if not self._steps(size - position):
-            epoch, position = epoch + 1, 0
         self._turn += 1
+        self._go_to(epoch, position)
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        # Behind the last batch of an epoch the next one begins, whether or not it was asked for.
+        if not self._steps(len(self._work.dataset) - position):
+            epoch, position = epoch + 1, 0
         self.epoch, self._position = epoch, position
 
     @property

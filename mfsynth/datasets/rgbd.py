@@ -48,6 +48,7 @@ from mfsynth.shards.inflating import Bytes
 from mfsynth.shards.quantisation import DepthEncoding
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.selection import RETURNED
+from mfsynth.shards.tables import take_rows
 from mfsynth.storage.local_cache import LocalCache, cache_folder
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ class RGBDDataset:
     @property
     def index(self) -> pa.Table:
         """The joined Parquet index, row i for sample i: choose samples by it without decoding."""
-        return self._rows.table if self._chosen is None else self._rows.table.take(self._chosen)
+        if self._chosen is None:
+            return self._rows.table
+        return take_rows(self._rows.table, self._chosen)
 
     @property
     def digest(self) -> str:

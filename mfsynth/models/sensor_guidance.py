@@ -34,6 +34,7 @@ class SensorGuidance:
 
     def __init__(self, sensor: NDArray[np.float32], seeds: Sequence[int]) -> None:
         self._sensor, self._seeds = sensor, seeds
+        self._is_led = (sensor > 0).any(axis=(1, 2))
         self._before: Tensor | None = None
         self._level = 1.0
 
@@ -44,7 +45,7 @@ class SensorGuidance:
         after, level = tokens["depth"], levels[1]
         before = self._noise(pipeline, after) if self._before is None else self._before
         span = level - self._level
-        if span and self._sensor.any():
+        if span and self._is_led.any():
             scale = max(self._level, MIN_T)
             clean = after if level == 0 else before - scale * (after - before) / span
             led = self._led(pipeline.depth_codec, clean)
@@ -61,9 +62,14 @@ class SensorGuidance:
     def _led(self, codec: Any, clean: Tensor) -> Tensor:
         """A prediction of clean tokens that goes through the measurements."""
         height, width = self._sensor.shape[1:]
-        maps = codec.decode(clean, (height // codec.patch, width // codec.patch)).cpu().numpy()
-        led = [completed(one, sensor)[0] for one, sensor in zip(maps, self._sensor, strict=True)]
-        depth = torch.from_numpy(np.stack(led)).to(clean.device)
-        # The scale stays the prediction's own: `encode` would divide by the mean once more.
-        values = torch.where(depth > 0, (contract(depth) - codec.mean) / codec.std, 0.0)
-        return patchify(values[:, None], codec.patch)
+        led = clean.clone()
+        # Each by itself: what is beside an image in a batch must not matter to it.
+        for row in np.flatnonzero(self._is_led):
+            own = clean[row : row + 1]
+            [found] = codec.decode(own, (height // codec.patch, width // codec.patch)).cpu().numpy()
+            depth = torch.from_numpy(completed(found, self._sensor[row])[0]).to(clean.device)
+            # The scale stays the prediction's own: `encode` would divide by the mean once more.
+            values = patchify((contract(depth) - codec.mean)[None, None] / codec.std, codec.patch)
+            # Where the prediction is of no depth, it stays that.
+            led[row] = torch.where(patchify(depth[None, None], codec.patch) > 0, values, own)[0]
+        return led

@@ -11,7 +11,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.prompts.english import capitalise, enumerate_items
 from mfsynth.prompts.hashing import draw_below, draw_weighted
 from mfsynth.prompts.prompt import Prompt
-from mfsynth.prompts.sizes import space_size
+from mfsynth.prompts.sizes import Sizes
 from mfsynth.prompts.slots import (
     Choice,
     Number,
@@ -81,7 +81,7 @@ class Grammar:
     @functools.cached_property
     def size(self) -> int:
         """How many ways to choose there are, exactly (see `mfsynth.prompts.sizes`)."""
-        return space_size(self.templates, self.slots)
+        return Sizes(self.slots).of_space(self.templates)
 
     def options(self) -> dict[str, tuple[str, ...]]:
         """What each slot that a prompt can reach offers (see `slots.option_names`)."""

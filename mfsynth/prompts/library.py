@@ -12,7 +12,7 @@ from mfsynth.config.documents import read_yaml
 from mfsynth.config.resources import resolve_resource
 from mfsynth.prompts.grammar import Grammar
 from mfsynth.prompts.parsing import LibraryFile
-from mfsynth.prompts.sizes import list_size, template_size
+from mfsynth.prompts.sizes import Sizes
 from mfsynth.prompts.slots import (
     Choice,
     Number,
@@ -130,21 +130,22 @@ def _check(
     finished: set[str] = set()
     for name in slots:
         _check_no_cycle(name, slots, origins, (), finished)
+    sizes = Sizes(slots)
     for name, slot in slots.items():
         if isinstance(slot, Choice):
             for option in slot.options:
-                if template_size(option, slots) == 0:
+                if sizes.of_template(option) == 0:
                     origins[name].fail(
                         f"slots.{name}", f"the constraints leave nothing for {option.source!r}"
                     )
         elif isinstance(slot, Several):
             for count, _ in slot.counts:
-                if list_size(slot, count, slots) == 0:
+                if sizes.of_list(slot, count) == 0:
                     origins[name].fail(
                         f"slots.{name}.count", f"there are no {count} different {slot.item}"
                     )
     for index, template in enumerate(templates):
-        if template_size(template, slots) == 0:
+        if sizes.of_template(template) == 0:
             file.fail(f"templates[{index}]", "the constraints leave nothing")
 
 

@@ -38,7 +38,7 @@ from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.tables import SCORE_PREFIX, scores_of, slots_of
+from mfsynth.shards.tables import SCORE_PREFIX, scores_of, slots_of, take_rows
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.view_documents import limits_of
 from mfsynth.shards.views import read_view
@@ -128,12 +128,13 @@ def collect_report(
     dataset = RGBDDataset(url, view=view)
     chosen = choose(len(dataset), min(pairs, _MOST_PAIRS), np.random.default_rng(seed))
     shown = [dataset[int(number)] for number in chosen]
-    rows = dataset.index.take(chosen).to_pylist()
+    rows = take_rows(dataset.index, chosen).to_pylist()
     rng = np.random.default_rng(seed)
     if wanted is None:
         own: Mapping[int, Receipt] = commits
         sums = totals(commits.values())
-        reasons, facts, warning = sums.reasons, facts_of(manifest, shown, sums), sums.prompts_text
+        reasons, warning = sums.reasons, sums.prompts_text
+        facts = facts_of(manifest, shown, sums, dataset.index)
         accepted = sums.accepted
         others = read_rejects(store, commits, rejects, rng)
     else:
@@ -142,7 +143,7 @@ def collect_report(
         manifest = replace(manifest, scores=with_rules(limits_of(manifest, wanted)))
         others = rejects_beside(store, wanted, own, dataset.index, rejects, rng)
         reasons = others.reasons
-        facts = (("view", about(wanted)), *facts_of(manifest, shown, sums))
+        facts = (("view", about(wanted)), *facts_of(manifest, shown, sums, dataset.index))
         warning = "; ".join(filter(None, (age(wanted, commits), sums.prompts_text)))
     others.slots.add(dataset.index, accepted=True)
     kept = pixels_of(store, own, others.rejected)
@@ -218,6 +219,7 @@ def collect_report(
         warning=warning,
         url=store.url,
         left_out=min(pairs, len(dataset)) - len(chosen),
+        view=view or "",
     )
 
 

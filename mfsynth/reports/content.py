@@ -140,7 +140,7 @@ class RunReport:
         facts: Label and value: model, licence, sampler, size, seed and the like.
         candidates: Committed candidates: accepted + rejected + quarantined.
         accepted: How many passed all checks.
-        rejected: How many failed a check.
+        rejected: How many failed a check, or are left out by a view.
         quarantined: How many could not be made.
         shards: Committed shards.
         seconds: Worker seconds spent on them.
@@ -157,6 +157,7 @@ class RunReport:
         warning: What people should know before they look at the pairs; "" for nothing.
         url: Where the run is, without credentials.
         left_out: How many more pairs were asked for, for which a page has no room.
+        view: Of which view it is, whose pairs are then the accepted ones; "" for none.
     """
 
     name: str
@@ -181,6 +182,7 @@ class RunReport:
     warning: str = ""
     url: str = ""
     left_out: int = 0
+    view: str = ""
 
     @property
     def acceptance(self) -> float | None:

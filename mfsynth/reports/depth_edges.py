@@ -17,7 +17,7 @@ _JUMP = 1.05
 _EDGE_RGB = (255, 0, 220)
 _GAP = 6
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+Pair = tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]
 """RGB (H, W, 3) and z-depth (H, W), 0 = invalid; None where there is none."""
 
 
@@ -38,8 +38,10 @@ def depth_edges(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
 def edge_sheet(pairs: Sequence[Pair], width: int = 480) -> bytes:
     """Lays out pairs, a row each: the image, its coloured depth, and depth's edges over the image.
 
+    What a pair lacks is left white.
+
     Args:
-        pairs: At least one.
+        pairs: At least one; of each image or depth.
         width: Of each picture.
 
     Returns:
@@ -50,16 +52,20 @@ def edge_sheet(pairs: Sequence[Pair], width: int = 480) -> bytes:
 
 
 def _row(
-    rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None, width: int
+    rgb: NDArray[np.uint8] | None, depth: NDArray[np.float32] | None, width: int
 ) -> NDArray[np.uint8]:
-    height = max(1, round(width * rgb.shape[0] / rgb.shape[1]))
+    shape = next(part.shape for part in (rgb, depth) if part is not None)
+    height = max(1, round(width * shape[0] / shape[1]))
     row = np.full((height + _GAP, 3 * width + 2 * _GAP, 3), 255, np.uint8)
+    second, third = width + _GAP, 2 * (width + _GAP)
+    if depth is not None:
+        coloured = cv2.resize(colour_depth(depth), (width, height), interpolation=cv2.INTER_NEAREST)
+        row[:height, second : second + width] = coloured
+    if rgb is None:
+        return row
     image = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     row[:height, :width] = image
     if depth is not None:
-        second, third = width + _GAP, 2 * (width + _GAP)
-        coloured = cv2.resize(colour_depth(depth), (width, height), interpolation=cv2.INTER_NEAREST)
-        row[:height, second : second + width] = coloured
         # An edge is there where a pixel of it lies under a pixel of the picture.
         share = cv2.resize(
             depth_edges(depth).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from mfsynth.datasets import RGBDSample
 from mfsynth.formatting import counts
 from mfsynth.shards.commits import RunManifest
@@ -13,13 +15,14 @@ from mfsynth.shards.words import (
     NO_GUARANTEE,
     camera_in_words,
     licence_of_models,
+    licence_of_pairs,
     limits_by_hand,
     loosened_limits,
 )
 
 
 def facts_of(
-    manifest: RunManifest, shown: Sequence[RGBDSample], sums: Totals
+    manifest: RunManifest, shown: Sequence[RGBDSample], sums: Totals, index: pa.Table
 ) -> tuple[tuple[str, str], ...]:
     """Label and value of what made a run; what is not known is left out.
 
@@ -27,6 +30,7 @@ def facts_of(
         manifest: Of the run.
         shown: Some of its pairs.
         sums: Over its shards.
+        index: The rows of all its pairs.
     """
     model, settings = manifest.model, manifest.settings
     sampler: Mapping[str, Any] = settings.get("sampler", {})
@@ -44,7 +48,8 @@ def facts_of(
     facts = {
         "model": model.get("id"),
         "revision": model.get("revision"),
-        "licence": licence_of_models(manifest),
+        "licence": licence_of_pairs(manifest, index),
+        "licence of the model": licence_of_models(manifest) if "source" in settings else None,
         "mode": sampler.get("mode"),
         "sampler": ", ".join(f"{label} {sampler[key]}" for key, label in steps if key in sampler),
         "prompts": prompts.get("library") or prompts.get("file"),

@@ -131,19 +131,21 @@ def _with_reasons(rejected: pa.Table, reasons: Sequence[Sequence[str]]) -> pa.Ta
 def pixels_of(
     store: ObjectStore, commits: Mapping[int, Receipt], rows: Sequence[Mapping[str, Any]]
 ) -> dict[int, RGBDSample]:
-    """The pairs of rejected candidates, by candidate, of those whose pixels the run has kept.
+    """The pairs of candidates, by candidate, of those whose pixels the run has kept.
 
     Args:
         store: The run.
         commits: Its receipts by shard.
-        rows: Of the candidates.
+        rows: Of the candidates, of rejects or of an index.
 
     Raises:
         MfsynthError: They are missing or damaged.
     """
     reader, found = RangeReader(), {}
     for row in rows:
-        tar = commits[row["shard"]].objects.get(layout.REJECTED_TAR)
+        # A pair that the run accepted has no outcome: it lies among its pairs.
+        kind = layout.REJECTED_TAR if "outcome" in row else "tar"
+        tar = commits[row["shard"]].objects.get(kind)
         if tar is None or row.get("rgb_offset") is None:
             continue
         try:

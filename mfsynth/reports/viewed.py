@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfsynth.reports.rejects import RejectedRows, read_rejects
+from mfsynth.reports.rejects import RejectedRows, choose, read_rejects
 from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.selection import NO_PIXELS, RETURNED
+from mfsynth.shards.selection import NO_PIXELS, RETURNED, why_not_kept
+from mfsynth.shards.tables import take_rows
 from mfsynth.shards.views import View
 from mfsynth.storage.store import ObjectStore
 
@@ -60,6 +61,18 @@ def rejects_beside(
     others.add_scores(outside)
     others.slots.add(outside, accepted=False)
     others.reasons.update(view.left_out)
+    rejected = sum(receipt.rejected for receipt in receipts.values()) - len(returned)
+    chosen = choose(rejected + len(outside), count, rng)
+    few = choose(len(others.rejected), np.count_nonzero(chosen < rejected), rng)
+    some = take_rows(outside, chosen[chosen >= rejected] - rejected)
+    reasons = why_not_kept(some, view.rules)
+    others.rejected = [
+        *(others.rejected[number] for number in few),
+        *(
+            {**row, "reasons": why, "thumbnail": None}
+            for row, why in zip(some.to_pylist(), reasons, strict=True)
+        ),
+    ]
     return others
 
 

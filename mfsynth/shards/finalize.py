@@ -21,6 +21,7 @@ from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.energon import EnergonIndex
 from mfsynth.shards.documents.manifest import build_manifest
+from mfsynth.shards.documents.seal import open_sealed, seal
 from mfsynth.shards.drivers import read_all_commits
 from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.reading import read_index
@@ -73,11 +74,11 @@ def run_documents(
         pure: See `data_card`.
     """
     manifest = build_manifest(run, commits, index)
-    return {
-        layout.MANIFEST_KEY: json_document(manifest),
+    others = {
         layout.CROISSANT_KEY: json_document(croissant(manifest, index.schema)),
         layout.CARD_KEY: data_card(manifest, run.scores, pure).encode(),
     }
+    return {layout.MANIFEST_KEY: seal(manifest, others), **others}
 
 
 def document_problems(
@@ -111,19 +112,26 @@ def stale_documents(
             found[key] = store.read_bytes(key)
     if not commits or not found:
         return []
+    firsts = {first_card(run).encode()}
+    card = found.get(layout.CARD_KEY, b"")
+    if layout.MANIFEST_KEY not in found and run.fingerprint.encode() in card:
+        # The run may have been begun by a version that had other words for it.
+        firsts.add(card)
+    sealed = open_sealed(layout.MANIFEST_KEY, found.get(layout.MANIFEST_KEY, b""))
+    if sealed is not None and sealed.is_of(run.fingerprint, commits.values()):
+        return [
+            key
+            for key, data in found.items()
+            if not sealed.holds(key, data) and not (key == layout.CARD_KEY and data in firsts)
+        ]
     index = read_index(store, commits.values(), from_segments=False)
     # Uncommitted objects come and go; the card says of each kind whether there were any.
     kinds = ("index", "rejects")
     choices = [(), *((kind,) for kind in kinds), kinds]
     made = [run_documents(run, commits, index, pure) for pure in choices]
-    stale = []
-    for key, data in found.items():
-        right = {documents[key] for documents in made}
-        if key == layout.CARD_KEY:
-            right.add(first_card(run).encode())
-        if data not in right:
-            stale.append(key)
-    return stale
+    right = {key: {documents[key] for documents in made} for key in found}
+    right.setdefault(layout.CARD_KEY, set()).update(firsts)
+    return [key for key, data in found.items() if data not in right[key]]
 
 
 def _pure(store: ObjectStore, receipts: Iterable[Receipt]) -> set[str]:

@@ -152,7 +152,7 @@ def _segments(store: ObjectStore, receipts: Mapping[int, Receipt]) -> set[str]:
 
 
 def _older(found: Sequence[Entry], than: timedelta, now: datetime) -> Sequence[Entry]:
-    return [e for e in found if not than or (e.modified and e.modified <= now - than)]
+    return [e for e in found if not than or (e.modified and now - e.modified >= than)]
 
 
 def _bury(

@@ -18,7 +18,7 @@ from mfsynth.shards.columns import PHASH, REJECTED
 from mfsynth.shards.duplicates import without_near_duplicates
 from mfsynth.shards.reading import read_index, read_rejected_pairs, read_rejects
 from mfsynth.shards.records import Receipt
-from mfsynth.shards.tables import SCORE_PREFIX
+from mfsynth.shards.tables import SCORE_PREFIX, take_rows
 from mfsynth.shards.views import Rules, View
 from mfsynth.storage.store import ObjectStore
 
@@ -132,7 +132,9 @@ def view_rows(store: ObjectStore, view: View, receipts: Mapping[int, Receipt]) -
     found = pa.concat_tables(parts).combine_chunks()
     if (len(found), len(found) - len(rows)) != (view.pairs, view.returned):
         raise MfsynthError(f"{where}: has candidates that have no pixels, or are none of the run")
-    return found.take(pc.sort_indices(found["candidate"])) if len(parts) > 1 else found
+    if len(parts) == 1:
+        return found
+    return take_rows(found, np.argsort(found["candidate"].to_numpy(), kind="stable"))
 
 
 def _with_more(receipts: Sequence[Receipt], chosen: _Mask, rows: pa.Table) -> Iterable[Receipt]:
@@ -183,6 +185,23 @@ def failed_scores(table: pa.Table, rules: Rules) -> list[list[str]]:
     return found
 
 
+def why_not_kept(accepted: pa.Table, rules: Rules) -> list[list[str]]:
+    """Why pairs that the run accepted, and that a view doesn't have, are not in it.
+
+    Args:
+        accepted: Their rows.
+        rules: Of the view.
+
+    Returns:
+        As of `why_left_out`.
+    """
+    found: list[list[str]] = [[] for _ in range(len(accepted))]
+    for score in rules.limits:
+        for row in np.flatnonzero(~_passes(accepted, rules, score)):
+            found[row].append(score)
+    return [scores or _without_limit(rules) for scores in found]
+
+
 def why_left_out(rejected: pa.Table, rules: Rules) -> list[list[str]]:
     """Why pairs that the run rejected, and that a view doesn't have, are not in it.
 
@@ -194,16 +213,20 @@ def why_left_out(rejected: pa.Table, rules: Rules) -> list[list[str]]:
         Of each the scores that it failed; of one that failed none `NO_PIXELS`, or what rule left it
         out, as in `View.left_out`: both where it isn't known which.
     """
-    others = {
-        "duplicates": rules.duplicates_within is not None,
-        "max_per_prompt": rules.max_per_prompt is not None,
-    }
-    by_rule = [rule for rule, is_set in others.items() if is_set]
+    by_rule = _without_limit(rules)
     failed, kept = failed_scores(rejected, rules), _keeps_pixels(rejected)
     return [
         scores or (by_rule if has_pixels else [NO_PIXELS])
         for scores, has_pixels in zip(failed, kept, strict=True)
     ]
+
+
+def _without_limit(rules: Rules) -> list[str]:
+    others = {
+        "duplicates": rules.duplicates_within is not None,
+        "max_per_prompt": rules.max_per_prompt is not None,
+    }
+    return [rule for rule, is_set in others.items() if is_set]
 
 
 def reasons_in(store: ObjectStore, view: View, receipts: Iterable[Receipt]) -> Counter[str]:

@@ -19,6 +19,7 @@ from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run
 from mfsynth.shards.documents.card import data_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
+from mfsynth.shards.documents.seal import open_sealed, seal
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
@@ -84,8 +85,17 @@ def documents_of_view(
             found[key] = store.read_bytes(key)
     if not found:
         return {}, []
+    keys = layout.view_document_keys(view.name)
+    own = view.receipts_of(receipts)
+    sealed = open_sealed(layout.MANIFEST_KEY, found.get(keys[layout.MANIFEST_KEY], b""))
+    if sealed is not None and sealed.is_of(run.fingerprint, own):
+        said = sealed.manifest.get("view")
+        if isinstance(said, Mapping) and said.get("sha256") == _digest(view.to_bytes()):
+            names = {key: name for name, key in keys.items()}
+            right = {k: data for k, data in found.items() if sealed.holds(names[k], data)}
+            return right, [key for key in found if key not in right]
     rows = _rows(store, view, receipts)
-    key = layout.view_document_keys(view.name)[layout.VIEW_ROWS]
+    key = keys[layout.VIEW_ROWS]
     stored = found.get(key, b"")
     made = _documents(store, run, view, receipts, rows, stored)
     # Of the same rows another version of Parquet makes other bytes.
@@ -144,19 +154,24 @@ def _documents(
     manifest["view"] = {
         "name": view.name,
         "rules": view.rules.text(),
-        "sha256": hashlib.sha256(view.to_bytes()).hexdigest(),
+        "sha256": _digest(view.to_bytes()),
         "rows": {
             "key": layout.VIEW_ROWS,
             "size": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": _digest(data),
         },
     }
-    return {
-        keys[layout.VIEW_ROWS]: data,
-        keys[layout.MANIFEST_KEY]: json_document(manifest),
-        keys[layout.CROISSANT_KEY]: json_document(croissant(manifest, rows.schema)),
-        keys[layout.CARD_KEY]: data_card(manifest, limits_of(run, view)).encode(),
+    others = {
+        layout.VIEW_ROWS: data,
+        layout.CROISSANT_KEY: json_document(croissant(manifest, rows.schema)),
+        layout.CARD_KEY: data_card(manifest, limits_of(run, view)).encode(),
     }
+    made = {layout.MANIFEST_KEY: seal(manifest, others), **others}
+    return {keys[name]: text for name, text in made.items()}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def limits_of(run: RunManifest, view: View) -> dict[str, ScoreInfo]:

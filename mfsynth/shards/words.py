@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards.commits import RunManifest, ScoreInfo
 
@@ -66,6 +68,18 @@ def licence_of_models(run: RunManifest) -> str | None:
     if own is None or not is_of_two_models(run.settings):
         return own
     return both_licences(own, run.estimator.get("licence") or UNKNOWN_LICENCE)
+
+
+def licence_of_pairs(run: RunManifest, index: pa.Table) -> str | None:
+    """That of the models, or of pairs that begin with a source those of all of them.
+
+    Args:
+        run: What the run is.
+        index: The rows of its pairs.
+    """
+    if "source" not in run.settings:
+        return licence_of_models(run)
+    return ", ".join(sorted({*index["licence"].to_pylist()}))
 
 
 def both_licences(first: str, second: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ _KINDS = {
     **dict.fromkeys(("parquet", "arrow"), "table"),
     **dict.fromkeys(("mp4", "mov", "mkv", "avi", "webm", "m4v"), "video"),
 }
+# In the last part of a path, or before the query of a URL.
+_TARS = re.compile(r"\.tar(?![\w-])[^/?]*(?:\?|$)")
 # What only one kind of folder has.
 _MARKS = {
     "recording": ("metadata.yaml",),
@@ -58,7 +61,7 @@ def guess_source(place: str, given: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         MfsynthError: There is nothing.
     """
-    if ".tar" in place:
+    if _TARS.search(place) and not Path(place).is_dir():
         return {"kind": "webdataset", "shards": place}
     extension = place.rpartition("/")[2].rpartition(".")[2].lower()
     if extension in _KINDS:

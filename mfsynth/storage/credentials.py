@@ -7,12 +7,10 @@ import re
 from collections.abc import Sequence
 from urllib.parse import parse_qsl, unquote
 
-# A password may hold an unescaped slash, as AWS secrets do; a path with both a colon and an @ is
-# rarer, and showing too little of it is the lesser harm.
+# A password may hold an unescaped slash, as AWS secrets do, or an @; a path with both a colon and
+# an @ is rarer, and showing too little of it is the lesser harm.
 # What stands before the @ of Azure's URLs is a container.
-_USER_INFO = re.compile(
-    r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s@]*|[^/\s:]*:[^\s@]*)@"
-)
+_USER_INFO = re.compile(r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s]*|[^/\s:]*:\S*)@")
 # In an object store's URL a ? is a character of names, unless name=value follows it.
 _BUCKET = r"(?:s3a?|gs|gcs|az|abfss?|adl|memory)://"
 _QUERY = re.compile(
@@ -52,7 +50,10 @@ def secrets_of(url: str) -> Sequence[str]:
     """
     found: set[str] = set()
     if user_info := _USER_INFO.match(url):
-        found |= {user_info[2], *user_info[2].split(":", 1)}
+        # Where a path holds an @, too, what stands before an earlier one is it.
+        parts = user_info[2].split("@")
+        for some in ("@".join(parts[:end]) for end in range(1, len(parts) + 1)):
+            found |= {some, *some.split(":", 1)}
     if query := _QUERY.match(url):
         # Short values are flags and numbers; striking them out would garble the message.
         found |= {query[3], *(v for _, v in parse_qsl(query[3]) if len(v) > 3)}

@@ -81,6 +81,7 @@ class ModelComponents:
         radius = config.transformer.depth_median_radius
         # Images alone are learnt without depth's noise level.
         kept = config.optimiser.image_only_share == 0
+        never_alone = self.initial is None and config.optimiser.image_steps == 0
         return ModalityForcingPipeline(
             transformer=self.model.transformer,
             text_encoder=self.text_encoder,
@@ -97,7 +98,7 @@ class ModelComponents:
             width=config.size,
             rgb_bands=config.transformer.rgb_bands,
             depth_median_radius=index.get("depth_median_radius", 0) if radius is None else radius,
-            mixes_without_depth=kept and index.get("mixes_without_depth", False),
+            mixes_without_depth=kept and index.get("mixes_without_depth", never_alone),
         )
 
 
@@ -129,6 +130,7 @@ def _flux2_components(config: TrainConfig, pretrained: PretrainedConfig) -> Mode
     initial = None if config.initial is None else InitialModel.find(config.initial)
     if initial is not None:
         transformer = initial.transformer(_expected(config), dtype)
+        initial.check_frozen(sizes, pretrained.text_states, text_encoder, vae)
         depth_codec = initial.depth_codec(sizes.patch, normalisation)
     elif pretrained.transformer:
         transformer = load_image_model(folder, sizes, _expected(config), dtype)

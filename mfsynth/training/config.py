@@ -84,6 +84,11 @@ class TransformerConfig(Settings):
         if self.rgb_bands is not None:
             if min(self.rgb_bands) < 1:
                 raise ValueError(f"rgb_bands: {list(self.rgb_bands)}, each must be at least 1")
+            if self.patch % 2:
+                raise ValueError(
+                    f"rgb_bands are of windows that overlap by half a patch, and patch is "
+                    f"{self.patch}; use an even one"
+                )
             if self.text_channels % 16:
                 raise ValueError(f"text_channels: {self.text_channels} is no multiple of 16")
         return self

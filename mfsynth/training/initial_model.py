@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from diffusers import AutoencoderKLFlux2
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.few_steps.student import weights_digest
 from mfsynth.models.locations import Layout, find_model, pipeline_index
 from mfsynth.models.token_codecs import DepthCodec, DepthNormalisation
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
@@ -18,6 +20,7 @@ from mfsynth.models.weights import require_weights
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.pretrained import check_sizes
 
+_GIVE_ITS = "give the pipeline that it was trained beside as pretrained.id"
 # What transformers keeps of how a tokenizer was opened.
 _OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
 
@@ -74,6 +77,32 @@ class InitialModel:
         # Whoever gets the model that comes out of this has no use for folders of this machine.
         transformer.register_to_config(_name_or_path="")
         return transformer
+
+    def check_frozen(
+        self, sizes: TransformerConfig, states: tuple[int, ...], text_encoder: Any, vae: Any
+    ) -> None:
+        """Check that it was trained beside these frozen models of a FLUX.2 pipeline.
+
+        Of the text encoder the sizes are compared, of the autoencoder the weights.
+
+        Raises:
+            MfsynthError: It was trained beside others, or in another way.
+        """
+        given = (sizes.text_length, [*states])
+        has = (self.index["max_text_length"], [*self.index["text_encoder_layers"]])
+        if given != has:
+            raise MfsynthError(
+                f"initial: {self.path} has transformer.text_length and pretrained.text_states "
+                f"{has}, not the {given} of the configuration; change either"
+            )
+        own = AutoConfig.from_pretrained(self.path / "text_encoder")
+        for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size"):
+            if getattr(own, key, None) != getattr(text_encoder.config, key, None):
+                raise MfsynthError(f"initial: {self.path} has another text encoder; {_GIVE_ITS}")
+        require_weights(AutoencoderKLFlux2, self.path / "vae")
+        before = AutoencoderKLFlux2.from_pretrained(self.path, subfolder="vae")
+        if weights_digest(before) != weights_digest(vae):
+            raise MfsynthError(f"initial: {self.path} has another autoencoder; {_GIVE_ITS}")
 
     def text_components(self, sizes: TransformerConfig) -> tuple[Any, Any]:
         """Load the text encoder of a small model, in float32, and its tokenizer.

@@ -105,9 +105,9 @@ def draw_noise_levels(
 
     A sample without any depth is an image alone: its depth is noise (t = 1).
 
-    Levels that both modalities share are never low ones: they stay on the line that joint
-    sampling follows, where depth is the noisier one by `depth_mu` - `rgb_mu`. Depth has a level
-    of its own in the others, and wherever the image is given.
+    Levels that both modalities share are never low ones: they stay on the line where depth is the
+    noisier one by `depth_mu` - `rgb_mu`, which joint sampling follows with a `log2_alpha` of so
+    much over ln 2. Depth has a level of its own in the others, and wherever the image is given.
 
     Args:
         valid_share: (B,) share of each sample's depth pixels that are valid.

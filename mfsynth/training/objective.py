@@ -93,11 +93,15 @@ class NoisyBatch:
         return add_noise(self.rgb, self.rgb_noise, self.t_rgb)
 
     def generated(self) -> dict[str, Tensor]:
-        """Of each loss, how many samples it is taken over: those whose stream is generated."""
+        """Of each loss, how many samples it is taken over.
+
+        They are those whose stream is generated; of depth those that have any, too.
+        """
         of_rgb = (self.t_rgb > 0).sum()
         if self.depth is None:
             return {"rgb": of_rgb}
-        return {"rgb": of_rgb, "depth": (self.depth.t > 0).sum(), "distillation": of_rgb}
+        of_depth = (self.depth.t > 0) & self.depth.measured.any(dim=(1, 2))
+        return {"rgb": of_rgb, "depth": of_depth.sum(), "distillation": of_rgb}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,12 +251,17 @@ class Objective:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16)
 
     @torch.no_grad()
-    def predict(self, batch: NoisyBatch) -> Prediction:
-        """What the model predicts, without gradients."""
-        return self._predict(self._components.model, batch)
+    def predict(self, batch: NoisyBatch, **level: Tensor) -> Prediction:
+        """What the model predicts, without gradients.
 
-    def _predict(self, forward: Forward, batch: NoisyBatch) -> Prediction:
-        depth: dict[str, Tensor] = {}
+        Args:
+            batch: That it sees.
+            level: Depth's, `t_depth`, where its tokens are left out and the model wants it.
+        """
+        return self._predict(self._components.model, batch, **level)
+
+    def _predict(self, forward: Forward, batch: NoisyBatch, **level: Tensor) -> Prediction:
+        depth = level
         if batch.depth is not None:
             noisy = batch.depth
             depth = {"depth": noisy.noisy, "t_depth": noisy.t, "depth_valid": noisy.valid}
@@ -296,9 +305,13 @@ class Objective:
         return sample_to_velocity(batch.noisy_rgb, prediction, batch.t_rgb[:, None, None])
 
     def _base_velocity(self, batch: NoisyBatch, base: Mapping[str, Tensor]) -> Tensor:
-        model = self._components.model
+        model, initial = self._components.model, self._components.initial
+        level: dict[str, Tensor] = {}
+        if initial is not None and initial.index.get("mixes_without_depth", False):
+            # As its pipeline calls it for images alone.
+            level["t_depth"] = torch.ones_like(batch.t_rgb)
         with swapped_weights(model, base), without_adapters(model):
-            output = self.predict(replace(batch, depth=None))
+            output = self.predict(replace(batch, depth=None), **level)
         return self._velocity(output.rgb, batch)
 
     def _shown_depth(

@@ -25,6 +25,8 @@ def join_processes() -> Accelerator:
     """Join those that `accelerate launch`, `torchrun` or Ray Train started, or be the only one."""
     return Accelerator(
         cpu=not torch.cuda.is_available(),
+        # Else that of the user's settings for accelerate, over the training's own.
+        mixed_precision="no",
         kwargs_handlers=[
             # Steps without depth leave its modules without a gradient.
             DistributedDataParallelKwargs(

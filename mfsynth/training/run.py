@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.understanding import Understanding
+from mfsynth.models.vocabulary import Vocabulary
 from mfsynth.storage.atomic import staged_folder
-from mfsynth.training.build import build_components
+from mfsynth.training.build import ModelComponents, build_components
 from mfsynth.training.cards import licence_fields, write_card
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
@@ -20,6 +24,8 @@ from mfsynth.training.progress import Log, quiet
 from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.tensorboard import Board, is_installed
 from mfsynth.training.trainer import Trainer
+
+_CAPTIONS_LOOKED_AT = 1000
 
 
 def train(config: TrainConfig, log: Log) -> Path:
@@ -44,6 +50,7 @@ def train(config: TrainConfig, log: Log) -> Path:
         mixture = open_mixture(config.data, config.size, config.size)
         survey_parts(mixture, log)
         components = build_components(config, mixture.captions())
+        tell_of_captions(components, mixture.captions(), log)
         # What the card can't say is told now, not after days of training.
         licence_fields(config)
     trainer = Trainer(
@@ -75,6 +82,22 @@ def train(config: TrainConfig, log: Log) -> Path:
     processes.wait_for_everyone()
     processes.end_training()
     return folder
+
+
+def tell_of_captions(components: ModelComponents, captions: Iterable[str], log: Log) -> None:
+    """Say what a model that is gone on from can't learn of captions: its words are its own.
+
+    Args:
+        components: Of the training.
+        captions: All of them; the first thousand are looked at, each once.
+        log: Takes a line, if there is anything to say.
+    """
+    if components.initial is None:
+        return
+    vocabulary = Vocabulary(components.initial.path / "tokenizer", components.text_length)
+    looked_at = [*dict.fromkeys(islice(captions, _CAPTIONS_LOOKED_AT))]
+    if trouble := Understanding.of(vocabulary, looked_at).trouble:
+        log(f"captions: {trouble}; what is not known or not read is not learnt")
 
 
 def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:

@@ -291,7 +291,11 @@ def test_what_can_not_be_written_to_is_told_before_anything_is_measured(
 
 def test_no_command_writes_a_file_of_this_machine_by_a_url(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for command in (["report", "run", "--out"], ["reproduce", "run", "0", "--out"]):
+    for command in (
+        ["report", "run", "--out"],
+        ["reproduce", "run", "0", "--out"],
+        ["view", "run", "--save"],
+    ):
         with pytest.raises(SystemExit) as ended:
             main([*command, "s3://bucket/there"])
         assert ended.value.code == 2

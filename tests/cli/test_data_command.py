@@ -12,12 +12,14 @@ import yaml
 from bag_files import ROS2, SECOND, image_message, write_bag
 from click.testing import CliRunner
 from depth_files import npy_of, png_of, z_map
+from PIL import Image
 from training_files import image, png, write, write_tar
 from video_files import write_video
 
 from mfsynth.cli.data import data
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.depth_edges import depth_edges
+from mfsynth.sources.guessing import guess_source
 
 GENERIC = ["--set", "layout=generic", "--set", "images=*.png", "--set", "depths=*.npy"]
 
@@ -147,3 +149,36 @@ def test_a_url_is_told_without_its_credentials(name):
     assert code != 0
     assert f"memory://bucket/{name}" in said
     assert "topsecret" not in said
+
+
+def test_depth_alone_is_pictured_alone(folder, tmp_path_factory):
+    picture = tmp_path_factory.mktemp("out") / "frames.png"
+    settings = ["--set", "layout=generic", "--set", "depths=*.npy", "--set", "codes_per_unit=1"]
+    status, output = inspect(folder, *settings, "--picture", picture)
+    assert status == 0, output
+    assert "no image" in output
+    pixels = np.array(Image.open(picture))
+    assert (pixels[:, :480] == 255).all()
+    assert not (pixels[:, 488:960] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["my.target", "x.tars"])
+def test_a_folder_whose_name_has_tar_in_it_is_a_folder(folder, tmp_path_factory, name):
+    other = tmp_path_factory.mktemp("named") / name
+    other.symlink_to(folder)
+    status, output = inspect(other, *GENERIC, "--set", "codes_per_unit=1")
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("place", "is_tar"),
+    [
+        ("data/a-{000..009}.tar", True),
+        ("https://host/a.tar.gz?sig=b/c", True),
+        ("s3://bucket/a.tar*", True),
+        ("s3://bucket/my.target", False),
+        ("s3://bucket/a.tars/run", False),
+    ],
+)
+def test_tars_are_told_by_the_last_part_of_a_path(place, is_tar):
+    assert (guess_source(place)["kind"] == "webdataset") == is_tar

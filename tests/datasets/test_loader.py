@@ -130,6 +130,14 @@ def test_a_state_behind_the_last_batch_is_that_of_the_next_epoch(dataset):
     assert not {*ids([last])} & {*ids(third)}
 
 
+def test_an_iterator_that_is_not_asked_for_more_than_there_is_ends_the_epoch_too(dataset):
+    loader, asked = dataset.loader(8, workers=0), dataset.loader(8, workers=0)
+    for epoch in range(3):
+        found = ids(islice(loader, len(loader)))
+        assert (len(found), found) == (24, ids(asked))
+        assert loader.epoch == epoch
+
+
 @pytest.mark.parametrize("taken_over", ["by another iterator", "by a state"])
 def test_a_loader_is_in_one_place_at_a_time(dataset, taken_over):
     whole = ids(dataset.loader(4, workers=0))

@@ -26,6 +26,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.tables import take_rows
 
 CANDIDATES = [0, 1, 2, 3, 6, 7, 8, 9]
 
@@ -400,3 +401,13 @@ def test_text_of_an_index_that_is_not_utf_8_is_a_clear_error(run_store):
     reindexed(run_store, prompt=pa.array([b"\xff"]).view(pa.string()))
     with pytest.raises(MfsynthError, match="not Parquet"):
         RGBDDataset(run_store.url)
+
+
+def test_rows_are_taken_of_more_text_than_one_array_has_room_for():
+    letters = pa.array(["x" * 2**20, "y" * 2**20])
+    texts = pa.chunked_array([letters] * 1100)
+    table = pa.table({"text": texts, "number": pa.array(range(2200))})
+    found = take_rows(table, np.array([2199, 0, 7, 0]))
+    assert found["number"].to_pylist() == [2199, 0, 7, 0]
+    assert [text[0] for text in found["text"].to_pylist()] == ["y", "x", "y", "x"]
+    assert take_rows(table, np.array([], np.int64)).schema == table.schema

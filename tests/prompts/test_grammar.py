@@ -215,3 +215,37 @@ def test_the_size_is_what_exhaustive_drawing_finds(
     assert len(texts) <= made.size
     if made.size <= 40:
         assert len(texts) == made.size
+
+
+def test_rules_leave_what_counting_every_combination_finds(grammar: Make) -> None:
+    slots = {"x": ["p", "q", "r"], "y": ["s", "t"], "z": ["u", "v", "w", "s2"]}
+    texts = "{x} {y} {z}"
+    for rules in (
+        [{"x": "p", "y": "s"}, {"z": ["u", "v"], "x": ["p", "q"]}],
+        [{"x": ["p", "q"]}, {"y": "s", "z": "w"}, {"y": "s"}],
+        [{"x": "p", "y": "t", "z": "u"}, {"x": "p", "y": "t", "z": ["u", "v"]}],
+    ):
+        made = grammar([{"text": texts, "never": rules}], **slots)
+        excluded = [
+            {label: [texts] if isinstance(texts, str) else texts for label, texts in rule.items()}
+            for rule in rules
+        ]
+        allowed = [
+            words
+            for words in itertools.product(*slots.values())
+            if not any(
+                all(dict(zip(slots, words, strict=True))[at] in of for at, of in rule.items())
+                for rule in excluded
+            )
+        ]
+        assert made.size == len(allowed)
+
+
+def test_many_rules_and_slots_that_name_each_other_are_counted_at_once(grammar: Make) -> None:
+    many = [f"w{number}" for number in range(20)]
+    rules = [{f"a{n}": ["w1", "w2"], f"b{n}": "w3"} for n in range(4)]
+    labels = [label for rule in rules for label in rule]
+    text = " ".join(f"{{{label}=s}}" for label in labels)
+    assert grammar([{"text": text, "never": rules}], s=many).size == (400 - 2) ** 4
+    nested = {f"s{n}": f"{{l=s{n + 1}}} {{r=s{n + 1}}}" for n in range(12)}
+    assert grammar(["{s0}"], **nested, s12=["p", "q"]).size == 2**2**12

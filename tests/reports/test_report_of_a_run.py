@@ -21,10 +21,12 @@ from mfsynth.errors import MfsynthError
 from mfsynth.reports import collect, render_page
 from mfsynth.reports.collect import collect_report, page_path, sample_pairs
 from mfsynth.reports.content import SlotTable
+from mfsynth.reports.facts import facts_of
 from mfsynth.reports.rejects import scores_in
 from mfsynth.shards.acceptance import ValueAcceptance
 from mfsynth.shards.commits import ScoreInfo, read_commits
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import finalize_view
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.store import ObjectStore
@@ -303,3 +305,41 @@ def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run,
     assert page_path(url, report.run_id, "strict").name == "report-strict.html"
     assert CliRunner().invoke(command, [url, "--view", "strict"]).exit_code == 0
     assert (tmp_path / "run" / "report-strict.html").exists()
+
+
+def test_pairs_that_the_run_accepted_and_the_view_leaves_out_are_shown_with_why(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    url = str(tmp_path / "run")
+    whole = collect_report(url)
+    limits = {"registration": Bound(4.0, is_minimum=True)}
+    refilter(ObjectStore.open(url), "strict", Rules(limits, max_per_prompt=6))
+    report = collect_report(url, view="strict", rejects=1000)
+    accepted = {card.candidate: card for card in report.rejects if card.candidate in ids_of(whole)}
+    assert len(accepted) == whole.accepted - report.accepted > 0
+    assert {reason for card in accepted.values() for reason in card.failed} == {
+        "registration",
+        "one too many of its prompt",
+    }
+    assert all(card.pictures is not None for card in accepted.values())
+    assert len(report.rejects) == report.rejected
+    few = collect_report(url, view="strict", rejects=3)
+    assert len(few.rejects) == 3
+    page = render_page(few)
+    assert "pairs that the view leaves out" in page
+    assert "rejected by checks" not in page
+
+
+def ids_of(report):
+    return {card.candidate for card in report.pairs}
+
+
+def test_the_licence_of_pairs_of_a_source_is_that_of_the_pairs(tmp_path):
+    manifest = replace(
+        tiny_run.make_manifest(),
+        model={"id": "m", "licence": "apache-2.0"},
+        settings={"source": {"kind": "folder"}},
+    )
+    rows = pa.table({"licence": ["CC-BY-NC-4.0", "unknown", "unknown"]})
+    facts = dict(facts_of(manifest, [], totals([]), rows))
+    assert facts["licence"] == "CC-BY-NC-4.0, unknown"
+    assert facts["licence of the model"] == "apache-2.0"

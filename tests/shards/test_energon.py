@@ -13,6 +13,7 @@ import pytest
 import tiny_run
 import webdataset
 import yaml
+from metric_run import make_full_run
 
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
@@ -196,3 +197,13 @@ def test_members_of_plain_webdataset_decode_to_what_the_data_set_has(run_store):
             assert np.isnan(pair.intrinsics[0, 0])
         else:
             np.testing.assert_array_equal(pair.intrinsics, sample.intrinsics)
+
+
+def test_members_beside_image_and_depth_are_in_the_database_too(tmp_path):
+    store = make_full_run(str(tmp_path / "run"))
+    finalize(store, energon=True)
+    [key] = json.loads((store.local_root / TEXTS[0]).read_text())["shard_counts"]
+    with tarfile.open(store.local_root / key) as tar:
+        stored = {(m.name.partition(".")[2], m.offset_data, m.size) for m in tar.getmembers()}
+    assert {row[2:] for row in rows(store, "sample_parts", 0)} == stored
+    assert {name for name, _, _ in stored} > {"sensor.png", "mask.png", "poses.json"}

@@ -12,9 +12,11 @@ import yaml
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
-from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits, read_run
+from mfsynth.shards.copy import copy_run
+from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
 
@@ -239,3 +241,38 @@ def test_a_damaged_index_is_one_clear_line(run_store):
     run_store.put_bytes(key, b"PAR1")
     with pytest.raises(MfsynthError, match=f"{key}: 4 bytes, the receipt says"):
         finalize(run_store)
+
+
+def other_words(monkeypatch, module):
+    """As of a version of mfsynth that says the same in other words."""
+    card = data_card
+    monkeypatch.setattr(f"{module}.data_card", lambda *some: card(*some).replace("Made", "MADE"))
+
+
+def test_documents_that_another_version_wrote_of_these_shards_are_sound(
+    run_store, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as other:
+        other_words(other, "mfsynth.shards.finalize")
+        finalize(run_store)
+    written = {key: run_store.read_bytes(key) for key in layout.DOCUMENT_KEYS}
+    assert b"MADE with" in written[layout.CARD_KEY]
+    assert verify_run(run_store).problems == ()
+    copied = ObjectStore.open(tmp_path / "copy")
+    assert copy_run(run_store, copied).left_out == ()
+    assert {key: copied.read_bytes(key) for key in written} == written
+    for key, data in written.items():
+        run_store.put_bytes(key, data.replace(b"shard", b"shart", 1))
+        assert any(line.startswith(f"{key}: ") for line in verify_run(run_store).problems)
+        run_store.put_bytes(key, data)
+    tiny_run.make_missing_shards(run_store.url, 4)
+    stale = {line.split(": ")[0] for line in verify_run(run_store).problems}
+    assert stale >= {layout.MANIFEST_KEY, layout.CARD_KEY}
+
+
+def test_a_run_that_another_version_began_is_sound(run_store):
+    card = first_card(read_run(run_store)).replace("Made with", "MADE with")
+    run_store.put_bytes(layout.CARD_KEY, card.encode())
+    assert verify_run(run_store).problems == ()
+    run_store.put_bytes(layout.CARD_KEY, b"# another")
+    assert len(verify_run(run_store).problems) == 1

@@ -258,3 +258,8 @@ def test_an_upload_that_was_marked_in_another_store_is_none_here(run_store):
     stone = put_tombstone(run_store, [Entry(tar, 5, None, "upload-1")], now, now)
     assert collect(run_store, now=now).removed == ()
     assert not run_store.exists(stone.key)
+
+
+def test_an_age_before_all_time_is_one_that_nothing_has(run_store):
+    tiny_run.upload_shard(run_store, 0)
+    assert garbage(run_store, timedelta(days=999_999)) == []

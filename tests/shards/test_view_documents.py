@@ -16,6 +16,7 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, layout
 from mfsynth.shards.copy import copy_run
+from mfsynth.shards.documents.card import data_card
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.verify import verify_run
@@ -116,3 +117,17 @@ def test_those_of_a_view_that_was_made_anew_are_stale(given):
 def test_a_view_that_is_not_there_is_one_line(given):
     with pytest.raises(MfsynthError, match="no view 'strict'; it has loose"):
         finalize_view(given, "strict")
+
+
+def test_those_that_another_version_wrote_are_sound_and_not_read_again(given, monkeypatch):
+    card = data_card
+    with monkeypatch.context() as other:
+        other.setattr(
+            "mfsynth.shards.view_documents.data_card",
+            lambda *some: card(*some).replace("Made", "MADE"),
+        )
+        finalize_view(given, "loose")
+    assert b"MADE with" in given.read_bytes(f"{FOLDER}/README.md")
+    # Of more rows than are read at once, too.
+    monkeypatch.setattr("mfsynth.shards.view_documents.read_moderate", None)
+    assert verify_run(given).problems == ()

@@ -12,6 +12,8 @@ from mfsynth.storage.credentials import redacted, without_credentials
     [
         ("s3://key:se/cret@bucket/run", "s3://bucket/run"),
         ("ftp://me:pw@host/run and http://a@b/c", "ftp://host/run and http://b/c"),
+        ("https://user:pa@ssw0rd@host:9/a@b/run", "https://host:9/a@b/run"),
+        ("s3://key:se/c@ret@bucket/run", "s3://bucket/run"),
         ("https://host/run?sig=1&x=2", "https://host/run"),
         ("/home/me@work/run", "/home/me@work/run"),
         ("in.s3://key:secret@bucket/run", "in.s3://bucket/run"),
@@ -46,3 +48,9 @@ def test_the_keys_in_a_connection_string_are_secrets_of_their_own(monkeypatch):
     url = "abfs://box/run"
     assert redacted(f"refused: {text}", url) == "refused: ***"
     assert redacted("refused: abc/d+e==", url) == "refused: ***"
+
+
+def test_a_password_is_struck_out_whether_or_not_the_path_has_an_at_sign():
+    url = "s3://key:s/e@bucket/a@b"
+    assert without_credentials(url) == "s3://b"
+    assert redacted("key and s/e are refused", url) == "*** and *** are refused"

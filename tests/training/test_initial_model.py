@@ -26,7 +26,7 @@ from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
 from mfsynth.training.processes import join_processes
-from mfsynth.training.run import export
+from mfsynth.training.run import export, tell_of_captions
 from mfsynth.training.trainer import Trainer
 
 MEAN = {"depth_normalisation": "mean"}
@@ -213,3 +213,54 @@ def test_no_model_and_one_in_the_released_layout_are_told(tmp_path):
 def test_it_has_no_text_to_image_phase(tmp_path):
     with pytest.raises(ValueError, match=r"set optimiser\.image_steps to 0"):
         config(tmp_path, initial="embedded")
+
+
+def test_captions_in_words_that_it_does_not_know_are_told_before_it_is_trained(first, tmp_path):
+    components = build_components(further(tmp_path, first[0]), CAPTIONS)
+    told: list[str] = []
+    tell_of_captions(components, CAPTIONS, told.append)
+    assert told == []
+    tell_of_captions(components, [*CAPTIONS, "a mug", "a mug"], told.append)
+    assert len(told) == 1
+    assert f"1 of {len(set(CAPTIONS)) + 1} prompts has words that the model doesn't know" in told[0]
+    assert "mug" in told[0]
+    new = build_components(config(tmp_path), CAPTIONS)
+    tell_of_captions(new, ["a mug"], told.append)
+    assert len(told) == 1
+
+
+def test_a_model_is_gone_on_from_beside_the_frozen_models_that_it_was_trained_beside(tmp_path):
+    flux2 = save_flux2(tmp_path / "flux2")
+    settings = flux2_config(flux2, tmp_path / "first")
+    components = build_components(settings, [])
+    components.pipeline(settings).save_pretrained(tmp_path / "model")
+    again = {"initial": str(tmp_path / "model"), "lora": None}
+
+    def built(flux2: Path, states: list[int], **changes):
+        frozen = {"id": str(flux2), "text_states": states}
+        return build_components(
+            flux2_config(flux2, tmp_path / "x", pretrained=frozen, **again, **changes), []
+        )
+
+    built(flux2, [1, 2])
+    shorter = settings.transformer.model_dump() | {"text_length": 5}
+    for changes in ({"states": [2, 0]}, {"states": [1, 2], "transformer": shorter}):
+        with pytest.raises(MfsynthError, match=r"text_length and pretrained\.text_states"):
+            built(flux2, **changes)
+    vae = components.vae
+    for parameter in vae.parameters():
+        parameter.data += 0.1
+    other = shutil.copytree(flux2, tmp_path / "other")
+    vae.save_pretrained(other / "vae")
+    with pytest.raises(MfsynthError, match="has another autoencoder; give the pipeline"):
+        built(other, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("steps", "share", "mixes"), [(0, 0.0, True), (2, 0.0, False), (0, 0.2, False)]
+)
+def test_a_new_model_that_never_saw_an_image_alone_says_so(tmp_path, steps, share, mixes):
+    changes = optimiser(image_steps=steps, image_only_share=share).model_dump()
+    settings = config(tmp_path, optimiser=changes)
+    pipeline = build_components(settings, CAPTIONS).pipeline(settings)
+    assert pipeline.config.mixes_without_depth is mixes

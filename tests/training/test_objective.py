@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_training import make_components, optimiser, random_mixture
 
 from mfsynth.training.data import TrainingBatch, collate
+from mfsynth.training.initial_model import InitialModel
 from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import NoisyBatch, Objective
 
@@ -123,3 +125,28 @@ def test_the_scale_of_depth_is_that_of_the_whole_map_wherever_it_is_known(sparse
     )
     assert part.valid.float().mean() == 9 / 16
     assert torch.equal(part.clean[part.valid], whole.clean[part.valid])
+
+
+def test_samples_without_depth_do_not_thin_the_loss_of_those_with_it(sparse):
+    objective, _, _ = make_objective()
+    some = replace(sparse, depth=sparse.depth.clone())
+    some.depth[1:] = 0
+    assert objective.prepare(some, range(4)).generated()["depth"] == 1
+    assert objective.prepare(sparse, range(4)).generated()["depth"] == 4
+
+
+def test_the_base_of_a_model_that_sees_depths_level_alone_is_asked_as_its_pipeline_asks_it(sparse):
+    objective, _, _ = make_objective(distillation={"noisy_depth": 1.0, "clean_depth": 0.1})
+    components = objective._components
+    asked = []
+    components.model.register_forward_pre_hook(
+        lambda _module, _some, inputs: asked.append(inputs), with_kwargs=True
+    )
+    base = {name: p.detach().clone() for name, p in components.model.named_parameters()}
+    batch = objective.prepare(sparse, range(4))
+    for mixes in (False, True):
+        index = {"mixes_without_depth": mixes}
+        objective._components = replace(components, initial=InitialModel(Path(), index))
+        objective._base_velocity(batch, base)
+        assert "depth" not in asked[-1]
+        assert ("t_depth" in asked[-1]) == mixes

@@ -79,6 +79,7 @@ def test_each_estimators_is_valid_and_named_as_its_file(name):
         ("embedded", "transformer.depth_decoder_layers=6", "6 blocks can't start as the last of 5"),
         ("embedded", "transformer.text_channels=8", "8 is no multiple of 16"),
         ("embedded", "transformer.rgb_bands=[16, 0]", "each must be at least 1"),
+        ("embedded", "transformer.patch=7", "windows that overlap by half a patch"),
         (
             "embedded",
             "transformer={depth_head: windows, patch: 7, layers: 1, single_layers: 1, "

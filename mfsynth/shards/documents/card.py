@@ -154,6 +154,7 @@ def data_card(
     reasons = [
         f"| {as_text(reason)} | {count} |" for reason, count in counts["rejected_by_reason"].items()
     ]
+    what = "failed check" if manifest.get("view") is None else "failed check, or rule of the view"
     camera, loosened = camera_in_words(manifest["settings"]), loosened_limits(scores)
     by_hand = limits_by_hand(scores, manifest["settings"])
     sizes = ", ".join(f"{width}x{height}" for width, height in manifest["sizes"]) or "none"
@@ -215,7 +216,7 @@ def data_card(
         *([*(f"- {as_text(each)}" for each in loosened), ""] if loosened else []),
         *([f"Limits set by hand; {NO_GUARANTEE}:", ""] if by_hand else []),
         *([*(f"- {as_text(each)}" for each in by_hand), ""] if by_hand else []),
-        *(["| failed check | candidates |", "|---|---|", *reasons, ""] if reasons else []),
+        *([f"| {what} | candidates |", "|---|---|", *reasons, ""] if reasons else []),
         "## Provenance",
         "",
         f"- models: {models}",

@@ -173,7 +173,7 @@ def _tars(receipts: Mapping[int, Receipt], index: pa.Table) -> Iterator[_Tar]:
             member.suffix: np.stack(
                 [_numbers(rows, f"{name}_offset"), _numbers(rows, f"{name}_size")], axis=1
             )
-            for name, member in layout.MEMBERS.items()
+            for name, member in layout.members_of(index.column_names).items()
             if f"{name}_offset" in index.column_names
         }
         spans = np.stack([*parts.values()])

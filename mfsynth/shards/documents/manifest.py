@@ -13,7 +13,7 @@ from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
 from mfsynth.shards.totals import by_count, totals
-from mfsynth.shards.words import licence_of_models
+from mfsynth.shards.words import licence_of_pairs
 
 CONVENTIONS = {
     "rgb": "JPEG, 8 bits, sRGB",
@@ -50,7 +50,7 @@ def build_manifest(
         "versions": run.versions,
         "created": run.created,
         "last_commit": max(receipt.created for receipt in commits.values()),
-        "licence": _licence(run, index),
+        "licence": licence_of_pairs(run, index),
         **_source_licences(index),
         "models": [dict(run.model)] if run.model else models,
         **({"estimator": dict(run.estimator)} if run.estimator else {}),
@@ -71,15 +71,8 @@ def build_manifest(
         "scores": tables.Declared.by(index.column_names).scores,
         "index_columns": _columns(index.schema),
         "rejects_columns": _columns(rejects),
-        "shards": [_shard(receipt) for receipt in commits.values()],
+        "shards": [described(receipt) for receipt in commits.values()],
     }
-
-
-def _licence(run: RunManifest, index: pa.Table) -> str | None:
-    """That of the models, or of pairs that begin with a source those of all of them."""
-    if "source" not in run.settings:
-        return licence_of_models(run)
-    return ", ".join(_distinct(index, "licence"))
 
 
 def _source_licences(index: pa.Table) -> dict[str, Any]:
@@ -103,7 +96,8 @@ def _columns(schema: pa.Schema) -> list[dict[str, Any]]:
     return [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in schema]
 
 
-def _shard(receipt: Receipt) -> dict[str, Any]:
+def described(receipt: Receipt) -> dict[str, Any]:
+    """What `manifest.json` says of a shard."""
     return {
         "shard": receipt.shard,
         "first_candidate": receipt.first_candidate,

@@ -29,6 +29,7 @@ def responsible_use(manifest: Mapping[str, Any]) -> dict[str, Any]:
         for what, model in _tools(manifest)
     ]
     checks = ", ".join(manifest["scores"]) or "none"
+    by = "by a check or a rule of the view" if "view" in manifest else "by a check"
     return {
         # Of NeurIPS' tracks; the vocabulary itself has no field for it. A model made the images, or
         # the depth, or both.
@@ -37,8 +38,8 @@ def responsible_use(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "rai:dataCollectionType": _collected(settings),
         "rai:dataCollectionTimeFrame": [manifest["created"], manifest["last_commit"]],
         "rai:dataPreprocessingProtocol": [
-            f"Of {counts['candidates']} candidates {counts['rejected']} were left out because they "
-            f"failed a check, {counts['quarantined']} could not be made. Checks: {checks}."
+            f"Of {counts['candidates']} candidates {counts['rejected']} were left out "
+            f"{by}, {counts['quarantined']} could not be made. Checks: {checks}."
         ],
         "rai:dataAnnotationProtocol": [
             "Pairs are described and chosen by programs alone. Prompts say what was asked for."
