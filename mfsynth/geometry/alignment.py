@@ -138,7 +138,7 @@ def disparity_l1(
         off = np.abs(scale * x + shift - 1 / g) * share
         weight = share**2 / np.maximum(off, _EXACT)
     if scale < 0:
-        shift += 2 * scale * float(weight @ x) / float(weight.sum())
+        shift += 2 * scale * _dot(weight, x) / float(weight.sum())
     scale = abs(scale) / spread if spread else 0.0
     return scale, shift - scale * middle
 
@@ -167,11 +167,16 @@ def _fit_weighted_line(
     x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[float, float]:
     whole = float(weight.sum())
-    mean_x, mean_y = float(weight @ x) / whole, float(weight @ y) / whole
+    mean_x, mean_y = _dot(weight, x) / whole, _dot(weight, y) / whole
     across = x - mean_x
-    spread = float(weight @ across**2)
-    slope = float((weight * across) @ (y - mean_y)) / spread if spread else 0.0
+    spread = _dot(weight, across**2)
+    slope = _dot(weight * across, y - mean_y) / spread if spread else 0.0
     return slope, mean_y - slope * mean_x
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    # Not by BLAS: its threads take longer to start than this does, and round otherwise by number.
+    return float(np.einsum("i,i->", a, b))
 
 
 def _fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:

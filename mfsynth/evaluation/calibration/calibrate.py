@@ -13,6 +13,7 @@ from mfsynth.checks.base import Check, Input
 from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term, UsedEstimator
 from mfsynth.checks.calibration_files import CalibrationFile, limit_settings
 from mfsynth.checks.registry import networks_of, open_checks
+from mfsynth.checks.verdict import score_infos
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.config import PERTURBED, CalibrateConfig, TrustedPart
 from mfsynth.evaluation.calibration.estimates import Estimate, open_estimator, perturbed
@@ -61,8 +62,8 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         return score_pairs(found.pairs, checks, config.seed, report), found.sources
 
     scored, sources = scored_of(config.data)
-    limited = config.alpha is not None and config.delta is not None
-    fits = split(scored.images, config.seed, _PARTS if limited else 1)
+    has_limits = config.alpha is not None and config.delta is not None
+    fits = split(scored.images, config.seed, _PARTS if has_limits else 1)
     terms, bias = fit_on(scored, fits)
     found = _limits(scored, fits, terms, bias, checks, config)
     figures: dict[str, Any] = {
@@ -72,10 +73,16 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         "clean": clean_figures(scored),
         **power_figures(scored, config.draws, config.seed),
     }
+    complete = {name: _with_limits(check, found) for name, check in checks.items()}
     if config.held_out is not None and found:
+        # Those of scores that always abstained, too: a run has them.
+        applied = score_infos(open_checks(complete).values())
+        limited = {name: one.limit for name, one in applied.items() if one.limit is not None}
         others, more = scored_of(config.held_out)
         sources += tuple(one | {"held_out": True} for one in more)
-        figures["held_out"] = held_out_figures(others, found, terms, bias, config.seed)
+        figures["held_out"] = held_out_figures(
+            others, {**limited, FUSED: found[FUSED]}, terms, bias, config.seed
+        )
     guarantee = None
     if config.alpha is not None and config.delta is not None:
         images = len(np.unique(scored.images[~fits]))
@@ -84,7 +91,7 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
         version=1,
         made_with=f"mfsynth {mfsynth.__version__}",
         guarantee=guarantee,
-        checks={name: _with_limits(check, found) for name, check in checks.items()},
+        checks=complete,
         limits=found,
         terms=terms,
         bias=bias,

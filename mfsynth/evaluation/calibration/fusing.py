@@ -55,7 +55,8 @@ def fit(
             *(np.full(len(part), 0.5 / len(kinds) / len(part)) for part in kinds),
         ]
     )
-    bias, *solution = _logistic(features, labels, weights).tolist()
+    # In digits that don't hang on how many threads summed up.
+    bias, *solution = (float(f"{value:.9g}") for value in _logistic(features, labels, weights))
     terms = []
     for number, (name, (middle, low, high)) in enumerate(scales.items()):
         own = solution[2 * len(HINGES) * number :][: 2 * len(HINGES)]
@@ -70,7 +71,8 @@ def fused(names: Sequence[str], scores: _Scores, terms: Sequence[Term], bias: fl
     spoke = np.zeros(len(scores), bool)
     for term in terms:
         values = scores[:, names.index(term.score)]
-        total += deviations(values, term.middle, term.low, term.high) @ (*term.below, *term.above)
+        beyond = deviations(values, term.middle, term.low, term.high)
+        total += (beyond * (*term.below, *term.above)).sum(axis=1)
         spoke |= ~np.isnan(values)
     return np.where(spoke, total, np.nan)
 

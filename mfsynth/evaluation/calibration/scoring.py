@@ -20,7 +20,7 @@ from mfsynth.checks.verdict import run_checks, score_infos
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.corruptions import CORRUPTIONS, Corruption
 from mfsynth.evaluation.calibration.trusted import Report, TrustedPair
-from mfsynth.processes import end_with_parent, usable_cores
+from mfsynth.processes import end_with_parent, one_thread_each, usable_cores
 
 # To start takes a process as long as it takes to score some pairs.
 _WORTH_A_PROCESS = 16
@@ -132,7 +132,7 @@ def _all_scores(checks: Mapping[str, Check], seed: int, work: Sequence[Work]) ->
     # The caller may have threads, which no fork survives.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(processes, context, _begin) as pool:
+        with one_thread_each(), ProcessPoolExecutor(processes, context, _begin) as pool:
             yield from pool.map(scores, work)
     except BrokenProcessPool as error:
         raise MfsynthError(
