@@ -200,7 +200,9 @@ def _joined(name: str, found: CalibrationFile, checks: Mapping[str, Any], where:
     if not isinstance(own, Mapping):
         return own  # Validation says what is wrong with it.
     for key, value in own.items():
-        if key not in limits and key in calibrated and calibrated[key] != value:
+        # From Python a list may be a tuple.
+        given = [*value] if isinstance(value, tuple) else value
+        if key not in limits and key in calibrated and calibrated[key] != given:
             raise MfsynthError(
                 f"checks.{name}.{key}: {value}, but the calibration was made with "
                 f"{calibrated[key]}; calibrate anew with it, or leave it out"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated
 
 import cv2
@@ -83,6 +84,8 @@ class ObjectDepthError(Check):
         return self.steps
 
 
+# Scores and parted objects are of the same pair, one after the other.
+@lru_cache(maxsize=1)
 def _errors(pair: CheckedPair) -> Mapping[int, float]:
     """Of each object by its number, and of the background as 0; of regions that say something."""
     assert pair.estimate is not None  # it is one of the inputs

@@ -61,7 +61,8 @@ class PromptObjects(Check):
             name="objects_found",
             label="objects found",
             direction="higher",
-            note="share of the things that the prompt names that are found in the image",
+            note="share of the things that the prompt names that are found in the image; none "
+            "where the network can't know one of them",
             limit="min_found",
         ),
         Score(
@@ -74,14 +75,14 @@ class PromptObjects(Check):
     )
 
     def measure(self, pair: CheckedPair) -> dict[str, float]:
-        """Both scores; nan where the prompt names no thing that the network can know."""
+        """Both scores; nan where the prompt names none, or one that the network can't know."""
         assert pair.slots is not None  # it is one of the inputs
         things = named_things(self.things, pair.slots)
         sure: list[float] = []
         if things:
-            network = open_detector(self.model, self.revision)
-            sure = [s for s in network.confidences(pair.rgb, things) if not math.isnan(s)]
-        if not sure:
+            sure = [*open_detector(self.model, self.revision).confidences(pair.rgb, things)]
+        # What nobody looked for may be absent.
+        if not sure or any(math.isnan(one) for one in sure):
             return {"objects_found": math.nan, "objects_confidence": math.nan}
         found = sum(one >= self.confidence for one in sure)
         return {"objects_found": found / len(sure), "objects_confidence": min(sure)}
@@ -101,7 +102,7 @@ class PromptObjects(Check):
         open_detector(self.model, self.revision)
 
 
-def named_things(things: Sequence[str], slots: Mapping[str, tuple[str, ...]]) -> list[str]:
+def named_things(things: Sequence[str], slots: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     """The things that a prompt names, each once.
 
     Args:
@@ -109,15 +110,15 @@ def named_things(things: Sequence[str], slots: Mapping[str, tuple[str, ...]]) ->
         slots: What the prompt took for each slot, in the order of the text.
 
     Returns:
-        For each of `things` as many as the prompt has; none where its slots were taken a different
-        number of times, so that it isn't known which belong together.
+        For each of `things` as many as the prompt has; None where the slots of one were taken a
+        different number of times, so that it isn't known which belong together.
     """
     named: dict[str, None] = {}
     for thing in things:
         fields = _slots_of(thing)
         taken = [slots.get(field, ()) for field in fields]
         if len({len(options) for options in taken}) != 1:
-            continue
+            return None
         for options in zip(*taken, strict=True):
             named[thing.format_map(dict(zip(fields, options, strict=True)))] = None
     return [*named]

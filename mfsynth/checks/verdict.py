@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mfsynth.checks.base import Check, CheckedPair, Failure
 from mfsynth.checks.calibration import Calibration
+from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import ScoreInfo
 
 
@@ -32,7 +33,11 @@ class Verdict:
 
 
 def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
-    """Run all checks, also after one has failed, so that all scores are known."""
+    """Run all checks, also after one has failed, so that all scores are known.
+
+    Raises:
+        MfsynthError: A score is infinite.
+    """
     scores: dict[str, float] = {}
     failures: list[Failure] = []
     parted: list[str] = []
@@ -44,6 +49,11 @@ def run_checks(pair: CheckedPair, checks: Iterable[Check]) -> Verdict:
         else:
             measured = check.measure(pair)
             own = {score.name: float(measured[score.name]) for score in check.scores}
+            if endless := [name for name, value in own.items() if math.isinf(value)]:
+                raise MfsynthError(
+                    f"checks: the score {endless[0]} is infinite, which no limit holds of and no "
+                    "file can store; its check should abstain (nan), or give a number"
+                )
             parted += check.parted(pair)
         scores |= own
         failures += check.failures(pair, own)

@@ -119,10 +119,16 @@ def _nearest_copy(values: NDArray[Value], side: int | None) -> NDArray[Value]:
     longest = max(values.shape)
     if side is None or longest <= side:
         return values
+    at = [
+        (np.arange(max(1, round(size * side / longest))) + 0.5) * longest / side
+        for size in values.shape
+    ]
+    # The number of them may have been rounded up.
     rows, columns = (
-        (np.arange(round(size * side / longest)) + 0.5) * longest / side for size in values.shape
+        places.clip(max=size - 1).astype(np.intp)
+        for places, size in zip(at, values.shape, strict=True)
     )
-    return values[rows.astype(np.intp)[:, None], columns.astype(np.intp)]
+    return values[rows[:, None], columns]
 
 
 PLAIN: Final = Protocol("plain")

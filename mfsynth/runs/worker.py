@@ -275,7 +275,8 @@ class ShardWorker:
             )
             verdict = run_checks(shown, self._checks)
         # The score's name alone can be counted; its value is in `scores`.
-        reasons = [failure.score for failure in verdict.failures]
+        # Once, however many limits it missed.
+        reasons = [*dict.fromkeys(failure.score for failure in verdict.failures)]
         if found is None:
             reasons.append(NO_SCALE)
         with clock("encode"):

@@ -51,6 +51,8 @@ class _FolderSettings(StoredDepthSettings):
     """
 
     places: ClassVar[frozenset[str]] = frozenset({"path", "depth_path"})
+    # Whether images of one folder are frames of one recording.
+    has_sequences: ClassVar[bool] = True
 
     kind: Literal["folder"]
     layout: str
@@ -107,6 +109,7 @@ class _FolderSettings(StoredDepthSettings):
             needs_depth=self._has_depth and self.depth != "optional",
             skipped=tuple(skipped),
             beside=self.labels,
+            has_sequences=self.has_sequences,
         )
 
     @abstractmethod
@@ -197,6 +200,8 @@ class GenericFolderSettings(_FolderSettings):
         codes_per_unit: See above; it or a unit in `encoding` must be given with `depths`.
     """
 
+    has_sequences: ClassVar[bool] = False
+
     layout: Literal["generic"]
     images: NonEmpty | None = None
     depths: NonEmpty | None = None
@@ -266,6 +271,7 @@ class FolderSource:
         needs_depth: Whether depth without a valid pixel is an error.
         skipped: Images that were left out.
         beside: Which labels lie beside images.
+        has_sequences: Whether images of one folder are frames of one recording.
     """
 
     tree: Tree
@@ -278,6 +284,7 @@ class FolderSource:
     needs_depth: bool
     skipped: tuple[Skipped, ...]
     beside: LabelSettings | None = None
+    has_sequences: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -317,6 +324,13 @@ class FolderSource:
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""
         return None if self.beside is None else self.beside.moment(self.key(index))
+
+    def scene(self, index: int) -> str:
+        """See `SceneSource`: an episode, or a recording; of images of any kind each its own."""
+        if (moment := self.moment(index)) is not None:
+            return moment.episode
+        name = self.images[index]
+        return posixpath.dirname(name) if self.has_sequences else name
 
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file that an item is made of."""

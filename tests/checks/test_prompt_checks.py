@@ -124,7 +124,8 @@ def test_a_thing_that_is_not_found_rejects_where_a_limit_says_so(network):
 def test_things_are_named_by_slots_that_were_taken_equally_often():
     assert named_things([THING], SLOTS) == ["red cube", "blue ball"]
     assert named_things(["{table} table", "{shape}"], SLOTS) == ["white table", "cube", "ball"]
-    assert named_things(["{table} {shape}", "{tool}"], SLOTS) == []
+    assert named_things(["{table} {shape}", "{tool}"], SLOTS) is None
+    assert named_things(["{tool}"], SLOTS) == []
     assert named_things(["{colour}"], {"colour": ("red", "red")}) == ["red"]
 
 
@@ -221,3 +222,14 @@ def test_the_judge_that_comes_with_the_package_finds_what_scenes_were_rendered_f
     )
     assert np.mean(own) > 0.8
     assert np.mean(others) < 0.3
+
+
+def test_a_thing_that_the_network_can_not_know_is_not_taken_for_found(network):
+    settings = {"model": network("judge"), "things": ["{colour} {shape}"], "min_found": 1.0}
+    slots = {"colour": ("red", "magenta"), "shape": ("cube", "teapot")}
+    rgb, depth = make_scene(48)
+    for on_abstain, accepted in (("pass", True), ("reject", False)):
+        checks = open_checks({"prompt_objects": settings | {"on_abstain": on_abstain}})
+        verdict = run_checks(CheckedPair(rgb, depth, slots=slots), checks.values())
+        assert math.isnan(verdict.scores["objects_found"])
+        assert verdict.accepted == accepted

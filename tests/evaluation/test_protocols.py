@@ -132,3 +132,9 @@ def test_names_say_the_protocol():
 def test_no_image_is_an_error():
     with pytest.raises(ValueError, match="no image"):
         score_depth([], [])
+
+
+@pytest.mark.parametrize("shape", [(2047, 2048), (1539, 2048), (2048, 2047), (2048, 1)])
+def test_a_map_of_any_size_has_a_smaller_copy(shape):
+    truth = np.ones(shape, np.float32)
+    assert score_depth([2 * truth], [truth], ETH3D).abs_rel == pytest.approx(0, abs=1e-6)

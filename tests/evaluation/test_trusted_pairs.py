@@ -231,9 +231,9 @@ class EndlessCheck(Check):
         return {"endless": float("inf")}
 
 
-def test_an_infinite_score_of_a_good_pair_is_told():
+def test_an_infinite_score_is_told():
     pairs = read(item(0), item(1)).pairs
-    with pytest.raises(MfsynthError, match="the score endless of a trusted pair is infinite"):
+    with pytest.raises(MfsynthError, match="the score endless is infinite"):
         score_pairs(pairs, {"endless": EndlessCheck()}, 0, lambda *_: None)
 
 

@@ -95,9 +95,9 @@ def test_checks_see_the_prompt_and_what_it_took_for_its_slots(run_folder):
     assert receipt.accepted == 8
     index = pq.read_table(run_folder.output / receipt.objects["index"].key)
     assert index["check_prompt_agreement"].null_count == 0
-    # Of the shapes the tiny judge knows two.
+    # Of the shapes the tiny judge knows two; one that it doesn't know may be absent.
     seen = [value is not None for value in index["check_objects_found"].to_pylist()]
-    assert seen == ["cube" in text or "ball" in text for text in index["prompt"].to_pylist()]
+    assert seen == [{*shapes} <= {"cube", "ball"} for shapes in index["slot_shape"].to_pylist()]
     assert {*seen} == {True, False}
     shutil.rmtree(models["prompt_objects"])
     open_detector.cache_clear()
@@ -311,7 +311,7 @@ def test_a_reject_whose_depth_is_none_has_no_pixels(run_folder):
     class NoDepth(StandInPipeline):
         def __call__(self, **asked):
             pairs = super().__call__(**asked)
-            pairs.depth[0, 0, 0] = np.nan
+            pairs.depth[0] = np.nan
             return pairs
 
     config = run_folder.config(keep_rejects="all")
@@ -319,7 +319,8 @@ def test_a_reject_whose_depth_is_none_has_no_pixels(run_folder):
     receipt = make(worker, config, batch_size=8)[-1].receipt
     table = pq.read_table(f"{config.output}/{receipt.objects['rejects'].key}")
     first = table.to_pylist()[0]
-    assert first["reasons"][0] == "valid_fraction"
+    # Whatever else is wrong with it, it counts once.
+    assert first["reasons"].count("valid_fraction") == 1
     assert (first["rgb_offset"], first["width"]) == (None, None)
     assert first["phash"] is not None
 

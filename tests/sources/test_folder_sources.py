@@ -21,6 +21,8 @@ from training_files import (
     write,
 )
 
+from mfsynth.sources.base import scene_of
+
 REAL = Path(__file__).parents[1] / "data" / "real_rgbd"
 
 
@@ -293,3 +295,19 @@ def test_depth_without_images_is_a_source_of_its_own(tmp_path):
     assert item.intrinsics.cx == 2.5
     with pytest.raises(ValidationError, match="give images, depths, or both"):
         source(**generic)
+
+
+def test_frames_of_one_recording_are_of_one_scene_and_images_of_any_kind_are_not(tmp_path):
+    path = make_tum(tmp_path / "tum", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    tum = source(kind="folder", layout="tum", path=path)
+    assert len({scene_of(tum, index) for index in range(3)}) == 1
+    for scene in ("a", "b"):
+        for number in range(2):
+            write(tmp_path / "scannet" / scene / "color" / f"{number}.jpg", jpeg(image(number)))
+            write(tmp_path / "scannet" / scene / "depth" / f"{number}.png", png(codes(number)))
+    folder = str(tmp_path / "scannet")
+    scannet = source(kind="folder", layout="scannet", path=folder)
+    assert len({scene_of(scannet, index) for index in range(4)}) == 2
+    wildcards = {"images": "*/color/*.jpg", "depths": "*/depth/*.png", "codes_per_unit": 1000.0}
+    generic = source(kind="folder", layout="generic", path=folder, **wildcards)
+    assert len({scene_of(generic, index) for index in range(4)}) == 4
