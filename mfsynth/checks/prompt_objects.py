@@ -61,8 +61,7 @@ class PromptObjects(Check):
             name="objects_found",
             label="objects found",
             direction="higher",
-            note="share of the things that the prompt names that are found in the image; none "
-            "where the network can't know one of them",
+            note="share of the things that the prompt names that are found in the image",
             limit="min_found",
         ),
         Score(

@@ -87,7 +87,9 @@ def test_checks_see_the_prompt_and_what_it_took_for_its_slots(run_folder):
         "prompt_agreement": tiny_recognisers.clip(run_folder.folder / "clip"),
         "prompt_objects": tiny_recognisers.judge(run_folder.folder / "judge"),
     }
-    run_folder.values["prompts"] = {"library": "tabletop"}
+    library = run_folder.folder / "shapes.yaml"
+    library.write_text("templates: ['a {shape} on a table']\nslots: {shape: [cube, cone, ball]}\n")
+    run_folder.values["prompts"] = {"library": str(library)}
     run_folder.values["checks"] = {name: {"model": str(at)} for name, at in models.items()}
     run_folder.values["checks"]["prompt_objects"]["things"] = ["red {shape}"]
     config = run_folder.config()
