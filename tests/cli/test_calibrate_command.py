@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -59,9 +60,20 @@ class Lens(Check):
         return {"lens": pair.intrinsics.fx}
 
 
+class Levels(Check):
+    """Says nothing of depth that has many values."""
+
+    max: float = 0.4
+    inputs = ("depth",)
+    scores = (Score("levels", "levels", "lower", "bad with few values", limit="max"),)
+
+    def measure(self, pair):
+        return {"levels": math.nan if len(np.unique(pair.depth)) > 70 else 0.9}
+
+
 @pytest.fixture
 def more_checks(monkeypatch):
-    own = {**registry.BUILT_IN, "opinion": Opinion, "lens": Lens}
+    own = {**registry.BUILT_IN, "opinion": Opinion, "lens": Lens, "levels": Levels}
     monkeypatch.setattr(registry, "BUILT_IN", own)
 
 
@@ -89,6 +101,18 @@ def calibrate(capsys, tmp_path):
 def error(shown):
     (line,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
     return line
+
+
+def test_what_a_run_rejects_is_counted_by_all_limits_that_it_has(calibrate, more_checks, tmp_path):
+    status, shown = calibrate(
+        checks=("flying_pixels", "levels"), held_out=[REAL], alpha=0.7, delta=0.8
+    )
+    assert status == 0, shown.err
+    found = CalibrationFile.model_validate_json((tmp_path / "found.json").read_text())
+    assert "levels" not in found.limits
+    assert found.checks["levels"]["max"] == 0.4
+    rows = {row["corruption"]: row for row in found.figures["held_out"]["corruptions"]}
+    assert rows["64 levels"]["rejected"] == rows["64 levels"]["pairs"] == 5
 
 
 def test_a_run_names_what_it_writes(calibrate, tmp_path):

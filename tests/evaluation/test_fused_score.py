@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +46,26 @@ def test_nothing_speaks_for_a_pair(fitted):
 def test_a_fit_is_the_same_each_time(fitted):
     clean, spoilt, model = fitted
     assert fit(NAMES, clean, spoilt) == model
+
+
+def test_a_fit_is_the_same_whatever_the_number_of_threads():
+    code = (
+        "import numpy as np; from mfsynth.evaluation.calibration.fusing import fit;"
+        "rng = np.random.default_rng(0); rows = rng.normal(size=(2_000, 13));"
+        "print(fit([*map(str, range(13))], rows, [rows + rng.normal(size=13) for _ in range(4)]))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in "12"
+    ]
+    assert said[0] == said[1]
+    assert "Term(" in said[0]
 
 
 def test_a_score_that_abstains_adds_nothing(fitted):
