@@ -26,8 +26,9 @@ from mfsynth.storage.store import ObjectStore
 
 # Readers that want few columns or rows of a large table need not decode all of it.
 _ROWS_A_GROUP = 2**14
-# Where shards are so large, there are few of them to read.
-_MOST_ROWS = 2**20
+# Where shards are so large, there are few of them to read. Of a table that is read at once each row
+# may have a kilobyte.
+_MOST_ROWS = 2**19
 
 
 def compact(
