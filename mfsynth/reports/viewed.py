@@ -63,7 +63,7 @@ def rejects_beside(
     others.reasons.update(view.left_out)
     rejected = sum(receipt.rejected for receipt in receipts.values()) - len(returned)
     chosen = choose(rejected + len(outside), count, rng)
-    few = choose(len(others.rejected), np.count_nonzero(chosen < rejected), rng)
+    few = choose(len(others.rejected), int(np.count_nonzero(chosen < rejected)), rng)
     some = take_rows(outside, chosen[chosen >= rejected] - rejected)
     reasons = why_not_kept(some, view.rules)
     others.rejected = [

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import model_info, require_gpu
+from mfsynth.models.understanding import Understanding
 from mfsynth.runs.attempts import Attempts
 from mfsynth.runs.cluster import ClusterLostError
 from mfsynth.runs.committing import Committer
@@ -58,7 +59,6 @@ from mfsynth.runs.supervisor import Supervisor
 from mfsynth.runs.understanding import (
     PROMPTS_LOOKED_AT,
     REMEDY,
-    Understanding,
     require_understood,
     understanding,
     vocabulary_of,

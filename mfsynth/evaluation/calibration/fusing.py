@@ -59,7 +59,7 @@ def fit(
     bias, *solution = (float(f"{value:.9g}") for value in _logistic(features, labels, weights))
     terms = []
     for number, (name, (middle, low, high)) in enumerate(scales.items()):
-        own = solution[2 * len(HINGES) * number :][: 2 * len(HINGES)]
+        own = (*solution[2 * len(HINGES) * number :][: 2 * len(HINGES)],)
         below, above = own[: len(HINGES)], own[len(HINGES) :]
         terms.append(Term(score=name, middle=middle, low=low, high=high, below=below, above=above))
     return tuple(terms), bias
