@@ -35,6 +35,15 @@ DESK = {
     "captions": {"constant": "a desk"},
     "encoding": {"camera": {"fx": 50.0, "fy": 50.0, "cx": 23.5, "cy": 15.5}},
 }
+# Images that are no frames of one recording.
+MINE = {
+    **DESK,
+    "layout": "generic",
+    "path": "data/mine",
+    "images": "rgb/*.png",
+    "depths": "depth/*.png",
+    "codes_per_unit": 1000.0,
+}
 
 
 def furnish(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny_jobs
 from fenced import Block, of_page
-from furnishing import DESK
+from furnishing import DESK, MINE
 
 from mfsynth.cli import main
 from mfsynth.config import RunConfig
@@ -78,7 +78,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "evaluate": ("--set", "steps=1", "--set", "data=[{kind: mfsynth, url: out/mine}]"),
     "evaluate published": ("--set", "steps=1", "--set", "model={id: embedded}"),
     "calibrate": (
-        *("--set", "checks={estimator_agreement: {}}", *_DESK),
+        *("--set", "checks={estimator_agreement: {}}", "--set", f"data={json.dumps([MINE])}"),
         *("--set", "held_out=null", "--set", "draws=20"),
         # What five images are enough for.
         *("--set", "alpha=0.8", "--set", "delta=0.8"),
