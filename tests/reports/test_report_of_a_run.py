@@ -285,13 +285,19 @@ def test_why_pairs_are_not_in_a_view_is_its_own_limits_in_page_card_and_manifest
     assert not any("abstained" in each for card in report.rejects for each in card.reasons)
 
 
-def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run, tmp_path):
+@pytest.fixture
+def strict(run, tmp_path) -> str:
+    """A run with a view `strict`."""
     shutil.copytree(run, tmp_path / "run")
-    url = str(tmp_path / "run")
-    whole = collect_report(url)
     # Pairs have 2 and their number: all but those of candidates 0 and 1.
     limits = {"registration": Bound(4.0, is_minimum=True)}
+    url = str(tmp_path / "run")
     refilter(ObjectStore.open(url), "strict", Rules(limits, max_per_prompt=6))
+    return url
+
+
+def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(strict, tmp_path):
+    url, whole = strict, collect_report(strict)
     report = collect_report(url, view="strict")
     assert (report.accepted, report.candidates) == (6, whole.candidates)
     assert report.rejected == whole.rejected + whole.accepted - 6
@@ -307,12 +313,8 @@ def test_the_page_of_a_view_shows_its_pairs_its_limits_and_what_it_left_out(run,
     assert (tmp_path / "run" / "report-strict.html").exists()
 
 
-def test_pairs_that_the_run_accepted_and_the_view_leaves_out_are_shown_with_why(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    url = str(tmp_path / "run")
-    whole = collect_report(url)
-    limits = {"registration": Bound(4.0, is_minimum=True)}
-    refilter(ObjectStore.open(url), "strict", Rules(limits, max_per_prompt=6))
+def test_pairs_that_the_run_accepted_and_the_view_leaves_out_are_shown_with_why(strict):
+    url, whole = strict, collect_report(strict)
     report = collect_report(url, view="strict", rejects=1000)
     accepted = {card.candidate: card for card in report.rejects if card.candidate in ids_of(whole)}
     assert len(accepted) == whole.accepted - report.accepted > 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mfsynth.config.documents import json_document
+from mfsynth.config.documents import json_document, strict_json
 from mfsynth.shards.documents.manifest import described
 from mfsynth.shards.records import Receipt
 
@@ -57,11 +57,11 @@ def seal(manifest: Mapping[str, Any], documents: Mapping[str, bytes]) -> bytes:
 def open_sealed(name: str, data: bytes) -> Sealed | None:
     """A `manifest.json` of that name; None where it has no seal, or was changed since."""
     try:
-        manifest = json.loads(data)
+        manifest = strict_json(data)
         own = manifest.pop(_SEAL)
         digests = {**own[_OTHERS], name: _digest(data)}
         is_whole = own[_OWN] == _digest(_canonical(manifest))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
     return Sealed(manifest, digests) if is_whole else None
 
