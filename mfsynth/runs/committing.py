@@ -91,15 +91,17 @@ class Committer:
 
     def _problem(self, receipt: Receipt) -> str | None:
         """Why what a worker has uploaded can't be committed, if so."""
+        # In this order: gc removes what it has marked, and then the mark.
+        condemned = condemned_keys(self._store)
+        keys = (stored.key for stored in receipt.objects.values())
+        if doomed := next((key for key in keys if key in condemned), None):
+            return f"{self._store.url}/{doomed} is marked by gc"
         if lacking := lacking_objects(self._store, receipt):
             return (
                 f"{lacking[0]}, though it was uploaded by {receipt.worker}: give an output that "
                 "all nodes share, and let nothing else delete there"
             )
-        condemned = condemned_keys(self._store)
-        keys = (stored.key for stored in receipt.objects.values())
-        doomed = next((key for key in keys if key in condemned), None)
-        return f"{self._store.url}/{doomed} is marked by gc" if doomed else None
+        return None
 
     def _others(self, shard: int) -> list[CommitEvent]:
         # A receipt that can't be read stops its own shard's commit, and only that.

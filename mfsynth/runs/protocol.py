@@ -14,6 +14,9 @@ from enum import StrEnum
 
 from mfsynth.shards.records import Receipt
 
+TO_SEE_IT = "; to see it: "
+"""Between why a candidate is in quarantine and the command that makes it again."""
+
 
 class FailureCause(StrEnum):
     """Why something has to be done again, and what it asks for.

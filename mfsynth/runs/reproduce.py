@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
@@ -20,9 +21,10 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import model_info
 from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.items import RunItems
+from mfsynth.runs.metres import NO_SCALE
 from mfsynth.runs.plan import Candidate, RunPlan
 from mfsynth.runs.pool import OpenWorker, open_shard_worker
-from mfsynth.runs.protocol import Assignment, Failed, Made
+from mfsynth.runs.protocol import TO_SEE_IT, Assignment, Failed, FailureCause, Made
 from mfsynth.runs.settings import complete
 from mfsynth.shards import codecs
 from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
@@ -75,7 +77,8 @@ class Pair:
     Attributes:
         sample_id: Its key.
         scores: Of all checks.
-        malformed: Reasons of a pair whose depth is none; such a one has nothing of what follows.
+        others: What it is turned down for beside its scores: the reasons of a pair whose depth is
+            malformed, which has nothing of what follows, or that it has no scale.
         members: Its files as a run has them in its tar, by name.
         rgb: uint8 (H, W, 3), as stored.
         depth: float32 (H, W), as stored.
@@ -83,7 +86,7 @@ class Pair:
 
     sample_id: str
     scores: tuple[Judged, ...]
-    malformed: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     members: Mapping[str, bytes] = field(default_factory=dict)
     rgb: RgbImage | None = None
     depth: DepthMap | None = None
@@ -91,7 +94,8 @@ class Pair:
     @property
     def failed(self) -> tuple[str, ...]:
         """Scores that it is turned down for."""
-        return self.malformed or tuple(score.name for score in self.scores if score.failed)
+        failed = [score.name for score in self.scores if score.failed]
+        return tuple(dict.fromkeys((*self.others, *failed)))
 
 
 def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunConfig, Candidate]:
@@ -186,15 +190,30 @@ def make_again(
             if check.on_abstain == "reject"
             for score in check.scores
         }
-        return _pair(RunManifest.from_json(run), store, end.receipt, required)
+        row = _row(store, end.receipt)
+        if end.receipt.quarantined:
+            # Its end names a run that is gone by then.
+            reason = row["reasons"][0].partition(TO_SEE_IT)[0]
+            return Failed(FailureCause.ERROR, reason)
+        found = _pair(RunManifest.from_json(run), store, end.receipt, row, required)
+        asks = end.receipt.accepted and config.metres_per_unit is not None
+        return replace(found, others=(NO_SCALE,)) if asks and not row.get("metres_per_unit") else found
 
 
-def _pair(
-    manifest: RunManifest, store: ObjectStore, receipt: Receipt, required: Collection[str]
-) -> Pair:
+def _row(store: ObjectStore, receipt: Receipt) -> Mapping[str, Any]:
     kind = "index" if receipt.accepted else "rejects"
     with store.local_copy(receipt.objects[kind].key) as path:
         [row] = pq.read_table(path, partitioning=None).to_pylist()
+    return cast(Mapping[str, Any], row)
+
+
+def _pair(
+    manifest: RunManifest,
+    store: ObjectStore,
+    receipt: Receipt,
+    row: Mapping[str, Any],
+    required: Collection[str],
+) -> Pair:
     scores = {
         name.removeprefix(SCORE_PREFIX): math.nan if value is None else value
         for name, value in row.items()
@@ -205,7 +224,7 @@ def _pair(
         for name, value in scores.items()
     )
     if not receipt.accepted:
-        return Pair(row["sample_id"], judged, malformed=tuple(receipt.reasons))
+        return Pair(row["sample_id"], judged, others=tuple(receipt.reasons))
     tar = store.read_bytes(receipt.objects["tar"].key)
     members = {
         f"{row['sample_id']}.{member.suffix}": tar[row[f"{name}_offset"] :][: row[f"{name}_size"]]

@@ -38,6 +38,7 @@ from mfsynth.runs.metres import NO_SCALE, Measured, measured
 from mfsynth.runs.phases import PhaseClock
 from mfsynth.runs.plan import Candidate
 from mfsynth.runs.protocol import (
+    TO_SEE_IT,
     Assignment,
     Failed,
     FailureCause,
@@ -339,7 +340,7 @@ class ShardWorker:
 
     def _quarantine(self, candidate: Candidate, reason: str) -> Quarantine:
         again = shell_line("mfsynth", "reproduce", self._store.url, candidate.index)
-        return Quarantine(candidate.ref, f"{reason}; to see it: {again}")
+        return Quarantine(candidate.ref, f"{reason}{TO_SEE_IT}{again}")
 
     def _upload(
         self, spool: ShardSpool, clock: PhaseClock, candidates: Sequence[Candidate]

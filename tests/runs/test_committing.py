@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import tiny_run
 
+from mfsynth.runs import committing
 from mfsynth.runs.committing import Committer
 from mfsynth.runs.events import CommitFailed, ShardCommitted, ShardLost
 from mfsynth.runs.watching.notices import failure_in
@@ -75,6 +76,30 @@ def test_what_gc_has_marked_is_not_committed(store):
     assert answers(store, heir) == [ShardCommitted(heir)]
     tiny_run.collect_all(store)
     assert read_commits(store)[1] == heir
+
+
+def test_what_gc_removes_between_the_looks_is_not_committed(store, monkeypatch):
+    """By a gc that began before this driver, which was suspended, beat again."""
+    receipt = tiny_run.upload_shard(store, 1)
+    begun = datetime.now(UTC)
+    collect(store, timedelta(), now=begun)
+    looked = {committing.condemned_keys, committing.lacking_objects}
+
+    def after(look):
+        def run(*args):
+            found = look(*args)
+            looked.discard(look)
+            if looked:
+                collect(store, timedelta(), now=begun + timedelta(days=2))
+            return found
+
+        return run
+
+    for look in [*looked]:
+        monkeypatch.setattr(committing, look.__name__, after(look))
+    [answer] = answers(store, receipt)
+    assert isinstance(answer, ShardLost)
+    assert [*read_commits(store)] == [0]
 
 
 def test_a_shard_that_another_driver_has_committed_is_known_with_all_that_it_did(store):

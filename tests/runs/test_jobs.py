@@ -29,7 +29,7 @@ from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
-from mfsynth.runs.protocol import Assignment, Made
+from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.shards.finalize import finalize
@@ -123,6 +123,11 @@ def test_what_can_not_be_read_is_in_quarantine_and_the_rest_is_made(job, photogr
     assert (broken["source"], broken["outcome"], broken["candidate"]) == ("1.jpg", "quarantined", 1)
     assert "1.jpg" in broken["reasons"][0]
     assert "cut it into parts" in long["reasons"][0]
+    for row in (broken, long):
+        found = find_candidate(config.output, row["candidate"], trust=True)
+        again = make_again(config.output, *found, "cpu")
+        assert isinstance(again, Failed)
+        assert again.message == row["reasons"][0].partition("; to see it: ")[0]
     plan = plan_of(config)
     assert plan.too_many(3) is None
     assert "4 of 6 candidates can't be made, and max_skipped allows 3" in plan.too_many(4)

@@ -223,14 +223,20 @@ def test_a_pair_that_can_not_be_made_metric_is_rejected_without_a_way_back(
         keep_rejects="all",
     )
     store = start(config)
-    estimator = StandInEstimator(config, **says)
-    worker = ShardWorker(config, StandInPipeline(config, Behaviour()), estimator=estimator)
-    receipt = make(worker, config).receipt
+
+    def open_worker(config, device):
+        estimator = StandInEstimator(config, **says)
+        return ShardWorker(config, StandInPipeline(config, Behaviour()), estimator=estimator)
+
+    receipt = make(open_worker(config, "cpu"), config).receipt
     assert (receipt.accepted, receipt.reasons[NO_SCALE]) == (0, 8)
     assert commit(store, receipt)
     rejects = pq.read_table(store.local_root / receipt.objects["rejects"].key, partitioning=None)
     assert {*rejects["rgb_offset"].to_pylist()} == {None}
     assert not verify_run(store).problems
+    _, candidate = find_candidate(config.output, 0, trust=True)
+    again = make_again(config.output, config, candidate, "cpu", open_worker=open_worker)
+    assert NO_SCALE in again.failed
 
 
 def test_the_weights_of_the_estimator_decide_what_a_run_is(run_folder, tmp_path):
