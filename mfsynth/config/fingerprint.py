@@ -68,6 +68,12 @@ def fingerprint(
         Digest and settings; equal settings give equal digests on every machine.
     """
     settings: dict[str, Any] = _without_unset(config.model_dump(mode="json", exclude=_OPERATIONAL))
+    # What is the default in other words, or by an earlier name, is the same run.
+    if config.copies == 1:
+        del settings["copies"]
+    if config.rejects_kept != "all":
+        settings.pop("keep_rejects", None)
+        settings["keep_reject_thumbnails"] = config.rejects_kept == "thumbnails"
     if prompts_digest is not None:
         settings["prompts"] = {"digest": prompts_digest}
     settings["model"]["revision"] = model_revision

@@ -193,7 +193,9 @@ class _Session:
         self._poll_nodes_at = 0.0
 
     def run(self, open_worker: OpenWorker) -> RunResult:
-        # A finished run is recognised without starting anything.
+        # How a run has ended is recognised without starting anything.
+        if (reason := self._plan.too_many(self._reporter.totals.quarantined)) is not None:
+            return self._result(Finish(Outcome.FAILED, reason))
         if ShardLedger(self._goal, self._earlier).is_complete:
             return self._result(Finish(Outcome.FINISHED))
         with self._display, StopRequests() as stop, RunLog(self._store) as log:

@@ -324,7 +324,7 @@ def _copy_documents(
     for key, data in found.items():
         if key not in left_out:
             target.put_bytes(key, data)
-    return tuple(key for key in found if key in left_out)
+    return tuple(left_out)
 
 
 def _copy_energon(

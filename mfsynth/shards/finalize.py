@@ -78,20 +78,20 @@ def run_documents(
         layout.CROISSANT_KEY: json_document(croissant(manifest, index.schema)),
         layout.CARD_KEY: data_card(manifest, run.scores, pure).encode(),
     }
-    return {layout.MANIFEST_KEY: seal(manifest, others), **others}
+    return {**others, layout.MANIFEST_KEY: seal(manifest, others)}
 
 
 def document_problems(
     store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
 ) -> list[str]:
-    """What is wrong with the documents that are there, one line each; as `stale_documents`."""
+    """What is wrong with the documents, one line each; as `stale_documents`."""
     stale = stale_documents(store, run, commits)
     if has_energon(store):
         index = read_index(store, commits.values(), from_segments=False)
         stale += stale_energon(store, EnergonIndex(commits, index))
     return [
-        f"{key}: is not what the receipts come to: it was changed, or shards were added "
-        "since; `mfsynth finalize` writes it anew"
+        f"{key}: is not what the receipts come to: it was changed or removed, or shards were "
+        "added since; `mfsynth finalize` writes it anew"
         for key in stale
     ]
 
@@ -99,7 +99,9 @@ def document_problems(
 def stale_documents(
     store: ObjectStore, run: RunManifest, commits: Mapping[int, Receipt]
 ) -> list[str]:
-    """Keys of the documents that are there and not what the receipts come to.
+    """Keys of the documents that aren't what the receipts come to, or aren't there.
+
+    The latter if the manifest was written with them.
 
     Args:
         store: The run.
@@ -119,11 +121,12 @@ def stale_documents(
         firsts.add(card)
     sealed = open_sealed(layout.MANIFEST_KEY, found.get(layout.MANIFEST_KEY, b""))
     if sealed is not None and sealed.is_of(run.fingerprint, commits.values()):
-        return [
+        changed = [
             key
             for key, data in found.items()
             if not sealed.holds(key, data) and not (key == layout.CARD_KEY and data in firsts)
         ]
+        return changed + sealed.lacking(found)
     index = read_index(store, commits.values(), from_segments=False)
     # Uncommitted objects come and go; the card says of each kind whether there were any.
     kinds = ("index", "rejects")

@@ -41,7 +41,8 @@ READABLE_VERSIONS = (FIRST_VERSION, "2-draft.1", *WRITTEN_VERSIONS)
 MANIFEST_KEY = "manifest.json"
 CROISSANT_KEY = "croissant.json"
 CARD_KEY = "README.md"
-DOCUMENT_KEYS = (MANIFEST_KEY, CROISSANT_KEY, CARD_KEY)
+DOCUMENT_KEYS = (CROISSANT_KEY, CARD_KEY, MANIFEST_KEY)
+"""In the order of writing: the manifest says which others there are."""
 VIEW_ROWS = "pairs.parquet"
 """Beside the documents of a view: its rows."""
 
@@ -315,7 +316,7 @@ def view_key(name: str) -> str:
 
 def view_document_keys(name: str) -> dict[str, str]:
     """Keys of the documents of a view, by the keys of those of a run; and of its rows."""
-    names = (*DOCUMENT_KEYS, VIEW_ROWS)
+    names = (VIEW_ROWS, *DOCUMENT_KEYS)
     return {document: f"{VIEWS_FOLDER}/{name}/{document}" for document in names}
 
 

@@ -61,8 +61,8 @@ def view_document_problems(
         with contextlib.suppress(MfsynthError):  # of the view, which is told of
             view.receipts_of(receipts)
             problems += [
-                f"{key}: is not what the view comes to: it was changed, or the view made anew; "
-                f"`mfsynth finalize --view {view.name}` writes it anew"
+                f"{key}: is not what the view comes to: it was changed or removed, or the view "
+                f"made anew; `mfsynth finalize --view {view.name}` writes it anew"
                 for key in documents_of_view(store, run, view, receipts)[1]
             ]
     return problems
@@ -71,7 +71,9 @@ def view_document_problems(
 def documents_of_view(
     store: ObjectStore, run: RunManifest, view: View, receipts: Mapping[int, Receipt]
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The documents of a view that are there and what the view comes to; keys of the others.
+    """The documents of a view that are what the view comes to; keys of the others.
+
+    Of those that aren't there, too, if the manifest was written with them.
 
     Args:
         store: Of the run.
@@ -93,7 +95,8 @@ def documents_of_view(
         if isinstance(said, Mapping) and said.get("sha256") == _digest(view.to_bytes()):
             names = {key: name for name, key in keys.items()}
             right = {k: data for k, data in found.items() if sealed.holds(names[k], data)}
-            return right, [key for key in found if key not in right]
+            lacking = [keys[name] for name in sealed.lacking([names[key] for key in found])]
+            return right, [key for key in found if key not in right] + lacking
     rows = _rows(store, view, receipts)
     key = keys[layout.VIEW_ROWS]
     stored = found.get(key, b"")
@@ -166,7 +169,7 @@ def _documents(
         layout.CROISSANT_KEY: json_document(croissant(manifest, rows.schema)),
         layout.CARD_KEY: data_card(manifest, limits_of(run, view)).encode(),
     }
-    made = {layout.MANIFEST_KEY: seal(manifest, others), **others}
+    made = {**others, layout.MANIFEST_KEY: seal(manifest, others)}
     return {keys[name]: text for name, text in made.items()}
 
 

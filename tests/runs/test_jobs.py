@@ -24,6 +24,7 @@ from mfsynth.runs.budget import plan_budget
 from mfsynth.runs.doctor.examination import looks_right, run_examination
 from mfsynth.runs.doctor.findings import Severity, examine
 from mfsynth.runs.driver import generate
+from mfsynth.runs.events import Outcome
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable
 from mfsynth.runs.loading import Loader
@@ -494,6 +495,21 @@ def test_every_command_refuses_what_is_anothers_and_a_source_without_depth(job, 
         generate(job("i2d", photographs.settings(path="/nowhere")), job="annotate")
 
 
+def test_a_run_of_which_too_much_can_not_be_made_has_failed_the_next_time_too(
+    job, photographs, monkeypatch
+):
+    monkeypatch.setattr("mfsynth.runs.loading._PAUSE_S", 0)
+    for number in (1, 3):
+        (photographs.folder / f"{number}.jpg").write_bytes(b"\xff\xd8 no picture")
+    config = job("i2d", photographs.settings(max_skipped=0.2))
+    make(config)
+    ended = generate(config, job="annotate")
+    assert ended.outcome is Outcome.FAILED
+    assert "2 of 5 candidates can't be made, and max_skipped allows 1" in ended.reason
+    enough = job("i2d", photographs.settings(max_skipped=0.4))
+    assert generate(enough, job="annotate").outcome is Outcome.FINISHED
+
+
 def test_a_run_says_when_it_begins_what_may_be_wrong_with_its_depth(job, photographs, monkeypatch):
     source = photographs.add_depth()
     metres = depth_of(3, *SIZES[3]) / 1000
@@ -519,11 +535,12 @@ def test_a_run_says_when_it_begins_what_may_be_wrong_with_its_depth(job, photogr
 
 
 def test_a_fingerprint_knows_what_a_source_holds_and_not_where(job, photographs, tmp_path):
-    def digest(**changes) -> str:
-        return RunItems(job("i2d", photographs.settings(**changes))).fingerprint("r").digest
+    def digest(copies=None, **changes) -> str:
+        config = job("i2d", photographs.settings(**changes), copies=copies)
+        return RunItems(config).fingerprint("r").digest
 
     before = digest()
-    assert before == digest(max_skipped=0.5)
+    assert before == digest(max_skipped=0.5) == digest(copies=1) != digest(copies=2)
     assert before != digest(licence="CC0-1.0")
     moved = tmp_path / "elsewhere"
     photographs.folder.rename(moved)

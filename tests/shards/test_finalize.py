@@ -265,6 +265,12 @@ def test_documents_that_another_version_wrote_of_these_shards_are_sound(
         run_store.put_bytes(key, data.replace(b"shard", b"shart", 1))
         assert any(line.startswith(f"{key}: ") for line in verify_run(run_store).problems)
         run_store.put_bytes(key, data)
+    run_store.delete(layout.CROISSANT_KEY)
+    [problem] = verify_run(run_store).problems
+    assert problem.startswith(f"{layout.CROISSANT_KEY}: ")
+    assert copy_run(run_store, ObjectStore.open(tmp_path / "other")).left_out == (
+        layout.CROISSANT_KEY,
+    )
     tiny_run.make_missing_shards(run_store.url, 4)
     stale = {line.split(": ")[0] for line in verify_run(run_store).problems}
     assert stale >= {layout.MANIFEST_KEY, layout.CARD_KEY}

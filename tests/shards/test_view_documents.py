@@ -93,12 +93,21 @@ def test_they_are_verified_copied_kept_by_gc_and_made_again_alike(given, tmp_pat
     assert copied == before
 
 
-@pytest.mark.parametrize("document", [*layout.DOCUMENT_KEYS, layout.VIEW_ROWS])
-def test_one_that_was_changed_is_found_and_not_copied(given, tmp_path, document):
+@pytest.mark.parametrize(
+    ("document", "damage"),
+    [
+        *((document, "changed") for document in (*layout.DOCUMENT_KEYS, layout.VIEW_ROWS)),
+        *((document, "removed") for document in (layout.CARD_KEY, layout.VIEW_ROWS)),
+    ],
+)
+def test_one_that_was_changed_or_removed_is_told_of(given, tmp_path, document, damage):
     key = f"{FOLDER}/{document}"
     data = bytearray(given.read_bytes(key))
     data[len(data) // 2] ^= 1
-    given.put_bytes(key, bytes(data))
+    if damage == "changed":
+        given.put_bytes(key, bytes(data))
+    else:
+        given.delete(key)
     told = verify_run(given).problems
     assert any(key in line and "finalize --view loose" in line for line in told)
     copied = copy_run(given, ObjectStore.open(tmp_path / "copy"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ class Sealed:
         shards = json.loads(json_document([described(receipt) for receipt in receipts]))
         said = self.manifest.get("fingerprint"), self.manifest.get("shards")
         return said == (fingerprint, shards)
+
+    def lacking(self, found: Collection[str]) -> list[str]:
+        """Names of the documents that were written with it and aren't among those found."""
+        return [name for name in self.digests if name not in found]
 
     def holds(self, name: str, data: bytes) -> bool:
         """Whether the document of that name is the one that was written with it."""
