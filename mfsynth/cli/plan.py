@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mfsynth.cli.completion import names_of
+from mfsynth.cli.options import FiniteRange
 from mfsynth.cli.output import echo
 
 
@@ -17,7 +18,7 @@ from mfsynth.cli.output import echo
 )
 @click.option("--from", "measured_at", metavar="URL", help="Another run to take the speed from.")
 @click.option("--gpus", type=click.IntRange(min=1), help="Workers; each has one GPU.")
-@click.option("--price", type=click.FloatRange(min=0), help="Of a GPU for an hour.")
+@click.option("--price", type=FiniteRange(min=0), help="Of a GPU for an hour.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(
     config: str,

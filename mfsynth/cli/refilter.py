@@ -8,6 +8,8 @@ from mfsynth.cli.output import echo
 
 # `mfsynth.shards.duplicates.MOST_BITS`, without numpy.
 _MOST_BITS = 8
+# What a view can say, as any reader of JSON understands it.
+_MOST_PER_PROMPT = 2**53
 
 
 @click.command()
@@ -30,7 +32,7 @@ _MOST_BITS = 8
 )
 @click.option(
     "--max-per-prompt",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST_PER_PROMPT),
     metavar="N",
     help="Keep the first so many pairs of each prompt.",
 )

@@ -42,10 +42,13 @@ def view(
     from mfsynth.datasets.exports.pairs import Pairs
     from mfsynth.errors import MfsynthError
     from mfsynth.reports.recording import record, show
+    from mfsynth.storage.credentials import without_credentials
 
     pairs = Pairs(
         RGBDDataset(url, view=view), metres_per_unit=metres_per_unit, assume_fov=assume_fov
     )
+    if not len(pairs):
+        raise MfsynthError(f"{without_credentials(url)}: there are no pairs to show")
     if start >= len(pairs):
         raise MfsynthError(f"--start {start}: there are {len(pairs)} pairs; give a smaller number")
     frames = pairs.frames(range(start, min(start + count, len(pairs))))

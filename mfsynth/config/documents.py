@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,12 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         self._require(_WHOLE, node)
-        return super().construct_yaml_int(node)
+        number = super().construct_yaml_int(node)
+        if abs(number) > sys.float_info.max:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a whole number of more than 300 digits", node.start_mark
+            )
+        return number
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         self._require(_FLOAT, node)
@@ -126,7 +132,8 @@ def strict_json(text: str | bytes) -> Any:
 
     Raises:
         ValueError: It is no JSON, or it has what JSON has not: numbers that are not finite, halves
-            of characters, one key twice; or more levels than anything needs. The message is short.
+            of characters, one key twice; or whole numbers beyond all floats, or more levels than
+            anything needs. The message is short.
     """
     if isinstance(text, bytes):
         text = text.decode()
@@ -136,6 +143,7 @@ def strict_json(text: str | bytes) -> Any:
             object_pairs_hook=_without_repetition,
             parse_constant=_refuse_number,
             parse_float=_finite,
+            parse_int=_whole,
         )
     except RecursionError:
         raise ValueError("too many levels") from None
@@ -168,6 +176,12 @@ def _refuse_number(text: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text)
+
+
+def _whole(text: str) -> int:
+    # Sooner or later it is compared with a float, or made one.
+    _finite(text)
+    return int(text)
 
 
 def _require_plain(document: Any) -> None:

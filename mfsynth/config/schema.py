@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -34,7 +33,7 @@ def _auto_or_seconds(value: Any) -> Any:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         return float(match[1]) * _SECONDS[match[2]]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and 0 <= value <= sys.float_info.max:
+    if is_number and 0 <= value < float("inf"):
         return float(value)
     raise ValueError(f"must be auto, seconds, or a time such as 30m or 4h, not {value!r}")
 
@@ -44,7 +43,7 @@ AutoOrSeconds = Annotated[float | Literal["auto"], BeforeValidator(_auto_or_seco
 
 def _factor_or_estimator(value: Any) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and 0 < value <= sys.float_info.max:
+    if is_number and 0 < value < float("inf"):
         return float(value)
     if value in ("estimator", "source", None):
         return value
@@ -358,7 +357,7 @@ class RunConfig(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     target: TargetConfig
     shard_size: Count = 64
     prompts: Unset[PromptsConfig] = None

@@ -146,6 +146,13 @@ def test_errors_are_the_same_in_text_and_json(values, plan):
     assert f"storage      {in_words(size['value'])} ± {in_words(size['error'])}" in out
 
 
+@pytest.mark.parametrize("price", ["nan", "inf"])
+def test_a_price_that_is_no_number_is_refused(values, plan, price):
+    status, out, err = plan(values, "--price", price)
+    assert (status, out) == (2, "")
+    assert f"'{price}' is no number" in err
+
+
 def test_without_a_measurement_it_says_how_to_get_one(values, plan):
     status, out, err = plan(values)
     assert (status, out) == (1, "")

@@ -30,6 +30,7 @@ DEEP = 200_000
         ("a: !!int x", "not valid YAML"),
         ("a: !!float x", "not valid YAML"),
         ("a: " + "9" * 10_000, "not valid YAML"),
+        *((f"a: {number}", "more than 300 digits") for number in ("-" + "9" * 400, "0x" + "f" * 5000)),
         ('a: "\\ud800"', "half a character"),
         ('"\\udc00": a', "half a character"),
         ("a: \x1b[2J", "not valid YAML"),
@@ -95,7 +96,8 @@ def test_plain_numbers_are_numbers_and_the_rest_is_text(text, value):
         ('{"\\udc00": 1}', "half a character"),
         ('{"seed": 1, "seed": 2}', "'seed' is there twice"),
         (b'"\xff"', "utf-8"),
-        ("9" * 10_000, "digits"),
+        ("9" * 10_000, "no finite number"),
+        ('{"limit": -' + "9" * 400 + "}", "no finite number"),
         ("", "Expecting value"),
     ],
 )

@@ -7,11 +7,15 @@ import sys
 import numpy as np
 import pytest
 import rerun
+import tiny_run
 from metric_run import make_metric_run
 from rerun.chunk import RrdReader
 
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
+from mfsynth.datasets.exports.pairs import Pairs
+from mfsynth.shards.commits import commit, open_run
+from mfsynth.storage.store import ObjectStore
 
 
 def called(capsys, *arguments):
@@ -98,3 +102,13 @@ def test_pairs_that_are_not_there_are_not_shown(run, capsys):
     code, _, err = called(capsys, run.url, "--start", 3)
     assert code == 1
     assert "--start 3: there are 3 pairs" in err
+
+
+def test_of_a_run_without_pairs_there_is_nothing_to_show(tmp_path, capsys):
+    store = ObjectStore.open(str(tmp_path / "rejected"))
+    open_run(store, tiny_run.make_manifest())
+    rejects = [tiny_run.make_reject(candidate) for candidate in range(tiny_run.SHARD_SIZE)]
+    commit(store, tiny_run.upload_shard(store, 0, records=rejects))
+    assert called(capsys, store.url) == (1, "", f"error: {store.url}: there are no pairs to show\n")
+    # A factor of theirs, as for a run that goes on.
+    assert len(Pairs(RGBDDataset(store.url), metres_per_unit=2.0)) == 0

@@ -234,7 +234,7 @@ class Pairs:
     def _require_scalable(self) -> None:
         factor = self.metres_per_unit
         assert factor is not None
-        if not self._relative.any():
+        if len(self) and not self._relative.any():
             raise MfsynthError("all depth is in metres; leave --metres-per-unit out")
         kinds = self._index.column("depth_kind")
         shifted = pc.sum(pc.equal(kinds, str(DepthKind.AFFINE_INVARIANT_Z))).as_py()
