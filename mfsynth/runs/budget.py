@@ -169,6 +169,7 @@ class Budget:
         workers: Their number, or None.
         size: Bytes.
         cost: In the currency of the price; None without one.
+        short: Units of the target that the source will have ended before.
         differences: Settings in which the measured run was another one.
     """
 
@@ -182,6 +183,7 @@ class Budget:
     workers: int | None
     size: Amount
     cost: Amount | None
+    short: int = 0
     differences: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,6 +203,7 @@ class Budget:
             f"  worker     {measured.seconds.text(2)} s a {one}",
             f"  storage    {measured.size.size_text()} a {one}",
             f"to make      {self.shards} shards, {self.candidates} candidates",
+            *([self._ends_first] if self.short else []),
             f"worker time  {self.worker_hours.text(_decimals(self.worker_hours))} h "
             f"({measured.hours_of})",
         ]
@@ -217,6 +220,11 @@ class Budget:
             lines += [f"  {line}" for line in self.differences]
         return lines
 
+    @property
+    def _ends_first(self) -> str:
+        expected, unit = self.target - self.short, self.measured.unit
+        return f"beware       the source ends before: about {expected} {unit} of {self.target}"
+
 
 def budget(
     measured: Measurement,
@@ -224,10 +232,11 @@ def budget(
     target: int,
     shard_size: int,
     there: int = 0,
+    left: int | None = None,
     workers: int | None = None,
     price: float | None = None,
 ) -> Budget:
-    """What reaching a target takes, in whole shards.
+    """What reaching a target takes, in whole shards, as far as a source has items.
 
     Starting workers and loading models comes on top.
 
@@ -236,13 +245,17 @@ def budget(
         target: Units of the measurement.
         shard_size: Candidates in a shard.
         there: Units that are there already.
+        left: Candidates that can still be made; None where there is no end.
         workers: How many there will be.
         price: Of a worker for an hour.
     """
     missing = max(0, target - there)
-    shards = math.ceil(missing * measured.candidates.value / shard_size)
     # Whole shards make some more units than are missing.
-    units = shards * shard_size / measured.candidates.value
+    candidates = math.ceil(missing * measured.candidates.value / shard_size) * shard_size
+    if left is not None:
+        candidates = min(candidates, left)
+    shards = math.ceil(candidates / shard_size)
+    units = candidates / measured.candidates.value
     hours = measured.seconds.times(units / 3600)
     # A worker makes whole shards, so the last wave takes as long as any.
     waves = math.ceil(shards / workers) / shards if workers and shards else 0.0
@@ -251,12 +264,13 @@ def budget(
         target=target,
         there=there,
         shards=shards,
-        candidates=shards * shard_size,
+        candidates=candidates,
         worker_hours=hours,
         wall_hours=hours.times(waves) if workers else None,
         workers=workers,
         size=measured.size.times(units),
         cost=None if price is None else hours.times(price),
+        short=max(0, missing - round(units)),
     )
 
 
@@ -306,6 +320,7 @@ def plan_budget(
         target=goal.target,
         shard_size=goal.shard_size,
         there=goal.gained(totals(there)),
+        left=goal.left(totals(there)),
         workers=workers,
         price=price,
     )

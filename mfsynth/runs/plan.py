@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from mfsynth.config import RunConfig
 from mfsynth.models import ModelInfo
@@ -137,13 +137,16 @@ def recorded_config(config: RunConfig) -> dict[str, Any]:
     """The whole configuration as JSON values, as `run.json` keeps it: without credentials."""
     values = config.model_dump(mode="json")
     del values["runtime"]["on_event"]  # a secret, and nothing of the run
-    values["output"] = without_credentials(config.output)
-    if config.prompts is not None and config.prompts.file is not None:
-        values["prompts"]["file"] = without_credentials(config.prompts.file)
-    for name, value in (config.source or {}).items():
-        if isinstance(value, str):
-            values["source"][name] = without_credentials(value)
-    return values
+    return cast(dict[str, Any], _without_credentials(values))
+
+
+def _without_credentials(value: Any) -> Any:
+    # Any text may be a URL: of prompts, a library of them, a source or what lies beside it.
+    if isinstance(value, dict):
+        return {name: _without_credentials(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [*map(_without_credentials, value)]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def recorded_model(model: ModelInfo | EstimatorInfo) -> dict[str, str]:

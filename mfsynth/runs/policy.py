@@ -59,6 +59,10 @@ class Goal:
         """What all committed shards together add to the target."""
         return totals.accepted if self.counts_pairs else totals.candidates
 
+    def left(self, totals: Totals) -> int | None:
+        """Candidates that committed shards don't have; None where there is no end."""
+        return None if self.end is None else self.end - totals.candidates
+
 
 @dataclass(frozen=True, slots=True)
 class Policy(Goal):

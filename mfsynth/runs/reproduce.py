@@ -32,6 +32,7 @@ from mfsynth.shards.layout import RUN_KEY, members_of, new_attempt
 from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.tables import SCORE_PREFIX
+from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
 
@@ -129,8 +130,8 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
             if values is not None and "model" in values:
                 names.append(f"{values['model']!r:.300} for the check {check:.80}")
         raise MfsynthError(
-            f"{where} names {' and '.join(names)}; if the run is yours, or you trust "
-            f"{'both' if len(names) == 2 else 'all'}, open them with --trust"
+            f"{where} names {without_credentials(' and '.join(names))}; if the run is yours, or "
+            f"you trust {'both' if len(names) == 2 else 'all'}, open them with --trust"
         )
     config = complete(config)
     items = RunItems(config)
@@ -197,7 +198,9 @@ def make_again(
             return Failed(FailureCause.ERROR, reason)
         found = _pair(RunManifest.from_json(run), store, end.receipt, row, required)
         asks = end.receipt.accepted and config.metres_per_unit is not None
-        return replace(found, others=(NO_SCALE,)) if asks and not row.get("metres_per_unit") else found
+        if asks and row.get("metres_per_unit") is None:
+            return replace(found, others=(NO_SCALE,))
+        return found
 
 
 def _row(store: ObjectStore, receipt: Receipt) -> Mapping[str, Any]:

@@ -90,6 +90,18 @@ def test_what_is_there_needs_not_be_made(rows, target, there):
     assert (rest.worker_hours.value == 0) == (there >= target)
 
 
+@given(shards, targets, targets)
+def test_a_source_ends_before_the_target_or_it_is_reached(rows, target, left):
+    speed = measured(rows)
+    free = budget(speed, target=target, shard_size=8)
+    plan = budget(speed, target=target, shard_size=8, left=left)
+    assert plan.candidates == min(free.candidates, left)
+    assert plan.shards == -(-plan.candidates // 8)
+    assert plan.short == max(0, target - round(plan.candidates / speed.candidates.value))
+    assert free.short == 0
+    assert any("the source ends before" in line for line in plan.lines()) == (plan.short > 0)
+
+
 @given(shards.filter(lambda rows: len(rows) > 1))
 def test_four_times_the_shards_halve_the_uncertainty(rows):
     few, many = measured(rows).seconds, measured(rows * 4).seconds

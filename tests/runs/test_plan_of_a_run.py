@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from started import plan_of
 
-from mfsynth.runs.plan import RunPlan
+from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.sources.base import Item
 
 
@@ -56,3 +56,23 @@ def test_runs_share_no_key_unless_they_make_the_same_samples(run_folder):
 def test_a_candidate_keeps_the_seed_it_had_in_every_release():
     # A literal: a change of the derivation would silently change every resumed run.
     assert RunPlan("run", 7, 8, Numbers()).candidate(123).seed == 517911576045571104
+
+
+def test_what_a_run_keeps_of_its_configuration_has_no_credentials(run_folder):
+    url = "https://user:s3cr3t@host.example/{}?sig=t0p"
+    for prompts in ({"library": url.format("a.yaml")}, {"file": url.format("a.txt")}):
+        config = run_folder.config(
+            prompts=prompts,
+            output=url.format("out"),
+            source={
+                "kind": "folder",
+                "layout": "generic",
+                "path": url.format("a"),
+                "images": "*.png",
+            },
+            sampler={"mode": "d2i"},
+        )
+        stored = str(recorded_config(config))
+        assert stored.count("https://host.example/") == 3
+        assert "s3cr3t" not in stored
+        assert "t0p" not in stored

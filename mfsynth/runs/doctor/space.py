@@ -60,7 +60,8 @@ def demand(
     """
     goal, height, width = Goal.of(config, end), *pixels
     files = _FILES_A_SHARD + (config.rejects_kept == "all")
-    there = goal.gained(totals(receipts))
+    made = totals(receipts)
+    there = goal.gained(made)
     shard = goal.shard_size * (height * width * _PIXEL_BYTES + _CANDIDATE_BYTES)
     if there:
         found = budget(
@@ -68,6 +69,7 @@ def demand(
             target=goal.target,
             shard_size=goal.shard_size,
             there=there,
+            left=goal.left(made),
         )
         return Demand(
             found.size.value + 2 * (found.size.error or 0.0),
@@ -76,7 +78,8 @@ def demand(
             f"as {len(receipts)} shards say",
         )
     # Were all accepted; what is rejected is small, unless its pixels are kept.
-    shards = -(-goal.target // goal.shard_size)
+    target = goal.target if end is None else min(goal.target, end)
+    shards = -(-target // goal.shard_size)
     said = "at most" if end is None else "were all of the model's size"
     return Demand(shards * shard, shards * files, shard, said)
 
