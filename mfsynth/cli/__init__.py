@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import sys
 import warnings
@@ -121,9 +122,20 @@ def main(argv: list[str] | None = None) -> Any:
     try:
         with _warnings_in_one_line():
             return cli.main(args=arguments, prog_name="mfsynth")
-    except MfsynthError as error:
-        if "--debug" in arguments:
+    except (MfsynthError, OSError) as error:
+        told = _of_a_path(error) if isinstance(error, OSError) else str(error)
+        if told is None or "--debug" in arguments:
             raise
         with contextlib.suppress(OSError, ValueError):
-            echo(f"error: {error}", err=True)
+            echo(f"error: {told}", err=True)
         sys.exit(1)
+
+
+def _of_a_path(error: OSError) -> str | None:
+    """What is wrong with a path that a command was given; None of any other error."""
+    # Whether something is there is asked in many places, and of these the answer is an error.
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP):
+        return None
+    if not isinstance(error.filename, str):
+        return None
+    return f"{error.filename:.300}: {error.strerror}; check the path, and who may use it"

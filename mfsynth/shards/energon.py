@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 from mfsynth.shards import layout
-from mfsynth.shards.documents.energon import FOLDER, SQLITE_KEY, EnergonIndex
+from mfsynth.shards.documents.energon import SQLITE_KEY, EnergonIndex
 from mfsynth.storage.store import ObjectStore
 
 
 def has_energon(store: ObjectStore) -> bool:
     """Whether a run has anything of what Energon reads, also what a killed writer has begun."""
-    if store.list(FOLDER):
+    if store.list(layout.ENERGON_FOLDER):
         return True
     return any(layout.tar_of_index(key) for key in store.list(layout.FOLDERS["tar"]))
 
@@ -35,7 +35,7 @@ def write_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:
 def stale_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:
     """Keys of what Energon reads that is lacking, or not what the receipts come to."""
     documents = wanted.documents
-    there = {*store.list(FOLDER), *store.list(layout.FOLDERS["tar"])}
+    there = {*store.list(layout.ENERGON_FOLDER), *store.list(layout.FOLDERS["tar"])}
     found = store.read_many(key for key in documents if key in there)
     stale = [key for key, data in documents.items() if found.get(key) != data]
     if SQLITE_KEY in there:

@@ -104,8 +104,9 @@ def garbage(
     """What may be marked of a run, written more than `older_than` ago.
 
     Objects under `shards/`, `index/` and `rejects/` that no commit refers to, segments that are
-    half written, damaged, stale or covered by larger ones, the temporaries and unfinished uploads
-    of killed writers anywhere in the run, and heartbeats of drivers that were killed. Objects
+    half written, damaged, stale or covered by larger ones, documents of views that are gone, the
+    temporaries and unfinished uploads of killed writers anywhere in the run, and heartbeats of
+    drivers that were killed. Objects
     whose age the store doesn't know count as young, unless `older_than` is zero.
 
     Raises:
@@ -130,15 +131,18 @@ def _survey(store: ObjectStore, run_id: str) -> tuple[Sequence[Entry], set[str]]
     kept = {stored.key for r in receipts.values() for stored in r.objects.values()}
     kept |= {layout.tar_index_key(r.objects["tar"].key) for r in receipts.values()}
     kept |= _segments(store, receipts)
-    found = [e for e in entries if e.key not in kept and _is_of(run_id, e.key)]
+    views = {view for e in entries if (view := layout.parse_view_key(e.key)) is not None}
+    kept |= {key for view in views for key in layout.view_document_keys(view).values()}
+    found = [e for e in entries if e.key not in kept and _is_of(run_id, e)]
     # Of a committed object, too: its upload was tried again.
-    return found + [e for e in uploads if _is_of(run_id, e.key)], kept
+    return found + [e for e in uploads if _is_of(run_id, e)], kept
 
 
-def _is_of(run_id: str, key: str) -> bool:
+def _is_of(run_id: str, entry: Entry) -> bool:
     """Whether it may be deleted, and is not an object of another run in the same folder."""
-    name = layout.parse_object_key(layout.tar_of_index(key) or key)
-    return may_be_deleted(key) and (name is None or name.run == run_id)
+    name = layout.parse_object_key(layout.tar_of_index(entry.key) or entry.key)
+    is_ours = may_be_deleted(entry.key, is_upload=entry.upload is not None)
+    return is_ours and (name is None or name.run == run_id)
 
 
 def _segments(store: ObjectStore, receipts: Mapping[int, Receipt]) -> set[str]:
@@ -159,7 +163,7 @@ def _bury(
     store: ObjectStore, tombstone: Tombstone, run_id: str, kept: set[str], *, dry_run: bool
 ) -> list[Entry]:
     """Delete what a tombstone names, and last the tombstone; gives what this call deleted."""
-    named = [e for e in tombstone.entries if _is_of(run_id, e.key)]
+    named = [e for e in tombstone.entries if _is_of(run_id, e)]
     doomed = [e for e in named if e.upload is None and e.key not in kept]
     if any(e.upload is not None for e in named):
         # Of this store: the run may have been copied with what was marked in another.

@@ -60,6 +60,7 @@ SEGMENTS_FOLDER = "_segments"
 SEGMENT_KINDS = ("index", "receipts")
 LOGS_FOLDER = "_log"
 VIEWS_FOLDER = "_views"
+ENERGON_FOLDER = ".nv-meta"
 
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")

@@ -26,6 +26,7 @@ FOLDERS = (
     layout.TOMBSTONES_FOLDER,
     layout.LOGS_FOLDER,
     layout.VIEWS_FOLDER,
+    layout.ENERGON_FOLDER,
 )
 
 
@@ -44,18 +45,27 @@ class Tombstone:
     entries: tuple[Entry, ...]
 
 
-def may_be_deleted(key: str) -> bool:
-    """Whether it is of what mfsynth writes and deletes: a stranger's file is not ours."""
+def may_be_deleted(key: str, *, is_upload: bool = False) -> bool:
+    """Whether it is of what mfsynth writes and deletes: a stranger's file is not ours.
+
+    Args:
+        key: Of an object.
+        is_upload: Whether it is an upload that was begun and not completed.
+    """
     folder, _, name = key.rpartition("/")
     if key.endswith(PART_SUFFIX):
         folder = f"/{folder}/".partition(f"/{CLAIMS}/")[0].strip("/")
-        return folder in ("", *FOLDERS) and bool(name)
+        of_a_view = layout.is_view_document(f"{folder}/{layout.MANIFEST_KEY}")
+        return (folder in ("", *FOLDERS) or of_a_view) and bool(name)
+    if is_upload and (key in layout.DOCUMENT_KEYS or folder == layout.ENERGON_FOLDER):
+        return True
     names = (
         layout.parse_object_key(key),
         layout.parse_segment_key(key),
         layout.tar_of_index(key),
     )
-    return any(name is not None for name in names) or layout.is_heartbeat(key)
+    is_known = any(name is not None for name in names)
+    return is_known or layout.is_heartbeat(key) or layout.is_view_document(key)
 
 
 def put_tombstone(
@@ -106,7 +116,7 @@ def _parsed(key: str, data: bytes) -> Tombstone:
     entries = []
     for found in document["objects"]:
         name, size, upload = found["key"], found["size"], found["upload"]
-        if not isinstance(name, str) or not may_be_deleted(name):
+        if not isinstance(name, str) or not may_be_deleted(name, is_upload=upload is not None):
             raise ValueError(f"{name!r} is not gc's to delete")
         if type(size) is not int or not isinstance(upload, str | None):
             raise ValueError("size or upload is of the wrong type")

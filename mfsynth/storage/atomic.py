@@ -124,7 +124,7 @@ def staged_folder(path: Path, *, over: bool = False) -> Iterator[Path]:
     Raises:
         OSError: It can't be written, or something is there.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     _tidy_up(path)
     staging = _beside(path, PART_SUFFIX)
     staging.mkdir(parents=True)

@@ -110,7 +110,8 @@ class Connection:
     def contains(self, other: Connection) -> bool:
         """Whether the other one's root is this one's, or lies below it; links are followed."""
         if self.is_local and other.is_local:
-            return Path(other.root).resolve().is_relative_to(Path(self.root).resolve())
+            inner, outer = (Path(os.path.realpath(one.root)) for one in (other, self))
+            return inner.is_relative_to(outer)
         return self.filesystem == other.filesystem and f"{other.root}/".startswith(f"{self.root}/")
 
     def _speaks(self, protocols: tuple[str, ...]) -> bool:

@@ -14,8 +14,11 @@ from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import FRESH, beat, note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import DEFAULT_GRACE, DELAY, collect, garbage
+from mfsynth.shards.refilter import refilter
 from mfsynth.shards.tombstones import condemned_keys, put_tombstone
 from mfsynth.shards.verify import verify_run
+from mfsynth.shards.view_documents import finalize_view
+from mfsynth.shards.views import Rules
 from mfsynth.storage.listing import Entry
 
 NOW = timedelta()
@@ -122,10 +125,20 @@ def test_temporaries_of_killed_writers_are_garbage(run_store):
         "_commits/.000001.json.00.part",
         "shards/.tiny-000001.ab.tar.00.part",
         "_log/.20260101T000000Z-ab.000.txt.00.part",
+        "_views/loose/.pairs.parquet.00.part",
+        ".nv-meta/.index.sqlite.00.part",
     }
     for key in left:
         run_store.put_bytes(key, b"half")
     assert keys(run_store, older_than=NOW) == left
+
+
+def test_documents_of_a_view_are_garbage_once_it_is_gone(run_store):
+    refilter(run_store, "loose", Rules())
+    written = {*finalize_view(run_store, "loose")}
+    assert keys(run_store, older_than=NOW) == set()
+    run_store.delete(layout.view_key("loose"))
+    assert keys(run_store, older_than=NOW) == written
 
 
 def test_a_strangers_files_are_not_ours_to_delete(run_store):

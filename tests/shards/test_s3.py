@@ -177,14 +177,16 @@ def test_unfinished_uploads_are_garbage_and_those_of_others_are_not_ours(s3, run
     committed = read_commits(store)[0].objects["tar"].key
     bucket = run_url.split("/")[2]
     begin = fsspec.filesystem("s3").call_s3
-    for key in (f"run/{committed}", "run/shards/mine.bin", "run2/shards/tiny-000000.ab.tar"):
-        begin("create_multipart_upload", Bucket=bucket, Key=key)
-    assert {upload.key for upload in store.unfinished_uploads()} == {committed, "shards/mine.bin"}
+    ours = {committed, "_views/loose/pairs.parquet", ".nv-meta/index.sqlite"}
+    for key in (*ours, "shards/mine.bin"):
+        begin("create_multipart_upload", Bucket=bucket, Key=f"run/{key}")
+    begin("create_multipart_upload", Bucket=bucket, Key="run2/shards/tiny-000000.ab.tar")
+    assert {upload.key for upload in store.unfinished_uploads()} == {*ours, "shards/mine.bin"}
     found = garbage(store, NO_GRACE)
-    assert [(entry.key, entry.upload is not None) for entry in found] == [(committed, True)]
-    [removed] = tiny_run.collect_all(store)
-    assert (removed.key, removed.upload) == (committed, found[0].upload)
-    assert not store.discard(removed)
+    assert {(entry.key, entry.upload is not None) for entry in found} == {(k, True) for k in ours}
+    removed = tiny_run.collect_all(store)
+    assert {(entry.key, entry.upload) for entry in removed} == {(e.key, e.upload) for e in found}
+    assert not store.discard(removed[0])
     assert garbage(store, NO_GRACE) == []
     assert verify_run(store).problems == ()
 

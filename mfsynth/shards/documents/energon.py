@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt
 
-FOLDER = ".nv-meta"
-INFO_KEY = f"{FOLDER}/.info.json"
-SQLITE_KEY = f"{FOLDER}/index.sqlite"
-UUID_KEY = f"{FOLDER}/index.uuid"
+INFO_KEY = f"{layout.ENERGON_FOLDER}/.info.json"
+SQLITE_KEY = f"{layout.ENERGON_FOLDER}/index.sqlite"
+UUID_KEY = f"{layout.ENERGON_FOLDER}/index.uuid"
 _VERSION = "7.4.0"
 # Of a tar: a header, and what sizes are filled up to.
 _BLOCK = 512
@@ -106,8 +105,10 @@ class EnergonIndex:
         return {
             **{layout.tar_index_key(tar.key): _offsets(tar) for tar in self._tars},
             UUID_KEY: self._uuid.encode(),
-            f"{FOLDER}/split.yaml": _yaml({"split_parts": {"train": [*counts]}, "exclude": []}),
-            f"{FOLDER}/dataset.yaml": _yaml(dataset),
+            f"{layout.ENERGON_FOLDER}/split.yaml": _yaml(
+                {"split_parts": {"train": [*counts]}, "exclude": []}
+            ),
+            f"{layout.ENERGON_FOLDER}/dataset.yaml": _yaml(dataset),
             INFO_KEY: (json.dumps(info, indent=2) + "\n").encode(),
         }
 
