@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import fsspec
 from webdataset.shardlists import expand_urls
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
+from mfsynth.sources.local_files import ANY_FOLDERS, files_matching
+from mfsynth.sources.trees import is_hidden
 from mfsynth.storage.credentials import without_credentials
-from mfsynth.storage.protocols import require_openable
+from mfsynth.storage.protocols import is_on_this_machine, require_openable
 
 # What braceexpand gives a meaning: escapes, ranges of numbers and letters, alternatives.
 _BRACES = re.compile(
@@ -136,8 +140,31 @@ def _matching(url: str, shown: str) -> list[TarFile]:
         filesystem, path = fsspec.url_to_fs(url)
         if not any(character in path for character in "*?["):
             return [TarFile(url, path)]
-        found = [TarFile(url, path) for path in sorted(filesystem.glob(path))]
+        if is_on_this_machine(url):
+            found = [TarFile(url, path) for path in _local_matches(path)]
+        else:
+            found = [TarFile(url, path) for path in sorted(filesystem.glob(path))]
     return _of_one_meaning(url, found, shown)
+
+
+def _local_matches(pattern: str) -> list[str]:
+    """As fsspec's glob, which passes by what it can't list, and links to folders under `**`."""
+    matches = re.compile(fsspec.utils.glob_translate(pattern)).match
+    before, *_ = re.split(r"[*?\[]", pattern, maxsplit=1)
+    root = posixpath.dirname(before)
+    if not Path(root).is_dir():
+        return []
+    parts = pattern.removeprefix(root).strip("/").split("/")
+    if parts[-1] == ANY_FOLDERS:
+        parts.append("*")
+    found = files_matching(
+        Path(root),
+        parts,
+        lambda part: re.compile(fsspec.utils.glob_translate(part)),
+        lambda folder: is_hidden(folder, pattern),
+    )
+    paths = (posixpath.join(root, name) for name in found)
+    return sorted(path for path in paths if matches(path))
 
 
 def _of_one_meaning(url: str, found: list[TarFile], shown: str) -> list[TarFile]:
@@ -159,6 +186,8 @@ def _of_one_meaning(url: str, found: list[TarFile], shown: str) -> list[TarFile]
 def _listing(shown: str) -> Iterator[None]:
     try:
         yield
+    except MfsynthError:
+        raise
     except Exception as error:
         raise MfsynthError(
             f"{shown}: cannot be listed ({type(error).__name__}); check URL and access"

@@ -16,8 +16,9 @@ import fsspec
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.decoding import read_file
+from mfsynth.sources.local_files import files_matching
 from mfsynth.storage.credentials import without_credentials
-from mfsynth.storage.protocols import require_openable
+from mfsynth.storage.protocols import is_on_this_machine, require_openable
 
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]+$")
 WILDCARD = re.compile(r"\*\*/|\*|\?|\[[^\]]+\]")
@@ -34,7 +35,11 @@ class Tree(Protocol):
         ...
 
     def glob(self, pattern: str) -> Iterator[str]:
-        """Files that match wildcards (`**/` for any folders), the extension in any letters."""
+        """Files that match wildcards (`**/` for any folders), the extension in any letters.
+
+        Raises:
+            MfsynthError: A folder can't be listed.
+        """
         ...
 
     def find(self, name: str) -> str | None:
@@ -70,6 +75,8 @@ def open_tree(path: str) -> Tree:
     """
     if "://" in path:
         require_openable(path)
+        if is_on_this_machine(path):
+            return open_tree(fsspec.core.strip_protocol(path))
         tree = StoreTree(path.rstrip("/"))
         if not tree.sizes:
             raise MfsynthError(f"{tree.told()}: no files there; check the URL")
@@ -106,9 +113,14 @@ class LocalTree:
 
     def glob(self, pattern: str) -> Iterator[str]:
         """See `Tree`."""
-        for path in self.root.glob(_in_any_case(pattern)):
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+        matches = re.compile(regex_of(pattern)).fullmatch
+        found = files_matching(
+            self.root,
+            pattern.split("/"),
+            lambda part: re.compile(regex_of(part)),
+            lambda folder: is_hidden(folder, pattern),
+        )
+        return (name for name in found if matches(name))
 
     def find(self, name: str) -> str | None:
         """See `Tree`; each folder is listed once, and only if a name isn't there as it is."""
@@ -265,7 +277,8 @@ def regex_of(pattern: str) -> str:
         parts.append(re.escape(pattern[position : match.start()]))
         token = match[0]
         if token.startswith("["):
-            parts.append(f"({token.replace('[!', '[^', 1)})")
+            characters = token[1:-1].replace("[", r"\[").replace("!", "^", token.startswith("[!"))
+            parts.append(f"([{characters}])")
         else:
             parts.append({"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}[token])
         position = match.end()
@@ -278,12 +291,3 @@ def regex_of(pattern: str) -> str:
 def _plain(name: str) -> str:
     stem, extension = posixpath.splitext(name)
     return stem + extension.lower()
-
-
-def _in_any_case(pattern: str) -> str:
-    """For glob: the extension at the end in capitals, too."""
-    match = _EXTENSION.search(pattern)
-    if match is None:
-        return pattern
-    either = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in match[0])
-    return pattern[: match.start()] + either

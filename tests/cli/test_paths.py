@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
+from locked_folders import locked
 
 from mfsynth.cli import main
-
-NOBODY = 65534
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """While it is entered, this process may not look into a folder; root may always."""
-    user, mode = os.geteuid(), folder.stat().st_mode
-    folder.chmod(0)
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-        folder.chmod(mode)
 
 
 def ended(capsys, *arguments) -> tuple[int, str]:
