@@ -29,6 +29,8 @@ MAX_CANDIDATE_FAILURES = 2
 # quarantine on would empty the data set.
 MAX_QUARANTINED_PER_SHARD = 4
 MAX_BACKOFF_S = 60.0
+# Of a store: a single one may have hung for as long as patience lasts.
+_LEAST_FAILURES = 3
 # Whoever asks a run to stop has a patience of their own.
 DRAIN_PATIENCE_S = 60.0
 # Spot nodes come and go: at a chance of 15 % to lose one during a shard, ten in a row are one
@@ -180,7 +182,7 @@ class Retries:
         """Why the run must stop, after so many failures of something."""
         since, _ = self._open.get(key, (now, ""))
         self._open[key] = since, message
-        if failures < self._max_attempts:
+        if failures < min(self._max_attempts, _LEAST_FAILURES):
             return None
         if not may_pass:
             return message

@@ -550,9 +550,10 @@ def test_a_shard_is_kept_until_the_store_takes_it_and_nobody_is_killed_meanwhile
     assert supervisor.view().waits == ()
 
 
-def test_patience_has_an_end_that_says_how_long_it_was():
+@pytest.mark.parametrize("max_attempts", [2, 1000])
+def test_patience_has_an_end_that_says_how_long_it_was(max_attempts):
     supervisor, assign = with_one_worker(
-        deadline_s=100.0, patience_s=600.0, target=8, counts_pairs=False
+        max_attempts=max_attempts, deadline_s=100.0, patience_s=600.0, target=8, counts_pairs=False
     )
     supervisor.handle(BatchStarted(assign.worker, 0, None, 8), 1.0)
     actions, now = [], 0.0
