@@ -88,6 +88,7 @@ class Protocol:
 
         Args:
             prediction: (H, W) depth in any unit; 0 = invalid, which is brought to the lower end.
+                What a fitted disparity puts at infinity or beyond it is far.
             truth: (H, W) depth.
             valid: (H, W) bool, where the truth counts.
             alignment: What is fitted.

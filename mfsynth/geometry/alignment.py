@@ -144,23 +144,23 @@ def disparity_l1(
 
 
 def depth_from_disparity_fit(
-    prediction: NDArray[np.floating], scale: float, shift: float
+    prediction: NDArray[np.floating], scale: float, shift: float, least: float = 1e-3
 ) -> NDArray[np.float32]:
-    """The depth 1 / (scale/p + shift), and 0 (invalid) where that isn't positive and finite.
+    """The depth 1 / (scale/p + shift), and 0 (invalid) where there is no prediction.
+
+    A disparity that isn't positive lies at infinity or beyond it: as far as any depth is told, not
+    near, and not unknown.
 
     Args:
-        prediction: Depth p, any shape; invalid where not positive.
+        prediction: Depth p, any shape; invalid where not positive and finite.
         scale: From `disparity_least_squares`.
         shift: From `disparity_least_squares`.
+        least: Positive; disparities are brought up to it. Marigold's, whose depths are metres.
     """
     p = prediction.astype(np.float64)
     given = np.isfinite(p) & (p > 0)
-    disparity = scale / np.where(given, p, 1.0) + shift
-    kept = given & (disparity > 0)
-    depth = np.where(kept, 1 / np.where(kept, disparity, 1.0), 0.0)
-    with np.errstate(over="ignore"):
-        narrow = depth.astype(np.float32)
-    return np.where(np.isfinite(narrow), narrow, np.float32(0))
+    disparity = np.maximum(scale / np.where(given, p, 1.0) + shift, least)
+    return np.where(given, 1 / disparity, 0.0).astype(np.float32)
 
 
 def _fit_weighted_line(

@@ -113,6 +113,21 @@ def test_a_pixel_without_a_prediction_is_wholly_wrong():
         assert score.delta3 == pytest.approx(0.75)
 
 
+def test_what_a_fitted_disparity_puts_beyond_infinity_is_as_far_as_the_set_goes():
+    rng = np.random.default_rng(0)
+    truth = np.exp(rng.uniform(0, np.log(9.5), (480, 640)))
+    # Too steep where it is far, so that the fitted line goes below 0 there.
+    seen = truth**-0.5 * np.where(truth > 7, 0.5, 1)
+    valid = SCANNET.valid(truth)
+    scale, shift = np.polyfit(seen[valid], 1 / truth[valid], 1)
+    disparity = scale * seen + shift
+    assert (disparity[valid] <= 0).mean() > 0.05
+    aligned = SCANNET.align(1 / seen, truth, valid, "disparity")
+    published = (1 / disparity.clip(1e-3)).clip(1e-3, 10)
+    np.testing.assert_allclose(aligned, published, rtol=1e-4)
+    assert (aligned[disparity <= 0] == 10).all()
+
+
 def test_a_large_map_is_aligned_on_a_copy_and_scored_in_full():
     truth = depth_map(shape=(40, 60))
     prediction = truth.copy()

@@ -104,10 +104,12 @@ def test_a_true_affine_map_of_disparity_is_recovered(p, scale):
     np.testing.assert_allclose(depth_from_disparity_fit(p, s, t), g, rtol=1e-4)
 
 
-def test_depth_from_a_disparity_that_is_not_positive_is_invalid():
-    depth = depth_from_disparity_fit(np.array([0.0, np.nan, 0.5, 10.0]), 1.0, -0.5)
+def test_a_disparity_that_is_not_positive_is_as_far_as_any_and_0_is_no_prediction():
+    depth = depth_from_disparity_fit(np.array([0.0, np.nan, 0.5, 2.0, 10.0]), 1.0, -0.5)
     assert depth.dtype == np.float32
-    np.testing.assert_allclose(depth, [0, 0, 1 / 1.5, 0])
+    np.testing.assert_allclose(depth, [0, 0, 1 / 1.5, 1000, 1000])
+    nearer = depth_from_disparity_fit(np.array([0.5, 10.0]), 1.0, -0.5, least=0.1)
+    np.testing.assert_allclose(nearer, [1 / 1.5, 10])
 
 
 @pytest.mark.parametrize(
