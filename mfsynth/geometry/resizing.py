@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from mfsynth.geometry.filling import fill_nearest
@@ -25,8 +26,7 @@ def resize_image(rgb: RgbImage, height: int, width: int) -> RgbImage:
     """
     if rgb.shape[:2] == (height, width):
         return rgb
-    resized = cv2.resize(rgb, (width, height), interpolation=_interpolation(rgb, height, width))
-    return np.asarray(resized, np.uint8)
+    return np.asarray(_resized(rgb, height, width), np.uint8)
 
 
 def resize_nearest(depth: NDArray[_Value], height: int, width: int) -> NDArray[_Value]:
@@ -50,17 +50,19 @@ def resize_depth(depth: DepthMap, height: int, width: int) -> DepthMap:
     given = depth > 0
     if not given.any():
         return np.zeros((height, width), np.float32)
-    filled = cv2.resize(
-        fill_nearest(depth, given),
-        (width, height),
-        interpolation=_interpolation(depth, height, width),
-    )
+    filled = _resized(fill_nearest(depth, given), height, width)
     kept = cv2.resize(
         given.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
     )
     return np.where(kept > 0, filled, np.float32(0))
 
 
-def _interpolation(image: RgbImage | DepthMap, height: int, width: int) -> int:
-    smaller = height < image.shape[0] or width < image.shape[1]
-    return cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+def _resized(image: RgbImage | DepthMap, height: int, width: int) -> MatLike:
+    # OpenCV's INTER_AREA takes no means as soon as one of the sides grows.
+    rows, columns = min(height, image.shape[0]), min(width, image.shape[1])
+    resized: MatLike = image
+    if (rows, columns) != image.shape[:2]:
+        resized = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    if (rows, columns) != (height, width):
+        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mfsynth.geometry.resizing import resize_depth, resize_image
 
@@ -17,6 +18,18 @@ def test_a_smaller_image_has_the_means_of_areas_of_the_whole_field_of_view():
     rgb[:2, :4] = 40
     rgb[::2, 4:] = 100
     np.testing.assert_array_equal(resize_image(rgb, 2, 2)[..., 0], [[40, 50], [0, 50]])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_side_that_shrinks_has_means_of_areas_though_the_other_grows(turned):
+    fine = np.tile(np.array([0, 0, 0, 240], np.uint8), (6, 20))
+    resized = {
+        "image": lambda pixels, *size: resize_image(pixels[..., None].repeat(3, 2), *size)[..., 0],
+        "depth": lambda pixels, *size: resize_depth(pixels.astype(np.float32) + 1, *size) - 1,
+    }
+    for name, resize in resized.items():
+        made = resize(fine.T, 20, 9).T if turned else resize(fine, 9, 20)
+        np.testing.assert_array_equal(made, np.full((9, 20), 60), name)
 
 
 def test_depth_between_pixels_is_linear():
