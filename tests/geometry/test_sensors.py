@@ -204,6 +204,14 @@ def test_light_takes_detours_in_corners_and_nowhere_else():
     assert bias(1.0, hole=True)[60, 20] == pytest.approx(corner[60, 20], rel=0.3)
 
 
+@pytest.mark.parametrize("shape", [(1, 300), (300, 2), (1, 1)])
+@pytest.mark.parametrize("name", sorted(SENSORS))
+def test_an_image_of_any_proportions_can_be_seen(name, shape):
+    found = seen(wall(1.5, *shape), name)
+    assert found.shape == shape
+    assert np.isfinite(found).all()
+
+
 def test_too_little_light_makes_holes():
     rgb = speckled((120, 160), low=240)
     rgb[:, 80:] = 20

@@ -57,7 +57,8 @@ def reflected(scene: Scene) -> Map:
     height, width = scene.depth.shape
     cell = max(1, -(-max(height, width) // _PATCHES))
     # One pixel stands for its patch: means over edges would be places where nothing is.
-    middle = np.s_[cell // 2 :: cell, cell // 2 :: cell]
+    rows_at, columns_at = (min(cell // 2, size - 1) for size in (height, width))
+    middle = np.s_[rows_at::cell, columns_at::cell]
     z = scene.depth[middle]
     rows, columns = z.shape
     normals = normals_from_depth(scene.depth, scene.intrinsics)[middle].reshape(-1, 3)
