@@ -118,6 +118,7 @@ class RecordingSettings(StoredDepthSettings):
             depth_kind=kind,
             frames=chosen,
             times=images[chosen, 0],
+            sensed=images[chosen, 1],
             lenses=lenses if len(set(lenses.values())) > 1 else {},
             depth_times=np.where(depth_of >= 0, np.append(depths[:, 0], 0)[depth_of], -1)[chosen],
             bend=bend,
@@ -210,7 +211,8 @@ class RecordingSource:
         topics: By what they are.
         depth_kind: What the first message of depth is, as `16UC1`; "" where there is none.
         frames: (N,) numbers of the images in their topic.
-        times: (N,) nanoseconds, by which images are found.
+        times: (N,) nanoseconds, by which images are found: the recorder's.
+        sensed: (N,) nanoseconds, when images were taken: the sensors', unless one doesn't say.
         lenses: Cameras of the images by their own times, if that changes.
         depth_times: (N,) those of depth; -1 where there is none.
         ordinals: (N, 2) of image and depth their numbers among the messages of one time.
@@ -225,6 +227,7 @@ class RecordingSource:
     depth_kind: str
     frames: NDArray[np.int64]
     times: NDArray[np.int64]
+    sensed: NDArray[np.int64]
     lenses: Lenses
     depth_times: NDArray[np.int64]
     ordinals: NDArray[np.int64]
@@ -286,8 +289,8 @@ class RecordingSource:
         return (EPISODE,)
 
     def moment(self, index: int) -> Moment:
-        """See `LabelledSource`; seconds from the first image on."""
-        time = float(self.times[index] - self.times.min()) * _NANO
+        """See `LabelledSource`; seconds from the first image on, by the sensor's clock."""
+        time = float(self.sensed[index] - self.sensed.min()) * _NANO
         return Moment(self.path.name, int(self.frames[index]), time)
 
     def contents(self) -> Iterator[bytes]:
@@ -306,7 +309,8 @@ class RecordingSource:
 def _moments(log: MessageLog, topics: Mapping[str, str]) -> dict[str, NDArray[np.int64]]:
     """Of images and depth (N, 3), in the order of the sensor's times.
 
-    The recorder's time, the sensor's, and the number among the topic's messages of the recorder's.
+    The recorder's time, the sensor's (the recorder's again if a message has none), and the number
+    among the topic's messages of the recorder's.
     """
     wanted = {topics[what]: what for what in ("image", "depth") if what in topics}
     met = Counter[tuple[str, int]]()

@@ -89,6 +89,25 @@ def test_depth_of_every_encoding_is_in_metres(tmp_path, kind, depth_of, toleranc
     assert (item.labels.moment.episode, item.labels.moment.frame) == (f"run.{kind}", 0)
 
 
+@pytest.mark.parametrize("kind", ["bag", "mcap", "db3"])
+@pytest.mark.parametrize("stamped", [True, False])
+def test_frames_have_the_times_of_their_sensor_and_of_the_recorder_without(tmp_path, kind, stamped):
+    store = store_of(kind)
+    taken = [100.0, 100.1, 100.2, 100.3]
+    # Written down in twos, as they come over a network.
+    logged = [100.25, 100.251, 100.45, 100.451]
+    messages = [
+        (RGB, round(log * SECOND), image_message(store, image(number), "rgb8", stamp))
+        for number, (time, log) in enumerate(zip(taken, logged, strict=True))
+        for stamp in [round(time * SECOND) if stamped else 0]
+    ]
+    path = write_bag(tmp_path / f"run.{kind}", messages, kind)
+    found = source(kind="recording", path=str(path))
+    times = [found.moment(index).timestamp for index in range(4)]
+    wanted = np.array(taken if stamped else logged)
+    np.testing.assert_allclose(times, wanted - wanted[0], atol=1e-9)
+
+
 BENT = (0.1, 0.0, 0.0, 0.0, 0.0)
 
 
