@@ -124,6 +124,7 @@ class LeRobot(Exporter):
     def encode(self, frames: Iterable[Frame], pairs: Pairs) -> Block:
         """See `Exporter`."""
         fps, rows, found = self._rate(pairs), list[dict[str, Any]](), list[stats.Stats]()
+        episode = stats.OfEpisode()
         shared = self._shared(pairs)
         schema = _schema(pairs, shared)
         stream, waiting = io.BytesIO(), list[dict[str, Any]]()
@@ -140,13 +141,17 @@ class LeRobot(Exporter):
                 if waiting and (row["frame_index"] == 0 or len(waiting) == _FRAMES_TOGETHER):
                     write()
                 waiting.append(row)
-                found.append(_stats_of(frame, row) | _stats_of_columns(values))
+                if rows and row["frame_index"] == 0:
+                    found.append(episode.done())
+                    episode = stats.OfEpisode()
+                _measure(frame, row, values, episode)
                 rows.append({name: row[name] for name in (*_COUNTERS, "sample_id")})
             write()
+        found.append(episode.done())
         file = bisect_right(self.blocks(pairs), rows[0]["index"], key=lambda block: block.start) - 1
         episodes = [
-            _episode(rows[begin:end], found[begin:end], file, pairs)
-            for begin, end in _stretches(rows)
+            _episode(rows[begin:end], of_episode, file, pairs)
+            for (begin, end), of_episode in zip(_stretches(rows), found, strict=True)
         ]
         files = {
             f"data/{_name(file)}": stream.getvalue(),
@@ -290,34 +295,29 @@ def _tiff(frame: Frame) -> bytes:
     return stream.getvalue()
 
 
-def _stats_of(frame: Frame, row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
-        RGB: stats.of_picture(frame.sample.rgb, 255.0),
-        DEPTH: stats.of_picture(frame.depth[..., None], 1.0),
-        **{name: stats.of_values([row[name]]) for name in ("timestamp", *_COUNTERS)},
-    }
+def _measure(
+    frame: Frame, row: Mapping[str, Any], values: Mapping[str, NDArray[Any]], into: stats.OfEpisode
+) -> None:
+    """Pictures and numbers of a frame, but the columns of which a number is NaN or infinite."""
+    into.add_picture(RGB, frame.sample.rgb, 255.0)
+    into.add_picture(DEPTH, frame.depth[..., None], 1.0)
+    for name in ("timestamp", *_COUNTERS):
+        into.add_value(name, [row[name]])
     if frame.camera.intrinsics is not None:
-        found[INTRINSICS] = stats.of_values(row[INTRINSICS])
-    return found
-
-
-def _stats_of_columns(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Of numbers, but of frames in which one is NaN or infinite."""
-    return {
-        name: stats.of_values(np.atleast_1d(value))
-        for name, value in values.items()
-        if value.dtype != object and np.isfinite(value).all()
-    }
+        into.add_value(INTRINSICS, row[INTRINSICS])
+    for name, value in values.items():
+        if value.dtype != object and np.isfinite(value).all():
+            into.add_value(name, np.atleast_1d(value))
 
 
 def _episode(
-    rows: Sequence[Mapping[str, Any]], found: Sequence[stats.Stats], file: int, pairs: Pairs
+    rows: Sequence[Mapping[str, Any]], found: stats.Stats, file: int, pairs: Pairs
 ) -> dict[str, Any]:
     """What meta/episodes has of one.
 
     Args:
         rows: Of its frames, without pictures.
-        found: Statistics of all frames of the file.
+        found: Its statistics.
         file: Its number.
         pairs: All.
     """
@@ -338,7 +338,7 @@ def _episode(
         "dataset_to_index": end,
         **{
             f"stats/{name}/{key}": value
-            for name, each in stats.joined(found).items()
+            for name, each in found.items()
             for key, value in each.items()
         },
     }

@@ -222,6 +222,36 @@ def test_columns_of_a_lerobot_source_are_columns_again_with_statistics(tmp_path,
     assert not stats.keys() & {"note", "licence"}
 
 
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+
+
+def test_quantiles_are_those_of_an_episodes_frames_and_means_of_episodes_by_their_frames(
+    tmp_path, out
+):
+    actions = np.array([[-7, 1], [0, 5], [1, 2], [4, 0], [100, -3]], np.float64)
+    files = [
+        encode_frame({"action": ACTION}, {"action": action.astype(np.float32)})
+        for action in actions
+    ]
+    moments = [*(Moment("pour", n) for n in range(3)), *(Moment("stack", n) for n in range(2))]
+    store = make_episode_run(str(tmp_path / "run"), moments, files)
+    export(Pairs(RGBDDataset(store.url)), "lerobot", open_exporter("lerobot"), out)
+    [path] = (out / "meta/episodes").glob("*/*.parquet")
+    rows = pq.read_table(path, partitioning=None).to_pylist()
+    told = json.loads((out / "meta/stats.json").read_text())
+    for name, share in QUANTILES.items():
+        wanted = [np.quantile(part, share, axis=0) for part in (actions[:3], actions[3:])]
+        for row, quantile in zip(rows, wanted, strict=True):
+            np.testing.assert_allclose(row[f"stats/action/{name}"], quantile)
+        np.testing.assert_allclose(told["action"][name], np.average(wanted, axis=0, weights=[3, 2]))
+        # Of pictures, whose quantiles are taken one by one.
+        pictures = [row[f"stats/{DEPTH}/{name}"] for row in rows]
+        np.testing.assert_allclose(told[DEPTH][name], np.average(pictures, axis=0, weights=[3, 2]))
+    assert [row["stats/action/count"] for row in rows] == [[3], [2]]
+    assert [row[f"stats/{RGB}/count"] for row in rows] == [[3], [2]]
+    assert told["action"]["min"] == [-7, -3]
+
+
 def test_columns_that_pairs_do_not_share_are_left_out_and_named(tmp_path, out):
     here = make_frames(tmp_path, "a", [frame_file(n, reward=REWARD, grid=GRID) for n in range(3)])
     renamed = FrameColumn("float64", (1,), ["r"])
