@@ -155,7 +155,9 @@ class LeRobot(Exporter):
         ]
         files = {
             f"data/{_name(file)}": stream.getvalue(),
-            f"meta/episodes/{_name(file)}": _parquet(pa.Table.from_pylist(episodes)),
+            f"meta/episodes/{_name(file)}": _parquet(
+                pa.Table.from_pylist(episodes, _schema_of_episodes(pairs, shared))
+            ),
         }
         return Block(files, facts={"stats": stats.joined(found)})
 
@@ -261,6 +263,42 @@ def _schema(pairs: Pairs, shared: Shared) -> pa.Schema:
     )
 
 
+def _schema_of_episodes(pairs: Pairs, shared: Shared) -> pa.Schema:
+    """That of meta/episodes: null is what an episode has nothing of, as a camera that isn't known.
+
+    Readers take all files for those of one table, so none may go by what is in its own episodes.
+    """
+    axes = {RGB: 3, DEPTH: 3, "timestamp": 1, **dict.fromkeys(_COUNTERS, 1)}
+    axes |= {INTRINSICS: 1} if _has_camera(pairs) else {}
+    axes |= {
+        name: len(column.shape) for name, column in shared.columns.items() if not column.is_text
+    }
+    return pa.schema(
+        [
+            pa.field("episode_index", pa.int64()),
+            pa.field("tasks", pa.list_(pa.string())),
+            pa.field("length", pa.int64()),
+            *(pa.field(name, pa.int64()) for name in _places(0)),
+            pa.field("dataset_from_index", pa.int64()),
+            pa.field("dataset_to_index", pa.int64()),
+            *(
+                pa.field(
+                    f"stats/{name}/{key}",
+                    pa.list_(pa.int64()) if key == "count" else _nested(pa.float64(), count),
+                )
+                for name, count in axes.items()
+                for key in stats.NAMES
+            ),
+        ]
+    )
+
+
+def _nested(values: pa.DataType, axes: int) -> pa.DataType:
+    for _ in range(axes):
+        values = pa.list_(values)
+    return values
+
+
 def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
     _, tasks = pairs.prompts
     episode, number = pairs.episodes.episode_of(frame.number)
@@ -322,18 +360,12 @@ def _episode(
         pairs: All.
     """
     tasks, _ = pairs.prompts
-    chunk, index = divmod(file, _FILES_PER_CHUNK)
     first, end = rows[0]["index"], rows[-1]["index"] + 1
-    places = {
-        f"{what}/{name}_index": value
-        for what in ("data", "meta/episodes")
-        for name, value in (("chunk", chunk), ("file", index))
-    }
     return {
         "episode_index": rows[0]["episode_index"],
         "tasks": [*dict.fromkeys(tasks[row["task_index"]] for row in rows)],
         "length": len(rows),
-        **places,
+        **_places(file),
         "dataset_from_index": first,
         "dataset_to_index": end,
         **{
@@ -341,6 +373,16 @@ def _episode(
             for name, each in found.items()
             for key, value in each.items()
         },
+    }
+
+
+def _places(file: int) -> dict[str, int]:
+    """Where an episode of a file is: its frames, and what is said of it."""
+    chunk, index = divmod(file, _FILES_PER_CHUNK)
+    return {
+        f"{what}/{name}_index": value
+        for what in ("data", "meta/episodes")
+        for name, value in (("chunk", chunk), ("file", index))
     }
 
 

@@ -12,6 +12,8 @@ Stats = Mapping[str, Mapping[str, Any]]
 """By feature and statistic, as JSON has them."""
 
 _QUANTILES: Final = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+NAMES: Final = ("min", "max", "mean", "std", "count", *_QUANTILES)
+"""Of the statistics of a feature."""
 # As many pixels a side, about; small pictures have all of theirs.
 _GRID = 150
 

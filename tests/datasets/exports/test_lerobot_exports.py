@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
-from metric_run import make_episode_run
+from metric_run import make_episode_run, metric_sample
 from PIL import Image
 from training_files import one_line_error
 
@@ -21,10 +22,11 @@ from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import commit
+from mfsynth.shards.commits import commit, open_run
 from mfsynth.shards.frame_columns import FrameColumn, decode_frame, encode_frame
 from mfsynth.shards.labels import Moment
 from mfsynth.sources.registry import source_settings
+from mfsynth.storage.store import ObjectStore
 
 RGB, DEPTH = "observation.images.rgb", "observation.images.depth"
 
@@ -182,9 +184,12 @@ def make_frames(tmp_path, name, files, **more):
     return RGBDDataset(make_episode_run(str(tmp_path / name), MOMENTS, files, **more).url)
 
 
-def rows_in(out):
-    paths = sorted((out / "data").glob("*/*.parquet"))
+def pq_rows(paths):
     return [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+
+def rows_in(out):
+    return pq_rows(sorted((out / "data").glob("*/*.parquet")))
 
 
 def exported_columns(dataset, out, *options):
@@ -220,6 +225,43 @@ def test_columns_of_a_lerobot_source_are_columns_again_with_statistics(tmp_path,
     assert stats["grid"]["max"] == [[2, 0, -1], [2, 3, 4]]
     assert (stats["reward"]["count"], stats["done"]["count"]) == ([2], [3])
     assert not stats.keys() & {"note", "licence"}
+
+
+def test_episodes_that_lack_a_feature_are_of_one_table_with_those_that_have_it(tmp_path, out):
+    import datasets
+
+    def has(*action):
+        return encode_frame({"action": ACTION}, {"action": np.float32(action)})
+
+    moments = [Moment(name, number) for name in "abc" for number in range(2)]
+    # NaN in all frames of the first episode, in one of the second, and in none of the third.
+    files = [has(np.nan, 1), has(np.nan, 2), has(1, 2), has(np.nan, 4), has(5, 6), has(7, 8)]
+    store = make_episode_run(str(tmp_path / "run"), moments, files)
+    dataset = RGBDDataset(store.url)
+    exporter = open_exporter("lerobot", ["pairs_per_file=2"])
+    export(Pairs(dataset), "lerobot", exporter, out)
+    paths = sorted((out / "meta/episodes").glob("*/*.parquet"))
+    assert len(paths) == 3
+    assert len({pq.read_schema(path) for path in paths}) == 1
+    told = datasets.Dataset.from_parquet([*map(str, paths)], cache_dir=str(tmp_path / "cache"))
+    assert told["stats/action/count"] == [None, [1], [2]]
+    assert told["stats/action/min"] == [None, [1.0, 2.0], [5.0, 6.0]]
+    assert json.loads((out / "meta/stats.json").read_text())["action"]["count"] == [3]
+
+
+def test_cameras_that_some_pairs_lack_are_null_in_the_statistics_of_their_episodes(tmp_path, out):
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    unknown = {"intrinsics": None, "intrinsics_source": None, "camera": None}
+    made = [replace(metric_sample(n), **(unknown if n < 2 else {})) for n in range(4)]
+    rejects = [tiny_run.make_reject(n) for n in range(4, tiny_run.SHARD_SIZE)]
+    commit(store, tiny_run.upload_shard(store, 0, [*made, *rejects]))
+    pairs = Pairs(RGBDDataset(store.url))
+    export(pairs, "lerobot", open_exporter("lerobot", ["pairs_per_file=2"]), out)
+    paths = sorted((out / "meta/episodes").glob("*/*.parquet"))
+    assert len({pq.read_schema(path) for path in paths}) == 1
+    of_cameras = [row["stats/camera.intrinsics/count"] for row in pq_rows(paths)]
+    assert of_cameras == [None, None, [1], [1]]
 
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
