@@ -1,4 +1,4 @@
-"""Depth maps as pictures: near is warm, far is cold, invalid is grey."""
+"""Depth maps as pictures: near is warm, far is cold, invalid is grey; and the light of images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ _FAR_LEVEL, _NEAR_LEVEL = 20, 240
 
 COLOUR_LEVELS = _NEAR_LEVEL - _FAR_LEVEL + 1
 """How many colours `colour_depth` has for depth."""
+
+
+_LEVELS = np.arange(256, dtype=np.float32) / 255
+# IEC 61966-2-1.
+_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4)
+
+
+def linear_light(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The light that an image in sRGB stands for, float32 of the same shape, from 0 to 1."""
+    return np.asarray(_LINEAR.astype(np.float32)[rgb], np.float32)
 
 
 def colour_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ def main(python: str) -> None:
     from mfsynth.datasets.exports.pairs import Pairs
     from mfsynth.datasets.exports.registry import open_exporter
     from mfsynth.geometry import Intrinsics, backproject
+    from mfsynth.geometry.colour import linear_light
 
     with tempfile.TemporaryDirectory() as root:
         store = make_metric_run(f"{root}/run", [None, None, 20.0, 70.0])
@@ -39,7 +40,8 @@ def main(python: str) -> None:
             camera = Intrinsics(k[0, 0], k[1, 1], k[0, 2], k[1, 2])
             points = backproject(sample.depth, camera)[sample.valid]
             colours = sample.rgb[sample.valid]
-            np.savez(f"{root}/{sample.sample_id}.npz", points=points, colours=colours)
+            known = {"points": points, "colours": colours, "light": linear_light(colours)}
+            np.savez(f"{root}/{sample.sample_id}.npz", **known)
         subprocess.run([python, __file__, "--open", root], check=True)
 
 
@@ -64,7 +66,8 @@ def open_there(root: str) -> None:
         [cloud] = scene.geometry.values()
         # x right, y up, z towards the viewer.
         assert np.array_equal(cloud.vertices, wanted["points"] * (1, -1, -1))
-        assert np.array_equal(cloud.colors[:, :3], wanted["colours"])
+        # Of glTF linear light, of which trimesh keeps 8 bits.
+        assert np.array_equal(cloud.colors[:, :3], np.rint(255 * wanted["light"]))
         data = Path(f"{root}/glb/{path.stem}.glb").read_bytes()
         head = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
         assert head["asset"]["extras"]["fx_fy_cx_cy"] == about["fx_fy_cx_cy"]

@@ -16,11 +16,12 @@ from mfsynth.datasets.exports.base import Block, Exporter, Facts, described
 from mfsynth.datasets.exports.pairs import Frame, Pairs
 from mfsynth.formatting import one_line
 from mfsynth.geometry import CameraAxes, backproject
+from mfsynth.geometry.colour import linear_light
 
 _VERTEX: Final = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
 # https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html: binary glTF, accessors, primitives.
 _MAGIC, _VERSION, _JSON, _BIN = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
-_FLOAT, _BYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962
+_FLOAT, _POINTS, _ARRAY_BUFFER = 5126, 0, 34962
 
 
 class _Points(Exporter):
@@ -88,9 +89,11 @@ class Ply(_Points):
 
 
 class Glb(_Points):
-    """Binary glTF: x right, y up, z towards the viewer, metres."""
+    """Binary glTF: x right, y up, z towards the viewer, metres; colours are linear light."""
 
-    holds: ClassVar[str] = "points and colours in glTF's axes, metres; K in `extras`"
+    holds: ClassVar[str] = (
+        "points in glTF's axes, metres, with their colours as linear light; K in `extras`"
+    )
     suffix: ClassVar[str] = "glb"
 
     def _packed(
@@ -98,10 +101,9 @@ class Glb(_Points):
     ) -> bytes:
         # The axes differ by their signs alone.
         turned = points * np.diag(CameraAxes.OPENGL.to_opencv()).astype("<f4")
-        # Of four bytes each, for attributes begin at multiples of four.
-        opaque = np.full((len(points), 4), 255, np.uint8)
-        opaque[:, :3] = colours
-        data = turned.tobytes() + opaque.tobytes()
+        # Floats, for dark colours lie too close in linear light for 8 bits, and of 16 trimesh takes
+        # the lower ones.
+        data = turned.tobytes() + linear_light(colours).astype("<f4").tobytes()
         return _glb(_scene(turned, len(data), _about(frame)), data)
 
 
@@ -145,13 +147,7 @@ def _scene(points: NDArray[np.float32], size: int, about: Mapping[str, str]) -> 
                 "min": points.min(axis=0).tolist(),
                 "max": points.max(axis=0).tolist(),
             },
-            {
-                "bufferView": 1,
-                "componentType": _BYTE,
-                "normalized": True,
-                "count": count,
-                "type": "VEC4",
-            },
+            {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC3"},
         ],
         "bufferViews": [
             {"buffer": 0, "byteOffset": 0, "byteLength": split, "target": _ARRAY_BUFFER},

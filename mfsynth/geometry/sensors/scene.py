@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mfsynth.geometry.cameras import Intrinsics
+from mfsynth.geometry.colour import linear_light
 from mfsynth.geometry.normals import normals_from_depth
 from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.geometry.sensors.presets import Sensor, Stereo
@@ -84,9 +85,7 @@ def slopes(shape: tuple[int, ...], intrinsics: Intrinsics) -> tuple[Map, Map]:
 
 
 def _reflectivity(rgb: RgbImage) -> Map:
-    levels = np.arange(256, dtype=np.float32) / 255
-    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    light = np.asarray(linear.astype(np.float32)[rgb] @ _LUMINANCE, np.float32)
+    light = np.asarray(linear_light(rgb) @ _LUMINANCE, np.float32)
     brightest = float(np.percentile(light, _BRIGHT))
     exposed = light * np.float32(_PAPER / brightest) if brightest > 0 else light
     return np.minimum(exposed, np.float32(1))

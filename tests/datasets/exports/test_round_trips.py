@@ -345,14 +345,17 @@ def read_glb(path):
     assert kind == b"JSON"
     scene = json.loads(data[20 : 20 + length])
     found = []
-    for accessor, dtype in zip(scene["accessors"], ("<f4", "u1"), strict=True):
+    for accessor in scene["accessors"]:
+        assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")
         view = scene["bufferViews"][accessor["bufferView"]]
         part = data[28 + length + view["byteOffset"] :][: view["byteLength"]]
-        found.append(np.frombuffer(part, dtype).reshape(accessor["count"], -1))
-    points, colours = found
+        found.append(np.frombuffer(part, "<f4").reshape(accessor["count"], -1))
+    points, light = found
     np.testing.assert_array_equal(scene["accessors"][0]["min"], points.min(axis=0))
+    # Of linear light, so that what a viewer shows is the image's.
+    shown = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     # Metres, y up, z towards the viewer.
-    return points * (1, -1, -1), colours[:, :3], scene["asset"]["extras"]
+    return points * (1, -1, -1), np.rint(255 * shown), scene["asset"]["extras"]
 
 
 @pytest.mark.parametrize(("name", "read"), [("ply", read_ply), ("glb", read_glb)])
