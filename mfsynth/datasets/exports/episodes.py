@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mfsynth.shards.layout import run_of
+
 COLUMNS = ("episode", "frame", "copy", "timestamp")
 # What formats write of a time.
 _MICROSECONDS = 6
@@ -28,41 +30,39 @@ class Episodes:
     Attributes:
         order: (N,) numbers of the pairs, stretch by stretch, each in the order of its frames.
         starts: (E + 1,) where each stretch begins in `order`, and N.
-        step: Between the numbers of two frames that follow each other.
-        seconds: Between these, by their times; None where nobody says.
+        steps: (E,) of each stretch, between the numbers of two frames that follow each other: the
+            usual one of its run, of which each may take another share of its source's frames.
+        seconds: Between two such frames, by their times: of each run in which these have some.
     """
 
     order: NDArray[np.int64]
     starts: NDArray[np.int64]
-    step: int
-    seconds: float | None
+    steps: NDArray[np.int64]
+    seconds: tuple[float, ...]
 
     @classmethod
     def of(cls, index: pa.Table) -> Episodes:
         """Those of the rows of an index."""
         count = len(index)
         if "episode" not in index.column_names:
-            return cls(np.arange(count), np.arange(count + 1), 1, None)
-        recordings, frames, times = _columns(index)
+            return cls(np.arange(count), np.arange(count + 1), np.ones(count, np.int64), ())
+        runs, recordings, frames, times = _columns(index)
         # Recordings as they are first met, then pairs that are no frames; of two pairs of one
         # frame, in their order.
         order = np.lexsort((np.arange(count), frames, recordings))
-        recordings, frames, times = recordings[order], frames[order], times[order]
+        runs, recordings = runs[order], recordings[order]
+        frames, times = frames[order], times[order]
         same, steps = recordings[1:] == recordings[:-1], np.diff(frames)
-        usual = steps[same & (steps > 0)]
-        step = 1
-        if usual.size:
-            values, counts = np.unique(usual, return_counts=True)
-            step = int(values[np.argmax(counts)])
-        follows = same & (steps == step)
-        between = np.diff(times)[follows]
-        between = between[np.isfinite(between) & (between > 0)]
-        return cls(
-            order,
-            np.concatenate([[0], 1 + np.flatnonzero(~follows), [count]]),
-            step,
-            float(np.median(between)) if between.size else None,
-        )
+        usual = _usual_steps(runs[1:], np.where(same, steps, 0))
+        follows = same & (steps == usual[runs[1:]])
+        starts = np.concatenate([[0], 1 + np.flatnonzero(~follows), [count]])
+        between = np.where(follows, np.diff(times), np.nan)
+        known = np.isfinite(between) & (between > 0)
+        seconds = [
+            float(np.median(between[known & (runs[1:] == run)]))
+            for run in np.unique(runs[1:][known])
+        ]
+        return cls(order, starts, usual[runs[starts[:-1]]], tuple(seconds))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -151,22 +151,38 @@ def recording_of(row: Mapping[str, Any]) -> tuple[str, str, int] | None:
     """Run, episode and copy of a row of an index; None of a pair that is no frame."""
     if row.get("episode") is None or row.get("frame") is None:
         return None
-    return row["sample_id"].rpartition("-")[0], row["episode"], row.get("copy") or 0
+    return run_of(row["sample_id"]), row["episode"], row.get("copy") or 0
+
+
+def _usual_steps(runs: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The most common positive step of each run by its number, the least of several; 1 without."""
+    usual = np.ones(int(runs.max(initial=0)) + 1, np.int64)
+    for run in np.unique(runs[steps > 0]):
+        values, counts = np.unique(steps[(runs == run) & (steps > 0)], return_counts=True)
+        usual[run] = values[np.argmax(counts)]
+    return usual
 
 
 def _columns(
     index: pa.Table,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Of each row the number of its recording, its frame, and its time."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Of each row the numbers of its run and its recording, its frame, and its time."""
     names = [name for name in ("sample_id", *COLUMNS) if name in index.column_names]
     known: dict[Any, int] = {}
-    recordings, frames, times = [], [], []
+    known_runs: dict[str, int] = {}
+    runs, recordings, frames, times = [], [], [], []
     for number, row in enumerate(index.select(names).to_pylist()):
         recording = recording_of(row)
+        runs.append(known_runs.setdefault(run_of(row["sample_id"]), len(known_runs)))
         # A pair that is no frame is one by itself, after all recordings.
         alone = recording is None
         recordings.append(len(index) + number if alone else known.setdefault(recording, len(known)))
         frames.append(0 if recording is None else row["frame"])
         time = row.get("timestamp")
         times.append(np.nan if time is None else time)
-    return np.array(recordings, np.int64), np.array(frames, np.int64), np.array(times, np.float64)
+    return (
+        np.array(runs, np.int64),
+        np.array(recordings, np.int64),
+        np.array(frames, np.int64),
+        np.array(times, np.float64),
+    )

@@ -50,6 +50,8 @@ _SOURCE: Final = {
 }
 _TYPES: Final = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 _PROVENANCE: Final = "meta/provenance.json"
+# Times of sensors jitter: rates of runs that differ by no more are one.
+_ONE_RATE: Final = 1.1
 # Of an episode, in a row group.
 _FRAMES_TOGETHER: Final = 16
 _COUNTERS: Final = ("frame_index", "episode_index", "index", "task_index")
@@ -65,7 +67,8 @@ class LeRobot(Exporter):
 
     Attributes:
         pairs_per_file: How many a file has at most, but for a longer episode, which is in one file.
-        fps: Frames a second; taken from the frames' times unless given, and 1 where they have none.
+        fps: Frames a second; taken from the frames' times unless given, which runs of several rates
+            need, and 1 where they have none.
         columns: Whether it has the columns of a LeRobot source, as actions and states, that all
             pairs share.
     """
@@ -76,8 +79,8 @@ class LeRobot(Exporter):
     )
     keeps: ClassVar[Set[Content]] = frozenset({Content.TIMES})
     cuts: ClassVar[str] = (
-        "an episode's gaps (it is cut there); pairs of other sizes (refused); columns that not all "
-        "pairs have in one shape"
+        "an episode's gaps (it is cut there); pairs of other sizes, runs of other frame rates "
+        "(refused); columns that not all pairs have in one shape"
     )
 
     pairs_per_file: Count = 256
@@ -97,6 +100,13 @@ class LeRobot(Exporter):
             raise MfsynthError(
                 f"pairs of {told} pixels, and a LeRobot data set has one size; export the runs of "
                 "each size by themselves"
+            )
+        rates = {_whole_rate(seconds) for seconds in pairs.episodes.seconds}
+        if self.fps is None and rates and max(rates) > _ONE_RATE * min(rates):
+            told = ", ".join(map(str, sorted(rates)))
+            raise MfsynthError(
+                f"runs of {told} frames a second, and a LeRobot data set has one rate; export the "
+                "runs of each rate by themselves, or give --set fps=N"
             )
         self._shared(pairs)
 
@@ -164,7 +174,7 @@ class LeRobot(Exporter):
     def _rate(self, pairs: Pairs) -> int:
         """Frames a second, a whole number as LeRobot has it."""
         seconds = pairs.episodes.seconds
-        return self.fps or max(1, round(1 / seconds) if seconds else 1)
+        return self.fps or (_whole_rate(float(np.median(seconds))) if seconds else 1)
 
     def documents(self, pairs: Pairs, facts: Sequence[Facts]) -> Mapping[str, bytes]:
         """See `Exporter`."""
@@ -192,6 +202,11 @@ class LeRobot(Exporter):
             "meta/stats.json": json_document(stats.joined([each["stats"] for each in facts])),
             "meta/tasks.parquet": _tasks(tasks),
         }
+
+
+def _whole_rate(seconds: float) -> int:
+    """Frames a second of frames so far apart; at least 1."""
+    return max(1, round(1 / seconds))
 
 
 # Asked for with each file, and the same for all of an export.
@@ -396,7 +411,9 @@ def _provenance(pairs: Pairs) -> dict[str, Any]:
     """Which frames of which episodes of which runs episodes are of, in their order."""
     episodes, rows = pairs.episodes, [*pairs.rows(["sample_id", *COLUMNS])]
     parts = []
-    for first, end in pairwise(episodes.starts.tolist()):
+    for step, (first, end) in zip(
+        episodes.steps.tolist(), pairwise(episodes.starts.tolist()), strict=True
+    ):
         run, episode, copy = recording_of(rows[first]) or (
             rows[first]["sample_id"].rpartition("-")[0],
             None,
@@ -405,7 +422,7 @@ def _provenance(pairs: Pairs) -> dict[str, Any]:
         parts.append(
             {
                 **{"run": run, "episode": episode, "copy": copy},
-                **{"first_frame": rows[first]["frame"], "step": episodes.step},
+                **{"first_frame": rows[first]["frame"], "step": step},
                 **{"frames": end - first, "first_sample": rows[first]["sample_id"]},
             }
         )

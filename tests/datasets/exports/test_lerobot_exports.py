@@ -101,7 +101,8 @@ def test_episodes_are_stretches_of_frames_without_a_gap_whatever_stands_between_
     assert [ids.tolist() for ids in np.split(found.order, found.starts[1:-1])] == [
         *([2, 4, 0], [5], [3], [6], [1])
     ]
-    assert (found.step, found.seconds) == (3, pytest.approx(0.1))
+    assert found.steps.tolist() == [3, 3, 1, 3, 3]
+    assert found.seconds == (pytest.approx(0.1),)
     assert found.episode_of(2) == (0, 2)
     assert len(Episodes.of(table.select(["sample_id"]))) == len(rows)
 
@@ -149,6 +150,38 @@ def test_episodes_are_of_frames_that_follow_each_other_and_come_back_so(tmp_path
         np.testing.assert_array_equal(frame.rgb, made[pair].rgb)
     places = [(one.episode, one.frame) for one in map(back.moment, range(4))]
     assert places == [("0", 0), ("1", 0), ("1", 1), ("2", 0)]
+
+
+def runs_of_steps(tmp_path, seconds):
+    """Runs over recordings of which one takes each frame, the other every third."""
+    counts = {"each": (5, 1), "third": (4, 3)}
+    for seed, (name, (count, step)) in enumerate(counts.items()):
+        moments = [Moment(name, step * n, seconds[seed] * n) for n in range(count)]
+        make_episode_run(str(tmp_path / name), moments, seed=seed)
+    return Pairs(RGBDDataset([str(tmp_path / name) for name in counts]))
+
+
+def test_each_run_has_its_own_step_between_frames(tmp_path, out):
+    # 10.2 frames a second are 10 for sensors whose times jitter.
+    pairs = runs_of_steps(tmp_path, (0.1, 0.098))
+    export(pairs, "lerobot", open_exporter("lerobot"), out)
+    info = json.loads((out / "meta/info.json").read_text())
+    assert (info["fps"], info["total_episodes"], info["total_frames"]) == (10, 2, 9)
+    told = json.loads((out / "meta/provenance.json").read_text())["episodes"]
+    assert [(e["episode"], e["frames"], e["step"]) for e in told] == [
+        ("each", 5, 1),
+        ("third", 4, 3),
+    ]
+
+
+def test_runs_of_several_rates_are_refused_unless_one_is_given(tmp_path, out):
+    pairs = runs_of_steps(tmp_path, (0.1, 0.3))
+    with one_line_error("runs of 3, 10 frames a second, and a LeRobot data set has one rate"):
+        export(pairs, "lerobot", open_exporter("lerobot"), out)
+    assert not out.exists()
+    export(pairs, "lerobot", open_exporter("lerobot", ["fps=10"]), out)
+    info = json.loads((out / "meta/info.json").read_text())
+    assert (info["fps"], info["total_episodes"]) == (10, 2)
 
 
 def test_pairs_of_two_sizes_are_refused(tmp_path, out):
