@@ -1,7 +1,7 @@
 """Labels of BOP scenes (github.com/thodan/bop_toolkit, docs/bop_datasets_format.md).
 
-A scene has scene_gt.json with the objects of every image, mask_visib/ with what is seen of each,
-and scene_camera.json, perhaps with where the camera is.
+A scene has scene_gt.json with the objects of every image, perhaps mask_visib/ with what is seen of
+each, and scene_camera.json, perhaps with where the camera is.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def read_bop(beside: Beside, shape: tuple[int, int]) -> tuple[dict[str, bytes], 
 
     Returns:
         Mask and poses by their suffixes, and where the camera is in the scene; none of a scene
-        without scene_gt.json, or of which nobody says it.
+        without scene_gt.json, no mask of an image without any, or of which nobody says it.
 
     Raises:
-        MfsynthError: A file is not what it should be, or a mask is missing.
+        MfsynthError: A file is not what it should be, or some of an image's masks are missing.
     """
     number = filled("{number}", beside.stem)
     files: dict[str, bytes] = {}
@@ -54,11 +54,14 @@ def read_bop(beside: Beside, shape: tuple[int, int]) -> tuple[dict[str, bytes], 
         objects = value_at(data, name, (number,))
         if not isinstance(objects, list):
             raise MfsynthError(f"{name}: {number} is no list of objects; restore it")
-        mask = np.zeros(shape, np.uint16)
-        for at in range(len(objects)):
-            mask[_visible(beside, f"{MASKS}/{int(number):06d}_{at:06d}.png", shape)] = at + 1
         poses = [_object(one, at + 1, f"{name}: {number}") for at, one in enumerate(objects)]
-        files = {MASK: encode_mask(mask), POSES: encode_poses(poses)}
+        files = {POSES: encode_poses(poses)}
+        seen = [f"{MASKS}/{int(number):06d}_{at:06d}.png" for at in range(len(objects))]
+        if not seen or any(map(beside.has, seen)):
+            mask = np.zeros(shape, np.uint16)
+            for at, file in enumerate(seen):
+                mask[_visible(beside, file, shape)] = at + 1
+            files[MASK] = encode_mask(mask)
     if not beside.has(CAMERAS):
         return files, None
     data, name = beside.read(CAMERAS)

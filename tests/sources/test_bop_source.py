@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_a_scene_may_lack_objects_and_the_place_of_its_camera(tmp_path):
     (scene(tmp_path / "1", camera=False) / "scene_gt.json").unlink()
     labels = source(**bop(tmp_path))[0].labels
     assert (labels.mask, labels.objects, labels.camera_to_world) == (None, (), None)
+
+
+def test_a_scene_may_lack_masks_and_has_its_poses_then(tmp_path):
+    shutil.rmtree(scene(tmp_path / "1") / "mask_visib")
+    settings = bop(tmp_path)
+    labels = source(**settings)[0].labels
+    assert labels.mask is None
+    assert [one.name for one in labels.objects] == ["obj_000005", "obj_000006"]
+    assert content_digest(source_settings(settings), source(**settings))
 
 
 def test_the_content_has_the_masks(tmp_path):

@@ -75,8 +75,8 @@ def mask_of(candidate: int) -> np.ndarray:
     return mask
 
 
-def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
-    """Metric pairs with masks and objects, of which the last has neither."""
+def make_labelled_run(url: str, pairs: int = 2, unmasked: Sequence[int] = ()) -> ObjectStore:
+    """Metric pairs with masks and objects, of which the last has neither, and some no mask."""
     objects = (ObjectPose(300, "mug", TURNED), ObjectPose(2, "block"))
     store = ObjectStore.open(url)
     plain = tiny_run.make_manifest()
@@ -87,7 +87,9 @@ def make_labelled_run(url: str, pairs: int = 2) -> ObjectStore:
     for candidate in range(pairs + 1):
         sample = metric_sample(candidate)
         if candidate < pairs:
-            files = {MASK: encode_mask(mask_of(candidate)), POSES: encode_poses(objects)}
+            files = {POSES: encode_poses(objects)}
+            if candidate not in unmasked:
+                files[MASK] = encode_mask(mask_of(candidate))
             sample = replace(sample, labels=Labels.of(files, sample.depth.shape))
         made.append(sample)
     rejects = [tiny_run.make_reject(i) for i in range(len(made), tiny_run.SHARD_SIZE)]

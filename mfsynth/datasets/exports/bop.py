@@ -35,7 +35,8 @@ class Bop(Exporter):
 
     A scene is of one recording; scene_camera.json has poses of cameras where there are any.
     mask_visib/ has what is seen of each object, scene_gt.json its pose, scene_gt_info.json its box
-    and how many pixels are seen; objects.json says what the numbers of objects are called.
+    and how many pixels are seen, or nothing of objects of a pair without a mask; objects.json says
+    what the numbers of objects are called.
 
     Attributes:
         split: Name of the folder that the scenes are in.
@@ -78,7 +79,8 @@ class Bop(Exporter):
             photographs += frame.photograph(picture)
             files[f"{scene}/depth/{image:06d}.png"] = depth_png(codes, frame.row)
             for place, (mask, about) in enumerate(_objects(frame)):
-                files[f"{scene}/mask_visib/{image:06d}_{place:06d}.png"] = mask_png(mask)
+                if mask is not None:
+                    files[f"{scene}/mask_visib/{image:06d}_{place:06d}.png"] = mask_png(mask)
                 seen.append({"scene": scene, "image": str(image), **about})
         facts = {"objects": seen} if seen else {}
         return Block(files, lost, facts, photographs)
@@ -109,22 +111,19 @@ class Bop(Exporter):
         return f"{self.split}/{scene:06d}", image
 
 
-def _objects(frame: Frame) -> Iterator[tuple[NDArray[np.bool_], dict[str, Any]]]:
-    """What is seen of each posed object of a pair, and what BOP says of it."""
+def _objects(frame: Frame) -> Iterator[tuple[NDArray[np.bool_] | None, dict[str, Any]]]:
+    """What is seen of each posed object of a pair, if that is known, and what BOP says of it."""
     mask = frame.sample.mask
     for each in frame.sample.objects:
         pose = each.matrix
-        if mask is None or pose is None:
+        if pose is None:
             continue
-        visible = mask == each.id
-        yield (
-            visible,
-            {
-                "name": each.name,
-                "gt": _motion(pose, "m2c"),
-                "info": {"bbox_visib": box_of(visible), "px_count_visib": int(visible.sum())},
-            },
-        )
+        visible = None if mask is None else mask == each.id
+        info: dict[str, Any] = {}
+        if visible is not None:
+            info = {"bbox_visib": box_of(visible), "px_count_visib": int(visible.sum())}
+        # Readers go by the place in both lists: an object of which nothing is known has one, too.
+        yield visible, {"name": each.name, "gt": _motion(pose, "m2c"), "info": info}
 
 
 def _motion(pose: NDArray[np.floating], kind: str) -> dict[str, list[float]]:

@@ -111,6 +111,24 @@ def test_parquet_has_files_of_labels_as_they_are_and_is_read_with_them(labelled,
     assert again[1].labels.objects == pairs[1].objects
 
 
+def test_bop_has_poses_of_pairs_without_masks_and_is_read_back(tmp_path, out):
+    store = make_labelled_run(str(tmp_path / "run"), unmasked=(0,))
+    exported(store, out, "bop", "split=train")
+    scene = out / "train" / "000000"
+    poses = json.loads((scene / "scene_gt.json").read_bytes())
+    infos = json.loads((scene / "scene_gt_info.json").read_bytes())
+    assert [one["obj_id"] for one in poses["0"]] == [1]
+    assert poses["0"] == poses["1"]
+    assert infos == {"0": [{}], "1": [{"bbox_visib": [0, 0, 5, 4], "px_count_visib": 20}], "2": []}
+    assert [path.name for path in (scene / "mask_visib").iterdir()] == ["000001_000000.png"]
+    labels = {"preset": "bop"}
+    back = source(kind="folder", layout="bop", path=str(out / "train"), labels=labels)
+    for number, item in enumerate(map(back.__getitem__, range(2))):
+        [mug] = item.labels.objects
+        np.testing.assert_allclose(mug.matrix, np.array(TURNED).reshape(4, 4), atol=1e-9)
+        assert (item.labels.mask is not None) == bool(number)
+
+
 def test_bop_has_what_is_seen_of_each_posed_object_and_its_pose_in_millimetres(labelled, out):
     exported(labelled, out, "bop", "images_per_scene=2", "split=train")
     assert json.loads((out / "objects.json").read_bytes()) == {"1": "mug"}
