@@ -27,6 +27,7 @@ from mfsynth.sources.containers import open_picture
 from mfsynth.sources.guards import decoding
 
 TRUTH, CAMERAS, MASKS = "../scene_gt.json", "../scene_camera.json", "../mask_visib"
+SEEN = "../scene_gt_info.json"
 _MILLIMETRE: Final = 0.001
 
 
@@ -45,7 +46,8 @@ def read_bop(beside: Beside, shape: tuple[int, int]) -> tuple[dict[str, bytes], 
         without scene_gt.json, no mask of an image without any, or of which nobody says it.
 
     Raises:
-        MfsynthError: A file is not what it should be, or some of an image's masks are missing.
+        MfsynthError: A file is not what it should be, or masks are missing: some of an image, or
+            all of one of which scene_gt_info.json says how much is seen.
     """
     number = filled("{number}", beside.stem)
     files: dict[str, bytes] = {}
@@ -57,7 +59,7 @@ def read_bop(beside: Beside, shape: tuple[int, int]) -> tuple[dict[str, bytes], 
         poses = [_object(one, at + 1, f"{name}: {number}") for at, one in enumerate(objects)]
         files = {POSES: encode_poses(poses)}
         seen = [f"{MASKS}/{int(number):06d}_{at:06d}.png" for at in range(len(objects))]
-        if not seen or any(map(beside.has, seen)):
+        if not seen or any(map(beside.has, seen)) or _says_what_is_seen(beside, number):
             mask = np.zeros(shape, np.uint16)
             for at, file in enumerate(seen):
                 mask[_visible(beside, file, shape)] = at + 1
@@ -70,6 +72,14 @@ def read_bop(beside: Beside, shape: tuple[int, int]) -> tuple[dict[str, bytes], 
         return files, None
     pose = _pose(camera, "w2c", f"{name}: {number}")
     return files, rigid(np.linalg.inv(np.reshape(pose, (4, 4))))
+
+
+def _says_what_is_seen(beside: Beside, number: str) -> bool:
+    if not beside.has(SEEN):
+        return False
+    data, name = beside.read(SEEN)
+    found = value_at(data, name, (number,))
+    return isinstance(found, list) and any("px_count_visib" in one for one in found)
 
 
 def _visible(beside: Beside, file: str, shape: tuple[int, int]) -> NDArray[np.bool_]:

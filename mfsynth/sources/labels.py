@@ -43,7 +43,7 @@ from mfsynth.shards.labels import (
 )
 from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
 from mfsynth.sources.beside import Beside, filled, matrix_at, place_of
-from mfsynth.sources.bop_labels import CAMERAS, MASKS, TRUTH, read_bop
+from mfsynth.sources.bop_labels import CAMERAS, MASKS, SEEN, TRUTH, read_bop
 from mfsynth.sources.containers import container_of, is_array, open_picture, read_array
 from mfsynth.sources.guards import decoding
 from mfsynth.sources.plain_formats import read_pgm
@@ -170,7 +170,7 @@ class LabelSettings(Settings):
         """Files beside an image, as they are named."""
         pose = None if self.camera_to_world is None else self.camera_to_world.file
         named = (self.mask, self.poses, pose, *(self.others or {}).values())
-        preset = () if self.preset is None else (TRUTH, CAMERAS)
+        preset = () if self.preset is None else (TRUTH, CAMERAS, SEEN)
         return frozenset(name for name in (*named, *preset) if name is not None)
 
     @property

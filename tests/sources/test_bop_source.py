@@ -82,6 +82,10 @@ def test_a_scene_may_lack_masks_and_has_its_poses_then(tmp_path):
     assert labels.mask is None
     assert [one.name for one in labels.objects] == ["obj_000005", "obj_000006"]
     assert content_digest(source_settings(settings), source(**settings))
+    seen = {"3": [{"px_count_visib": 4}, {}]}
+    (tmp_path / "1" / "scene_gt_info.json").write_text(json.dumps(seen))
+    with one_line_error("000003_000000.png: No such file"):
+        _ = source(**settings)[0].labels
 
 
 def test_the_content_has_the_masks(tmp_path):
