@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +17,8 @@ import yaml
 from mfsynth.shards.commits import read_commits, read_run
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.quantisation import DepthScale
+from mfsynth.shards.writer import encode_sample
 
 
 @pytest.fixture
@@ -87,15 +94,39 @@ def test_the_folder_is_a_data_set_for_its_library(run, request, tmp_path):
     assert rejects[0]["thumbnail"] == b"\xff\xd8thumbnail"
 
 
-def test_the_tars_are_a_data_set_for_its_library_as_the_card_says(begun, tmp_path):
+@EVERY_CARD
+def test_its_code_does_what_it_says_as_it_is_written(run, request, tmp_path, monkeypatch):
     datasets = library()
-    tars = f"{begun.local_root}/shards/*.tar"
-    members = datasets.load_dataset(
-        "webdataset", data_files=tars, split="train", cache_dir=str(tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    store = request.getfixturevalue(run)
+    card = store.read_bytes("README.md").decode().replace("path or URL of", "path of")
+    own, web, hub = (
+        _names_after(code.replace("path of this folder", store.url))
+        for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     )
-    assert members["__key__"][:] == committed(begun, "index")
+    keys = committed(store, "index")
+    assert [sample.sample_id for sample in own["dataset"]] == keys
+    pairs = [*web["dataset"]]
+    for (rgb, depth), sample in zip(pairs, own["dataset"], strict=True):
+        np.testing.assert_allclose(depth, sample.depth, rtol=5e-4)
+        assert cv2.PSNR(np.ascontiguousarray(rgb), sample.rgb) > 35
+    wide = tiny_run.make_sample(3)
+    wide = encode_sample(replace(wide, depth=wide.depth**9))
+    assert wide.encoding.scale is DepthScale.LOG
+    _, depth = web["decode"]({"rgb.jpg": wide.rgb, "depth.png": wide.depth, "json": wide.json})
+    np.testing.assert_allclose(depth, wide.sample.depth, rtol=5e-4)
+    assert hub["pairs"]["sample_id"][:] == keys
+    assert hub["rejects"]["sample_id"][:] == committed(store, "rejects")
+    members = hub["members"]
+    assert {*members["__key__"][:]} >= {*keys}
     assert np.asarray(members[0]["depth.png"]).dtype == np.uint16
     assert np.asarray(members[0]["rgb.jpg"]).shape == (24, 32, 3)
+
+
+def _names_after(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "card"}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
 
 
 def test_the_first_card_says_what_it_is_and_whose_the_licence_is():

@@ -4,8 +4,6 @@ import json
 import re
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
 import tiny_run
 import yaml
@@ -136,25 +134,6 @@ def test_the_card_says_what_others_say_as_text(tmp_path):
     assert not re.search(r"^# now", card, re.MULTILINE)
     assert {c for c in card if not c.isprintable()} == {"\n"}
     assert "\x1b" not in matter["license_name"]
-
-
-def test_the_code_in_the_card_decodes_the_depth(run_store):
-    *_, card = documents(run_store)
-    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
-    scope = {"tars": "nothing.tar"}
-    exec(code, scope)
-    from mfsynth.shards.writer import encode_sample
-
-    for sample in (
-        tiny_run.make_sample(3),
-        replace(tiny_run.make_sample(3), depth=tiny_run.make_sample(3).depth ** 9),
-    ):
-        encoded = encode_sample(sample)
-        members = {"rgb.jpg": encoded.rgb, "depth.png": encoded.depth, "json": encoded.json}
-        rgb, depth = scope["decode"](members)
-        np.testing.assert_allclose(depth, sample.depth, rtol=5e-4)
-        assert rgb.shape == sample.rgb.shape
-        assert cv2.PSNR(np.ascontiguousarray(rgb), sample.rgb) > 35
 
 
 def test_croissant_names_every_file_and_every_column(run_store):

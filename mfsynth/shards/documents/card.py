@@ -42,10 +42,16 @@ Without mfsynth, as WebDataset; `KEY.json` says how the 16-bit codes become dept
 
 ```python
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import webdataset
+
+folder = Path("path of this folder")
+# What no receipt names is not in the data set.
+receipts = [json.loads(path.read_bytes()) for path in sorted(folder.glob("_commits/*.json"))]
+tars = [str(folder / receipt["objects"]["tar"]["key"]) for receipt in receipts]
 
 
 def decode(sample):
@@ -61,10 +67,11 @@ def decode(sample):
     return rgb, np.where(codes > 0, depth, 0).astype(np.float32)
 
 
-dataset = webdataset.WebDataset(tars, shardshuffle=False).map(decode)
+# A tar may have no pair.
+dataset = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False).map(decode)
 ```
 
-With the Hugging Face's `datasets`: a row for every pair, one for every reject, or what the tars
+With Hugging Face's `datasets`: a row for every pair, one for every reject, or what the tars
 hold (also those that `mfsynth gc` would remove; `depth.png` becomes 16-bit codes):
 
 ```python
@@ -88,7 +95,7 @@ from mfsynth.datasets import RGBDDataset
 dataset = RGBDDataset("path or URL of the run", view="{}")
 ```
 
-`pairs.parquet` beside this card has a row for every pair, which the Hugging Face's `datasets`
+`pairs.parquet` beside this card has a row for every pair, which Hugging Face's `datasets`
 reads: what `index/` has of it, `tar`, the file of the run that its bytes lie in, at these offsets,
 and `returned`: whether the run itself rejected it. `README.md` of the run says how to decode it."""
 
