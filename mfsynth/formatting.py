@@ -58,6 +58,15 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def by_shards(numbers: Mapping[str, int], limit: int = 8) -> str:
+    """`NVIDIA H100 (12 shards), AMD EPYC (1 shard)`; of one thing its name alone."""
+    if len(numbers) == 1:
+        return next(iter(numbers))
+    named = [f"{name} ({n} shard{'' if n == 1 else 's'})" for name, n in numbers.items()]
+    more = f" and {len(named) - limit} more" if len(named) > limit else ""
+    return ", ".join(named[:limit]) + more
+
+
 def counts(numbers: Mapping[str, int], limit: int = 8) -> str:
     """`registration 7, validity 2 and 3 more`, in the order given."""
     shown = ", ".join(f"{name} {number}" for name, number in [*numbers.items()][:limit])

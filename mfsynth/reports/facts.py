@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.datasets import RGBDSample
-from mfsynth.formatting import counts
+from mfsynth.formatting import by_shards, counts
 from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.totals import Totals, by_count
 from mfsynth.shards.words import (
@@ -60,7 +60,7 @@ def facts_of(
         "loosened": "; ".join(loosened_limits(manifest.scores)),
         "set by hand": by_hand and f"{by_hand}: {NO_GUARANTEE}",
         "seed": settings.get("seed"),
-        "device": counts(dict(by_count(sums.devices))),
+        "device": by_shards(dict(by_count(sums.devices))),
         "done again": counts(
             {cause.replace("_", " "): number for cause, number in by_count(sums.retries)}
         ),

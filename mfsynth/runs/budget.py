@@ -10,7 +10,7 @@ from typing import Any
 
 from mfsynth.config import RunConfig, differences
 from mfsynth.errors import MfsynthError
-from mfsynth.formatting import counts, size
+from mfsynth.formatting import by_shards, size
 from mfsynth.runs.items import RunSource
 from mfsynth.runs.jobs import job_of
 from mfsynth.runs.plan import recorded_config
@@ -139,7 +139,7 @@ class Measurement:
         """
         if "cpu" in self.kinds:
             raise MfsynthError(
-                f"{self.url} was measured on {counts(self.devices, 3)}, which says nothing of a "
+                f"{self.url} was measured on {by_shards(self.devices, 3)}, which says nothing of a "
                 f"GPU's speed; leave {why} out, or name a run made on such GPUs with --from URL"
             )
 
@@ -198,7 +198,7 @@ class Budget:
         lines = [
             f"target       {self.target} {unit}, {self.there} there",
             f"measured     {measured.gained} {unit} in {over}, {measured.url}",
-            f"  made on    {counts(measured.devices, 3)}",
+            f"  made on    {by_shards(measured.devices, 3)}",
             f"  accepted   {measured.acceptance.times(100).text()} %",
             f"  worker     {measured.seconds.text(2)} s a {one}",
             f"  storage    {measured.size.size_text()} a {one}",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mfsynth.errors import MfsynthError
-from mfsynth.formatting import counts, duration, size
+from mfsynth.formatting import by_shards, counts, duration, size
 from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
-from mfsynth.shards.drivers import counted_shards, read_known_commits
+from mfsynth.shards.drivers import (
+    counted_shards,
+    driver_at_work,
+    host_of,
+    read_known_commits,
+)
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
@@ -114,6 +119,8 @@ class RunStatus:
         loosened: Limits that let more pass than the defaults of their checks, in words.
         retries: What failed and was done again, by cause, of committed shards, where that is
             known.
+        driver: The machine of a driver that was heard of a short time ago, "" if that isn't known;
+            None if there is no such driver.
         views: Its views, by name.
         view_faults: Why others can't be read, a line each.
     """
@@ -145,6 +152,7 @@ class RunStatus:
     camera: str = ""
     loosened: Sequence[str] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
+    driver: str | None = None
     views: Mapping[str, ViewStatus] = field(default_factory=dict)
     view_faults: Sequence[str] = ()
 
@@ -194,7 +202,8 @@ class RunStatus:
         """For people."""
         lines = [
             f"run          {self.run}, {self.url}, started {self.created}",
-            f"pairs        {self.pairs} of {self.candidates} candidates"
+            f"pairs        {self.pairs}{f' of {self.target_pairs} wanted' if self._short else ''}; "
+            f"{self.candidates} candidates"
             + (f", {self.acceptance:.1%} accepted" if self.acceptance is not None else ""),
             f"rejected     {self.rejected}" + (f": {counts(self.reasons)}" if self.reasons else ""),
             f"quarantined  {self.quarantined}",
@@ -207,9 +216,9 @@ class RunStatus:
         if self.loosened:
             lines.append(f"loosened     {'; '.join(self.loosened)}")
         if self.hosts:
-            lines.append(f"by machine   {counts(self.hosts, _HOSTS_SHOWN)}")
+            lines.append(f"by machine   {by_shards(self.hosts, _HOSTS_SHOWN)}")
         if self.devices:
-            lines.append(f"by device    {counts(self.devices, _HOSTS_SHOWN)}")
+            lines.append(f"by device    {by_shards(self.devices, _HOSTS_SHOWN)}")
         if self.worker_seconds:
             pair = f", {self.seconds_per_pair:.2f} s a pair" if self.seconds_per_pair else ""
             lines.append(f"worker time  {duration(self.worker_seconds)}{pair}")
@@ -231,22 +240,32 @@ class RunStatus:
             )
         return lines
 
+    @property
+    def _short(self) -> int:
+        """How many pairs are missing of those that its first start wanted."""
+        return max(0, (self.target_pairs or 0) - self.pairs)
+
     def live_lines(self, now: datetime) -> list[str]:
         """For people who see the run from elsewhere: is it alive, how fast, for how long yet.
 
         Args:
             now: With a time zone.
         """
-        lines = []
+        if self.driver is not None:
+            at_work = f"a driver is at work{f', on {self.driver}' if self.driver else ''}"
+        else:
+            at_work = "no driver is at work"
+            if self._short:
+                at_work += f", and {self._short} pairs are missing: the same command goes on"
+        lines = [f"state        {at_work}"]
         if self.last_shard is not None:
             age = max(0.0, (now - datetime.fromisoformat(self.last_shard)).total_seconds())
             lines.append(f"last shard   {duration(age)} ago, {self.last_shard}")
         if self.pace is not None:
             line = f"pace         {self.pace.pairs_per_hour:.0f} pairs/h, seen over "
             line += duration(3600 * self.pace.hours)
-            wanted = (self.target_pairs or 0) - self.pairs
-            if wanted > 0 and self.pace.pairs_per_hour:
-                left = duration(3600 * wanted / self.pace.pairs_per_hour)
+            if self._short and self.pace.pairs_per_hour:
+                left = duration(3600 * self._short / self.pace.pairs_per_hour)
                 line += f"; {left} to the {self.target_pairs} pairs of the first start"
             lines.append(line)
         return lines
@@ -265,8 +284,10 @@ def run_status(store: ObjectStore) -> RunStatus:
     status = RunStatus.of(manifest, store.url, totals(commits.values()), gaps(commits))
     lost = max(0, counted.shards - len(commits)) if counted is not None else 0
     lost = max(lost, len(shards_beside(store, segments, commits)))
+    driver = driver_at_work(store, datetime.now(UTC))
     return replace(
         status,
+        driver=None if driver is None else host_of(store, driver),
         pace=pace_of(commits.values()),
         lost_shards=lost,
         views={view.name: ViewStatus.of(view, commits) for view in views},

@@ -66,7 +66,7 @@ def test_what_the_receipts_say_of_prompts_device_and_retries_is_shown(run, monke
     monkeypatch.setattr(collect, "read_counted_commits", read)
     found = collect_report(run)
     facts = dict(found.facts)
-    assert facts["device"] == "NVIDIA H100 2"
+    assert facts["device"] == "NVIDIA H100"
     assert facts["done again"] == "worker died 2"
     page = render_page(found)
     assert (

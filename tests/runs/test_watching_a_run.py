@@ -97,7 +97,7 @@ def test_the_summary_at_the_end_is_the_status_of_the_storage_over_all_sessions(j
         main(["status", str(joined.output)])
     shown = capsys.readouterr().out.splitlines()
     assert second.lines()[:-1] == shown[: len(second.lines()) - 1]
-    assert f"pairs        {len(joined.expected_ids())} of" in shown[1]
+    assert f"pairs        {len(joined.expected_ids())}" in shown[1]
     assert second.lines()[-1].startswith(f"this time    {second.gained} pairs in ")
 
 

@@ -74,7 +74,7 @@ def test_status_says_what_the_model_made_of_prompts_on_which_device_and_what_was
         "prompts      4 of 12 prompts have words that the model doesn't know; 6 are longer than "
         "what it reads" in lines
     )
-    assert "by device    NVIDIA H100 2" in lines
+    assert "by device    NVIDIA H100" in lines
     assert "done again   out of memory 4, worker died 2" in lines
     assert (status.prompts_unknown, status.prompts_cut) == (4, 6)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import tiny_run
 
 from mfsynth.shards import layout
 from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.drivers import beat
 from mfsynth.shards.status import Pace, listed, pace_of, run_status
 
 
@@ -21,7 +23,7 @@ def test_status_is_a_sum_over_the_commits(run_store):
     assert status.seconds_per_pair == 6 / 8
     assert status.missing_shards == ()
     text = "\n".join(status.lines())
-    assert "8 of 18 candidates" in text
+    assert "pairs        8; 18 candidates, 44.4% accepted" in text
     assert "44.4%" in text
 
 
@@ -50,7 +52,7 @@ def test_status_says_what_took_the_time_and_where_it_was_made(run_store):
     assert status.hosts == {"here": 3}
     text = "\n".join(status.lines())
     assert "by phase     denoise 50%" in text
-    assert "by machine   here 3" in text
+    assert "by machine   here" in text
 
 
 def receipts_at(run_store, *minutes):
@@ -83,9 +85,25 @@ def test_live_lines_of_a_run_from_elsewhere(run_store):
     )
     lines = status.live_lines(datetime(2026, 1, 1, 0, 5, tzinfo=UTC))
     assert lines == [
+        "state        no driver is at work, and 12 pairs are missing: the same command goes on",
         "last shard   5 min ago, 2026-01-01T00:00:00+00:00",
         "pace         24 pairs/h, seen over 30 min; 30 min to the 20 pairs of the first start",
     ]
     # A target that is reached, or that a later start raised, is no news.
-    assert len(replace(status, target_pairs=8).live_lines(datetime.now(UTC))) == 2
-    assert "first start" not in replace(status, target_pairs=8).live_lines(datetime.now(UTC))[1]
+    reached = replace(status, target_pairs=8)
+    state, _, pace = reached.live_lines(datetime.now(UTC))
+    assert state == "state        no driver is at work"
+    assert "first start" not in pace
+    assert "wanted" not in reached.lines()[1]
+    assert status.lines()[1].startswith("pairs        8 of 20 wanted; 18 candidates")
+
+
+def test_a_driver_at_work_is_named_with_its_machine(run_store):
+    beat(run_store, layout.new_heartbeat())
+    [state, *_] = run_status(run_store).live_lines(datetime.now(UTC))
+    assert state == f"state        a driver is at work, on {socket.gethostname()}"
+
+
+def test_several_machines_have_their_numbers_of_shards(run_store):
+    status = replace(run_status(run_store), hosts={"a": 12, "b": 1})
+    assert "by machine   a (12 shards), b (1 shard)" in status.lines()

@@ -54,7 +54,7 @@ def test_verify_prints_each_problem_and_fails(mfsynth, run_store):
 
 
 def test_status_prints_lines_or_json(mfsynth, run_store):
-    assert "pairs        8 of 18" in mfsynth("status", run_store.url)[1]
+    assert "pairs        8; 18" in mfsynth("status", run_store.url)[1]
     assert json.loads(mfsynth("status", "--json", run_store.url)[1])["pairs"] == 8
 
 
