@@ -1,6 +1,6 @@
 # What pipelines/rayjob.yaml runs: mfsynth and Ray of one version, on every node.
 #
-#   docker build -t registry.example.com/mfsynth:0.1.0 .
+#   docker build -t registry.example.com/mfsynth:0.2.0.dev0 .
 #
 # torch of the pins brings CUDA; the node brings the driver. Models and credentials are mounted, never
 # built in.

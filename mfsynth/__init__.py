@@ -22,7 +22,7 @@ __all__ = [
     "verify",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # What `mfsynth.NAME` is imported from, when it is first asked for: nothing of it is light.
 _OFFERED = {

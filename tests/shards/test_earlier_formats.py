@@ -74,7 +74,7 @@ def test_what_changed_in_it_is_found(first):
 
 
 def test_it_is_finalized_reported_and_its_status_told(first):
-    assert finalize(first) == ["manifest.json", "croissant.json", "README.md"]
+    assert finalize(first) == ["croissant.json", "README.md", "manifest.json"]
     assert json.loads(first.read_bytes("manifest.json"))["format_version"] == 1
     assert run_status(first).pairs == 7
     report = collect_report(first.url)
