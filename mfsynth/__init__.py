@@ -35,12 +35,13 @@ _OFFERED = {
     "verify": "mfsynth.api",
 }
 
-# What torchao says when it is imported, and torch and diffusers because of it, by logger: of their
-# own files and versions, nothing that a user could mend.
+# What torchao says when it is imported, and torch and diffusers because of it, and diffusers of our
+# pipeline's annotations, by logger: nothing that a user could mend.
 _NOISE = {
     "torchao": "Failed to load",
     "torch.utils._pytree": "%s is an Enum subclass",
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao`",
+    "diffusers.pipelines.pipeline_utils": "cannot get type annotation",
 }
 
 

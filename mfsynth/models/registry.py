@@ -120,6 +120,7 @@ def load_pipeline(
     from mfsynth.models.acceleration.accelerate import Acceleration, accelerate
     from mfsynth.models.pipeline import ModalityForcingPipeline
     from mfsynth.models.released.components import released_components
+    from mfsynth.models.weights import without_bars
 
     dtype = getattr(torch, model.dtype)
     try:
@@ -129,9 +130,10 @@ def load_pipeline(
             pipeline = ModalityForcingPipeline(**components)
         else:
             pipeline_index(folder)
-            pipeline = ModalityForcingPipeline.from_pretrained(
-                folder.path, dtype=dtype, local_files_only=True
-            )
+            with without_bars():
+                pipeline = ModalityForcingPipeline.from_pretrained(
+                    folder.path, dtype=dtype, local_files_only=True
+                )
     except MfsynthError as error:
         raise MfsynthError(f"model.id: {error}") from error
     if model.few_steps is not None:

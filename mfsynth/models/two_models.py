@@ -28,7 +28,7 @@ from mfsynth.models.estimators.opening import open_estimator
 from mfsynth.models.image_pipelines import class_name, find_image_pipeline
 from mfsynth.models.locations import INDEX, asking_the_hub, read_json
 from mfsynth.models.outputs import require_finite
-from mfsynth.models.weights import load_whole, require_components
+from mfsynth.models.weights import load_whole, require_components, without_bars
 
 _LIBRARY = "transformers"
 # Where the state of torch's generator on a CPU has its 624 words, each in eight bytes.
@@ -217,9 +217,10 @@ def _load_image_pipeline(model: ModelConfig) -> Any:
                 components[part] = load_whole(of, folder / part, dtype)
     require_components(folder, components)
     try:
-        return kind.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, **components
-        )
+        with without_bars():
+            return kind.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True, **components
+            )
     # Of a folder that is none diffusers raises whatever it trips over.
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging as of_diffusers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as of_transformers
 
 from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import CONFIG, INDEX, read_json
@@ -67,6 +70,19 @@ def require_weights_of(model: Any, folder: Path) -> None:
         )
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """While it is entered, diffusers and transformers show no progress of what they load."""
+    shown = [of for of in (of_diffusers, of_transformers) if of.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
+
+
 def load_whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load a model of transformers that has all of its weights from a folder, and no others.
 
@@ -85,13 +101,14 @@ def load_whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     read_json(folder / CONFIG)
     read_headers_of(weight_files(folder))
     try:
-        model, said = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=dtype,
-            output_loading_info=True,
-        )
+        with without_bars():
+            model, said = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype,
+                output_loading_info=True,
+            )
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
         *(RuntimeError, ArithmeticError, StrictDataclassError),

@@ -61,6 +61,9 @@ def test_what_libraries_say_of_themselves_is_not_shown():
         "error: model.id: '/no/such/model': no such folder; name one that exists, or a hub id such "
         "as someone/model"
     ]
+    load = "import mfsynth; mfsynth.load_pipeline('embedded')"
+    shown = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", "")
 
 
 def test_a_misspelt_command_is_told_its_right_name():
