@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from mfsynth.shards.words import (
     limits_by_hand,
     loosened_limits,
 )
+
+_DIGEST = re.compile(r"([0-9a-f]{12})[0-9a-f]{28,}")
 
 
 def facts_of(
@@ -47,7 +50,10 @@ def facts_of(
     by_hand = "; ".join(limits_by_hand(manifest.scores, settings))
     facts = {
         "model": model.get("id"),
-        "revision": model.get("revision"),
+        # In full in run.json; of a folder it is made of digests.
+        "revision": re.sub(
+            r"([0-9a-f]{12})[0-9a-f]{28,}", r"\1…", str(model.get("revision") or "")
+        ),
         "licence": licence_of_pairs(manifest, index),
         "licence of the model": licence_of_models(manifest) if "source" in settings else None,
         "mode": sampler.get("mode"),
