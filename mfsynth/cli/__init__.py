@@ -15,32 +15,45 @@ import click
 from mfsynth.cli.output import echo, open_standard_streams
 from mfsynth.errors import MfsynthError, RenamedWarning
 
-_COMMANDS = {
-    "annotate": "Give images depth: start or resume a run over a source.",
-    "calibrate": "Measure checks on trusted pairs, and set their limits.",
-    "config": "Show a run's settings with their origins, or check them.",
-    "copy": "Copy a run to another place.",
-    "data": "Look at images and depth before anything is made of them.",
-    "distill": "Distil a model to a few sampling steps.",
-    "doctor": "Look at store, machine, model and cluster before a run.",
-    "evaluate": "Score a model's depth against ground truth.",
-    "export": "Write a run's pairs in the format of another program.",
-    "finalize": "Write manifest, data card and Croissant file of a run.",
-    "gc": "Mark what no commit refers to; a call a day later deletes it.",
-    "generate": "Start or resume a run.",
-    "model": "Look at a model, or convert a released checkpoint.",
-    "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
-    "prompts": "Look at prompt libraries.",
-    "push": "Bring a run's pairs to the Hugging Face hub, or to a folder in its layout.",
-    "refilter": "Make another data set over a run's shards: other limits, no GPU.",
-    "report": "Write an HTML page of a run's pairs, scores and rejects.",
-    "reproduce": "Make one candidate of a run again, to see how it fails.",
-    "retexture": "Give depth images: start or resume a run over a source.",
-    "status": "Show how far a run is, from its storage alone.",
-    "train": "Train a model from a training configuration.",
-    "verify": "Check a run's shards against their commits.",
-    "view": "Show a run's pairs in Rerun, or write a recording.",
+_SECTIONS = {
+    "Make pairs": {
+        "generate": "Start or resume a run.",
+        "annotate": "Give images depth: start or resume a run over a source.",
+        "retexture": "Give depth images: start or resume a run over a source.",
+        "reproduce": "Make one candidate of a run again, to see how it fails.",
+    },
+    "Before a run": {
+        "config": "Show a run's settings with their origins, or check them.",
+        "prompts": "Look at prompt libraries.",
+        "data": "Look at images and depth before anything is made of them.",
+        "plan": "Say what a run will take: shards, GPU hours, bytes, cost.",
+        "doctor": "Look at store, machine, model and cluster before a run.",
+    },
+    "Look at runs": {
+        "status": "Show how far a run is, from its storage alone.",
+        "report": "Write an HTML page of a run's pairs, scores and rejects.",
+        "view": "Show a run's pairs in Rerun, or write a recording.",
+        "verify": "Check a run's shards against their commits.",
+    },
+    "Keep and choose": {
+        "refilter": "Make another data set over a run's shards: other limits, no GPU.",
+        "finalize": "Write manifest, data card and Croissant file of a run.",
+        "copy": "Copy a run to another place.",
+        "gc": "Mark what no commit refers to; a call a day later deletes it.",
+    },
+    "Hand on": {
+        "export": "Write a run's pairs in the format of another program.",
+        "push": "Bring a run's pairs to the Hugging Face hub, or to a folder in its layout.",
+    },
+    "Models and checks": {
+        "train": "Train a model from a training configuration.",
+        "distill": "Distil a model to a few sampling steps.",
+        "evaluate": "Score a model's depth against ground truth.",
+        "calibrate": "Measure checks on trusted pairs, and set their limits.",
+        "model": "Look at a model, or convert a released checkpoint.",
+    },
 }
+_COMMANDS = {name: told for section in _SECTIONS.values() for name, told in section.items()}
 
 
 class _LazyGroup(click.Group):
@@ -56,8 +69,9 @@ class _LazyGroup(click.Group):
         return getattr(module, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        for name, commands in _SECTIONS.items():
+            with formatter.section(name):
+                formatter.write_dl(list(commands.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
