@@ -9,7 +9,6 @@ checks: {calibration: embedded}                        # one that comes with mfs
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from mfsynth.config.explain import explain
 from mfsynth.config.resources import resolve_resource
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.digests import sha256_of_bytes
 
 _WHAT = "calibration"
 # What a run says itself of a calibration that it names.
@@ -142,7 +142,7 @@ def with_calibration(checks: Mapping[str, Any]) -> NamedCalibration | None:
         **checks,
         **{name: _joined(name, found, checks, where) for name in found.checks},
         CALIBRATION: {
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256_of_bytes(data),
             "guarantee": found.guarantee.model_dump(),
             "limits": found.limits,
             "terms": [term.model_dump() for term in found.terms],

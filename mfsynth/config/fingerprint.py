@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mfsynth.config.schema import RunConfig
+from mfsynth.storage.digests import sha256_of_bytes
 
 FORMAT_VERSION = "2-draft.3"
 """Of what a run stores that begins now."""
@@ -91,7 +91,7 @@ def format_version(config: RunConfig) -> str:
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 (hexadecimal) over semantic settings as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256_of_bytes(canonical.encode())
 
 
 def _without_unset(value: Any) -> Any:

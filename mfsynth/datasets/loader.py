@@ -16,7 +16,6 @@ that it is exact, also for another B or W.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -43,6 +42,7 @@ from mfsynth.datasets.order import LastTwo, Rows
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.processes import usable_cores
+from mfsynth.storage.digests import sha256_of_bytes
 
 _STATE_VERSION = 1
 # For a sample that can't be read: of a data set of which so many in a row can't, nothing is fine.
@@ -374,7 +374,7 @@ class Loader:
     def _order_digest(self) -> str:
         work = self._work
         what = [work.dataset.digest, work.seed, work.block, work.shuffle]
-        return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+        return sha256_of_bytes(repr(what).encode())[:32]
 
     def _pool(self) -> _Pool:
         return _Pool(self._work, self._workers, self._spawns)

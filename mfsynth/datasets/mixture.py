@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from mfsynth.datasets.order import MixedOrder, shares_of
 from mfsynth.datasets.rgbd import RGBDDataset, require_numbers
 from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.digests import sha256_of_bytes
 
 
 class MixedDataset:
@@ -52,7 +52,7 @@ class MixedDataset:
     def digest(self) -> str:
         """Of which samples these are, and how often."""
         parts = [*(dataset.digest for dataset in self._datasets), repr(self._weights)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return sha256_of_bytes("\n".join(parts).encode())
 
     @property
     def reads_labels(self) -> bool:

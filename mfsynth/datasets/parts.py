@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.selection import view_rows
 from mfsynth.shards.views import View, read_view
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.store import ObjectStore
 
 
@@ -106,7 +106,7 @@ def _index_of_view(store: ObjectStore, view: View, commits: Mapping[int, Receipt
     except MfsynthError as error:
         raise MfsynthError(f"{store.url}/{view.key}: {error}") from error
     # Which says the digests of all objects that it was made of, too.
-    digest = _digest(["view", hashlib.sha256(view.to_bytes()).hexdigest()])
+    digest = _digest(["view", sha256_of_bytes(view.to_bytes())])
     return mapped(digest, lambda: [view_rows(store, view, commits)])
 
 
@@ -126,7 +126,7 @@ def _pieces(store: ObjectStore, receipts: Sequence[Receipt]) -> Iterator[pa.Tabl
 
 def _digest(parts: Iterable[str]) -> str:
     """Of all that decides the rows of an index, and how they are read."""
-    return hashlib.sha256("\n".join([__version__, *parts]).encode()).hexdigest()
+    return sha256_of_bytes("\n".join([__version__, *parts]).encode())
 
 
 def _index_of_all(opened: Sequence[_Opened]) -> Index:

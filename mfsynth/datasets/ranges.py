@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import os
@@ -19,6 +18,7 @@ from mfsynth.datasets.forks import lock_anew_in_forks
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import one_line
 from mfsynth.shards.records import StoredObject
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.errors import StoreFullError
 from mfsynth.storage.local_cache import LocalCache
 from mfsynth.storage.store import ObjectStore
@@ -136,9 +136,7 @@ class RangeReader:
     def _kept(self, cache: LocalCache, store: ObjectStore, stored: StoredObject) -> int | None:
         def fetch(path: Path) -> None:
             with store.local_copy(stored.key) as copy:
-                with copy.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                if digest != stored.sha256:
+                if sha256_of_file(copy) != stored.sha256:
                     raise MfsynthError(
                         f"{store.url}/{stored.key}: its bytes changed (SHA-256 differs); `mfsynth "
                         "verify` says what else is damaged"

@@ -16,6 +16,7 @@ from typing import Any
 from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
 from mfsynth.config.suggestions import did_you_mean, nearest
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.digests import sha256_of_file
 
 EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -283,8 +284,7 @@ def digest_of(root: Path, paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in paths if path.is_file() and path.name != CARD):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of_file(path)))
     return digest.hexdigest()
 
 

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 from mfsynth.config import ModelConfig, RuntimeConfig
 from mfsynth.errors import MfsynthError
-from mfsynth.models.few_steps.files import (
-    FewSteps,
-    file_digest,
-    find_few_steps,
-    read_few_steps,
-)
+from mfsynth.models.few_steps.files import FewSteps, find_few_steps, read_few_steps
 from mfsynth.models.image_pipelines import find_image_pipeline
 from mfsynth.models.locations import (
     AUTOENCODER_CONFIG,
@@ -27,6 +22,7 @@ from mfsynth.models.locations import (
     pipeline_index,
 )
 from mfsynth.models.tensor_files import parts_of
+from mfsynth.storage.digests import sha256_of_file
 
 if TYPE_CHECKING:
     from mfsynth.models.pipeline import ModalityForcingPipeline
@@ -82,7 +78,7 @@ def model_info(model: ModelConfig) -> ModelInfo:
     if model.few_steps is not None:
         path = find_few_steps(folder, model.few_steps)
         few_steps = read_few_steps(path)
-        revision = f"{revision}+{file_digest(path)}"
+        revision = f"{revision}+{sha256_of_file(path)}"
     return ModelInfo(model.id, revision, licence, height, width, needs_depth_tokens, few_steps)
 
 

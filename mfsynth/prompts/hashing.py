@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from mfsynth.storage.digests import sha256_of_bytes
+
 
 def _digest(parts: tuple[int | str, ...]) -> bytes:
     sha = hashlib.sha256()
@@ -62,4 +64,4 @@ def draw_weighted(weights: Sequence[int], *parts: int | str) -> int:
 
 def text_id(text: str) -> str:
     """A stable identifier of a text: the first 16 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_of_bytes(text.encode())[:16]

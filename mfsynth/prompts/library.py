@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import posixpath
 from collections.abc import Collection, Mapping
@@ -23,6 +22,7 @@ from mfsynth.prompts.slots import (
     referenced_slots,
 )
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.protocols import is_on_this_machine
 
 # Part of the digest; to be raised whenever the same file would give other prompts.
@@ -174,7 +174,7 @@ def _digest(templates: tuple[Template, ...], slots: Mapping[str, Slot], sentence
         "slots": {name: _plain(slots[name]) for name in reachable_slots(templates, slots)},
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_bytes(text.encode())
 
 
 def _plain(part: Template | Slot) -> object:

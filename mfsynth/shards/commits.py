@@ -6,7 +6,6 @@ wins, the others learn what won. Nothing here is remembered outside the store.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 from collections.abc import Collection, Container, Mapping, Sequence
@@ -20,6 +19,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.run_types import require_types
 from mfsynth.shards.segments import believed, remove_segments_of
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
@@ -237,7 +237,7 @@ def run_sha256(store: ObjectStore) -> str:
         MfsynthError: There is no run.
     """
     try:
-        return hashlib.sha256(store.read_bytes(layout.RUN_KEY)).hexdigest()
+        return sha256_of_bytes(store.read_bytes(layout.RUN_KEY))
     except FileNotFoundError:
         raise MfsynthError(
             f"{store.url} has no {layout.RUN_KEY} as it is seen from {socket.gethostname()}: give "

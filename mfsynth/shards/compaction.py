@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
@@ -22,6 +21,7 @@ from mfsynth.shards.reading import (
 from mfsynth.shards.records import parse_receipt
 from mfsynth.shards.segments import SIZES, believed, listed_segments, segment_document
 from mfsynth.shards.tables import write_parquet
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.store import ObjectStore
 
 # Readers that want few columns or rows of a large table need not decode all of it.
@@ -132,7 +132,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _name(kind: str, shards: range, data: bytes) -> SegmentName:
-    return SegmentName(kind, shards.start, len(shards), hashlib.sha256(data).hexdigest())
+    return SegmentName(kind, shards.start, len(shards), sha256_of_bytes(data))
 
 
 def _named(shards: range) -> str:

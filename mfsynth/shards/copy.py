@@ -40,13 +40,13 @@ from mfsynth.shards.drivers import (
 )
 from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.finalize import stale_documents
-from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import documents_of_view
 from mfsynth.shards.views import View, read_views
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
 
@@ -271,7 +271,7 @@ def _copy_shard(
 def _holds(target: ObjectStore, stored: StoredObject) -> bool:
     try:
         with target.local_copy(stored.key) as path:
-            return sha256_of(path) == stored.sha256
+            return sha256_of_file(path) == stored.sha256
     except OSError:
         return False
 
@@ -290,7 +290,7 @@ def _require_sound(path: Path, stored: StoredObject, where: str) -> None:
         size = path.stat().st_size
         if size != stored.size:
             raise _DamagedError(f"{where}: {size} bytes, the receipt says {stored.size}")
-        if sha256_of(path) != stored.sha256:
+        if sha256_of_file(path) != stored.sha256:
             raise _DamagedError(f"{where}: its bytes changed (SHA-256 differs)")
     except OSError as error:
         raise _DamagedError(f"{where}: can't be read ({error.strerror or error})") from error

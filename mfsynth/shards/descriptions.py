@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mfsynth.config.documents import strict_json
 from mfsynth.shards.quantisation import MAX_CODE, Codes, DepthScale
 from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX
+from mfsynth.storage.digests import sha256_of_bytes
 
 _PLAIN = (
     *("sample_id", "candidate", "seed", "prompt", "prompt_id", "width", "height"),
@@ -54,7 +54,7 @@ def description_faults(
         written = about.get("sha256")
         written = written if isinstance(written, dict) else {}
         for suffix, data in siblings.items():
-            if written.get(suffix) != hashlib.sha256(data).hexdigest():
+            if written.get(suffix) != sha256_of_bytes(data):
                 yield f"was written with another {suffix} (SHA-256 differs)"
 
 

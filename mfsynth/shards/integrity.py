@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,12 +29,6 @@ from mfsynth.shards.marks import source_type
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, depth_source_type
 from mfsynth.shards.words import licence_of_models
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a local file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shard_problems(

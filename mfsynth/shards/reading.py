@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from mfsynth.shards import layout, tables
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.records import Receipt, StoredObject
 from mfsynth.shards.segments import cover, listed_tolerantly, read_tolerantly, tell_doubts
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.store import ObjectStore
 
 SEGMENT_NONCE = b"mfsynth.nonce"
@@ -66,7 +66,7 @@ def read_index(
 def indexes_sha256(receipts: Iterable[Receipt]) -> bytes:
     """What rows of a segment say that they were taken from: a digest of the indexes' digests."""
     digests = "".join(f"{receipt.objects['index'].sha256}\n" for receipt in receipts)
-    return hashlib.sha256(digests.encode()).hexdigest().encode()
+    return sha256_of_bytes(digests.encode()).encode()
 
 
 def parse_segment_rows(
@@ -147,7 +147,7 @@ def _parsed(
     key = stored.key
     if len(data) != stored.size:
         raise _damaged(store, key, f"{len(data)} bytes, the receipt says {stored.size}")
-    if hashlib.sha256(data).hexdigest() != stored.sha256:
+    if sha256_of_bytes(data) != stored.sha256:
         raise _damaged(store, key, "its bytes changed (SHA-256 differs)")
     try:
         file = pq.ParquetFile(pa.BufferReader(data))

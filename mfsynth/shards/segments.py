@@ -16,7 +16,6 @@ A segment counts while both of its objects are there. Their names hold the SHA-2
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.records import Receipt, parse_receipt
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.store import ObjectStore
 
 SIZES = (32, 1024)
@@ -88,7 +88,7 @@ def parse_segment(name: SegmentName, data: bytes) -> Segment:
     Raises:
         MfsynthError: It is none; the message doesn't say which.
     """
-    if hashlib.sha256(data).hexdigest() != name.sha256:
+    if sha256_of_bytes(data) != name.sha256:
         raise MfsynthError("its bytes changed (SHA-256 differs)")
     try:
         document = strict_json(data)
@@ -170,7 +170,7 @@ def believed(
     names = [name for name in listed if name.kind == "receipts"]
     if names:
         try:
-            run_sha256 = hashlib.sha256(store.read_bytes(layout.RUN_KEY)).hexdigest()
+            run_sha256 = sha256_of_bytes(store.read_bytes(layout.RUN_KEY))
         except FileNotFoundError:
             names = []
 
@@ -222,7 +222,7 @@ def shards_beside(
             with contextlib.suppress(MfsynthError, FileNotFoundError):
                 segment = parse_segment(name, data)
                 run_json = store.read_bytes(layout.RUN_KEY)
-                if segment.run_sha256 == hashlib.sha256(run_json).hexdigest():
+                if segment.run_sha256 == sha256_of_bytes(run_json):
                     found |= beside
     return sorted(shard for shard in found if not store.exists(layout.commit_key(shard)))
 

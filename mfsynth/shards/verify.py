@@ -16,7 +16,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, gaps, read_run, run_sha256
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
-from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.integrity import shard_problems
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
@@ -26,6 +26,7 @@ from mfsynth.shards.tables import Declared
 from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import view_document_problems
 from mfsynth.shards.views import read_views
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore, read_listed
 
@@ -273,7 +274,7 @@ def _of_contents(
         for kind, stored in receipt.objects.items():
             paths[kind] = stack.enter_context(store.local_copy(stored.key))
             # Of another size it was reported before, and its hash differs of course.
-            if sizes[stored.key] == stored.size and sha256_of(paths[kind]) != stored.sha256:
+            if sizes[stored.key] == stored.size and sha256_of_file(paths[kind]) != stored.sha256:
                 problems.append(f"{stored.key}: its bytes changed (SHA-256 differs)")
         problems += shard_problems(receipt, paths, decode=True, run=manifest)
         try:

@@ -6,7 +6,6 @@ They are functions of `run.json`, the commits and the view, so they can be made 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -27,6 +26,7 @@ from mfsynth.shards.selection import RETURNED, reasons_in, view_rows
 from mfsynth.shards.tables import write_parquet
 from mfsynth.shards.totals import by_count
 from mfsynth.shards.views import View, read_view
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.store import ObjectStore
 
 TAR = "tar"
@@ -92,7 +92,7 @@ def documents_of_view(
     sealed = open_sealed(layout.MANIFEST_KEY, found.get(keys[layout.MANIFEST_KEY], b""))
     if sealed is not None and sealed.is_of(run.fingerprint, own):
         said = sealed.manifest.get("view")
-        if isinstance(said, Mapping) and said.get("sha256") == _digest(view.to_bytes()):
+        if isinstance(said, Mapping) and said.get("sha256") == sha256_of_bytes(view.to_bytes()):
             names = {key: name for name, key in keys.items()}
             right = {k: data for k, data in found.items() if sealed.holds(names[k], data)}
             lacking = [keys[name] for name in sealed.lacking([names[key] for key in found])]
@@ -157,11 +157,11 @@ def _documents(
     manifest["view"] = {
         "name": view.name,
         "rules": view.rules.text(),
-        "sha256": _digest(view.to_bytes()),
+        "sha256": sha256_of_bytes(view.to_bytes()),
         "rows": {
             "key": layout.VIEW_ROWS,
             "size": len(data),
-            "sha256": _digest(data),
+            "sha256": sha256_of_bytes(data),
         },
     }
     others = {
@@ -171,10 +171,6 @@ def _documents(
     }
     made = {**others, layout.MANIFEST_KEY: seal(manifest, others)}
     return {keys[name]: text for name, text in made.items()}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def limits_of(run: RunManifest, view: View) -> dict[str, ScoreInfo]:

@@ -8,7 +8,6 @@ read over other shards.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 import re
@@ -27,6 +26,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.commits import listed, run_sha256
 from mfsynth.shards.duplicates import MOST_BITS
 from mfsynth.shards.records import Receipt
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore
 
@@ -138,7 +138,7 @@ class View:
         }
         text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
         body = text.removesuffix("\n}").encode()
-        return body + _END.format(hashlib.sha256(body).hexdigest()).encode()
+        return body + _END.format(sha256_of_bytes(body)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> View:
@@ -148,7 +148,7 @@ class View:
             MfsynthError: It is no view, or its bytes changed.
         """
         body = data[:-_END_LENGTH]
-        if data != body + _END.format(hashlib.sha256(body).hexdigest()).encode():
+        if data != body + _END.format(sha256_of_bytes(body)).encode():
             raise MfsynthError("its bytes changed (SHA-256 differs), or it is no view")
         try:
             values = strict_json(data)
@@ -216,7 +216,7 @@ def objects_sha256(receipts: Iterable[Receipt]) -> str:
         for receipt in receipts
         for _, stored in sorted(receipt.objects.items())
     ]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return sha256_of_bytes("".join(digests).encode())
 
 
 def pack(selected: NDArray[np.bool_]) -> bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.geometry import Intrinsics
 from mfsynth.shards import codecs, layout, tables
 from mfsynth.shards.columns import ADDED, PARTED, PHASH, PlacedReject, PlacedSample
-from mfsynth.shards.integrity import sha256_of, shard_problems
+from mfsynth.shards.integrity import shard_problems
 from mfsynth.shards.labels import Moment
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.perceptual_hash import perceptual_hash
@@ -46,6 +45,7 @@ from mfsynth.shards.records import (
 )
 from mfsynth.shards.tar import TarWriter
 from mfsynth.storage import locks
+from mfsynth.storage.digests import sha256_of_bytes, sha256_of_file
 from mfsynth.storage.errors import StoreError, StoreFullError
 from mfsynth.storage.store import ObjectStore
 
@@ -177,7 +177,7 @@ def describe(
         "digital_source_type": sample.digital_source_type,
         **_if_declared({PHASH: phash}, declared),
         "sha256": {
-            layout.member_name("", member)[1:]: hashlib.sha256(data).hexdigest()
+            layout.member_name("", member)[1:]: sha256_of_bytes(data)
             for member, data in siblings.items()
         },
     }
@@ -349,7 +349,7 @@ class ShardSpool:
                 kind: StoredObject(
                     layout.object_key(kind, self._run, self._shard, self._attempt),
                     self._path(kind).stat().st_size,
-                    sha256_of(self._path(kind)),
+                    sha256_of_file(self._path(kind)),
                 )
                 for kind in self._kinds
             }

@@ -6,7 +6,6 @@ file is: nothing of it is used before it was compared.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from mfsynth.config.base import Count, Index, Settings, Unset
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.atomic import staged_folder
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.training.identity import Identity
 from mfsynth.training.optimisers import Optimisers
@@ -126,8 +126,7 @@ class Checkpoint:
             if name not in self.record.files:
                 raise MfsynthError(f"{path} is missing")
             try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = sha256_of_file(path)
             except OSError as error:
                 raise MfsynthError(f"{path}: {error.strerror or error}") from error
             if digest != self.record.files[name].sha256:
@@ -224,9 +223,7 @@ def write_record(
     """Write down what a checkpoint is of, its files being there."""
     files = {}
     for path in sorted(checkpoint.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[path.name] = FileRecord(size=path.stat().st_size, sha256=digest)
+        files[path.name] = FileRecord(size=path.stat().st_size, sha256=sha256_of_file(path))
     record = CheckpointRecord(
         step=step,
         fingerprint=identity.fingerprint,

@@ -21,10 +21,10 @@ from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
 from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
 from mfsynth.shards.copy import copy_run
-from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.store import ObjectStore
 
 HIGH = Rules({"registration": Bound(0.4, is_minimum=True)})
@@ -37,7 +37,7 @@ def with_column(store, name, column):
     path = store.local_root / receipt.objects["index"].key
     table = pq.read_table(path, partitioning=None)
     pq.write_table(table.append_column(name, column), path)
-    stored = StoredObject(receipt.objects["index"].key, path.stat().st_size, sha256_of(path))
+    stored = StoredObject(receipt.objects["index"].key, path.stat().st_size, sha256_of_file(path))
     changed = replace(receipt, objects={**receipt.objects, "index": stored})
     (store.local_root / layout.commit_key(0)).write_text(changed.to_json())
 

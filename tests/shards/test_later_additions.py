@@ -18,10 +18,10 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, open_run, read_commits, read_run, run_sha256
-from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.tar import TarWriter
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.store import ObjectStore
 
 FLOW = {"name": "flow", "suffix": "flow.png", "meaning": "where pixels go"}
@@ -100,7 +100,7 @@ def later(store, tmp_path):
         kind: StoredObject(
             stored.key,
             (store.local_root / stored.key).stat().st_size,
-            sha256_of(store.local_root / stored.key),
+            sha256_of_file(store.local_root / stored.key),
         )
         for kind, stored in receipt.objects.items()
     }

@@ -12,9 +12,9 @@ import tiny_run
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.commits import commit, read_commits
-from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.verify import verify_run
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.store import ObjectStore
 
 
@@ -32,7 +32,7 @@ def recommit(store, shard=0, **changes):
     objects = {}
     for kind, stored in receipt.objects.items():
         path = store.local_root / stored.key
-        objects[kind] = StoredObject(stored.key, path.stat().st_size, sha256_of(path))
+        objects[kind] = StoredObject(stored.key, path.stat().st_size, sha256_of_file(path))
     receipt = replace(receipt, objects=objects, **changes)
     store.put_bytes(layout.commit_key(shard), receipt.to_json().encode())
 

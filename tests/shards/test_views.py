@@ -29,7 +29,6 @@ from mfsynth.reports.collect import collect_report
 from mfsynth.shards import layout
 from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
 from mfsynth.shards.copy import copy_run
-from mfsynth.shards.integrity import sha256_of
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import parse_limit, refilter
@@ -38,6 +37,7 @@ from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.shards.views import Bound, Rules, View, pack, read_view
 from mfsynth.shards.writer import encode_sample
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.store import ObjectStore
 
 AT_LEAST_3 = Rules({"registration": Bound(3.0, is_minimum=True)})
@@ -355,7 +355,7 @@ def test_hashes_that_are_none_are_one_line(run_store, column, said):
     table = pq.read_table(path, partitioning=None)
     place = table.column_names.index("phash")
     pq.write_table(table.set_column(place, pa.field("phash", column.type), column), path)
-    stored = StoredObject(receipt.objects["index"].key, path.stat().st_size, sha256_of(path))
+    stored = StoredObject(receipt.objects["index"].key, path.stat().st_size, sha256_of_file(path))
     changed = replace(receipt, objects={**receipt.objects, "index": stored})
     (run_store.local_root / layout.commit_key(0)).write_text(changed.to_json())
     (run_store.local_root / layout.commit_key(1)).unlink()

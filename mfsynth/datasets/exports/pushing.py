@@ -11,7 +11,6 @@ What another version of mfsynth or of its encoders has written has other names, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -26,6 +25,7 @@ from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.parquet import ENCODERS, Parquet, schema_of
 from mfsynth.errors import MfsynthError
 from mfsynth.storage import atomic
+from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.system_entries import is_system_entry
 
@@ -176,12 +176,15 @@ def plan(pairs: Pairs, place: Place, *, view: str | None, condition: str | None)
     blocks, written = _blocks(pairs), card(pairs).encode()
     missing = [block for block in blocks if block.path not in there]
     found = stored.get(CARD)
-    known, new = before.get("cards_sha256", []), _sha256(written)
+    known, new = before.get("cards_sha256", []), sha256_of_bytes(written)
     # A card that somebody else has written, or changed since, is theirs.
-    own_card = found is not None and _sha256(found) not in (*known, new)
+    own_card = found is not None and sha256_of_bytes(found) not in (*known, new)
     if new not in known:
         # That of before, too: it stays where a push is cut off between the two documents.
-        known = [*(_sha256(data) for data in (found,) if data is not None and not own_card), new]
+        known = [
+            *(sha256_of_bytes(data) for data in (found,) if data is not None and not own_card),
+            new,
+        ]
     documents = {ABOUT: json_document({**about, "cards_sha256": sorted({*known})})}
     if not own_card:
         documents[CARD] = written
@@ -251,7 +254,7 @@ def _blocks(pairs: Pairs) -> list[Block]:
     found = []
     for start in range(0, len(pairs), size):
         end = min(start + size, len(pairs))
-        digest = _sha256(json.dumps([*rest, pairs.digest(start, end)]).encode())
+        digest = sha256_of_bytes(json.dumps([*rest, pairs.digest(start, end)]).encode())
         found.append(Block(f"data/{start // size:06d}-{digest[:16]}.parquet", start, end))
     return found
 
@@ -288,7 +291,3 @@ def _require_ours(
             f"{place.shown}: {strangers[0]} is none of mfsynth's and would be read with the pairs; "
             "remove it, or give another place"
         )
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

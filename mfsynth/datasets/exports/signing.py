@@ -6,7 +6,6 @@ digital source type of its mark. No time stamp is asked for, so nothing leaves t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from functools import cached_property
@@ -21,6 +20,7 @@ from mfsynth.formatting import one_line
 from mfsynth.shards.codecs import encode_jpeg
 from mfsynth.shards.marks import mark_jpeg, source_type
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
+from mfsynth.storage.digests import sha256_of_bytes
 
 _MEDIA: Final = {".jpg": "image/jpeg", ".png": "image/png"}
 # By size of a curve's key; C2PA knows no others.
@@ -67,7 +67,7 @@ class PictureSigner:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of the certificates, which anybody may know."""
-        return hashlib.sha256(self._chain).hexdigest()
+        return sha256_of_bytes(self._chain)
 
     def signed(self, path: str, data: bytes) -> bytes:
         """A file with its manifest, or as it is if no model made it.

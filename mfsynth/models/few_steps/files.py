@@ -5,7 +5,6 @@ Nothing here imports torch before weights are read: a driver looks few-step weig
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,12 +132,6 @@ def find_few_steps(model: ModelFolder, name: str) -> Path:
         "nor elsewhere; name the folder that `mfsynth distill` wrote, or set it to null, and "
         "sampler.preset to another one"
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_few_steps(path: Path) -> FewSteps:

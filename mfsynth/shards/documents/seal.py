@@ -6,7 +6,6 @@ wrote of these very shards.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from mfsynth.config.documents import json_document, strict_json
 from mfsynth.shards.documents.manifest import described
 from mfsynth.shards.records import Receipt
+from mfsynth.storage.digests import sha256_of_bytes
 
 _SEAL, _OWN, _OTHERS = "seal", "manifest", "documents"
 
@@ -43,7 +43,7 @@ class Sealed:
 
     def holds(self, name: str, data: bytes) -> bool:
         """Whether the document of that name is the one that was written with it."""
-        return self.digests.get(name) == _digest(data)
+        return self.digests.get(name) == sha256_of_bytes(data)
 
 
 def seal(manifest: Mapping[str, Any], documents: Mapping[str, bytes]) -> bytes:
@@ -53,8 +53,8 @@ def seal(manifest: Mapping[str, Any], documents: Mapping[str, bytes]) -> bytes:
         manifest: As `build_manifest` makes it.
         documents: The others, by their names.
     """
-    digests = {name: _digest(data) for name, data in documents.items()}
-    own = {_OWN: _digest(_canonical(manifest)), _OTHERS: digests}
+    digests = {name: sha256_of_bytes(data) for name, data in documents.items()}
+    own = {_OWN: sha256_of_bytes(_canonical(manifest)), _OTHERS: digests}
     return json_document({**manifest, _SEAL: own})
 
 
@@ -63,8 +63,8 @@ def open_sealed(name: str, data: bytes) -> Sealed | None:
     try:
         manifest = strict_json(data)
         own = manifest.pop(_SEAL)
-        digests = {**own[_OTHERS], name: _digest(data)}
-        is_whole = own[_OWN] == _digest(_canonical(manifest))
+        digests = {**own[_OTHERS], name: sha256_of_bytes(data)}
+        is_whole = own[_OWN] == sha256_of_bytes(_canonical(manifest))
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     return Sealed(manifest, digests) if is_whole else None
@@ -72,7 +72,3 @@ def open_sealed(name: str, data: bytes) -> Sealed | None:
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
