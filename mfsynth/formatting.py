@@ -1,10 +1,10 @@
-"""Numbers as people read them, and text of others as a terminal may have it."""
+"""Numbers as people read them, rows of tables, and text of others as a terminal may have it."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 # What moves a cursor, clears a screen or sets a title (C0, C1), what turns the direction of writing
 # or breaks lines unseen, and halves of characters, which nothing can encode.
@@ -71,3 +71,9 @@ def counts(numbers: Mapping[str, int], limit: int = 8) -> str:
     """`registration 7, validity 2 and 3 more`, in the order given."""
     shown = ", ".join(f"{name} {number}" for name, number in [*numbers.items()][:limit])
     return shown + (f" and {len(numbers) - limit} more" if len(numbers) > limit else "")
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """A row of a Markdown table; a bar in a cell doesn't end it."""
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

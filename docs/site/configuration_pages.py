@@ -23,6 +23,7 @@ from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
 from mfsynth.config.schema import RunConfig, SamplerConfig
 from mfsynth.evaluation.calibration.config import CalibrateConfig
 from mfsynth.evaluation.config import EvaluateConfig
+from mfsynth.formatting import table_row
 from mfsynth.sources.registry import built_in
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.training.config import TrainConfig
@@ -207,7 +208,7 @@ def _table(
         )
         meaning = re.sub(r"\bNone\b", "unset", words.get(name, ""))
         cells = (f"`{name}`", values, _default(model, name, field), meaning)
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append(table_row(cells))
     return "\n".join(rows)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mfsynth.evaluation.depth import DepthScore
+from mfsynth.formatting import table_row
 
 _COLUMNS = (
     "data set",
@@ -83,7 +84,7 @@ def to_markdown(results: Sequence[Result]) -> str:
         groups.setdefault((result.score.protocol, result.score.alignment), []).append(result)
     parts = ["# Depth from images"]
     for (protocol, alignment), rows in groups.items():
-        lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS)), *map(_table_row, rows)]
+        lines = [table_row(_COLUMNS), table_row(["---"] * len(_COLUMNS)), *map(_table_row, rows)]
         parts += [f"## Protocol {protocol}, {alignment} alignment", "\n".join(lines)]
         parts += [
             f"{row.data_set}: its depth was made by {row.truth_by}. The figures say how far the "
@@ -96,7 +97,7 @@ def to_markdown(results: Sequence[Result]) -> str:
 
 def _table_row(result: Result) -> str:
     score = result.score
-    return _line(
+    return table_row(
         [
             result.data_set,
             score.protocol,
@@ -125,9 +126,3 @@ def _images(result: Result) -> str:
 def _size(size: tuple[int, int]) -> str:
     height, width = size
     return f"{width}×{height}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    # A bar in a name would end its cell.
-    escaped = (cell.replace("|", r"\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mfsynth.formatting import counts, duration, size
+from mfsynth.formatting import counts, duration, size, table_row
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,7 @@ def test_sizes_read_well(count, text):
 def test_long_lists_of_counts_end_with_how_many_more():
     assert counts({"a": 3, "b": 1}) == "a 3, b 1"
     assert counts({f"host-{n}": 1 for n in range(1000)}, 2) == "host-0 1, host-1 1 and 998 more"
+
+
+def test_a_bar_in_a_cell_does_not_end_it():
+    assert table_row(["a|b", "c"]) == r"| a\|b | c |"

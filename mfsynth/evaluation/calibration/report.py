@@ -9,6 +9,7 @@ from mfsynth.checks.calibration import FUSED
 from mfsynth.checks.calibration_files import CalibrationFile
 from mfsynth.evaluation.calibration.figures import UNSEEN
 from mfsynth.evaluation.calibration.power import FALSE_POSITIVES
+from mfsynth.formatting import table_row
 
 TITLES: Mapping[str, str] = {FUSED: "fused", UNSEEN: "fused, unseen"}
 """Of columns that are no score of a check."""
@@ -80,14 +81,15 @@ def _name(settings: Mapping[str, Any]) -> str:
 
 def _table(figures: Mapping[str, Any], figure: str) -> str:
     names = columns(figures)
-    lines = [_line(["corruption", *(TITLES.get(name, name) for name in names)])]
-    lines.append(_line(["---"] * (len(names) + 1)))
+    lines = [table_row(["corruption", *(TITLES.get(name, name) for name in names)])]
+    lines.append(table_row(["---"] * (len(names) + 1)))
     for row in figures["corruptions"]:
         few = "" if row["pairs"] == figures["pairs"] else f" ({row['pairs']} pairs)"
         title = f"*{row['corruption']}* (mild)" if row["mild"] else row["corruption"]
-        lines.append(_line([title + few, *(_cell(row["scores"][name][figure]) for name in names)]))
+        cells = [_cell(row["scores"][name][figure]) for name in names]
+        lines.append(table_row([title + few, *cells]))
     mean = [_cell(figures["mean"][name][figure]) for name in names]
-    lines.append(_line(["**mean, without mild ones**", *mean]))
+    lines.append(table_row(["**mean, without mild ones**", *mean]))
     return "\n".join(lines)
 
 
@@ -97,23 +99,23 @@ def _limits(found: CalibrationFile) -> str:
     lines = [
         f"Guarantee: {found.guarantee}.",
         "",
-        _line(["score", "limit", "clean: 5 %, median, 95 %", "clean that abstain"]),
-        _line(["---"] * 4),
+        table_row(["score", "limit", "clean: 5 %, median, 95 %", "clean that abstain"]),
+        table_row(["---"] * 4),
     ]
     for name, limit in found.limits.items():
         clean = found.figures["clean"].get(name)
         ranges = ", ".join(f"{value:.4g}" for value in clean["percentiles"]) if clean else ""
         abstains = f"{clean['abstains']:.1%}" if clean else ""
-        lines.append(_line([TITLES.get(name, name), f"{limit:.4g}", ranges, abstains]))
+        lines.append(table_row([TITLES.get(name, name), f"{limit:.4g}", ranges, abstains]))
     return "\n".join(lines)
 
 
 def _held_out(figures: Mapping[str, Any]) -> str:
     clean = f"{figures['clean_rejected']} of {figures['clean_pairs']}"
-    lines = [_line(["pairs", "rejected by all limits together"]), _line(["---"] * 2)]
-    lines.append(_line(["clean", clean]))
+    lines = [table_row(["pairs", "rejected by all limits together"]), table_row(["---"] * 2)]
+    lines.append(table_row(["clean", clean]))
     lines += [
-        _line([row["corruption"], f"{row['rejected']} of {row['pairs']}"])
+        table_row([row["corruption"], f"{row['rejected']} of {row['pairs']}"])
         for row in figures["corruptions"]
     ]
     return "\n".join(lines)
@@ -122,9 +124,3 @@ def _held_out(figures: Mapping[str, Any]) -> str:
 def _cell(values: Sequence[float]) -> str:
     value, low, high = values
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _line(cells: Sequence[str]) -> str:
-    # A bar in a name would end its cell.
-    escaped = (cell.replace("|", r"\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
