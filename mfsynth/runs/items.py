@@ -17,7 +17,7 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.settings import run_fingerprint
 from mfsynth.shards.labels import EPISODE, NO_LABELS, Labels, Moment
-from mfsynth.sources.base import Item, NamedSource, Origin, labels_of, moment_of
+from mfsynth.sources.base import Item, NamedSource, Origin, as_labelled, labels_of
 from mfsynth.sources.contents import content_digest, named
 from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.registry import source_settings
@@ -133,13 +133,13 @@ class RunItems:
     @cached_property
     def _episodes(self) -> Mapping[int, _Place]:
         """Where items stand in their episodes, by their numbers; those that stand in one."""
-        if self.source is None or EPISODE not in self.labels:
+        items = None if self.source is None else as_labelled(self.source.items)
+        if items is None or EPISODE not in items.labels:
             return {}
-        items = self.source.items
         first: dict[str, tuple[int, int]] = {}
         found = {}
         for number in range(len(items)):
-            if (moment := moment_of(items, number)) is not None:
+            if (moment := items.moment(number)) is not None:
                 ordinal, begin = first.setdefault(moment.episode, (len(first), number))
                 found[number] = _Place(moment, ordinal, begin)
         return found

@@ -46,10 +46,11 @@ The package names it in its pyproject.toml, and `kind: beside` is known wherever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import (
     DepthMap,
@@ -192,6 +193,7 @@ class FiniteSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
 class NamedSource(FiniteSource, Protocol):
     """What a run can begin with: it tells one item, and one state of the source, from another."""
 
@@ -204,8 +206,9 @@ class NamedSource(FiniteSource, Protocol):
         ...
 
 
-class LabelledSource(NamedSource, Protocol):
-    """What a run hands on labels of; a source may have either of the two."""
+@runtime_checkable
+class LabelledSource(FiniteSource, Protocol):
+    """What a run hands on labels of, where it can begin with it."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -220,6 +223,7 @@ class LabelledSource(NamedSource, Protocol):
         ...
 
 
+@runtime_checkable
 class SceneSource(FiniteSource, Protocol):
     """A source of several views of a scene, or of several items that began as one."""
 
@@ -228,24 +232,43 @@ class SceneSource(FiniteSource, Protocol):
         ...
 
 
-def labels_of(source: object) -> tuple[str, ...]:
-    """Labels that items of a source may have; none of one that doesn't say."""
-    return tuple(getattr(source, "labels", ()))
+def as_labelled(source: FiniteSource) -> LabelledSource | None:
+    """The source, if it says what is known of its items beside; None of one that doesn't.
+
+    Raises:
+        MfsynthError: It has one of `labels` and `moment`, so that the other is misspelt or missing.
+    """
+    if isinstance(source, LabelledSource):
+        return source
+    for found, missing in (("labels", "moment"), ("moment", "labels")):
+        if hasattr(source, found):
+            raise MfsynthError(
+                f"{type(source).__name__} has {found} and no {missing}; a source of labels has "
+                "both (LabelledSource in mfsynth/sources/base.py): add it, or correct its name"
+            )
+    return None
 
 
-def moment_of(source: object, index: int) -> Moment | None:
-    """Where an item of a source stands in an episode; None of a source that doesn't say."""
-    find: Callable[[int], Moment | None] | None = getattr(source, "moment", None)
-    return None if find is None else find(index)
+def labels_of(source: FiniteSource) -> tuple[str, ...]:
+    """Labels that items of a source may have; none of one that doesn't say.
+
+    Raises:
+        MfsynthError: See `as_labelled`.
+    """
+    labelled = as_labelled(source)
+    return () if labelled is None else tuple(labelled.labels)
 
 
-def scene_of(source: object, index: int) -> str:
+def scene_of(source: FiniteSource, index: int) -> str:
     """What items of a source have in common that were not drawn independently of each other.
 
     Of a source that doesn't say, that is their episode, or else nothing: each has its own.
+
+    Raises:
+        MfsynthError: See `as_labelled`.
     """
-    find: Callable[[int], str] | None = getattr(source, "scene", None)
-    if find is not None:
-        return find(index)
-    moment = moment_of(source, index)
+    if isinstance(source, SceneSource):
+        return source.scene(index)
+    labelled = as_labelled(source)
+    moment = None if labelled is None else labelled.moment(index)
     return f"item {index}" if moment is None else moment.episode

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
-from typing import cast
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import FiniteSource, NamedSource
@@ -31,12 +30,12 @@ def named(source: FiniteSource, kind: str) -> NamedSource:
     Raises:
         MfsynthError: It doesn't say what its items are called, or what they are.
     """
-    if not (hasattr(source, "key") and hasattr(source, "contents")):
+    if not isinstance(source, NamedSource):
         raise MfsynthError(
             f"source.kind: {kind} has no key() and contents(), by which a run knows its items; add "
             "them (NamedSource in mfsynth/sources/base.py), or take another kind"
         )
-    return cast(NamedSource, source)
+    return source
 
 
 def content_digest(settings: SourceSettings, source: NamedSource) -> str:

@@ -282,6 +282,9 @@ class LiveScenesSource:
         """See `LabelledSource`."""
         return (CAMERA_TO_WORLD, MASK, POSES) if self._masks else (CAMERA_TO_WORLD,)
 
+    def moment(self, index: int) -> None:
+        """See `LabelledSource`: scenes don't follow each other."""
+
     def texts(self) -> Iterator[str]:
         """See `FiniteSource`."""
         return (self._library.prompt(index).text for index in range(self._count))

@@ -16,7 +16,7 @@ import pytest
 from fenced import Block, blocks
 
 from mfsynth.shards.labels import Moment
-from mfsynth.sources.base import labels_of, moment_of
+from mfsynth.sources.base import labels_of
 from mfsynth.sources.contents import content_digest, named
 
 
@@ -173,7 +173,7 @@ def _episode(names: dict[str, Any]) -> None:
     assert digests[0] == digests[1]
     assert source.key(1) == "1.jpg"
     assert labels_of(source) == ("episode",)
-    assert moment_of(source, 1) == Moment("walk", 1)
+    assert source.moment(1) == Moment("walk", 1)
     (Path("moved") / "1.jpg").write_bytes(b"another")
     assert content_digest(settings, settings.open()) != digests[1]
 

@@ -24,7 +24,7 @@ from mfsynth.evaluation.calibration.trusted import (
     with_estimates,
 )
 from mfsynth.geometry import Intrinsics
-from mfsynth.shards.labels import Moment
+from mfsynth.shards.labels import EPISODE, Moment
 from mfsynth.sources.base import Item
 from mfsynth.sources.settings import SourceSettings
 
@@ -115,6 +115,8 @@ def test_what_came_of_one_item_or_stands_in_one_episode_is_one_image():
             return f"item {index // 2}"
 
     class Frames(Items):
+        labels: ClassVar[tuple[str, ...]] = (EPISODE,)
+
         def moment(self, index):
             return None if index == 0 else Moment("walk", index)
 

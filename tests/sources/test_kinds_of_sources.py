@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from training_files import assert_same_items, image, jpeg, one_line_error, source, write
 
+from mfsynth.shards.labels import Moment
 from mfsynth.sources import base, registry
 from mfsynth.training.data import PartSettings, open_mixture
 
@@ -89,3 +90,31 @@ def test_packages_of_kinds_that_are_not_named_are_not_imported(install, tmp_path
     install("raise ImportError('no such luck')", broken="A")
     with one_line_error("no such folder"):
         source(kind="folder", layout="scannet", path=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"labels": ("episode",), "moments": None}, "has labels and no moment;"),
+        ({"lables": ("episode",), "moment": lambda self, index: None}, "has moment and no labels;"),
+    ],
+)
+def test_half_of_what_labels_need_is_told_of_not_taken_for_none(install, tmp_path, members, said):
+    install(EXAMPLE, beside="BesideSettings")
+    opened = source(kind="beside", path=str(tmp_path))
+    assert base.as_labelled(opened) is None
+    assert base.labels_of(opened) == ()
+    assert base.scene_of(opened, 3) == "item 3"
+    half = type("Half", (type(opened),), members)(())
+    for ask in (base.labels_of, lambda half: base.scene_of(half, 0)):
+        with one_line_error(f"^Half {said}"):
+            ask(half)
+
+
+def test_what_has_labels_and_moments_is_a_labelled_source_whoever_wrote_it(install, tmp_path):
+    install(EXAMPLE, beside="BesideSettings")
+    opened = source(kind="beside", path=str(tmp_path))
+    members = {"labels": ("episode",), "moment": lambda self, index: Moment("walk", index)}
+    whole = type("Whole", (type(opened),), members)(())
+    assert base.labels_of(whole) == ("episode",)
+    assert base.scene_of(whole, 3) == "walk"

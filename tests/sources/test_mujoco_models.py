@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import IntrinsicsSource
 from mfsynth.shards.labels import Labels, Moment
-from mfsynth.sources.base import labels_of, moment_of, scene_of
+from mfsynth.sources.base import labels_of, scene_of
 from mfsynth.sources.contents import content_digest
 from mfsynth.sources.registry import source_settings
 from mfsynth.sources.simulated import RENDERED_TYPE
@@ -140,7 +140,7 @@ def test_items_have_the_labels_of_their_views_and_frames_an_episode(settings):
         *("parts.png", "parts.json", "normals.png"),
     )
     labels = source[1].labels
-    assert labels.moment == moment_of(source, 1) == Moment("scene 0 camera 0", 1, 0.25)
+    assert labels.moment == source.moment(1) == Moment("scene 0 camera 0", 1, 0.25)
     assert labels.names == {1: "red_cube", 2: "tin_can", 3: "post"}
     again = Labels.of(labels.files, (24, 32))
     assert np.array_equal(again.mask, labels.mask)
