@@ -33,6 +33,16 @@ WITH_OTHERS = {
     "pydantic-core": "pydantic requires it",
     "tokenizers": "transformers requires it",
 }
+# Likewise, by tests and benchmarks alone.
+WITH_OTHERS_IN_TESTS = {
+    "aiohttp": "s3fs requires it",
+    "azure-storage-blob": "adlfs requires it",
+    "mcap": "mcap-protobuf-support requires it",
+    "packaging": "huggingface_hub requires it",
+    "yarl": "aiohttp requires it",
+}
+# Others' readers and loaders, which tests and benchmarks run in environments of their own.
+PEERS = {"lerobot", "litdata", "plyfile", "pycocotools", "streaming", "trimesh"}
 # Imported where it is there; docs/how-to/estimators.md and exports.md say why no extra names it.
 ON_THEIR_OWN = {"depth_anything_3", "megatron", "moge"}
 # What reading data must do without.
@@ -63,7 +73,12 @@ def imported(*folders: str) -> set[str]:
 
 def distributions(modules: set[str]) -> set[str]:
     known = packages_distributions()
-    named = {"rerun": ["rerun-sdk"], "google": ["google"], "c2pa": ["c2pa-python"]}
+    named = {
+        "azure": ["azure-storage-blob"],
+        "c2pa": ["c2pa-python"],
+        "google": ["google"],
+        "rerun": ["rerun-sdk"],
+    }
     return {
         canonical(name) for module in modules for name in {**known, **named}.get(module, [module])
     }
@@ -77,6 +92,19 @@ def test_each_import_is_of_a_package_that_is_required_or_an_extra():
     )
     used = distributions(imported("mfsynth") - ON_THEIR_OWN)
     assert used <= given | WITH_OTHERS.keys()
+
+
+def test_each_import_of_tests_and_benchmarks_is_of_a_package_that_development_installs():
+    folders = ("tests", "benchmarks")
+    own = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    installed = re.search(r'-e "\.\[([\w,]+)\]"', (ROOT / "Makefile").read_text())[1].split(",")
+    assert "dev" in installed
+    extras = PROJECT["optional-dependencies"]
+    given = required(
+        [*PROJECT["dependencies"], *(line for one in installed for line in extras[one])]
+    )
+    used = distributions(imported(*folders) - own - ON_THEIR_OWN - PEERS)
+    assert used <= given | WITH_OTHERS.keys() | WITH_OTHERS_IN_TESTS.keys()
 
 
 def test_each_package_that_is_required_or_an_extra_is_imported():
