@@ -32,6 +32,10 @@ def split_rows(
         shares: Of each part.
         by: The column; a row without a value goes by its `sample_id`. None for `TOGETHER`.
         chosen: Which rows are split, in this order; None for all.
+
+    Raises:
+        MfsynthError: Shares are not positive, or come to more than 1; or there is no such column,
+            or its values are lists.
     """
     if by is not None and by not in index.column_names:
         raise MfsynthError(f"split: no column {by!r:.80}; take prompt_id or sample_id")

@@ -38,6 +38,9 @@ def normals_from_depth(
 
     Returns:
         float32 (H, W, 3) of length 1, OpenCV camera axes, towards the camera; 0 where none is.
+
+    Raises:
+        ValueError: The depth has another shape, or the radius is less than 1.
     """
     if depth.ndim != 2:
         raise ValueError(f"a depth map has shape (H, W), got {depth.shape}")

@@ -38,6 +38,9 @@ def backproject(depth: NDArray[np.floating], intrinsics: Intrinsics) -> NDArray[
 
     Returns:
         float32 (H, W, 3) in the unit of the depth, OpenCV camera axes; NaN where invalid.
+
+    Raises:
+        ValueError: The depth has another shape.
     """
     if depth.ndim != 2:
         raise ValueError(f"a depth map has shape (H, W), got {depth.shape}")

@@ -53,7 +53,12 @@ def require_weights(kind: type, folder: Path) -> Any:
 
 
 def require_weights_of(model: Any, folder: Path) -> None:
-    """As `require_weights`, of a model that was made without weights already."""
+    """As `require_weights`, of a model that was made without weights already.
+
+    Raises:
+        MfsynthError: There are no weights, their headers can't be read, or their keys, shapes or
+            types are others: lists them, with folder and remedy.
+    """
     found: dict[str, TensorHeader] = {}
     for headers in read_headers_of(weight_files(folder)).values():
         found |= headers

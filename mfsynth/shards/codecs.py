@@ -41,7 +41,11 @@ class WrongSizeError(ValueError):
 
 
 def encode_depth(depth: DepthMap) -> tuple[bytes, DepthEncoding]:
-    """A depth map float32 (H, W) as a 16-bit greyscale PNG, and what decodes it."""
+    """A depth map float32 (H, W) as a 16-bit greyscale PNG, and what decodes it.
+
+    Raises:
+        ValueError: OpenCV did not encode it.
+    """
     codes, encoding = quantise_depth(depth)
     done, png = cv2.imencode(".png", codes, _PNG_OPTIONS)
     if not done:
@@ -58,6 +62,9 @@ def encode_metres(depth: DepthMap) -> tuple[bytes, float]:
 
     Args:
         depth: float32 (H, W); 0 = invalid.
+
+    Raises:
+        ValueError: OpenCV did not encode it.
     """
     far = float(depth.max())
     for unit in (1 / one for one in _UNITS_OF_SENSORS):

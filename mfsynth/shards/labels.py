@@ -177,7 +177,11 @@ def is_mask(data: bytes) -> bool:
 
 
 def encode_mask(mask: InstanceMask) -> bytes:
-    """Instances (H, W) as a greyscale PNG of 16 bits."""
+    """Instances (H, W) as a greyscale PNG of 16 bits.
+
+    Raises:
+        ValueError: OpenCV did not encode it.
+    """
     import cv2
 
     done, png = cv2.imencode(".png", mask.astype(np.uint16, copy=False))

@@ -43,14 +43,22 @@ def decoding(name: str, what: str, remedy: str) -> Iterator[None]:
 
 
 def require_few(shape: tuple[int, ...], name: str) -> None:
-    """Refuse more pixels than `Limit.PIXELS`."""
+    """Refuse more pixels than `Limit.PIXELS`.
+
+    Raises:
+        MfsynthError: There are more.
+    """
     pixels = int(np.prod(shape, dtype=object))
     if pixels > Limit.PIXELS.most:
         raise Limit.PIXELS.refusal(name, f"{'x'.join(map(str, shape[::-1]))} pixels")
 
 
 def require_sane(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
-    """Refuse an array that is larger than anybody's map, before memory is given to it."""
+    """Refuse an array that is larger than anybody's map, before memory is given to it.
+
+    Raises:
+        MfsynthError: It is, in bytes or in pixels.
+    """
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size > Limit.BYTES.most:
         raise Limit.BYTES.refusal(name, f"an array of {size} bytes")

@@ -20,7 +20,12 @@ _DPT_HEADER = struct.Struct("<4sii")
 
 
 def read_pgm(data: bytes, name: str) -> NDArray[Any]:
-    """A binary PGM of 8 or 16 bits."""
+    """A binary PGM of 8 or 16 bits.
+
+    Raises:
+        ValueError: It is none, or truncated, or longer than its header says.
+        MfsynthError: It has too many pixels.
+    """
     header = _PGM_HEADER.match(data)
     if header is None:
         raise ValueError("no header")
@@ -33,6 +38,11 @@ def read_pfm(data: bytes, name: str) -> NDArray[Any]:
     """A PFM of one channel, its rows as they are stored; a scale beside the sign is not applied.
 
     netpbm.sourceforge.net/doc/pfm.html: negative scales are of little-endian numbers.
+
+    Raises:
+        ValueError: It is none, has three channels or says no byte order; or is truncated, or
+            longer than its header says.
+        MfsynthError: It has too many pixels.
     """
     header = _PFM_HEADER.match(data)
     if header is None:
@@ -49,7 +59,13 @@ def read_pfm(data: bytes, name: str) -> NDArray[Any]:
 
 
 def read_dpt(data: bytes, name: str) -> NDArray[Any]:
-    """MPI Sintel's .dpt: the tag 202021.25, width, height and float32, little-endian."""
+    """MPI Sintel's .dpt: the tag 202021.25, width, height and float32, little-endian.
+
+    Raises:
+        struct.error: It is shorter than a header.
+        ValueError: It has no pixels, is truncated, or longer than its header says.
+        MfsynthError: It has too many pixels.
+    """
     _, width, height = _DPT_HEADER.unpack_from(data)
     if width < 1 or height < 1:
         raise ValueError(f"{width}x{height} pixels")
@@ -60,6 +76,11 @@ def read_colmap(data: bytes, name: str) -> NDArray[Any]:
     """COLMAP's dense maps: `W&H&C&` and float32, little-endian, row by row.
 
     github.com/colmap/colmap: src/colmap/mvs/mat.h.
+
+    Raises:
+        ValueError: It is none, or of more channels; or is truncated, or longer than its header
+            says.
+        MfsynthError: It has too many pixels.
     """
     header = COLMAP_HEADER.match(data)
     if header is None:
@@ -71,7 +92,12 @@ def read_colmap(data: bytes, name: str) -> NDArray[Any]:
 
 
 def read_raw(data: bytes, name: str, encoding: Encoding) -> NDArray[Any]:
-    """Numbers alone, of a size and kind that the settings say."""
+    """Numbers alone, of a size and kind that the settings say.
+
+    Raises:
+        ValueError: They are fewer or more.
+        MfsynthError: They are of too many pixels.
+    """
     assert encoding.dtype is not None
     assert encoding.size is not None
     dtype = np.dtype(encoding.dtype).newbyteorder("<" if encoding.byte_order != "big" else ">")

@@ -101,7 +101,13 @@ def tell_of_captions(components: ModelComponents, captions: Iterable[str], log: 
 
 
 def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:
-    """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in."""
+    """Save the averaged weights of the last checkpoint as a pipeline, adapters merged in.
+
+    Raises:
+        MfsynthError: There is no checkpoint, or the last one is not whole; or see
+            `build_components` and `licence_fields`.
+        OSError: The folder can't be written.
+    """
     checkpoint = latest_checkpoint(config.output, AVERAGE)
     if checkpoint is None:
         raise MfsynthError(f"{config.output} has no checkpoint to export; train again")
