@@ -19,7 +19,7 @@ from standin import Behaviour, as_arguments
 
 import mfsynth.checks.base
 from mfsynth.checks import check_names, open_checks, score_infos
-from mfsynth.config import RunConfig, SamplerConfig, differences, fingerprint
+from mfsynth.config import ModelConfig, RunConfig, SamplerConfig, differences, fingerprint
 from mfsynth.errors import MfsynthError
 from mfsynth.models import ModelInfo
 from mfsynth.models.few_steps.files import FewSteps
@@ -192,6 +192,27 @@ def test_the_default_run_has_prompts_that_its_model_knows() -> None:
     )
     assert read is not None
     require_understood(read, config.prompts)
+
+
+def test_a_tokenizer_that_cannot_be_asked_fails_no_run_and_is_told_of_once(
+    tmp_path, caplog
+) -> None:
+    model = ModelConfig(id=str(tmp_path / "nowhere"))
+    assert vocabulary_of(model) is vocabulary_of(model) is None
+    [told] = caplog.messages
+    assert told.startswith("what the model knows of its prompts can't be told: ")
+    assert "nowhere" in told
+
+    class Refuses:
+        length = 8
+
+        def read(self, prompts: list[str]) -> None:
+            raise ValueError("no\ntemplate")
+
+    assert understanding(Refuses(), ["a cup"]) is None
+    assert caplog.messages[1].endswith(r"ValueError: no\ntemplate")
+    assert understanding(None, ["a cup"]) is None
+    assert len(caplog.messages) == 2
 
 
 def test_defaults_that_are_written_out_do_not_change_the_fingerprint(save) -> None:
