@@ -5,21 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from mfsynth.geometry.cameras import Intrinsics
-
-
-class Measurement(StrEnum):
-    """How a camera measures depth."""
-
-    ACTIVE_STEREO = "active_stereo"
-    PASSIVE_STEREO = "passive_stereo"
-    STRUCTURED_LIGHT = "structured_light"
-    TIME_OF_FLIGHT = "time_of_flight"
-    LIDAR = "lidar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +36,6 @@ class CameraPreset:
     Attributes:
         colour: Of the colour image.
         depth: Of the depth map before it is registered to the colour image.
-        measurement: How depth is measured.
         baseline_m: Between the two cameras, or the projector and the camera, that triangulate, in
             metres; None where nothing does.
         source: Where the figures come from.
@@ -55,7 +43,6 @@ class CameraPreset:
 
     colour: View
     depth: View
-    measurement: Measurement
     baseline_m: float | None
     source: str
 
@@ -88,7 +75,6 @@ _KINECT_SDK: Final = (
 _D435 = CameraPreset(
     colour=View(1920, 1080, 69, 42),
     depth=View(1280, 720, 87, 58),
-    measurement=Measurement.ACTIVE_STEREO,
     baseline_m=0.050,
     source=_D400,
 )
@@ -100,7 +86,6 @@ CAMERA_PRESETS: Final[Mapping[str, CameraPreset]] = MappingProxyType(
         "d455": CameraPreset(
             colour=View(1280, 800, 90, 65),
             depth=View(1280, 720, 87, 58),
-            measurement=Measurement.ACTIVE_STEREO,
             baseline_m=0.095,
             source=_D400,
         ),
@@ -108,14 +93,12 @@ CAMERA_PRESETS: Final[Mapping[str, CameraPreset]] = MappingProxyType(
             # The left stereo camera's own colours.
             colour=View(1280, 720, 87, 58),
             depth=View(1280, 720, 87, 58),
-            measurement=Measurement.PASSIVE_STEREO,
             baseline_m=0.018,
             source=_D400,
         ),
         "l515": CameraPreset(
             colour=View(1920, 1080, 70, 43),
             depth=View(1024, 768, 70, 55),
-            measurement=Measurement.LIDAR,
             baseline_m=None,
             source="RealSense L515 datasheet, "
             "https://dev.intelrealsense.com/docs/lidar-camera-l515-datasheet",
@@ -123,7 +106,6 @@ CAMERA_PRESETS: Final[Mapping[str, CameraPreset]] = MappingProxyType(
         "azure_kinect": CameraPreset(
             colour=View(1920, 1080, 90, 59),
             depth=View(640, 576, 75, 65),
-            measurement=Measurement.TIME_OF_FLIGHT,
             baseline_m=None,
             source="https://learn.microsoft.com/previous-versions/azure/kinect-dk/"
             "hardware-specification",
@@ -131,21 +113,18 @@ CAMERA_PRESETS: Final[Mapping[str, CameraPreset]] = MappingProxyType(
         "femto_bolt": CameraPreset(
             colour=View(1920, 1080, 80, 51),
             depth=View(640, 576, 75, 65),
-            measurement=Measurement.TIME_OF_FLIGHT,
             baseline_m=None,
             source="https://www.orbbec.com/documentation/femto-bolt-hardware-specifications/",
         ),
         "kinect_v1": CameraPreset(
             colour=View(640, 480, 62.0, 48.6),
             depth=View(640, 480, 58.5, 45.6),
-            measurement=Measurement.STRUCTURED_LIGHT,
             baseline_m=0.075,
             source=_KINECT_SDK,
         ),
         "asus_xtion": CameraPreset(
             colour=View(640, 480, 58, 45),
             depth=View(640, 480, 58, 45),
-            measurement=Measurement.STRUCTURED_LIGHT,
             baseline_m=0.075,
             source="Asus Xtion PRO LIVE specifications, "
             "https://www.asus.com/3D-Sensor/Xtion_PRO_LIVE/specifications/; baseline: as kinect_v1",

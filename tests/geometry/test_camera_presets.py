@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfsynth.geometry.camera_presets import CAMERA_PRESETS, Measurement
+from mfsynth.geometry.camera_presets import CAMERA_PRESETS
+from mfsynth.geometry.sensors.presets import SENSORS, Stereo, StructuredLight, TimeOfFlight
+
+MODELS = {
+    "active stereo": Stereo,
+    "passive stereo": Stereo,
+    "structured light": StructuredLight,
+    "time of flight": TimeOfFlight,
+}
 
 
 @pytest.mark.parametrize("name", CAMERA_PRESETS)
@@ -82,20 +90,16 @@ def test_the_page_has_the_figures_of_every_preset():
         )
         assert angles(depth) == [preset.depth.horizontal, preset.depth.vertical]
         assert angles(square) == [round(preset.intrinsics(64, 64).horizontal_fov(64), 1)]
-        assert measures.replace(" ", "_") == preset.measurement
         assert baseline == (
             "" if preset.baseline_m is None else f"{1000 * preset.baseline_m:.0f} mm"
         )
+        triangulates = MODELS.get(measures) in (Stereo, StructuredLight)
+        assert (preset.baseline_m is not None) == triangulates
+        assert measures == "lidar" or isinstance(SENSORS[name].model, MODELS[measures])
 
 
-def test_what_triangulates_has_a_baseline_and_all_say_where_their_figures_are_from():
-    triangulating = {
-        Measurement.ACTIVE_STEREO,
-        Measurement.PASSIVE_STEREO,
-        Measurement.STRUCTURED_LIGHT,
-    }
+def test_all_say_where_their_figures_are_from():
     for preset in CAMERA_PRESETS.values():
-        assert (preset.baseline_m is not None) == (preset.measurement in triangulating)
         assert len(preset.source) > 20
         for view in (preset.colour, preset.depth):
             assert 0 < view.vertical < view.horizontal < 180
