@@ -39,6 +39,31 @@ def require_local(value: object) -> object:
     return value
 
 
+def require_rising(name: str, interval: tuple[float, float]) -> None:
+    """See that an interval of noise levels begins with the lower one.
+
+    Args:
+        name: Of the setting.
+        interval: Its two levels.
+
+    Raises:
+        ValueError: It doesn't.
+    """
+    low, high = interval
+    if low > high:
+        raise ValueError(f"{name} is [{low}, {high}]; put the lower level first")
+
+
+def require_both_sides(height: int | None, width: int | None) -> None:
+    """See that a size in pixels is whole, or left to the model.
+
+    Raises:
+        ValueError: One side of it is given.
+    """
+    if (height is None) != (width is None):
+        raise ValueError("give both height and width, or neither for the model's own size")
+
+
 LocalPath = Annotated[Path, Field(strict=False), BeforeValidator(require_local)]
 """Of what is written: of a URL a path would make a folder of that name."""
 

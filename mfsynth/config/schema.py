@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from mfsynth.config.base import Count, Fraction, NonEmpty, Pair, Settings, Unset
+from mfsynth.config.base import (
+    Count,
+    Fraction,
+    NonEmpty,
+    Pair,
+    Settings,
+    Unset,
+    require_both_sides,
+    require_rising,
+)
 from mfsynth.config.cameras import CameraConfig, SensorConfig
 from mfsynth.config.estimators import DepthEstimatorConfig
 from mfsynth.config.presets import DEFAULT_PRESET, SAMPLER_PRESETS
@@ -238,9 +247,7 @@ class SamplerConfig(Settings):
 
     @model_validator(mode="after")
     def _rising_interval(self) -> SamplerConfig:
-        low, high = self.guidance_interval
-        if low > high:
-            raise ValueError(f"guidance_interval is [{low}, {high}]; put the lower level first")
+        require_rising("guidance_interval", self.guidance_interval)
         return self
 
     @model_validator(mode="after")
@@ -264,8 +271,7 @@ class SamplerConfig(Settings):
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> SamplerConfig:
-        if (self.height is None) != (self.width is None):
-            raise ValueError("give both height and width, or neither for the model's own size")
+        require_both_sides(self.height, self.width)
         return self
 
 

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mfsynth.config import ModelConfig, load_settings
-from mfsynth.config.base import Count, Index, Items, LocalPath, NonEmpty, Settings
+from mfsynth.config.base import (
+    Count,
+    Index,
+    Items,
+    LocalPath,
+    NonEmpty,
+    Settings,
+    require_both_sides,
+)
 from mfsynth.evaluation.protocols import Alignment
 from mfsynth.sources.runs import RunSettings
 from mfsynth.sources.simulated import CachedScenesSettings, RenderSettings
@@ -105,8 +113,7 @@ class EvaluateConfig(Settings):
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
-        if (self.height is None) != (self.width is None):
-            raise ValueError("give both height and width, or neither for the model's own size")
+        require_both_sides(self.height, self.width)
         return self
 
 

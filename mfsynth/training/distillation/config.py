@@ -8,7 +8,16 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from mfsynth.config import load_settings
-from mfsynth.config.base import Count, Fraction, Index, LocalPath, NonEmpty, Pair, Settings
+from mfsynth.config.base import (
+    Count,
+    Fraction,
+    Index,
+    LocalPath,
+    NonEmpty,
+    Pair,
+    Settings,
+    require_rising,
+)
 from mfsynth.config.schema import PromptsConfig
 from mfsynth.training.config import LoopConfig
 
@@ -35,9 +44,7 @@ class TeacherConfig(Settings):
 
     @model_validator(mode="after")
     def _rising_interval(self) -> Self:
-        low, high = self.guidance_interval
-        if low > high:
-            raise ValueError(f"guidance_interval is [{low}, {high}]; put the lower level first")
+        require_rising("guidance_interval", self.guidance_interval)
         return self
 
 
