@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from mfsynth.config.base import Fraction, NonEmpty, Positive, Settings, Unset
+from mfsynth.shards.labels import Moment
 from mfsynth.sources.base import FiniteSource
 from mfsynth.sources.camera_settings import CameraSettings
 from mfsynth.sources.encoding import Encoding
@@ -115,6 +116,19 @@ class StoredDepthSettings(SourceSettings):
             camera = CameraSettings(**self.ray_camera.model_dump())
             found = found.model_copy(update={"axis": "ray", "depth_camera": camera})
         return found
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What `labels` says that items may have; none where it isn't set."""
+        return () if self.labels is None else self.labels.names
+
+    def moment(self, key: str) -> Moment | None:
+        """Where `labels` says that an item stands in an episode; None where it doesn't.
+
+        Raises:
+            MfsynthError: See `LabelSettings.moment`.
+        """
+        return None if self.labels is None else self.labels.moment(key)
 
     @property
     def tolerance(self) -> Tolerance:

@@ -254,13 +254,11 @@ class TableSource:
     @property
     def labels(self) -> tuple[str, ...]:
         """See `LabelledSource`: columns that the settings name."""
-        return () if self.settings.labels is None else self.settings.labels.names
+        return self.settings.label_names
 
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""
-        return (
-            None if self.settings.labels is None else self.settings.labels.moment(self.key(index))
-        )
+        return self.settings.moment(self.key(index))
 
     def told(self, index: int) -> str:
         """Where an item is, for messages."""

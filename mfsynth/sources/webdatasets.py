@@ -237,12 +237,11 @@ class WebDatasetSource:
     @property
     def labels(self) -> tuple[str, ...]:
         """See `LabelledSource`."""
-        return () if self.settings.labels is None else self.settings.labels.names
+        return self.settings.label_names
 
     def moment(self, index: int) -> Moment | None:
         """See `LabelledSource`."""
-        labels = self.settings.labels
-        return None if labels is None else labels.moment(self.ids[index])
+        return self.settings.moment(self.key(index))
 
     def contents(self) -> Iterator[bytes]:
         """Names, places and sizes of all files in the tars; of each tar the first image's bytes.
