@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from mfsynth.config.suggestions import nearest
+from mfsynth.config.places import Place, key_paths, place_of
+from mfsynth.config.suggestions import did_you_mean, nearest
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
+_WRONG_KIND = ("union_tag_invalid", "union_tag_not_found")
 _BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "greater_than": ("gt", "above"),
@@ -28,6 +30,7 @@ _TYPES = {
     "bool_type": "true or false",
     "model_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
     "finite_number": "a finite number",
 }
 
@@ -45,33 +48,28 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     # A misspelt key may well be why another one is missing, so it is told first.
     details = sorted(error.errors(), key=lambda detail: detail["type"] not in _UNKNOWN)
     detail = details[0]
-    path = ".".join(str(part) for part in detail["loc"])
-    return path, _problem(detail, path, model)
+    place = place_of(detail["loc"], model)
+    keys: tuple[str | int, ...] = place.keys
+    if detail["type"] in _WRONG_KIND:
+        keys += (_discriminator(detail),)
+    return ".".join(map(str, keys)), _problem(detail, place, model)
 
 
-def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All key paths that a file can have, sections before what is in them."""
-    internal = getattr(model, "internal_fields", ())
-    for name, field in model.model_fields.items():
-        if name in internal:
-            continue
-        path = f"{prefix}{name}"
-        yield path
-        section = _section(field.annotation)
-        if section is not None:
-            yield from key_paths(section, f"{path}.")
-
-
-def _problem(detail: ErrorDetails, path: str, model: type[BaseModel]) -> str:
+def _problem(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in _UNKNOWN:
-        return f"unknown key; {_suggest_key(detail['loc'], model)}"
+        return f"unknown key; {_suggest_key(place, model)}"
     if kind == "missing":
         return "missing; add it"
+    if kind == "union_tag_not_found":
+        return f"missing; add it, one of {', '.join(place.kinds)}"
+    if kind == "union_tag_invalid":
+        what, given = _discriminator(detail), context["tag"]
+        return f"unknown {what} {_shown(given)}; {did_you_mean(given, place.kinds)}"
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
         return f"must be {words} {context[bound]:g}, not {value}"
-    if _is_secret(detail["loc"], model):
+    if _is_secret(place):
         return f"must be {_TYPES.get(kind, 'another value')}; what it is isn't shown"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}, not {_shown(value)}"
@@ -83,31 +81,30 @@ def _problem(detail: ErrorDetails, path: str, model: type[BaseModel]) -> str:
         return f"must have at most {context['max_length']} characters"
     if kind == "string_too_short":
         return "must not be empty"
-    if kind == "union_tag_invalid":
-        return f"must be one of {context['expected_tags']}, not {_shown(context['tag'])}"
     if kind == "value_error":
         return str(context["error"])
     return f"{detail['msg']}, not {_shown(value)}"
 
 
-def _suggest_key(place: Sequence[str | int], model: type[BaseModel]) -> str:
-    path = ".".join(map(str, place))
+def _discriminator(detail: ErrorDetails) -> str:
+    return str(detail["ctx"]["discriminator"]).strip("'")
+
+
+def _suggest_key(place: Place, model: type[BaseModel]) -> str:
+    path = ".".join(map(str, place.keys))
     section, _, name = path.rpartition(".")
     prefix = f"{section}." if section else ""
-    known = [_beside(place, key) for key in key_paths(model)]
+    known = [_beside(place.keys, key) for key in key_paths(model, place.chosen)]
     siblings = [key for key in known if key.rpartition(".")[0] == section]
-    match = nearest(path, siblings)
-    if match is None:
-        # The right key in the wrong section.
-        leaves = {key.rpartition(".")[2]: key for key in reversed(known)}
-        leaf = nearest(name, leaves)
-        match = leaves[leaf] if leaf is not None else None
-    if match is not None:
-        return f"did you mean {match}?"
+    # The right key in the wrong section comes after any of its own.
+    for keys in (siblings, known):
+        leaves = {key.rpartition(".")[2]: key for key in reversed(keys)}
+        if (leaf := nearest(name, leaves)) is not None:
+            return f"did you mean {leaves[leaf]}?"
     if not siblings:
         return "check its spelling"
     names = ", ".join(key.removeprefix(prefix) for key in siblings)
-    return f"known here: {names}{getattr(_model_at(place[:-1], model), 'where_more_keys_are', '')}"
+    return f"known here: {names}{getattr(place.section, 'where_more_keys_are', '')}"
 
 
 def _beside(place: Sequence[str | int], key: str) -> str:
@@ -122,28 +119,10 @@ def _beside(place: Sequence[str | int], key: str) -> str:
     return ".".join(path)
 
 
-def _model_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel] | None:
-    """The model of a section, or of the items of a list; the place of the whole is empty."""
-    found: type[BaseModel] | None = model
-    for name in place:
-        if isinstance(name, int):
-            continue
-        field = found.model_fields.get(name) if found is not None else None
-        found = _section(field.annotation) if field is not None else None
-    return found
-
-
-def _is_secret(place: Sequence[str | int], model: type[BaseModel]) -> bool:
-    section = _model_at(place[:-1], model)
-    field = section.model_fields.get(str(place[-1])) if section is not None and place else None
+def _is_secret(place: Place) -> bool:
+    fields = place.section.model_fields if place.section is not None else {}
+    field = fields.get(str(place.keys[-1])) if place.keys else None
     return field is not None and SecretStr in (field.annotation, *typing.get_args(field.annotation))
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    for kind in (annotation, *typing.get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from pydantic import ValidationError, create_model
+from pydantic import create_model
 
 from mfsynth.checks import Check, Input, check_names, open_checks, score_infos
 from mfsynth.checks.base import NetworkInfo
@@ -25,7 +25,7 @@ from mfsynth.checks.registry import (
     plugin_versions,
 )
 from mfsynth.config import Fingerprint, RunConfig, SamplerConfig, fingerprint
-from mfsynth.config.base import Settings
+from mfsynth.config.base import Settings, Unset
 from mfsynth.config.loading import GivenSettings, read_run_settings
 from mfsynth.config.schema import checks_by_name
 from mfsynth.errors import MfsynthError
@@ -44,7 +44,7 @@ from mfsynth.shards.labels import (
     SENSOR_PRESET,
     member_of,
 )
-from mfsynth.sources.registry import source_settings
+from mfsynth.sources.registry import AnySource
 
 # Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
@@ -57,6 +57,8 @@ _COLUMNS_OF_LABELS = {
     SENSOR: _SENSOR,
     SENSOR_PRESET: ("sensor",),
 }
+
+_TypedSource = Unset[AnySource]
 
 WHY_ABSTAINING = "the sampler makes depth of the finished image, so there is no other to compare"
 """Of checks that compare two depths of a pair."""
@@ -259,9 +261,9 @@ def _complete(given: GivenSettings) -> RunConfig:
     # As `run.json` will have them: what can't be read back from there is refused now.
     checks = typed.model_dump(mode="json", include={"checks"})["checks"]
     checks = {name: kept for name, kept in checks.items() if kept is not None}
-    values = {**typed.model_dump(exclude={"checks"}), "checks": checks}
+    values = {**typed.model_dump(exclude={"checks", "source"}), "checks": checks}
     if typed.source is not None:
-        values["source"] = _complete_source(typed.source, given.where)
+        values |= typed.model_dump(mode="json", include={"source"})
     config = RunConfig.model_validate(values)
     shown: set[Input] = {*_INPUTS}
     if config.camera is not None or config.source is not None:
@@ -301,20 +303,6 @@ def _complete(given: GivenSettings) -> RunConfig:
         sampler = config.sampler
         calibration.require_size(sampler.height or info.height, sampler.width or info.width)
     return config
-
-
-def _complete_source(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings of a source with their defaults filled in, as `run.json` has them."""
-    try:
-        return source_settings(values).model_dump(mode="json")
-    except ValidationError as error:
-        problem = error.errors()[0]
-        # The kinds and layouts by which pydantic has chosen are no keys.
-        path = ".".join(
-            str(part) for part in ("source", *problem["loc"]) if part not in values.values()
-        )
-        message = problem["msg"].removeprefix("Value error, ")
-        raise MfsynthError(": ".join(filter(None, (where, path, message)))) from error
 
 
 def _require_two_models(config: RunConfig) -> None:
@@ -361,7 +349,7 @@ def _require_estimator_in_use(config: RunConfig) -> None:
 
 
 def _model(named: Iterable[object]) -> type[RunConfig]:
-    """The type of a configuration in which checks are typed as well.
+    """The type of a configuration in which checks and source are typed as well.
 
     Packages are imported only for checks that are named; of others the names are enough, to
     suggest them.
@@ -370,4 +358,9 @@ def _model(named: Iterable[object]) -> type[RunConfig]:
     types = {name: find_check(name) if name in used else Settings for name in check_names()}
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in types.items()}
     checks: Any = create_model("Checks", __base__=_Checks, **fields)
-    return create_model("CompleteRunConfig", __base__=RunConfig, checks=(checks, checks()))
+    return create_model(
+        "CompleteRunConfig",
+        __base__=RunConfig,
+        checks=(checks, checks()),
+        source=(_TypedSource, None),
+    )

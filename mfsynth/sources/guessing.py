@@ -11,8 +11,7 @@ from pydantic import model_validator
 
 from mfsynth.config.base import Settings
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.registry import source_settings
-from mfsynth.sources.settings import SourceSettings
+from mfsynth.sources.registry import AnySource
 
 _KINDS = {
     **dict.fromkeys(("bag", "mcap", "db3"), "recording"),
@@ -43,12 +42,12 @@ class LoneSource(Settings):
 
     internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
 
-    source: SourceSettings
+    source: AnySource
 
     @model_validator(mode="before")
     @classmethod
-    def _of_its_kind(cls, values: Any) -> Any:
-        return {"source": source_settings(values)} if isinstance(values, Mapping) else values
+    def _is_the_document(cls, values: Any) -> Any:
+        return {"source": values}
 
 
 def guess_source(place: str, given: Collection[str] = ()) -> dict[str, Any]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import (
-    SerializeAsAny,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mfsynth.config.base import Settings
-from mfsynth.sources.registry import source_settings
+from mfsynth.sources.registry import AnySource
 from mfsynth.sources.settings import SourceSettings
 
 
@@ -26,7 +21,7 @@ class SourcePart(Settings):
 
     internal_fields: ClassVar[frozenset[str]] = frozenset({"source"})
 
-    source: SerializeAsAny[SourceSettings]
+    source: AnySource
 
     @model_validator(mode="before")
     @classmethod
@@ -35,7 +30,7 @@ class SourcePart(Settings):
         if not isinstance(values, Mapping) or isinstance(values.get("source"), SourceSettings):
             return values
         own = cls.model_fields.keys() - cls.internal_fields
-        source = source_settings({key: values[key] for key in values if key not in own})
+        source = {key: values[key] for key in values if key not in own}
         return {"source": source, **{key: values[key] for key in values if key in own}}
 
     @model_serializer(mode="wrap")

@@ -9,8 +9,10 @@ from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter, create_model
+from pydantic_core import PydanticKnownError
 
 from mfsynth.config.base import Settings
+from mfsynth.config.kinds import OfKind
 from mfsynth.config.plugins import distribution, find_plugins, load_plugin
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.settings import SourceSettings
@@ -30,6 +32,14 @@ def source_settings(values: Mapping[str, Any]) -> SourceSettings:
     """
     kind = values.get("kind")
     return _kinds(kind if isinstance(kind, str) else None).validate_python(values)
+
+
+def _any_source(given: Any) -> SourceSettings:
+    if isinstance(given, SourceSettings):
+        return given
+    if not isinstance(given, Mapping):
+        raise PydanticKnownError("dict_type")
+    return source_settings(given)
 
 
 def built_in() -> dict[str, Any]:
@@ -61,11 +71,19 @@ def built_in() -> dict[str, Any]:
 
 @functools.cache
 def _kinds(wanted: str | None) -> TypeAdapter[SourceSettings]:
+    union: Any = Union[tuple(_classes(wanted).values())]  # noqa: UP007
+    return TypeAdapter(Annotated[union, Field(discriminator="kind")])
+
+
+def _classes(wanted: str | None) -> dict[str, Any]:
     kinds = built_in()
     for name, plugin in find_plugins(GROUP, kinds).items():
         kinds[name] = _load(plugin) if name == wanted else _name_only(name)
-    union: Any = Union[tuple(kinds.values())]  # noqa: UP007
-    return TypeAdapter(Annotated[union, Field(discriminator="kind")])
+    return kinds
+
+
+AnySource = Annotated[SourceSettings, OfKind(_any_source, _classes)]
+"""Settings of a source, as a field of others."""
 
 
 def _name_only(kind: str) -> type[Settings]:

@@ -121,16 +121,20 @@ def test_a_good_configuration_is_told_with_its_command_and_fingerprint(capsys):
 
 
 @pytest.mark.parametrize(
-    ("settings", "problem"),
+    ("config", "settings", "problem"),
     [
-        ("sampler.stepz=3", "did you mean sampler.steps?"),
-        ("prompts.file=/nowhere.txt", "/nowhere.txt"),
-        ("model.id=/nowhere", "model.id"),
-        ("model.few_steps=null", "few_steps"),
+        ("local", "sampler.stepz=3", "did you mean sampler.steps?"),
+        ("local", "prompts.file=/nowhere.txt", "/nowhere.txt"),
+        ("local", "model.id=/nowhere", "model.id"),
+        ("local", "model.few_steps=null", "few_steps"),
+        ("annotate", "source.pth=x", "--set: source.pth: unknown key; did you mean source.path?"),
+        ("annotate", "source.kind=vidio", "source.kind: unknown kind 'vidio'; did you mean video?"),
+        ("annotate", "source={kind: video, pth: x}", "source.pth: unknown key; did you mean sour"),
+        ("annotate", "source={kind: folder}", "--set: source.layout: missing; add it, one of tum"),
     ],
 )
-def test_a_bad_one_is_told_in_one_line(capsys, settings, problem):
-    code, out, err = called(capsys, "config", "check", "local", "--set", settings)
+def test_a_bad_one_is_told_in_one_line(capsys, config, settings, problem):
+    code, out, err = called(capsys, "config", "check", config, "--set", settings)
     assert (code, out) == (1, "")
     assert problem in err
     assert err.count("\n") == 1

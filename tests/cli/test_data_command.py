@@ -85,6 +85,9 @@ def test_a_mistake_in_a_setting_is_told_in_one_line(folder):
     code, said = inspect(folder, *GENERIC, "--set", "encoding.scale=much")
     assert code == 1
     assert "must be a number, not 'much'" in said
+    code, said = inspect(folder, *GENERIC, "--set", "scale=0.001")
+    assert code == 1
+    assert said.startswith("error: --set: scale: unknown key; did you mean encoding.scale?")
 
 
 def test_runs_tars_and_documents_are_known_by_what_they_are(folder, tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mfsynth.config import RunConfig, differences, fingerprint, load_config, settings_digest
-from mfsynth.config.explain import explain, key_paths
+from mfsynth.config.explain import explain
+from mfsynth.config.places import key_paths
 from mfsynth.config.presets import SAMPLER_PRESETS
 from mfsynth.config.schema import SamplerConfig
 from mfsynth.errors import MfsynthError
@@ -405,17 +406,58 @@ def test_urls_are_shown_without_credentials(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
 
 
-def test_a_wrong_kind_in_a_list_of_parts_is_told_the_kinds_there_are() -> None:
-    class One(BaseModel):
-        kind: Literal["one"]
+class One(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["one"]
+    path: str
+    size: int | Literal["auto"] = "auto"
 
-    class Two(BaseModel):
-        kind: Literal["two"]
 
-    class Whole(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        parts: list[Annotated[One | Two, Field(discriminator="kind")]]
+class Left(BaseModel):
+    kind: Literal["two"]
+    side: Literal["left"]
 
-    with pytest.raises(ValidationError) as caught:
-        Whole.model_validate({"parts": [{"kind": "tow"}]})
-    assert explain(caught.value, Whole) == ("parts.0", "must be one of 'one', 'two', not 'tow'")
+
+class Right(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["two"]
+    side: Literal["right", "far_right"]
+    depths: str = ""
+
+
+Two = Annotated[Left | Right, Field(discriminator="side")]
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    parts: list[Annotated[One | Two, Field(discriminator="kind")]] = []
+    best: Annotated[One | Two, Field(discriminator="kind")] | None = None
+
+
+@pytest.mark.parametrize(
+    ("best", "key", "problem"),
+    [
+        ({"kind": "tow"}, ".kind", "unknown kind 'tow'; did you mean two?"),
+        ({"kind": "xyz"}, ".kind", "unknown kind 'xyz'; known: one, two"),
+        ({}, ".kind", "missing; add it, one of one, two"),
+        ({"kind": "one", "pth": "x"}, ".pth", "unknown key; did you mean PLACE.path?"),
+        ({"kind": "one"}, ".path", "missing; add it"),
+        ({"kind": "one", "path": 1}, ".path", "must be a text, not 1"),
+        ({"kind": "one", "path": "x", "size": 1.5}, ".size", "must be an integer, not 1.5"),
+        ({"kind": "two"}, ".side", "missing; add it, one of left, right, far_right"),
+        ({"kind": "two", "side": "rigth"}, ".side", "unknown side 'rigth'; did you mean right?"),
+        (
+            {"kind": "two", "side": "far_right", "dephts": "x"},
+            ".dephts",
+            "unknown key; did you mean PLACE.depths?",
+        ),
+        ("one", "", "must be a mapping of keys to values, not 'one'"),
+    ],
+)
+def test_settings_of_several_kinds_are_told_of_by_the_keys_of_their_kind(
+    best: Any, key: str, problem: str
+) -> None:
+    for place, values in (("best", {"best": best}), ("parts.0", {"parts": [best]})):
+        with pytest.raises(ValidationError) as caught:
+            Whole.model_validate(values)
+        assert explain(caught.value, Whole) == (f"{place}{key}", problem.replace("PLACE", place))

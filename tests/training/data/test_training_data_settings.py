@@ -33,8 +33,9 @@ data:
 """
 
 
-def load(folder, text):
-    return load_settings(Document, "configs/train", str(write(Path(folder) / "t.yaml", text)))
+def load(folder, text, *overrides):
+    path = str(write(Path(folder) / "t.yaml", text))
+    return load_settings(Document, "configs/train", path, overrides)
 
 
 def test_yaml_becomes_settings_and_goes_back(tmp_path):
@@ -53,8 +54,11 @@ def test_yaml_becomes_settings_and_goes_back(tmp_path):
         (("weight: 1.0", "weight: 0"), "weight: must be above 0, not 0"),
         (("rings: 16", "rings: many"), "rings: must be an integer, not 'many'"),
         (("share: 0.05", "share: 5"), "share: must be at most 1, not 5"),
-        (("kind: lidar", "kind: radar"), "radar"),
-        (("layout: tum", "layout: tun"), "tun"),
+        (("kind: lidar", "kind: radar"), r"sparsity\.0\.kind: unknown kind 'radar'"),
+        (
+            ("layout: tum", "layout: tun"),
+            r"layout: unknown layout 'tun'; did you mean tum\?",
+        ),
         (("path: /data/fr1", "max_seconds: 1"), "path: missing; add it"),
         (
             ("layout: tum", "layout: generic\n    images: '*.jpg'\n    depths: '*.png'"),
@@ -75,13 +79,20 @@ def test_a_mistake_is_one_line(tmp_path, change, problem):
 def test_a_misspelt_key_of_a_part_is_told_with_the_parts_number(tmp_path):
     with one_line_error(r"weigth: unknown key; did you mean data\.0\.weight\?"):
         load(tmp_path, EXAMPLE.replace("weight: 1.0", "weigth: 1.0"))
-    with one_line_error(r"miror: unknown key; did you mean data\.1\.mirror\?"):
+    with one_line_error(r": data\.1\.miror: unknown key; did you mean data\.1\.mirror\?"):
         load(tmp_path, EXAMPLE.replace("weight: 3", "miror: true"))
+    with one_line_error(r": data\.0\.pth: unknown key; did you mean data\.0\.path\?"):
+        load(tmp_path, EXAMPLE.replace("path:", "pth:", 1))
+
+
+def test_a_key_of_a_part_that_is_set_on_the_command_line_is_told_of_it(tmp_path):
+    with one_line_error(r"^--set: data\.0\.pth: unknown key; did you mean data\.0\.path\?"):
+        load(tmp_path, EXAMPLE, "data.0.pth=x")
 
 
 @pytest.mark.parametrize("key", ["source", "sources"])
 def test_no_file_is_told_of_the_field_that_is_put_together_of_a_parts_other_keys(tmp_path, key):
-    with one_line_error(rf"\.{key}: unknown key; check its spelling"):
+    with one_line_error(rf"\.{key}: unknown key; (?!did you mean data\.1\.source\b)"):
         load(tmp_path, EXAMPLE.replace("weight: 3", f"{key}: 3"))
 
 
