@@ -19,13 +19,11 @@ def distill(config: str, overrides: tuple[str, ...]) -> None:
     configs/distill/. On many GPUs, start it with `accelerate launch -m mfsynth.cli distill
     CONFIG`, or the same with torchrun.
     """
-    from mfsynth.config.documents import read_yaml
-    from mfsynth.config.resources import resolve_resource
-
-    # Before anything waits for torch: a name that isn't there is told at once.
-    read_yaml(resolve_resource("configs/distill", config), "configuration")
-
     from mfsynth.training.distillation.config import load_distill_config
+
+    settings = load_distill_config(config, overrides)
+
+    # After the configuration, so that its errors don't wait for torch.
     from mfsynth.training.distillation.run import distill as run_distillation
 
-    run_distillation(load_distill_config(config, overrides), echo)
+    run_distillation(settings, echo)

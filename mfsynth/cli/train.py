@@ -30,14 +30,17 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int | No
 
     if gpus is not None and not dry_run:
         raise MfsynthError("--gpus is for --dry-run; start a training with torchrun on as many")
-    # Before anything waits for torch: a name that isn't there is told at once.
     if describes_estimator(config):
         if dry_run:
             raise MfsynthError("--dry-run is for transformers; an estimator trains on any machine")
-        from mfsynth.training.estimator import train_estimator
         from mfsynth.training.estimator_config import load_estimator_config
 
-        train_estimator(load_estimator_config(config, overrides), echo)
+        estimator = load_estimator_config(config, overrides)
+
+        # After the configuration, so that its errors don't wait for torch.
+        from mfsynth.training.estimator import train_estimator
+
+        train_estimator(estimator, echo)
         return
     from mfsynth.training.config import load_train_config
 
@@ -49,6 +52,7 @@ def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int | No
         echo(requirements_table(estimate_requirements(settings, gpus or 8)))
         return
 
+    # Here for the same reason.
     from mfsynth.training.run import train as run_training
 
     run_training(settings, echo)

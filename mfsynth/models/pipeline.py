@@ -12,6 +12,7 @@ from diffusers.loaders import Flux2LoraLoaderMixin
 from torch import Tensor
 
 from mfsynth.models.arguments import count_samples, find_mode, require_arguments
+from mfsynth.models.depth_normalisation import DepthNormalisation
 from mfsynth.models.few_steps.student import HEAD_IN_FILES
 from mfsynth.models.guidance import Guidance, guided_prediction
 from mfsynth.models.images import Given
@@ -25,7 +26,6 @@ from mfsynth.models.schedules import Mode, Schedule, schedule
 from mfsynth.models.text import encode_prompts, tokenize
 from mfsynth.models.token_codecs import (
     DepthCodec,
-    DepthNormalisation,
     LatentCodec,
     PatchCodec,
     RGBCodec,

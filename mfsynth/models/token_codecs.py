@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mfsynth.models.depth_normalisation import DepthNormalisation
 
 
 def patchify(maps: Tensor, patch: int) -> Tensor:
@@ -71,11 +73,6 @@ def expand(z: Tensor) -> Tensor:
     """Invert `contract`; values outside of (0, 2) have no preimage and become 0 (invalid)."""
     far = 1 / (2 - z.clamp(max=2 - 1e-6))
     return torch.where((z > 0) & (z < 2), torch.where(z <= 1, z, far), 0.0)
-
-
-DepthNormalisation = Literal["mean", "harmonic_mean"]
-"""By what of its valid pixels a depth map is divided. The harmonic mean is that of 1/z, inverted:
-what is far counts for little, so it hardly depends on which part of a background is known."""
 
 
 def _mean(depth: Tensor, valid: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
-from webdataset.shardlists import expand_urls
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
@@ -116,6 +115,9 @@ def find_tars(pattern: str) -> list[TarFile]:
             can't be listed or isn't one that is opened, or the braces make more than
             `Limit.FILES`.
     """
+    # Here, for it brings torch, and settings of a source are read before anything waits for that.
+    from webdataset.shardlists import expand_urls
+
     shown = without_credentials(pattern)
     # webdataset divides by `::`, and fsspec chains.
     require_openable(pattern)

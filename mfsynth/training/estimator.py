@@ -24,7 +24,6 @@ from mfsynth.training.cpu import fast_on
 from mfsynth.training.data import (
     Mixture,
     TrainingBatch,
-    batches,
     focal_of,
     loaded_batches,
     open_mixture,
@@ -33,6 +32,7 @@ from mfsynth.training.data import (
     survey_parts,
     treatment,
 )
+from mfsynth.training.data.batches import batches
 from mfsynth.training.estimator_config import EstimatorConfig
 from mfsynth.training.identity import Identity, items_of, settings_of
 from mfsynth.training.losses import MIN_VALID_PIXELS

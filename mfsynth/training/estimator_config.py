@@ -18,7 +18,7 @@ from mfsynth.config.base import (
     Settings,
     Unset,
 )
-from mfsynth.training.data import PartSettings
+from mfsynth.training.data.part_settings import PartSettings
 
 
 class NetworkConfig(Settings):

@@ -12,9 +12,10 @@ from diffusers import AutoencoderKLFlux2
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from mfsynth.errors import MfsynthError
+from mfsynth.models.depth_normalisation import DepthNormalisation
 from mfsynth.models.few_steps.student import weights_digest
 from mfsynth.models.locations import Layout, find_model, pipeline_index
-from mfsynth.models.token_codecs import DepthCodec, DepthNormalisation
+from mfsynth.models.token_codecs import DepthCodec
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.models.weights import require_weights
 from mfsynth.training.config import TransformerConfig

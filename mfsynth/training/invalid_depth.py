@@ -16,14 +16,10 @@ as much (`benchmarks/normalisation.py`).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from mfsynth.geometry.filling import fill_nearest
-
-InvalidDepth = Literal["nearest", "noise", "prediction"]
 
 
 def fill_invalid(depth: Tensor) -> Tensor:

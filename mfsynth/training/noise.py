@@ -6,53 +6,12 @@ Source: arXiv 2606.13676, and the figures of its release.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from mfsynth.config.base import Fraction, Settings
-
-
-class NoiseConfig(Settings):
-    """How noise levels are drawn.
-
-    Attributes:
-        i2d_share: Share of samples whose RGB is clean (t = 0).
-        d2i_share: Share of samples whose depth is clean.
-        shared_share: Among the others, share whose modalities have the same level but for their
-            different means.
-        rgb_mu: Mean of the logit of RGB's t.
-        depth_mu: Mean of the logit of depth's t. A small depth map of smooth surfaces needs more
-            noise than an image: at the same t its own noisy pixels already tell nearly everything,
-            and the model would never learn to look at the image.
-        depth_low_share: Share of samples whose depth's level is drawn about `depth_low_mu` in
-            place of `depth_mu`, among those whose depth has a level of its own. Without them, a
-            model with a high `depth_mu` never learns to use what a depth that is nearly done
-            tells: its last steps undo the ones before, and edges stay soft.
-        depth_low_mu: Mean of the logit of depth's t in those.
-        sigma: Standard deviation of all of the logits.
-        d2i_min_valid: Share of valid pixels from which on depth may be a condition: a sparse map
-            is none, most of it would be made up.
-    """
-
-    i2d_share: Fraction = 0.2
-    d2i_share: Fraction = 0.2
-    shared_share: Fraction = 0.5
-    rgb_mu: float = 1.1
-    depth_mu: float = 1.1
-    depth_low_share: Fraction = 0.0
-    depth_low_mu: float = -0.5
-    sigma: float = Field(default=1.0, ge=0)
-    d2i_min_valid: Fraction = 0.9
-
-    @model_validator(mode="after")
-    def _shares_of_one(self) -> Self:
-        if (given := self.i2d_share + self.d2i_share) > 1:
-            raise ValueError(f"i2d_share and d2i_share come to {given:g}; give 1 together at most")
-        return self
+from mfsynth.training.config import NoiseConfig
 
 
 def torch_seed(seed: int) -> int:

@@ -13,7 +13,7 @@ from mfsynth.models.sampling import sample_to_velocity
 from mfsynth.models.text import encode_tokens, tokenize
 from mfsynth.models.token_codecs import patchify, unpatchify
 from mfsynth.training.build import ModelComponents
-from mfsynth.training.config import OptimiserConfig
+from mfsynth.training.config import NoiseConfig, OptimiserConfig
 from mfsynth.training.data import TrainingBatch
 from mfsynth.training.errors_by_level import no_errors, sum_by_level
 from mfsynth.training.invalid_depth import fill_invalid
@@ -25,7 +25,6 @@ from mfsynth.training.losses import (
     velocity_loss,
 )
 from mfsynth.training.noise import (
-    NoiseConfig,
     add_noise,
     draw_noise,
     draw_noise_levels,

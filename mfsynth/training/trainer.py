@@ -12,13 +12,14 @@ from torch import Tensor
 
 from mfsynth.models.acceleration.compilation import compile_blocks, compiles
 from mfsynth.training.build import ModelComponents
-from mfsynth.training.config import OptimiserConfig
-from mfsynth.training.data import Mixture, TrainingBatch, batches
+from mfsynth.training.config import NoiseConfig, OptimiserConfig
+from mfsynth.training.data import Mixture, TrainingBatch
+from mfsynth.training.data.batches import batches
 from mfsynth.training.errors_by_level import no_errors, scalars
 from mfsynth.training.health import health_probe
 from mfsynth.training.identity import settings_of
 from mfsynth.training.loop import Sampler, TrainingLoop
-from mfsynth.training.noise import NoiseConfig, torch_seed
+from mfsynth.training.noise import torch_seed
 from mfsynth.training.objective import BatchLosses, NoisyBatch, Objective
 from mfsynth.training.optimisers import build_optimisers, is_depth
 from mfsynth.training.processes import distribute

@@ -39,18 +39,27 @@ def test_help_imports_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize(("command", "name"), [("train", "embeded"), ("distill", "embeded")])
-def test_a_misspelt_configuration_is_told_before_anything_waits_for_torch(command, name):
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["train", "embeded"], "did you mean embedded?"),
+        (["distill", "embeded"], "did you mean embedded?"),
+        (["train", "embedded", "--set", "nois.rgb_mu=1"], "--set: nois: unknown key"),
+        (["train", "estimator", "--set", "data.0.pth=x"], "--set: data.0.pth: unknown key"),
+        (["distill", "embedded", "--set", "techer.steps=1"], "--set: techer: unknown key"),
+    ],
+)
+def test_a_mistake_in_a_configuration_is_told_before_anything_waits_for_torch(arguments, problem):
     code = (
         "import sys; from mfsynth.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print('torch' in sys.modules)"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", code, command, name], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert shown.returncode == 1
-    assert "did you mean embedded?" in shown.stderr
+    assert problem in shown.stderr
     assert shown.stdout.strip() == "False"
 
 

@@ -20,7 +20,8 @@ from training_files import (
 )
 
 from mfsynth.sources.survey import survey
-from mfsynth.training.data import PartSettings, batches, open_mixture, survey_parts
+from mfsynth.training.data import PartSettings, open_mixture, survey_parts
+from mfsynth.training.data.batches import batches
 
 
 def frames(root, count=8, captions=True):

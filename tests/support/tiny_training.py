@@ -14,10 +14,9 @@ from mfsynth.models.lapped_transform import LappedTransformCodec
 from mfsynth.models.token_codecs import DepthCodec
 from mfsynth.sources.base import Item
 from mfsynth.training.build import ModelComponents, build_components, build_transformer
-from mfsynth.training.config import OptimiserConfig, TrainConfig, TransformerConfig
+from mfsynth.training.config import NoiseConfig, OptimiserConfig, TrainConfig, TransformerConfig
 from mfsynth.training.data.mixture import Mixture, Part
 from mfsynth.training.joint_model import JointModel
-from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.processes import join_processes
 from mfsynth.training.sample_grids import GridSampler
 from mfsynth.training.small_text_encoder import (

@@ -9,10 +9,10 @@ import torch
 from tiny_training import Scalars, make_components, make_trainer, optimiser, random_mixture
 
 from mfsynth.models.token_codecs import patchify
+from mfsynth.training.config import NoiseConfig
 from mfsynth.training.data import collate
 from mfsynth.training.errors_by_level import no_errors, scalars, sum_by_level
 from mfsynth.training.joint_model import Prediction
-from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import Objective
 
 CPU = torch.device("cpu")

@@ -28,10 +28,9 @@ from training_files import one_line_error
 
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import latest_checkpoint
-from mfsynth.training.config import TrainConfig
+from mfsynth.training.config import NoiseConfig, TrainConfig
 from mfsynth.training.data import Mixture
 from mfsynth.training.given import given_to
-from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.processes import join_processes
 from mfsynth.training.trainer import Trainer
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfsynth.training.config import NoiseConfig
 from mfsynth.training.noise import (
-    NoiseConfig,
     add_noise,
     draw_noise_levels,
     sample_generators,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_training import make_components, optimiser, random_mixture
 
+from mfsynth.training.config import NoiseConfig
 from mfsynth.training.data import TrainingBatch, collate
 from mfsynth.training.initial_model import InitialModel
-from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import NoisyBatch, Objective
 
 ALL_D2I = NoiseConfig(i2d_share=0, d2i_share=1)

@@ -20,9 +20,8 @@ from tiny_training import (
 from mfsynth.models import lapped_transform
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
-from mfsynth.training.config import load_train_config
+from mfsynth.training.config import NoiseConfig, load_train_config
 from mfsynth.training.data import collate
-from mfsynth.training.noise import NoiseConfig
 from mfsynth.training.objective import Objective
 from mfsynth.training.sample_grids import GridSampler, colour_depth, tile
 

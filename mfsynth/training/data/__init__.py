@@ -8,12 +8,16 @@ learnt from through the loader of `mfsynth.datasets` (`pairs`).
 
 from __future__ import annotations
 
-from mfsynth.training.data.batches import TrainingBatch, batches, collate, focal_of
-from mfsynth.training.data.mixture import Mixture
-from mfsynth.training.data.opening import open_mixture, render_scenes, survey_parts
-from mfsynth.training.data.pairs import Fitted, loaded_batches, runs_of, treatment
-from mfsynth.training.data.part_settings import PartSettings
-from mfsynth.training.data.resize_crop import TrainingSample
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mfsynth.training.data.batches import TrainingBatch, collate, focal_of
+    from mfsynth.training.data.mixture import Mixture
+    from mfsynth.training.data.opening import open_mixture, render_scenes, survey_parts
+    from mfsynth.training.data.pairs import Fitted, loaded_batches, runs_of, treatment
+    from mfsynth.training.data.part_settings import PartSettings
+    from mfsynth.training.data.resize_crop import TrainingSample
 
 __all__ = [
     "Fitted",
@@ -21,7 +25,6 @@ __all__ = [
     "PartSettings",
     "TrainingBatch",
     "TrainingSample",
-    "batches",
     "collate",
     "focal_of",
     "loaded_batches",
@@ -31,3 +34,27 @@ __all__ = [
     "survey_parts",
     "treatment",
 ]
+
+# The module of each name, which is imported when it is first asked for: settings of training data
+# are read before anything waits for torch. `batches` would be its own module.
+_MODULES = {
+    "Fitted": "pairs",
+    "Mixture": "mixture",
+    "PartSettings": "part_settings",
+    "TrainingBatch": "batches",
+    "TrainingSample": "resize_crop",
+    "collate": "batches",
+    "focal_of": "batches",
+    "loaded_batches": "pairs",
+    "open_mixture": "opening",
+    "render_scenes": "opening",
+    "runs_of": "pairs",
+    "survey_parts": "opening",
+    "treatment": "pairs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -22,7 +22,8 @@ from training_files import (
 
 from mfsynth.datasets.shuffling import shuffled
 from mfsynth.sources.base import Item
-from mfsynth.training.data import Mixture, PartSettings, batches, open_mixture
+from mfsynth.training.data import Mixture, PartSettings, open_mixture
+from mfsynth.training.data.batches import batches
 from mfsynth.training.data.mixture import Part
 from mfsynth.training.data.sparsity import AtMostPattern
 from mfsynth.training.invalid_depth import fill_invalid
