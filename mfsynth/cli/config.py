@@ -26,8 +26,9 @@ def show(
 ) -> None:
     """Show every setting that a run of CONFIG would have, and where each comes from.
 
-    That is the file, --set, --out, --pairs, a preset of the sampler, a calibration, or a default.
-    What is printed is a configuration itself. Credentials in URLs are left out.
+    CONFIG is a YAML file or the name of one in configs/  [default: local]. A setting comes from
+    there, --set, --out, --pairs, a preset of the sampler, a calibration, or a default. What is
+    printed is a configuration itself. Credentials in URLs are left out.
     """
     import json
 
@@ -51,8 +52,9 @@ def show(
 def check(config: str, overrides: tuple[str, ...]) -> None:
     """Say whether CONFIG is one: its settings, prompts or source, model and estimator are found.
 
-    Loads no weights and asks no store; `mfsynth doctor` looks at all that a run needs. Exit status
-    1, and one line, if something is to be mended.
+    CONFIG is a YAML file or the name of one in configs/  [default: local]. Loads no weights and
+    asks no store; `mfsynth doctor` looks at all that a run needs. Exit status 1, and one line, if
+    something is to be mended.
     """
     from mfsynth.models import model_info
     from mfsynth.runs.estimator import run_estimator

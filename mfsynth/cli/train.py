@@ -8,7 +8,7 @@ from mfsynth.cli.output import echo
 
 
 @click.command()
-@click.argument("config", default="embedded")
+@click.argument("config")
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )

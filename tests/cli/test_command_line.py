@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from mfsynth.cli import _COMMANDS, cli
 
@@ -28,6 +31,33 @@ def test_every_command_that_is_listed_has_help(name):
     command = cli.get_command(None, name)
     assert command.name == name
     assert command.help
+
+
+def all_commands(group: click.Group = cli) -> Iterator[click.Command]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from all_commands(command)
+        else:
+            yield command
+
+
+def test_every_argument_that_may_be_left_out_has_its_default_in_the_help():
+    defaults = {}
+    for command in all_commands():
+        for argument in command.params:
+            if isinstance(argument, click.Argument) and isinstance(argument.default, str):
+                assert f"  [default: {argument.default}]" in command.help
+                defaults[command.name] = argument.default
+    assert defaults["generate"] == "local"
+    assert defaults["evaluate"] == "embedded"
+
+
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_hours_of_work_are_not_begun_without_a_configuration(command):
+    shown = CliRunner().invoke(cli, [command])
+    assert shown.exit_code == 2
+    assert "Missing argument 'CONFIG'" in shown.output
 
 
 def test_help_imports_nothing_heavy():
