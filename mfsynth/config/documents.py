@@ -19,6 +19,7 @@ from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.protocols import require_openable
+from mfsynth.storage.urls import where_sought
 
 # Ours have 8 at most; whatever works on a value level by level must not run out of stack.
 _MOST_LEVELS = 64
@@ -237,7 +238,9 @@ def opened(url: str, what: str) -> Iterator[BinaryIO]:
     except MfsynthError:
         raise
     except FileNotFoundError as error:
-        raise MfsynthError(f"{shown}: {what} not found; check the path") from error
+        raise MfsynthError(
+            f"{shown}: {what} not found{where_sought(url)}; check the path"
+        ) from error
     except IsADirectoryError as error:
         raise MfsynthError(f"{shown}: {what} is a folder; name a file in it") from error
     except Exception as error:

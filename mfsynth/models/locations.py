@@ -17,6 +17,7 @@ from mfsynth.config.documents import decode_utf8, parse_yaml, strict_json
 from mfsynth.config.suggestions import did_you_mean, nearest
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.digests import sha256_of_file
+from mfsynth.storage.urls import where_sought
 
 EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -183,20 +184,21 @@ def asking_the_hub(name: str, local_files_only: bool = False) -> Iterator[None]:
         *(errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError),
         *(errors.RevisionResolutionError, OSError),
     ) as error:
-        raise MfsynthError(f"{name!r}: {_why_none(error, local_files_only)}") from error
+        raise MfsynthError(f"{name!r}: {_why_none(name, error, local_files_only)}") from error
 
 
-def _why_none(error: Exception, local_files_only: bool) -> str:
+def _why_none(name: str, error: Exception, local_files_only: bool) -> str:
     from huggingface_hub import errors, is_offline_mode
 
+    no_folder = f"no such folder{where_sought(name)}"
     match error:
         case errors.HFValidationError():
-            return "no such folder; name one that exists, or a hub id such as someone/model"
+            return f"{no_folder}; name one that exists, or a hub id such as someone/model"
         case errors.GatedRepoError():
             return "its owners ask for your consent: accept its terms on the hub, and log in"
         case errors.RepositoryNotFoundError():
             return (
-                "no such folder, and no repository on the hub that you may see; look at the "
+                f"{no_folder}, and no repository on the hub that you may see; look at the "
                 "spelling, or log in"
             )
         case errors.RevisionNotFoundError():
@@ -204,13 +206,13 @@ def _why_none(error: Exception, local_files_only: bool) -> str:
     elsewhere = "name a folder that was made elsewhere by `mfsynth model convert`"
     if is_offline_mode():
         return (
-            "no such folder, and not fetched before; HF_HUB_OFFLINE is set, so the hub isn't "
-            f"asked: unset it, or {elsewhere}"
+            f"{no_folder}, and not fetched before; HF_HUB_OFFLINE is set, so the hub isn't asked: "
+            f"unset it, or {elsewhere}"
         )
     if local_files_only:
-        return f"no such folder, and not fetched before; leave local_files_only out, or {elsewhere}"
+        return f"{no_folder}, and not fetched before; leave local_files_only out, or {elsewhere}"
     return (
-        f"no such folder, and the hub can't be reached ({type(error).__name__}); look at the "
+        f"{no_folder}, and the hub can't be reached ({type(error).__name__}); look at the "
         f"network, or {elsewhere}"
     )
 

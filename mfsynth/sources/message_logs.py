@@ -13,6 +13,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.sources.guards import decoding, library
 from mfsynth.sources.kept_open import KeptOpen
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.urls import where_sought
 
 _REMEDY = "restore it, or leave it out"
 # Of recordings that stay open in a process.
@@ -187,5 +188,5 @@ def require_one_path(path: str) -> Path:
             f"{without_credentials(path)}: recordings are read from a disk; copy it there"
         )
     if not Path(path).exists():
-        raise MfsynthError(f"{path}: no such recording; check the path")
+        raise MfsynthError(f"{path}: no such recording{where_sought(path)}; check the path")
     return Path(path)

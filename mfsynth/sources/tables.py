@@ -32,6 +32,7 @@ from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.table_files import TableFile, cell_of
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
+from mfsynth.storage.urls import where_sought
 
 EXTENSIONS = ("parquet", "arrow")
 _CACHE = "cache-"
@@ -163,7 +164,8 @@ class TableSettings(StoredDepthSettings):
         if file.rpartition(".")[2].lower() in EXTENSIONS:
             tree = open_tree(folder or ("/" if self.path.startswith("/") else "."))
             if tree.find(file) is None:
-                raise MfsynthError(f"{tree.told(file)}: no such table; check the path")
+                where = where_sought(self.path)
+                raise MfsynthError(f"{tree.told(file)}: no such table{where}; check the path")
             return tree, [file]
         tree = open_tree(self.path)
         names = [name for name, _ in pair_by_wildcards(tree, self.files, None)]

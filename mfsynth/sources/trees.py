@@ -19,6 +19,7 @@ from mfsynth.sources.decoding import read_file
 from mfsynth.sources.local_files import files_matching
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.protocols import is_on_this_machine, require_openable
+from mfsynth.storage.urls import where_sought
 
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]+$")
 WILDCARD = re.compile(r"\*\*/|\*|\?|\[[^\]]+\]")
@@ -82,7 +83,9 @@ def open_tree(path: str) -> Tree:
             raise MfsynthError(f"{tree.told()}: no files there; check the URL")
         return tree
     if not Path(path).is_dir():
-        raise MfsynthError(f"{Path(path)}: no such folder of images; check the path")
+        raise MfsynthError(
+            f"{Path(path)}: no such folder of images{where_sought(path)}; check the path"
+        )
     return LocalTree(Path(path))
 
 

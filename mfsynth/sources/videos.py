@@ -26,6 +26,7 @@ from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
 from mfsynth.sources.video_frames import Video
+from mfsynth.storage.urls import where_sought
 
 EXTENSIONS = ("mp4", "mov", "mkv", "avi", "webm", "m4v")
 _THREE_BYTES = ("rgb24", "bgr24")
@@ -104,7 +105,8 @@ class VideoSettings(StoredDepthSettings):
         tree = open_tree(folder or ("/" if self.path.startswith("/") else ".")) if lone else None
         if tree is not None:
             if tree.find(file) is None:
-                raise MfsynthError(f"{tree.told(file)}: no such video; check the path")
+                where = where_sought(self.path)
+                raise MfsynthError(f"{tree.told(file)}: no such video{where}; check the path")
             depth = self.depths
             if depth is not None and tree.find(depth) is None:
                 raise MfsynthError(f"{tree.told(depth)}: no such video of depth; set depths")

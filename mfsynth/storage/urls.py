@@ -60,6 +60,16 @@ def absolute_url(url: str) -> str:
     return url
 
 
+def where_sought(place: str) -> str:
+    """For errors: ` in FOLDER` of a path that is relative to the folder a command was started in.
+
+    Nothing of URLs and absolute paths, which say it themselves.
+    """
+    if "://" in place or place.startswith(("/", "~")):
+        return ""
+    return f" in {Path.cwd()}"
+
+
 def _require_a_path(url: str, shown: str) -> None:
     half = _HALF_A_SCHEME.match(url.lstrip(_SLIPS))
     known = half is not None and half[1].lower() in (*_LOCAL, *_BUCKETS, *_OTHERS)

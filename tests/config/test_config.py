@@ -185,9 +185,11 @@ def test_mistakes_in_the_file_are_told_of_the_file(save: Callable[[Any], str]) -
     assert _error(path, "seed=3") == "FILE: sampler.step: unknown key; did you mean sampler.steps?"
 
 
-def test_a_missing_configuration_is_told(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "no.yaml")
     assert _error(path) == "FILE: configuration not found; check the path"
+    monkeypatch.chdir(tmp_path)
+    assert _error("no.yaml") == f"FILE: configuration not found in {tmp_path}; check the path"
     with pytest.raises(MfsynthError, match=r"'locl': no such name in .*; did you mean local\?"):
         load_config("locl")
 

@@ -156,9 +156,12 @@ def test_of_a_zip_with_several_files_none_is_taken(
         assert _open(path).prompt(0).text == "a bowl"
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("p.txt", "p.parquet"):
         assert _error(tmp_path / name) == "FILE: prompt file not found; check the path"
+        sought = f"FILE: prompt file not found in {tmp_path}; check the path"
+        assert _error(Path(name)) == sought
 
 
 def test_messages_never_show_credentials() -> None:

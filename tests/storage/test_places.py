@@ -10,6 +10,7 @@ import pytest
 from mfsynth.errors import MfsynthError
 from mfsynth.storage.errors import StoreError
 from mfsynth.storage.store import ObjectStore
+from mfsynth.storage.urls import where_sought
 
 
 def test_a_relative_store_stays_where_it_is_when_the_working_directory_changes(
@@ -235,3 +236,22 @@ def test_of_those_who_discard_an_object_one_was_there(place):
     store.put_bytes("a", b"1")
     [entry] = store.entries()
     assert [store.discard(entry) for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_said"),
+    [
+        ("desk.yaml", True),
+        ("./a/b", True),
+        ("../a", True),
+        ("/a/b", False),
+        ("~/a", False),
+        ("s3://bucket/a", False),
+        ("file:///a", False),
+    ],
+)
+def test_errors_about_relative_paths_say_what_they_are_relative_to(
+    place, is_said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert where_sought(place) == (f" in {tmp_path}" if is_said else "")

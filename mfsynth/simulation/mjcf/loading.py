@@ -15,6 +15,7 @@ from mfsynth.config.suggestions import nearest
 from mfsynth.errors import MfsynthError
 from mfsynth.simulation.gl import load_mujoco
 from mfsynth.storage.credentials import without_credentials
+from mfsynth.storage.urls import where_sought
 
 # Of `mujoco.MjModel`: where its files lie, and sizes and sums over that.
 _OF_PLACES = ("paths", "npaths", "nbuffer", "narena", "signature")
@@ -66,8 +67,8 @@ class OwnModel:
         """
         if not Path(path).is_file():
             raise MfsynthError(
-                f"{without_credentials(path)}: no such file; give the path of a MuJoCo model "
-                "(MJCF, URDF) on this machine"
+                f"{without_credentials(path)}: no such file{where_sought(path)}; give the path "
+                "of a MuJoCo model (MJCF, URDF) on this machine"
             )
         mujoco = load_mujoco()
         try:
