@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from mfsynth.storage.credentials import without_credentials
 _Settings = TypeVar("_Settings", bound=Settings)
 
 _COMMAND_LINE = "--set"
+_OPTIONS = {"output": "--out", "target.pairs": "--pairs", "estimator": "--estimator"}
 _ALTERNATIVES = {
     "target.pairs": ("candidates", "all"),
     "target.candidates": ("pairs", "all"),
@@ -39,12 +40,12 @@ class GivenSettings:
     Attributes:
         values: The settings, nested.
         where: Their file, for error messages; "" for none.
-        overridden: Key paths of those that come from the command line.
+        overridden: Key paths of those that come from the command line, with their option.
     """
 
     values: Mapping[Any, Any]
     where: str = ""
-    overridden: tuple[str, ...] = ()
+    overridden: Mapping[str, str] = field(default_factory=dict)
 
     def validate(self, model: type[_Settings]) -> _Settings:
         """The settings as a model has them.
@@ -55,14 +56,20 @@ class GivenSettings:
         try:
             return model.model_validate(self.values)
         except ValidationError as error:
-            path, problem = explain(error, model)
-            # A rule on a whole section is broken by a setting in it, and the other way round.
-            is_set = any(
-                f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
-                for key in self.overridden
-            )
-            parts = [_COMMAND_LINE if is_set else self.where, path, problem]
-            raise MfsynthError(": ".join(part for part in parts if part)) from error
+            raise self.error(*explain(error, model)) from error
+
+    def error(self, path: str, problem: str) -> MfsynthError:
+        """What is wrong with the settings at a key path, with where they come from."""
+        # A rule on a whole section is broken by a setting in it, and the other way round.
+        origins = (
+            option
+            for key, option in self.overridden.items()
+            if f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
+        )
+        origin = next(origins, self.where)
+        # An option of its own says which setting it is.
+        named = path if origin != _OPTIONS.get(path) else ""
+        return MfsynthError(": ".join(part for part in (origin, named, problem) if part))
 
 
 def load_config(
@@ -169,15 +176,16 @@ def read_overrides(
         values: Nested.
         overrides: Each `"a.b=c"`, `c` in YAML; later ones win.
         where: Their file, for error messages.
-        given: Keys and values that win over all.
+        given: Keys and values that win over all; each has an option of its own.
 
     Raises:
         MfsynthError: An override is none.
     """
-    settings = [*(_parse_override(override) for override in overrides), *given]
-    for key, value in settings:
+    parsed = [_parse_override(override) for override in overrides]
+    for key, value in (*parsed, *given):
         values = _with_setting(values, key, value)
-    return GivenSettings(values, where, tuple(key for key, _ in settings))
+    options = {key: _COMMAND_LINE for key, _ in parsed} | {key: _OPTIONS[key] for key, _ in given}
+    return GivenSettings(values, where, options)
 
 
 def _parse_override(override: str) -> tuple[str, Any]:

@@ -55,8 +55,6 @@ def settings_of(
     """
     config = load_run_config(source, overrides, output=output, pairs=pairs)
     given = read_run_settings(source, overrides, output, pairs)
-    options = {"output": "--out"} if output is not None else {}
-    options |= {"target.pairs": "--pairs"} if pairs is not None else {}
     calibrated = _of_calibration(given)
     where = without_credentials(source) if is_path(source) else f"{source}.yaml"
     found = []
@@ -65,7 +63,7 @@ def settings_of(
         if path == _HIDDEN or (path[-1] in RENAMED and not _has(given.values, path)):
             continue
         origin = (
-            _given(path, given, options, where)
+            _given(path, given, where)
             or _of_sampler(path, value, config.sampler.preset)
             or (calibrated.get(path[1]) if path[0] == "checks" else None)
             or DEFAULT
@@ -98,13 +96,11 @@ def _leaves(values: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, 
             yield (*path, key), value
 
 
-def _given(path: Path, given: GivenSettings, options: Mapping[str, str], where: str) -> str:
+def _given(path: Path, given: GivenSettings, where: str) -> str:
     for depth in range(len(path), 0, -1):
         key = ".".join(path[:depth])
-        if key in options:
-            return options[key]
         if key in given.overridden:
-            return "--set"
+            return given.overridden[key]
     return where if _has(given.values, path) else ""
 
 

@@ -45,6 +45,8 @@ from mfsynth.shards.labels import (
     member_of,
 )
 from mfsynth.sources.registry import AnySource
+from mfsynth.storage.protocols import require_openable
+from mfsynth.storage.urls import absolute_url
 
 # Of `CheckedPair`, what a worker has to show of any run.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "joint_depth", "estimate", "text", "slots", "scores")
@@ -76,7 +78,13 @@ def load_run_config(
     Raises:
         MfsynthError: One line that names the file or `--set`, the key, and what to do.
     """
-    return _complete(read_run_settings(source, overrides, output, pairs))
+    given = read_run_settings(source, overrides, output, pairs)
+    config = _complete(given)
+    try:
+        require_openable(absolute_url(config.output))
+    except MfsynthError as error:
+        raise given.error("output", str(error)) from error
+    return config
 
 
 def complete(config: RunConfig) -> RunConfig:

@@ -185,6 +185,17 @@ def test_mistakes_in_the_file_are_told_of_the_file(save: Callable[[Any], str]) -
     assert _error(path, "seed=3") == "FILE: sampler.step: unknown key; did you mean sampler.steps?"
 
 
+def test_mistakes_in_an_option_are_told_of_it(save: Callable[[Any], str]) -> None:
+    path = save(MINIMAL)
+    for wrong, said in (
+        ({"output": ""}, "--out: must not be empty"),
+        ({"pairs": 0}, "--pairs: must be at least 1, not 0"),
+    ):
+        with pytest.raises(MfsynthError) as caught:
+            load_config(path, ["seed=3"], **wrong)
+        assert str(caught.value) == said
+
+
 def test_a_missing_configuration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "no.yaml")
     assert _error(path) == "FILE: configuration not found; check the path"
