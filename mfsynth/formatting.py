@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 # What moves a cursor, clears a screen or sets a title (C0, C1), what turns the direction of writing
 # or breaks lines unseen, and halves of characters, which nothing can encode.
@@ -63,14 +63,18 @@ def by_shards(numbers: Mapping[str, int], limit: int = 8) -> str:
     if len(numbers) == 1:
         return next(iter(numbers))
     named = [f"{name} ({n} shard{'' if n == 1 else 's'})" for name, n in numbers.items()]
-    more = f" and {len(named) - limit} more" if len(named) > limit else ""
-    return ", ".join(named[:limit]) + more
+    return first_of(named, limit)
 
 
 def counts(numbers: Mapping[str, int], limit: int = 8) -> str:
     """`registration 7, validity 2 and 3 more`, in the order given."""
-    shown = ", ".join(f"{name} {number}" for name, number in [*numbers.items()][:limit])
-    return shown + (f" and {len(numbers) - limit} more" if len(numbers) > limit else "")
+    return first_of([f"{name} {number}" for name, number in numbers.items()], limit)
+
+
+def first_of(names: Sequence[str], limit: int) -> str:
+    """`photo, place, loads and 20 more`, in the order given."""
+    shown = one_line(", ".join(names[:limit]))
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def table_row(cells: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mfsynth.cli.completion import names_of
+from mfsynth.cli.options import PairCount
 from mfsynth.cli.output import echo
 
 
@@ -16,7 +17,7 @@ def config() -> None:
 @config.command()
 @click.argument("config", metavar="CONFIG", default="local", shell_complete=names_of("configs"))
 @click.option("--out", metavar="URL", help="As of generate.")
-@click.option("--pairs", type=click.IntRange(min=1), help="As of generate.")
+@click.option("--pairs", type=PairCount(), help="As of generate.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )

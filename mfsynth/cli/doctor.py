@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from mfsynth.cli.completion import names_of
+from mfsynth.cli.options import PairCount
 from mfsynth.cli.output import echo
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     "subject", metavar="URL|CONFIG", default="local", shell_complete=names_of("configs")
 )
 @click.option("--out", metavar="URL", help="Where the run of CONFIG will be.")
-@click.option("--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run.")
+@click.option("--pairs", type=PairCount(), help="Accepted pairs that end the run.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )

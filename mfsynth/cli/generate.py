@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfsynth.cli.completion import names_of
+from mfsynth.cli.options import PairCount
 from mfsynth.cli.output import echo
 from mfsynth.formatting import one_line, shell_line
 
@@ -21,9 +22,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a command that starts or resumes a run."""
     options = (
         click.option("--out", metavar="URL", help="Where to write: a folder or an fsspec URL."),
-        click.option(
-            "--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run."
-        ),
+        click.option("--pairs", type=PairCount(), help="Accepted pairs that end the run."),
         click.option(
             "--set",
             "overrides",

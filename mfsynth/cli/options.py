@@ -19,6 +19,20 @@ class FiniteRange(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value!r} is no number", param, ctx)
 
 
+class PairCount(click.IntRange):
+    """A number of pairs: an integer of at least 1."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} must be an integer of at least 1, in digits: 1000000", param, ctx)
+
+
 metres_per_unit = click.option(
     "--metres-per-unit",
     type=FiniteRange(min=0, min_open=True),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from mfsynth.cli.completion import names_of
-from mfsynth.cli.options import FiniteRange
+from mfsynth.cli.options import FiniteRange, PairCount
 from mfsynth.cli.output import echo
 
 
 @click.command()
 @click.argument("config", default="local", shell_complete=names_of("configs"))
 @click.option("--out", metavar="URL", help="Where the run will be; what is there counts.")
-@click.option("--pairs", type=click.IntRange(min=1), help="Accepted pairs that end the run.")
+@click.option("--pairs", type=PairCount(), help="Accepted pairs that end the run.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."
 )

@@ -8,7 +8,7 @@ import click
 
 from mfsynth.cli.completion import names_of
 from mfsynth.cli.output import echo
-from mfsynth.formatting import one_line
+from mfsynth.formatting import first_of, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,8 +77,7 @@ def list_libraries() -> None:
 
     for name in resource_names("prompts"):
         library = load_library(name)
-        slots = ", ".join(library.slot_names)
-        echo(f"{name}: {_count(library.size)} prompts; {one_line(slots, 200)}")
+        echo(f"{name}: {_count(library.size)} prompts; {first_of(library.slot_names, 12)}")
         echo(f"  {one_line(library.prompt(0).text)}")
 
 

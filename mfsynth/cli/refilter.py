@@ -84,6 +84,8 @@ def refilter(
             f"{', '.join(done.without_pixels)}: looser than the run's own limit, but the run kept "
             "no pixels of what it rejected (keep_rejects: all), so none comes back"
         )
+    if not view.pairs:
+        echo(f"warning: no pair is in view {name}; give other limits, and --replace", err=True)
     if done.shards > view.shards:
         echo(
             f"{done.shards - view.shards} shards are committed behind one that is not, and not in "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mfsynth.config.suggestions import nearest
 from mfsynth.errors import MfsynthError
+from mfsynth.storage.urls import where_sought
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,9 +45,11 @@ def resolve_resource(kind: str, name_or_path: str, suffix: str = ".yaml") -> str
         suffix: Of the files of this kind.
 
     Raises:
-        MfsynthError: There is no shipped resource of that name.
+        MfsynthError: There is no shipped resource of that name; or it is a file that isn't there,
+            with the name of one that is shipped.
     """
     if is_path(name_or_path):
+        _require_no_shipped_name(kind, name_or_path, suffix)
         return name_or_path
     path = resource_dir(kind) / f"{name_or_path}{suffix}"
     if path.is_file():
@@ -55,3 +58,13 @@ def resolve_resource(kind: str, name_or_path: str, suffix: str = ".yaml") -> str
     hint = nearest(name_or_path, names)
     suggestion = f"did you mean {hint}?" if hint else f"give a path, or one of: {', '.join(names)}"
     raise MfsynthError(f"{name_or_path!r}: no such name in {resource_dir(kind)}; {suggestion}")
+
+
+def _require_no_shipped_name(kind: str, path: str, suffix: str) -> None:
+    """Tells who writes `local.yml` and means `local`."""
+    name = path.rpartition(".")[0]
+    if "/" in path or name not in resource_names(kind, suffix) or Path(path).exists():
+        return
+    raise MfsynthError(
+        f"{path}: no such file{where_sought(path)}; did you mean {name}, which comes with mfsynth?"
+    )

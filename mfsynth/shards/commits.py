@@ -226,6 +226,9 @@ def read_run(store: ObjectStore) -> RunManifest:
     """
     manifest = _stored_manifest(store)
     if manifest is None:
+        root = store.local_root
+        if root is not None and not root.exists():
+            raise MfsynthError(f"{store.url} is not a run: no such folder; check the path")
         raise MfsynthError(f"{store.url} is not a run: it has no {layout.RUN_KEY}")
     return manifest
 

@@ -311,4 +311,4 @@ def pace_of(receipts: Iterable[Receipt]) -> Pace | None:
 def _shares(seconds: Mapping[str, float], whole: float) -> str:
     """`generate 90%, check 4%`, phases below half a percent left out."""
     shares = {phase: spent / whole for phase, spent in seconds.items() if spent >= 0.005 * whole}
-    return ", ".join(f"{phase} {share:.0%}" for phase, share in shares.items())
+    return ", ".join(f"{phase.replace('_', ' ')} {share:.0%}" for phase, share in shares.items())

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from mfsynth.config.base import Settings
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.registry import AnySource
+from mfsynth.storage.urls import where_sought
 
 _KINDS = {
     **dict.fromkeys(("bag", "mcap", "db3"), "recording"),
@@ -71,7 +72,10 @@ def guess_source(place: str, given: Collection[str] = ()) -> dict[str, Any]:
         return {"kind": "mfsynth", "url": place}
     folder = Path(place)
     if not folder.is_dir():
-        raise MfsynthError(f"{place}: no such folder; give a folder, tar files or a configuration")
+        what = "not a file of any kind of source"
+        if not folder.exists():
+            what = f"no such folder{where_sought(place)}"
+        raise MfsynthError(f"{place}: {what}; give a folder, tar files or a configuration")
     if (folder / "run.json").is_file():
         return {"kind": "mfsynth", "url": place}
     if (folder / "dataset.json").is_file():

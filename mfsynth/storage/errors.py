@@ -109,6 +109,11 @@ def translated(
                 f"{message}; renew the store's credentials or their rights, and run the same "
                 "command again: what was stored before is kept"
             ) from cause
+        if not is_local and _has_no_credentials(error):
+            message += (
+                "; give the store's credentials in the environment (AWS_PROFILE, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or in ~/.aws"
+            )
         if is_local and isinstance(error, _WRONG_PLACE):
             raise StoreRefusedError(message) from cause
         raise StoreError(message) from cause
@@ -154,6 +159,11 @@ def _is_refusal(error: BaseException) -> bool:
         return True
     # Of Azure's package.
     return getattr(error, "status_code", None) in (401, 403)
+
+
+def _has_no_credentials(error: BaseException) -> bool:
+    # Of botocore, which isn't imported for this. It may pass: those of a machine come over the net.
+    return any(type(link).__name__ == "NoCredentialsError" for link in _chain(error))
 
 
 def _s3_answer(error: BaseException) -> tuple[str, int]:

@@ -376,7 +376,8 @@ def _loader(
     pairs = runs_of(mixture)
     if pairs is None:
         return None
-    log(f"by mfsynth's loader: {pairs!r}")
+    number = sum(len(part.source) for part in mixture.parts)
+    log(f"by mfsynth's loader: {number:,} pairs")
     return pairs.loader(
         share_of_step(config, processes),
         seed=config.seed,

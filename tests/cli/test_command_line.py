@@ -117,3 +117,10 @@ def test_an_error_is_one_line_and_its_traceback_is_for_debug():
     assert shown.stderr.startswith("error: ")
     assert shown.stderr.count("\n") == 1
     assert "Traceback" in mfsynth("--debug", "status", "no-such-run").stderr
+
+
+@pytest.mark.parametrize("given", ["1e6", "1.5", "0", "many"])
+def test_numbers_of_pairs_are_whole_and_in_digits(given):
+    shown = CliRunner().invoke(cli, ["plan", "--pairs", given])
+    assert shown.exit_code == 2
+    assert f"{given!r} must be an integer of at least 1, in digits: 1000000" in shown.output

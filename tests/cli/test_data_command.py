@@ -79,6 +79,8 @@ def test_a_folder_that_says_nothing_is_asked_for_its_layout(folder):
     assert code == 1
     assert "a folder of images; say what it is by --set layout=NAME" in said
     assert inspect(folder / "nowhere")[1].count("no such folder; give a folder, tar files or") == 1
+    write(folder / "notes.txt", "x")
+    assert "notes.txt: not a file of any kind of source; give" in inspect(folder / "notes.txt")[1]
 
 
 def test_a_mistake_in_a_setting_is_told_in_one_line(folder):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mfsynth.formatting import counts, duration, size, table_row
+from mfsynth.formatting import counts, duration, first_of, size, table_row
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_long_lists_of_counts_end_with_how_many_more():
 
 def test_a_bar_in_a_cell_does_not_end_it():
     assert table_row(["a|b", "c"]) == r"| a\|b | c |"
+
+
+def test_long_lists_of_names_end_with_how_many_more():
+    assert first_of(["photo", "place"], 2) == "photo, place"
+    assert first_of(["photo", "place", "loads", "floor"], 2) == "photo, place and 2 more"

@@ -66,6 +66,9 @@ def test_a_killed_start_does_not_stop_the_next(store):
 
 
 def test_reading_what_is_no_run_is_one_clear_line(store):
+    with pytest.raises(MfsynthError, match=r"is not a run: no such folder; check the path"):
+        read_run(store)
+    store.local_root.mkdir(parents=True)
     with pytest.raises(MfsynthError, match=r"is not a run: it has no run\.json"):
         read_run(store)
 

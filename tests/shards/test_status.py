@@ -53,6 +53,8 @@ def test_status_says_what_took_the_time_and_where_it_was_made(run_store):
     text = "\n".join(status.lines())
     assert "by phase     denoise 50%" in text
     assert "by machine   here" in text
+    named = replace(status, seconds_by_phase={"encode_prompts": 3.0})
+    assert "by phase     encode prompts 50%" in "\n".join(named.lines())
 
 
 def receipts_at(run_store, *minutes):

@@ -533,3 +533,10 @@ def test_rows_of_a_view_are_those_of_the_index(run_store):
         pa.array([n in candidates(run_store, "strict") for n in whole["candidate"].to_pylist()])
     )
     assert rows.drop_columns(["returned"]).equals(wanted)
+
+
+def test_a_view_of_nothing_is_made_with_a_warning(run_store):
+    shown = asked(run_store, "--name", "none", "--limit", "registration>=1e9")
+    assert shown.exit_code == 0
+    assert shown.stderr == "warning: no pair is in view none; give other limits, and --replace\n"
+    assert "view none: 0 pairs of 3 shards" in shown.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mfsynth.storage.credentials import redacted, without_credentials
+from mfsynth.storage.errors import StoreError, StoreRefusedError, translated
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,16 @@ def test_a_password_is_struck_out_whether_or_not_the_path_has_an_at_sign():
     url = "s3://key:s/e@bucket/a@b"
     assert without_credentials(url) == "s3://b"
     assert redacted("key and s/e are refused", url) == "*** and *** are refused"
+
+
+def test_a_store_that_no_credentials_are_known_for_says_where_to_give_them():
+    class NoCredentialsError(Exception):
+        """As botocore's."""
+
+    said = r"can't read s3://b/a: .*; give .*AWS_PROFILE"
+    with (
+        pytest.raises(StoreError, match=said) as caught,
+        translated("s3://b", "read", "a", is_local=False),
+    ):
+        raise NoCredentialsError("Unable to locate credentials")
+    assert not isinstance(caught.value, StoreRefusedError)

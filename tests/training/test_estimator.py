@@ -219,7 +219,7 @@ def test_runs_alone_are_learnt_from_through_their_loader(tmp_path, monkeypatch):
     monkeypatch.setattr(Loader, "__init__", noted)
     said: list[str] = []
     folder = train_estimator(config, said.append)
-    assert f"by mfsynth's loader: 25.0% RGBDDataset({urls[0]}: 8 pairs) + 75.0% " in "".join(said)
+    assert "by mfsynth's loader: 14 pairs" in said
     assert workers == [1]
     assert load_estimator(str(folder)).config.size == 16
     assert latest_checkpoint(tmp_path / "out").record.loader["position"] == 6
