@@ -295,8 +295,8 @@ def test_a_wrong_setting_is_told_in_one_line(calibrate, settings, problem):
 @pytest.mark.parametrize(
     ("out", "problem"),
     [
-        ("s3://bucket/found.json", "output: must be a path of this machine, not a URL"),
-        ("found.yaml", "output: must end in .json"),
+        ("s3://bucket/found.json", "--out: must be a path of this machine, not a URL"),
+        ("found.yaml", "--out: must end in .json"),
         ("taken/found.json", "taken can't be written to (Not a directory)"),
     ],
 )

@@ -23,18 +23,14 @@ def ended(capsys, *arguments) -> tuple[int, str]:
         ("report",),
         ("finalize",),
         ("refilter", "--name", "a"),
-        ("plan", "local", "--from"),
         ("reproduce", "0"),
     ],
 )
 def test_a_folder_that_one_may_not_enter_is_one_line(run_store, capsys, command):
     name, *options = command
-    arguments = (
-        (name, *options, run_store.url) if name == "plan" else (name, run_store.url, *options)
-    )
-    ended(capsys, *arguments)  # whoever may not enter may not import, either
+    ended(capsys, name, run_store.url, *options)  # whoever may not enter may not import, either
     with locked(run_store.local_root.parent):
-        code, told = ended(capsys, *arguments)
+        code, told = ended(capsys, name, run_store.url, *options)
     assert code == 1
     assert told.startswith(f"error: {run_store.url}")
     assert "Permission denied" in told
