@@ -34,8 +34,8 @@ SETTINGS = {
     "distillation": {"noisy_depth": 1.0, "clean_depth": 0.1},
 }
 
+# A small model in two processes: test_ray_train.py.
 CHANGES = {
-    "small": {},
     "sharded": {"sharding": "fsdp", "depth_head": "windows"},
     "adapters": {"lora": {"rank": 2, "alpha": 2}, "image_steps": 0, "joint_steps": 6},
 }
@@ -81,10 +81,9 @@ def flux2(tmp_path_factory):
 @pytest.fixture(scope="module", params=CHANGES)
 def two(request, tmp_path_factory, flux2) -> Training:
     """A whole training in two processes."""
-    model = "" if request.param == "small" else flux2
     folder = tmp_path_factory.mktemp("two")
-    training = Training(folder, model, SETTINGS | CHANGES[request.param])
-    launch(training.folder, model, training.settings)
+    training = Training(folder, flux2, SETTINGS | CHANGES[request.param])
+    launch(training.folder, flux2, training.settings)
     return training
 
 
