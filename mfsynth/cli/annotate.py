@@ -16,7 +16,7 @@ from mfsynth.cli.generate import job_options, start_job
 def annotate(config: str, dry_run: bool, **options: Any) -> None:
     """Give images depth: start or resume a run over the images of a source.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: annotate]; its `source` names a
+    CONFIG is a YAML file or the name of one in configs/ [default: annotate]; its `source` names a
     folder, tar files or a run. Images keep their size, and photographs their bytes; what can't be
     read is counted and listed. The same command resumes, and exit statuses are those of generate.
     """

@@ -24,7 +24,7 @@ def calibrate(
 ) -> None:
     """Measure checks on trusted pairs, and set their limits.
 
-    CONFIG is a YAML file or the name of one in configs/calibrate/  [default: simulator]. Spoils
+    CONFIG is a YAML file or the name of one in configs/calibrate/ [default: simulator]. Spoils
     pairs that are known to be good in many ways, and says how well each score tells. Writes
     FILE.json, which a run names as checks.calibration, and beside it FILE.md, the tables, and
     FILE.svg, a picture of them.

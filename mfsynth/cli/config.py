@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """Show every setting that a run of CONFIG would have, and where each comes from.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: local]. A setting comes from
+    CONFIG is a YAML file or the name of one in configs/ [default: local]. A setting comes from
     there, --set, --out, --pairs, a preset of the sampler, a calibration, or a default. What is
     printed is a configuration itself. Credentials in URLs are left out.
     """
@@ -53,7 +53,7 @@ def show(
 def check(config: str, overrides: tuple[str, ...]) -> None:
     """Say whether CONFIG is one: its settings, prompts or source, model and estimator are found.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: local]. Loads no weights and
+    CONFIG is a YAML file or the name of one in configs/ [default: local]. Loads no weights and
     asks no store; `mfsynth doctor` looks at all that a run needs. Exit status 1, and one line, if
     something is to be mended.
     """

@@ -35,7 +35,7 @@ def doctor(
 ) -> None:
     """Look at all that a run needs, before a night rather than in it.
 
-    Of CONFIG, a YAML file or the name of one in configs/  [default: local]: model, prompts, store,
+    Of CONFIG, a YAML file or the name of one in configs/ [default: local]: model, prompts, store,
     space, device, and every node of the cluster that it joins. Of URL: the store, and the run if
     there is one.
 

@@ -16,7 +16,7 @@ from mfsynth.cli.output import bars, echo
 def evaluate(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
     """Score the depth that a model sees in images against ground truth.
 
-    CONFIG is a YAML file or the name of one in configs/evaluate/  [default: embedded]. Writes
+    CONFIG is a YAML file or the name of one in configs/evaluate/ [default: embedded]. Writes
     results.json and results.md, with a table for every protocol and alignment.
     """
     from mfsynth.evaluation.config import load_evaluate_config

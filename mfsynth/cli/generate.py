@@ -54,7 +54,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
 def generate(config: str, dry_run: bool, **options: Any) -> None:
     """Start or resume a run: generate RGB-D pairs from prompts.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: local]. The same command resumes
+    CONFIG is a YAML file or the name of one in configs/ [default: local]. The same command resumes
     a run that was interrupted, and a larger target extends one that is finished.
 
     Exit status: 0 finished, 1 error, 129, 130 or 143 stopped by a signal (SIGHUP, SIGINT, SIGTERM)

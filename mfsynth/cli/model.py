@@ -13,7 +13,7 @@ from mfsynth.cli.output import echo
 if TYPE_CHECKING:
     from mfsynth.models.inspection import ComponentSummary
 
-_REVISION = click.option("--revision", help="Revision of a hub id.  [default: the newest]")
+_REVISION = click.option("--revision", help="Revision of a hub id. [default: the newest]")
 
 
 @click.group()

@@ -32,7 +32,7 @@ def plan(
 ) -> None:
     """Say what the rest of a run takes: shards, GPU hours, bytes, cost.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: local]. Speed, acceptance and
+    CONFIG is a YAML file or the name of one in configs/ [default: local]. Speed, acceptance and
     bytes come from shards that were made already: those of the run itself (make some with a small
     --pairs), or with --from those of another run. Loading models comes on top. What was measured
     without a GPU is not taken for a GPU's: --gpus and --price refuse it. Errors are standard errors

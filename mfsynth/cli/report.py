@@ -17,7 +17,7 @@ _PICTURE_PAIRS = 16
 @click.option(
     "--out",
     type=LocalPath(),
-    help="The page to write  [default: report.html, of a view report-NAME.html, in the run; here, "
+    help="The page to write [default: report.html, of a view report-NAME.html, in the run; here, "
     "named after the run, if that is not on a local disk]",
 )
 @click.option(

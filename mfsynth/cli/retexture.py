@@ -16,7 +16,7 @@ from mfsynth.cli.generate import job_options, start_job
 def retexture(config: str, dry_run: bool, **options: Any) -> None:
     """Give depth images: start or resume a run over the depth maps of a source.
 
-    CONFIG is a YAML file or the name of one in configs/  [default: retexture]; its `source` names a
+    CONFIG is a YAML file or the name of one in configs/ [default: retexture]; its `source` names a
     simulator, a folder with depth, tar files or a run. Depth and camera of the source are stored as
     they are, with the measured error of each image. The same command resumes, and exit statuses are
     those of generate.

@@ -48,7 +48,7 @@ def test_every_argument_that_may_be_left_out_has_its_default_in_the_help():
     for command in all_commands():
         for argument in command.params:
             if isinstance(argument, click.Argument) and isinstance(argument.default, str):
-                assert f"  [default: {argument.default}]" in command.help
+                assert f" [default: {argument.default}]" in command.help
                 defaults[command.name] = argument.default
     assert defaults["generate"] == "local"
     assert defaults["evaluate"] == "embedded"

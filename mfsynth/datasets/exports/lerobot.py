@@ -28,34 +28,35 @@ from mfsynth.config.documents import json_document
 from mfsynth.datasets.exports import lerobot_stats as stats
 from mfsynth.datasets.exports.base import Block, Content, Exporter, Facts
 from mfsynth.datasets.exports.episodes import COLUMNS, Episodes, recording_of
-from mfsynth.datasets.exports.lerobot_columns import Shared, arrow_type, has_columns
+from mfsynth.datasets.exports.lerobot_columns import Shared, has_columns
+from mfsynth.datasets.exports.lerobot_schema import (
+    COUNTERS,
+    DEPTH,
+    FILES_PER_CHUNK,
+    INTRINSICS,
+    LICENCES,
+    OWN,
+    RGB,
+    K,
+    features,
+    has_episodes,
+    places,
+    schema_of_episodes,
+    schema_of_frames,
+)
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import PICTURE, depth_mark
+from mfsynth.datasets.exports.pictures import depth_mark
 from mfsynth.errors import MfsynthError
 from mfsynth.shards.layout import run_id
 from mfsynth.shards.marks import xmp_packet
 
-RGB, DEPTH, INTRINSICS = "observation.images.rgb", "observation.images.depth", "camera.intrinsics"
-_FILES_PER_CHUNK: Final = 1000
-_K: Final = ("fx", "fy", "cx", "cy")
 # Of a tag of TIFF with an XMP packet.
 _XMP_TAG = 700
-_LICENCES: Final = ("model_licence", "estimator_licence", "source_licence")
-_TEXTS: Final = ("sample_id", "intrinsics_source", "licence", *_LICENCES)
-# Of runs that have episodes: where a frame stood.
-_SOURCE: Final = {
-    "source_episode": "string",
-    "source_frame": "int64",
-    "source_timestamp": "float64",
-}
-_TYPES: Final = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 _PROVENANCE: Final = "meta/provenance.json"
 # Times of sensors jitter: rates of runs that differ by no more are one.
 _ONE_RATE: Final = 1.1
 # Of an episode, in a row group.
 _FRAMES_TOGETHER: Final = 16
-_COUNTERS: Final = ("frame_index", "episode_index", "index", "task_index")
-_OWN: Final = frozenset({RGB, DEPTH, INTRINSICS, "timestamp", *_TEXTS, *_SOURCE, *_COUNTERS})
 
 
 class LeRobot(Exporter):
@@ -136,7 +137,7 @@ class LeRobot(Exporter):
         fps, rows, found = self._rate(pairs), list[dict[str, Any]](), list[stats.Stats]()
         episode = stats.OfEpisode()
         shared = self._shared(pairs)
-        schema = _schema(pairs, shared)
+        schema = schema_of_frames(pairs, shared)
         stream, waiting = io.BytesIO(), list[dict[str, Any]]()
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
 
@@ -155,7 +156,7 @@ class LeRobot(Exporter):
                     found.append(episode.done())
                     episode = stats.OfEpisode()
                 _measure(frame, row, values, episode)
-                rows.append({name: row[name] for name in (*_COUNTERS, "sample_id")})
+                rows.append({name: row[name] for name in (*COUNTERS, "sample_id")})
             write()
         found.append(episode.done())
         file = bisect_right(self.blocks(pairs), rows[0]["index"], key=lambda block: block.start) - 1
@@ -166,7 +167,7 @@ class LeRobot(Exporter):
         files = {
             f"data/{_name(file)}": stream.getvalue(),
             f"meta/episodes/{_name(file)}": _parquet(
-                pa.Table.from_pylist(episodes, _schema_of_episodes(pairs, shared))
+                pa.Table.from_pylist(episodes, schema_of_episodes(pairs, shared))
             ),
         }
         return Block(files, facts={"stats": stats.joined(found)})
@@ -187,15 +188,15 @@ class LeRobot(Exporter):
             "total_episodes": len(pairs.episodes),
             "total_frames": len(pairs),
             "total_tasks": len(tasks),
-            "chunks_size": _FILES_PER_CHUNK,
+            "chunks_size": FILES_PER_CHUNK,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "splits": {"train": f"0:{len(pairs.episodes)}"},
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": None,
-            "features": _features(camera.height, camera.width, pairs, self._shared(pairs)),
+            "features": features(camera.height, camera.width, pairs, self._shared(pairs)),
         }
-        more = {_PROVENANCE: json_document(_provenance(pairs))} if _has_episodes(pairs) else {}
+        more = {_PROVENANCE: json_document(_provenance(pairs))} if has_episodes(pairs) else {}
         return {
             **more,
             "meta/info.json": json_document(info),
@@ -225,93 +226,7 @@ def _files(episodes: Episodes, most: int) -> tuple[range, ...]:
 # Likewise.
 @lru_cache(maxsize=1)
 def _shared(pairs: Pairs) -> Shared:
-    return Shared.of(pairs, _OWN)
-
-
-def _has_camera(pairs: Pairs) -> bool:
-    return any(camera.intrinsics is not None for camera in pairs.cameras)
-
-
-def _has_episodes(pairs: Pairs) -> bool:
-    return "episode" in pairs.schema.names
-
-
-def _features(height: int, width: int, pairs: Pairs, shared: Shared) -> dict[str, Any]:
-    picture = {"dtype": "image", "names": ["height", "width", "channels"]}
-    depth = {"is_depth_map": True, "depth_unit": "m"}
-    return {
-        RGB: {**picture, "shape": [height, width, 3]},
-        DEPTH: {**picture, "shape": [height, width, 1], "info": depth},
-        **(
-            {INTRINSICS: {"dtype": "float64", "shape": [len(_K)], "names": [*_K]}}
-            if _has_camera(pairs)
-            else {}
-        ),
-        **{name: _single("string") for name in _TEXTS},
-        **({name: _single(kind) for name, kind in _SOURCE.items()} if _has_episodes(pairs) else {}),
-        **{name: column.described for name, column in shared.columns.items()},
-        "timestamp": _single("float32"),
-        **{name: _single("int64") for name in _COUNTERS},
-    }
-
-
-def _single(dtype: str) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": [1], "names": None}
-
-
-def _schema(pairs: Pairs, shared: Shared) -> pa.Schema:
-    about = {"info": {"features": {name: {"_type": "Image"} for name in (RGB, DEPTH)}}}
-    source = _SOURCE if _has_episodes(pairs) else {}
-    intrinsics = [pa.field(INTRINSICS, pa.list_(pa.float64(), len(_K)))]
-    return pa.schema(
-        [
-            pa.field(RGB, PICTURE),
-            pa.field(DEPTH, PICTURE),
-            *(intrinsics if _has_camera(pairs) else []),
-            *(pa.field(name, pa.string()) for name in _TEXTS),
-            *(pa.field(name, _TYPES[kind]) for name, kind in source.items()),
-            *(pa.field(name, arrow_type(column)) for name, column in shared.columns.items()),
-            pa.field("timestamp", pa.float32()),
-            *(pa.field(name, pa.int64()) for name in _COUNTERS),
-        ],
-        {"huggingface": json.dumps(about)},
-    )
-
-
-def _schema_of_episodes(pairs: Pairs, shared: Shared) -> pa.Schema:
-    """That of meta/episodes: null is what an episode has nothing of, as a camera that isn't known.
-
-    Readers take all files for those of one table, so none may go by what is in its own episodes.
-    """
-    axes = {RGB: 3, DEPTH: 3, "timestamp": 1, **dict.fromkeys(_COUNTERS, 1)}
-    axes |= {INTRINSICS: 1} if _has_camera(pairs) else {}
-    axes |= {
-        name: len(column.shape) for name, column in shared.columns.items() if not column.is_text
-    }
-    return pa.schema(
-        [
-            pa.field("episode_index", pa.int64()),
-            pa.field("tasks", pa.list_(pa.string())),
-            pa.field("length", pa.int64()),
-            *(pa.field(name, pa.int64()) for name in _places(0)),
-            pa.field("dataset_from_index", pa.int64()),
-            pa.field("dataset_to_index", pa.int64()),
-            *(
-                pa.field(
-                    f"stats/{name}/{key}",
-                    pa.list_(pa.int64()) if key == "count" else _nested(pa.float64(), count),
-                )
-                for name, count in axes.items()
-                for key in stats.NAMES
-            ),
-        ]
-    )
-
-
-def _nested(values: pa.DataType, axes: int) -> pa.DataType:
-    for _ in range(axes):
-        values = pa.list_(values)
-    return values
+    return Shared.of(pairs, OWN)
 
 
 def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
@@ -324,11 +239,11 @@ def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
     return {
         RGB: {"bytes": frame.files["rgb"], "path": f"{sample.sample_id}.rgb.jpg"},
         DEPTH: {"bytes": _tiff(frame), "path": name},
-        INTRINSICS: [float("nan") if k is None else getattr(k, value) for value in _K],
+        INTRINSICS: [float("nan") if k is None else getattr(k, value) for value in K],
         "sample_id": sample.sample_id,
         "intrinsics_source": frame.camera.source or "",
         "licence": frame.row.get("licence") or "",
-        **{name: pairs.origin(frame.number)[name] or "" for name in _LICENCES},
+        **{name: pairs.origin(frame.number)[name] or "" for name in LICENCES},
         "source_episode": moment.get("episode", ""),
         "source_frame": moment.get("frame", 0),
         "source_timestamp": float("nan") if time is None else time,
@@ -354,7 +269,7 @@ def _measure(
     """Pictures and numbers of a frame, but the columns of which a number is NaN or infinite."""
     into.add_picture(RGB, frame.sample.rgb, 255.0)
     into.add_picture(DEPTH, frame.depth[..., None], 1.0)
-    for name in ("timestamp", *_COUNTERS):
+    for name in ("timestamp", *COUNTERS):
         into.add_value(name, [row[name]])
     if frame.camera.intrinsics is not None:
         into.add_value(INTRINSICS, row[INTRINSICS])
@@ -380,7 +295,7 @@ def _episode(
         "episode_index": rows[0]["episode_index"],
         "tasks": [*dict.fromkeys(tasks[row["task_index"]] for row in rows)],
         "length": len(rows),
-        **_places(file),
+        **places(file),
         "dataset_from_index": first,
         "dataset_to_index": end,
         **{
@@ -388,16 +303,6 @@ def _episode(
             for name, each in found.items()
             for key, value in each.items()
         },
-    }
-
-
-def _places(file: int) -> dict[str, int]:
-    """Where an episode of a file is: its frames, and what is said of it."""
-    chunk, index = divmod(file, _FILES_PER_CHUNK)
-    return {
-        f"{what}/{name}_index": value
-        for what in ("data", "meta/episodes")
-        for name, value in (("chunk", chunk), ("file", index))
     }
 
 
@@ -441,7 +346,7 @@ def _provenance(pairs: Pairs) -> dict[str, Any]:
 
 
 def _name(file: int) -> str:
-    chunk, index = divmod(file, _FILES_PER_CHUNK)
+    chunk, index = divmod(file, FILES_PER_CHUNK)
     return f"chunk-{chunk:03d}/file-{index:03d}.parquet"
 
 
