@@ -16,7 +16,7 @@ from mfsynth.cli.output import echo
 @click.option(
     "--gpus",
     type=click.IntRange(min=1),
-    help="How many the dry run counts with. [default: 8]",
+    help="How many the dry run counts with.  [default: 8]",
 )
 def train(config: str, overrides: tuple[str, ...], dry_run: bool, gpus: int | None) -> None:
     """Train what CONFIG describes, or go on where an interrupted training was.
