@@ -45,11 +45,12 @@ from mfsynth.runs.plan import Candidate
 from mfsynth.runs.pool import SHARDS_PER_WORKER
 from mfsynth.runs.protocol import Assignment, Failed, Made, Progress
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.layout import new_attempt, run_id, sample_id
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.quantisation import quantise_depth
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, CandidateRef, Sample
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.writer import ShardSpool, encode_sample
 from mfsynth.sources.base import Item

@@ -25,7 +25,8 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry.colour import colour_depth
 from mfsynth.reports.content import failure_in_words
 from mfsynth.reports.rejects import pixels_of, read_rejects
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.storage.store import ObjectStore
 

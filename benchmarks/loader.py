@@ -35,10 +35,11 @@ from real_frames import real_frames
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits, run_sha256
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.layout import FORMAT_VERSION, new_attempt, sample_id
 from mfsynth.shards.records import CandidateRef, Sample
+from mfsynth.shards.run_manifest import RunManifest, open_run, run_sha256
 from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore

@@ -38,8 +38,9 @@ from aiohttp import ClientSession, web
 from resuming import MANIFEST, kept_run, receipt_of
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.drivers import read_known_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 PAGE = 1000

@@ -64,8 +64,8 @@ from mfsynth.geometry.rgbd import DepthMap, RgbImage
 from mfsynth.models import load_pipeline
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.prompts import load_library
-from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import RunManifest, read_run
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import STYLES, render_scene, scenes
 from mfsynth.storage.store import ObjectStore

@@ -37,9 +37,10 @@ from mfsynth.datasets.order import Order
 from mfsynth.runs.policy import Policy
 from mfsynth.runs.supervisor import Supervisor
 from mfsynth.shards import layout, tables
-from mfsynth.shards.commits import RunManifest, open_run, read_commits, run_sha256
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.compaction import compact
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.run_manifest import RunManifest, open_run, run_sha256
 from mfsynth.shards.totals import totals
 from mfsynth.storage.store import ObjectStore
 

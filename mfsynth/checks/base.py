@@ -46,8 +46,8 @@ from pydantic import Field
 from mfsynth.config.base import Settings
 from mfsynth.geometry import DepthEstimate, Intrinsics
 from mfsynth.geometry.rgbd import DepthMap, RgbImage, require_depth_of, require_rgb
-from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.labels import InstanceMask
+from mfsynth.shards.run_manifest import ScoreInfo
 
 Input = Literal[
     "rgb",

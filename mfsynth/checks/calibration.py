@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
 from mfsynth.config.base import Count, Items, NonEmpty, Positive, Settings, Unset
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 CALIBRATION = "calibration"
 """Its name among the checks."""

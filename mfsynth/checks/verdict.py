@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mfsynth.checks.base import Check, CheckedPair, Failure
 from mfsynth.checks.calibration import Calibration
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from mfsynth import __version__
 from mfsynth.datasets.mapped import MIN_ROWS, Index, groups, joined, mapped
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import FIRST_VERSION, REJECTED_TAR
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.run_manifest import RunManifest, read_run, run_sha256
 from mfsynth.shards.selection import view_rows
 from mfsynth.shards.views import View, read_view
 from mfsynth.storage.digests import sha256_of_bytes

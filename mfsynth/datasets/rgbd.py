@@ -43,10 +43,10 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.datasets.splits import split_rows
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.inflating import Bytes
 from mfsynth.shards.quantisation import DepthEncoding
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.run_manifest import RunManifest
 from mfsynth.shards.selection import RETURNED
 from mfsynth.shards.tables import take_rows
 from mfsynth.storage.local_cache import LocalCache, cache_folder

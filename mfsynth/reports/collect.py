@@ -34,10 +34,10 @@ from mfsynth.reports.pictures import PAGE_BYTES, Pictures, pictures_of
 from mfsynth.reports.rejects import choose, pixels_of, read_rejects, scores_in
 from mfsynth.reports.throughput import throughput_of
 from mfsynth.reports.viewed import about, age, rejects_beside, with_rules
-from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.layout import RUN_ID
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, read_run
 from mfsynth.shards.tables import SCORE_PREFIX, scores_of, slots_of, take_rows
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.view_documents import limits_of

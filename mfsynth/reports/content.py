@@ -11,7 +11,7 @@ from mfsynth.reports.histogram import DepthHistogram, Histogram
 from mfsynth.reports.pictures import Pictures
 from mfsynth.reports.throughput import Throughput
 from mfsynth.shards.acceptance import ValueAcceptance
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mfsynth.datasets import RGBDSample
 from mfsynth.formatting import by_shards, counts
-from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.run_manifest import RunManifest
 from mfsynth.shards.totals import Totals, by_count
 from mfsynth.shards.words import (
     NO_GUARANTEE,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfsynth.geometry.rgbd import DepthMap
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 WIDTH, HEIGHT = 360.0, 130.0
 """Size of the plot area in SVG units."""

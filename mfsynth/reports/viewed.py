@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfsynth.reports.rejects import RejectedRows, choose, read_rejects
-from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import ScoreInfo
 from mfsynth.shards.selection import NO_PIXELS, RETURNED, why_not_kept
 from mfsynth.shards.tables import take_rows
 from mfsynth.shards.views import View

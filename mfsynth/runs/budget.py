@@ -15,10 +15,10 @@ from mfsynth.runs.items import RunSource
 from mfsynth.runs.jobs import job_of
 from mfsynth.runs.plan import recorded_config
 from mfsynth.runs.policy import Goal
-from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.drivers import read_counted_commits, read_known_commits
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, read_run
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.storage.store import ObjectStore
 

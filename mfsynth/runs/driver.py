@@ -69,11 +69,12 @@ from mfsynth.runs.watching.notices import Announcement, Observer
 from mfsynth.runs.watching.reporter import Reporter
 from mfsynth.runs.watching.runlog import RunLog
 from mfsynth.runs.watching.terminal import default_display
-from mfsynth.shards.commits import RunManifest, gaps, open_run, run_sha256
+from mfsynth.shards.commits import gaps
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.layout import CARD_KEY, new_attempt
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, open_run, run_sha256
 from mfsynth.shards.status import RunStatus
 from mfsynth.storage.store import ObjectStore
 

@@ -12,7 +12,7 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.plan import recorded_config, recorded_model
 from mfsynth.runs.settings import added_columns, other_members, run_scores
-from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.run_manifest import RunManifest
 from mfsynth.shards.tables import contents_of_run
 
 # Whatever decides the bytes of the output.

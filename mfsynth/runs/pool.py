@@ -37,7 +37,7 @@ from mfsynth.runs.revisions import require_recorded_files
 from mfsynth.runs.sizing import WorkerResources
 from mfsynth.runs.understanding import vocabulary_of
 from mfsynth.runs.watching.metrics import GpuMemory
-from mfsynth.shards.commits import read_run, require_store_of
+from mfsynth.shards.run_manifest import read_run, require_store_of
 from mfsynth.storage.errors import StoreError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore
 

@@ -27,10 +27,10 @@ from mfsynth.runs.pool import OpenWorker, open_shard_worker
 from mfsynth.runs.protocol import TO_SEE_IT, Assignment, Failed, FailureCause, Made
 from mfsynth.runs.settings import complete
 from mfsynth.shards import codecs
-from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.layout import RUN_KEY, members_of, new_attempt
 from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo, read_run, require_this_format
 from mfsynth.shards.tables import SCORE_PREFIX
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore

@@ -14,7 +14,7 @@ from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.models import model_info
 from mfsynth.models.estimators.catalogue import estimator_info
-from mfsynth.shards.commits import RunManifest
+from mfsynth.shards.run_manifest import RunManifest
 
 # In hexadecimal digits; the SHA-256 of a folder's files has 64.
 _COMMIT_DIGITS = 40

@@ -34,7 +34,6 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.models.few_steps.files import UNUSED_IN_FEW_STEPS
 from mfsynth.runs.revisions import network_revisions
 from mfsynth.shards.columns import PARTED, PHASH
-from mfsynth.shards.commits import ScoreInfo
 from mfsynth.shards.labels import (
     CAMERA_TO_WORLD,
     EPISODE,
@@ -44,6 +43,7 @@ from mfsynth.shards.labels import (
     SENSOR_PRESET,
     member_of,
 )
+from mfsynth.shards.run_manifest import ScoreInfo
 from mfsynth.sources.registry import AnySource
 from mfsynth.storage.protocols import require_openable
 from mfsynth.storage.urls import absolute_url

@@ -55,9 +55,9 @@ from mfsynth.runs.settings import own_depth_steps
 from mfsynth.runs.thumbnails import pair_thumbnail
 from mfsynth.runs.understanding import understanding
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_run, run_sha256
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import Quarantine, Receipt, Reject, Sample
+from mfsynth.shards.run_manifest import read_run, run_sha256
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.words import UNKNOWN_LICENCE, licence_of_models
 from mfsynth.shards.writer import EncodedReject, EncodedSample, ShardSpool, encode_sample

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import committed_sizes, listed, run_sha256
+from mfsynth.shards.commits import committed_sizes, listed
 from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.reading import (
     SEGMENT_NONCE,
@@ -19,6 +19,7 @@ from mfsynth.shards.reading import (
     read_index,
 )
 from mfsynth.shards.records import parse_receipt
+from mfsynth.shards.run_manifest import run_sha256
 from mfsynth.shards.segments import SIZES, believed, listed_segments, segment_document
 from mfsynth.shards.tables import write_parquet
 from mfsynth.storage.digests import sha256_of_bytes

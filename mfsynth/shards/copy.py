@@ -20,14 +20,11 @@ from mfsynth.errors import MfsynthError
 from mfsynth.formatting import shell_line
 from mfsynth.shards import layout
 from mfsynth.shards.commits import (
-    RunManifest,
     create_receipt,
     lacking_objects,
     listed,
-    open_copy,
     read_commit,
     read_commits,
-    read_run,
 )
 from mfsynth.shards.documents.energon import INFO_KEY, EnergonIndex
 from mfsynth.shards.drivers import (
@@ -42,6 +39,7 @@ from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.finalize import stale_documents
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt, StoredObject
+from mfsynth.shards.run_manifest import RunManifest, open_copy, read_run
 from mfsynth.shards.tombstones import condemned_keys
 from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import documents_of_view

@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import gaps, listed, read_commits, read_run, run_sha256
+from mfsynth.shards.commits import gaps, listed, read_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import read_run, run_sha256
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.storage.store import ObjectStore
 

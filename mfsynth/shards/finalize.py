@@ -15,7 +15,6 @@ from mfsynth.config.documents import json_document
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import one_line
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, read_run
 from mfsynth.shards.compaction import compact
 from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.documents.croissant import croissant
@@ -26,6 +25,7 @@ from mfsynth.shards.drivers import read_all_commits
 from mfsynth.shards.energon import has_energon, stale_energon, write_energon
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, read_run
 from mfsynth.storage.store import ObjectStore
 
 _log = logging.getLogger(__name__)

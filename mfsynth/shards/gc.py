@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import committed_sizes, read_run
+from mfsynth.shards.commits import committed_sizes
 from mfsynth.shards.drivers import read_all_commits, require_no_driver
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.segments import believed
 from mfsynth.shards.tombstones import (
     FOLDERS,

@@ -14,7 +14,6 @@ import pyarrow as pa
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.columns import QUARANTINED, REJECTED
-from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.descriptions import depth_fault, description_faults
 from mfsynth.shards.labels import decode_mask, decode_poses
 from mfsynth.shards.layout import (
@@ -28,6 +27,7 @@ from mfsynth.shards.layout import (
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, depth_source_type
+from mfsynth.shards.run_manifest import RunManifest
 from mfsynth.shards.words import licence_of_models
 
 

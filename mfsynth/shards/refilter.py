@@ -12,10 +12,10 @@ import numpy as np
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, read_run, run_sha256
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.reading import read_index
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, read_run, run_sha256
 from mfsynth.shards.selection import select
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.views import (

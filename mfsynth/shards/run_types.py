@@ -10,7 +10,7 @@ from mfsynth.shards import layout
 from mfsynth.shards.records import is_utc
 
 if TYPE_CHECKING:
-    from mfsynth.shards.commits import RunManifest, ScoreInfo
+    from mfsynth.shards.run_manifest import RunManifest, ScoreInfo
 
 
 def require_types(manifest: RunManifest) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mfsynth.errors import MfsynthError
 from mfsynth.formatting import by_shards, counts, duration, size
-from mfsynth.shards.commits import RunManifest, gaps, listed, read_run
+from mfsynth.shards.commits import gaps, listed
 from mfsynth.shards.drivers import (
     counted_shards,
     driver_at_work,
@@ -17,6 +17,7 @@ from mfsynth.shards.drivers import (
     read_known_commits,
 )
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, read_run
 from mfsynth.shards.segments import listed_tolerantly, shards_beside
 from mfsynth.shards.totals import Totals, by_count, totals
 from mfsynth.shards.views import View, read_views

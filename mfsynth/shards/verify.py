@@ -13,7 +13,7 @@ from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.processes import usable_cores
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, gaps, read_run, run_sha256
+from mfsynth.shards.commits import gaps
 from mfsynth.shards.drivers import counted_shards, fewer_receipts, lost_receipts
 from mfsynth.shards.finalize import document_problems
 from mfsynth.shards.integrity import shard_problems
@@ -21,6 +21,7 @@ from mfsynth.shards.layout import SegmentName
 from mfsynth.shards.reading import parse_segment_rows, read_index, read_moderate
 from mfsynth.shards.records import Receipt, parse_receipt
 from mfsynth.shards.refilter import view_problems
+from mfsynth.shards.run_manifest import RunManifest, read_run, run_sha256
 from mfsynth.shards.segments import Segment, parse_segment
 from mfsynth.shards.tables import Declared
 from mfsynth.shards.totals import totals

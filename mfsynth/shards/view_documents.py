@@ -14,7 +14,6 @@ import pyarrow as pa
 from mfsynth.config.documents import json_document
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, ScoreInfo, read_run
 from mfsynth.shards.documents.card import data_card
 from mfsynth.shards.documents.croissant import croissant
 from mfsynth.shards.documents.manifest import build_manifest
@@ -22,6 +21,7 @@ from mfsynth.shards.documents.seal import open_sealed, seal
 from mfsynth.shards.drivers import read_counted_commits
 from mfsynth.shards.reading import read_moderate
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo, read_run
 from mfsynth.shards.selection import RETURNED, reasons_in, view_rows
 from mfsynth.shards.tables import write_parquet
 from mfsynth.shards.totals import by_count

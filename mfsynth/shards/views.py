@@ -23,9 +23,10 @@ from mfsynth.config.documents import strict_json
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import listed, run_sha256
+from mfsynth.shards.commits import listed
 from mfsynth.shards.duplicates import MOST_BITS
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import run_sha256
 from mfsynth.storage.digests import sha256_of_bytes
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.geometry import Intrinsics
-from mfsynth.shards.commits import RunManifest, ScoreInfo
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo
 
 UNKNOWN_LICENCE = "unknown"
 """Of what nobody states one of."""

@@ -16,7 +16,8 @@ from mfsynth.config.resources import resource_names
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.config import load_evaluate_config
 from mfsynth.models import model_info
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 REAL = Path(__file__).parents[1] / "data" / "real_rgbd" / "ycb_posecnn"

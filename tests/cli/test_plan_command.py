@@ -18,8 +18,8 @@ from mfsynth.runs import budget
 from mfsynth.runs.jobs import job_of
 from mfsynth.runs.plan import recorded_config
 from mfsynth.runs.settings import load_run_config
-from mfsynth.shards.commits import open_run
 from mfsynth.shards.drivers import note_progress
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 

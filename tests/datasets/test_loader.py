@@ -27,7 +27,8 @@ from mfsynth.datasets import (
 from mfsynth.datasets.collating import stacked
 from mfsynth.datasets.mapped import Index
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 

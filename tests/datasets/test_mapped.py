@@ -17,8 +17,9 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset, mapped, parts
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, run_sha256
+from mfsynth.shards.commits import commit
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import run_sha256
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.local_cache import cache_folder

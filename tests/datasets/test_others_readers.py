@@ -15,9 +15,10 @@ import pytest
 import tiny_run
 
 from mfsynth.datasets import RGBDDataset
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.quantisation import MAX_CODE
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "loading.md"

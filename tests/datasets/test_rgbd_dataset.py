@@ -25,7 +25,8 @@ from mfsynth.datasets.frames import BufferPool
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, IntrinsicsSource
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.tables import take_rows
 
 CANDIDATES = [0, 1, 2, 3, 6, 7, 8, 9]

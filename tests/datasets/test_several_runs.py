@@ -19,10 +19,11 @@ from mfsynth.datasets import RGBDDataset, ranges
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import RunManifest, open_run
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.storage.digests import sha256_of_file
 from mfsynth.storage.store import ObjectStore

@@ -15,7 +15,8 @@ from mfsynth.evaluation.frames import SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers import open_set
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.sources.base import Item
 from mfsynth.storage.store import ObjectStore
 

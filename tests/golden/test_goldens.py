@@ -27,7 +27,8 @@ from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete, load_run_config
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.config import load_train_config
 from mfsynth.training.distillation.config import load_distill_config

@@ -29,7 +29,8 @@ from mfsynth.runs.plan import RunPlan
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
+from mfsynth.shards.run_manifest import open_run, read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 import mfsynth
 from mfsynth.errors import MfsynthError
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 from mfsynth.training.checkpoints import latest_checkpoint
 from mfsynth.training.estimator import share_of_step

@@ -27,7 +27,7 @@ from mfsynth.reports.content import (
 from mfsynth.reports.histogram import draw_depths, draw_histogram
 from mfsynth.reports.pictures import pictures_of
 from mfsynth.shards.acceptance import ValueAcceptance
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 
 @pytest.fixture

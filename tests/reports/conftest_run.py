@@ -13,8 +13,9 @@ import numpy as np
 from mfsynth.config import settings_digest
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, ScoreInfo, commit, open_run, run_sha256
+from mfsynth.shards.commits import commit
 from mfsynth.shards.records import CandidateRef, Quarantine, Reject, Sample
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo, open_run, run_sha256
 from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import ShardSpool
 from mfsynth.storage.store import ObjectStore

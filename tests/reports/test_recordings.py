@@ -14,7 +14,8 @@ from rerun.chunk import RrdReader
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.pairs import Pairs
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 

@@ -24,8 +24,9 @@ from mfsynth.reports.content import SlotTable
 from mfsynth.reports.facts import facts_of
 from mfsynth.reports.rejects import scores_in
 from mfsynth.shards.acceptance import ValueAcceptance
-from mfsynth.shards.commits import ScoreInfo, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import ScoreInfo
 from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import finalize_view
 from mfsynth.shards.views import Bound, Rules

@@ -20,7 +20,7 @@ from mfsynth.reports.histogram import draw_histogram
 from mfsynth.reports.page import duration, page_that_fits
 from mfsynth.reports.pictures import PAGE_BYTES, pictures_of
 from mfsynth.shards.acceptance import ValueAcceptance
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 
 @pytest.fixture

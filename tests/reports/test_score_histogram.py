@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mfsynth.reports.histogram import HEIGHT, WIDTH, draw_depths, draw_histogram
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 
 SCORE = ScoreInfo("score")
 SCORES = st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=40)

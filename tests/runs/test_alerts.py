@@ -27,7 +27,7 @@ from mfsynth.runs.settings import load_run_config
 from mfsynth.runs.watching import alerts as alerting
 from mfsynth.runs.watching.alerts import alerts
 from mfsynth.runs.watching.notices import Announcement, FailureNotice
-from mfsynth.shards.commits import read_run
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.storage.store import ObjectStore
 
 SECRET = "T0K3N"

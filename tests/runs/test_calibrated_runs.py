@@ -30,8 +30,9 @@ from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan, recorded_config
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete, load_run_config, run_fingerprint, run_scores
-from mfsynth.shards.commits import RunManifest, commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.run_manifest import RunManifest, open_run
 from mfsynth.shards.words import NO_GUARANTEE, limits_by_hand, loosened_limits
 from mfsynth.storage.store import ObjectStore
 

@@ -19,9 +19,10 @@ from mfsynth.geometry.camera_presets import CAMERA_PRESETS
 from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import run_fingerprint
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.integrity import shard_problems
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

@@ -14,10 +14,11 @@ from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
 from mfsynth.runs.watching.notices import Committed
-from mfsynth.shards.commits import commit, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import Counted, counted_shards
 from mfsynth.shards.gc import collect
 from mfsynth.shards.layout import PROGRESS_KEY
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

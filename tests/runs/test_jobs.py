@@ -32,10 +32,11 @@ from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
 from mfsynth.runs.reproduce import find_candidate, make_again
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError
 

@@ -19,8 +19,8 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
-from mfsynth.shards.commits import read_run
 from mfsynth.shards.labels import Moment
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.sources.registry import source_settings
 

@@ -41,7 +41,8 @@ from mfsynth.runs.understanding import (
     understanding,
     vocabulary_of,
 )
-from mfsynth.shards.commits import ScoreInfo, read_commits, read_run
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.run_manifest import ScoreInfo, read_run
 from mfsynth.storage.store import ObjectStore
 
 MINIMAL = {

@@ -13,8 +13,9 @@ from mfsynth.geometry import DepthKind
 from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Made
-from mfsynth.shards.commits import commit, read_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.training.config import TransformerConfig
 from mfsynth.training.small_text_encoder import build_text_encoder, build_tokenizer

@@ -32,9 +32,10 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureCause
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.runs.settings import load_run_config
 from mfsynth.runs.worker import ShardWorker
-from mfsynth.shards.commits import commit, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.reading import read_index
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

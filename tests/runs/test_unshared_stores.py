@@ -26,7 +26,8 @@ from mfsynth.runs.doctor.examination import run_examination
 from mfsynth.runs.doctor.findings import Severity, examine, ok
 from mfsynth.runs.events import Outcome
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.commits import read_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 Join = Callable[..., None]

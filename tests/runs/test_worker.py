@@ -29,9 +29,10 @@ from mfsynth.runs.protocol import Assignment, Failed, FailureCause, Made, Progre
 from mfsynth.runs.thumbnails import MAX_HEIGHT, pair_thumbnail
 from mfsynth.runs.worker import QUIET_ATTEMPTS, ShardWorker
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, run_sha256
+from mfsynth.shards.commits import commit
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import run_sha256
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreFullError, StoreRefusedError
 from mfsynth.storage.store import ObjectStore

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from mfsynth.cli.status import status
 from mfsynth.runs.settings import load_run_config, run_scores
 from mfsynth.shards.acceptance import SlotCounts, ValueAcceptance, read_slot_acceptance
-from mfsynth.shards.commits import ScoreInfo, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import run_documents
 from mfsynth.shards.reading import read_index
+from mfsynth.shards.run_manifest import ScoreInfo
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.totals import totals
 from mfsynth.shards.words import (

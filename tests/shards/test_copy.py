@@ -14,11 +14,12 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.drivers import beat, note_progress
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore

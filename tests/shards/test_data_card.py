@@ -14,10 +14,11 @@ import pytest
 import tiny_run
 import yaml
 
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.documents.card import first_card
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.quantisation import DepthScale
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.writer import encode_sample
 
 

@@ -20,9 +20,10 @@ from mfsynth.reports import render_page
 from mfsynth.reports.collect import collect_report
 from mfsynth.runs.reproduce import find_candidate
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits, read_run
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import open_run, read_run
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.shards.views import Bound, Rules

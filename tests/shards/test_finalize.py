@@ -10,10 +10,11 @@ import yaml
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.documents.card import data_card, first_card
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.run_manifest import ScoreInfo, open_run, read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

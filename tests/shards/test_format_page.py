@@ -12,9 +12,9 @@ import tiny_run
 
 from mfsynth.shards import layout
 from mfsynth.shards.columns import ADDED
-from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.reading import SEGMENT_NONCE, SEGMENT_OF
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt, StoredObject
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo
 from mfsynth.shards.segments import SIZES, segment_document
 from mfsynth.shards.selection import RETURNED
 from mfsynth.shards.tables import SCORE_PREFIX, SLOT_PREFIX, contents_of_run

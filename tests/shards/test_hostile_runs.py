@@ -18,10 +18,11 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import collect
+from mfsynth.shards.run_manifest import open_run, read_run
 from mfsynth.shards.status import run_status
 from mfsynth.shards.tombstones import put_tombstone
 from mfsynth.shards.verify import verify_run

@@ -12,10 +12,11 @@ from tiny_run import make_records, make_reject, make_rejected_pair
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.shards import layout
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 

@@ -17,8 +17,9 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, read_run, run_sha256
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.records import StoredObject
+from mfsynth.shards.run_manifest import open_run, read_run, run_sha256
 from mfsynth.shards.tar import TarWriter
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.digests import sha256_of_file

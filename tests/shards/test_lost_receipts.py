@@ -10,7 +10,7 @@ import tiny_run
 from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, run_sha256
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.drivers import (
     Counted,
@@ -20,6 +20,7 @@ from mfsynth.shards.drivers import (
     read_known_commits,
 )
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.run_manifest import open_run, run_sha256
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore

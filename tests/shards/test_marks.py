@@ -14,9 +14,10 @@ import tiny_run
 from PIL import Image
 
 from mfsynth.shards import codecs, marks, writer
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.marks import mark_jpeg, mark_png
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.shards.writer import encode_sample
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import read_commits, read_run
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.status import RunStatus
 from mfsynth.shards.totals import totals
 

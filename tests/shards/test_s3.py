@@ -25,10 +25,11 @@ from whole_lives import NO_GRACE, assert_like_an_undisturbed_run, operations, wh
 
 from mfsynth.cli import main
 from mfsynth.shards import layout
-from mfsynth.shards.commits import commit, open_run, read_commits, read_run
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import note_progress
 from mfsynth.shards.gc import garbage
 from mfsynth.shards.reading import read_index
+from mfsynth.shards.run_manifest import open_run, read_run
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.errors import StoreError, StoreRefusedError

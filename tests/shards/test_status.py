@@ -8,8 +8,9 @@ import pytest
 import tiny_run
 
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.drivers import beat
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.status import Pace, listed, pace_of, run_status
 
 

@@ -27,11 +27,12 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.reports.collect import collect_report
 from mfsynth.shards import layout
-from mfsynth.shards.commits import ScoreInfo, commit, open_run, read_commits
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.copy import copy_run
 from mfsynth.shards.perceptual_hash import perceptual_hash
 from mfsynth.shards.records import StoredObject
 from mfsynth.shards.refilter import parse_limit, refilter
+from mfsynth.shards.run_manifest import ScoreInfo, open_run
 from mfsynth.shards.segments import listed_segments
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run

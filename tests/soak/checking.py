@@ -23,9 +23,10 @@ from mfsynth.runs.protocol import Assignment, Made
 from mfsynth.runs.settings import complete
 from mfsynth.runs.worker import ShardWorker
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.gc import collect, garbage
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.exclusive import PART_SUFFIX
 from mfsynth.storage.store import ObjectStore

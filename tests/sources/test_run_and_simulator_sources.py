@@ -16,8 +16,9 @@ from training_files import assert_same_items, one_line_error, source
 from mfsynth.datasets import RGBDDataset
 from mfsynth.geometry import DepthKind
 from mfsynth.prompts import load_library
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.refilter import refilter
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.views import Bound, Rules
 from mfsynth.simulation import STYLES, render_dataset
 from mfsynth.sources.prompts import PromptItems

@@ -16,7 +16,7 @@ import pytest
 from disk_steps import before_each_step, killed_at_each_step
 
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import open_run, read_run
+from mfsynth.shards.run_manifest import open_run, read_run
 from mfsynth.storage import atomic, locks
 from mfsynth.storage.store import ObjectStore
 from mfsynth.storage.system_entries import has_system_entry, is_system_entry

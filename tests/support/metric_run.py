@@ -11,7 +11,7 @@ import tiny_run
 
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards.codecs import encode_metres
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.frame_columns import FRAME
 from mfsynth.shards.labels import (
     MASK,
@@ -26,6 +26,7 @@ from mfsynth.shards.labels import (
     member_of,
 )
 from mfsynth.shards.records import Sample
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.tables import contents_of_run
 from mfsynth.storage.store import ObjectStore
 

@@ -8,7 +8,7 @@ from mfsynth.runs.estimator import run_estimator
 from mfsynth.runs.items import RunItems
 from mfsynth.runs.manifest import run_manifest
 from mfsynth.runs.plan import RunPlan
-from mfsynth.shards.commits import RunManifest, open_run
+from mfsynth.shards.run_manifest import RunManifest, open_run
 from mfsynth.storage.store import ObjectStore
 
 

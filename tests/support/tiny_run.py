@@ -16,18 +16,12 @@ from mfsynth.config import settings_digest
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.shards import layout
-from mfsynth.shards.commits import (
-    RunManifest,
-    commit,
-    open_run,
-    read_commits,
-    read_run,
-    run_sha256,
-)
+from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.compaction import compact
 from mfsynth.shards.drivers import beat, note_progress, read_known_commits
 from mfsynth.shards.gc import collect
 from mfsynth.shards.records import CandidateRef, Quarantine, Receipt, Record, Reject, Sample
+from mfsynth.shards.run_manifest import RunManifest, open_run, read_run, run_sha256
 from mfsynth.shards.tables import Declared, contents_of_run
 from mfsynth.shards.writer import EncodedReject, ShardSpool, encode_sample
 from mfsynth.storage.listing import Entry

@@ -9,9 +9,10 @@ import tiny_run
 
 from mfsynth.datasets import RGBDDataset
 from mfsynth.shards import layout
-from mfsynth.shards.commits import open_run, read_commits
+from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.gc import garbage
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.shards.status import run_status
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore

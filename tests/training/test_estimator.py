@@ -38,12 +38,11 @@ from mfsynth.training.data.mixture import Mixture, Part
 from mfsynth.training.data.sparsity import AtMostPattern
 from mfsynth.training.estimator import (
     EstimatorTrainer,
-    log_depth_loss,
-    metric_log_depth_loss,
     middle_focal,
     train_estimator,
 )
 from mfsynth.training.estimator_config import load_estimator_config
+from mfsynth.training.estimator_losses import log_depth_loss, metric_log_depth_loss
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import quiet
 

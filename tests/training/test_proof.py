@@ -17,7 +17,7 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry.resizing import resize_nearest
 from mfsynth.runs.settings import complete
-from mfsynth.shards.commits import ScoreInfo
+from mfsynth.shards.run_manifest import ScoreInfo
 from mfsynth.simulation.gl import gl_context
 from mfsynth.training.data import Fitted
 

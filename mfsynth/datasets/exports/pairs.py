@@ -21,9 +21,9 @@ from mfsynth.datasets.samples import RGBDSample
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind, Intrinsics, IntrinsicsSource
 from mfsynth.geometry.rgbd import DepthMap
-from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.labels import as_matrix
 from mfsynth.shards.layout import MEMBERS, members_of
+from mfsynth.shards.run_manifest import RunManifest
 
 # Pairs in memory; with more a request is hardly longer than what it waits for.
 _AT_ONCE = 16

@@ -14,7 +14,7 @@ from mfsynth.evaluation.config import (
 from mfsynth.evaluation.frames import EvaluationSet, SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers.published import open_published
-from mfsynth.shards.commits import read_run
+from mfsynth.shards.run_manifest import read_run
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 

@@ -20,9 +20,9 @@ from mfsynth.runs.items import RunItems
 from mfsynth.runs.jobs import require_usable, takes_depth
 from mfsynth.runs.settings import WHY_ABSTAINING, abstaining_checks, run_scores
 from mfsynth.runs.understanding import PROMPTS_LOOKED_AT
-from mfsynth.shards.commits import run_to_resume
 from mfsynth.shards.drivers import read_known_commits
 from mfsynth.shards.records import Receipt
+from mfsynth.shards.run_manifest import run_to_resume
 from mfsynth.shards.words import NO_GUARANTEE, calibrated_limits, limits_by_hand
 from mfsynth.sources.survey import Survey
 from mfsynth.storage.store import ObjectStore

@@ -11,9 +11,9 @@ import yaml
 from mfsynth.formatting import one_line
 from mfsynth.geometry import DepthKind
 from mfsynth.shards import layout
-from mfsynth.shards.commits import RunManifest, ScoreInfo
 from mfsynth.shards.documents.models import licence_id, model_name
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import RunManifest, ScoreInfo
 from mfsynth.shards.words import (
     NO_GUARANTEE,
     camera_in_words,

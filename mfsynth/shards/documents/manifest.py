@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.shards import tables
-from mfsynth.shards.commits import RunManifest
 from mfsynth.shards.quantisation import FORMULAS
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE, Receipt
+from mfsynth.shards.run_manifest import RunManifest
 from mfsynth.shards.totals import by_count, totals
 from mfsynth.shards.words import licence_of_pairs
 

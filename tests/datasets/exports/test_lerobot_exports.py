@@ -22,9 +22,10 @@ from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.frame_columns import FrameColumn, decode_frame, encode_frame
 from mfsynth.shards.labels import Moment
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.sources.registry import source_settings
 from mfsynth.storage.store import ObjectStore
 

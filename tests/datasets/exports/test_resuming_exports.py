@@ -22,7 +22,8 @@ from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import open_exporter
 from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthKind
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 

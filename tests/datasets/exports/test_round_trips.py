@@ -17,9 +17,10 @@ from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.exports.exporting import export
 from mfsynth.datasets.exports.pairs import Pairs
 from mfsynth.datasets.exports.registry import FORMATS, open_exporter
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.sources.registry import source_settings
 from mfsynth.storage.store import ObjectStore
 

@@ -17,9 +17,10 @@ from metric_run import metric_sample
 from mfsynth.cli import main
 from mfsynth.datasets.exports.exporting import STATE
 from mfsynth.shards import codecs
-from mfsynth.shards.commits import commit, open_run
+from mfsynth.shards.commits import commit
 from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import DIGITAL_SOURCE_TYPE
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 
