@@ -7,7 +7,7 @@ who has the run's configuration needs no file; `mfsynth.checks.calibration_files
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -159,21 +159,38 @@ class Calibration(Check):
 
 
 def fuse(terms: tuple[Term, ...], bias: float, scores: Mapping[str, float]) -> float:
-    """The fused score of a pair: `bias` and what each term adds.
+    """The fused score of a pair; see `fused`. Scores that it lacks abstain."""
+    row = [[scores.get(term.score, math.nan) for term in terms]]
+    return float(fused([term.score for term in terms], np.array(row), terms, bias)[0])
 
-    A score that abstains adds nothing, as one in the middle of clean pairs.
+
+def fused(
+    names: Sequence[str], scores: NDArray[np.float64], terms: Sequence[Term], bias: float
+) -> NDArray[np.float64]:
+    """Fused scores of pairs: `bias` and what each term adds.
+
+    A score that abstains adds nothing, as one in the middle of clean pairs. A pair's value is the
+    same to the bit whatever others it is computed with, so that a limit passes its own value.
+
+    Args:
+        names: Of the scores, in the order of the columns.
+        scores: (n, m); nan where a score abstains.
+        terms: Of scores that are among the names.
+        bias: Of the logistic regression.
 
     Returns:
-        Log odds; nan where all scores abstain.
+        (n,) log odds; nan where all scores abstain.
     """
-    total, spoke = bias, False
+    total = np.full(len(scores), bias)
+    spoke = np.zeros(len(scores), np.bool_)
     for term in terms:
-        value = scores.get(term.score, math.nan)
-        if not math.isnan(value):
-            spoke = True
-            beyond = deviations(np.array([value]), term.middle, term.low, term.high)
-            total += float(beyond[0] @ (*term.below, *term.above))
-    return total if spoke else math.nan
+        values = scores[:, names.index(term.score)]
+        beyond = deviations(values, term.middle, term.low, term.high)
+        # One by one: sums of arrays round by how many rows there are.
+        for column, weight in enumerate((*term.below, *term.above)):
+            total += weight * beyond[:, column]
+        spoke |= ~np.isnan(values)
+    return np.where(spoke, total, np.nan)
 
 
 def deviations(

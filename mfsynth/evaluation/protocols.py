@@ -61,6 +61,8 @@ class Protocol:
         window: The part that counts; None for all.
         solve_side: Alignments are solved on a copy whose longer side has at most that many pixels,
             taken by nearest neighbour; None for the map itself.
+        least_disparity: Fitted disparities are brought up to it; None for a thousandth of that of
+            the median ground truth, whose unit is not known.
         images: How many the data set's published figures are the mean of; None without such.
     """
 
@@ -70,6 +72,7 @@ class Protocol:
     clip: tuple[float, float] = (1e-6, math.inf)
     window: Window | None = None
     solve_side: int | None = None
+    least_disparity: float | None = 1e-3
     images: int | None = None
 
     def valid(self, truth: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -112,7 +115,9 @@ class Protocol:
                 scale, shift = affine_least_squares(p, g, m)
                 fitted = prediction * scale + shift
             case "disparity":
-                fitted = depth_from_disparity_fit(prediction, *disparity_least_squares(p, g, m))
+                scale, shift = disparity_least_squares(p, g, m)
+                least = self.least_disparity or 1e-3 / float(np.median(g[m]))
+                fitted = depth_from_disparity_fit(prediction, scale, shift, least)
         return np.where(given, fitted, 0.0).clip(*self.clip)
 
 
@@ -132,7 +137,7 @@ def _nearest_copy(values: NDArray[Value], side: int | None) -> NDArray[Value]:
     return values[rows[:, None], columns]
 
 
-PLAIN: Final = Protocol("plain")
+PLAIN: Final = Protocol("plain", least_disparity=None)
 
 # NYUv2's rows 45 to 471 and columns 41 to 601, of 480 × 640: the ends lie half a pixel further,
 # so that rounding down gives them back exactly.

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from mfsynth.geometry.selection import compared_values
 
-_ROUNDS = 20
+_MOST_ROUNDS, _STANDS_STILL = 500, 1e-6
 # Errors below this share of the depth count as none.
 _EXACT = 1e-4
 _FAR = 4.0
+# Of disparities: these are far off beyond so many times the distance that such a share has at most.
+_LEVERAGE, _MOST = 1.5, 0.75
 
 
 def scale_l1(
@@ -110,13 +112,15 @@ def disparity_least_squares(
 def disparity_l1(
     values: NDArray[np.floating], target: NDArray[np.floating], valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
-    """The scale s and shift t that minimise sum |s·v + t - 1/g| · g, with s made positive.
+    """The scale s and shift t that minimise sum |s·v + t - 1/g| · g · w, with s made positive.
 
     Errors of disparity as shares of it, which are those of depth; depths beyond four times their
-    median count as if they were that far. Few pixels that are far off don't spoil it. Where the
-    best scale is negative its opposite is taken, about the same middle: no alignment may turn near
-    into far, so what says the opposite still does. By least squares with weights of the last
-    round's errors; after `_ROUNDS` of them it is there to about a thousandth.
+    median count as if they were that far, and w falls as 1/distance for disparities v that lie
+    farther from their median than most do (Mallows' weights): few pixels that are far off, in depth
+    or in disparity, don't spoil it. Where the best scale is negative its opposite is taken, about
+    the same middle: no alignment may turn near into far, so what says the opposite still does.
+
+    By least squares with weights of the last round's errors, until the fit stands still.
 
     Args:
         values: Disparity v up to an affine map, any shape; finite where valid.
@@ -132,11 +136,16 @@ def disparity_l1(
     if spread <= np.finfo(np.float64).eps * abs(middle):
         spread = 0.0
     x = (v - middle) / spread if spread else np.zeros_like(v)
-    weight = share**2
-    for _ in range(_ROUNDS):
-        scale, shift = _fit_weighted_line(x, 1 / g, weight)
-        off = np.abs(scale * x + shift - 1 / g) * share
-        weight = share**2 / np.maximum(off, _EXACT)
+    trust = share * _without_leverage(x)
+    weight, fitted = trust * share, (0.0, 0.0)
+    for _ in range(_MOST_ROUNDS):
+        before, fitted = fitted, _fit_weighted_line(x, 1 / g, weight)
+        off = np.abs(fitted[0] * x + fitted[1] - 1 / g) * share
+        weight = trust * share / np.maximum(off, _EXACT)
+        moved = max(abs(now - then) for now, then in zip(fitted, before, strict=True))
+        if moved <= _STANDS_STILL * (abs(fitted[0]) + abs(fitted[1])):
+            break
+    scale, shift = fitted
     if scale < 0:
         shift += 2 * scale * _dot(weight, x) / float(weight.sum())
     scale = abs(scale) / spread if spread else 0.0
@@ -161,6 +170,14 @@ def depth_from_disparity_fit(
     given = np.isfinite(p) & (p > 0)
     disparity = np.maximum(scale / np.where(given, p, 1.0) + shift, least)
     return np.where(given, 1 / disparity, 0.0).astype(np.float32)
+
+
+def _without_leverage(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) weights: 1 near the middle, 0, and c/|x| beyond c, half as far again as most are."""
+    away = np.abs(x)
+    # Of more than half of them, so that it isn't 0 where half have one value.
+    limit = _LEVERAGE * float(np.quantile(away, _MOST))
+    return np.minimum(1.0, limit / np.maximum(away, limit)) if limit else np.ones_like(x)
 
 
 def _fit_weighted_line(

@@ -128,19 +128,30 @@ def loosened_limits(scores: Mapping[str, ScoreInfo]) -> list[str]:
 
 
 def limits_by_hand(scores: Mapping[str, ScoreInfo], settings: Mapping[str, Any]) -> list[str]:
-    """The scores, in words, whose limit is another than that of the run's calibration.
+    """What a run rejects beside its calibration, in words; nothing without one.
+
+    Limits that are others than the calibration's, and checks that reject where they abstain.
 
     Args:
         scores: What a run says of its scores, by name.
         settings: Its semantic settings.
     """
-    return [
+    calibrated = calibrated_limits(settings)
+    if not calibrated:
+        return []
+    limits = [
         f"{score.label} {score.bound(score.limit)}, calibrated {score.bound(limit)}"
-        for name, limit in calibrated_limits(settings).items()
+        for name, limit in calibrated.items()
         if (score := scores.get(name)) is not None
         and score.limit is not None
         and score.limit != limit
     ]
+    rejecting = [
+        f"{name} rejects where it abstains"
+        for name, check in settings["checks"].items()
+        if isinstance(check, Mapping) and check.get("on_abstain") == "reject"
+    ]
+    return limits + rejecting
 
 
 def calibrated_limits(settings: Mapping[str, Any]) -> Mapping[str, float]:

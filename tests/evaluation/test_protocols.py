@@ -128,6 +128,12 @@ def test_what_a_fitted_disparity_puts_beyond_infinity_is_as_far_as_the_set_goes(
     assert (aligned[disparity <= 0] == 10).all()
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])
+def test_of_a_set_without_metres_disparity_is_fitted_in_any_unit(unit):
+    truth = unit * depth_map(shape=(40, 60))
+    assert score_depth([3 * truth], [truth], alignment="disparity").abs_rel < 1e-4
+
+
 def test_a_large_map_is_aligned_on_a_copy_and_scored_in_full():
     truth = depth_map(shape=(40, 60))
     prediction = truth.copy()

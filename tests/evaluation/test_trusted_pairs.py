@@ -15,8 +15,9 @@ from mfsynth.checks import Check, CheckedPair, Score, open_checks
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration import scoring
 from mfsynth.evaluation.calibration.config import TrustedPart
-from mfsynth.evaluation.calibration.figures import one_of_each, split
+from mfsynth.evaluation.calibration.figures import one_of_each
 from mfsynth.evaluation.calibration.scoring import score_pairs
+from mfsynth.evaluation.calibration.splitting import FITTING, HALVES, split
 from mfsynth.evaluation.calibration.trusted import (
     TrustedPair,
     TrustedPairs,
@@ -79,6 +80,38 @@ def test_windows_lie_side_by_side_and_have_their_camera():
         assert pair.intrinsics.cx == pytest.approx(29.5 - left)
 
 
+def test_windows_that_are_the_same_count_once():
+    assert len(read(item(0, rows=40, columns=41), crops=4).pairs) == 2
+    assert len(read(item(0, rows=40, columns=40), crops=4).pairs) == 1
+
+
+def test_the_fused_score_is_fitted_on_no_depth_and_no_text_of_what_judges_it():
+    class Means(Check):
+        inputs = ("depth", "text")
+        scores = (
+            Score("depth", "depth", "lower", "whose"),
+            Score("text", "text", "lower", "whose"),
+        )
+
+        def measure(self, pair):
+            return {"depth": float(pair.depth.mean()), "text": float(pair.text)}
+
+    count = 24
+    depths = [np.full((40, 40), 1 + number, np.float32) for number in range(count)]
+    items = [
+        item(number, columns=40, depth=depths[number], text=str(number)) for number in range(count)
+    ]
+    found = score_pairs(read(*items).pairs, {"means": Means()}, 0, lambda *_: None)
+    met = {one.name: rows for one, rows in found.spoilt.items()}
+    partners = met["other sample's depth"][:, 0].astype(int) - 1
+    strangers = met["other sample's prompt"][:, 1].astype(int)
+    for others in (partners, strangers):
+        assert (others != np.arange(count)).all()
+        for parts in (FITTING, HALVES):
+            part = split(found.images, 0, parts)
+            assert (part == part[others]).all()
+
+
 @pytest.mark.usefixtures("opengl")
 def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
     render = {"library": "tabletop_shapes", "scenes": 2, "views": 2, "seed": 5}
@@ -89,7 +122,7 @@ def test_views_of_a_scene_and_windows_of_a_view_are_one_image(tmp_path):
         TrustedPart(source=ListSettings()),
         TrustedPart.model_validate(scenes),
     ]
-    found = read_pairs(parts, 16, 16, lambda *_: None)
+    found = read_pairs(parts, 16, 12, lambda *_: None)
     images = [pair.image for pair in found.pairs]
     assert images == [0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]
     assert [pair.item for pair in found.pairs] == [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8]

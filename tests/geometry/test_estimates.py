@@ -57,6 +57,28 @@ def test_pixels_that_are_far_off_do_not_spoil_the_fit_of_disparity(depth):
     assert np.median(np.abs(squared[4:] / depth[4:] - 1)) > 0.3
 
 
+@pytest.mark.parametrize("times", [3, 12, 100])
+def test_a_patch_of_large_disparity_does_not_spoil_the_fit(depth, times):
+    values = (7 / np.where(depth > 0, depth, 4)).astype(np.float32)
+    right = estimate(values.copy(), EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
+    values[8:12, 4:10] *= times
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)
+    fitted[8:12, 4:10] = right[8:12, 4:10]
+    np.testing.assert_allclose(fitted, right, rtol=0.02)
+
+
+@pytest.mark.parametrize("times", [10, 1000])
+def test_a_window_that_the_estimator_does_not_see_does_not_spoil_the_fit(times):
+    rows, columns = np.mgrid[:64, :64]
+    depth = (4 - 2.5 * rows / 64 + 0.3 * np.sin(columns / 9)).astype(np.float32)
+    noise = 1 + 0.01 * np.random.default_rng(0).standard_normal(depth.shape)
+    values = ((3 / depth + 1) * noise).astype(np.float32)
+    beyond = depth.copy()
+    beyond[:6] *= times
+    fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(beyond)
+    assert np.median(np.abs(fitted[6:] / depth[6:] - 1)) < 0.03
+
+
 def test_a_fit_of_disparity_does_not_turn_near_into_far(depth):
     values = np.where(depth > 0, depth, 4).astype(np.float32)
     fitted = estimate(values, EstimateKind.AFFINE_INVARIANT_DISPARITY).depth_like(depth)

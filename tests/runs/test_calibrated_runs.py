@@ -135,6 +135,10 @@ def test_limits_by_hand_beside_a_calibration_are_told_at_the_start(save):
     assert limits_by_hand(run_scores(looser), {"checks": looser.checks}) == [
         "registration at least 0.1, calibrated at least 0.7"
     ]
+    strict = config(save(), flying_pixels={"on_abstain": "reject"})
+    assert limits_by_hand(run_scores(strict), {"checks": strict.checks}) == [
+        "flying_pixels rejects where it abstains"
+    ]
     assert checks_look(config(save())).severity is Severity.OK
 
 

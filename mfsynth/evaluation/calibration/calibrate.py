@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 import mfsynth
 from mfsynth.checks.base import Check, Input
-from mfsynth.checks.calibration import CALIBRATION, FUSED, Guarantee, Term, UsedEstimator
+from mfsynth.checks.calibration import (
+    CALIBRATION,
+    FUSED,
+    Guarantee,
+    Term,
+    UsedEstimator,
+    fused,
+)
 from mfsynth.checks.calibration_files import CalibrationFile, limit_settings
 from mfsynth.checks.registry import networks_of, open_checks
 from mfsynth.checks.verdict import score_infos
@@ -23,17 +30,14 @@ from mfsynth.evaluation.calibration.figures import (
     held_out_figures,
     one_of_each,
     power_figures,
-    split,
 )
-from mfsynth.evaluation.calibration.fusing import fused
 from mfsynth.evaluation.calibration.limits import blocks, limits, needed
 from mfsynth.evaluation.calibration.scoring import Scored, score_pairs
+from mfsynth.evaluation.calibration.splitting import FITTING, split
 from mfsynth.evaluation.calibration.trusted import Report, read_pairs, with_estimates
 
 # Of `CheckedPair`, what trusted pairs can have.
 _INPUTS: tuple[Input, ...] = ("rgb", "depth", "intrinsics", "camera", "estimate", "text", "slots")
-# Of the images; one fits the fused score, which has few weights, and the others give limits.
-_PARTS = 4
 
 
 def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
@@ -63,7 +67,7 @@ def calibrate(config: CalibrateConfig, report: Report) -> CalibrationFile:
 
     scored, sources = scored_of(config.data)
     has_limits = config.alpha is not None and config.delta is not None
-    fits = split(scored.images, config.seed, _PARTS if has_limits else 1)
+    fits = split(scored.images, config.seed, FITTING if has_limits else 1)
     terms, bias = fit_on(scored, fits)
     found = _limits(scored, fits, terms, bias, checks, config)
     figures: dict[str, Any] = {
@@ -160,7 +164,7 @@ def _require_enough(images: int, checks: Mapping[str, Check], config: CalibrateC
     scores = len(_limited(checks))
     left = needed(scores, config.alpha, config.delta)
     # Those that fit the fused score, a part rounded down, come on top.
-    least = max(left + (left - 1) // (_PARTS - 1), _PARTS)
+    least = max(left + (left - 1) // (FITTING - 1), FITTING)
     if images < least:
         raise MfsynthError(
             f"data: {images} images are too few for limits on {scores} scores at alpha "

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfsynth.checks.calibration import FUSED, Term
+from mfsynth.checks.calibration import FUSED, Term, fused
 from mfsynth.evaluation.calibration.corruptions import Corruption
-from mfsynth.evaluation.calibration.fusing import fit, fused
+from mfsynth.evaluation.calibration.fusing import fit
 from mfsynth.evaluation.calibration.power import Bootstrap, Draws
 from mfsynth.evaluation.calibration.scoring import Scored
+from mfsynth.evaluation.calibration.splitting import HALVES, split
 
 UNSEEN = "fused_unseen"
 """The fused score by weights that have seen no corruption of the family that it is tried on."""
@@ -20,12 +21,6 @@ UNSEEN = "fused_unseen"
 _Fused = tuple[tuple[Term, ...], float]
 
 _DIGITS = 4
-
-
-def split(images: NDArray[np.intp], seed: int, parts: int) -> NDArray[np.bool_]:
-    """The pairs of one of so many equal parts of the images, by chance."""
-    numbers = np.random.default_rng([seed, 5]).permutation(np.unique(images))
-    return np.isin(images, numbers[: len(numbers) // parts])
 
 
 def one_of_each(images: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
@@ -55,7 +50,7 @@ def power_figures(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
         mildest.
     """
     bootstrap = Bootstrap(scored.images, draws, seed)
-    half = split(scored.images, seed, 2)
+    half = split(scored.images, seed, HALVES)
     halves = (half, ~half)
     known = [fit_on(scored, part) for part in halves]
     rows = []

@@ -65,18 +65,6 @@ def fit(
     return tuple(terms), bias
 
 
-def fused(names: Sequence[str], scores: _Scores, terms: Sequence[Term], bias: float) -> _Scores:
-    """Fused scores (n,) of pairs with scores (n, m), as `mfsynth.checks.calibration.fuse`."""
-    total = np.full(len(scores), bias)
-    spoke = np.zeros(len(scores), bool)
-    for term in terms:
-        values = scores[:, names.index(term.score)]
-        beyond = deviations(values, term.middle, term.low, term.high)
-        total += (beyond * (*term.below, *term.above)).sum(axis=1)
-        spoke |= ~np.isnan(values)
-    return np.where(spoke, total, np.nan)
-
-
 def _scale(clean: _Scores, all_pairs: _Scores) -> tuple[float, float, float] | None:
     """Middle and both deviations of a score; None where nothing can be told by it."""
     clean, all_pairs = clean[~np.isnan(clean)], all_pairs[~np.isnan(all_pairs)]

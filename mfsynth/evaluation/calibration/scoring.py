@@ -19,6 +19,7 @@ from mfsynth.checks.registry import networks_of
 from mfsynth.checks.verdict import run_checks, score_infos
 from mfsynth.errors import MfsynthError
 from mfsynth.evaluation.calibration.corruptions import CORRUPTIONS, Corruption
+from mfsynth.evaluation.calibration.splitting import parts_of
 from mfsynth.evaluation.calibration.trusted import Report, TrustedPair
 from mfsynth.processes import end_with_parent, one_thread_each, usable_cores
 
@@ -168,25 +169,37 @@ def _seeing(checks: Checks) -> Mapping[Corruption, Checks]:
 
 
 def _partners(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
-    """For each pair one of another item, of the same prompt if there is one."""
-    by_text: dict[str | None, list[int]] = {}
+    """For each pair one of another item, of the same prompt if there is one.
+
+    Of the same part, too, as far as that has another image: what fits the fused score must not
+    have seen the depth of those that limits and figures are of.
+    """
+    images, items = (np.array([getattr(one, name) for one in pairs]) for name in ("image", "item"))
+    parts, everything = parts_of(images, seed), np.arange(len(pairs))
+    of_part = {part: np.flatnonzero(parts == part) for part in set(parts.tolist())}
+    alike: dict[tuple[int, str], list[int]] = {}
     for number, one in enumerate(pairs):
-        by_text.setdefault(one.pair.text, []).append(number)
+        alike.setdefault((parts[number], one.pair.text or ""), []).append(number)
+    of_text = {both: np.array(numbers) for both, numbers in alike.items()}
     partners = []
-    for number, one in enumerate(pairs):
-        alike = by_text[one.pair.text] if one.pair.text is not None else []
-        candidates = [i for i in alike if pairs[i].item != one.item] or [
-            i for i, pair in enumerate(pairs) if pair.image != one.image
-        ]
+    for number, (part, one) in enumerate(zip(parts.tolist(), pairs, strict=True)):
+        same = of_text[part, one.pair.text] if one.pair.text else everything[:0]
+        candidates = same[items[same] != items[number]]
+        for wider in (of_part[part], everything):
+            if not candidates.size:
+                candidates = wider[images[wider] != images[number]]
         partners.append(int(np.random.default_rng([seed, 4, number]).choice(candidates)))
     return partners
 
 
 def _strangers(pairs: Sequence[TrustedPair], seed: int) -> list[int]:
-    """For each pair one of another prompt; itself where there is none."""
+    """For each pair one of another prompt, of the same part if it has one; else itself."""
     texts = np.array([pair.pair.text or "" for pair in pairs])
-    return [
-        int(np.random.default_rng([seed, 7, number]).choice(others)) if others.size else number
-        for number, text in enumerate(texts)
-        for others in [np.flatnonzero(texts != text)]
-    ]
+    parts = parts_of(np.array([pair.image for pair in pairs]), seed)
+    strangers = []
+    for number, (text, part) in enumerate(zip(texts, parts, strict=True)):
+        others = np.flatnonzero(texts != text)
+        near = others[parts[others] == part]
+        candidates = near if near.size else others if others.size else [number]
+        strangers.append(int(np.random.default_rng([seed, 7, number]).choice(candidates)))
+    return strangers

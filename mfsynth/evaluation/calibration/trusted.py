@@ -150,10 +150,13 @@ def _windows(item: Item, crops: int, height: int, width: int) -> Iterator[Checke
     scale = min(rows / height, columns / width)
     window_rows = min(rows, max(1, round(height * scale)))
     window_columns = min(columns, max(1, round(width * scale)))
-    for crop in range(crops):
-        share = (crop + 0.5) / crops
-        top = round(share * (rows - window_rows))
-        left = round(share * (columns - window_columns))
+    shares = [(crop + 0.5) / crops for crop in range(crops)]
+    corners = [
+        (round(share * (rows - window_rows)), round(share * (columns - window_columns)))
+        for share in shares
+    ]
+    # Where an image is hardly larger than a window, several are the same one.
+    for top, left in dict.fromkeys(corners):
         window = np.s_[top : top + window_rows, left : left + window_columns]
         depth = resize_nearest(item.depth[window], height, width)
         if np.count_nonzero(depth) < MIN_SHARED_PIXELS:
