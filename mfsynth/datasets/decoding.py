@@ -139,6 +139,7 @@ def described(row: Row, pixels: Pixels) -> RGBDSample:
             slots_of(row),
             row.get("source"),
             row.get("copy"),
+            row.get("scene"),
         ),
         rgb=pixels.rgb,
         depth=pixels.depth,

@@ -195,8 +195,9 @@ class RGBDDataset:
         Args:
             shares: Share of each part by its name, such as `{"train": 0.9, "val": 0.1}`.
             by: The column, such as `sample_id`; samples without a value go each by itself. By
-                default what must stay together: the `episode` of a sample that is of one, else the
-                `source` of one that was made of an item, else its `prompt_id`.
+                default what must stay together: the `scene` of a sample whose source says it, else
+                its `episode`, else the `source` of one that was made of an item, else its
+                `prompt_id`.
 
         Raises:
             MfsynthError: Shares are not positive, or come to more than 1; or no such column.

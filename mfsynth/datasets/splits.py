@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mfsynth.errors import MfsynthError
 
-TOGETHER = ("episode", "source", "prompt_id")
+TOGETHER = ("scene", "episode", "source", "prompt_id")
 """What pairs are alike that have it in common; of a pair the first counts that it has."""
 
 

@@ -17,7 +17,7 @@ from mfsynth.models.estimators.catalogue import EstimatorInfo
 from mfsynth.prompts import PromptSource, open_prompts
 from mfsynth.runs.settings import run_fingerprint
 from mfsynth.shards.labels import EPISODE, NO_LABELS, Labels, Moment
-from mfsynth.sources.base import Item, NamedSource, Origin, as_labelled, labels_of
+from mfsynth.sources.base import Item, NamedSource, Origin, as_labelled, labels_of, told_scene
 from mfsynth.sources.contents import content_digest, named
 from mfsynth.sources.prompts import PromptItems
 from mfsynth.sources.registry import source_settings
@@ -127,7 +127,8 @@ class RunItems:
             alone = place is None or self._config.sampler.mode == "i2d"
             text = self._texts[number if alone or place is None else place.first]
         labels = NO_LABELS if place is None else Labels(moment=place.moment)
-        origin = Origin(source.items.key(number))
+        scene = told_scene(source.items, number)
+        origin = Origin(source.items.key(number), scene=scene)
         return Item(text=text, slots=item.slots, origin=origin, labels=labels)
 
     @cached_property

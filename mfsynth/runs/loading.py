@@ -158,7 +158,7 @@ class Loader:
             require_given(self.sampler.mode, item, self.sampler)
         except MfsynthError as error:
             raise _RefusedError(str(error)) from error
-        origin = replace(item.origin, key=known.origin.key)
+        origin = replace(item.origin, key=known.origin.key, scene=known.origin.scene)
         # What a library or the source said before is what is recorded of it.
         item = replace(item, text=known.text, slots=known.slots, origin=origin)
         return replace(candidate, item=item)

@@ -56,6 +56,7 @@ class Candidate:
             slots,
             source=None if self.copy is None else self.item.origin.key,
             copy=self.copy,
+            scene=self.item.origin.scene,
         )
 
 

@@ -167,7 +167,7 @@ def added_columns(config: RunConfig, labels: Collection[str] = ()) -> tuple[str,
     if config.metres_per_unit == "source" or config.sensor is not None:
         names += _SENSOR
     if config.source is not None:
-        names += ("source", "copy", "source_licence")
+        names += ("source", "copy", "scene", "source_licence")
     if any("mask" in check.inputs for check in open_checks(config.checks).values()):
         names += (PARTED,)
     for label, columns in _COLUMNS_OF_LABELS.items():

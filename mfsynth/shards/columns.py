@@ -151,6 +151,15 @@ def _of_source(ref_of: Callable[[_T], CandidateRef]) -> tuple[Column[_T], ...]:
             lambda placed: ref_of(placed).copy,
             **later,
         ),
+        Column(
+            "scene",
+            "string",
+            "what the item's source says that views of one scene, or frames of one recording, have "
+            "in common; null where it doesn't say",
+            lambda placed: ref_of(placed).scene,
+            nullable=True,
+            **later,
+        ),
     )
 
 

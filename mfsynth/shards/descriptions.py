@@ -18,7 +18,7 @@ _PLAIN = (
 _LATER = (
     *("licence", "digital_source_type", "camera", "phash"),
     *("metres_per_unit", "metres_per_unit_error"),
-    *("source", "copy", "source_licence"),
+    *("source", "copy", "scene", "source_licence"),
     *("camera_to_world", "objects", "parted_objects", "episode", "frame", "timestamp"),
 )
 _CAMERA = ("fx", "fy", "cx", "cy")

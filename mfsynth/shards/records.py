@@ -52,6 +52,8 @@ class CandidateRef:
         source: What the item is called in the source that the run begins with; None where there is
             no source.
         copy: Which of the candidates made of that item, from 0; None likewise.
+        scene: What that source says that views of one scene, or frames of one recording, have in
+            common; None where it doesn't say.
     """
 
     sample_id: str
@@ -62,6 +64,7 @@ class CandidateRef:
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     source: str | None = None
     copy: int | None = None
+    scene: str | None = None
 
     def __post_init__(self) -> None:
         if not layout.SAMPLE_ID.fullmatch(self.sample_id):

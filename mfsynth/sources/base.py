@@ -112,6 +112,7 @@ class Origin:
         licence: What the item may be used for; "" where only the settings say.
         camera: Where its intrinsics come from.
         depth: What a unit of its depth is, where the source knows more than whether it is metres.
+        scene: Of an item that a run begins with, what its source says of it (`told_scene`).
     """
 
     key: str = ""
@@ -120,6 +121,7 @@ class Origin:
     licence: str = ""
     camera: IntrinsicsSource = IntrinsicsSource.GIVEN
     depth: DepthKind | None = None
+    scene: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,7 +264,19 @@ def labels_of(source: FiniteSource) -> tuple[str, ...]:
 def scene_of(source: FiniteSource, index: int) -> str:
     """What items of a source have in common that were not drawn independently of each other.
 
-    Of a source that doesn't say, that is their episode, or else nothing: each has its own.
+    Of a source that doesn't say, that is nothing: each has its own.
+
+    Raises:
+        MfsynthError: See `as_labelled`.
+    """
+    told = told_scene(source, index)
+    return f"item {index}" if told is None else told
+
+
+def told_scene(source: FiniteSource, index: int) -> str | None:
+    """What a source says that views of a scene, or frames of a recording, have in common.
+
+    That is their scene, or else their episode; None where it says neither.
 
     Raises:
         MfsynthError: See `as_labelled`.
@@ -271,4 +285,4 @@ def scene_of(source: FiniteSource, index: int) -> str:
         return source.scene(index)
     labelled = as_labelled(source)
     moment = None if labelled is None else labelled.moment(index)
-    return f"item {index}" if moment is None else moment.episode
+    return None if moment is None else moment.episode

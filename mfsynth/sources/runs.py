@@ -139,7 +139,10 @@ class RunSource:
         return Moment(named, frame, self._column("timestamp", index))
 
     def scene(self, index: int) -> str:
-        """See `SceneSource`: what an episode or an item of the run's own source became."""
+        """See `SceneSource`: what the run's own source says, or what its item or episode became."""
+        # As it is, so that runs of runs agree with the first of them, in splits, too.
+        if (told := self._column("scene", index)) is not None:
+            return str(told)
         for name in ("episode", "source"):
             if (value := self._column(name, index)) is not None:
                 return f"{name} {value}"

@@ -204,6 +204,21 @@ def test_what_was_made_of_one_item_or_episode_is_in_one_part(tmp_path):
     assert not {*first} & {*second}
 
 
+def test_views_of_one_scene_are_in_one_part_whatever_their_items_are_called(tmp_path):
+    dataset = RGBDDataset(tiny_run.make_run(str(tmp_path / "run"), 8).url)
+    # The last are of a run whose source says nothing of scenes.
+    scenes = [f"scene {i // 2}" if i < 20 else None for i in range(len(dataset))]
+    sources = [f"{i}.png" if i < 20 else f"item {i // 2}" for i in range(len(dataset))]
+    with_columns(dataset, scene=scenes, source=sources, episode=sources)
+    for column in ("scene", "source"):
+        first, second = values_by_part(dataset, column)
+        assert first
+        assert second
+        assert not {*first} & {*second} - {None}
+    first, second = values_by_part(dataset, "scene", by="source")
+    assert {*first} & {*second} - {None}
+
+
 def test_a_pair_without_a_value_goes_by_itself(tmp_path):
     dataset = RGBDDataset(tiny_run.make_run(str(tmp_path / "run"), 8).url)
     room = ["kitchen" if i % 2 else None for i in range(len(dataset))]

@@ -115,6 +115,8 @@ def test_a_run_over_episodes_has_them_each_copy_being_one(job, recordings, tmp_p
         *(("pour#0", 2), ("pour#1", 2), ("pour#0", 9), ("pour#1", 9))
     ]
     assert len({pair.seed for pair in pairs}) == 4
+    # But both were one recording.
+    assert {pair.ref.scene for pair in pairs} == {*FRAMES}
 
 
 @pytest.mark.usefixtures("opengl_of_any_thread")

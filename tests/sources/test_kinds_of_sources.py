@@ -105,6 +105,7 @@ def test_half_of_what_labels_need_is_told_of_not_taken_for_none(install, tmp_pat
     assert base.as_labelled(opened) is None
     assert base.labels_of(opened) == ()
     assert base.scene_of(opened, 3) == "item 3"
+    assert base.told_scene(opened, 3) is None
     half = type("Half", (type(opened),), members)(())
     for ask in (base.labels_of, lambda half: base.scene_of(half, 0)):
         with one_line_error(f"^Half {said}"):
@@ -117,4 +118,4 @@ def test_what_has_labels_and_moments_is_a_labelled_source_whoever_wrote_it(insta
     members = {"labels": ("episode",), "moment": lambda self, index: Moment("walk", index)}
     whole = type("Whole", (type(opened),), members)(())
     assert base.labels_of(whole) == ("episode",)
-    assert base.scene_of(whole, 3) == "walk"
+    assert base.scene_of(whole, 3) == base.told_scene(whole, 3) == "walk"
