@@ -42,6 +42,10 @@ _ALLOWED = {
     "log": ("near", "far", "shift"),
 }
 _NUMBERS = ("near", "far", "shift", "baseline", "doffs")
+# Settings that are not of a depth map's codes.
+_NOT_OF_CODES = frozenset(
+    {"rgb_key", "camera", "depth_camera", "registration", "crop", "extrinsics", "orientation"}
+)
 
 
 class FromMetadata(Settings):
@@ -274,6 +278,12 @@ class Encoding(Settings):
         if self.extrinsics is not None:
             files.append(self.extrinsics.file)
         return frozenset(file for file in files if file is not None)
+
+    @property
+    def of_codes(self) -> tuple[str, ...]:
+        """Settings that were given of how a depth map is stored, not of whose it is."""
+        names = (name for name in type(self).model_fields if name not in _NOT_OF_CODES)
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
     def of_metadata(self) -> Mapping[str, FromMetadata]:

@@ -148,6 +148,13 @@ def cell_of(cell: pa.Scalar, name: str) -> Any:
     return cell.as_py()
 
 
+def holds_files(column: pa.Field) -> bool:
+    """Whether cells of a column are files: bytes, or as `datasets.Image` has them."""
+    kind = column.type
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(is_bytes or pa.types.is_struct(kind))
+
+
 def _array(values: pa.Array) -> Any:
     shape, ragged = [len(values)], False
     while _is_list(values.type):

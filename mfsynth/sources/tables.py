@@ -17,45 +17,45 @@ from mfsynth.config.base import NonEmpty
 from mfsynth.config.documents import decode_utf8, strict_json
 from mfsynth.config.suggestions import did_you_mean
 from mfsynth.errors import MfsynthError
-from mfsynth.geometry import DepthKind, Intrinsics
 from mfsynth.geometry.rgbd import RgbImage
 from mfsynth.shards.labels import Moment
-from mfsynth.shards.quantisation import DepthEncoding, DepthScale
 from mfsynth.sources.assembling import Files, assemble
 from mfsynth.sources.base import Item
 from mfsynth.sources.captions import did_you_mean_caption, first_text
 from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folder_layouts import pair_by_wildcards
-from mfsynth.sources.own_shards import OwnDepth
+from mfsynth.sources.own_tables import own_columns, own_depth
 from mfsynth.sources.settings import StoredDepthSettings
-from mfsynth.sources.table_files import TableFile, cell_of
+from mfsynth.sources.table_files import TableFile, cell_of, holds_files
 from mfsynth.sources.tolerance import Skipped
 from mfsynth.sources.trees import Tree, open_tree
 from mfsynth.storage.urls import where_sought
 
 EXTENSIONS = ("parquet", "arrow")
 _CACHE = "cache-"
-# Columns by which mfsynth's own export says what its codes are.
-_OWN = ("depth_encoding", "depth_unit_per_code", "depth_near", "depth_far", "depth_kind")
-_OWN_CAMERA = ("fx", "fy", "cx", "cy")
-_OWN_MORE = ("depth_unit", "intrinsics_source")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listed:
-    """A table as it is opened: rows of its parts, captions, ids, and its columns of `own`."""
+    """A table as it is opened: rows of its parts, captions, ids, and its columns of `own`.
+
+    They say how depth is stored in files (`are_files`); of arrays that somebody made of these they
+    have the camera.
+    """
 
     counts: list[int]
     texts: list[str]
     ids: list[str]
     own: tuple[str, ...]
+    are_files: bool
 
 
 class TableSettings(StoredDepthSettings):
     """Parquet, or a folder of `Dataset.save_to_disk`: a row is an item.
 
     Files that `encoding` names are columns here: `camera: {file: K}` is a column of nine numbers.
+    The columns `depth` and `sensor_depth` of mfsynth's own export are read as their rows say.
 
     Attributes:
         path: A file, or a folder, or the URL of either.
@@ -89,7 +89,7 @@ class TableSettings(StoredDepthSettings):
 
         Raises:
             MfsynthError: There is no such file, more can't be read or have no such columns than may
-                be left out, or nobody says what a code of depth is.
+                be left out, or nobody says what a code of depth is, or settings do where rows do.
         """
         tree, names = self._files()
         readable, broken = self.tolerance.readable(
@@ -98,7 +98,13 @@ class TableSettings(StoredDepthSettings):
         lists = [one for _, one in readable]
         texts, ids = [t for one in lists for t in one.texts], [i for one in lists for i in one.ids]
         own = tuple(name for name in lists[0].own if all(name in one.own for one in lists))
-        if self.depth_key is not None and not own:
+        is_said = bool(own) and all(one.are_files for one in lists)
+        if is_said and (ignored := self._of_codes()):
+            raise MfsynthError(
+                f"{tree.told()}: {self.depth_key} is mfsynth's own, and its rows say how it is "
+                f"stored; leave {ignored[0]} out"
+            )
+        if self.depth_key is not None and not is_said:
             try:
                 self.stored.require_complete()
             except ValueError as error:
@@ -133,7 +139,8 @@ class TableSettings(StoredDepthSettings):
         Raises:
             MfsynthError: It can't be read, or lacks a column.
         """
-        known = file.schema().names
+        schema = file.schema()
+        known = schema.names
         wanted = [self.image_key, self.depth_key, self.caption_key, self.id_key]
         for key in [*(key for key in wanted if key is not None), *sorted(self.columns_beside)]:
             if key not in known:
@@ -143,14 +150,12 @@ class TableSettings(StoredDepthSettings):
         counts = file.counts()
         table = file.columns([key for key in (self.caption_key, self.id_key) if key is not None])
         rows = sum(counts)
-        own: tuple[str, ...] = ()
-        if self.depth_key is not None and set(_OWN) <= set(known):
-            own = tuple(name for name in (*_OWN, *_OWN_CAMERA, *_OWN_MORE) if name in known)
         return _Listed(
             counts,
             self._texts(table, file) if self.caption_key is not None else [""] * rows,
             [str(value) for value in table[self.id_key].to_pylist()] if self.id_key else [],
-            own,
+            own_columns(self.depth_key, known),
+            self.depth_key is not None and holds_files(schema.field(self.depth_key)),
         )
 
     @property
@@ -158,6 +163,15 @@ class TableSettings(StoredDepthSettings):
         """Columns that are files beside an image elsewhere."""
         labels = frozenset[str]() if self.labels is None else self.labels.files
         return self.stored.files_beside | labels
+
+    def _of_codes(self) -> tuple[str, ...]:
+        """Settings that say how depth is stored, as they are to be called."""
+        alone = ("codes_per_unit", "ray_camera")
+        encoding = () if self.encoding is None else self.encoding.of_codes
+        return (
+            *(name for name in alone if getattr(self, name) is not None),
+            *(f"encoding.{name}" for name in encoding),
+        )
 
     def _files(self) -> tuple[Tree, list[str]]:
         folder, _, file = self.path.rpartition("/")
@@ -219,9 +233,8 @@ class TableSource:
         number, part, row, _ = self.rows[index].tolist()
         file, name = self.files[number], self.told(index)
         beside = tuple(sorted(settings.columns_beside))
-        own = self.own
         keys = tuple(key for key in (settings.image_key, settings.depth_key) if key is not None)
-        cells = file.row(part, row, tuple(dict.fromkeys((*keys, *beside, *own))))
+        cells = file.row(part, row, tuple(dict.fromkeys((*keys, *beside, *self.own))))
         image_key, depth_key = settings.image_key, settings.depth_key
         rgb = None if image_key is None else cell_of(cells[image_key], f"{name}: {image_key}")
         depth = None if depth_key is None else cell_of(cells[depth_key], f"{name}: {depth_key}")
@@ -229,6 +242,7 @@ class TableSource:
             raise MfsynthError(f"{name}: no image; leave the row out")
         if depth_key is not None and depth is None and settings.depth != "optional":
             raise MfsynthError(f"{name}: no depth; leave the row out, or set depth: optional")
+        said = {key: cells[key].as_py() for key in self.own}
         files = Files(
             rgb=None if image_key is None else _image(rgb, name),
             rgb_name=name,
@@ -236,7 +250,7 @@ class TableSource:
             beside=_InRow(self.key(index), {key: cells[key] for key in beside}, name),
             depth=np.asarray(depth) if isinstance(depth, list) else depth,
             depth_name=f"{name}: {depth_key}",
-            own=_own({key: cells[key].as_py() for key in own}, name) if own else None,
+            own=own_depth(depth_key, said, name, has_depth=depth is not None) if said else None,
             moment=self.moment(index),
         )
         needs_depth = depth_key is not None and settings.depth != "optional"
@@ -351,20 +365,3 @@ def _image(value: Any, name: str) -> bytes | RgbImage:
             f"{name}: an array {value.dtype} {value.shape}, an image is of 0 to 255 and (H, W, 3)"
         )
     return whole
-
-
-def _own(row: Mapping[str, Any], name: str) -> OwnDepth:
-    """What a row of mfsynth's own export says of its depth."""
-    try:
-        encoding = DepthEncoding(
-            DepthScale(row["depth_encoding"]),
-            *(row[key] for key in ("depth_unit_per_code", "depth_near", "depth_far")),
-        )
-        values = [row[key] for key in _OWN_CAMERA if row.get(key) is not None]
-        camera = Intrinsics(*values) if len(values) == len(_OWN_CAMERA) else None
-        kind = DepthKind(row["depth_kind"])
-    except (TypeError, ValueError) as error:
-        raise MfsynthError(f"{name}: not what mfsynth writes ({error}); restore it") from error
-    if kind is DepthKind.AFFINE_INVARIANT_Z:
-        raise MfsynthError(f"{name}: depth of the kind {kind} has an unknown shift; use other data")
-    return OwnDepth(encoding, kind, camera, row.get("intrinsics_source") or "")

@@ -138,6 +138,67 @@ def test_what_datasets_caches_beside_a_table_is_not_read(tmp_path, has_state):
     assert list(source(**settings).texts()) == list("abc")
 
 
+def own_columns_of(depth):
+    """What mfsynth's export has beside `depth`, codes of up to 65535, and a sensor's, in 2 mm."""
+    unit = float(depth.max()) / 65535
+    near = float(depth[depth > 0].min())
+    said = ("linear", unit, near, float(depth.max()), "scale_invariant_z", 7.0, 6.5, 3.4, 2.6)
+    names = (
+        *("depth_encoding", "depth_unit_per_code", "depth_near", "depth_far", "depth_kind"),
+        *("fx", "fy", "cx", "cy"),
+    )
+    rows = {name: [value] * COUNT for name, value in zip(names, said, strict=True)}
+    rows["depth"] = [png(np.rint(depth / unit).astype(np.uint16))] * COUNT
+    rows["sensor_depth"] = [png(codes(n)) for n in range(COUNT - 1)] + [None]
+    rows["sensor_unit_per_code"] = [0.002] * (COUNT - 1) + [None]
+    return rows
+
+
+def test_a_row_of_the_own_export_says_how_its_two_columns_of_depth_are_stored(tmp_path):
+    depth = (codes(7) * 1e-4).astype(np.float32)
+    parquet(tmp_path / "a.parquet", columns(**own_columns_of(depth), other=columns()["depth"]))
+    settings = {"kind": "table", "path": str(tmp_path), "depth": "optional"}
+    stored = source(**settings, depth_key="depth")[1]
+    np.testing.assert_allclose(stored.depth, depth, rtol=0, atol=1e-4)
+    assert stored.facts.unit == "relative"
+    sensor = source(**settings, depth_key="sensor_depth")
+    np.testing.assert_allclose(sensor[1].depth, codes(1) * 0.002, rtol=1e-6)
+    assert sensor[1].facts.unit == "metres"
+    assert sensor[COUNT - 1].depth is None
+    assert sensor[COUNT - 1].intrinsics.fx == sensor[1].intrinsics.fx == 7.0
+    others = source(**settings, depth_key="other", encoding=MILLIMETRES)
+    np.testing.assert_allclose(others[1].depth, codes(1) * 0.001, rtol=1e-6)
+    assert others[1].facts.unit == "metres"
+    with one_line_error("codes_per_unit is missing"):
+        source(**settings, depth_key="other")
+
+
+@pytest.mark.parametrize("key", ["depth", "sensor_depth"])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"encoding": MILLIMETRES}, "encoding.scale"), ({"codes_per_unit": 1000}, "codes_per_unit")],
+)
+def test_settings_of_codes_that_rows_of_the_own_export_say_are_refused(tmp_path, key, given, named):
+    parquet(tmp_path / "a.parquet", columns(**own_columns_of(codes(7).astype(np.float32))))
+    settings = {"kind": "table", "path": str(tmp_path), "depth": "optional", "depth_key": key}
+    with one_line_error(f"{key} is mfsynth's own, .* stored; leave {named} out"):
+        source(**settings, **given)
+    camera = {"fx": 9.0, "fy": 9.0, "cx": 3.0, "cy": 2.0}
+    assert source(**settings, encoding={"camera": camera})[0].intrinsics.fx == 9.0
+
+
+def test_arrays_that_somebody_made_of_the_own_exports_depth_go_by_the_settings(tmp_path):
+    rows = own_columns_of(np.float32([[0, 1], [2, 3]])) | {"depth": [[[0.0, 2], [3, 4]]] * COUNT}
+    rows["image"] = [png(image(0, 2, 2))] * COUNT
+    parquet(tmp_path / "a.parquet", columns(**rows))
+    settings = {"kind": "table", "path": str(tmp_path), "depth_key": "depth"}
+    item = source(**settings, encoding={"scale": 0.5})[0]
+    np.testing.assert_array_equal(item.depth, [[0, 1], [1.5, 2]])
+    assert item.intrinsics.fx == 7.0
+    with one_line_error("codes_per_unit is missing"):
+        source(**settings)
+
+
 def test_a_photograph_keeps_its_bytes(tmp_path):
     data = jpeg(image(0))
     parquet(tmp_path / "a.parquet", {"image": [data]})
