@@ -109,14 +109,17 @@ class Provenance:
         return DIGITAL_SOURCE_TYPE if self.mode == "joint" else COMPOSITE_SOURCE_TYPE
 
     def jpeg(self, item: Item) -> bytes | None:
-        """The file of a photograph, if readers of the format can read it; None for a new one."""
+        """The file of a photograph, if readers of the format can read it; None for a new one.
+
+        Not of one in grey or CMYK, of which others' readers make one channel or four.
+        """
         if self.mode != "i2d" or item.origin.jpeg is None or item.rgb is None:
             return None
         try:
             codecs.decode_jpeg(item.origin.jpeg, item.rgb.shape[:2])
         except ValueError:
             return None
-        return item.origin.jpeg
+        return item.origin.jpeg if codecs.has_three_channels(item.origin.jpeg) else None
 
     def sensor(self, item: Item) -> DepthMap | None:
         """Metric depth of a sensor that is kept beside the pair's own; None for none."""

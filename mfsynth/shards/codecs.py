@@ -21,6 +21,8 @@ Shape = tuple[int, int]
 """Rows and columns."""
 
 JPEG_QUALITY = 95
+# As JPEGs store them; the others are grey, CMYK and its like.
+_THREE_CHANNELS = ("YCbCr", "RGB")
 # Codes a metre: KITTI; most; RealSense in fine steps, TUM, and finer ones.
 _UNITS_OF_SENSORS = (256, 1000, 4000, 5000, 10000)
 
@@ -150,6 +152,15 @@ def decode_jpeg(jpeg: Bytes, shape: Shape | None = None, out: RgbImage | None = 
     _require_shape(simplejpeg.decode_jpeg_header(jpeg)[:2], shape)
     rgb: RgbImage = simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=out)
     return rgb
+
+
+def has_three_channels(jpeg: Bytes) -> bool:
+    """Whether a JPEG is stored in three channels: grey and CMYK aren't, whatever decodes them.
+
+    Raises:
+        ValueError: The bytes are no JPEG.
+    """
+    return simplejpeg.decode_jpeg_header(jpeg)[2] in _THREE_CHANNELS
 
 
 def _require_shape(found: tuple[int, ...], expected: Shape | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import runpy
@@ -31,6 +32,7 @@ from mfsynth.runs.loading import Loader
 from mfsynth.runs.making import require_given
 from mfsynth.runs.pool import open_shard_worker
 from mfsynth.runs.protocol import Assignment, Failed, Made
+from mfsynth.runs.provenance import Provenance
 from mfsynth.runs.reproduce import find_candidate, make_again
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.finalize import finalize
@@ -38,6 +40,8 @@ from mfsynth.shards.marks import source_type
 from mfsynth.shards.records import COMPOSITE_SOURCE_TYPE, DIGITAL_SOURCE_TYPE
 from mfsynth.shards.run_manifest import read_run
 from mfsynth.shards.verify import verify_run
+from mfsynth.sources.base import Item, Origin
+from mfsynth.sources.decoding import decode_rgb
 from mfsynth.storage.errors import StoreError
 
 CAPTURED = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
@@ -86,6 +90,25 @@ def test_a_photograph_that_lies_on_its_side_is_stood_up_and_a_png_compressed(job
     assert [source_type(each["rgb"]) for each in found] == [None, None, CAPTURED]
     assert {source_type(each["depth"]) for each in found} == {DIGITAL_SOURCE_TYPE}
     assert {row["licence"] for row in rows} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "stays"),
+    [
+        ("RGB", {}, True),
+        ("RGB", {"keep_rgb": True}, True),
+        ("L", {}, False),
+        ("CMYK", {}, False),
+    ],
+    ids=["YCbCr", "RGB", "grey", "CMYK"],
+)
+def test_a_jpeg_stays_as_it_is_if_it_has_three_channels_for_every_reader(mode, options, stays):
+    stream = io.BytesIO()
+    Image.fromarray(picture(1, 40, 60)).convert(mode).save(stream, "JPEG", **options)
+    data = stream.getvalue()
+    rgb = decode_rgb(data, "a.jpg", upright=True)
+    item = Item(rgb, None, "", origin=Origin(jpeg=data))
+    assert Provenance("i2d", "").jpeg(item) == (data if stays else None)
 
 
 @pytest.mark.parametrize("beside", ["depth", "camera", "stored"])

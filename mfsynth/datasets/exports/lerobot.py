@@ -45,8 +45,9 @@ from mfsynth.datasets.exports.lerobot_schema import (
     schema_of_frames,
 )
 from mfsynth.datasets.exports.pairs import Frame, Pairs
-from mfsynth.datasets.exports.pictures import depth_mark
+from mfsynth.datasets.exports.pictures import depth_mark, rgb_png
 from mfsynth.errors import MfsynthError
+from mfsynth.shards.codecs import has_three_channels
 from mfsynth.shards.layout import run_id
 from mfsynth.shards.marks import xmp_packet
 
@@ -75,8 +76,8 @@ class LeRobot(Exporter):
     """
 
     holds: ClassVar[str] = (
-        "the JPEG as it is, depth as TIFF of float32 metres, K as a column; actions, states and "
-        "other columns of a LeRobot source"
+        "the JPEG as it is (PNG of one in grey), depth as TIFF of float32 metres, K as a column; "
+        "actions, states and other columns of a LeRobot source"
     )
     keeps: ClassVar[Set[Content]] = frozenset({Content.TIMES})
     cuts: ClassVar[str] = (
@@ -237,7 +238,7 @@ def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
     k, sample = frame.camera.intrinsics, frame.sample
     name = f"{sample.sample_id}.depth.tiff"
     return {
-        RGB: {"bytes": frame.files["rgb"], "path": f"{sample.sample_id}.rgb.jpg"},
+        RGB: _picture(frame),
         DEPTH: {"bytes": _tiff(frame), "path": name},
         INTRINSICS: [float("nan") if k is None else getattr(k, value) for value in K],
         "sample_id": sample.sample_id,
@@ -253,6 +254,14 @@ def _row(frame: Frame, pairs: Pairs, fps: int) -> dict[str, Any]:
         "index": frame.number,
         "task_index": int(tasks[frame.number]),
     }
+
+
+def _picture(frame: Frame) -> dict[str, Any]:
+    """The image in three channels, as info.json has it: older runs kept photographs in grey."""
+    name, jpeg = f"{frame.sample.sample_id}.rgb", frame.files["rgb"]
+    if has_three_channels(jpeg):
+        return {"bytes": jpeg, "path": f"{name}.jpg"}
+    return {"bytes": rgb_png(frame.sample.rgb, frame.row), "path": f"{name}.png"}
 
 
 def _tiff(frame: Frame) -> bytes:

@@ -79,6 +79,27 @@ def test_frames_have_their_depth_in_metres_their_image_camera_and_task(exported,
     assert tasks.index.name == "task"
 
 
+def test_a_jpeg_in_grey_that_an_older_run_kept_has_three_channels_too(tmp_path, out):
+    sample = metric_sample(0)
+    grey, stream = Image.fromarray(sample.rgb).convert("L"), io.BytesIO()
+    grey.save(stream, "JPEG")
+    kept = replace(sample, mode="i2d", digital_source_type="", jpeg=stream.getvalue())
+    store = ObjectStore.open(str(tmp_path / "run"))
+    open_run(store, tiny_run.make_manifest())
+    rest = [tiny_run.make_reject(i) for i in range(2, tiny_run.SHARD_SIZE)]
+    assert commit(store, tiny_run.upload_shard(store, 0, [kept, metric_sample(1), *rest]))
+    dataset = RGBDDataset(store.url)
+    export(Pairs(dataset), "lerobot", open_exporter("lerobot", ()), out)
+    info = json.loads((out / "meta" / "info.json").read_text())
+    pictures = [frame[RGB] for _, frame in read_frames(out)]
+    opened = [np.asarray(Image.open(io.BytesIO(each["bytes"]))) for each in pictures]
+    assert [list(each.shape) for each in opened] == [info["features"][RGB]["shape"]] * 2
+    np.testing.assert_array_equal(opened[0], dataset[0].rgb)
+    assert [each["path"].rpartition(".")[2] for each in pictures] == ["png", "jpg"]
+    items = source_settings({"kind": "lerobot", "path": str(out)}).open()
+    np.testing.assert_array_equal(items[0].rgb, dataset[0].rgb)
+
+
 def test_statistics_of_small_pictures_are_those_of_all_stored_values(exported, metric_pairs):
     stats = json.loads((exported / "meta" / "stats.json").read_text())
     rgb = np.stack([sample.rgb for sample, _ in metric_pairs]) / 255
