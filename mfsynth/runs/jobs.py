@@ -8,7 +8,6 @@ from typing import Final
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
 from mfsynth.runs.items import RunItems
-from mfsynth.shards.labels import SENSOR, SENSOR_PRESET
 from mfsynth.sources.labels import LabelSettings
 from mfsynth.sources.survey import Survey, survey
 
@@ -76,14 +75,24 @@ def require_usable(items: RunItems, config: RunConfig) -> Survey | None:
             "(docs/how-to/data.md), or leave sensor out"
         )
     settings = getattr(items.source.settings, "labels", None)
-    optional = settings.optional if isinstance(settings, LabelSettings) else frozenset[str]()
-    if not any(found.labels.get(name) for name in optional):
-        optional = frozenset()
-    # Not all pairs of a run need have it.
-    optional |= {SENSOR, SENSOR_PRESET}
-    if lacking := [n for n, count in found.labels.items() if not count and n not in optional]:
+    # Labels that a source has of itself, as a run, are as sparse as they are: no name is wrong.
+    if isinstance(settings, LabelSettings) and (lacking := _lacking(settings, found.labels)):
         raise MfsynthError(
             f"source.labels: of {found.frames} items of the source none has {lacking[0]}; name its "
             "file as it is called beside the image, or leave it out"
         )
     return found
+
+
+def _lacking(settings: LabelSettings, counts: Mapping[str, int]) -> list[str]:
+    """Labels that settings name and no item has, though it should.
+
+    Args:
+        settings: Of the labels.
+        counts: How many items have each of the source's.
+    """
+    optional = settings.optional
+    if not any(counts.get(name) for name in optional):
+        optional = frozenset()
+    needed = {*settings.names} - optional
+    return [name for name, count in counts.items() if not count and name in needed]

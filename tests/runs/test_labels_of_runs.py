@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from depth_files import npy_of
+from metric_run import make_labelled_run
 from PIL import Image
 from tiny_jobs import SIZES, make, members, rows_of
 
@@ -344,6 +345,13 @@ def test_what_labels_hold_is_part_of_the_fingerprint(job, photographs, labelled)
     before = digest()
     shutil.copy(photographs.folder / "0.mask.png", photographs.folder / "4.mask.png")
     assert digest() != before
+
+
+def test_labels_of_a_run_may_be_as_sparse_as_they_are(job, tmp_path):
+    first = make_labelled_run(str(tmp_path / "first"), pairs=3, unmasked=range(3))
+    config = job("d2i", {"kind": "mfsynth", "url": first.url})
+    found = require_usable(RunItems(config), config)
+    assert found.labels == {"mask.png": 0, "poses.json": 3}
 
 
 def test_a_run_over_bop_scenes_does_not_ask_for_cameras_that_they_may_lack(job, tmp_path):
