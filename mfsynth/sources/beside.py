@@ -20,6 +20,8 @@ from mfsynth.sources.guards import decoding
 
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 _BY_SPACE = re.compile(r"[^\s,]\s+[^\s,]")
+# Of three rows, which say it, and of four.
+_POSE_NUMBERS, _POSE_SIZES = 12, (12, 16)
 
 
 Place = tuple[str, ...]
@@ -99,6 +101,25 @@ def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64
     Raises:
         MfsynthError: There is none.
     """
+    return _finite(_numbers_at(data, name, place), name)
+
+
+def pose_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64] | None:
+    """The matrix of a pose, likewise; None where it says that nobody knows the pose.
+
+    That is how ScanNet stores frames of which its reconstruction lost the camera: all is -inf.
+
+    Raises:
+        MfsynthError: There is none, or numbers are not finite in some places.
+    """
+    matrix = _numbers_at(data, name, place)
+    # The last row has no part in it.
+    if matrix.size in _POSE_SIZES and not np.isfinite(matrix.ravel()[:_POSE_NUMBERS]).any():
+        return None
+    return _finite(matrix, name)
+
+
+def _numbers_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64]:
     if is_array(data):
         value: Any = read_array(data, name, None if place is None else _told(place), "replace it")
     elif place is not None:
@@ -118,6 +139,10 @@ def matrix_at(data: bytes, name: str, place: Place | None) -> NDArray[np.float64
     except (TypeError, ValueError) as error:
         where = "it" if place is None else _told(place)
         raise MfsynthError(f"{name}: {where} is no matrix of numbers; set camera.path") from error
+    return matrix
+
+
+def _finite(matrix: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     if not np.isfinite(matrix).all():
         raise MfsynthError(f"{name}: a matrix with numbers that are not finite; mend it")
     return matrix

@@ -42,7 +42,7 @@ from mfsynth.shards.labels import (
     suffix_of,
 )
 from mfsynth.shards.layout import ADDED_MEMBERS, MEMBERS
-from mfsynth.sources.beside import Beside, filled, matrix_at, place_of
+from mfsynth.sources.beside import Beside, filled, place_of, pose_at
 from mfsynth.sources.bop_labels import CAMERAS, MASKS, SEEN, TRUTH, read_bop
 from mfsynth.sources.containers import container_of, is_array, open_picture, read_array
 from mfsynth.sources.guards import decoding
@@ -66,7 +66,7 @@ _SPREAD = {2: 85, 4: 17}
 
 
 class CameraPoseSettings(Settings):
-    """Where the pose of each image's camera is.
+    """Where the pose of each image's camera is; one that isn't finite in any number is none.
 
     Attributes:
         file: A file with a 4x4 or 3x4 matrix, named as in `Encoding`; metres.
@@ -80,16 +80,19 @@ class CameraPoseSettings(Settings):
     inverse: Unset[Literal[True]] = None
     axes: Annotated[CameraAxes, Field(strict=False)] = CameraAxes.OPENCV
 
-    def pose(self, beside: Beside) -> Matrix:
-        """`camera_to_world` in OpenCV's axes.
+    def pose(self, beside: Beside) -> Matrix | None:
+        """`camera_to_world` in OpenCV's axes; None where the file says that nobody knows it.
 
         Raises:
             MfsynthError: The file isn't there, or has no pose.
         """
         data, name = beside.read(filled(self.file, beside.stem))
         place = None if self.path is None else place_of(self.path, beside.stem)
+        given = pose_at(data, name, place)
+        if given is None:
+            return None
         try:
-            matrix = np.array(rigid(matrix_at(data, name, place))).reshape(4, 4)
+            matrix = np.array(rigid(given)).reshape(4, 4)
             matrix = np.linalg.inv(matrix) if self.inverse else matrix
             matrix[:3, :3] = matrix[:3, :3] @ self.axes.to_opencv().T
             return rigid(matrix)

@@ -277,6 +277,7 @@ def test_verify_sees_a_mask_that_changed(job, labelled):
         ("1.poses.json", b"{}", "not a list of objects"),
         ("1.pose.txt", b"1 0 0 0\n0 1 0 0\n0 0 2 0\n0 0 0 1\n", "scales, shears or mirrors"),
         ("1.pose.txt", b"1 2 3\n", "1.pose.txt: a pose is a matrix of 4x4"),
+        ("1.pose.txt", b"1 0 0 0\n0 1 0 0\n0 0 1 -inf\n0 0 0 1\n", "numbers that are not finite"),
     ],
 )
 def test_labels_that_are_none_put_their_image_into_quarantine(

@@ -75,6 +75,23 @@ def test_scannet_pairs_color_and_depth_of_any_number_of_scenes(tmp_path):
     assert_same_items(one[0], scannet[1])
 
 
+@pytest.mark.parametrize("last", ["-inf -inf -inf -inf", "0 0 0 1"])
+@pytest.mark.parametrize("inverse", [None, True])
+def test_a_frame_of_scannet_whose_camera_was_lost_has_no_pose(tmp_path, last, inverse):
+    lost = "\n".join([*["-inf -inf -inf -inf"] * 3, last])
+    known = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+    for number, pose in enumerate((known, lost)):
+        write(tmp_path / "a" / "color" / f"{number}.jpg", jpeg(image(number)))
+        write(tmp_path / "a" / "depth" / f"{number}.png", png(codes(number)))
+        write(tmp_path / "a" / "pose" / f"{number}.txt", pose)
+    pose = {"file": "../pose/{name}.txt", "inverse": inverse}
+    settings = {"layout": "scannet", "path": str(tmp_path), "labels": {"camera_to_world": pose}}
+    items = source(kind="folder", **settings)
+    assert items[0].labels.camera_to_world is not None
+    assert items[1].labels.camera_to_world is None
+    np.testing.assert_array_equal(items[1].depth > 0, codes(1) > 0)
+
+
 def test_kitti_pairs_trees_by_drive_camera_and_number(tmp_path):
     raw, annotated = tmp_path / "raw", tmp_path / "annotated"
     drive = "2011_09_26_drive_0001_sync"
