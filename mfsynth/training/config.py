@@ -289,13 +289,13 @@ class SamplesConfig(Settings):
     """What is sampled at every checkpoint, for TensorBoard.
 
     The images are the training stream's first with depth; the prompts are their captions unless
-    given.
+    given. As long as images alone are learnt, images of the prompts are all that is sampled.
 
     Attributes:
         prompts: For joint samples.
         images: For depth of given images.
         steps: Of each sampling.
-        guidance: Scale of guidance in joint samples.
+        guidance: Scale of guidance in joint samples, and in images alone.
     """
 
     prompts: Items[str] = ()

@@ -44,8 +44,8 @@ _Prepared = TypeVar("_Prepared")
 class Sampler(Protocol):
     """Makes pictures with the model that is trained."""
 
-    def grids(self) -> dict[str, NDArray[np.uint8]]:
-        """Pictures (H, W, 3) by their tags."""
+    def grids(self, step: int, /) -> dict[str, NDArray[np.uint8]]:
+        """Pictures (H, W, 3) by their tags, of the model as it is after so many steps."""
 
 
 class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
@@ -176,7 +176,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         """Sample from the average of the weights."""
         if sampler is not None:
             with swapped_weights(self.model, self.state.average), self._precision():
-                grids = sampler.grids()
+                grids = sampler.grids(self.state.step)
             if board is not None:
                 board.images(self.state.step, grids)
 

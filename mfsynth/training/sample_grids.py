@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mfsynth.models.outputs import ModalityForcingPipelineOutput
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import ModelComponents
 from mfsynth.training.config import TrainConfig
@@ -39,24 +41,26 @@ class GridSampler:
         self._pipeline: ModalityForcingPipeline = components.pipeline(config)
         self._pipeline.set_progress_bar_config(disable=True)
         self._settings = config.samples
+        self._image_steps = config.optimiser.image_steps
         self._samples = first_with_depth(data, config.seed, config.samples.images)
         self._prompts = config.samples.prompts or tuple(s.caption for s in self._samples)
 
-    def grids(self) -> dict[str, Image]:
+    def grids(self, step: int, /) -> dict[str, Image]:
         """`joint`, pairs of image and depth; `i2d`, image, depth and true depth of given images.
 
+        As long as images alone are learnt, `image` in place of both: images of the prompts.
         Each (H, W, 3) uint8; one that has nothing to show is left out.
+
+        Args:
+            step: How many steps were taken.
         """
         self._pipeline.forget_empty_prompt()
+        if step <= self._image_steps > 0:
+            return self._images_alone()
         steps = self._settings.steps
         grids: dict[str, Image] = {}
         if self._prompts:
-            pairs = self._pipeline(
-                self._prompts,
-                seeds=range(len(self._prompts)),
-                num_inference_steps=steps,
-                guidance_scale=self._settings.guidance,
-            )
+            pairs = self._of_prompts()
             rows = zip(pairs.rgb, map(colour_depth, pairs.depth), strict=True)
             grids["joint"] = tile([np.hstack(row) for row in rows], _COLUMNS)
         if self._samples:
@@ -76,6 +80,22 @@ class GridSampler:
             ]
             grids["i2d"] = tile(cells, _COLUMNS)
         return grids
+
+    def _images_alone(self) -> dict[str, Image]:
+        if not self._prompts:
+            return {}
+        # The depth modules are random still, and RGB would attend to what they make of noise.
+        made = self._of_prompts(depth_start=0.0, refine_steps=1)
+        return {"image": tile([*made.rgb], _COLUMNS)}
+
+    def _of_prompts(self, **plan: Any) -> ModalityForcingPipelineOutput:
+        return self._pipeline(
+            self._prompts,
+            seeds=range(len(self._prompts)),
+            num_inference_steps=self._settings.steps,
+            guidance_scale=self._settings.guidance,
+            **plan,
+        )
 
 
 def colour_depth(depth: NDArray[np.float32]) -> Image:

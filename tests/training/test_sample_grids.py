@@ -35,7 +35,7 @@ def test_sampling_leaves_the_weights_as_they_were_and_is_the_same_again(tmp_path
     trainer, components = make_flux2_trainer(config)
     sampler = GridSampler(components, config, flux2_mixture())
     before = snapshot(trainer)
-    one, other = sampler.grids(), sampler.grids()
+    one, other = sampler.grids(1), sampler.grids(1)
     assert one["joint"].shape == (32, 64, 3)
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
@@ -54,12 +54,40 @@ def test_pictures_are_of_the_text_encoder_that_is_being_trained(tmp_path):
     )
     components = build_components(config, ["a red cube"])
     sampler = GridSampler(components, config, random_mixture())
-    sampler.grids()
+    step = config.optimiser.total_steps
+    sampler.grids(step)
     with torch.no_grad():
         for weight in components.text_encoder.parameters():
             weight.mul_(1.5)
-    new = GridSampler(components, config, random_mixture()).grids()
-    np.testing.assert_array_equal(sampler.grids()["joint"], new["joint"])
+    new = GridSampler(components, config, random_mixture()).grids(step)
+    np.testing.assert_array_equal(sampler.grids(step)["joint"], new["joint"])
+
+
+def test_while_images_alone_are_learnt_they_are_sampled_without_depth(tmp_path):
+    flux2 = save_flux2(tmp_path / "flux2")
+    config = flux2_config(
+        flux2,
+        tmp_path,
+        pretrained={"id": str(flux2), "text_states": [1, 2]},
+        optimiser=optimiser(image_steps=2, joint_steps=2).model_dump(),
+        samples={"images": 2, "steps": 2},
+    )
+    components = build_components(config, [])
+    sampler = GridSampler(components, config, flux2_mixture())
+    generator = torch.Generator().manual_seed(0)
+    shown = []
+    for _ in range(2):
+        for name, parameter in components.model.named_parameters():
+            if "depth" in name:
+                parameter.data = torch.randn(parameter.shape, generator=generator)
+        shown.append({step: sampler.grids(step) for step in (1, 2, 3)})
+    one, other = shown
+    for step in (1, 2):
+        assert {*one[step]} == {"image"}
+        assert one[step]["image"].shape == (32, 2 * 32 + 2, 3)
+        np.testing.assert_array_equal(one[step]["image"], other[step]["image"])
+    assert {*one[3]} == {"joint", "i2d"}
+    assert (one[3]["joint"] != other[3]["joint"]).any()
 
 
 def test_near_is_red_far_is_blue_and_invalid_is_black():

@@ -162,8 +162,8 @@ class StudentSampler:
         }
         self._taught: NDArray[np.uint8] | None = None
 
-    def grids(self) -> dict[str, NDArray[np.uint8]]:
-        """`student` and `teacher`, pairs of image and depth."""
+    def grids(self, _step: int, /) -> dict[str, NDArray[np.uint8]]:
+        """`student` and `teacher`, pairs of image and depth, after any number of steps."""
         with acting_as(self._transformer, student=False):
             if self._taught is None:
                 self._taught = self._grid(self._teacher, **self._plan)

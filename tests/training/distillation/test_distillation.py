@@ -171,7 +171,7 @@ def test_the_board_shows_errors_by_segment_and_student_beside_teacher(config):
     assert {"loss/policy", "error/segment_1", "error/segment_3", "gradient_norm"} <= {
         *board.by_step[6]
     }
-    grids = sampler.grids()
+    grids = sampler.grids(1)
     assert set(grids) == {"student", "teacher"}
     assert grids["student"].shape == grids["teacher"].shape
 
