@@ -38,6 +38,11 @@ class InitialModel:
     path: Path
     index: Mapping[str, Any]
 
+    @property
+    def mixes_without_depth(self) -> bool:
+        """Whether its RGB sees depth's noise level where depth tokens are left out."""
+        return bool(self.index.get("mixes_without_depth", False))
+
     @classmethod
     def find(cls, name: str) -> InitialModel:
         """Find it by name: `embedded`, a folder, or a hub id.

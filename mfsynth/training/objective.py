@@ -306,7 +306,7 @@ class Objective:
     def _base_velocity(self, batch: NoisyBatch, base: Mapping[str, Tensor]) -> Tensor:
         model, initial = self._components.model, self._components.initial
         level: dict[str, Tensor] = {}
-        if initial is not None and initial.index.get("mixes_without_depth", False):
+        if initial is not None and initial.mixes_without_depth:
             # As its pipeline calls it for images alone.
             level["t_depth"] = torch.ones_like(batch.t_rgb)
         with swapped_weights(model, base), without_adapters(model):

@@ -77,6 +77,11 @@ def is_depth(name: str) -> bool:
     return "depth" in name
 
 
+def sees_depth_level(name: str) -> bool:
+    """Whether a parameter is of what tells RGB depth's noise level, also without depth tokens."""
+    return "depth_to_rgb_time_embed." in name
+
+
 def is_block_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a matrix inside of a block of transformer or text encoder."""
     return parameter.ndim == 2 and ("blocks." in name or ".layers." in name)

@@ -21,7 +21,7 @@ from mfsynth.training.identity import settings_of
 from mfsynth.training.loop import Sampler, TrainingLoop
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.objective import BatchLosses, NoisyBatch, Objective
-from mfsynth.training.optimisers import build_optimisers, is_depth
+from mfsynth.training.optimisers import build_optimisers, is_depth, sees_depth_level
 from mfsynth.training.processes import distribute
 from mfsynth.training.progress import Log
 from mfsynth.training.tensorboard import Board
@@ -76,6 +76,8 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
         self._objective = Objective(components, config, noise, seed, processes.device)
         # Of this process, since the last line.
         self._by_level = no_errors(processes.device)
+        initial = components.initial
+        self._mixes = initial is not None and initial.mixes_without_depth
         self._base: dict[str, Tensor] | None = None
         if config.distillation is not None and not config.image_steps:
             self._base = self._image_weights()
@@ -138,12 +140,16 @@ class Trainer(TrainingLoop[Mixture, Numbered, NoisyBatch]):
     def _image_weights(self) -> dict[str, Tensor]:
         """What makes the model, with depth left out, the text-to-image model that it is now.
 
-        With adapters, nothing: they are left out, too.
+        With adapters, what RGB sees of depth's level at most: they are left out, too.
         """
-        if self.model.has_adapters:
-            return {}
+
+        def is_used(name: str) -> bool:
+            if is_depth(name):
+                return self._mixes and sees_depth_level(name)
+            return not self.model.has_adapters
+
         average = self.state.average
-        return {name: value.clone() for name, value in average.items() if not is_depth(name)}
+        return {name: value.clone() for name, value in average.items() if is_used(name)}
 
     def _start_depth(self) -> None:
         if self._config.distillation is not None:

@@ -25,6 +25,7 @@ from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.training.build import build_components
 from mfsynth.training.checkpoints import AVERAGE, latest_checkpoint
 from mfsynth.training.config import TrainConfig
+from mfsynth.training.data import collate
 from mfsynth.training.processes import join_processes
 from mfsynth.training.run import export, tell_of_captions
 from mfsynth.training.trainer import Trainer
@@ -104,6 +105,28 @@ def test_the_first_model_is_the_base_of_distillation(first, tmp_path):
     base = build_components(further(tmp_path, first[0]), []).model.state_dict()
     assert trainer._base
     assert all(torch.equal(value, base[name]) for name, value in trainer._base.items())
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])
+def test_the_base_of_a_model_that_sees_depths_level_alone_stays_as_it_was(tmp_path, lora):
+    flux2 = save_flux2(tmp_path / "flux2")
+    settings = flux2_config(flux2, tmp_path / "first")
+    components = build_components(settings, [])
+    components.model.transformer.depth_to_rgb_time_embed.gate.data.fill_(0.5)
+    pipeline = components.pipeline(settings)
+    assert pipeline.config.mixes_without_depth
+    pipeline.save_pretrained(tmp_path / "model")
+    frozen = {"id": str(flux2), "text_states": [1, 2]}
+    second = flux2_config(
+        flux2, tmp_path / "second", initial=str(tmp_path / "model"), pretrained=frozen, lora=lora
+    )
+    trainer, _ = make_flux2_trainer(second)
+    objective, data = trainer._objective, flux2_mixture()
+    batch = objective.prepare(collate([data.sample(0, index) for index in range(4)]), range(4))
+    before = objective._base_velocity(batch, trainer._base)
+    trainer.run(data, second.output, lambda _: None)
+    assert trainer.state.trained["transformer.depth_to_rgb_time_embed.gate"].item() != 0.5
+    torch.testing.assert_close(objective._base_velocity(batch, trainer._base), before)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])
