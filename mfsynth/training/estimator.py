@@ -41,6 +41,7 @@ from mfsynth.training.noise import torch_seed
 from mfsynth.training.optimisers import MAX_GRADIENT_NORM, zero_gradients
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress, quiet
+from mfsynth.training.skipped_steps import SkippedSteps
 from mfsynth.training.state import TrainingState
 
 # Of a training's images, to tell what the middle of their cameras is.
@@ -168,6 +169,7 @@ class EstimatorTrainer:
         if config.initial is not None:
             settings["initial"] = weights_digest(self.model)
         identity = Identity(settings)
+        self._skipped = SkippedSteps("learning_rate")
         self.state = TrainingState(trained, (self._optimiser,), identity)
 
     def run(self, log: Log) -> None:
@@ -177,7 +179,8 @@ class EstimatorTrainer:
             log: Takes lines about the progress.
 
         Raises:
-            MfsynthError: The loss is no number, a sample can't be read, or none has valid depth.
+            MfsynthError: The loss is no number, or its gradient stays none; a sample can't be read,
+                or none has valid depth.
         """
         config, state = self._config, self.state
         progress = Progress(state.step, config.steps)
@@ -239,14 +242,16 @@ class EstimatorTrainer:
 
     def _update(self) -> None:
         config, state = self._config, self.state
-        torch.nn.utils.clip_grad_norm_(state.trained.values(), MAX_GRADIENT_NORM)
+        # The same in all processes, as their gradients are.
+        norm = torch.nn.utils.clip_grad_norm_(state.trained.values(), MAX_GRADIENT_NORM).item()
         warm = min(1.0, (state.step + 1) / max(1, config.warmup_steps))
         for group in self._optimiser.param_groups:
             group["lr"] = config.learning_rate * warm * (1 - state.step / config.steps)
-        self._optimiser.step()
-        zero_gradients(state.optimisers)
         state.step += 1
-        state.update_average(config.ema)
+        if not self._skipped.leaves_out(norm, state.step):
+            self._optimiser.step()
+            state.update_average(config.ema)
+        zero_gradients(state.optimisers)
 
     def save(self) -> None:
         """Replace the checkpoint in the output by the present state, all at once."""

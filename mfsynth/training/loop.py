@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,6 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mfsynth.errors import MfsynthError
 from mfsynth.training.config import LoopConfig
 from mfsynth.training.cpu import fast_on
 from mfsynth.training.identity import Identity, loop_settings
@@ -30,11 +28,9 @@ from mfsynth.training.optimisers import (
 from mfsynth.training.optimisers import step as move_weights
 from mfsynth.training.processes import gather_full
 from mfsynth.training.progress import STEPS_PER_LINE, Log, Progress
+from mfsynth.training.skipped_steps import SkippedSteps
 from mfsynth.training.state import TrainingState
 from mfsynth.training.tensorboard import Board
-
-# A step of no finite gradient is left out; that many in a row won't mend themselves.
-MAX_SKIPPED_STEPS = 10
 
 _Data = TypeVar("_Data")
 _Loaded = TypeVar("_Loaded")
@@ -82,7 +78,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         self._forward = forward
         self._loop = config
         self._processes = processes
-        self._skipped = 0
+        self._skipped = SkippedSteps("the learning rates")
         self._gradient_norm = 0.0
 
     @abstractmethod
@@ -219,14 +215,7 @@ class TrainingLoop(ABC, Generic[_Data, _Loaded, _Prepared]):
         factor = learning_rate_factor(state.step, self._loop)
         state.step += 1
         self._gradient_norm = norm.item()
-        finite = math.isfinite(self._gradient_norm)
-        self._skipped = 0 if finite else self._skipped + 1
-        if self._skipped == MAX_SKIPPED_STEPS:
-            raise MfsynthError(
-                f"the gradient was infinite or NaN in {MAX_SKIPPED_STEPS} steps in a row, to step "
-                f"{state.step}; lower the learning rates, and begin anew in another output"
-            )
-        if finite:
+        if not self._skipped.leaves_out(self._gradient_norm, state.step):
             move_weights(state.optimisers, factor)
             state.update_average(self._loop.ema)
         zero_gradients(state.optimisers)

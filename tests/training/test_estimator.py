@@ -301,6 +301,34 @@ def test_a_loss_that_is_no_number_stops_with_the_remedy(tmp_path):
         trainer.run(quiet)
 
 
+def spoil_gradients(trainer, steps: range) -> None:
+    """Make gradients of some steps infinite, whose losses are numbers."""
+
+    def spoilt(gradient):
+        return torch.full_like(gradient, math.inf) if trainer.state.step in steps else gradient
+
+    trainer.model.head.weight.register_hook(spoilt)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tmp_path):
+    trainer = trainer_of(ramp_mixture(), tmp_path, "steps=1")
+    spoil_gradients(trainer, range(1))
+    before = {name: weight.detach().clone() for name, weight in trainer.state.trained.items()}
+    trainer.run(quiet)
+    assert trainer.state.step == latest_checkpoint(tmp_path).step == 1
+    for name, weight in before.items():
+        assert torch.equal(trainer.state.trained[name], weight)
+        assert torch.equal(trainer.state.average[name], weight)
+
+
+def test_a_training_whose_gradients_stay_infinite_ends_with_what_to_do(tmp_path):
+    trainer = trainer_of(ramp_mixture(), tmp_path, "steps=40", "checkpoint_every=4")
+    spoil_gradients(trainer, range(2, 40))
+    with one_line_error("in 10 steps in a row, to step 12; lower learning_rate, and begin anew"):
+        trainer.run(quiet)
+    assert all(weight.isfinite().all() for weight in trainer.state.average.values())
+
+
 def test_estimated_depth_is_positive_with_a_geometric_mean_of_one():
     torch.manual_seed(0)
     model = DepthEstimator((8, 16), 1, 32)

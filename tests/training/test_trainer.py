@@ -21,7 +21,7 @@ from tiny_training import (
 from mfsynth.errors import MfsynthError
 from mfsynth.training.config import NoiseConfig
 from mfsynth.training.data import Mixture
-from mfsynth.training.loop import MAX_SKIPPED_STEPS
+from mfsynth.training.skipped_steps import MAX_SKIPPED_STEPS
 from mfsynth.training.trainer import Trainer
 
 
