@@ -251,7 +251,8 @@ class NoiseConfig(Settings):
 
     Attributes:
         i2d_share: Share of samples whose RGB is clean (t = 0).
-        d2i_share: Share of samples whose depth is clean.
+        d2i_share: Share of samples whose depth is clean, among those where it may be: see
+            `d2i_min_valid`, and `complete_depth` of the optimiser.
         shared_share: Among the others, share whose modalities have the same level but for their
             different means.
         rgb_mu: Mean of the logit of RGB's t.
@@ -265,7 +266,7 @@ class NoiseConfig(Settings):
         depth_low_mu: Mean of the logit of depth's t in those.
         sigma: Standard deviation of all of the logits.
         d2i_min_valid: Share of valid pixels from which on depth may be a condition: a sparse map
-            is none, most of it would be made up.
+            is none, most of it would be made up. With `complete_depth`, any may.
     """
 
     i2d_share: Fraction = 0.2

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mfsynth.errors import MfsynthError
@@ -21,11 +22,12 @@ from mfsynth.training.given import given_to
 from mfsynth.training.noise import torch_seed
 from mfsynth.training.processes import join_processes
 from mfsynth.training.progress import Log, quiet
-from mfsynth.training.sample_grids import GridSampler
+from mfsynth.training.sample_grids import GridSampler, first_with_depth
 from mfsynth.training.tensorboard import Board, is_installed
 from mfsynth.training.trainer import Trainer
 
 _CAPTIONS_LOOKED_AT = 1000
+_MAPS_LOOKED_AT = 16
 
 
 def train(config: TrainConfig, log: Log) -> Path:
@@ -51,6 +53,7 @@ def train(config: TrainConfig, log: Log) -> Path:
         survey_parts(mixture, log)
         components = build_components(config, mixture.captions())
         tell_of_captions(components, mixture.captions(), log)
+        tell_of_conditions(config, mixture, log)
         # What the card can't say is told now, not after days of training.
         licence_fields(config)
     trainer = Trainer(
@@ -98,6 +101,33 @@ def tell_of_captions(components: ModelComponents, captions: Iterable[str], log: 
     looked_at = [*dict.fromkeys(islice(captions, _CAPTIONS_LOOKED_AT))]
     if trouble := Understanding.of(vocabulary, looked_at).trouble:
         log(f"captions: {trouble}; what is not known or not read is not learnt")
+
+
+def tell_of_conditions(config: TrainConfig, mixture: Mixture, log: Log) -> None:
+    """Say in how many samples depth may be a condition of images, where sparse depth is none.
+
+    Settings can't tell: beside patterns of sparsity, sensors have holes of their own.
+
+    Args:
+        config: Of the training.
+        mixture: Its data; the first samples with depth are looked at.
+        log: Takes a line, if there are samples in which it may not.
+
+    Raises:
+        MfsynthError: A sample can't be read.
+    """
+    noise = config.noise
+    if config.optimiser.complete_depth or not noise.d2i_share:
+        return
+    samples = first_with_depth(mixture, config.seed, _MAPS_LOOKED_AT)
+    shares = [np.mean(sample.depth > 0) for sample in samples if sample.depth is not None]
+    dense = sum(share >= noise.d2i_min_valid for share in shares)
+    if dense < len(shares):
+        log(
+            f"noise.d2i_share: depth may be a condition in {dense} of the first {len(shares)} "
+            f"samples with depth: where at least {noise.d2i_min_valid:g} of its pixels are valid "
+            "(noise.d2i_min_valid); with optimiser.complete_depth sparse depth is one, too"
+        )
 
 
 def export(config: TrainConfig, mixture: Mixture, folder: Path) -> None:

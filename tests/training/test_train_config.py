@@ -36,6 +36,9 @@ def test_each_is_valid_and_named_as_its_file(name):
         assert config.optimiser.image_only_share >= 0.3
         assert config.optimiser.distillation is not None
         assert config.optimiser.precision == "bfloat16"
+    if any(part.sparsity for part in config.data):
+        # Else none of it would ever be a condition.
+        assert config.optimiser.complete_depth
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from tiny_training import mixture
 
 from mfsynth.config import ModelConfig
 from mfsynth.errors import MfsynthError
@@ -48,6 +50,24 @@ def test_training_ends_with_a_model_that_makes_pairs_and_is_not_repeated(tmp_pat
     train(config, said.append)
     assert any(line.startswith("resumed at step 2") for line in said)
     assert not any(line.startswith("step ") for line in said)
+
+
+def test_a_training_says_in_how_many_samples_depth_can_be_a_condition():
+    from mfsynth.training.run import tell_of_conditions
+
+    depth = np.ones((8, 16, 16), np.float32)
+    depth[::4, 4:] = 0
+    images = np.zeros((8, 16, 16, 3), np.uint8)
+    said: list[str] = []
+    for data, changes in (
+        (mixture(images, depth), ["optimiser.complete_depth=false"]),
+        (mixture(images, depth), ["optimiser.complete_depth=true"]),
+        (mixture(images, depth), ["optimiser.complete_depth=false", "noise.d2i_share=0"]),
+        (mixture(images, np.ones_like(depth)), ["optimiser.complete_depth=false"]),
+    ):
+        tell_of_conditions(load_train_config("embedded", changes), data, said.append)
+    assert len(said) == 1
+    assert "may be a condition in 12 of the first 16 samples with depth: where at least" in said[0]
 
 
 def test_a_misspelt_training_setting_is_told_its_right_name():
