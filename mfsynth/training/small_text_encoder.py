@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -31,7 +32,12 @@ def build_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     # Sorted, so that equally frequent words get their numbers independently of the captions' order.
-    words = trainers.WordLevelTrainer(special_tokens=[PAD, UNKNOWN, START], show_progress=False)
+    words = trainers.WordLevelTrainer(
+        # All words: by default, those beyond the 30,000 most frequent are dropped without a word.
+        vocab_size=sys.maxsize,
+        special_tokens=[PAD, UNKNOWN, START],
+        show_progress=False,
+    )
     core.train_from_iterator(sorted(captions), words)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

@@ -12,6 +12,13 @@ def test_function_words_and_punctuation_take_no_token():
     assert tokenizer.tokenize("a tinted giraffe") == ["<unknown>", "<unknown>"]
 
 
+def test_all_words_of_the_captions_are_known_however_many():
+    words = [f"word{number}" for number in range(30_100)]
+    tokenizer = build_tokenizer([" ".join(words), "word0"])
+    assert len(tokenizer) == len(words) + 3
+    assert tokenizer.unk_token_id not in tokenizer.convert_tokens_to_ids(words)
+
+
 def test_the_empty_prompt_has_a_token_to_attend_to():
     tokenizer = build_tokenizer(["a red cube"])
     message = [{"role": "user", "content": ""}]
