@@ -46,7 +46,8 @@ class EstimatorConfig(Settings):
         on_error: Of runs alone, what becomes of pairs that can't be read: the training ends
             (`raise`, or unset), or others take their places and they are counted (`skip`).
         precision: Of the forward, float32 if unset; weights stay in float32.
-        workers: Processes that load items ahead, for every process that trains; none if unset.
+        workers: Processes that load items ahead, for every process that trains; none if unset. Of
+            runs alone, threads; if unset, as many as there are cores, up to 4.
         steps: To take.
         batch_size: Samples of a step, of all processes together.
         learning_rate: Of AdamW.

@@ -27,6 +27,7 @@ from mfsynth.geometry import DepthKind, EstimateKind, Intrinsics
 from mfsynth.models.estimators.catalogue import estimator_info
 from mfsynth.models.estimators.embedded import DepthEstimator, estimate_depth, load_estimator
 from mfsynth.models.estimators.opening import open_estimator
+from mfsynth.processes import usable_cores
 from mfsynth.shards.commits import commit
 from mfsynth.shards.refilter import refilter
 from mfsynth.shards.views import Bound, Rules
@@ -38,6 +39,8 @@ from mfsynth.training.data.mixture import Mixture, Part
 from mfsynth.training.data.sparsity import AtMostPattern
 from mfsynth.training.estimator import (
     EstimatorTrainer,
+    _loader,
+    _mixture,
     middle_focal,
     train_estimator,
 )
@@ -225,6 +228,14 @@ def test_runs_alone_are_learnt_from_through_their_loader(tmp_path, monkeypatch):
     with one_line_error(r"data\.1: mirror is not that of data\.0"):
         parts[1]["mirror"] = False
         train_estimator(tiny_config(tmp_path / "out", f"data={json.dumps(parts)}"), quiet)
+
+
+def test_runs_alone_are_loaded_by_threads_as_many_as_cores_if_none_are_set(tmp_path):
+    data = f"data=[{{kind: mfsynth, url: {tiny_run.make_run(str(tmp_path / 'run')).url}}}]"
+    for workers, expected in (("null", min(4, usable_cores())), ("3", 3)):
+        config = tiny_config(tmp_path / "out", data, f"workers={workers}")
+        loader = _loader(config, join_processes(), _mixture(config), quiet)
+        assert (loader._workers, loader._spawns) == (expected, False)
 
 
 @pytest.fixture
