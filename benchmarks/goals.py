@@ -61,12 +61,13 @@ from mfsynth.geometry.alignment import scale_l1
 from mfsynth.geometry.metrics import delta, seam_ratio
 from mfsynth.models import load_pipeline, model_info
 from mfsynth.models.estimators.embedded import load_estimator
+from mfsynth.models.few_steps.student import weights_digest
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.simulation import CachedScenes
 
 EDGE_STEP, EDGE_PIXELS = 0.05, 2
 OTHER_SCENES, FEW_STEPS, MORE_STEPS = 96, 1, 10
-MADE = "rgb", "joint", "retextured", "few", "more"
+RETEXTURE = load_config("retexture").sampler
 LIMITS: Mapping[str, Mapping[str, float]] = {
     "validity": {},
     "registration": {},
@@ -158,24 +159,29 @@ def measure(
     shipped = load_config("local", overrides)
     config = shipped.model.model_copy(update={"id": model})
     size = model_info(config).height
+    alone = load_pipeline(config.model_copy(update={"few_steps": None}), "cpu")
     pipeline, network = load_pipeline(config, "cpu"), load_estimator(estimator)
     held_out = rendered(scenes, count, size, HELD_OUT_SEED, cache)
     judge = judge_of(scenes, size, cache)
 
     captions, truth = held_out.captions, np.array(held_out.depth)
-    plans = shipped.sampler, load_config("retexture").sampler
-    settings = f"{model_info(config).revision} {scenes} {config} {plans}"
-    folder = cache / f"goals-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    plan = shipped.sampler.pipeline_arguments()
     blocks = [range(count)[rows] for rows in batch_slices(count)]
-    made = [
-        kept(
-            folder / f"{block.start}-{block.stop}.npz",
-            partial(make, pipeline, held_out, block, shipped.sampler.pipeline_arguments()),
-        )
-        for block in blocks
-    ]
+    # Few-step weights that are distilled anew change pairs alone.
+    made = {
+        **in_blocks(
+            cache / f"goals-pairs-{digest(model_info(config).revision, scenes, config, plan)}",
+            blocks,
+            partial(pairs, pipeline, held_out, plan),
+        ),
+        **in_blocks(
+            cache / f"goals-scenes-{digest(weights_digest(alone.transformer), scenes, RETEXTURE)}",
+            blocks,
+            partial(of_scenes, alone, held_out),
+        ),
+    }
     rgb, joint, retextured, few, more = (
-        np.concatenate([block[name] for block in made]) for name in MADE
+        made[name] for name in ("rgb", "joint", "retextured", "few", "more")
     )
     few_scores, more_scores = depth_errors(few, truth), depth_errors(more, truth)
     best = min(few_scores, more_scores, key=lambda scores: scores["i2d"])
@@ -203,23 +209,42 @@ def measure(
     }
 
 
-def make(
-    pipeline: ModalityForcingPipeline,
-    held_out: CachedScenes,
-    rows: range,
-    plan: Mapping[str, Any],
+def digest(*settings: object) -> str:
+    """Tells what is made with such settings from all else."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def in_blocks(
+    folder: Path, blocks: Sequence[range], make: Callable[[range], dict[str, NDArray[Any]]]
 ) -> dict[str, NDArray[Any]]:
-    """What a model makes of some scenes: arrays by the names of `MADE`."""
+    """What is made of all scenes, by name; a block is kept as soon as it is there."""
+    made = [
+        kept(folder / f"{block.start}-{block.stop}.npz", partial(make, block)) for block in blocks
+    ]
+    return {name: np.concatenate([block[name] for block in made]) for name in made[0]}
+
+
+def pairs(
+    pipeline: ModalityForcingPipeline, held_out: CachedScenes, plan: Mapping[str, Any], rows: range
+) -> dict[str, NDArray[Any]]:
+    """Pairs of captions."""
+    captions = held_out.captions[rows.start : rows.stop]
+    rgb, joint = generate(pipeline, captions, first=rows.start, **plan)
+    return {"rgb": rgb, "joint": joint}
+
+
+def of_scenes(
+    pipeline: ModalityForcingPipeline, held_out: CachedScenes, rows: range
+) -> dict[str, NDArray[Any]]:
+    """Images of true depth, and depth of true images: the model's own, whatever its few steps."""
     images, first = np.array(held_out.rgb[rows.start : rows.stop]), rows.start
     truth = np.array(held_out.depth[rows.start : rows.stop])
     captions = held_out.captions[rows.start : rows.stop]
-    rgb, joint = generate(pipeline, captions, first=first, **plan)
-    retextured = retexture(pipeline, captions, truth, first)
     few, more = (
         image_to_depth(pipeline, images, steps=steps, batch_size=BATCH, seed=first)
         for steps in (FEW_STEPS, MORE_STEPS)
     )
-    return dict(zip(MADE, (rgb, joint, retextured, few, more), strict=True))
+    return {"retextured": retexture(pipeline, captions, truth, first), "few": few, "more": more}
 
 
 def depth_errors(predictions: Depths, truths: Depths) -> dict[str, float]:
