@@ -114,8 +114,19 @@ class FewSteps(Settings):
                 )
 
 
-def find_few_steps(model: ModelFolder, name: str) -> Path:
+def find_few_steps(
+    model: ModelFolder,
+    name: str,
+    key: str = "model.few_steps",
+    otherwise: str = "set it to null, and sampler.preset to another one",
+) -> Path:
     """Find the file of few-step weights: in a folder of the model's, or in any folder.
+
+    Args:
+        model: That they are beside.
+        name: Of the folder.
+        key: The setting that gives the name.
+        otherwise: What else to do about it.
 
     Raises:
         MfsynthError: There is none.
@@ -128,9 +139,8 @@ def find_few_steps(model: ModelFolder, name: str) -> Path:
         if fetched.is_file():
             return fetched
     raise MfsynthError(
-        f"model.few_steps: there is no {WEIGHTS} in {name}, neither in the folder of {model.name} "
-        "nor elsewhere; name the folder that `mfsynth distill` wrote, or set it to null, and "
-        "sampler.preset to another one"
+        f"{key}: there is no {WEIGHTS} in {name}, neither in the folder of {model.name} "
+        f"nor elsewhere; name the folder that `mfsynth distill` wrote, or {otherwise}"
     )
 
 

@@ -16,6 +16,7 @@ from mfsynth.config.base import (
     NonEmpty,
     Pair,
     Settings,
+    Unset,
     require_rising,
 )
 from mfsynth.config.schema import PromptsConfig
@@ -56,12 +57,16 @@ class StudentConfig(Settings):
         points: Levels of a segment at which a forward says the clean image.
         rank: Of the adapters.
         alpha: Their scale is alpha / rank.
+        initial: Few-step weights of the same sizes that it starts as, of this teacher or another:
+            a folder in the teacher's, or any that `mfsynth distill` wrote. If unset, it starts as
+            the teacher.
     """
 
     steps: Count
     points: Count = 8
     rank: Count
     alpha: Count
+    initial: Unset[NonEmpty] = None
 
 
 class DistillOptimiserConfig(LoopConfig):

@@ -13,10 +13,16 @@ from torch import Tensor
 
 from mfsynth.models.few_steps.files import FewSteps
 from mfsynth.models.few_steps.pipeline import FewStepPipeline
-from mfsynth.models.few_steps.student import acting_as, add_student, student_weights
+from mfsynth.models.few_steps.student import (
+    acting_as,
+    add_student,
+    student_weights,
+    weights_digest,
+)
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.prompts.prompt import PromptSource
 from mfsynth.training.distillation.config import DistillConfig
+from mfsynth.training.distillation.initial_student import start_as
 from mfsynth.training.distillation.objective import PolicyObjective, PromptBatch
 from mfsynth.training.identity import settings_of
 from mfsynth.training.joint_model import JointModel
@@ -44,6 +50,9 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         few_steps: What the student is to be.
         prompts_digest: Of the source of prompts.
         processes: That train together.
+
+    Raises:
+        MfsynthError: `student.initial` can't be had, or is of other sizes.
     """
 
     def __init__(
@@ -57,6 +66,8 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         transformer, optimiser = pipeline.transformer, config.optimiser
         pipeline.text_encoder.requires_grad_(False).to(processes.device)
         add_student(transformer, few_steps.rank, few_steps.alpha, few_steps.points)
+        if config.student.initial is not None:
+            start_as(transformer, config, few_steps)
         for weight in student_weights(transformer).values():
             weight.requires_grad_(True)
             weight.data = weight.data.float()
@@ -75,7 +86,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
             (build_adamw([group], optimiser.weight_decay),),
             optimiser,
             processes,
-            _given(config, few_steps, prompts_digest),
+            _given(config, model, few_steps, prompts_digest),
         )
         self._levels = few_steps.levels
         self._objective = PolicyObjective(
@@ -121,12 +132,19 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         return torch.autocast(self._processes.device.type, torch.bfloat16, enabled=bfloat16)
 
 
-def _given(config: DistillConfig, few_steps: FewSteps, prompts_digest: str) -> dict[str, Any]:
-    """What decides the weights beside rates; teacher and prompts may move but must not change."""
+def _given(
+    config: DistillConfig, model: JointModel, few_steps: FewSteps, prompts_digest: str
+) -> dict[str, Any]:
+    """What decides the weights beside rates; what it is given may move but must not change."""
     teacher = settings_of(config.teacher, but={"id", "revision"})
+    student = settings_of(config.student, but={"initial"})
+    if config.student.initial is not None:
+        learnt = model.trained()
+        student["initial"] = weights_digest(model, but=lambda name: name not in learnt)
     return {
-        **settings_of(config, but={"optimiser", "teacher", "prompts"}),
+        **settings_of(config, but={"optimiser", "teacher", "student", "prompts"}),
         "teacher": teacher | {"digest": few_steps.teacher_digest},
+        "student": student,
         "prompts": {"digest": prompts_digest},
         "levels": [*few_steps.levels],
     }

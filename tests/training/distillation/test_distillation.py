@@ -16,7 +16,7 @@ from training_files import one_line_error
 from mfsynth.config import ModelConfig
 from mfsynth.config.resources import resource_names
 from mfsynth.models import load_pipeline
-from mfsynth.models.few_steps.files import WEIGHTS, read_few_steps
+from mfsynth.models.few_steps.files import WEIGHTS, read_few_steps, write_few_steps
 from mfsynth.models.few_steps.student import acting_as, student_weights
 from mfsynth.models.locations import find_model
 from mfsynth.models.sampling import MIN_T
@@ -227,6 +227,56 @@ def test_a_distillation_of_other_settings_is_refused_and_they_are_listed(config,
     spoil(teacher / "transformer" / "diffusion_pytorch_model.safetensors")
     with one_line_error(r"of other settings .teacher\.digest: "):
         distill(config.model_copy(update=here), said.append)
+
+
+def going_on_from(config, folder, output, **student):
+    student = config.student.model_copy(update={"initial": str(folder), **student})
+    return config.model_copy(update={"student": student, "output": output})
+
+
+def test_a_distillation_goes_on_from_few_step_weights_of_this_teacher_or_another(
+    config, tiny_model_dir, tmp_path
+):
+    first = distill(config, lambda _: None)
+    began = load_file(first / WEIGHTS)
+    teacher = shutil.copytree(tiny_model_dir, tmp_path / "teacher")
+    spoil(teacher / "transformer" / "diffusion_pytorch_model.safetensors")
+    other = {"teacher": config.teacher.model_copy(update={"id": str(teacher)})}
+    for number, changes in enumerate(({}, other)):
+        further = going_on_from(config, first, tmp_path / str(number)).model_copy(update=changes)
+        distiller, _ = make_distiller(further)
+        weights = student_weights(distiller.model.transformer)
+        for name, value in began.items():
+            assert torch.equal(weights[name], value.float()), name
+    # It may move, but must not change.
+    distill(further, lambda _: None)
+    moved = shutil.copytree(first, tmp_path / "moved")
+    said = []
+    distill(going_on_from(further, moved, further.output), said.append)
+    assert any(line.startswith("resumed at step 6") for line in said)
+    file = moved / WEIGHTS
+    few_steps = read_few_steps(file)
+    write_few_steps(moved, few_steps, {name: value + 1 for name, value in began.items()})
+    with one_line_error(r"of other settings .student\.initial: "):
+        distill(going_on_from(further, moved, further.output), lambda _: None)
+
+
+def test_few_step_weights_that_are_no_beginning_are_refused(config, tiny_model_dir, tmp_path):
+    first = distill(config, lambda _: None)
+    out = tmp_path / "other"
+    refusals = {
+        r"student\.initial: .* is no beginning for this student: rank 2, not 4; give": {"rank": 4},
+        r"student\.initial: .*: steps 3, not 2, points 4, not 5; give": {"steps": 2, "points": 5},
+    }
+    for refusal, sizes in refusals.items():
+        with one_line_error(refusal):
+            distill(going_on_from(config, first, out, **sizes), lambda _: None)
+    with one_line_error(r"student\.initial: there is no .* in nowhere, .* or leave it out"):
+        distill(going_on_from(config, "nowhere", out), lambda _: None)
+    file = first / WEIGHTS
+    file.write_bytes(file.read_bytes()[:-10])
+    with one_line_error(r"student\.initial: .* is damaged"):
+        distill(going_on_from(config, first, out), lambda _: None)
 
 
 def spoil(file):
