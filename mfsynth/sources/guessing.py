@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -63,9 +64,10 @@ def guess_source(place: str, given: Collection[str] = ()) -> dict[str, Any]:
     """
     if _TARS.search(place) and not Path(place).is_dir():
         return {"kind": "webdataset", "shards": place}
-    extension = place.rpartition("/")[2].rpartition(".")[2].lower()
-    if extension in _KINDS:
-        return {"kind": _KINDS[extension], "path": place}
+    # A folder may be named as a file is, or as its files' extension: `parquet`.
+    kind = _KINDS.get(posixpath.splitext(place)[1][1:].lower())
+    if kind is not None and not Path(place).is_dir():
+        return {"kind": kind, "path": place}
     if "://" in place:
         if "layout" in given:
             return {"kind": "folder", "path": place}

@@ -29,7 +29,7 @@ from mfsynth.sources.own_tables import own_columns, own_depth
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.table_files import TableFile, cell_of, holds_files
 from mfsynth.sources.tolerance import Skipped
-from mfsynth.sources.trees import Tree, open_tree
+from mfsynth.sources.trees import Tree, lone_file, open_tree
 from mfsynth.storage.urls import where_sought
 
 EXTENSIONS = ("parquet", "arrow")
@@ -174,9 +174,8 @@ class TableSettings(StoredDepthSettings):
         )
 
     def _files(self) -> tuple[Tree, list[str]]:
-        folder, _, file = self.path.rpartition("/")
-        if file.rpartition(".")[2].lower() in EXTENSIONS:
-            tree = open_tree(folder or ("/" if self.path.startswith("/") else "."))
+        if (lone := lone_file(self.path, EXTENSIONS)) is not None:
+            tree, file = lone
             if tree.find(file) is None:
                 where = where_sought(self.path)
                 raise MfsynthError(f"{tree.told(file)}: no such table{where}; check the path")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,21 @@ def open_tree(path: str) -> Tree:
             f"{Path(path)}: no such folder of images{where_sought(path)}; check the path"
         )
     return LocalTree(Path(path))
+
+
+def lone_file(path: str, extensions: Collection[str]) -> tuple[Tree, str] | None:
+    """Folder and name of the file that a path or URL is of by its extension; None for a folder.
+
+    Folders are named as files are, too (`clips.mp4`), or as the extension itself (`parquet`).
+
+    Raises:
+        MfsynthError: As `open_tree`, of the folder that it is in.
+    """
+    folder, _, file = path.rpartition("/")
+    local = fsspec.core.strip_protocol(path) if "://" in path and is_on_this_machine(path) else path
+    if posixpath.splitext(file)[1][1:].lower() not in extensions or Path(local).is_dir():
+        return None
+    return open_tree(folder or ("/" if path.startswith("/") else ".")), file
 
 
 def is_hidden(path: str, named: str = "") -> bool:

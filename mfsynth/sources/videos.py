@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ from mfsynth.sources.folders import InFolder, files_beside
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
-from mfsynth.sources.trees import Tree, open_tree
+from mfsynth.sources.trees import Tree, lone_file, open_tree
 from mfsynth.sources.video_frames import Video
 from mfsynth.storage.urls import where_sought
 
@@ -100,10 +99,8 @@ class VideoSettings(StoredDepthSettings):
         )
 
     def _pairs(self) -> tuple[Tree, list[tuple[str, str | None]]]:
-        folder, _, file = self.path.rpartition("/")
-        lone = file.rpartition(".")[2].lower() in EXTENSIONS and not Path(self.path).is_dir()
-        tree = open_tree(folder or ("/" if self.path.startswith("/") else ".")) if lone else None
-        if tree is not None:
+        if (lone := lone_file(self.path, EXTENSIONS)) is not None:
+            tree, file = lone
             if tree.find(file) is None:
                 where = where_sought(self.path)
                 raise MfsynthError(f"{tree.told(file)}: no such video{where}; check the path")

@@ -119,6 +119,10 @@ def test_recordings_videos_tables_and_data_sets_are_known_by_their_names_and_fil
         _, said = inspect(place, "--set=caption_key=text")
         assert "row 0, 8x6" in said
         assert "text: a desk" in said
+    named = tmp_path / "parquet"
+    named.mkdir()
+    (tmp_path / "a.parquet").rename(named / "0.parquet")
+    assert "row 0, 8x6" in inspect(named)[1]
     message = image_message(ROS2, image(0), "rgb8", SECOND)
     bag = write_bag(tmp_path / "bag", [("/rgb", SECOND, message)], "mcap")
     for place in (bag, bag / "bag.mcap"):

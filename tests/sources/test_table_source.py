@@ -290,6 +290,14 @@ def test_a_table_that_is_broken_or_lacks_a_column_is_left_out_beside_others(tmp_
         source(**{**settings, "image_key": "nothing"})
 
 
+@pytest.mark.parametrize("name", ["parquet", "rows.parquet", "arrow"])
+def test_a_folder_may_be_named_as_tables_or_their_extension_are(tmp_path, name):
+    parquet(tmp_path / name / "data" / "000000.parquet")
+    for path in (str(tmp_path / name), (tmp_path / name).as_uri()):
+        items = source(kind="table", path=path, **KEYS, encoding=MILLIMETRES)
+        assert_rows(items)
+
+
 def test_a_file_that_is_no_table_is_one_line(tmp_path):
     for name in ("a.parquet", "a.arrow"):
         for data in (b"", b"PAR1" * 9):
