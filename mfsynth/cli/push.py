@@ -56,6 +56,8 @@ def push(
         target = ObjectStore.open(destination)
         if target.local_root is None:
             raise MfsynthError(f"{target.url}: give {FORM}, or a folder")
+        if public:
+            raise MfsynthError(f"{target.url}: a folder is as public as it is; leave --public out")
         if target.overlaps(ObjectStore.open(url)):
             raise MfsynthError(f"{target.url}: lies in the run, or the run in it; give another")
         place = pushing.Folder(target.local_root)

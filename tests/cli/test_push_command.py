@@ -260,6 +260,18 @@ def test_what_everybody_can_see_wants_a_word(run, hub, push):
     assert push(run.url, HUB, "--public", "--dry-run")[1].startswith(f"{HUB} (public): ")
 
 
+def test_what_a_push_can_not_make_public_is_not_called_so(tmp_path, run, hub, push):
+    assert push(run.url, HUB)[0] == 0
+    code, told = push(run.url, HUB, "--public")
+    assert (code, told.count("\n")) == (1, 1)
+    assert "it is private, and a push leaves it so; make it public at http" in told
+    assert hub.repositories[NAME]["private"]
+    code, told = push(run.url, tmp_path / "out", "--public")
+    assert (code, told.count("\n")) == (1, 1)
+    assert "leave --public out" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_pairs_of_a_view_are_pushed_and_not_mixed_with_others(tmp_path, run, push):
     refilter(run, "strict", Rules({"registration": Bound(4.5, is_minimum=True)}))
     out = tmp_path / "out"

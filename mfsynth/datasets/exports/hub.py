@@ -33,7 +33,7 @@ class HubDataset:
 
     Raises:
         MfsynthError: The URL is another, nobody is logged in, the hub doesn't answer, or the data
-            set is public and `public` is not.
+            set is there and isn't as public as `public` says.
 
     Attributes:
         shown: Its URL.
@@ -70,6 +70,12 @@ class HubDataset:
         if self.is_public and not public:
             raise MfsynthError(
                 f"{self.shown}: everybody can see it; add --public if they may see these pairs"
+            )
+        if public and not self.is_public:
+            # A push only makes data sets: who sees one that is there is told to the hub.
+            raise MfsynthError(
+                f"{self.shown}: it is private, and a push leaves it so; make it public at "
+                f"{self.page}/settings, or leave --public out"
             )
         self._sent: list[CommitOperationAdd] = []
 
