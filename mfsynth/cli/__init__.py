@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> Any:
         with _warnings_in_one_line():
             return cli.main(args=arguments, prog_name="mfsynth")
     except (MfsynthError, OSError) as error:
-        told = _of_a_path(error) if isinstance(error, OSError) else str(error)
+        told = _of_a_place(error) if isinstance(error, OSError) else str(error)
         if told is None or "--debug" in arguments:
             raise
         with contextlib.suppress(OSError, ValueError):
@@ -145,8 +145,12 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(1)
 
 
-def _of_a_path(error: OSError) -> str | None:
-    """What is wrong with a path that a command was given; None of any other error."""
+def _of_a_place(error: OSError) -> str | None:
+    """What is wrong with a path that a command was given, or a full disk; None of other errors."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # Standard output has no name.
+        where = error.filename if isinstance(error.filename, str) else "the output"
+        return f"{where:.300}: {error.strerror}; make room there"
     # Whether something is there is asked in many places, and of these the answer is an error.
     if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -121,6 +122,18 @@ def test_an_error_is_one_line_and_its_traceback_is_for_debug():
     assert shown.stderr.startswith("error: ")
     assert shown.stderr.count("\n") == 1
     assert "Traceback" in mfsynth("--debug", "status", "no-such-run").stderr
+
+
+def test_output_that_a_full_disk_does_not_take_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        shown = subprocess.run(
+            [sys.executable, "-m", "mfsynth.cli", "prompts", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert shown.returncode == 1
+    assert shown.stderr == "error: the output: No space left on device; make room there\n"
 
 
 @pytest.mark.parametrize("given", ["1e6", "1.5", "0", "many"])
