@@ -135,8 +135,11 @@ class _Reader:
             case ((ast.In() | ast.NotIn()), ast.Name()):
                 found = self._contains(self._column(right), self._value(left))
             case ((ast.In() | ast.NotIn()), (ast.List() | ast.Tuple() | ast.Set())):
-                values = pa.array([self._constant(each) for each in right.elts])
+                constants = [self._constant(each) for each in right.elts]
                 value = self._value(left)
+                # Of no values Arrow can't tell the type.
+                is_column = isinstance(value, pa.ChunkedArray)
+                values = pa.array(constants, None if constants or not is_column else value.type)
                 found = self._spread(pc.if_else(pc.is_null(value), None, pc.is_in(value, values)))
             case ((ast.Is() | ast.IsNot()), ast.Constant(value=None)):
                 found = self._spread(pc.is_null(self._value(left), nan_is_null=True))
