@@ -183,7 +183,8 @@ def _joined(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
         )
     if 0 in (*sizes[0], sum(map(len, parts))):
         raise MfsynthError(f"`{name}` is empty: {sizes[0][1]}x{sizes[0][0]} pixels; leave it out")
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # torch takes no strides that go back, as those of a mirrored array or of swapped channels.
+    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
 
 
 def _images(given: Any, name: str) -> NDArray[np.uint8]:

@@ -52,6 +52,16 @@ def test_every_form_of_an_image_gives_the_same_pixels(seed, batch, height, width
             assert np.array_equal(read_images(one, "image"), rgb)
 
 
+def test_a_view_that_goes_backwards_is_read_as_what_torch_takes():
+    rgb, depth = pixels(), ramp(4, 6)
+    views = [rgb[..., ::-1], rgb[:, :, ::-1], rgb[:, ::-1]]
+    for view in views:
+        assert np.array_equal(torch.tensor(read_images(view, "image")), view)
+    assert np.array_equal(
+        torch.tensor(read_depth(depth[:, ::-1, ::-1], "depth")), depth[:, ::-1, ::-1]
+    )
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGBA", "RGBX", "LA"])
 def test_pictures_of_up_to_eight_bits_are_read_as_rgb(mode):
     picture = PIL.Image.fromarray(pixels()[0]).convert("L" if mode == "LA" else "RGB")
