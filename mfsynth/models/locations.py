@@ -108,6 +108,9 @@ def find_model(
     path = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name).expanduser()
     if path.name.endswith(f"{_WEIGHTS_SUFFIX}{INDEX_SUFFIX}"):
         path = path.with_name(path.name.removesuffix(INDEX_SUFFIX))
+    # Folders first: `.` and `/` have no name, beside which there could be a list of files.
+    if path.is_dir():
+        return ModelFolder(name, path, _layout(path, name))
     if path.is_file() or path.with_name(f"{path.name}{INDEX_SUFFIX}").is_file():
         if path.suffix != _WEIGHTS_SUFFIX:
             raise MfsynthError(f"{path} is no model; name a folder or a released {CHECKPOINT}")
@@ -115,8 +118,6 @@ def find_model(
         if layout is not Layout.RELEASED:
             raise MfsynthError(f"{path} is part of a {layout} folder; name the folder")
         return ModelFolder(name, path.parent, layout, checkpoint=path.name)
-    if path.is_dir():
-        return ModelFolder(name, path, _layout(path, name))
     try:
         snapshot = download(name, revision, _SMALL_FILES, local_files_only)
     except MfsynthError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,6 +36,15 @@ def test_a_folder_that_is_not_there_is_called_one(name, where, tmp_path, monkeyp
         with pytest.raises(MfsynthError) as caught:
             find(name)
         assert str(caught.value).startswith(f"'{name}': no such folder{sought}; name one that ex")
+
+
+def test_a_folder_without_a_name_is_a_folder(tiny_model_dir, monkeypatch):
+    monkeypatch.chdir(tiny_model_dir)
+    assert model_info(ModelConfig(id=".")) == replace(
+        model_info(ModelConfig(id=str(tiny_model_dir))), id="."
+    )
+    with pytest.raises(MfsynthError, match=r"^/ is no model folder: it holds "):
+        find_model("/")
 
 
 @pytest.mark.parametrize("name", ["someone/model", "nowhere"])
