@@ -61,6 +61,25 @@ def test_a_run_without_ground_truth_is_refused(tmp_path):
         run_set(str(tmp_path / "shifted"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "made_by"),
+    [
+        ({"sampler": {"mode": "joint"}}, "painter"),
+        ({"sampler": {"mode": "i2d"}}, "painter"),
+        ({"sampler": {"mode": "d2i"}}, None),
+        ({"sampler": {"mode": "joint"}, "model": {"kind": "two_models"}}, "measurer"),
+    ],
+)
+def test_the_truth_of_a_run_is_by_whom_made_its_depth(settings, made_by, tmp_path):
+    store = ObjectStore.open(str(tmp_path / "run"))
+    models = {"model": {"id": "painter"}, "estimator": {"id": "measurer"}}
+    manifest = tiny_run.make_manifest()
+    told = {**manifest.settings, **settings}
+    open_run(store, dataclasses.replace(manifest, settings=told, **models))
+    commit(store, tiny_run.upload_shard(store, 0))
+    assert (run_set(store.url).truth_model or {}).get("id") == made_by
+
+
 def test_a_run_is_named_without_its_credentials(monkeypatch):
     monkeypatch.setattr("mfsynth.datasets.RGBDDataset", lambda url, **_: [])
     with pytest.raises(MfsynthError) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mfsynth.evaluation.config import (
     EvaluatedRun,
@@ -14,7 +14,8 @@ from mfsynth.evaluation.config import (
 from mfsynth.evaluation.frames import EvaluationSet, SourceFrames
 from mfsynth.evaluation.protocols import PLAIN
 from mfsynth.evaluation.readers.published import open_published
-from mfsynth.shards.run_manifest import read_run
+from mfsynth.shards.run_manifest import RunManifest, read_run
+from mfsynth.shards.words import is_of_two_models, mode_of
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.store import ObjectStore
 
@@ -46,5 +47,12 @@ def open_set(settings: SetSettings, on_scene: Callable[[int, int], None]) -> Eva
         case EvaluatedRun():
             name = without_credentials(settings.url)
             frames = SourceFrames(settings.open(), settings.limit)
-            made_by = read_run(ObjectStore.open(settings.url)).model
+            made_by = _made_by(read_run(ObjectStore.open(settings.url)))
             return EvaluationSet(name, PLAIN, frames, truth_model=made_by)
+
+
+def _made_by(run: RunManifest) -> Mapping[str, str] | None:
+    """The model that made the depth of a run's pairs; None where they began with it."""
+    if mode_of(run.settings) == "d2i":
+        return None
+    return run.estimator if is_of_two_models(run.settings) else run.model
