@@ -196,6 +196,8 @@ class LibraryFile:
         if "count" not in value:
             self.fail(f"{key}.count", "missing; give a number, or numbers with weights")
         count = value["count"]
+        if isinstance(count, list):
+            self.fail(f"{key}.count", "must be a number, or a mapping of numbers to weights")
         counts = count if isinstance(count, dict) else {count: 1}
         if not counts:
             self.fail(f"{key}.count", "must have at least one number")

@@ -107,6 +107,10 @@ def _error(path: str) -> str:
             "FILE: slots.x.count: must be a",
         ),
         (
+            "templates: [x]\nslots: {x: {list: y, count: [1, 2]}, y: [p]}",
+            "FILE: slots.x.count: must be a number, or a mapping of numbers to weights",
+        ),
+        (
             "templates: [x]\nslots: {x: {list: y, count: {2: 0}}, y: [p]}",
             "slots.x.count.2: must be a",
         ),
