@@ -177,7 +177,8 @@ class LibraryFile:
             self.fail(f"{key}.step", f"must be above 0, not {step}")
         if high < low:
             self.fail(f"{key}.high", f"must be at least low ({low}), not {high}")
-        steps, rest = divmod(high - low, step)
+        # Exact: decimals end where a quotient has more digits than they do.
+        steps, rest = divmod(Fraction(high) - Fraction(low), Fraction(step))
         if rest:
             self.fail(f"{key}.high", f"{high} is not reached from {low} in steps of {step}")
         if steps >= _MAX_NUMBERS:

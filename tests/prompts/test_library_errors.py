@@ -96,6 +96,7 @@ def _error(path: str) -> str:
             "slots.x.high: 2 is not reached",
         ),
         ("templates: [x]\nslots: {x: {low: 0, high: 1, step: 1.0e-9}}", "slots.x.step: gives more"),
+        ("templates: [x]\nslots: {x: {low: 0, high: 1e30, step: 1}}", "slots.x.step: gives more"),
         (
             "templates: [x]\nslots: {x: {low: 0, high: 1, step: 1, decimals: -1}}",
             "slots.x.decimals:",
