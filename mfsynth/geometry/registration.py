@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,9 @@ from mfsynth.geometry.rgbd import DepthMap
 
 # A pixel of depth may cover so many of colour, to a side: cameras of eight times the pixels.
 _MOST_COVERED = 9
+# Pixels down and to the right, so that a centre on the border of two is in one of them, whatever
+# rounding says.
+_ON_BORDER = np.array([[1e-6], [4e-7]])
 
 
 def depth_in_camera(
@@ -42,31 +47,41 @@ def depth_in_camera(
     height, width = shape
     rows, columns = np.nonzero(depth > 0)
     z = depth[rows, columns].astype(np.float64)
-    low, _ = _seen(columns - 0.5, rows - 0.5, z, camera, other, rotation, translation)
-    high, _ = _seen(columns + 0.5, rows + 0.5, z, camera, other, rotation, translation)
+    corners = np.stack(
+        [
+            _seen(columns + x, rows + y, z, camera, other, rotation, translation)[0]
+            for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
+        ]
+    )
     middle, seen_z = _seen(columns + 0.0, rows + 0.0, z, camera, other, rotation, translation)
-    # Turned cameras may have exchanged the corners.
-    low, high = np.minimum(low, high), np.maximum(low, high)
-    visible = (seen_z > 0) & np.isfinite(low).all(axis=0) & np.isfinite(high).all(axis=0)
+    # What holds the square, which a rolled camera sees turned.
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    visible = (seen_z > 0) & np.isfinite(low).all(axis=0)
     visible &= (high > -0.5).all(axis=0) & (low[0] < width) & (low[1] < height)
-    low, high, middle, seen_z = (part[..., visible] for part in (low, high, middle, seen_z))
-    centre = np.rint(middle).astype(np.int64)
-    first = np.minimum(np.ceil(low).astype(np.int64), centre)
-    last = np.maximum(np.ceil(high).astype(np.int64) - 1, centre)
-    covered = int((last - first).max(initial=0)) + 1
+    corners, low, high, middle, seen_z = (
+        part[..., visible] for part in (corners, low, high, middle, seen_z)
+    )
+    along, down = np.moveaxis(np.roll(corners, -1, axis=0) - corners, 1, 0)
+    covered = math.ceil(np.hypot(along, down).max(initial=0))
     if covered > _MOST_COVERED:
         raise ValueError(
             f"a pixel of depth covers {covered} of colour to a side; check both cameras and the "
             "extrinsics"
         )
+    centre = np.rint(middle).astype(np.int64)
+    first = np.minimum(np.ceil(low - _ON_BORDER).astype(np.int64), centre)
+    last = np.maximum(np.floor(high).astype(np.int64), centre)
+    # A square holds what is on one side of all its edges; seen from behind, on the other.
+    x, y = np.moveaxis(first + _ON_BORDER - corners, 1, 0)
+    sides, turn = along * y - down * x, np.sign(along[0] * down[1] - down[0] * along[1])
     nearest = np.full(height * width, np.inf, np.float32)
-    for down in range(covered):
-        for right in range(covered):
-            x, y = first[0] + right, first[1] + down
-            inside = (x <= last[0]) & (y <= last[1]) & (x >= 0) & (y >= 0)
-            inside &= (x < width) & (y < height)
-            at = y[inside] * width + x[inside]
-            np.minimum.at(nearest, at, seen_z[inside].astype(np.float32))
+    for right, lower in np.ndindex(*(last - first).max(axis=1, initial=0) + 1):
+        column, row = first[0] + right, first[1] + lower
+        held = ((sides + along * lower - down * right) * turn > 0).all(axis=0)
+        held |= (column == centre[0]) & (row == centre[1])
+        held &= (column >= 0) & (row >= 0) & (column < width) & (row < height)
+        pixels = row[held] * width + column[held]
+        np.minimum.at(nearest, pixels, seen_z[held].astype(np.float32))
     return np.where(np.isfinite(nearest), nearest, np.float32(0)).reshape(shape)
 
 

@@ -72,6 +72,19 @@ def test_finer_cameras_see_whole_surfaces_and_coarser_ones_the_nearest():
     assert (depth_in_camera(depth, DEPTH_CAMERA, coarse, np.eye(4), (30, 40)) == 1).all()
 
 
+@pytest.mark.parametrize("degrees", [1, 10, 45, 120, 180])
+def test_a_finer_camera_that_is_rolled_sees_no_holes(degrees):
+    depth = np.full(SHAPE, 2, np.float32)
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rolled = np.eye(4)
+    rolled[:2, :2] = [[cosine, -sine], [sine, cosine]]
+    fine = DEPTH_CAMERA.resized(2, 2)
+    carried = depth_in_camera(depth, DEPTH_CAMERA, fine, rolled, (120, 160))
+    rows, columns = np.mgrid[:120, :160]
+    within = np.hypot(rows - fine.cy, columns - fine.cx) < 58
+    assert (carried[within] == 2).all()
+
+
 def test_what_is_behind_the_camera_or_outside_is_not_seen():
     depth = np.full(SHAPE, 1, np.float32)
     for away in (pose(0, (0, 0, -2)), pose(0, (9, 0, 0)), pose(np.pi, (0, 0, 0))):
