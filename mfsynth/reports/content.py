@@ -205,11 +205,17 @@ def score_cells(
     for name, score in scores.items():
         value = math.nan if score is None else score
         about = info(name)
-        text = about.with_unit(f"{value:.2f}" if value < 100 else f"{value:.0f}")
-        shown = "–" if math.isnan(value) else text
+        shown = "–" if math.isnan(value) else about.with_unit(_short(value))
         known = value if math.isfinite(value) else None
         cells.append(ScoreCell(name, about.label, known, shown, about.fails(value)))
     return tuple(cells)
+
+
+def _short(value: float) -> str:
+    """A score in few characters: of small ones two digits, for some limits are of thousandths."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def failure_in_words(score: ScoreInfo, value: float | None) -> str:

@@ -134,6 +134,13 @@ def test_scores_show_their_failure_and_abstention():
     assert [cell.value for cell in cells] == [0.5, 0.5, 1234.5, None]
 
 
+def test_small_scores_are_told_apart():
+    # `far_fraction` is rejected above .005, `planarity` has no value above .03.
+    scores = {"a": 0.0049, "b": 0.0062, "c": 0.0, "d": -0.0123, "e": -250.4}
+    cells = score_cells(scores, lambda name: ScoreInfo(name))
+    assert [cell.text for cell in cells] == ["0.0049", "0.0062", "0.00", "-0.012", "-250"]
+
+
 @pytest.mark.parametrize(
     ("score", "value", "words"),
     [
