@@ -249,7 +249,7 @@ def _card(
         candidate=row["candidate"],
         prompt=row["prompt"],
         seed=row["seed"],
-        scores=score_cells(scores_of(row), manifest.score),
+        scores=score_cells(scores_of(row), manifest.score, names),
         slots=slots_of(row),
         pictures=pictures,
         thumbnail_uri=jpeg_uri(thumbnail) if thumbnail and pictures is None else None,

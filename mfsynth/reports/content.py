@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -198,16 +198,25 @@ def with_fewer_pairs(report: RunReport, count: int) -> RunReport:
 
 
 def score_cells(
-    scores: Mapping[str, float | None], info: Callable[[str], ScoreInfo]
+    scores: Mapping[str, float | None],
+    info: Callable[[str], ScoreInfo],
+    reasons: Collection[str] = (),
 ) -> tuple[ScoreCell, ...]:
-    """Scores of a pair for display; nan or None shows as a dash, because the check abstained."""
+    """Scores of a pair for display; nan or None shows as a dash, because the check abstained.
+
+    Args:
+        scores: By name.
+        info: What is known of a score.
+        reasons: Names of those that the pair was rejected for, abstained ones among them.
+    """
     cells = []
     for name, score in scores.items():
         value = math.nan if score is None else score
         about = info(name)
         shown = "–" if math.isnan(value) else about.with_unit(_short(value))
         known = value if math.isfinite(value) else None
-        cells.append(ScoreCell(name, about.label, known, shown, about.fails(value)))
+        failed = name in reasons or about.fails(value)
+        cells.append(ScoreCell(name, about.label, known, shown, failed))
     return tuple(cells)
 
 

@@ -134,6 +134,11 @@ def test_scores_show_their_failure_and_abstention():
     assert [cell.value for cell in cells] == [0.5, 0.5, 1234.5, None]
 
 
+def test_a_score_that_is_rejected_for_abstaining_is_shown_as_failed():
+    cells = score_cells({"a": None, "b": None}, lambda name: ScoreInfo(name, limit=1.0), ["b"])
+    assert [(cell.text, cell.failed) for cell in cells] == [("–", False), ("–", True)]
+
+
 def test_small_scores_are_told_apart():
     # `far_fraction` is rejected above .005, `planarity` has no value above .03.
     scores = {"a": 0.0049, "b": 0.0062, "c": 0.0, "d": -0.0123, "e": -250.4}
