@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mfsynth.checks.base import Check, CheckedPair, Score
 from mfsynth.checks.validity import valid_mask
-from mfsynth.config.base import Count, Fraction
+from mfsynth.config.base import Fraction
 from mfsynth.geometry import DepthEstimate, EstimateKind
 from mfsynth.geometry.estimates import MIN_SHARED_PIXELS
 from mfsynth.geometry.rgbd import DepthMap
@@ -24,11 +27,11 @@ class OrdinalAgreement(Check):
 
     Attributes:
         min: Least share of pairs of pixels in the same order.
-        pixel_pairs: How many pairs are drawn.
+        pixel_pairs: How many pairs are drawn; of fewer than 100 it could say nothing.
     """
 
     min: Fraction = 0.85
-    pixel_pairs: Count = 10_000
+    pixel_pairs: Annotated[int, Field(ge=_MIN_PAIRS)] = 10_000
 
     inputs = ("depth", "estimate")
     scores = (

@@ -14,6 +14,7 @@ from mfsynth.checks.boundary_f1 import RATIOS, boundary_f1
 from mfsynth.checks.estimator_agreement import estimator_agreement, relative_error
 from mfsynth.checks.normals import normals_angle
 from mfsynth.checks.ordinal_agreement import ordinal_agreement
+from mfsynth.errors import MfsynthError
 from mfsynth.geometry import DepthEstimate, EstimateKind, Intrinsics
 
 KINDS = [*EstimateKind]
@@ -169,6 +170,13 @@ def test_an_estimate_of_one_depth_has_no_order_and_no_boundaries():
         flat = DepthEstimate(np.ones_like(depth), depth > 0, kind)
         assert math.isnan(ordinal_agreement(depth, flat))
         assert math.isnan(boundary_f1(depth, flat))
+
+
+def test_so_few_pixel_pairs_that_nothing_could_be_said_are_refused():
+    _, depth = sloping_scene()
+    seen = estimate(depth, EstimateKind.METRIC_Z)
+    with pytest.raises(MfsynthError, match=r"checks\.ordinal_agreement\.pixel_pairs"):
+        verdict("ordinal_agreement", inverted(depth), seen, pixel_pairs=99)
 
 
 def test_the_same_boundaries_are_found_and_moved_or_blurred_ones_are_not():
