@@ -49,7 +49,7 @@ class DepthEstimate:
         """Refuses what is no estimate.
 
         Raises:
-            ValueError: Shapes or types are not as stated above, or a valid value is none.
+            ValueError: Shapes or types are not as stated above, or a valid value or normal is none.
         """
         shape = self.valid.shape
         arrays = {
@@ -66,6 +66,8 @@ class DepthEstimate:
         positive = self.kind is EstimateKind.AFFINE_INVARIANT_DISPARITY or bool(np.all(said > 0))
         if not (np.isfinite(said).all() and positive):
             raise ValueError("a valid value is not finite, or is a depth that isn't positive")
+        if self.normals is not None and not np.isfinite(self.normals[self.valid]).all():
+            raise ValueError("a normal of a valid pixel is not finite; 0 says that there is none")
 
     def depth_like(self, depth: DepthMap) -> DepthMap | None:
         """The estimated depth in the unit of another depth of the same image.

@@ -33,6 +33,8 @@ from mfsynth.models.weights import load_whole, require_components, without_bars
 _LIBRARY = "transformers"
 # Where the state of torch's generator on a CPU has its 624 words, each in eight bytes.
 _WORDS_AT, _WORDS = 24, 624
+# Of outputs of diffusers' pipelines: whether a safety checker made an image black.
+_FLAGS = "nsfw_content_detected", "nsfw_detected"
 # Of the noise of images; others are those of docs/reference/format.md.
 _STREAM = 3
 
@@ -103,7 +105,8 @@ class TwoModels:
             **joint: What only a joint model knows of; not used.
 
         Raises:
-            MfsynthError: An image has values that are not finite, or another size.
+            MfsynthError: An image has values that are not finite, or another size, or the
+                pipeline's own safety checker took it away.
         """
         given = {
             "prompt": [*prompt_embeds],
@@ -114,8 +117,9 @@ class TwoModels:
             "guidance_scale": guidance_scale,
             "output_type": "np",
         }
-        made = self._image(**{k: v for k, v in given.items() if k in self._takes}).images
-        images = np.asarray(made, np.float32)
+        made = self._image(**{k: v for k, v in given.items() if k in self._takes})
+        _require_shown(made, seeds)
+        images = np.asarray(made.images, np.float32)
         require_finite([bool(np.isfinite(one).all()) for one in images], seeds)
         rgb = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
         if (made_size := rgb.shape[1:3]) != (height, width):
@@ -225,6 +229,17 @@ def _load_image_pipeline(model: ModelConfig) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise MfsynthError(f"{folder}: makes no {name} ({reason}); fetch it again") from error
+
+
+def _require_shown(made: Any, seeds: Sequence[int]) -> None:
+    """Refuse black images in place of those that a pipeline won't show."""
+    said = [flags for name in _FLAGS if (flags := getattr(made, name, None)) is not None]
+    flags = said[0] if said else [False] * len(seeds)
+    if flagged := [seed for seed, is_flagged in zip(seeds, flags, strict=True) if is_flagged]:
+        raise MfsynthError(
+            f"the pipeline's safety checker made {len(flagged)} of {len(seeds)} images black, the "
+            f"first of seed {flagged[0]}; if it does so with many, change the prompts"
+        )
 
 
 def _is_pipeline(kind: Any) -> bool:

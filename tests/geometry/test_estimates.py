@@ -132,3 +132,7 @@ def test_maps_of_another_size_or_type_are_no_estimate():
         estimate(values.astype(np.float64), EstimateKind.METRIC_Z)
     with pytest.raises(ValueError, match=r"normals is float32 \(8, 8\), not float32 \(8, 8, 3\)"):
         DepthEstimate(values, values > 0, EstimateKind.METRIC_Z, normals=values)
+    normals = np.zeros((8, 8, 3), np.float32)
+    normals[2, 3, 1] = np.nan
+    with pytest.raises(ValueError, match="a normal of a valid pixel is not finite"):
+        DepthEstimate(values, values > 0, EstimateKind.METRIC_Z, normals=normals)

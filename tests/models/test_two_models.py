@@ -10,6 +10,8 @@ import pytest
 import tiny_estimators
 import tiny_pipelines
 import torch
+from diffusers.pipelines.deepfloyd_if import IFPipelineOutput
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from training_files import one_line_error
 
 from mfsynth.config import ModelConfig, RuntimeConfig
@@ -85,6 +87,24 @@ def test_an_image_of_no_numbers_is_refused_by_its_seed_before_it_is_a_black_one(
     monkeypatch.setattr(pipeline._image.vae, "decode", overflowing)
     with one_line_error("1 of 2 images have values that are not finite, the first of seed 8;"):
         pipeline(prompt_embeds=["a cube"] * 2, seeds=[7, 8], mode="joint", **SAMPLING)
+
+
+def test_an_image_that_the_pipeline_made_black_is_refused_by_its_seed(pipeline, monkeypatch):
+    """As pipelines with a safety checker do, and say so beside the images."""
+    decoded = np.zeros((2, tiny_pipelines.SIZE, tiny_pipelines.SIZE, 3), np.float32)
+
+    def made(output):
+        monkeypatch.setattr(pipeline, "_image", lambda **_: output)
+        return pipeline(prompt_embeds=["a cube"] * 2, seeds=[7, 8], **SAMPLING)
+
+    for flags in ([False, False], None):
+        assert not made(StableDiffusionPipelineOutput(decoded, flags)).rgb.any()
+    for output in (
+        StableDiffusionPipelineOutput(decoded, [False, True]),
+        IFPipelineOutput(decoded, [False, True], None),
+    ):
+        with one_line_error("safety checker made 1 of 2 images black, the first of seed 8;"):
+            made(output)
 
 
 def test_noise_that_no_seed_decides_is_refused(pipeline, text_encoder, tmp_path):

@@ -122,7 +122,8 @@ def _towards_the_camera(
     height, width = estimate.valid.shape
     away = (normals * pixel_rays(height, width, camera)).sum(axis=-1, keepdims=True) > 0
     turned = np.where(away, -normals, normals)
-    return np.where(estimate.valid[..., None], turned, 0).astype(np.float32)
+    known = estimate.valid & np.isfinite(normals).all(axis=-1)
+    return np.where(known[..., None], turned, 0).astype(np.float32)
 
 
 def convert(checkpoint: Path, folder: Path) -> None:
