@@ -116,6 +116,15 @@ class EvaluateConfig(Settings):
         require_both_sides(self.height, self.width)
         return self
 
+    @model_validator(mode="after")
+    def _depth_of_its_own(self) -> Self:
+        if self.model.kind is not None:
+            raise ValueError(
+                f"model.kind is {self.model.kind}, which has no depth of its own; name a joint "
+                "model in model.id"
+            )
+        return self
+
 
 def load_evaluate_config(
     name_or_path: str, overrides: Sequence[str] = (), *, output: str | None = None

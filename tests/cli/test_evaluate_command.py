@@ -135,6 +135,10 @@ def test_every_shipped_evaluation_is_valid():
         ("data.0.pth=x", "--set: data.0.pth: unknown key; did you mean data.0.path?"),
         ("data=[{kind: kitti_eigen, path: x}]", "split: missing; add it"),
         ("height=64", "give both height and width"),
+        (
+            "model={kind: two_models, image: embedded}",
+            "model.kind is two_models, which has no depth of its own; name a joint model",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_line(override, problem):

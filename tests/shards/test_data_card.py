@@ -15,7 +15,7 @@ import tiny_run
 import yaml
 
 from mfsynth.shards.commits import read_commits
-from mfsynth.shards.documents.card import first_card
+from mfsynth.shards.documents.card import first_card, size_category
 from mfsynth.shards.finalize import finalize
 from mfsynth.shards.quantisation import DepthScale
 from mfsynth.shards.run_manifest import read_run
@@ -128,6 +128,13 @@ def _names_after(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "card"}
     exec(compile(code, "README.md", "exec"), names)
     return names
+
+
+def test_sizes_are_named_as_the_hub_names_them():
+    sizes = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"]
+    sizes += ["100M<n<1B", "1B<n<10B", "10B<n<100B", "100B<n<1T", "n>1T"]
+    for power, size in enumerate(sizes, start=2):
+        assert {size_category(10**power), size_category(10 ** (power + 1) - 1)} == {size}
 
 
 def test_the_first_card_says_what_it_is_and_whose_the_licence_is():

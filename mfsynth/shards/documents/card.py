@@ -318,7 +318,7 @@ def front_matter(
         "tags": ["rgb-d", "depth", *tags],
     }
     if pairs is not None:
-        matter["size_categories"] = [_size_category(pairs)]
+        matter["size_categories"] = [size_category(pairs)]
     matter["configs"] = [
         {
             "config_name": config,
@@ -340,11 +340,12 @@ def _score_line(name: str, score: ScoreInfo) -> str:
     return f"{line}: {'; '.join(about)}" if about else line
 
 
-def _size_category(pairs: int) -> str:
-    bounds = ((1_000, "1K"), (10_000, "10K"), (100_000, "100K"), (1_000_000, "1M"))
-    lower = "n"
-    for bound, name in bounds:
-        if pairs < bound:
-            return f"n<{name}" if lower == "n" else f"{lower}<n<{name}"
-        lower = name
-    return "1M<n<10M" if pairs < 10_000_000 else "n>10M"
+def size_category(pairs: int) -> str:
+    """As the hub names them: `n<1K`, `1K<n<10K`, … `100B<n<1T`, `n>1T`."""
+    bounds = [f"{number}{unit}" for unit in "KMB" for number in (1, 10, 100)] + ["1T"]
+    above = sum(pairs >= 10**power for power in range(3, 3 + len(bounds)))
+    if above == 0:
+        return f"n<{bounds[0]}"
+    if above == len(bounds):
+        return f"n>{bounds[-1]}"
+    return f"{bounds[above - 1]}<n<{bounds[above]}"
