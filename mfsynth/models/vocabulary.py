@@ -59,9 +59,19 @@ class Vocabulary:
         # The package raises nothing more special.
         except Exception as error:
             raise MfsynthError(f"{folder / _TOKENIZER}: not a tokenizer ({error})") from error
-        self._special = read_json(folder / _TOKENIZER_CONFIG)
+        config = read_json(folder / _TOKENIZER_CONFIG)
+        tokens = {name: config[name] for name in config if name.endswith("_token")}
+        # Older files say of a token how it is split off, too.
+        self._special = {
+            name: token["content"] if isinstance(token, dict) else token
+            for name, token in tokens.items()
+        }
         template = folder / _TEMPLATE
-        text = template.read_text() if template.is_file() else self._special["chat_template"]
+        text = template.read_text() if template.is_file() else config.get("chat_template")
+        if not isinstance(text, str):
+            raise MfsynthError(
+                f"{folder / _TOKENIZER_CONFIG}: has no chat_template, and {_TEMPLATE} isn't there"
+            )
         # As transformers has it.
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         self._template = environment.from_string(text)
@@ -73,7 +83,7 @@ class Vocabulary:
         """What the model gets of each prompt."""
         texts = [
             self._template.render(
-                **{k: v for k, v in self._special.items() if k.endswith("_token")},
+                **self._special,
                 messages=[{"role": "user", "content": prompt}],
                 add_generation_prompt=True,
                 enable_thinking=False,

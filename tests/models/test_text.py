@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from mfsynth.config import ModelConfig
+from mfsynth.errors import MfsynthError
 from mfsynth.models.locations import find_model
 from mfsynth.models.text import encode_prompts, encode_tokens, needed_part, tokenize
 from mfsynth.models.vocabulary import Vocabulary, find_vocabulary
@@ -171,6 +174,18 @@ def test_what_a_model_gets_of_a_prompt_is_known_without_torch(tmp_path, tiny_mod
         assert [len(each.unknown) for each in readings] == unknown.sum(1).tolist()
     assert find_vocabulary(ModelConfig()).read(["a mug, seen"])[0].unknown == ()
     assert find_vocabulary(ModelConfig()).read(["a pan"])[0].unknown == ("pan",)
+
+
+def test_tokens_of_older_files_are_read_and_a_tokenizer_without_a_template_is_told(tmp_path):
+    folder = shutil.copytree(find_model("embedded").path / "tokenizer", tmp_path / "tokenizer")
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    config["unk_token"] = {"__type": "AddedToken", "content": config["unk_token"], "lstrip": False}
+    file.write_text(json.dumps(config))
+    assert Vocabulary(folder, 64).read(["a pan"])[0].unknown == ("pan",)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(MfsynthError, match=r"tokenizer_config\.json: has no chat_template"):
+        Vocabulary(folder, 64)
 
 
 def test_a_tokenizer_without_an_unknown_token_knows_every_word(tmp_path):
