@@ -42,7 +42,7 @@ pi-Flow (arXiv 2510.14974), from prompts alone: {prompts}.
 
 - Sample: `model: {{few_steps: FOLDER}}` and `sampler: {{preset: distilled, steps: {steps}}}`; other
   numbers of steps are refused. diffusers opens the adapters, but not the head.
-- Training: {iterations:,} steps of {batch} samples in every process, seed {seed}.
+- Training: {iterations:,} steps of {batch} samples in every process, seed {seed}{began}.
 - Licence of the weights: {licence}, the teacher's. The data that they make must carry it.
 """
 
@@ -164,12 +164,15 @@ def _write_card(config: DistillConfig, few_steps: FewSteps, folder: Path) -> Non
         pipeline_tag="text-to-image",
         tags=["lora", "few-step", "rgb-d", "modality-forcing"],
     ).to_yaml()
-    optimiser = config.optimiser
+    optimiser, initial = config.optimiser, config.student.initial
     text = _TEXT.format(
         front_matter=front_matter,
         name=config.name,
         batch=optimiser.batch_size * optimiser.accumulate,
         seed=config.seed,
+        began=""
+        if initial is None
+        else f", from few-step weights that were there ({_shown(initial)})",
         **few_steps.model_dump(),
     )
     (folder / CARD).write_text(text, encoding="utf-8")

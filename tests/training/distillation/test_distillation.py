@@ -249,7 +249,8 @@ def test_a_distillation_goes_on_from_few_step_weights_of_this_teacher_or_another
         for name, value in began.items():
             assert torch.equal(weights[name], value.float()), name
     # It may move, but must not change.
-    distill(further, lambda _: None)
+    card = (distill(further, lambda _: None) / "README.md").read_text()
+    assert "seed 0, from few-step weights that were there (few_steps)." in card
     moved = shutil.copytree(first, tmp_path / "moved")
     said = []
     distill(going_on_from(further, moved, further.output), said.append)
