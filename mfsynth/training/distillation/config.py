@@ -57,9 +57,9 @@ class StudentConfig(Settings):
         points: Levels of a segment at which a forward says the clean image.
         rank: Of the adapters.
         alpha: Their scale is alpha / rank.
-        initial: Few-step weights of the same sizes that it starts as, of this teacher or another:
-            a folder in the teacher's, or any that `mfsynth distill` wrote. If unset, it starts as
-            the teacher.
+        initial: Few-step weights that it starts as, of the same points and at most this rank, of
+            this teacher or another: a folder in the teacher's, or any that `mfsynth distill` wrote.
+            If unset, it starts as the teacher.
     """
 
     steps: Count

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from mfsynth.errors import MfsynthError
 from mfsynth.models.few_steps.files import (
     FewSteps,
@@ -9,14 +12,14 @@ from mfsynth.models.few_steps.files import (
     read_few_steps,
     read_weights,
 )
-from mfsynth.models.few_steps.student import load_student, student_weights
+from mfsynth.models.few_steps.student import student_weights
 from mfsynth.models.locations import find_model
 from mfsynth.models.tensor_files import discrepancies, read_headers
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.distillation.config import DistillConfig
 
-# What a policy and its adapters are read by.
-_THE_SAME = "steps", "points", "rank", "alpha"
+# The sides of an adapter's two matrices that have its rank.
+_RANK = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 
 def start_as(
@@ -24,7 +27,8 @@ def start_as(
 ) -> None:
     """Give the student of a transformer the weights of `student.initial`.
 
-    They may be of another teacher of the same sizes: the same model before it was trained further.
+    They may be of another teacher of the same sizes (the same model before it was trained further),
+    of other steps, and of a lower rank: what a higher one has more begins without effect.
 
     Args:
         transformer: With the student.
@@ -44,15 +48,30 @@ def start_as(
         raise MfsynthError(
             f"student.initial: {str(error).removeprefix('model.few_steps: ')}"
         ) from error
-    others = [
-        f"{key} {getattr(began, key)}, not {getattr(student, key)}"
-        for key in _THE_SAME
-        if getattr(began, key) != getattr(student, key)
-    ]
-    expected = {of: tuple(weight.shape) for of, weight in student_weights(transformer).items()}
+    others = []
+    if began.points != student.points:
+        others.append(f"points {began.points}, not {student.points}")
+    if began.rank > student.rank:
+        others.append(f"rank {began.rank}, more than {student.rank}")
+    own = student_weights(transformer)
+    expected = {of: _shape(of, weight, began.rank) for of, weight in own.items()}
     if differences := others or discrepancies(expected, read_headers(path)):
         raise MfsynthError(
             f"student.initial: {path} is no beginning for this student: {', '.join(differences)}; "
             "give the weights of one like it, or leave student.initial out"
         )
-    load_student(transformer, weights)
+    scale = (began.alpha / began.rank) / (student.alpha / student.rank)
+    with torch.no_grad():
+        for of, weight in own.items():
+            factor = scale if of.endswith(".lora_B.weight") else 1
+            # The rest is as in a new student, whose second matrices are zeros.
+            weight[tuple(map(slice, weights[of].shape))] = factor * weights[of]
+
+
+def _shape(name: str, weight: Tensor, rank: int) -> tuple[int, ...]:
+    """Of a student's weight if its adapters had another rank."""
+    shape = list(weight.shape)
+    for suffix, side in _RANK.items():
+        if name.endswith(suffix):
+            shape[side] = rank
+    return tuple(shape)
