@@ -15,7 +15,11 @@ _USER_INFO = re.compile(r"(?<!\w)(?!(?:az|abfss?|adl)://)(\w[\w+.-]*://)([^/\s]*
 _BUCKET = r"(?:s3a?|gs|gcs|az|abfss?|adl|memory)://"
 _QUERY = re.compile(
     rf"((?<!\w)(?P<bucket>{_BUCKET})\S*?|(?<!\w)(?!{_BUCKET})\w[\w+.-]*://[^\s?]*)"
-    r"\?((?(bucket)(?:[^\s?]*&)?[^\s/?=&]*=)\S*)"
+    r"\?(?P<query>(?(bucket)(?:[^\s?]*&)?[^\s/?=&]*=)\S*)"
+)
+# A path with raw spaces looks as if it ended at the first; what looks like a query after it is one.
+_QUERY_AFTER_SPACES = re.compile(
+    r"((?<!\w)\w[\w+.-]*://[^?\n]*\s[^?\n]*)\?(?P<query>[^\s/?=&]+=\S*)"
 )
 _VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -31,7 +35,8 @@ _IN_CONNECTION_STRING = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+
 
 def without_credentials(text: str) -> str:
     """`text` with the user, password and query of every URL in it taken out."""
-    return _QUERY.sub(r"\1", _USER_INFO.sub(r"\1", text))
+    without_users = _USER_INFO.sub(r"\1", text)
+    return _QUERY_AFTER_SPACES.sub(r"\1", _QUERY.sub(r"\1", without_users))
 
 
 def redacted(text: str, url: str) -> str:
@@ -54,9 +59,10 @@ def secrets_of(url: str) -> Sequence[str]:
         parts = user_info[2].split("@")
         for some in ("@".join(parts[:end]) for end in range(1, len(parts) + 1)):
             found |= {some, *some.split(":", 1)}
-    if query := _QUERY.match(url):
+    for match in filter(None, (_QUERY.match(url), _QUERY_AFTER_SPACES.match(url))):
+        query = match["query"]
         # Short values are flags and numbers; striking them out would garble the message.
-        found |= {query[3], *(v for _, v in parse_qsl(query[3]) if len(v) > 3)}
+        found |= {query, *(v for _, v in parse_qsl(query) if len(v) > 3)}
     of_url = sorted((found | {unquote(text) for text in found}) - {""}, key=len, reverse=True)
     of_environment = [*filter(None, (os.environ.get(name, "") for name in _VARIABLES))]
     inside = [key for text in of_environment for key in _IN_CONNECTION_STRING.findall(text)]

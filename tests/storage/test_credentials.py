@@ -22,6 +22,11 @@ from mfsynth.storage.errors import StoreError, StoreRefusedError, translated
         *[(f"{at}?sv=1&sig=2", at) for at in ("s3://b/what?/run", "gs://b/what?", "memory://r")],
         ("s3://b/run?a/b&sig=1 and https://host/run?sig", "s3://b/run and https://host/run"),
         ("in-s3://b/run?sig and (s3://b/run?x=1", "in-s3://b/run and (s3://b/run"),
+        *[
+            (f"{at}my  file 1?sv=1&sig=2 is gone", f"{at}my  file 1 is gone")
+            for at in ("s3://b/", "a://")
+        ],
+        ("is s3://b/a b gone? yes", "is s3://b/a b gone? yes"),
     ],
 )
 def test_users_passwords_and_queries_are_cut_out_of_urls(text, shown):
@@ -41,6 +46,11 @@ def test_secrets_of_the_url_and_of_the_environment_are_struck_out_alone(monkeypa
     url = "failing://user:pass%20word@host/bucket?token=abracadabra&n=1"
     text = "denied: user, pass word, pass%20word, abracadabra and se/cret; 1 attempt"
     assert redacted(text, url) == "denied: ***, ***, ***, *** and ***; 1 attempt"
+
+
+def test_the_signature_of_a_url_with_raw_spaces_is_struck_out():
+    url = "https://host/my data/a.yaml?sv=1&sig=abracadabra"
+    assert redacted(f"{url} (abracadabra)", url) == "https://host/my data/a.yaml (***)"
 
 
 def test_the_keys_in_a_connection_string_are_secrets_of_their_own(monkeypatch):
