@@ -331,5 +331,22 @@ def test_every_shipped_calibration_is_valid():
     assert resource_names("configs/calibrate") == ("images", "simulator")
     shipped = load_calibrate_config("simulator", output="elsewhere.json", estimator="perturbed")
     assert (shipped.output, shipped.estimator) == (Path("elsewhere.json"), "perturbed")
-    real = Path(__file__).parents[2] / "benchmarks" / "real_frames.yaml"
-    assert load_calibrate_config(str(real)).alpha is load_calibrate_config("images").alpha is None
+    assert load_calibrate_config("images").alpha is None
+
+
+def test_the_calibration_of_measured_frames_runs_as_it_is(monkeypatch, tmp_path):
+    # As `make bench` runs it.
+    monkeypatch.chdir(Path(__file__).parents[2])
+    out = tmp_path / "real.json"
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(
+            [
+                "calibrate",
+                "benchmarks/real_frames.yaml",
+                "--set",
+                "data.0.crops=1",
+                "--out",
+                str(out),
+            ]
+        )
+    assert "5 pairs of 5 images" in out.with_suffix(".md").read_text()
