@@ -224,9 +224,16 @@ class _Session:
             self._reporter.add_observer(compactor)
             stop.install()  # ray.init sets a SIGTERM handler that ends the process
             try:
-                return self._drive(pool, committer, heartbeat, stop)
+                end = self._drive(pool, committer, heartbeat, stop)
             except ClusterLostError as error:
-                return self._result(self._lost(error, pool, stop), stop.first)
+                end = self._lost(error, pool, stop)
+            self._settle(committer)
+            return self._result(end, stop.first)
+
+    def _settle(self, committer: Committer) -> None:
+        """Wait for the commits under way, which are in the store before this process ends."""
+        for ending in committer.take_all():
+            self._record(ending)
 
     def _lost(self, error: ClusterLostError, pool: WorkerPool, stop: StopRequests) -> Finish:
         if stop.count and pool.is_local:
@@ -254,7 +261,7 @@ class _Session:
 
     def _drive(
         self, pool: WorkerPool, committer: Committer, heartbeat: Heartbeat, stop: StopRequests
-    ) -> RunResult:
+    ) -> Finish:
         reporter = self._reporter
         self._places = pool.places()
         supervisor = self._supervisor(pool.resources.batch_size)
@@ -280,13 +287,12 @@ class _Session:
                         retries = self._attempts.failed(receipt.shard)
                         committer.begin(replace(receipt, retries=retries))
                     case Finish():
-                        for ending in committer.take_all():
-                            self._record(ending)
+                        self._settle(committer)
                         reporter.show(supervisor.view())
-                        return self._result(action, stop.first)
+                        return action
                 self._record(action)
             if stop.count > 1:
-                return self._result(Finish(Outcome.DRAINED, "stopped at once"), stop.first)
+                return Finish(Outcome.DRAINED, "stopped at once")
             if stop.count and not draining:
                 draining = True
                 reporter.announce(
@@ -305,7 +311,7 @@ class _Session:
             event = events.popleft() if events else Tick()
             self._record(event)
             if (reason := self._plan.too_many(self._reporter.totals.quarantined)) is not None:
-                return self._result(Finish(Outcome.FAILED, reason), stop.first)
+                return Finish(Outcome.FAILED, reason)
             actions = supervisor.handle(event, time.monotonic())
             if time.monotonic() - self._shown >= POLL_S:
                 self._show(supervisor.view())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,9 +13,11 @@ from standin import Behaviour, opener
 
 from mfsynth.config import RunConfig
 from mfsynth.errors import MfsynthError
+from mfsynth.runs import driver
 from mfsynth.runs.driver import generate
 from mfsynth.runs.events import Outcome
 from mfsynth.runs.result import RunResult
+from mfsynth.runs.signals import ONE_REQUEST_S
 from mfsynth.runs.watching.notices import Committed
 from mfsynth.shards.commits import commit, read_commits
 from mfsynth.shards.drivers import Counted, counted_shards
@@ -113,6 +118,38 @@ def test_commits_do_not_wait_for_each_other(joined, monkeypatch):
     joined.values["target"] = {"candidates": 32}  # four shards: two pairs of commits
     assert drive(joined.config()).outcome is Outcome.FINISHED
     assert len(read_commits(ObjectStore.open(str(joined.output)))) == 4
+
+
+def test_a_session_that_stops_at_once_counts_what_was_just_being_committed(joined, monkeypatch):
+    from mfsynth.runs import committing
+
+    began, stopped = threading.Event(), threading.Event()
+
+    def commit_late(store, receipt):
+        began.set()
+        assert stopped.wait(60)
+        time.sleep(2 * driver.POLL_S)  # the driver has seen the second signal by then
+        return commit(store, receipt)
+
+    def stop_twice():
+        began.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(2 * ONE_REQUEST_S)
+        os.kill(os.getpid(), signal.SIGINT)
+        stopped.set()
+
+    monkeypatch.setattr(committing, "commit", commit_late)
+    stopper = threading.Thread(target=stop_twice)
+    stopper.start()
+    # The other shards are not through before the second signal.
+    result = drive(joined.config(), wait_from=8, scratch=str(joined.folder))
+    stopper.join()
+    store = ObjectStore.open(str(joined.output))
+    assert (result.outcome, result.reason) == (Outcome.DRAINED, "stopped at once")
+    assert [*read_commits(store)] == [0]
+    assert (result.totals.shards, result.status.shards) == (1, 1)
+    assert result.gained == len(joined.ids_of(0))
+    assert counted_shards(store) == Counted(1, PROGRESS_KEY)
 
 
 class CollectsGarbage(Lines):
