@@ -25,7 +25,7 @@ from mfsynth.shards.tombstones import (
     put_tombstone,
     read_tombstones,
 )
-from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX
+from mfsynth.storage.exclusive import CLAIMS, is_part
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -125,7 +125,7 @@ def _survey(store: ObjectStore, run_id: str) -> tuple[Sequence[Entry], set[str]]
     # Objects before commits: a shard that is committed meanwhile is seen as referred to.
     entries = [entry for folder in FOLDERS for entry in store.entries(folder)]
     at_top = [*store.top_level(), *store.entries(CLAIMS)]
-    entries += [entry for entry in at_top if entry.key.endswith(PART_SUFFIX)]
+    entries += [entry for entry in at_top if is_part(entry.key)]
     uploads = store.unfinished_uploads()
     # No segment's word is taken for what may be deleted.
     receipts = read_all_commits(store, from_segments=False)

@@ -18,7 +18,7 @@ from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.run_types import require_types
 from mfsynth.storage.digests import sha256_of_bytes
-from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.exclusive import is_part
 from mfsynth.storage.store import ObjectStore
 
 
@@ -312,7 +312,7 @@ def _stored_manifest(store: ObjectStore) -> RunManifest | None:
 def _require_empty(store: ObjectStore) -> None:
     # A start that was killed while it wrote run.json leaves a temporary, which is no one's data.
     # Another driver may write run.json while we look: then create_if_absent decides.
-    other = store.any_key(ignoring=lambda key: key.endswith(PART_SUFFIX) or key == layout.RUN_KEY)
+    other = store.any_key(ignoring=lambda key: is_part(key) or key == layout.RUN_KEY)
     if other is not None and not store.exists(layout.RUN_KEY):
         raise MfsynthError(
             f"{store.url} is not a run: it has files (such as {other}) but no "

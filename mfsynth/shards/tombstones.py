@@ -14,7 +14,7 @@ from datetime import datetime
 from mfsynth.config.documents import strict_json
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
-from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX
+from mfsynth.storage.exclusive import CLAIMS, PART_SUFFIX, is_part
 from mfsynth.storage.listing import Entry
 from mfsynth.storage.store import ObjectStore
 
@@ -52,11 +52,9 @@ def may_be_deleted(key: str, *, is_upload: bool = False) -> bool:
         key: Of an object.
         is_upload: Whether it is an upload that was begun and not completed.
     """
-    folder, _, name = key.rpartition("/")
+    folder = key.rpartition("/")[0]
     if key.endswith(PART_SUFFIX):
-        folder = f"/{folder}/".partition(f"/{CLAIMS}/")[0].strip("/")
-        of_a_view = layout.is_view_document(f"{folder}/{layout.MANIFEST_KEY}")
-        return (folder in ("", *FOLDERS) or of_a_view) and bool(name)
+        return is_part(key) and _may_have_parts(folder)
     if is_upload and (key in layout.DOCUMENT_KEYS or folder == layout.ENERGON_FOLDER):
         return True
     names = (
@@ -66,6 +64,11 @@ def may_be_deleted(key: str, *, is_upload: bool = False) -> bool:
     )
     is_known = any(name is not None for name in names)
     return is_known or layout.is_heartbeat(key) or layout.is_view_document(key)
+
+
+def _may_have_parts(folder: str) -> bool:
+    folder = f"/{folder}/".partition(f"/{CLAIMS}/")[0].strip("/")
+    return folder in ("", *FOLDERS) or layout.is_view_document(f"{folder}/{layout.MANIFEST_KEY}")
 
 
 def put_tombstone(
@@ -116,9 +119,16 @@ def _parsed(key: str, data: bytes) -> Tombstone:
     entries = []
     for found in document["objects"]:
         name, size, upload = found["key"], found["size"], found["upload"]
-        if not isinstance(name, str) or not may_be_deleted(name, is_upload=upload is not None):
+        if not isinstance(name, str) or not _may_be_named(name, is_upload=upload is not None):
             raise ValueError(f"{name!r} is not gc's to delete")
         if type(size) is not int or not isinstance(upload, str | None):
             raise ValueError("size or upload is of the wrong type")
         entries.append(Entry(name, size, None, upload))
     return Tombstone(key, due, tuple(entries))
+
+
+def _may_be_named(key: str, *, is_upload: bool) -> bool:
+    if may_be_deleted(key, is_upload=is_upload):
+        return True
+    # Earlier versions marked whatever had this ending; it is not deleted any more.
+    return key.endswith(PART_SUFFIX) and _may_have_parts(key.rpartition("/")[0])

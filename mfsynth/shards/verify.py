@@ -28,7 +28,7 @@ from mfsynth.shards.totals import totals
 from mfsynth.shards.view_documents import view_document_problems
 from mfsynth.shards.views import read_views
 from mfsynth.storage.digests import sha256_of_file
-from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.exclusive import is_part
 from mfsynth.storage.store import ObjectStore, read_listed
 
 # Decoding and hashing release the interpreter's lock; more threads only hold more shards open.
@@ -135,7 +135,7 @@ def _receipts(store: ObjectStore) -> tuple[dict[int, Receipt], dict[int, bytes],
     for key in store.list(layout.COMMITS_FOLDER):
         if layout.parse_commit_key(key) is not None:
             keys.append(key)
-        elif not key.endswith(PART_SUFFIX):
+        elif not is_part(key):
             problems.append(f"{key}: is not the name of a commit")
     for key, data in read_listed(store, keys).items():
         shard = layout.parse_commit_key(key)
@@ -301,7 +301,7 @@ def _segment_problems(
     for key, size in listed.items():
         if (name := layout.parse_segment_key(key)) is not None:
             objects[name] = size
-        elif not key.endswith(PART_SUFFIX):
+        elif not is_part(key):
             problems.append(f"{key}: is not the name of a segment")
     run_hash = run_sha256(store)
     for name in [name for name in objects if name.kind == "receipts"]:

@@ -28,7 +28,7 @@ from mfsynth.shards.duplicates import MOST_BITS
 from mfsynth.shards.records import Receipt
 from mfsynth.shards.run_manifest import run_sha256
 from mfsynth.storage.digests import sha256_of_bytes
-from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.exclusive import is_part
 from mfsynth.storage.store import ObjectStore
 
 _MOST = 2**53
@@ -237,7 +237,7 @@ def read_views(store: ObjectStore) -> tuple[list[View], list[str]]:
                 views.append(read_view(store, name))
             except MfsynthError as error:
                 problems.append(str(error).removeprefix(f"{store.url}/"))
-        elif not (key.endswith(PART_SUFFIX) or layout.is_view_document(key)):
+        elif not (is_part(key) or layout.is_view_document(key)):
             problems.append(f"{key}: is not the name of a view")
     return views, problems
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -39,6 +40,18 @@ NO_HARD_LINKS = (
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 CLAIMS = ".claims"
 """Folder of claims, beside the files whose names are claimed."""
+# `.NAME.RANDOM.part` and probes, and files of claims, whose folder has the name.
+_PART = re.compile(r"(?:.*/)?\.(?:[^/]+\.|probe-)[0-9a-f]+\.part")
+_PART_OF_A_CLAIM = re.compile(rf"(?:.*/)?{re.escape(CLAIMS)}/[^/]+/[0-9a-f]+\.part")
+
+
+def is_part(key: str) -> bool:
+    """Whether a file is one of ours that is yet to get its name; a stranger's `film.part` is not.
+
+    Args:
+        key: Its path, with forward slashes.
+    """
+    return any(pattern.fullmatch(key) for pattern in (_PART, _PART_OF_A_CLAIM))
 
 
 def publish(part: Path, path: Path, flush: Callable[[Path], None]) -> bool:

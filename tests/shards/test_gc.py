@@ -127,6 +127,9 @@ def test_temporaries_of_killed_writers_are_garbage(run_store):
         "_log/.20260101T000000Z-ab.000.txt.00.part",
         "_views/loose/.pairs.parquet.00.part",
         ".nv-meta/.index.sqlite.00.part",
+        ".probe-0a1b.part",
+        "_commits/.claims/000001.json/0a1b.part",
+        ".claims/.run.json.0a1b/0a1b.part",
     }
     for key in left:
         run_store.put_bytes(key, b"half")
@@ -143,6 +146,8 @@ def test_documents_of_a_view_are_garbage_once_it_is_gone(run_store):
 
 def test_a_strangers_files_are_not_ours_to_delete(run_store):
     run_store.put_bytes("shards/notes.txt", b"mine")
+    for key in ("film.mkv.part", "shards/copy.tar.part", "_views/.film.part", ".bag.part"):
+        run_store.put_bytes(key, b"a download")
     run_store.put_bytes("report/index.html", b"mine")
     run_store.put_bytes(layout.log_key(layout.new_log(datetime.now(UTC)), 0), b"a log is kept")
     assert keys(run_store, older_than=NOW) == set()
@@ -238,6 +243,15 @@ def test_a_strangers_tombstone_deletes_nothing_of_ours(run_store, key):
     with pytest.raises(MfsynthError, match="is not gc's to delete"):
         collect(run_store, NOW)
     assert [*run_store.list()] == before
+
+
+def test_a_strangers_file_that_an_earlier_version_has_marked_stays(run_store):
+    run_store.put_bytes("film.mkv.part", b"a download")
+    lost = tiny_run.upload_shard(run_store, 1).objects["tar"].key
+    entries = [Entry(key, 1, None) for key in ("film.mkv.part", lost)]
+    put_tombstone(run_store, entries, now(), now())
+    assert [entry.key for entry in collect(run_store).removed] == [lost]
+    assert run_store.exists("film.mkv.part")
 
 
 def test_a_place_without_a_run_has_nothing_to_collect(store):

@@ -32,11 +32,12 @@ def test_another_fingerprint_names_the_settings_that_differ(store):
     assert store.read_bytes("run.json") == before
 
 
-def test_a_folder_with_other_files_is_no_run_and_is_left_alone(store):
-    store.put_bytes("holiday/photo.jpg", b"x")
-    with pytest.raises(MfsynthError, match=r"is not a run: .*holiday/photo.jpg.* empty"):
+@pytest.mark.parametrize("key", ["holiday/photo.jpg", "film.mkv.part"])
+def test_a_folder_with_other_files_is_no_run_and_is_left_alone(store, key):
+    store.put_bytes(key, b"x")
+    with pytest.raises(MfsynthError, match=f"is not a run: .*{key}.* empty"):
         open_run(store, make_manifest())
-    assert list(store.list()) == ["holiday/photo.jpg"]
+    assert list(store.list()) == [key]
 
 
 def test_a_file_is_no_run(tmp_path):

@@ -11,7 +11,7 @@ from mfsynth.shards.commits import listed
 from mfsynth.shards.drivers import driver_at_work
 from mfsynth.shards.layout import RUN_KEY
 from mfsynth.shards.status import run_status
-from mfsynth.storage.exclusive import PART_SUFFIX
+from mfsynth.storage.exclusive import is_part
 from mfsynth.storage.store import ObjectStore
 
 
@@ -22,7 +22,7 @@ def what_is_there(store: ObjectStore) -> Finding:
         MfsynthError: What is there of a run can't be read.
     """
     if not store.exists(RUN_KEY):
-        other = store.any_key(ignoring=lambda key: key.endswith(PART_SUFFIX))
+        other = store.any_key(ignoring=is_part)
         if other is None:
             return ok("nothing: a run may begin here")
         return note(f"no run, but files (such as {other})", "give a run an empty or new folder")
