@@ -271,12 +271,22 @@ def _of_contents(
 ) -> list[str]:
     """The ids of a shard's samples; what is wrong is added to the problems as it is found."""
     with ExitStack() as stack:
-        paths = {}
+        paths, are_readable = {}, True
         for kind, stored in receipt.objects.items():
             paths[kind] = stack.enter_context(store.local_copy(stored.key))
-            # Of another size it was reported before, and its hash differs of course.
-            if sizes[stored.key] == stored.size and sha256_of_file(paths[kind]) != stored.sha256:
-                problems.append(f"{stored.key}: its bytes changed (SHA-256 differs)")
+            try:
+                changed = sha256_of_file(paths[kind]) != stored.sha256
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                problems.append(f"{stored.key}: can't be read ({error.strerror or error})")
+                are_readable = False
+            else:
+                # Of another size it was reported before, and its hash differs of course.
+                if changed and sizes[stored.key] == stored.size:
+                    problems.append(f"{stored.key}: its bytes changed (SHA-256 differs)")
+        if not are_readable:
+            return []
         problems += shard_problems(receipt, paths, decode=True, run=manifest)
         try:
             key = receipt.objects["index"].key

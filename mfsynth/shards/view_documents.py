@@ -58,13 +58,20 @@ def view_document_problems(
     """What is wrong with the documents of views that are of these shards, one line each."""
     problems = []
     for view in views:
-        with contextlib.suppress(MfsynthError):  # of the view, which is told of
+        try:
             view.receipts_of(receipts)
-            problems += [
-                f"{key}: is not what the view comes to: it was changed or removed, or the view "
-                f"made anew; `mfsynth finalize --view {view.name}` writes it anew"
-                for key in documents_of_view(store, run, view, receipts)[1]
-            ]
+        except MfsynthError:
+            continue  # of the view, which is told of
+        try:
+            stale = documents_of_view(store, run, view, receipts)[1]
+        except MfsynthError as error:
+            problems.append(str(error).removeprefix(f"{store.url}/"))
+            continue
+        problems += [
+            f"{key}: is not what the view comes to: it was changed or removed, or the view made "
+            f"anew; `mfsynth finalize --view {view.name}` writes it anew"
+            for key in stale
+        ]
     return problems
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
+from locked_folders import locked
 
 from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
@@ -268,6 +269,17 @@ def test_what_was_changed_in_run_json_beside_the_settings_is_found(run_store):
         f"shard {shard:06d}: {layout.commit_key(shard)}: was made for another run.json"
         for shard in range(3)
     )
+
+
+@pytest.mark.parametrize("kind", layout.OBJECT_KINDS)
+def test_an_object_that_can_not_be_read_is_a_problem_not_a_crash(run_store, kind):
+    path_of(run_store, "tar", 2).write_bytes(b"")
+    key, other = key_of(run_store, kind, 1), key_of(run_store, "tar", 2)
+    assert len({line.split(": ")[1] for line in problems(run_store)}) == 1
+    with locked(run_store.local_root / key):
+        told = problems(run_store)
+    assert f"shard 000001: {key}: can't be read (Permission denied)" in told
+    assert {line.split(": ")[1] for line in told} == {key, other}
 
 
 def test_outcomes_that_do_not_add_up_are_found(run_store):

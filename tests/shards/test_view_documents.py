@@ -10,6 +10,7 @@ import pytest
 import tiny_run
 import yaml
 from click.testing import CliRunner
+from locked_folders import locked
 
 from mfsynth.cli.finalize import finalize as command
 from mfsynth.datasets import RGBDDataset
@@ -114,6 +115,15 @@ def test_one_that_was_changed_or_removed_is_told_of(given, tmp_path, document, d
     assert any(line.startswith(f"{key}: ") for line in copied.views_left_out)
     finalize_view(given, "loose")
     assert verify_run(given).problems == ()
+
+
+@pytest.mark.parametrize("document", [layout.VIEW_ROWS, layout.MANIFEST_KEY])
+def test_one_that_can_not_be_read_is_told_of(given, document):
+    assert verify_run(given).problems == ()
+    key = f"{FOLDER}/{document}"
+    with locked(given.local_root / key):
+        told = verify_run(given).problems
+    assert told == (f"can't read {given.url}/{key}: Permission denied",)
 
 
 def test_those_of_a_view_that_was_made_anew_are_stale(given):
