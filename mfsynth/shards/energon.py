@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from pathlib import Path
 
+from mfsynth.errors import MfsynthError
 from mfsynth.shards import layout
 from mfsynth.shards.documents.energon import SQLITE_KEY, EnergonIndex
 from mfsynth.storage.store import ObjectStore
@@ -21,10 +23,19 @@ def write_energon(store: ObjectStore, wanted: EnergonIndex) -> list[str]:
     """Write what Energon reads; returns the keys, but those beside the tars.
 
     Visible: each as a whole, the list of tars last. Idempotent.
+
+    Raises:
+        MfsynthError: It can't be written, to the store or, on the way there, to the local disk.
     """
     with tempfile.TemporaryDirectory(prefix="mfsynth-energon-") as folder:
         path = Path(folder) / "index.sqlite"
-        wanted.write_database(path)
+        try:
+            wanted.write_database(path)
+        except sqlite3.OperationalError as error:
+            raise MfsynthError(
+                f"can't write {SQLITE_KEY} in {tempfile.gettempdir()} first ({error}); free some "
+                "there, or set TMPDIR to a larger disk, and run the same command again"
+            ) from error
         store.put_file(path, SQLITE_KEY)
     documents = wanted.documents
     for key, data in documents.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sqlite3
 import struct
@@ -18,9 +19,13 @@ from metric_run import make_full_run
 from mfsynth.cli import main
 from mfsynth.datasets import RGBDDataset
 from mfsynth.datasets.plain import decode_pair
+from mfsynth.errors import MfsynthError
 from mfsynth.shards.commits import read_commits
 from mfsynth.shards.copy import copy_run
+from mfsynth.shards.documents.energon import EnergonIndex
+from mfsynth.shards.energon import write_energon
 from mfsynth.shards.finalize import finalize
+from mfsynth.shards.reading import read_index
 from mfsynth.shards.verify import verify_run
 from mfsynth.storage.store import ObjectStore
 
@@ -207,3 +212,17 @@ def test_members_beside_image_and_depth_are_in_the_database_too(tmp_path):
         stored = {(m.name.partition(".")[2], m.offset_data, m.size) for m in tar.getmembers()}
     assert {row[2:] for row in rows(store, "sample_parts", 0)} == stored
     assert {name for name, _, _ in stored} > {"sensor.png", "mask.png", "poses.json"}
+
+
+def test_a_local_disk_that_does_not_take_the_database_is_one_clear_line(run_store):
+    commits = read_commits(run_store)
+    wanted = EnergonIndex(commits, read_index(run_store, commits.values()))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(MfsynthError, match="set TMPDIR to a larger disk") as info:
+            write_energon(run_store, wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(info.value)
+    assert run_store.list(".nv-meta") == []
