@@ -99,6 +99,7 @@ class RunStatus:
         shards: Committed shards.
         missing_shards: Shards below the last committed one that are not committed.
         candidates: Candidates in the committed shards.
+        candidates_in_all: How many its source has; None for a run without end.
         pairs: Accepted pairs.
         rejected: Candidates that the checks filtered out.
         quarantined: Candidates that could not be made.
@@ -145,6 +146,7 @@ class RunStatus:
     hosts: Mapping[str, int]
     size: int
     pace: Pace | None = None
+    candidates_in_all: int | None = None
     lost_shards: int = 0
     devices: Mapping[str, int] = field(default_factory=dict)
     prompts_unknown: int | None = None
@@ -176,6 +178,7 @@ class RunStatus:
             shards=sums.shards,
             missing_shards=tuple(missing),
             candidates=sums.candidates,
+            candidates_in_all=manifest.candidates_in_all,
             pairs=sums.accepted,
             rejected=sums.rejected,
             quarantined=sums.quarantined,
@@ -203,8 +206,7 @@ class RunStatus:
         """For people."""
         lines = [
             f"run          {self.run}, {self.url}, started {self.created}",
-            f"pairs        {self.pairs}{f' of {self.target_pairs} wanted' if self._short else ''}; "
-            f"{self.candidates} candidates"
+            f"pairs        {self.pairs}{self._wanted}; {self.candidates} candidates"
             + (f", {self.acceptance:.1%} accepted" if self.acceptance is not None else ""),
             f"rejected     {self.rejected}" + (f": {counts(self.reasons)}" if self.reasons else ""),
             f"quarantined  {self.quarantined}",
@@ -246,6 +248,27 @@ class RunStatus:
         """How many pairs are missing of those that its first start wanted."""
         return max(0, (self.target_pairs or 0) - self.pairs)
 
+    @property
+    def _wanted(self) -> str:
+        if not self._short:
+            return ""
+        end = ", and its source has no more items" if self._left == 0 else ""
+        return f" of {self.target_pairs} wanted{end}"
+
+    @property
+    def _left(self) -> int | None:
+        """Candidates of its source that no shard has; None for a run without end."""
+        if self.candidates_in_all is None:
+            return None
+        return max(0, self.candidates_in_all - self.candidates)
+
+    @property
+    def _to_come(self) -> float:
+        """How many of the missing pairs there can be yet, were all accepted as before."""
+        if self._left is None:
+            return self._short
+        return min(self._short, self._left * (self.acceptance or 0.0))
+
     def live_lines(self, now: datetime) -> list[str]:
         """For people who see the run from elsewhere: is it alive, how fast, for how long yet.
 
@@ -256,7 +279,7 @@ class RunStatus:
             at_work = f"a driver is at work{f', on {self.driver}' if self.driver else ''}"
         else:
             at_work = "no driver is at work"
-            if self._short:
+            if self._short and self._left != 0:
                 at_work += f", and {self._short} pairs are missing: the same command goes on"
         lines = [f"state        {at_work}"]
         if self.last_shard is not None:
@@ -265,9 +288,11 @@ class RunStatus:
         if self.pace is not None:
             line = f"pace         {self.pace.pairs_per_hour:.0f} pairs/h, seen over "
             line += duration(3600 * self.pace.hours)
-            if self._short and self.pace.pairs_per_hour:
-                left = duration(3600 * self._short / self.pace.pairs_per_hour)
-                line += f"; {left} to the {self.target_pairs} pairs of the first start"
+            if self._to_come and self.pace.pairs_per_hour:
+                left = duration(3600 * self._to_come / self.pace.pairs_per_hour)
+                ends_before = self._to_come < self._short
+                goal = f"the {self.target_pairs} pairs of the first start"
+                line += f"; {left} to {'the end of its source' if ends_before else goal}"
             lines.append(line)
         return lines
 

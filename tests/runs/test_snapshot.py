@@ -43,6 +43,14 @@ def test_the_last_shard_takes_its_worker_as_long_as_any_other():
     assert now.eta_s == pytest.approx(6 / (2 / 2))
 
 
+def test_a_source_that_ends_before_the_target_ends_the_time_left():
+    # 100 pairs are missing, and of the source's 32 candidates 16 are: two shards.
+    now = snapshot([receipt(0), receipt(1)], target=112, made=16, seconds=8.0, end=32)
+    assert now.eta_s == pytest.approx(16 / 2)
+    ended = snapshot([receipt(0), receipt(1)], target=112, made=16, seconds=8.0, end=16)
+    assert ended.eta_s == 0
+
+
 def test_nothing_is_claimed_before_anything_is_known():
     assert snapshot(target=24).line() == "0/24 pairs, 0 shards; no worker"
 

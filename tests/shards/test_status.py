@@ -101,6 +101,29 @@ def test_live_lines_of_a_run_from_elsewhere(run_store):
     assert status.lines()[1].startswith("pairs        8 of 20 wanted; 18 candidates")
 
 
+def test_a_run_whose_source_has_ended_misses_nothing(run_store):
+    status = replace(
+        run_status(run_store), pace=Pace(24.0, 0.5), target_pairs=20, candidates_in_all=18
+    )
+    state, _, pace = status.live_lines(datetime.now(UTC))
+    assert state == "state        no driver is at work"
+    assert pace == "pace         24 pairs/h, seen over 30 min"
+    assert status.lines()[1].startswith(
+        "pairs        8 of 20 wanted, and its source has no more items; 18 candidates"
+    )
+    # Of 9 more candidates four are accepted, as before: ten minutes.
+    longer = replace(status, candidates_in_all=27)
+    state, _, pace = longer.live_lines(datetime.now(UTC))
+    assert state.endswith(", and 12 pairs are missing: the same command goes on")
+    assert pace.endswith("; 10 min to the end of its source")
+
+
+def test_a_run_knows_how_many_candidates_its_source_has(store):
+    manifest = tiny_run.make_manifest(source={"items": 9}, copies=2)
+    open_run(store, manifest)
+    assert run_status(store).candidates_in_all == 18
+
+
 def test_a_driver_at_work_is_named_with_its_machine(run_store):
     beat(run_store, layout.new_heartbeat())
     [state, *_] = run_status(run_store).live_lines(datetime.now(UTC))

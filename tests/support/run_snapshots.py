@@ -43,7 +43,8 @@ def snapshot(
     workers: Iterable[WorkerView] = (),
     failures: Mapping[FailureCause, int] | None = None,
     waits: Iterable[Wait] = (),
+    end: int | None = None,
 ) -> Snapshot:
-    goal = Goal(target, counts_pairs, 8)
+    goal = Goal(target, counts_pairs, 8, end=end)
     view = View(in_work, tuple(workers), tuple(waits))
     return Snapshot(goal, totals(receipts), view, seconds, made, failures or {})

@@ -54,11 +54,13 @@ class Snapshot:
         if not share or self.rate is None:
             return None
         missing = max(0.0, self.goal.target - self.gained) / share
+        if (left := self.goal.left(self.totals)) is not None:
+            missing = min(missing, left)  # the source may end before the target is reached
         shards = math.ceil(missing / self.goal.shard_size)
         at_work = [worker for worker in self.view.workers if worker.shard is not None]
         speed = self.rate * min(1.0, shards / max(1, len(at_work)))
-        left = shards * self.goal.shard_size - self._made_of_next(shards)
-        return max(0.0, left / speed) if shards else 0.0
+        to_make = shards * self.goal.shard_size - self._made_of_next(shards)
+        return max(0.0, to_make / speed) if shards else 0.0
 
     def _made_of_next(self, shards: int) -> int:
         """Candidates made of so many shards, the lowest that are in work."""
