@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfsynth.errors import MfsynthError
+from mfsynth.formatting import counts
 from mfsynth.shards import codecs, tables
 from mfsynth.shards.columns import QUARANTINED, REJECTED
 from mfsynth.shards.descriptions import depth_fault, description_faults
@@ -113,6 +115,12 @@ def _count_problems(
         if claimed != found:
             key = receipt.objects[kind].key
             problems.append(f"{key}: {found} {noun}, the receipt says {claimed}")
+    rejected = [row for row in others if row["outcome"] == REJECTED]
+    reasons = Counter(reason for row in rejected for reason in row["reasons"])
+    # Earlier receipts say nothing of them.
+    if receipt.reasons and receipt.reasons != reasons:
+        key = receipt.objects["rejects"].key
+        problems.append(f"{key}: rejected by {_counted(reasons)}, not {_counted(receipt.reasons)}")
     made = sorted(row["candidate"] for row in [*rows, *others])
     first, count = receipt.first_candidate, receipt.candidates
     # A receipt can say any number: no list is made of it.
@@ -132,6 +140,10 @@ def _count_problems(
     if [row["row"] for row in rows] != [*range(len(rows))]:
         problems.append(f"{receipt.objects['index'].key}: rows are not numbered from 0")
     return problems
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return counts(dict(sorted(reasons.items())))[:100] or "nothing"
 
 
 def _tar_problems(

@@ -287,6 +287,16 @@ def test_outcomes_that_do_not_add_up_are_found(run_store):
     assert any("7 outcomes for 6 candidates" in line for line in problems(run_store, False))
 
 
+def test_reasons_that_no_reject_has_are_found(run_store):
+    recommit(run_store, reasons={"registration": 9})
+    key = key_of(run_store, "rejects")
+    told = f"shard 000000: {key}: rejected by registration 1, not registration 9"
+    assert problems(run_store) == (told,)
+    # Receipts of earlier versions have none.
+    recommit(run_store, reasons={})
+    assert problems(run_store) == ()
+
+
 def test_a_damaged_commit_is_a_problem_not_a_crash(run_store):
     run_store.put_bytes(layout.commit_key(2), b'{"run"')
     (line,) = problems(run_store)
