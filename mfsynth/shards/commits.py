@@ -128,4 +128,7 @@ def _receipt(store: ObjectStore, key: str, data: bytes) -> Receipt:
     try:
         return parse_receipt(key, data)
     except MfsynthError as error:
-        raise MfsynthError(f"{store.url}/{error}") from error
+        raise MfsynthError(
+            f"{store.url}/{error}; bring it back, or delete it and run generate again, which makes "
+            "its shard anew"
+        ) from error

@@ -58,7 +58,7 @@ def test_commits_are_read_in_order_and_temporaries_are_no_commits(store):
 
 def test_a_damaged_commit_is_one_clear_line_that_names_it(store):
     store.put_bytes("_commits/000003.json", b'{"run": ')
-    with pytest.raises(MfsynthError, match=r"_commits/000003.json: not a receipt"):
+    with pytest.raises(MfsynthError, match=r"_commits/000003.json: not a receipt .*; .* delete it"):
         read_commits(store)
 
 
