@@ -31,7 +31,7 @@ _WORK = (
 # of prompts may have moved.
 _RUN = (
     *("name", "seed", "shard_size", "model", "sampler", "camera", "estimator", "metres_per_unit"),
-    *("sensor", "copies", "completion", "checks", "keep_rejects", "keep_reject_thumbnails"),
+    *("sensor", "copies", "completion", "checks", "keep_rejects"),
 )
 
 
@@ -342,14 +342,23 @@ def _settings(
     names: Sequence[str], manifest: RunManifest, config: RunConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a run as it was first started, and as it is configured now."""
-    now = recorded_config(config)
-    before = {name: manifest.config.get(name) for name in names}
+    now = _by_meaning(recorded_config(config))
+    there = _by_meaning(manifest.config)
+    before = {name: there.get(name) for name in names}
     # None stands for the newest one, which may be the one that is named now.
     models = [values for values in (before["model"], now["model"]) if values]
     if any(values.get("revision") is None for values in models):
         for values in models:
             values["revision"] = None
     return before, {name: now.get(name) for name in names}
+
+
+def _by_meaning(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose settings of equal meaning are equal, as in fingerprints."""
+    kept = config.get("keep_rejects")
+    earlier = "none" if config.get("keep_reject_thumbnails") is False else "thumbnails"
+    copies = config.get("copies")
+    return {**config, "keep_rejects": kept or earlier, "copies": 1 if copies is None else copies}
 
 
 def _device(receipt: Receipt) -> str:

@@ -87,6 +87,23 @@ def test_a_run_is_planned_from_another_one_and_what_differs_is_told(values, plan
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("began", "now"),
+    [
+        ({}, {"keep_rejects": "thumbnails"}),
+        ({"keep_rejects": "none"}, {"keep_reject_thumbnails": False}),
+        ({"keep_reject_thumbnails": False}, {"keep_rejects": "none"}),
+    ],
+)
+def test_settings_of_one_meaning_are_those_of_the_run(values, plan, began, now):
+    make_run(values | began)
+    status, out, _ = plan(values | now)
+    assert (status, "800 pairs, 8 there" in out) == (0, True)
+    status, _, err = plan(values | {"keep_rejects": "all"})
+    assert status == 1
+    assert "other settings (keep_rejects: " in err
+
+
 @pytest.fixture
 def receipts_say(monkeypatch):
     """Give the receipts that are read other fields."""
