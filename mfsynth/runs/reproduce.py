@@ -119,6 +119,8 @@ def find_candidate(url: str, index: int, *, trust: bool = False) -> tuple[RunCon
     config = GivenSettings(manifest.config, where).validate(RunConfig)
     if not trust:
         names = [f"the model {config.model.id!r:.300}"]
+        if config.model.few_steps is not None:
+            names.append(f"the few-step weights {config.model.few_steps!r:.300}")
         if config.source is not None:
             names.insert(0, f"the source {config.source!r:.300}")
         if config.prompts is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from dataclasses import replace
 from functools import partial
 
 import pyarrow.parquet as pq
@@ -21,9 +22,15 @@ from mfsynth.runs.events import Outcome
 from mfsynth.runs.protocol import Failed, FailureCause
 from mfsynth.runs.reproduce import Pair, find_candidate, make_again
 from mfsynth.shards.commits import read_commits
+from mfsynth.shards.run_manifest import open_run
 from mfsynth.storage.store import ObjectStore
 
 BAD = 5
+
+
+@pytest.fixture
+def store(tmp_path) -> ObjectStore:
+    return ObjectStore.open(tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,19 @@ def test_a_run_is_opened_by_its_users_word_alone(finished, capsys):
         find_candidate(str(finished.output), BAD)
     with pytest.raises(MfsynthError, match="prompt file not found"):
         find_candidate(str(finished.output), BAD, trust=True)
+
+
+def test_all_weights_that_a_run_names_are_told_before_they_are_opened(store):
+    config = {
+        "name": tiny_run.RUN,
+        "target": {"pairs": 1},
+        "prompts": {"library": "tabletop"},
+        "model": {"id": "embedded", "few_steps": "/nowhere/adapters"},
+        "output": "out",
+    }
+    open_run(store, replace(tiny_run.make_manifest(), config=config))
+    with pytest.raises(MfsynthError, match="the few-step weights '/nowhere/adapters'; if the run"):
+        find_candidate(store.location, 0)
 
 
 def test_a_configuration_that_is_none_is_one_line(finished):
