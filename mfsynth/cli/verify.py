@@ -33,6 +33,6 @@ def verify(url: str, shallow: bool) -> None:
         count = len(report.problems)
         raise MfsynthError(
             f"{count} problem{'s' if count > 1 else ''} in {shown} ({found}); to make a "
-            "shard again, delete its file in _commits/ and run the same generate command"
+            "shard again, delete its file in _commits/ and run the run's own command"
         )
     echo(f"{shown}: {found}: {depth}")

@@ -129,6 +129,6 @@ def _receipt(store: ObjectStore, key: str, data: bytes) -> Receipt:
         return parse_receipt(key, data)
     except MfsynthError as error:
         raise MfsynthError(
-            f"{store.url}/{error}; bring it back, or delete it and run generate again, which makes "
-            "its shard anew"
+            f"{store.url}/{error}; bring it back, or delete it and run the run's own command "
+            "again, which makes its shard anew"
         ) from error

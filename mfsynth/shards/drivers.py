@@ -170,7 +170,7 @@ def fewer_receipts(receipts: Collection[object], counted: Counted | None) -> str
     return (
         f"{len(receipts)} receipts in {layout.COMMITS_FOLDER}/, but {counted.shards} shards were "
         f"committed ({counted.source}); bring them back (if this is a copy: copy again), or run "
-        "generate again to make them anew"
+        "the run's own command again to make them anew"
     )
 
 
@@ -195,7 +195,7 @@ def _in_segments_alone(shards: Sequence[int]) -> str | None:
     return (
         f"no receipt of {listed(shards)} in {layout.COMMITS_FOLDER}/, but one in "
         f"{layout.SEGMENTS_FOLDER}/: bring it back (if this is a copy: copy again), or run "
-        "generate again to make the shard anew"
+        "the run's own command again to make the shard anew"
     )
 
 

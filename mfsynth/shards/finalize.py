@@ -46,7 +46,7 @@ def finalize(store: ObjectStore, *, energon: bool = False) -> list[str]:
     run = read_run(store)
     commits = read_all_commits(store)
     if not commits:
-        raise MfsynthError(f"{store.url}: no shard is committed yet; run generate first")
+        raise MfsynthError(f"{store.url}: no shard is committed yet; start the run first")
     index = read_index(store, commits.values())
     documents = run_documents(run, commits, index, _pure(store, commits.values()))
     for key, data in documents.items():

@@ -93,7 +93,7 @@ def refilter(store: ObjectStore, name: str, rules: Rules, *, replace: bool = Fal
     receipts = read_counted_commits(store)
     own = [receipts[shard] for shard in takewhile(receipts.__contains__, count())]
     if not own:
-        raise MfsynthError(f"{store.url}: shard 0 is not committed yet; run generate first")
+        raise MfsynthError(f"{store.url}: shard 0 is not committed yet; start the run first")
     _require_known(store, run, own, rules)
     chosen = select(store, own, rules)
     view = View(

@@ -243,7 +243,7 @@ def assert_readers_see_whole_shards_only(
     found = tiny_run.contents(store)
     assert found == expected[: len(found)]
     if any(re.fullmatch(stale, line) for line in problems):
-        with pytest.raises(MfsynthError, match=r"no receipt of shard 1 .* run generate again"):
+        with pytest.raises(MfsynthError, match=r"no receipt of shard 1 .* the run's own command"):
             RGBDDataset(store.url)
     else:
         assert [s.sample_id for s in RGBDDataset(store.url)] == ids(found)

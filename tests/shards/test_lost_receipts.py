@@ -78,7 +78,7 @@ def test_the_last_receipt_of_a_run_is_missed(run_store, finalized):
     for deep in (True, False):
         assert verify_run(run_store, deep).problems == (
             f"2 receipts in _commits/, but 3 shards were committed ({source}); bring them back "
-            "(if this is a copy: copy again), or run generate again to make them anew",
+            "(if this is a copy: copy again), or run the run's own command again to make them anew",
         )
     # Finalized again, the manifest would forget it.
     refuses(finalize, run_store, "2 receipts in _commits/, but 3")

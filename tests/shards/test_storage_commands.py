@@ -48,6 +48,9 @@ def test_verify_prints_each_problem_and_fails(mfsynth, run_store):
     assert [line[:14] for line in out.splitlines()] == ["shard 000000: "] * 2
     assert "truncated" in out
     assert err.startswith("error: 2 problems in ")
+    # Which command that is, the run's configuration says: it may be annotate's.
+    assert "run the run's own command" in err
+    assert "generate" not in err
     assert err.count("\n") == 1
     status, out, _ = mfsynth("verify", "--shallow", run_store.url)
     assert (status, len(out.splitlines())) == (1, 1)
