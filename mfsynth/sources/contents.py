@@ -9,6 +9,7 @@ from itertools import groupby, islice
 
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.base import FiniteSource, NamedSource
+from mfsynth.sources.local_files import as_text
 from mfsynth.sources.settings import SourceSettings
 from mfsynth.sources.trees import Tree
 
@@ -58,5 +59,5 @@ def file_contents(files: Iterable[Member]) -> Iterator[bytes]:
             members = list(group)
             ends = tree.ends([name for _, name, _ in members], _TAIL_BYTES)
             for (*_, called), end in zip(members, ends, strict=True):
-                yield called.encode()
+                yield as_text(called).encode()
                 yield b"" if end is None else end[0].to_bytes(8) + end[1]

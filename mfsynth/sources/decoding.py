@@ -26,6 +26,7 @@ from mfsynth.sources.containers import (
 from mfsynth.sources.depth_codes import decode_codes
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.guards import decoding
+from mfsynth.sources.local_files import as_text
 
 Shape = tuple[int, int]
 """Rows and columns."""
@@ -50,10 +51,10 @@ def read_file(path: Path, remedy: str = "it was listed, so restore it or mend th
         with path.open("rb") as file:
             data = file.read(Limit.BYTES.most + 1)
         if len(data) > Limit.BYTES.most:
-            raise Limit.BYTES.refusal(str(path), "a longer file")
+            raise Limit.BYTES.refusal(as_text(str(path)), "a longer file")
         return data
     except OSError as error:
-        raise MfsynthError(f"{path}: {error.strerror or error}; {remedy}") from error
+        raise MfsynthError(f"{as_text(str(path))}: {error.strerror or error}; {remedy}") from error
 
 
 def decode_rgb(

@@ -27,6 +27,7 @@ from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding, with_defaults
 from mfsynth.sources.folder_layouts import Pairs, pair_by_time, pair_by_wildcards, pair_trees
 from mfsynth.sources.labels import LabelSettings
+from mfsynth.sources.local_files import as_text
 from mfsynth.sources.own_shards import own_depth
 from mfsynth.sources.presets import PRESETS
 from mfsynth.sources.settings import StoredDepthSettings
@@ -96,7 +97,8 @@ class _FolderSettings(StoredDepthSettings):
         if not kept:
             raise MfsynthError(f"{tree.told()}: no image has a caption ({skipped[0].reason})")
         if self.labels is not None:
-            kept = [kept[number] for number in self.labels.in_order([key for key, *_ in kept])]
+            order = self.labels.in_order([as_text(image) for image, *_ in kept])
+            kept = [kept[number] for number in order]
         images, depths, texts = zip(*kept, strict=True)
         return FolderSource(
             tree=tree,
@@ -314,7 +316,7 @@ class FolderSource:
 
     def key(self, index: int) -> str:
         """The image's path in the folder."""
-        return self.images[index]
+        return as_text(self.images[index])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -329,7 +331,7 @@ class FolderSource:
         """See `SceneSource`: an episode, or a recording; of images of any kind each its own."""
         if (moment := self.moment(index)) is not None:
             return moment.episode
-        name = self.images[index]
+        name = self.key(index)
         return posixpath.dirname(name) if self.has_sequences else name
 
     def contents(self) -> Iterator[bytes]:

@@ -14,6 +14,15 @@ ANY_FOLDERS = "**"
 """A part of a pattern that stands for no folder, or any number of them."""
 
 
+def as_text(name: str) -> str:
+    r"""A file's name as a text that can be stored and sent, `M\xfcller` as `M\udcfcller`.
+
+    Names of this machine are bytes. Those that are no UTF-8, as older systems and archives have
+    them, come as halves of characters, which nothing can encode.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def files_matching(
     root: Path,
     parts: Sequence[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,7 @@ def _part(file: TableFile, part: int, names: tuple[str, ...]) -> pa.Table:
 def _stream(file: TableFile) -> tuple[pa.Schema, list[pa.RecordBatch]]:
     """Of a local file, views of what is on the disk."""
     if isinstance(file.tree, LocalTree):
-        stream: Any = pa.memory_map(file.told)
+        stream: Any = pa.memory_map(os.fsencode(file.tree.root / file.name))
     else:
         stream = pa.py_buffer(file.tree.read(file.name))
     with pa.ipc.open_stream(stream) as reader:

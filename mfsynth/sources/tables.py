@@ -25,6 +25,7 @@ from mfsynth.sources.captions import did_you_mean_caption, first_text
 from mfsynth.sources.contents import file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folder_layouts import pair_by_wildcards
+from mfsynth.sources.local_files import as_text
 from mfsynth.sources.own_tables import own_columns, own_depth
 from mfsynth.sources.settings import StoredDepthSettings
 from mfsynth.sources.table_files import TableFile, cell_of, holds_files
@@ -264,7 +265,7 @@ class TableSource:
         if self.ids:
             return self.ids[index]
         number, _, _, row = self.rows[index].tolist()
-        return f"{self.files[number].name}/{row:06d}"
+        return f"{as_text(self.files[number].name)}/{row:06d}"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import fsspec
 
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
-from mfsynth.sources.local_files import ANY_FOLDERS, files_matching
+from mfsynth.sources.local_files import ANY_FOLDERS, as_text, files_matching
 from mfsynth.sources.trees import is_hidden
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.protocols import is_on_this_machine, require_openable
@@ -46,12 +46,13 @@ class TarFile:
     def name(self) -> str:
         """What to show people."""
         scheme, there, _ = self.url.partition("://")
-        if not there or "://" in self.path:
-            return without_credentials(self.path)
+        path = as_text(self.path)
+        if not there or "://" in path:
+            return without_credentials(path)
         # A file system's own path keeps a URL's user and password, and is no URL any more.
-        whole = f"{scheme}://{self.path.lstrip('/')}"
+        whole = f"{scheme}://{path.lstrip('/')}"
         shown = without_credentials(whole)
-        return self.path if shown == whole else shown
+        return path if shown == whole else shown
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`.
@@ -87,7 +88,7 @@ class TarFile:
                 filesystem.open(self.path, "rb") as stream,
                 tarfile.open(fileobj=stream, mode="r:") as tar,
             ):
-                return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
+                return [(as_text(m.name), m.offset_data, m.size) for m in tar if m.isfile()]
         except tarfile.TarError as error:
             raise MfsynthError(
                 f"{self.name}: truncated, compressed or not a tar file ({error}); "

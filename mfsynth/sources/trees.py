@@ -16,7 +16,7 @@ import fsspec
 from mfsynth.config.limits import Limit
 from mfsynth.errors import MfsynthError
 from mfsynth.sources.decoding import read_file
-from mfsynth.sources.local_files import files_matching
+from mfsynth.sources.local_files import as_text, files_matching
 from mfsynth.storage.credentials import without_credentials
 from mfsynth.storage.protocols import is_on_this_machine, require_openable
 from mfsynth.storage.urls import where_sought
@@ -127,7 +127,7 @@ class LocalTree:
 
     def told(self, name: str = "") -> str:
         """See `Tree`."""
-        return str(self.root / name)
+        return as_text(str(self.root / name))
 
     def glob(self, pattern: str) -> Iterator[str]:
         """See `Tree`."""

@@ -20,6 +20,7 @@ from mfsynth.sources.contents import Member, file_contents
 from mfsynth.sources.encoding import Encoding
 from mfsynth.sources.folder_layouts import pair_by_wildcards
 from mfsynth.sources.folders import InFolder, files_beside
+from mfsynth.sources.local_files import as_text
 from mfsynth.sources.settings import StoredDepthSettings, require_no_labels
 from mfsynth.sources.timing import paired
 from mfsynth.sources.tolerance import Skipped
@@ -226,7 +227,7 @@ class VideoSource:
     def key(self, index: int) -> str:
         """The video's name in the folder, and the number of the frame in it."""
         recording, at = self._place(index)
-        return f"{recording.video}/{recording.frames[at]:06d}"
+        return f"{as_text(recording.video)}/{recording.frames[at]:06d}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -236,7 +237,8 @@ class VideoSource:
     def moment(self, index: int) -> Moment:
         """See `LabelledSource`."""
         recording, at = self._place(index)
-        return Moment(recording.video, int(recording.frames[at]), float(recording.times[at]))
+        name = as_text(recording.video)
+        return Moment(name, int(recording.frames[at]), float(recording.times[at]))
 
     def contents(self) -> Iterator[bytes]:
         """Name, size and last bytes of every file."""
