@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +18,32 @@ _DEPTH_CHANNELS = ("Z", "depth", "Depth.Z", "depth.Z", "Depth.V", "depth.V", "Y"
 _MAT_OF_HDF5 = b"MATLAB 7.3"
 
 
+class _Window(NamedTuple):
+    top: int
+    left: int
+    shape: tuple[int, int]
+
+
 def read_exr(data: bytes, name: str, key: str | None) -> NDArray[Any]:
     """A channel of an OpenEXR image: the one of the key, of depth by its name, or the only one.
 
-    Red is taken, too, where green and blue are the same.
+    Red is taken, too, where green and blue are the same. The map is what the file shows, its
+    display window: pixels beyond are cut off, and where there are none there is no depth.
     """
     exr = library("OpenEXR", "OpenEXR", "exr", name)
     with exr.File(io.BytesIO(data), header_only=True, num_threads=0) as header:
-        for part in range(len(header.parts)):
-            low, high = header.header(part)["dataWindow"]
-            require_few(tuple(int(n) + 1 for n in (high - low)[::-1]), name)
+        windows = [_windows(header.header(part)) for part in range(len(header.parts))]
+        for window in (window for both in windows for window in both):
+            require_few(window.shape, name)
     with exr.File(io.BytesIO(data), separate_channels=True, num_threads=0) as file:
-        channels = {
-            channel: found.pixels
-            for part in reversed(file.parts)
-            for channel, found in part.channels.items()
+        found = {
+            channel: (values.pixels, of_part)
+            for part, of_part in reversed([*zip(file.parts, windows, strict=True)])
+            for channel, values in part.channels.items()
         }
-    return np.array(channels[_chosen_channel(channels, name, key)])
+        channels = {channel: pixels for channel, (pixels, _) in found.items()}
+        pixels, (stored, shown) = found[_chosen_channel(channels, name, key)]
+        return np.array(pixels) if stored == shown else _cut(pixels, stored, shown)
 
 
 def read_hdf5(data: bytes, name: str, key: str | None) -> NDArray[Any]:
@@ -59,6 +68,29 @@ def read_mat(data: bytes, name: str, key: str | None) -> NDArray[Any]:
     chosen = _chosen(found, maps, name, key)
     require_sane(found[chosen], np.dtype(np.float64), name)
     return np.asarray(scipy.loadmat(io.BytesIO(data), variable_names=[chosen])[chosen])
+
+
+def _windows(header: dict[str, Any]) -> tuple[_Window, _Window]:
+    """What a part of an OpenEXR image has pixels of, and what it shows."""
+
+    def window(name: str) -> _Window:
+        (left, top), (right, bottom) = (corner.tolist() for corner in header[name])
+        return _Window(top, left, (bottom - top + 1, right - left + 1))
+
+    return window("dataWindow"), window("displayWindow")
+
+
+def _cut(pixels: NDArray[Any], stored: _Window, shown: _Window) -> NDArray[Any]:
+    whole = np.full(shown.shape, np.nan if pixels.dtype.kind == "f" else 0, pixels.dtype)
+    to, of = [], []
+    for begin, first, size, length in zip(
+        stored[:2], shown[:2], pixels.shape, shown.shape, strict=True
+    ):
+        low, high = max(begin, first), min(begin + size, first + length)
+        to.append(slice(low - first, max(low, high) - first))
+        of.append(slice(low - begin, max(low, high) - begin))
+    whole[tuple(to)] = pixels[tuple(of)]
+    return whole
 
 
 def _chosen_channel(channels: dict[str, NDArray[Any]], name: str, key: str | None) -> str:

@@ -492,6 +492,28 @@ def test_without_a_library_the_error_names_the_extra(
         depth_of(tmp_path, data, {"scale": 1})
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"), [((2, 5), (3, 7)), ((-2, 4), (-3, 9)), ((2, 9), (-1, 4))]
+)
+def test_an_exr_is_read_as_it_shows_itself(tmp_path, rows, columns):
+    """As of a region that was rendered alone, or of pixels beyond the image."""
+    z = z_map().astype(np.float32)
+    height, width = z.shape
+    whole = np.pad(z, 10, constant_values=9.0)
+    (top, bottom), (left, right) = rows, columns
+    part = whole[10 + top : 10 + bottom, 10 + left : 10 + right]
+    windows = {
+        "dataWindow": ((left, top), (right - 1, bottom - 1)),
+        "displayWindow": ((0, 0), (width - 1, height - 1)),
+    }
+    corners = {name: tuple(np.array(at, np.int32) for at in of) for name, of in windows.items()}
+    seen = np.zeros_like(z)
+    shown = np.s_[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    seen[shown] = z[shown]
+    depth = depth_of(tmp_path, exr_of(corners, Z=part.copy()), {"scale": 1})
+    np.testing.assert_array_equal(depth, seen)
+
+
 def test_channels_and_data_sets_are_chosen_by_their_names(tmp_path):
     z = z_map().astype(np.float32)
     two = exr_of(A=z, B=z)

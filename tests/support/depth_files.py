@@ -70,9 +70,10 @@ def colmap_of(array):
     return f"{array.shape[1]}&{array.shape[0]}&1&".encode() + array.astype("<f4").tobytes()
 
 
-def exr_of(**channels):
+def exr_of(header=None, **channels):
     stream = io.BytesIO()
-    OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION}, channels).write(stream)
+    about = {"compression": OpenEXR.ZIP_COMPRESSION, **(header or {})}
+    OpenEXR.File(about, channels).write(stream)
     return stream.getvalue()
 
 
