@@ -49,6 +49,7 @@ class Files:
         beside: Other files beside it.
         depth: The depth map's file, or its codes; None where there is none.
         depth_name: Its name, for messages.
+        highest: Of its codes, if they were read before; see `decode_codes`.
         own: How it is stored, where it is mfsynth's own.
         named_as_own: Whether it is named as mfsynth's own are.
         moment: Where the image stands in an episode; None for nowhere.
@@ -60,6 +61,7 @@ class Files:
     beside: Beside
     depth: bytes | NDArray[Any] | None = None
     depth_name: str = ""
+    highest: int | None = None
     own: OwnDepth | None = None
     named_as_own: bool = False
     moment: Moment | None = None
@@ -237,6 +239,7 @@ def _depth(
         encoding.resolved(_numbers(files.beside, encoding)),
         lambda shape: cameras.of_depth(shape, image or shape),
         _keep(files.beside, encoding),
+        highest=files.highest,
     )
     return depth, DepthFacts(encoding.unit or "metres", codes)
 

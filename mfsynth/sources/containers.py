@@ -20,6 +20,7 @@ from mfsynth.sources.guards import decoding, require_few, require_sane
 from mfsynth.sources.library_formats import read_exr, read_hdf5, read_mat
 from mfsynth.sources.plain_formats import (
     COLMAP_HEADER,
+    highest_of_pgm,
     read_colmap,
     read_dpt,
     read_pfm,
@@ -94,6 +95,11 @@ def container_of(data: bytes) -> str | None:
     """The format of a file, by its first bytes; None where it has no reader."""
     found = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
     return "colmap" if found is None and COLMAP_HEADER.match(data) else found
+
+
+def highest_code(data: bytes) -> int | None:
+    """The highest code that a file of fewer bits than its numbers have says it may have."""
+    return highest_of_pgm(data) if container_of(data) == "pgm" else None
 
 
 def read_array(data: bytes, name: str, key: str | None, remedy: str) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from mfsynth.geometry.rgbd import DepthMap, Mask, RgbImage
 from mfsynth.sources.base import CodeFacts
 from mfsynth.sources.containers import (
     container_of,
+    highest_code,
     is_array,
     open_picture,
     read_array,
@@ -121,6 +122,7 @@ def decode_depth(
     camera: Callable[[Shape], Intrinsics | None] = lambda shape: None,
     keep: Mask | None = None,
     *,
+    highest: int | None = None,
     remedy: str = "replace or remove it",
 ) -> tuple[DepthMap, CodeFacts]:
     """Depth float32 (H, W), 0 = invalid, of a file of any container; and facts of its codes.
@@ -131,6 +133,7 @@ def decode_depth(
         encoding: Of the depth, with numbers for all numbers.
         camera: Gives that of the map's own pixels, by their rows and columns.
         keep: Pixels that a mask of the same view leaves.
+        highest: Of codes that were read before; see `decode_codes`.
         remedy: What to do about a file that is broken or of another kind.
 
     Raises:
@@ -142,6 +145,7 @@ def decode_depth(
         codes = read_codes(data, name, encoding, remedy)
         raw = encoding.container == "raw"
         may_be_swapped = raw or container_of(data) in ("png", "pgm")
+        highest = highest_code(data)
     else:
         codes = data
     try:
@@ -152,7 +156,14 @@ def decode_depth(
         if keep is not None and keep.shape != shape:
             require_same_view(keep, f"the mask of {name}", shape, "depth", "use its own")
             keep = resize_nearest(keep, *shape)
-        return decode_codes(codes, encoding, camera(shape), keep, may_be_swapped=may_be_swapped)
+        return decode_codes(
+            codes,
+            encoding,
+            camera(shape),
+            keep,
+            may_be_swapped=may_be_swapped,
+            highest=highest,
+        )
     except ValueError as error:
         raise EncodingError(f"{name}: {error}") from error
 

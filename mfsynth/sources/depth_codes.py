@@ -37,6 +37,7 @@ def decode_codes(
     keep: Mask | None = None,
     *,
     may_be_swapped: bool = False,
+    highest: int | None = None,
 ) -> tuple[DepthMap, CodeFacts]:
     """z-depth of the codes of one map.
 
@@ -47,6 +48,8 @@ def decode_codes(
         keep: (H, W), the pixels that a mask leaves.
         may_be_swapped: Whether the two bytes of a code may be in the wrong order, for the file
             doesn't say which they have.
+        highest: The highest code that there is, where that is not the highest of its kind of
+            numbers: 4095 of 12 bits.
 
     Returns:
         float32 (H, W), 0 = invalid, in metres unless the encoding says otherwise; and facts.
@@ -54,7 +57,7 @@ def decode_codes(
     Raises:
         ValueError: They are no codes of this encoding, or are saturated; says what to set.
     """
-    values, tops = _unpacked(codes, encoding)
+    values, tops = _unpacked(codes, encoding, highest)
     if may_be_swapped or encoding.packing in _THREE_BYTES:
         _refuse_scrambled(codes, values, encoding)
     facts = facts_of(values)
@@ -87,7 +90,9 @@ def facts_of(values: NDArray[Any]) -> CodeFacts:
     return CodeFacts(float(low), shares[0], float(high), shares[1])
 
 
-def _unpacked(codes: NDArray[Any], encoding: Encoding) -> tuple[NDArray[Any], tuple[float, ...]]:
+def _unpacked(
+    codes: NDArray[Any], encoding: Encoding, highest: int | None
+) -> tuple[NDArray[Any], tuple[float, ...]]:
     """Numbers (H, W), and what is the highest of their kind, the kind's own limit first."""
     packing = encoding.packing or "none"
     if packing in _THREE_BYTES:
@@ -103,7 +108,7 @@ def _unpacked(codes: NDArray[Any], encoding: Encoding) -> tuple[NDArray[Any], tu
             "three channels needs encoding.packing, a colour map of depth can't be used"
         )
     if packing == "none":
-        return codes, _tops(codes, encoding)
+        return codes, _tops(codes, encoding, highest)
     if codes.dtype != np.uint16:
         raise ValueError(f"packing {packing} is of 16 bits, this is {_told(codes)}")
     if packing == "float16_bits":
@@ -157,12 +162,14 @@ def _roughness(values: NDArray[Any]) -> float:
     return float(np.median(np.abs(left - right).sum(axis=1, where=both) / means))
 
 
-def _tops(codes: NDArray[Any], encoding: Encoding) -> tuple[float, ...]:
+def _tops(codes: NDArray[Any], encoding: Encoding, highest: int | None) -> tuple[float, ...]:
     if codes.dtype.kind not in "fiu":
         raise ValueError(f"a depth map has numbers, this is {_told(codes)}")
+    # With near and far, a unit is what makes codes 0 to 1.
     if encoding.near is not None and encoding.scale is not None:
-        # These become 0 to 1.
         return (round(1 / _number(encoding.scale)),)
+    if encoding.near is not None and encoding.codes_per_unit is not None:
+        return (round(_number(encoding.codes_per_unit)),)
     if codes.dtype.kind == "f":
         if encoding.near is not None:
             return (1.0,)
@@ -172,7 +179,7 @@ def _tops(codes: NDArray[Any], encoding: Encoding) -> tuple[float, ...]:
             f"{_told(codes)}: 8 bits are too few for depth, this is a picture of it; use the data "
             "set's own depth maps"
         )
-    top = float(np.iinfo(codes.dtype).max)
+    top = float(highest or np.iinfo(codes.dtype).max)
     return (top,) if codes.dtype.itemsize <= 2 else (top, _TOP_OF_16)
 
 

@@ -212,7 +212,9 @@ class LeRobotSource:
     def __getitem__(self, index: int) -> Item:
         name = self.tree.told(self.key(index))
         rgb = self._picture(index, self.image, name)
-        depth = None if self.depth is None else self._codes(index, self.depth, name)
+        depth, highest = None, None
+        if self.depth is not None:
+            depth, highest = self._codes(index, self.depth, name)
         encoding = self.encoding
         wanted = self.intrinsics if encoding.camera is None else None
         # Together: each set of columns is a part in memory.
@@ -232,6 +234,7 @@ class LeRobotSource:
             beside=InFolder(self.tree, INFO),
             depth=depth,
             depth_name=f"{name}: {'' if self.depth is None else self.depth.key}",
+            highest=highest,
             moment=self.moment(index),
         )
         needs_depth = self.depth is not None and self.settings.depth != "optional"
@@ -284,9 +287,9 @@ class LeRobotSource:
         video, time = self._moment(index, feature)
         return video.image(time, self.slack, upright=False)
 
-    def _codes(self, index: int, feature: _Feature, name: str) -> Any:
+    def _codes(self, index: int, feature: _Feature, name: str) -> tuple[Any, int | None]:
         if feature.videos is None:
-            return self._picture(index, feature, name)
+            return self._picture(index, feature, name), None
         video, time = self._moment(index, feature)
         return video.codes(time, self.slack)
 

@@ -34,6 +34,16 @@ def read_pgm(data: bytes, name: str) -> NDArray[Any]:
     return _numbers(data, dtype, (height, width), header.end(), name)
 
 
+def highest_of_pgm(data: bytes) -> int | None:
+    """The highest code of a PGM of so many bits; None of others, and where that is not all ones.
+
+    Some programs write the highest code of each image there.
+    """
+    header = _PGM_HEADER.match(data)
+    top = 0 if header is None else int(header[3])
+    return top if top & (top + 1) == 0 and top else None
+
+
 def read_pfm(data: bytes, name: str) -> NDArray[Any]:
     """A PFM of one channel, its rows as they are stored; a scale beside the sign is not applied.
 

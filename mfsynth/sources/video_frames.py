@@ -24,8 +24,11 @@ _REMEDY = "restore it, or leave it out"
 _STEP = 1.0
 # Times of frames are whole ticks of a clock that has fewer a second.
 _TICK = 1e-6
-# Formats of pixels that are one plane of numbers.
-_GREY = ("gray", "gray10le", "gray12le", "gray14le", "gray16le", "gray16be", "grayf32le")
+# Formats of pixels that are one plane of numbers, with the highest if they have fewer bits.
+_GREY = {
+    **{"gray": None, "gray10le": 2**10 - 1, "gray12le": 2**12 - 1, "gray14le": 2**14 - 1},
+    **dict.fromkeys(("gray16le", "gray16be", "grayf32le")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,10 @@ class Video:
             quarters = round(getattr(frame, "rotation", 0) / 90) if upright else 0
         return np.ascontiguousarray(np.rot90(image, quarters)) if quarters % 4 else image
 
-    def codes(self, time: float, slack: float = _TICK) -> NDArray[Any]:
-        """The numbers (H, W) of a frame as they are stored; see `image`.
+    def codes(self, time: float, slack: float = _TICK) -> tuple[NDArray[Any], int | None]:
+        """The numbers (H, W) of a frame as they are stored, see `image`; and the highest.
+
+        That is None where it is the highest of its kind of numbers.
 
         Raises:
             MfsynthError: Likewise, or it is in colours.
@@ -85,7 +90,7 @@ class Video:
                     f"{self.told}: a video of {frame.format.name}; depth is in one grey plane of "
                     "10 to 16 bits, as gray12le or gray16le"
                 )
-            return np.asarray(frame.to_ndarray())
+            return np.asarray(frame.to_ndarray()), _GREY[frame.format.name]
 
 
 class _Decoder:

@@ -196,7 +196,7 @@ class VideoSource:
     def __getitem__(self, index: int) -> Item:
         recording, at = self._place(index)
         time, depth_time = recording.times[at], recording.depth_times[at]
-        rgb, depth = None, None
+        rgb, depth, highest = None, None, None
         if self.settings.videos is not None:
             video = Video(self.tree, recording.video)
             # A camera that is given is of the stored pixels, as it is of image files.
@@ -207,7 +207,7 @@ class VideoSource:
             if self.encoding.packing in _THREE_BYTES:
                 depth = stored.image(depth_time, upright=False)
             else:
-                depth = stored.codes(depth_time)
+                depth, highest = stored.codes(depth_time)
         files = Files(
             rgb=rgb,
             rgb_name=self.tree.told(self.key(index)),
@@ -215,6 +215,7 @@ class VideoSource:
             beside=InFolder(self.tree, recording.video),
             depth=depth,
             depth_name=f"{self.tree.told(recording.depth or '')} at {depth_time:.4f} s",
+            highest=highest,
             moment=self.moment(index),
         )
         needs_depth = self.settings.depths is not None and self.settings.depth != "optional"

@@ -21,6 +21,7 @@ from depth_files import (
     mat_of,
     npy_of,
     npz_of,
+    pgm_of,
     png_of,
     three_bytes,
     tiff_of,
@@ -95,6 +96,31 @@ def test_saturated_codes_are_refused_until_invalid_names_them(tmp_path, codes, s
     invalid = [0, float(codes.max())]
     depth = depth_of(tmp_path, npy_of(codes), {"scale": scale, "invalid": invalid})
     assert 0 < depth.max() <= 2.001
+
+
+def test_the_highest_code_is_that_of_the_bits_a_pgm_says_it_has(tmp_path):
+    codes = np.linspace(1, 4094, z_map().size).reshape(z_map().shape).astype(np.uint16)
+    codes[0] = 4095
+    data = pgm_of(codes).replace(b"65535", b"4095", 1)
+    with one_line_error("have the code 4095, as high as there is"):
+        depth_of(tmp_path, data, {"scale": 0.001})
+    depth = depth_of(tmp_path, data, {"near": 1, "far": 9, "invalid": ["max"]})
+    assert not depth[0].any()
+    np.testing.assert_allclose(depth[1:], 1 + 8 * codes[1:] / 4095, rtol=1e-6)
+    # Not all ones: the highest of this image, of which others have more.
+    of_image = data.replace(b"4095", b"4000", 1)
+    depth = depth_of(tmp_path, of_image, {"scale": 0.001})
+    np.testing.assert_allclose(depth, codes / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [{"scale": 1 / 4095}, {"codes_per_unit": 4095.0}])
+def test_the_highest_code_is_that_of_a_range_of_so_many(tmp_path, unit):
+    codes = np.linspace(1, 4094, z_map().size).reshape(z_map().shape).astype(np.uint16)
+    codes[0] = 4095
+    encoding = {"quantity": "zbuffer", "near": 1, "far": 9, "invalid": ["max"], **unit}
+    depth = depth_of(tmp_path, npy_of(codes), encoding)
+    assert not depth[0].any()
+    assert depth[1:].all()
 
 
 def test_a_few_saturated_pixels_are_no_reason_to_refuse():

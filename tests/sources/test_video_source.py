@@ -56,7 +56,7 @@ def test_a_lone_video_has_captions_and_every_nth_frame(tmp_path):
     ],
 )
 def test_depth_comes_from_a_grey_video_code_for_code(tmp_path, pixels, encoding):
-    stored = [np.minimum(one, 4095) for one in CODES]
+    stored = [one // 2 for one in CODES]
     write_video(tmp_path / "x" / "rgb.mkv", IMAGES)
     write_video(tmp_path / "x" / "depth.mkv", stored, pixels)
     paths = {"path": str(tmp_path), "videos": "*/rgb.mkv", "depths": "*/depth.mkv"}
@@ -68,6 +68,27 @@ def test_depth_comes_from_a_grey_video_code_for_code(tmp_path, pixels, encoding)
     alone = source(kind="video", **{**paths, "videos": None}, encoding=encoding)
     assert alone[3].rgb is None
     np.testing.assert_array_equal(alone[3].depth, videos[3].depth)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "highest"),
+    [("gray10le", 1023), ("gray12le", 4095), ("gray14le", 16383), ("gray16le", 65535)],
+)
+def test_the_highest_code_of_a_grey_video_is_that_of_its_bits(tmp_path, pixels, highest):
+    stored = np.linspace(1, highest - 1, 32 * 48).reshape(32, 48).astype(np.uint16)
+    stored[:8] = highest
+    write_video(tmp_path / "depth.mkv", [stored], pixels)
+
+    def depth(**encoding):
+        settings = {"path": str(tmp_path), "videos": None, "depths": "*.mkv"}
+        return source(kind="video", **settings, encoding=encoding)[0].depth
+
+    with one_line_error(f"have the code {highest}, as high as there is"):
+        depth(scale=0.001)
+    assert depth(near=0.5, far=8, invalid=["max"]).max() == pytest.approx(8, rel=0.02)
+    metres = depth(scale=0.001, invalid=["max"])
+    assert not metres[:8].any()
+    np.testing.assert_allclose(metres[8:], stored[8:] / 1000, rtol=1e-6)
 
 
 def test_frames_take_the_depth_that_is_nearest_in_time_and_not_too_far(tmp_path):
