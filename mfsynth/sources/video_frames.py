@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ _REMEDY = "restore it, or leave it out"
 _STEP = 1.0
 # Times of frames are whole ticks of a clock that has fewer a second.
 _TICK = 1e-6
+# Of an AVI's frames, more than any depends on.
+_LOOKED_AT = 32
 # Formats of pixels that are one plane of numbers, with the highest if they have fewer bits.
 _GREY = {
     **{"gray": None, "gray10le": 2**10 - 1, "gray12le": 2**12 - 1, "gray14le": 2**14 - 1},
@@ -105,6 +108,7 @@ class _Decoder:
         # A process that is forked would wait for threads that it doesn't have.
         self._stream.codec_context.thread_count = 1
         require_few((self._stream.height, self._stream.width), video.told)
+        self._told = video.told
         self._frames: Any = iter(())
         self._last: Any = None
 
@@ -121,7 +125,25 @@ class _Decoder:
         )
         if not found:
             raise ValueError("no frames in it")
+        self._require_order()
         return np.array(found, np.float64) * float(self._stream.time_base)
+
+    def _require_order(self) -> None:
+        """Refuse frames whose times are not theirs.
+
+        AVI has none: they are guessed by the order in which frames are stored, which is not that in
+        which they are shown where some are made of later ones.
+        """
+        if self._container.format.name != "avi":
+            return
+        self._container.seek(0, stream=self._stream)
+        first = islice(self._container.decode(self._stream), _LOOKED_AT)
+        times = [frame.pts for frame in first if frame.pts is not None]
+        if times != sorted(times):
+            raise MfsynthError(
+                f"{self._told}: its frames are stored in another order than they are shown in, and "
+                "AVI has no times by which to tell; convert it to MP4 or MKV"
+            )
 
     def frame(self, time: float, slack: float) -> Any:
         base = float(self._stream.time_base)

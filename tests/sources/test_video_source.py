@@ -113,6 +113,17 @@ def test_frames_take_the_depth_that_is_nearest_in_time_and_not_too_far(tmp_path)
     assert len(longer) == 3
 
 
+def test_frames_of_avi_are_those_of_their_times_or_refused(tmp_path):
+    frames = [np.full((32, 48, 3), 20 * number, np.uint8) for number in range(12)]
+    for name, options in (("guessed", {"bf": "3", "sc_threshold": "0"}), ("stored", {"bf": "0"})):
+        write_video(tmp_path / f"{name}.avi", frames, "yuv420p", "libx264", **options)
+    stored = source(kind="video", path=str(tmp_path / "stored.avi"))
+    greys = [int(stored[index].rgb.mean()) for index in range(len(stored))]
+    np.testing.assert_allclose(greys, [20 * number for number in range(12)], atol=6)
+    with one_line_error("guessed.avi: its frames are stored in another order .* convert it"):
+        source(kind="video", path=str(tmp_path / "guessed.avi"))
+
+
 def test_three_bytes_of_a_video_are_codes(tmp_path):
     whole = [one.astype(np.uint32) * 100 for one in CODES[:2]]
     packed = [
