@@ -20,6 +20,8 @@ _ENDS = (1, 50, 99)
 _SKIPPED_SHOWN = 5
 # Between millimetres and metres it is a thousand; a room and a street are ten apart.
 _APART = 100
+# Degrees across: beyond, a lens is no pinhole any more, and its numbers are of another image.
+_WIDEST = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Survey:
         cameras: Those that were found, as people read them.
         registered: Who says that depth's pixels are the image's; "" where nobody does.
         apart: Frames whose depth is so far from that of others that they have another unit.
+        foreign: A frame whose camera seems to be of images of another size.
         skipped: What was left out when it was opened, and frames that can't be read.
         labels: How many of the frames have each of the labels that the source names.
     """
@@ -87,6 +90,7 @@ class Survey:
     cameras: tuple[str, ...]
     registered: str
     apart: str
+    foreign: str
     skipped: tuple[Skipped, ...]
     labels: Mapping[str, int] = field(default_factory=dict)
 
@@ -97,7 +101,7 @@ class Survey:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What may be wrong with its depth, as far as the frames tell."""
+        """What may be wrong with its depth and cameras, as far as the frames tell."""
         said = []
         if self.with_depth and not self.registered:
             said.append(
@@ -105,6 +109,8 @@ class Survey:
             )
         if self.apart:
             said.append(f"units: {self.apart}")
+        if self.foreign:
+            said.append(f"camera: {self.foreign}")
         return tuple(said)
 
     def lines(self, most: int | None = _SKIPPED_SHOWN) -> Iterator[str]:
@@ -173,6 +179,7 @@ def survey_of(
         ),
         registered=_registered(encoding, items),
         apart=_apart(items),
+        foreign=next(filter(None, map(_foreign, items)), ""),
         skipped=(*getattr(source, "skipped", ()), *failed),
         labels={name: sum(_has_label(item, name) for item in items) for name in labels_of(source)},
     )
@@ -234,6 +241,24 @@ def _apart(items: Sequence[Item]) -> str:
     return (
         f"the median depth of {far} is {medians[far]:.3g}, of {near} {medians[near]:.3g}; if their "
         "files have two units, make two sources of them"
+    )
+
+
+def _foreign(item: Item) -> str:
+    camera, shown = item.intrinsics, item.depth if item.rgb is None else item.rgb
+    if camera is None or shown is None:
+        return ""
+    height, width = shown.shape[:2]
+    across = camera.horizontal_fov(width)
+    if across > _WIDEST:
+        seen = f"sees {across:.0f}° across"
+    elif not (0 <= camera.cx <= width and 0 <= camera.cy <= height):
+        seen = "has its middle outside of the image"
+    else:
+        return ""
+    return (
+        f"that of {item.name} {seen}; if its numbers are of images of another size, give that as "
+        "camera.size"
     )
 
 

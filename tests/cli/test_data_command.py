@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -54,6 +56,22 @@ def test_frames_are_shown_with_range_codes_camera_and_picture(folder, tmp_path):
     assert "camera: fx 4.0, fy 4.0, cx 3.5, cy 2.5 for 8x6 from its field of view" in said
     drawn = cv2.imread(str(picture))
     assert drawn.shape == (2 * 360 + 6, 3 * 480 + 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("fx", "cx", "seen"),
+    [(600.0, 320.0, "has its middle outside of the image"), (0.3, 0.5, "sees 161° across")],
+    ids=["of larger images", "shares of the width"],
+)
+def test_a_camera_of_other_images_is_said(folder, fx, cx, seen):
+    def said(**more):
+        camera = {"fx": fx, "fy": fx, "cx": cx, "cy": cx * 0.75, **more}
+        encoding = f"encoding={json.dumps({'scale': 1, 'camera': camera})}"
+        return inspect(folder, *GENERIC, "--set", encoding)[1]
+
+    assert f"camera: that of {folder}/0.png {seen}; if its numbers are of images of" in said()
+    if fx > 1:
+        assert "camera: that of" not in said(size=[640, 480])
 
 
 def test_what_is_no_depth_is_said_frame_by_frame(folder):

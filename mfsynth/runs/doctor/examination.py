@@ -128,7 +128,7 @@ def looks_right(items: RunItems, seen: Survey, config: RunConfig) -> Finding:
         )
     severity = Severity.OK
     if doubts:
-        severity = Severity.WARNING if seen.apart else Severity.NOTE
+        severity = Severity.WARNING if seen.apart or seen.foreign else Severity.NOTE
     return Finding(severity, "; ".join(seen.lines()))
 
 
