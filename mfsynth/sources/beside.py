@@ -19,6 +19,9 @@ from mfsynth.sources.encoding import BesideRule
 from mfsynth.sources.guards import decoding
 
 _NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
+# How OpenCV's YAML begins, which is no directive of YAML, and how it says that numbers are a
+# matrix: a mapping, whose `data` they are.
+_OF_OPENCV = re.compile(r"\A%YAML:[\d.]+|!!opencv-(?:nd-)?matrix\b")
 _BY_SPACE = re.compile(r"[^\s,]\s+[^\s,]")
 # Of three rows, which say it, and of four.
 _POSE_NUMBERS, _POSE_SIZES = 12, (12, 16)
@@ -189,8 +192,8 @@ def _told(place: Place) -> str:
 @functools.lru_cache(maxsize=4)
 def _document(data: bytes, name: str) -> Any:
     text = decode_utf8(data, name, "metadata")
-    if name.endswith((".yaml", ".yml")):
-        return parse_yaml(text, name)
+    if name.lower().endswith((".yaml", ".yml")):
+        return parse_yaml(_OF_OPENCV.sub("", text), name)
     try:
         return strict_json(text)
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 from depth_files import npy_of, z_map
@@ -29,6 +30,22 @@ def text_of(matrix):
     return stream.getvalue()
 
 
+def opencv_yaml(name, matrix):
+    modes = cv2.FILE_STORAGE_WRITE | cv2.FILE_STORAGE_MEMORY | cv2.FILE_STORAGE_FORMAT_YAML
+    storage = cv2.FileStorage("k.yml", modes)
+    storage.write(name, matrix)
+    return storage.releaseAndGetString()
+
+
+# As older versions of OpenCV and people who write such files by hand have it.
+OLDER = f"""K: !!opencv-matrix
+   rows: 3
+   cols: 3
+   dt: f
+   data: {K.ravel().tolist()}
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "data", "more"),
     [
@@ -46,6 +63,9 @@ def text_of(matrix):
         ),
         ("k.json", json.dumps({"7": K.ravel().tolist()}), {"path": "{number}"}),
         ("k.yaml", f"a7: {K.tolist()}", {"path": "{name}"}),
+        ("k.YML", opencv_yaml("camera_matrix", K), {"path": "camera_matrix.data"}),
+        ("k.yml", f"%YAML:1.0\n---\n{OLDER}", {"path": "K.data"}),
+        ("k.yml", f"%YAML:1.0\n\n# by hand\n{OLDER}", {"path": "K.data"}),
     ],
 )
 def test_matrices_are_read_as_people_write_them(tmp_path, name, data, more):
