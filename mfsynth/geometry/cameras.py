@@ -10,6 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+# Of a focal length: at a thousand pixels, a thousandth of one.
+_NO_SKEW = 1e-6
+
 
 class DepthKind(StrEnum):
     """What one unit of a z-depth map is. Only the metric kinds may be called metres."""
@@ -145,7 +148,7 @@ class Intrinsics:
     def from_matrix(
         cls, matrix: NDArray[np.floating], axes: CameraAxes = CameraAxes.OPENCV
     ) -> Intrinsics:
-        """The camera of a 3x3 matrix K without skew.
+        """The camera of a 3x3 matrix K without skew; what calculations leave of one is none.
 
         Args:
             matrix: K.
@@ -164,7 +167,9 @@ class Intrinsics:
             turned = k @ axes.to_opencv().T
             # The sign alone: a matrix of another scale is no camera of these axes either.
             k = turned * (np.sign(turned[2, 2]) or 1)
-        if not (k[0, 1] == k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
+        skew = max(abs(k[0, 1]), abs(k[1, 0]))
+        has_skew = not skew <= _NO_SKEW * np.abs(k[:2, :2]).max()
+        if has_skew or not np.allclose(k[2], (0, 0, 1), rtol=0, atol=_NO_SKEW):
             raise ValueError("an intrinsic matrix here has no skew and ends with the row (0, 0, 1)")
         if k[0, 0] < 0 or k[1, 1] < 0:
             raise ValueError(

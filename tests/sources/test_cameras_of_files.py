@@ -55,6 +55,7 @@ OLDER = f"""K: !!opencv-matrix
         ("k.txt", "# fx, 0 cx\r\n" + text_of(K).replace(" ", ",").replace("\n", " ,\r\n"), {}),
         ("k.txt", text_of(K.reshape(1, 9)), {}),
         ("k.npy", npy_of(K), {}),
+        ("k.npy", npy_of(K + np.array([[0, 3e-14, 0], [-2e-14, 0, 0], [0, 0, 0]])), {}),
         ("k.json", json.dumps({"K": K.tolist()}), {"path": "K"}),
         (
             "k.json",
