@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mfsynth.config.limits import Limit
 from mfsynth.config.suggestions import did_you_mean
@@ -176,7 +176,14 @@ def _png(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any
 
 
 def _tiff(data: bytes, name: str, encoding: Encoding, remedy: str) -> NDArray[Any]:
-    with open_picture(data, name) as image:
+    try:
+        image = open_picture(data, name)
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            "damaged, or of numbers without a reader, as float64 or float16: convert it to float32 "
+            "or to NPY"
+        ) from error
+    with image:
         if getattr(image, "n_frames", 1) != 1:
             raise ValueError("of more than one page")
         return np.asarray(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -538,6 +539,24 @@ def test_an_exr_is_read_as_it_shows_itself(tmp_path, rows, columns):
     seen[shown] = z[shown]
     depth = depth_of(tmp_path, exr_of(corners, Z=part.copy()), {"scale": 1})
     np.testing.assert_array_equal(depth, seen)
+
+
+def test_a_tiff_of_numbers_without_a_reader_says_what_to_convert_it_to(tmp_path):
+    z = z_map()
+    height, width = z.shape
+    long, short, as_float = 4, 3, 3
+    tags = [(256, long, width), (257, long, height), (258, short, 64), (259, short, 1)]
+    tags += [(262, short, 1), (273, long, 8), (277, short, 1), (278, long, height)]
+    tags += [(279, long, z.nbytes), (339, short, as_float)]
+    header = b"II" + struct.pack("<HI", 42, 8 + z.nbytes) + z.astype("<f8").tobytes()
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    double = header + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with one_line_error(
+        "depth: corrupt or not a TIFF .*as float64 .*convert it to float32 or to NPY"
+    ):
+        depth_of(tmp_path, double, {"scale": 1})
+    single = tiff_of(z.astype(np.float32))
+    np.testing.assert_allclose(depth_of(tmp_path, single, {"scale": 1}), z, rtol=1e-6)
 
 
 def test_channels_and_data_sets_are_chosen_by_their_names(tmp_path):
