@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -52,7 +53,8 @@ def middle_focal(mixture: Mixture, seed: int) -> float:
     """The median focal length, in units of the width, of images that a metric training sees.
 
     Raises:
-        MfsynthError: A part of the data has no metres, no depth, or no camera.
+        MfsynthError: A part of the data has no metres, no depth, or no camera; or none of the first
+            samples has a camera.
     """
     for number, part in enumerate(mixture.parts):
         item = first_with_depth(part.source, _FOCALS_LOOKED_AT)
@@ -68,7 +70,13 @@ def middle_focal(mixture: Mixture, seed: int) -> float:
                 f"{lacking}; leave this part out, or metric"
             )
     focals = [focal_of(mixture.sample(seed, index)) for index in range(_FOCALS_LOOKED_AT)]
-    return float(np.nanmedian(focals))
+    known = [focal for focal in focals if math.isfinite(focal)]
+    if not known:
+        raise MfsynthError(
+            f"metric is set, and none of the first {len(focals)} samples of data has a camera, "
+            "without which images teach nothing; give sources their camera, or leave metric out"
+        )
+    return float(np.median(known))
 
 
 def start_as(model: DepthEstimator, name: str) -> None:

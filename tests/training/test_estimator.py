@@ -499,6 +499,9 @@ def test_metres_are_not_learnt_of_data_that_has_none():
     blind = InMemory(replace(item, intrinsics=None) for item in part.source)
     with one_line_error("has no camera"):
         middle_focal(Mixture((Part(blind),), 16, 16), 0)
+    seldom = InMemory([next(iter(part.source)), *(4000 * [blind[1]])])
+    with one_line_error("none of the first 256 samples of data has a camera"):
+        middle_focal(Mixture((Part(seldom),), 16, 16), 0)
 
 
 def test_a_metric_estimator_sees_letterboxed_images_through_their_own_lens():
