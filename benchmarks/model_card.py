@@ -105,31 +105,31 @@ def main(
         ),
     }
     click.echo("\n| depth and second opinion | AbsRel | δ1 |\n|---|---|---|")
-    for name, (depth, opinion) in comparisons.items():
-        click.echo(f"| {name} | {' | '.join(f'{v:.4f}' for v in agreement(opinion, depth))} |")
+    for what, (depth, opinion) in comparisons.items():
+        click.echo(f"| {what} | {' | '.join(f'{v:.4f}' for v in agreement(opinion, depth))} |")
 
     patch = pipeline.depth_codec.patch
     click.echo(
         f"\n| depth and its seams | at borders of {patch} pixels over elsewhere |\n|---|---|"
     )
-    for name, depth in (
+    for what, depth in (
         ("true depth", held_out.depth),
         ("i2d, 1 step", image_to_depth(pipeline, held_out.rgb, steps=1, batch_size=BATCH)),
         ("joint depth", joint),
     ):
-        click.echo(f"| {name} | {np.nanmean([seam_ratio(one, patch) for one in depth]):.2f} |")
+        click.echo(f"| {what} | {np.nanmean([seam_ratio(one, patch) for one in depth]):.2f} |")
 
     judge = judge_of(name, size, cache)
     click.echo("\n| found, of what the prompt names | objects | colours | shapes |")
     click.echo("|---|---|---|---|")
-    for name, images, asked in (
+    for what, images, asked in (
         ("in rendered images", held_out.rgb, captions),
         ("in joint samples", rgb, captions),
         ("in d2i samples", retextured, captions),
         ("in joint samples of other prompts", rgb, (*captions[1:], captions[0])),
     ):
         found = follow(judge, images, asked)
-        click.echo(f"| {name} | {found.objects:.0%} | {found.colours:.0%} | {found.shapes:.0%} |")
+        click.echo(f"| {what} | {found.objects:.0%} | {found.colours:.0%} | {found.shapes:.0%} |")
 
 
 def depth_table(pipeline: ModalityForcingPipeline, held_out: Path, others: CachedScenes) -> None:
