@@ -41,8 +41,8 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 CLAIMS = ".claims"
 """Folder of claims, beside the files whose names are claimed."""
 # `.NAME.RANDOM.part` and probes, and files of claims, whose folder has the name.
-_PART = re.compile(r"(?:.*/)?\.(?:[^/]+\.|probe-)[0-9a-f]+\.part")
-_PART_OF_A_CLAIM = re.compile(rf"(?:.*/)?{re.escape(CLAIMS)}/[^/]+/[0-9a-f]+\.part")
+_PART = re.compile(rf"(?:.*/)?\.(?:[^/]+\.|probe-)[0-9a-f]+\{PART_SUFFIX}")
+_PART_OF_A_CLAIM = re.compile(rf"(?:.*/)?\{CLAIMS}/[^/]+/[0-9a-f]+\{PART_SUFFIX}")
 
 
 def is_part(key: str) -> bool:

@@ -18,8 +18,9 @@ from mfsynth.models.tensor_files import discrepancies, read_headers
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
 from mfsynth.training.distillation.config import DistillConfig
 
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 # The sides of an adapter's two matrices that have its rank.
-_RANK = {".lora_A.weight": 0, ".lora_B.weight": 1}
+_RANK = {_A: 0, _B: 1}
 
 
 def start_as(
@@ -63,7 +64,7 @@ def start_as(
     scale = (began.alpha / began.rank) / (student.alpha / student.rank)
     with torch.no_grad():
         for of, weight in own.items():
-            factor = scale if of.endswith(".lora_B.weight") else 1
+            factor = scale if of.endswith(_B) else 1
             # The rest is as in a new student, whose second matrices are zeros.
             weight[tuple(map(slice, weights[of].shape))] = factor * weights[of]
 
