@@ -17,7 +17,6 @@ from mfsynth.models.few_steps.student import (
     acting_as,
     add_student,
     student_weights,
-    weights_digest,
 )
 from mfsynth.models.pipeline import ModalityForcingPipeline
 from mfsynth.prompts.prompt import PromptSource
@@ -66,8 +65,9 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
         transformer, optimiser = pipeline.transformer, config.optimiser
         pipeline.text_encoder.requires_grad_(False).to(processes.device)
         add_student(transformer, few_steps.rank, few_steps.alpha, few_steps.points)
+        initial = None
         if config.student.initial is not None:
-            start_as(transformer, config, few_steps)
+            initial = start_as(transformer, config, few_steps)
         for weight in student_weights(transformer).values():
             weight.requires_grad_(True)
             weight.data = weight.data.float()
@@ -86,7 +86,7 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
             (build_adamw([group], optimiser.weight_decay),),
             optimiser,
             processes,
-            _given(config, model, few_steps, prompts_digest),
+            _given(config, initial, few_steps, prompts_digest),
         )
         self._levels = few_steps.levels
         self._objective = PolicyObjective(
@@ -133,14 +133,13 @@ class Distiller(TrainingLoop[PromptSource, Numbered, PromptBatch]):
 
 
 def _given(
-    config: DistillConfig, model: JointModel, few_steps: FewSteps, prompts_digest: str
+    config: DistillConfig, initial: str | None, few_steps: FewSteps, prompts_digest: str
 ) -> dict[str, Any]:
     """What decides the weights beside rates; what it is given may move but must not change."""
     teacher = settings_of(config.teacher, but={"id", "revision"})
     student = settings_of(config.student, but={"initial"})
-    if config.student.initial is not None:
-        learnt = model.trained()
-        student["initial"] = weights_digest(model, but=lambda name: name not in learnt)
+    if initial is not None:
+        student["initial"] = initial
     return {
         **settings_of(config, but={"optimiser", "teacher", "student", "prompts"}),
         "teacher": teacher | {"digest": few_steps.teacher_digest},

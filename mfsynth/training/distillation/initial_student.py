@@ -16,6 +16,7 @@ from mfsynth.models.few_steps.student import student_weights
 from mfsynth.models.locations import find_model
 from mfsynth.models.tensor_files import discrepancies, read_headers
 from mfsynth.models.transformer import ModalityForcingTransformer2DModel
+from mfsynth.storage.digests import sha256_of_file
 from mfsynth.training.distillation.config import DistillConfig
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -25,7 +26,7 @@ _RANK = {_A: 0, _B: 1}
 
 def start_as(
     transformer: ModalityForcingTransformer2DModel, config: DistillConfig, student: FewSteps
-) -> None:
+) -> str:
     """Give the student of a transformer the weights of `student.initial`.
 
     They may be of another teacher of the same sizes (the same model before it was trained further),
@@ -35,6 +36,9 @@ def start_as(
         transformer: With the student.
         config: Of the distillation.
         student: What it is to be.
+
+    Returns:
+        SHA-256 of their file.
 
     Raises:
         MfsynthError: There are no such weights, they are damaged, or of a student of other sizes.
@@ -67,6 +71,7 @@ def start_as(
             factor = scale if of.endswith(_B) else 1
             # The rest is as in a new student, whose second matrices are zeros.
             weight[tuple(map(slice, weights[of].shape))] = factor * weights[of]
+    return sha256_of_file(path)
 
 
 def _shape(name: str, weight: Tensor, rank: int) -> tuple[int, ...]:
